@@ -1,0 +1,1 @@
+"""Features: the online store (Feast on Redis) and the generation pointer."""

@@ -1,0 +1,1 @@
+"""Foretaste: a taste profile for a new user before the first click."""

@@ -1,0 +1,102 @@
+"""The boundaries of Foretaste as Protocols. Each has an in-memory form and a real one, held to one conformance suite.
+
+Every method raises `Unavailable` (retriable) when the part behind it does not answer, and nothing else unless stated.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeAlias
+
+from foretaste.contracts import (
+    Attributes,
+    BehavedUser,
+    EnrichedUser,
+    FloatArray,
+    Generation,
+    RankingInput,
+    UserFeatures,
+)
+
+Clock: TypeAlias = Callable[[], float]
+"""Seconds since the epoch for what is stored, a monotonic count for ages; always an argument."""
+Headers: TypeAlias = Sequence[tuple[str, bytes]]
+
+
+class OnlineStore(Protocol):
+    """Features of users for serving (Feast on Redis). Writes are idempotent and keyed by user id."""
+
+    async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
+        """Features of B users, in their order, in one round trip; `virtual` comes from the slot of `generation`."""
+        ...
+
+    async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
+        """Attributes and virtual behaviour of B users, one write a view.
+
+        A row no newer than what is stored leaves it as it is: a replay changes nothing.
+        """
+        ...
+
+    async def write_behaviour(self, users: Sequence[BehavedUser]) -> None:
+        """Whole behaviours of B users; a row whose version is not above the stored one changes nothing."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Towers(Protocol):
+    """The two towers as served (Triton). Raw attribute values and item ids go in; vocabularies live inside."""
+
+    async def virtual_behaviour(self, attributes: Sequence[Attributes], generation: int) -> FloatArray:
+        """Eq. 8 for B users: (B, M, D) float32. One call, pinned to `generation`."""
+        ...
+
+    async def score(self, request: RankingInput, generation: int) -> FloatArray:
+        """Eq. 12 for K candidates: (K,) float32 probabilities, in their order. One call, pinned to `generation`."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Generations(Protocol):
+    """The records of generations and the one authoritative pointer to the active one (Redis)."""
+
+    async def record(self, generation: Generation, popularity: Mapping[str, float]) -> None:
+        """Keep a generation's record and each of its items' share of interactions. Recording it again replaces it."""
+        ...
+
+    async def active(self) -> Generation | None:
+        """The active generation, or None before the first."""
+        ...
+
+    async def activate(self, number: int, expected: int | None) -> bool:
+        """Move the pointer to `number` if it now stands at `expected` (None: nowhere); False if it does not.
+
+        Raises `InvalidInput` when `number` was never recorded.
+        """
+        ...
+
+    async def get(self, number: int) -> Generation | None:
+        """A recorded generation by its number."""
+        ...
+
+    async def popularity(self, number: int, items: Sequence[str]) -> list[float | None]:
+        """Each item's share of the training interactions, None for an item that the generation does not know."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Events(Protocol):
+    """Where events are produced (Kafka)."""
+
+    async def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
+        """Returns once the broker has acknowledged the event as durable.
+
+        Raises `InvalidInput` for an event that the broker will never take (too large).
+        """
+        ...
+
+    async def send_all(self, topic: str, events: Sequence[tuple[bytes | None, bytes | None]]) -> None:
+        """Many events at once; returns once all are durable."""
+        ...
+
+    async def close(self) -> None: ...

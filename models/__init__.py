@@ -1,0 +1,1 @@
+"""Models: data sets, the two towers, co-training, evaluation, export, publishing and the served form."""

@@ -1,0 +1,1 @@
+"""Serving: the ranking way and its HTTP API."""

@@ -1,0 +1,1 @@
+"""Streams: the sign-up way and the behaviour way, on Kafka through Faust."""
