@@ -1,0 +1,76 @@
+"""`dataset.yaml`: which columns of a dataset folder are ids, attributes, actions, labels and times."""
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+COLUMNS = ("user_id", "item_id", "action", "time_ms", "label")
+"""Names that `Dataset` gives to columns of its own; no attribute or context field may take one."""
+
+Column = Annotated[str, Field(min_length=1)]
+
+
+class Kind(StrEnum):
+    """What a field's values are: names to look up, or numbers to put into bins."""
+
+    CATEGORICAL = "categorical"
+    NUMERIC = "numeric"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class UsersSection(_Section):
+    """`users`: the id column, and the attributes known at registration (at least one)."""
+
+    id: Column
+    attributes: Annotated[dict[Column, Kind], Field(min_length=1)]
+
+
+class ItemsSection(_Section):
+    """`items`: the id column, and what is known of an item."""
+
+    id: Column
+    attributes: dict[Column, Kind] = Field(default_factory=dict)
+
+
+class InteractionsSection(_Section):
+    """`interactions`: who met what, when, how, and with which outcome."""
+
+    user: Column
+    item: Column
+    time: Column
+    time_unit: Literal["s", "ms"] = "s"
+    """The unit of a numeric time column, counted from the epoch; ISO texts and timestamps need none."""
+    action: Column | None = None
+    """What was done ("clicked", "rated-5"); without it, every action is "acted"."""
+    label: Column | None = None
+    """1 for an impression that was acted on, 0 for one that was not; without it, every interaction is a 1."""
+    context: dict[Column, Kind] = Field(default_factory=dict)
+
+
+class DatasetDescription(_Section):
+    """The whole of `dataset.yaml`."""
+
+    name: Annotated[str, Field(min_length=1)]
+    licence: str | None = None
+    """Said aloud when the data are used."""
+    users: UsersSection
+    items: ItemsSection
+    interactions: InteractionsSection
+    split: AwareDatetime | None = None
+    """Training sees what lies before it; by default the instant before which 80 % of the interactions lie."""
+
+    @model_validator(mode="after")
+    def _no_reserved_names(self) -> Self:
+        for section, fields in (
+            ("users.attributes", self.users.attributes),
+            ("items.attributes", self.items.attributes),
+            ("interactions.context", self.interactions.context),
+        ):
+            taken = [name for name in fields if name in COLUMNS]
+            if taken:
+                raise ValueError(f"{section}: {taken[0]!r} is a name that Foretaste uses itself; rename that column")
+        return self
