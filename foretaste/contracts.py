@@ -136,7 +136,10 @@ class UserFeatures:
     behaviour_version: int = 0
     """Rises with each write of the behaviour (microseconds since the epoch); 0 if never written."""
     virtual: VirtualBehaviour | None = None
-    """What the slot of the generation asked for holds: check `virtual.generation`, it may be an older one."""
+    """What the slot of the generation asked for holds: check `virtual.generation`, it may be another one."""
+    as_of_ms: int = 0
+    """The newest `at_ms` of the attributes and of this virtual behaviour; 0 if never written. A repair or a
+    re-enrichment is written as of one millisecond later, and so yields to any registration after the one it read."""
 
 
 @dataclass(frozen=True, slots=True)

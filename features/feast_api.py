@@ -1,0 +1,63 @@
+"""The names of Feast that this package uses, imported without what importing Feast does besides.
+
+It instruments its classes with run-time type checks (typeguard) and loads torch where it is installed: unused here, and
+together 8 of 10 seconds. And it turns this process and all its children to the multiprocess mode of prometheus-client,
+where metrics live in files that every registry shares.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import prometheus_client  # noqa: F401  chooses its mode as it is imported, so before Feast
+import typeguard
+
+_MULTIPROCESS = ("PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR")
+
+
+def _as_it_is(target: Any = None, **_: Any) -> Any:
+    return target if target is not None else _as_it_is
+
+
+@contextmanager
+def _light() -> Iterator[None]:
+    """While inside, `typeguard.typechecked` changes nothing, and torch cannot be imported unless it already is.
+
+    Afterwards both are as before, and so is prometheus-client's mode in the environment.
+    """
+    checked, had_torch = typeguard.typechecked, "torch" in sys.modules
+    unset = [name for name in _MULTIPROCESS if name not in os.environ]
+    typeguard.typechecked = _as_it_is
+    if not had_torch:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # the documented way to make an import fail
+    try:
+        yield
+    finally:
+        typeguard.typechecked = checked
+        if not had_torch:
+            del sys.modules["torch"]
+        for name in unset:
+            os.environ.pop(name, None)
+
+
+with _light():
+    from feast import FeatureService, FeatureStore, FeatureView, RepoConfig
+    from feast.infra.provider import Provider, get_provider
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.protos.feast.types.Value_pb2 import FloatList, Int64List, StringList, Value
+
+__all__ = [
+    "EntityKey",
+    "FeatureService",
+    "FeatureStore",
+    "FeatureView",
+    "FloatList",
+    "Int64List",
+    "Provider",
+    "RepoConfig",
+    "StringList",
+    "Value",
+    "get_provider",
+]

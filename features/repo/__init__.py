@@ -1,0 +1,1 @@
+# Feast imports every module of this folder; it holds declarations alone.

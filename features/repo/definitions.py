@@ -1,0 +1,64 @@
+"""What Feast knows of a user: four views with a push source each, and the `ranking` service that reads them all.
+
+Feast imports every module of this folder when it applies it, so this holds declarations alone. The parquet paths are
+where an offline store keeps each view's history; the online way does not touch them.
+"""
+
+from datetime import timedelta
+
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, ValueType
+from feast.types import Array, Float32, Int64, String
+
+FOREVER = timedelta(0)
+
+user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING, description="a user, new or not")
+
+
+def _view(name: str, description: str, features: list[Field]) -> FeatureView:
+    history = FileSource(name=f"{name}_history", path=f"data/{name}.parquet", timestamp_field="event_timestamp")
+    return FeatureView(
+        name=name,
+        description=description,
+        entities=[user],
+        schema=[Field(name="user_id", dtype=String), *features],
+        source=PushSource(name=f"{name}_push", batch_source=history),
+        ttl=FOREVER,
+        online=True,
+    )
+
+
+def _slot(parity: str) -> FeatureView:
+    return _view(
+        f"virtual_behaviour_{parity}",
+        f"Virtual behaviour (eq. 8) of {parity} generations: one of two slots, one serves while the other fills",
+        [
+            Field(name="vectors", dtype=Array(Float32), description="(M, D) in rows, flattened"),
+            Field(name="dimension", dtype=Int64, description="D"),
+            Field(name="generation", dtype=Int64, description="whose zero-shot tower made it"),
+        ],
+    )
+
+
+user_attributes = _view(
+    "user_attributes",
+    "What is known at registration",
+    [Field(name="attributes", dtype=String, description="a JSON object of raw values, as the towers take it")],
+)
+user_behaviour = _view(
+    "user_behaviour",
+    "The items a user acted on, newest last: three columns of one length",
+    [
+        Field(name="items", dtype=Array(String)),
+        Field(name="actions", dtype=Array(String)),
+        Field(name="times", dtype=Array(Int64), description="milliseconds since the epoch"),
+        Field(name="version", dtype=Int64, description="rises with each write: microseconds since the epoch"),
+    ],
+)
+virtual_behaviour_even = _slot("even")
+virtual_behaviour_odd = _slot("odd")
+
+ranking = FeatureService(
+    name="ranking",
+    description="All that a ranking request reads, in one read",
+    features=[user_attributes, user_behaviour, virtual_behaviour_even, virtual_behaviour_odd],
+)

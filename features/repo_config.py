@@ -1,0 +1,67 @@
+"""Feast's configuration, from the file that a team's own `feast apply` reads, and the apply itself."""
+
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+
+from features.feast_api import FeatureStore, RepoConfig
+from features.redis_address import RedisAddress
+
+REPO = Path(__file__).parent / "repo"
+
+
+def repo_config(redis: RedisAddress, registry: str, project: str = "foretaste") -> RepoConfig:
+    """`feature_store.yaml` with its placeholders filled in; nothing is connected to.
+
+    `registry` is a path, an object store's address (`s3://…`) or a database's (`postgresql+psycopg://…`).
+    """
+    database = "://" in registry and not registry.startswith(("s3://", "gs://", "az://", "abfss://"))
+    values = {
+        "FEAST_PROJECT": project,
+        "FEAST_REDIS": redis.feast_connection_string,
+        "FEAST_REDIS_TYPE": redis.feast_type,
+        "FEAST_REGISTRY": registry if "://" in registry else str(Path(registry).absolute()),
+        "FEAST_REGISTRY_TYPE": "sql" if database else "file",
+    }
+    settings = yaml.safe_load((REPO / "feature_store.yaml").read_text())
+    config = RepoConfig(**_filled(settings, values))
+    config.repo_path = REPO
+    return config
+
+
+def local_registry(config: RepoConfig) -> Path | None:
+    """The registry's file, None where it is elsewhere."""
+    return None if "://" in config.registry.path else Path(config.registry.path)
+
+
+def apply_features(config: RepoConfig) -> bool:
+    """`feast apply` of `features/repo`: declares the views and the service in the registry, which it makes if needed.
+
+    Nothing is written when the registry already holds them as they are: True if something changed.
+    """
+    from features.repo import definitions  # noqa: PLC0415  only who applies needs the declarations
+
+    path = local_registry(config)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    store = FeatureStore(config=config)
+    known: list[Any] = [*store.list_entities(), *store.list_feature_views(), *store.list_feature_services()]
+    views = [
+        definitions.user_attributes,
+        definitions.user_behaviour,
+        definitions.virtual_behaviour_even,
+        definitions.virtual_behaviour_odd,
+    ]
+    declared: list[Any] = [definitions.user, *views, definitions.ranking]
+    if all(one in known for one in declared):
+        return False
+    store.apply(declared)
+    return True
+
+
+def _filled(value: Any, values: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _filled(inner, values) for name, inner in value.items()}
+    return Template(value).substitute(values) if isinstance(value, str) else value

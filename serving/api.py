@@ -1,0 +1,88 @@
+"""The ranking service over HTTP."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+from fastapi import FastAPI, Response
+from fastapi.responses import HTMLResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from foretaste.contracts import RankRequest, RankResponse
+from serving.body_limit import BodyLimit
+from serving.health import Health, Readiness
+from serving.problems import RETRY_AFTER, answer_with_problems
+from serving.ranking import Ranking
+
+_CONSOLE = Path(__file__).with_name("console.html")
+_CONSOLE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+
+
+class Closable(Protocol):
+    async def close(self) -> None: ...
+
+
+def build_api(
+    ranking: Ranking,
+    health: Callable[[], Awaitable[Health]],
+    registry: CollectorRegistry,
+    *,
+    ports: Sequence[Closable] = (),
+    max_body_bytes: int = 1_048_576,
+) -> FastAPI:
+    """The routes below; `ports` are closed when the service ends. Errors leave as problem documents (RFC 9457).
+
+    - `POST /v1/rank`: a `RankRequest`, answered by a `RankResponse`; 422 names the field and the value that are wrong,
+      413 a body of more than `max_body_bytes`, 503 with `Retry-After` when nothing can be answered.
+    - `GET /healthz`: the process lives. `GET /readyz`: it can answer; 503 if not, with each part either way.
+    - `GET /metrics`: Prometheus. `GET /`: the console page.
+    """
+    api = FastAPI(title="Foretaste", lifespan=_closing(ports), docs_url=None, redoc_url=None)
+    api.add_middleware(BodyLimit, most=max_body_bytes)
+    answer_with_problems(api)
+
+    @api.post("/v1/rank")
+    async def rank(request: RankRequest) -> RankResponse:
+        return await ranking.rank(request)
+
+    _add_operations(api, health, registry)
+    _add_console(api)
+    return api
+
+
+def _add_operations(api: FastAPI, health: Callable[[], Awaitable[Health]], registry: CollectorRegistry) -> None:
+    @api.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @api.get("/readyz")
+    async def readyz(response: Response) -> Health:
+        found = await health()
+        if found.readiness is Readiness.UNREADY:
+            response.status_code = 503
+            response.headers["Retry-After"] = RETRY_AFTER
+        return found
+
+    @api.get("/metrics")
+    async def metrics() -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_console(api: FastAPI) -> None:
+    console = _CONSOLE.read_text(encoding="utf-8")
+
+    @api.get("/", include_in_schema=False)
+    async def page() -> HTMLResponse:
+        return HTMLResponse(console, headers={"Content-Security-Policy": _CONSOLE_POLICY})
+
+
+def _closing(ports: Sequence[Closable]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for port in ports:
+                stack.push_async_callback(port.close)
+            yield
+
+    return lifespan

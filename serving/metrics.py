@@ -1,0 +1,29 @@
+"""What the ranking service counts, for Prometheus."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from foretaste.contracts import RankResponse
+
+_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class RankingMetrics:
+    """Answers by what served them and by fallback, the seconds they took, and repairs that could not be kept."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        labels = ("served_by", "fallback")
+        self._answers = Counter("foretaste_rank_answers", "Ranked lists given", labels, registry=registry)
+        self._seconds = Histogram(
+            "foretaste_rank_seconds", "Time to rank", ("served_by",), registry=registry, buckets=_BUCKETS
+        )
+        self._lost_repairs = Counter(
+            "foretaste_rank_repairs_lost", "Read repairs used but not written back", registry=registry
+        )
+
+    def answered(self, response: RankResponse, seconds: float) -> None:
+        fallback = "none" if response.fallback is None else response.fallback.value
+        self._answers.labels(response.served_by.value, fallback).inc()
+        self._seconds.labels(response.served_by.value).observe(seconds)
+
+    def repair_lost(self) -> None:
+        self._lost_repairs.inc()

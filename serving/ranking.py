@@ -1,0 +1,203 @@
+"""A ranking request from user and candidates to the ordered list, over ports alone."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from foretaste.contracts import (
+    Attributes,
+    EnrichedUser,
+    Fallback,
+    FloatArray,
+    Generation,
+    RankingInput,
+    RankRequest,
+    RankResponse,
+    ScoredItem,
+    Source,
+    UserFeatures,
+    VirtualBehaviour,
+)
+from foretaste.errors import Unavailable
+from foretaste.ports import Clock, Generations, OnlineStore, Towers
+from serving.active import ActiveGeneration
+from serving.metrics import RankingMetrics
+from serving.requests import check_candidates
+
+
+@dataclass(frozen=True, slots=True)
+class _Taste:
+    """The virtual behaviour (M, D) that goes to the ranking tower, and what the answer says of it.
+
+    `generation` is None where the vectors are nobody's own: a warm user's are not read, the mean is everyone's.
+    """
+
+    vectors: FloatArray
+    served_by: Source
+    generation: int | None = None
+    fallback: Fallback | None = None
+    reason: str | None = None
+
+
+class Ranking:
+    """The way of a ranking request. A user who is new never makes an error; a part that is away costs quality.
+
+    | behaviour seen           | virtual behaviour stored | computed on the spot | neither                    |
+    |--------------------------|--------------------------|----------------------|----------------------------|
+    | none (cold)              | virtual                  | read_repaired        | fallback to mean behaviour |
+    | below `warm_after`       | blended                  | read_repaired        | fallback to mean behaviour |
+    | from `warm_after` (warm) | real                     | real                 | real                       |
+
+    The tower itself takes or weighs what it is given (eqs. 9 and 10), so the last two rows pass the real behaviour too.
+    Without the ranking tower the candidates go by popularity. `clock` counts seconds monotonically.
+    """
+
+    def __init__(
+        self,
+        store: OnlineStore,
+        towers: Towers,
+        generations: Generations,
+        active: ActiveGeneration,
+        metrics: RankingMetrics,
+        clock: Clock,
+        *,
+        max_candidates: int = 1000,
+    ) -> None:
+        self._store = store
+        self._towers = towers
+        self._generations = generations
+        self._active = active
+        self._metrics = metrics
+        self._clock = clock
+        self._max_candidates = max_candidates
+
+    async def rank(self, request: RankRequest) -> RankResponse:
+        """The candidates in order.
+
+        1. The candidates are checked: `InvalidInput` names what is wrong.
+        2. The active generation, known for half a second at most; everything below is pinned to it.
+        3. One read of the user: attributes, behaviour, virtual behaviour.
+        4. What stands for the behaviour: see the class. What was computed on the spot is written back.
+        5. One call of the ranking tower; by popularity where it is away.
+        6. Best first; equal scores keep the order of the request.
+
+        Raises `Unavailable` when there is no generation yet, or not even the popularity can be had.
+        """
+        began = self._clock()
+        check_candidates(request.items, self._max_candidates)
+        generation = await self._active.get()
+        features, away = await self._read(request.user_id, generation)
+        taste = await self._taste(features, away, generation)
+        response = await self._scored(request, features, taste, generation)
+        self._metrics.answered(response, self._clock() - began)
+        return response
+
+    async def _read(self, user_id: str, generation: Generation) -> tuple[UserFeatures, str | None]:
+        """The user's features; empty ones and the reason where the store is away."""
+        try:
+            (features,) = await self._store.read([user_id], generation.number)
+        except Unavailable as error:
+            return UserFeatures(user_id), _away(error)
+        return features, None
+
+    async def _taste(self, features: UserFeatures, away: str | None, generation: Generation) -> _Taste:
+        seen, stored = len(features.behaviour), features.virtual
+        if seen and seen >= generation.warm_after:
+            return _Taste(generation.mean_virtual, Source.REAL)
+        if stored is not None and _belongs(stored, generation):
+            return _Taste(stored.vectors, Source.BLENDED if seen else Source.VIRTUAL, generation.number)
+        if features.attributes is None:
+            return _mean(generation, away or "the attributes of this user are not known")
+        return await self._repaired(features, features.attributes, generation)
+
+    async def _repaired(self, features: UserFeatures, attributes: Attributes, generation: Generation) -> _Taste:
+        """The virtual behaviour computed from the attributes (eq. 8), and written back for the next request."""
+        try:
+            (vectors,) = await self._towers.virtual_behaviour([attributes], generation.number)
+        except Unavailable as error:
+            return _mean(generation, f"{_missing(features)}; {_away(error)}")
+        if not np.isfinite(vectors).all():
+            return _mean(generation, f"{_missing(features)}; the zero-shot tower's is not finite")
+        await self._write_back(features, attributes, VirtualBehaviour(generation.number, vectors))
+        return _Taste(vectors, Source.READ_REPAIRED, generation.number, reason=_missing(features))
+
+    async def _write_back(self, features: UserFeatures, attributes: Attributes, virtual: VirtualBehaviour) -> None:
+        """Never over a newer generation's, which fills the slot for when the pointer moves.
+
+        As of one millisecond after what was read: above it, and below any registration that is still on its way.
+        """
+        if features.virtual is not None and features.virtual.generation > virtual.generation:
+            return
+        try:
+            await self._store.write_enriched(
+                [EnrichedUser(features.user_id, attributes, virtual, features.as_of_ms + 1)]
+            )
+        except Unavailable:
+            self._metrics.repair_lost()
+
+    async def _scored(
+        self, request: RankRequest, features: UserFeatures, taste: _Taste, generation: Generation
+    ) -> RankResponse:
+        """The answer of the ranking tower, or by popularity."""
+        tower_input = RankingInput(
+            attributes=features.attributes or {},
+            context=request.context,
+            behaviour=features.behaviour,
+            virtual=taste.vectors,
+            items=request.items,
+        )
+        try:
+            scores = await self._towers.score(tower_input, generation.number)
+        except Unavailable as error:
+            return await self._by_popularity(request, features, generation, _away(error))
+        if not np.isfinite(scores).all():
+            return await self._by_popularity(request, features, generation, "the ranking tower's scores are not finite")
+        return RankResponse(
+            user_id=request.user_id,
+            served_by=taste.served_by,
+            fallback=taste.fallback,
+            reason=taste.reason,
+            zero_shot_generation=taste.generation,
+            ranking_generation=generation.number,
+            behaviour_seen=len(features.behaviour),
+            ranked=_best_first(request, scores),
+        )
+
+    async def _by_popularity(
+        self, request: RankRequest, features: UserFeatures, generation: Generation, reason: str
+    ) -> RankResponse:
+        """Candidates by their share of the training interactions, 0 for one that the generation does not know."""
+        shares = await self._generations.popularity(generation.number, request.items)
+        return RankResponse(
+            user_id=request.user_id,
+            served_by=Source.FALLBACK,
+            fallback=Fallback.POPULARITY,
+            reason=reason,
+            behaviour_seen=len(features.behaviour),
+            ranked=_best_first(request, np.array([share or 0.0 for share in shares])),
+        )
+
+
+def _belongs(stored: VirtualBehaviour, generation: Generation) -> bool:
+    """The shape tells a generation from one of the same number before everything was trained anew."""
+    return stored.generation == generation.number and stored.vectors.shape == generation.virtual_shape
+
+
+def _missing(features: UserFeatures) -> str:
+    if features.virtual is None:
+        return "no virtual behaviour was stored"
+    return f"the stored virtual behaviour was of generation {features.virtual.generation}"
+
+
+def _mean(generation: Generation, reason: str) -> _Taste:
+    return _Taste(generation.mean_virtual, Source.FALLBACK, None, fallback=Fallback.MEAN_BEHAVIOUR, reason=reason)
+
+
+def _away(error: Unavailable) -> str:
+    """Which part, without the addresses that the error's detail may hold."""
+    return f"{error.part} is not available"
+
+
+def _best_first(request: RankRequest, scores: FloatArray) -> list[ScoredItem]:
+    order, values = np.argsort(-scores, kind="stable").tolist(), scores.tolist()
+    return [ScoredItem(item_id=request.items[at], score=values[at]) for at in order]

@@ -1,0 +1,187 @@
+"""What every `OnlineStore` does: the in-memory form and Feast on a real Redis-protocol server."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+
+from features.memory import InMemoryOnlineStore
+from features.online import FeastOnlineStore
+from features.redis_address import RedisAddress
+from features.repo_config import apply_features, repo_config
+from foretaste.contracts import BehavedUser, Behaviour, EnrichedUser, UserFeatures, VirtualBehaviour
+from foretaste.ports import OnlineStore
+
+AT = 1_767_225_600_000
+
+
+@pytest.fixture(params=["memory", "feast"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OnlineStore]:
+    if request.param == "memory":
+        yield InMemoryOnlineStore()
+        return
+    address = RedisAddress.parse(request.getfixturevalue("redis_url"))
+    config = repo_config(address, str(tmp_path / "registry.db"), f"test_{uuid4().hex}")
+    apply_features(config)
+    feast = FeastOnlineStore(config, timeout=10)
+    yield feast
+    await feast.close()
+
+
+def enriched(user_id: str = "u1", at_ms: int = AT, generation: int | None = 1, fill: float = 0.5) -> EnrichedUser:
+    virtual = None if generation is None else VirtualBehaviour(generation, np.full((3, 2), fill, np.float32))
+    return EnrichedUser(user_id, {"age": 25, "city": "Zürich", "vip": True, "score": 1.5, "gone": None}, virtual, at_ms)
+
+
+def behaved(*items: str, version: int, user_id: str = "u1") -> BehavedUser:
+    behaviour = Behaviour(items, ["liked"] * len(items), [AT + n for n in range(len(items))])
+    return BehavedUser(user_id, behaviour, version)
+
+
+async def read(store: OnlineStore, user_id: str = "u1", generation: int = 1) -> UserFeatures:
+    (features,) = await store.read([user_id], generation)
+    return features
+
+
+async def test_a_user_never_written_is_empty(store: OnlineStore) -> None:
+    features = await read(store, "nobody")
+    assert features == UserFeatures("nobody")
+    assert len(features.behaviour) == 0
+
+
+async def test_what_was_enriched_is_read_back_whole(store: OnlineStore) -> None:
+    vectors = np.array([[0.1, -2.5], [3e-8, 1e20], [0.0, 7.25]], np.float32)
+    await store.write_enriched([EnrichedUser("u1", {"age": 25, "city": "Zürich"}, VirtualBehaviour(1, vectors), AT)])
+    features = await read(store)
+    assert features.attributes == {"age": 25, "city": "Zürich"}
+    assert features.virtual is not None
+    assert features.virtual.generation == 1
+    assert features.virtual.vectors.dtype == np.float32
+    np.testing.assert_array_equal(features.virtual.vectors, vectors)
+    assert features.as_of_ms == AT
+
+
+async def test_attribute_values_keep_their_types(store: OnlineStore) -> None:
+    await store.write_enriched([enriched()])
+    attributes = (await read(store)).attributes
+    assert attributes == {"age": 25, "city": "Zürich", "vip": True, "score": 1.5, "gone": None}
+    assert attributes is not None
+    assert type(attributes["vip"]) is bool
+    assert type(attributes["age"]) is int
+
+
+async def test_no_attributes_are_not_unknown_attributes(store: OnlineStore) -> None:
+    await store.write_enriched([EnrichedUser("u1", {}, None, AT)])
+    assert (await read(store)).attributes == {}
+
+
+async def test_a_warm_user_has_attributes_alone(store: OnlineStore) -> None:
+    await store.write_enriched([enriched(generation=None)])
+    features = await read(store)
+    assert features.attributes is not None
+    assert features.virtual is None
+
+
+async def test_behaviour_is_read_back_in_order(store: OnlineStore) -> None:
+    await store.write_behaviour([behaved("b", "a", "ünï", version=AT * 1000 + 1)])
+    features = await read(store)
+    assert list(features.behaviour.items) == ["b", "a", "ünï"]
+    assert list(features.behaviour.actions) == ["liked"] * 3
+    assert list(features.behaviour.times) == [AT, AT + 1, AT + 2]
+    assert features.behaviour_version == AT * 1000 + 1
+    assert features.attributes is None
+
+
+async def test_many_users_come_in_the_order_asked_and_repeats_too(store: OnlineStore) -> None:
+    users = [enriched(f"u{n}", fill=float(n)) for n in range(50)]
+    await store.write_enriched(users)
+    await store.write_behaviour([behaved(f"i{n}", version=n + 1, user_id=f"u{n}") for n in range(0, 50, 2)])
+    wanted = ["u7", "nobody", "u48", "u7"]
+    features = await store.read(wanted, 1)
+    assert [one.user_id for one in features] == wanted
+    first = [None if one.virtual is None else float(one.virtual.vectors[0, 0]) for one in features]
+    assert first == [7.0, None, 48.0, 7.0]
+    assert [list(one.behaviour.items) for one in features] == [[], [], ["i48"], []]
+
+
+async def test_no_users_is_no_work(store: OnlineStore) -> None:
+    await store.write_enriched([])
+    await store.write_behaviour([])
+    assert await store.read([], 1) == []
+
+
+async def test_a_replay_and_an_older_write_change_nothing(store: OnlineStore) -> None:
+    await store.write_enriched([enriched(fill=1.0)])
+    await store.write_enriched([enriched(fill=2.0), enriched(at_ms=AT - 1, fill=3.0)])
+    features = await read(store)
+    assert features.virtual is not None
+    assert features.virtual.vectors[0, 0] == 1.0
+    assert features.as_of_ms == AT
+
+
+async def test_a_newer_write_replaces(store: OnlineStore) -> None:
+    await store.write_enriched([enriched(fill=1.0)])
+    await store.write_enriched([enriched(at_ms=AT + 1, fill=2.0)])
+    features = await read(store)
+    assert features.virtual is not None
+    assert features.virtual.vectors[0, 0] == 2.0
+    assert features.as_of_ms == AT + 1
+
+
+async def test_the_newest_of_a_batch_wins_whatever_its_place(store: OnlineStore) -> None:
+    await store.write_enriched([enriched(at_ms=AT + 1, fill=2.0), enriched(fill=1.0)])
+    features = await read(store)
+    assert features.virtual is not None
+    assert features.virtual.vectors[0, 0] == 2.0
+
+
+async def test_a_behaviour_version_that_is_not_above_changes_nothing(store: OnlineStore) -> None:
+    version = AT * 1000
+    await store.write_behaviour([behaved("a", version=version)])
+    await store.write_behaviour([behaved("b", version=version)])
+    assert list((await read(store)).behaviour.items) == ["a"]
+    await store.write_behaviour([behaved("a", "b", version=version + 1)])
+    assert list((await read(store)).behaviour.items) == ["a", "b"]
+
+
+async def test_one_generation_serves_while_the_next_fills(store: OnlineStore) -> None:
+    await store.write_enriched([enriched(generation=1, fill=1.0)])
+    await store.write_enriched([enriched(generation=2, fill=2.0, at_ms=AT + 1)])
+    old, new = await read(store, generation=1), await read(store, generation=2)
+    assert old.virtual is not None
+    assert new.virtual is not None
+    assert (old.virtual.generation, float(old.virtual.vectors[0, 0])) == (1, 1.0)
+    assert (new.virtual.generation, float(new.virtual.vectors[0, 0])) == (2, 2.0)
+
+
+async def test_the_slot_tells_whose_virtual_behaviour_it_holds(store: OnlineStore) -> None:
+    await store.write_enriched([enriched(generation=1)])
+    features = await read(store, generation=3)
+    assert features.virtual is not None
+    assert features.virtual.generation == 1
+
+
+async def test_a_slot_can_hold_a_generation_of_another_shape(store: OnlineStore) -> None:
+    await store.write_enriched([enriched(generation=1)])
+    wider = VirtualBehaviour(3, np.ones((2, 8), np.float32))
+    await store.write_enriched([EnrichedUser("u1", {}, wider, AT + 1)])
+    features = await read(store, generation=3)
+    assert features.virtual is not None
+    assert features.virtual.vectors.shape == (2, 8)
+
+
+async def test_a_repair_as_of_the_next_millisecond_holds_and_yields_to_a_registration(store: OnlineStore) -> None:
+    await store.write_enriched([enriched(generation=1, fill=1.0)])
+    seen = await read(store, generation=3)
+    await store.write_enriched([enriched(generation=3, fill=3.0, at_ms=seen.as_of_ms + 1)])
+    repaired = await read(store, generation=3)
+    assert repaired.virtual is not None
+    assert repaired.virtual.generation == 3
+    again = EnrichedUser("u1", {"city": "Oslo"}, VirtualBehaviour(3, np.full((3, 2), 9.0, np.float32)), AT + 2)
+    await store.write_enriched([again])
+    features = await read(store, generation=3)
+    assert features.attributes == {"city": "Oslo"}
+    assert features.virtual is not None
+    assert features.virtual.vectors[0, 0] == 9.0

@@ -1,0 +1,194 @@
+"""Feast on a real Redis-protocol server: what only a real one can show."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from features.feast_api import FeatureStore
+from features.generations import RedisGenerations
+from features.online import FeastOnlineStore
+from features.redis_address import RedisAddress
+from features.repo_config import REPO, apply_features, repo_config
+from foretaste.contracts import BehavedUser, Behaviour, EnrichedUser, Generation, VirtualBehaviour
+from foretaste.errors import Unavailable
+from tests.integration.redis_server import Valkey, valkey
+
+AT = 1_767_225_600_000
+USER = EnrichedUser("u1", {"age": 25}, VirtualBehaviour(1, np.ones((3, 2), np.float32)), AT)
+GENERATION = Generation(1, 1, {}, {}, np.zeros((3, 2), np.float32), "2026-01-01T00:00:00Z")
+
+
+def open_store(url: str, folder: Path, *, cluster: bool = False, timeout: float = 5) -> FeastOnlineStore:
+    config = repo_config(RedisAddress.parse(url, cluster=cluster), str(folder / "registry.db"), f"test_{uuid4().hex}")
+    apply_features(config)
+    return FeastOnlineStore(config, timeout=timeout)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Valkey]:
+    with valkey(tmp_path, appendonly=True) as running:
+        yield running
+
+
+@pytest.fixture
+async def store(server: Valkey, tmp_path: Path) -> AsyncIterator[FeastOnlineStore]:
+    opened = open_store(server.url, tmp_path)
+    yield opened
+    await opened.close()
+
+
+async def test_a_redis_restart_is_outlived_by_the_same_clients(server: Valkey, store: FeastOnlineStore) -> None:
+    generations = RedisGenerations(RedisAddress.parse(server.url), prefix="restart")
+    await store.write_enriched([USER])
+    await generations.record(GENERATION, {"i1": 0.5})
+
+    server.stop()
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match="redis is not available"):
+        await store.read(["u1"], 1)
+    with pytest.raises(Unavailable, match="redis is not available"):
+        await store.write_enriched([USER])
+    with pytest.raises(Unavailable, match="redis is not available"):
+        await generations.active()
+    assert time.monotonic() - began < 1, "a reader has something better to do than to wait"
+
+    server.start()
+    (features,) = await store.read(["u1"], 1)
+    assert features.attributes == {"age": 25}
+    assert await generations.popularity(1, ["i1"]) == [0.5]
+    assert await generations.activate(1, None)
+    await generations.close()
+
+
+async def test_a_redis_that_hangs_is_given_up_on_and_its_late_answers_are_nobody_elses(
+    server: Valkey, tmp_path: Path
+) -> None:
+    store = open_store(server.url, tmp_path, timeout=0.2)
+    await store.write_enriched([USER, EnrichedUser("u2", {"age": 99}, None, AT)])
+    await store.read(["u1"], 1)
+    with server.frozen(), pytest.raises(Unavailable, match=r"redis is not available: no answer within 0\.2 s"):
+        await store.read(["u2"], 1)
+    (features,) = await store.read(["u1"], 1)
+    assert features.attributes == {"age": 25}
+    await store.close()
+
+
+async def test_a_redis_that_is_away_at_first(tmp_path: Path) -> None:
+    with valkey(tmp_path) as server:
+        server.stop()
+        store = open_store(server.url, tmp_path)
+        with pytest.raises(Unavailable):
+            await store.read(["u1"], 1)
+        server.start()
+        await store.write_enriched([USER])
+        assert (await store.read(["u1"], 1))[0].attributes == {"age": 25}
+        await store.close()
+
+
+async def test_a_cluster(tmp_path: Path) -> None:
+    with valkey(tmp_path, cluster=True) as server:
+        store = open_store(server.url, tmp_path, cluster=True)
+        users = [EnrichedUser(f"u{n}", {"n": n}, USER.virtual, AT) for n in range(20)]
+        await store.write_enriched(users)
+        await store.write_behaviour([BehavedUser("u3", Behaviour(["i"], ["a"], [AT]), 1)])
+        features = await store.read([user.user_id for user in users], 1)
+        assert [one.attributes for one in features] == [{"n": n} for n in range(20)]
+        assert [len(one.behaviour) for one in features].index(1) == 3
+        await store.close()
+
+
+@pytest.mark.parametrize("password", ['p,w="é#$ {x}: 1', "12345", "true"])
+async def test_a_password_of_any_letters(tmp_path: Path, password: str) -> None:
+    with valkey(tmp_path, password=password) as server:
+        store = open_store(server.url, tmp_path)
+        await store.write_enriched([USER])
+        assert (await store.read(["u1"], 1))[0].attributes == {"age": 25}
+        await store.close()
+
+
+async def test_a_wrong_password_is_named_but_not_told(tmp_path: Path) -> None:
+    right, wrong = "first", "sesame"
+    with valkey(tmp_path, password=right) as server:
+        store = open_store(server.url.replace(right, wrong), tmp_path)
+        with pytest.raises(Unavailable) as caught:
+            await store.read(["u1"], 1)
+        assert "invalid username-password pair" in str(caught.value)
+        assert wrong not in str(caught.value)
+        await store.close()
+
+
+async def test_a_store_that_was_never_applied_says_so_and_makes_no_registry(redis_url: str, tmp_path: Path) -> None:
+    registry = tmp_path / "registry.db"
+    store = FeastOnlineStore(repo_config(RedisAddress.parse(redis_url), str(registry)))
+    with pytest.raises(Unavailable, match="has not been applied"):
+        await store.read(["u1"], 1)
+    assert not registry.exists()
+    apply_features(repo_config(RedisAddress.parse(redis_url), str(registry), "another_project"))
+    with pytest.raises(Unavailable, match="no service `ranking` of project foretaste"):
+        await store.read(["u1"], 1)
+    await store.close()
+
+
+async def test_applying_again_writes_nothing(redis_url: str, tmp_path: Path) -> None:
+    config = repo_config(RedisAddress.parse(redis_url), str(tmp_path / "deep" / "registry.db"))
+    assert apply_features(config)
+    before = (tmp_path / "deep" / "registry.db").read_bytes()
+    assert not apply_features(config)
+    assert (tmp_path / "deep" / "registry.db").read_bytes() == before
+
+
+async def test_a_registry_that_is_lost_stops_no_answer(store: FeastOnlineStore, tmp_path: Path) -> None:
+    await store.write_enriched([USER])
+    (tmp_path / "registry.db").unlink()
+    assert (await store.read(["u1"], 1))[0].attributes == {"age": 25}
+    assert not (tmp_path / "registry.db").exists()
+
+
+def test_a_store_belongs_to_one_event_loop(redis_url: str, tmp_path: Path) -> None:
+    store = open_store(redis_url, tmp_path)
+    with asyncio.Runner() as runner:
+        runner.run(store.read(["u1"], 1))
+        with asyncio.Runner() as another, pytest.raises(RuntimeError, match="another event loop"):
+            another.run(store.read(["u1"], 1))
+        runner.run(store.close())
+
+
+def team_applies(repo: Path, environment: dict[str, str]) -> None:
+    command = Path(sys.executable).parent / "feast"
+    subprocess.run([command, "apply"], cwd=repo, env=os.environ | environment, check=True, timeout=100)
+
+
+async def test_a_teams_own_apply_and_its_own_pushes(redis_url: str, tmp_path: Path) -> None:
+    """`feast apply` in a copy of the folder, then rows through a push source, are what our store reads."""
+    shutil.copytree(REPO, tmp_path / "repo", ignore=shutil.ignore_patterns("__pycache__"))
+    address = RedisAddress.parse(redis_url)
+    project = f"test_{uuid4().hex}"
+    environment = {
+        "FEAST_PROJECT": project,
+        "FEAST_REDIS": address.feast_connection_string,
+        "FEAST_REDIS_TYPE": address.feast_type,
+        "FEAST_REGISTRY": str(tmp_path / "registry.db"),
+        "FEAST_REGISTRY_TYPE": "file",
+    }
+    await asyncio.to_thread(team_applies, tmp_path / "repo", environment)
+
+    config = repo_config(address, str(tmp_path / "registry.db"), project)
+    assert not apply_features(config), "a team's apply and ours declare the same"
+    row = {"user_id": ["u1"], "attributes": ['{"age": 25}'], "event_timestamp": [datetime(2026, 1, 1, tzinfo=UTC)]}
+    FeatureStore(config=config).push("user_attributes_push", pd.DataFrame(row))
+    store = FeastOnlineStore(config)
+    (features,) = await store.read(["u1"], 1)
+    assert features.attributes == {"age": 25}
+    assert features.as_of_ms == AT
+    await store.close()
