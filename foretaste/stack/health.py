@@ -1,0 +1,194 @@
+"""The health of each part, asked in its own protocol: embedded parts and the user's own alike."""
+
+import asyncio
+import http.client
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+from urllib.parse import urlsplit
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from redis import asyncio as redis_client
+from redis.exceptions import RedisError
+from tritonclient import grpc
+from tritonclient.utils import InferenceServerException
+
+from foretaste.errors import InvalidInput
+from foretaste.stack.machine import IN_PROCESS
+
+TIMEOUT = 2.0
+"""Seconds that a part has to answer."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """One look at a part: `detail` says what it is or what is wrong with it, `ms` how long the answer took.
+
+    The address is without user name and password.
+    """
+
+    part: str
+    address: str
+    ok: bool
+    detail: str
+    ms: float
+
+
+class _Unwell(Exception):
+    """The part answered, and said that it is not ready."""
+
+
+_Check: TypeAlias = Callable[[], Awaitable[str]]
+_FAILURES = (
+    OSError,
+    TimeoutError,
+    KafkaError,
+    RedisError,
+    InferenceServerException,
+    http.client.HTTPException,
+    _Unwell,
+)
+
+
+async def kafka(address: str, options: Mapping[str, object] | None = None) -> Health:
+    """A broker of `address` (`host:port[,host:port]`) describes its cluster; `options` are aiokafka's security ones."""
+
+    async def ask() -> str:
+        await _reachable(address)
+        admin = AIOKafkaAdminClient(
+            bootstrap_servers=address.split(","), request_timeout_ms=int(TIMEOUT * 1000), **(options or {})
+        )
+        try:
+            await admin.start()
+            brokers = (await admin.describe_cluster())["brokers"]
+            topics = await admin.list_topics()
+        finally:
+            await admin.close()
+        return f"{_count(len(brokers), 'broker')}, {_count(len(topics), 'topic')}"
+
+    return await _measure("kafka", address, ask)
+
+
+async def redis(address: str) -> Health:
+    """`redis://…` or `rediss://…` answers PING."""
+
+    async def ask() -> str:
+        client = redis_client.Redis.from_url(address, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+        async with client:
+            await cast("Awaitable[bool]", client.ping())
+            server = await client.info("server")
+        return f"{server.get('server_name', 'redis')} {server.get('valkey_version') or server['redis_version']}"
+
+    return await _measure("redis", address, ask)
+
+
+async def triton(address: str, *, ssl: bool = False) -> Health:
+    """Triton at `host:port` (gRPC) is ready; the detail names the versions it serves and what it could not load."""
+    if address == IN_PROCESS:
+        return Health("triton", address, True, "the towers run in the process that asks", 0.0)
+
+    def ask_blocking() -> str:
+        with grpc.InferenceServerClient(address, ssl=ssl) as client:
+            if not client.is_server_ready(client_timeout=TIMEOUT):
+                raise _Unwell("not ready")
+            models = client.get_model_repository_index(client_timeout=TIMEOUT).models
+        served = [f"{model.name} {model.version}" for model in models if model.state == "READY"]
+        broken = [f"{model.name}: {model.reason}" for model in models if model.state == "UNAVAILABLE"]
+        return "; ".join([", ".join(sorted(served)) or "no model loaded", *broken])
+
+    async def ask() -> str:
+        return await asyncio.to_thread(ask_blocking)
+
+    return await _measure("triton", address, ask)
+
+
+async def api(address: str, path: str = "/readyz") -> Health:
+    """The ranking service at `http://host:port` answers with 200: it can rank, or at `/healthz` it lives."""
+
+    def ask_blocking() -> str:
+        parts = urlsplit(address)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(parts.netloc, timeout=TIMEOUT)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            said = answer.read(2048).decode(errors="replace")
+        finally:
+            connection.close()
+        if answer.status != http.HTTPStatus.OK:
+            raise _Unwell(f"{answer.status} {_one_line(said)}")
+        return path.removeprefix("/").removesuffix("z")
+
+    async def ask() -> str:
+        return await asyncio.to_thread(ask_blocking)
+
+    return await _measure("api", address, ask)
+
+
+async def process(part: str, pid: int) -> Health:
+    """The process lives."""
+
+    async def ask() -> str:
+        os.kill(pid, 0)
+        return f"pid {pid}"
+
+    return await _measure(part, "", ask)
+
+
+async def check(part: str, address: str) -> Health:
+    """The health of kafka, redis, triton or api with plain settings. Raises `InvalidInput` for another name."""
+    checks: dict[str, Callable[[str], Awaitable[Health]]] = {
+        "kafka": kafka,
+        "redis": redis,
+        "triton": triton,
+        "api": api,
+    }
+    if part not in checks:
+        raise InvalidInput("part", part, f"expected one of {', '.join(checks)}")
+    return await checks[part](address)
+
+
+async def _reachable(address: str) -> None:
+    """Raises what the last host said when none takes a connection; aiokafka would log each of its many attempts."""
+    failure: OSError = ConnectionError("no host in the address")
+    for each in address.split(","):
+        host, _, port = each.rpartition(":")
+        if not (host and port.isdigit()):
+            failure = ConnectionError(f"expected host:port, got {each!r}")
+            continue
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(host.strip("[]"), int(port)), TIMEOUT)
+        except OSError as error:
+            failure = error
+        else:
+            writer.close()
+            await writer.wait_closed()
+            return
+    raise failure
+
+
+async def _measure(part: str, address: str, ask: _Check) -> Health:
+    began = time.perf_counter()
+    try:
+        async with asyncio.timeout(2 * TIMEOUT):
+            detail, ok = await ask(), True
+    except _FAILURES as error:
+        detail, ok = _one_line(str(error)) or type(error).__name__, False
+    return Health(part, _without_secrets(address), ok, detail, (time.perf_counter() - began) * 1000)
+
+
+def _without_secrets(address: str) -> str:
+    scheme, mark, rest = address.rpartition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
+
+
+def _one_line(text: str, limit: int = 200) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[:limit]}…"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
