@@ -1,4 +1,4 @@
-"""Every setting of a running system, read from `FORETASTE_*` variables. Only the composition root makes one of these."""
+"""Every setting of a running system, read from `FORETASTE_*` variables. Only the composition root makes one."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -7,13 +7,13 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from foretaste.contracts import Topic
-
 
 class Settings(BaseSettings):
     """Addresses of the parts, and how the ways behave. An address that is not given is the embedded stack's."""
 
-    model_config = SettingsConfigDict(env_prefix="FORETASTE_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FORETASTE_", extra="ignore", frozen=True, use_attribute_docstrings=True
+    )
 
     home: Path = Path(".foretaste")
     """Where the embedded stack, caches, generations and logs live."""
@@ -21,45 +21,67 @@ class Settings(BaseSettings):
     kafka: str | None = None
     """Bootstrap servers, `host:port[,host:port]`."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How clients talk to Kafka."""
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    """How they authenticate under SASL."""
     kafka_username: str | None = None
+    """Needed under SASL."""
     kafka_password: SecretStr | None = None
+    """Needed under SASL."""
     kafka_ca_file: Path | None = None
+    """Authorities to trust under TLS, PEM; the system's where absent."""
     kafka_cert_file: Path | None = None
+    """This client's certificate under TLS, PEM, where the brokers ask for one."""
     kafka_key_file: Path | None = None
+    """Its private key, PEM."""
     kafka_idempotent: bool = True
     """Idempotent producer; false for a broker that has none (the embedded one)."""
+    kafka_fetch_wait: Annotated[float, Field(gt=0)] = 0.5
+    """Seconds for which the broker may hold a fetch while it has nothing; Kafka answers at once when it has."""
     topic_prefix: str = ""
     """Put before each topic's name and the consumer group's, so that deployments can share a broker."""
     partitions: Annotated[int, Field(ge=1)] = 8
+    """Of each topic that `setup` creates: as many workers can share the work."""
     replication: Annotated[int, Field(ge=1)] = 1
+    """Of each topic that `setup` creates."""
 
     redis: str | None = None
     """`redis://[:password@]host:port[/db]`, or `rediss://` for TLS."""
     redis_cluster: bool = False
+    """The address is a node of a Redis Cluster."""
+    redis_timeout: Annotated[float, Field(gt=0)] = 2.0
+    """Seconds a call."""
+    project: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_]+$")] = "foretaste"
+    """Feast's project, a part of every key, so that deployments can share a Redis."""
     registry: str | None = None
     """Feast's registry: a path or an address that Feast understands; a file in `home` where absent."""
 
     triton: str | None = None
     """gRPC address of Triton, `host:port`; `in-process` runs the towers in this process."""
     triton_ssl: bool = False
+    """TLS to Triton."""
     triton_timeout: Annotated[float, Field(gt=0)] = 2.0
-    """Seconds."""
+    """Seconds a call."""
     triton_repository: Path | None = None
     """The model repository that Triton reads; `home/triton_repo` where absent."""
     triton_device: Literal["cpu", "gpu"] = "cpu"
     """The instance group of both towers."""
 
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 256
+    """Events at which a worker's batch closes."""
     batch_age: Annotated[float, Field(ge=0)] = 0.010
     """Seconds after its first member at which a batch closes."""
     max_event_bytes: Annotated[int, Field(ge=1024)] = 65536
+    """A larger event becomes a dead letter."""
     unknown_items: Literal["keep", "dead_letter"] = "keep"
     """A behaviour for an item that the active generation does not know: kept for the next one, or a dead letter."""
 
     api_host: str = "127.0.0.1"
+    """Where the ranking service listens."""
     api_port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """Its port; the embedded stack takes a free one where this is taken."""
     max_candidates: Annotated[int, Field(ge=1)] = 1000
+    """Candidates of one ranking request, at most."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """Where a worker serves Prometheus metrics on loopback; nowhere where absent."""
 
@@ -71,9 +93,6 @@ class Settings(BaseSettings):
             raise ValueError(f"redis: expected redis://host:port or rediss://host:port, got {self.redis!r}")
         return self
 
-    def topic(self, topic: Topic) -> str:
-        return f"{self.topic_prefix}{topic.value}"
-
     @property
     def repository(self) -> Path:
         return self.triton_repository or self.home / "triton_repo"
@@ -81,3 +100,11 @@ class Settings(BaseSettings):
     @property
     def generations(self) -> Path:
         return self.home / "generations"
+
+
+def table() -> list[tuple[str, str, str]]:
+    """Every setting: its variable, its default and what it means."""
+    return [
+        (f"FORETASTE_{name.upper()}", "" if field.default is None else str(field.default), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]

@@ -19,12 +19,11 @@ import psutil
 import pytest
 from redis import Redis as RedisClient
 
-from foretaste.errors import InvalidInput, NotOnThisMachine, Unavailable
+from foretaste.errors import InvalidInput, Unavailable
 from foretaste.stack import health, running
-from foretaste.stack.environment import TritonEnvironment, ensure_triton_environment
+from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.parts import Launch, Triton
 from foretaste.stack.processes import Child, free_ports, spawn
-from foretaste.stack.progress import silent
 from foretaste.stack.record import RECORD, running_stack
 from foretaste.stack.running import Incident
 from foretaste.stack.stack import Stack, plan
@@ -70,15 +69,6 @@ with Stack(home, plan(home, json.loads(sys.argv[3]), triton_environment=environm
     print(json.dumps(stack.addresses), flush=True)
     threading.Event().wait()
 """
-
-
-@pytest.fixture(scope="session")
-def triton_environment() -> TritonEnvironment:
-    """Triton's environment, which the demo uses too: made once, in the home that `FORETASTE_HOME` names."""
-    try:
-        return ensure_triton_environment(Path(os.environ.get("FORETASTE_HOME", ROOT / ".foretaste")), silent)
-    except NotOnThisMachine as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture

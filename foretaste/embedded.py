@@ -1,0 +1,92 @@
+"""`foretaste up` and what the demo shares with it: the stack, with a worker and the ranking service on top."""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from foretaste import compose, jobs
+from foretaste.console import Report, console, progress
+from foretaste.settings import Settings
+from foretaste.stack.parts import Api, Worker
+from foretaste.stack.running import Incident
+from foretaste.stack.stack import Plan, Stack, plan
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at the parts."""
+Say = Callable[[str], None]
+
+
+def plan_stack(settings: Settings, report: Report) -> Plan:
+    """The embedded parts, without those whose address is set. Makes Triton's environment where it is missing."""
+    own = {part: getattr(settings, part) for part in ("kafka", "redis", "triton")}
+    return plan(
+        settings.home,
+        {part: address for part, address in own.items() if address is not None},
+        repository=settings.triton_repository,
+        report=report,
+    )
+
+
+def up(settings: Settings) -> None:
+    """The whole system in the foreground, until Ctrl-C or SIGTERM."""
+    with progress() as report:
+        planned = plan_stack(settings, report)
+    for notice in planned.notices:
+        console.print(notice)
+    with ExitStack() as stacked:
+        with progress() as report:
+            stack = stacked.enter_context(Stack(settings.home, planned, report=report))
+            resolved = compose.resolve(settings)
+            prepare(resolved)
+            start_processes(stack, settings)
+        for part, address in stack.addresses.items():
+            console.print(f"{part:8} {address}")
+        console.print("running; Ctrl-C stops it. `foretaste status` shows each part's health.")
+        keep_running(stack, settings, console.print)
+
+
+def prepare(settings: Settings) -> None:
+    """Topics and features, before any process asks for one."""
+    asyncio.run(jobs.create_topics(settings))
+    jobs.apply_features(settings)
+
+
+def start_processes(stack: Stack, settings: Settings) -> str:
+    """A worker and the ranking service as children of the stack; the service's address.
+
+    The port that is set is taken where it is free, else any free one.
+    """
+    env = {**os.environ, **stack.variables}
+    stack.start(Worker(env))
+    return stack.start(Api(env, port=0 if _is_taken(settings) else settings.api_port, host=settings.api_host))
+
+
+def keep_running(stack: Stack, settings: Settings, say: Say) -> None:
+    """Until Ctrl-C or SIGTERM: start again what dies, and say so."""
+    try:
+        while True:
+            for incident in stack.watch():
+                say(f"{incident.part} {incident.what}: {incident.detail}")
+                if _lost_its_topics(incident):
+                    asyncio.run(jobs.create_topics(compose.resolve(settings)))
+                    say("kafka: the topics were created again")
+            time.sleep(LOOK_EVERY)
+    except KeyboardInterrupt:
+        say("stopping")
+
+
+def _lost_its_topics(incident: Incident) -> bool:
+    return incident.part == "kafka" and incident.what == "recovered"
+
+
+def _is_taken(settings: Settings) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.api_host, settings.api_port))
+        except OSError:
+            return True
+    return False

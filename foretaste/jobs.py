@@ -1,0 +1,221 @@
+"""What each command does, on the wired parts. The command line and the demo call these; nothing here prints."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from foretaste import compose
+from foretaste.console import Report
+from foretaste.contracts import DeadLetter, RankRequest, RankResponse, UserBehaved, UserRegistered
+from foretaste.errors import InvalidInput, Unavailable
+from foretaste.settings import Settings
+from foretaste.stack.health import Health
+
+if TYPE_CHECKING:
+    from models.dataset import Dataset
+
+PUBLIC_DATA = ("ml-1m", "ml-100k")
+
+
+def fetch(settings: Settings, name: str, source: Path | None, report: Report) -> Path:
+    """The folder of a public data set, fetched where it is not cached yet."""
+    from models.movielens import fetch_movielens
+
+    return fetch_movielens(name, settings.home / "data", source=source, progress=report)
+
+
+def open_dataset(settings: Settings, data: str, report: Report) -> "Dataset":
+    """A data set by its public name or its folder. Raises `InvalidInput` for one that is neither, or is malformed."""
+    from models.dataset import read_dataset
+
+    folder = fetch(settings, data, None, report) if data in PUBLIC_DATA else Path(data)
+    if not folder.is_dir():
+        raise InvalidInput("data", data, f"expected {', '.join(PUBLIC_DATA)}, or a folder with a dataset.yaml")
+    report(f"read {folder.name}", 0, 1)
+    dataset = read_dataset(folder)
+    report(f"read {folder.name}", 1, 1)
+    return dataset
+
+
+def describe(settings: Settings, data: str, report: Report) -> dict[str, Any]:
+    """What a data set holds, and how training would split it."""
+    from models.split import split_by_time
+
+    dataset = open_dataset(settings, data, report)
+    split = split_by_time(dataset)
+    return {
+        "name": dataset.description.name,
+        "users": len(dataset.users),
+        "items": len(dataset.items),
+        "interactions": len(dataset.interactions),
+        "attributes": {name: kind.value for name, kind in dataset.description.users.attributes.items()},
+        "labels": dataset.has_labels,
+        "split_ms": split.instant_ms,
+        "before_the_split": len(split.train),
+        "cold_users": len(split.cold_users),
+        "warm_users": len(split.warm_users),
+        "fingerprint": dataset.fingerprint,
+    }
+
+
+def train(settings: Settings, dataset: "Dataset", options: dict[str, Any], report: Report) -> Path:
+    """Co-train, evaluate, export; the folder of the next generation. `options` are fields of `TrainingConfig`."""
+    from models.cotrain import TrainingConfig, cotrain
+    from models.evaluation import evaluate
+    from models.export import export
+    from models.split import split_by_time
+
+    split = split_by_time(dataset)
+    trained = cotrain(
+        dataset, split, TrainingConfig(**options), lambda step: report("co-train", step.number, step.total)
+    )
+    metrics = evaluate(dataset, split, trained, progress=lambda done, total: report("evaluate", done, total))
+    report("export", 0, 1)
+    folder = export(trained, dataset, metrics, settings.generations)
+    report("export", 1, 1)
+    return folder
+
+
+def newest(settings: Settings) -> int:
+    """The highest generation that was written. Raises `InvalidInput` when there is none."""
+    from models.artifact import next_number
+
+    number = next_number(settings.generations) - 1
+    if number < 1:
+        raise InvalidInput("generation", None, f"none in {settings.generations}: run `foretaste train` first")
+    return number
+
+
+async def publish(settings: Settings, generation: int | None) -> int:
+    """Load a generation into Triton beside the others, record it, and move the pointer to it; its number.
+
+    1. written into the repository whole; 2. loaded and answering; 3. recorded; 4. the pointer moved by compare-and-set.
+    Raises `Unavailable` when somebody else moved the pointer meanwhile.
+    """
+    from models.artifact import generation_record
+    from models.publish import publish as write
+
+    number = newest(settings) if generation is None else generation
+    folder = settings.generations / str(number)
+    if not folder.is_dir():
+        raise InvalidInput("generation", number, f"is not in {settings.generations}")
+    towers, generations = compose.towers(settings), compose.generations(settings)
+    try:
+        await asyncio.to_thread(write, folder, settings.repository, settings.triton_device)  # 1
+        await towers.load(number)  # 2
+        record, popularity = generation_record(folder)
+        await generations.record(record, popularity)  # 3
+        active = await generations.active()
+        expected = active.number if active is not None else None
+        if not await generations.activate(number, expected):  # 4
+            raise Unavailable("generation", f"the pointer left {expected} while {number} was published")
+    finally:
+        await towers.close()
+        await generations.close()
+    return number
+
+
+async def create_topics(settings: Settings) -> None:
+    """All four topics, explicitly, with their partitions."""
+    from streams.topics import TopicNames, create_topics
+
+    names = TopicNames(settings.topic_prefix)
+    await create_topics(
+        compose.kafka_connection(settings), names, partitions=settings.partitions, replication=settings.replication
+    )
+
+
+def apply_features(settings: Settings) -> None:
+    """`feast apply` of the feature repository."""
+    from features.repo_config import apply_features
+
+    apply_features(compose.feast_config(settings))
+
+
+async def rank(settings: Settings, request: RankRequest) -> RankResponse:
+    """One ranking request, without the HTTP service."""
+    from prometheus_client import CollectorRegistry
+
+    async with compose.parts(settings) as parts:
+        way, _ = compose.ranking(settings, parts, CollectorRegistry())
+        return await way.rank(request)
+
+
+async def send(settings: Settings, topic: str, values: Sequence[UserRegistered | UserBehaved]) -> None:
+    """Produce events to `topic`, keyed by user id; all durable on return."""
+    events = compose.events(settings)
+    try:
+        keyed = [(event.user_id.encode(), event.model_dump_json().encode()) for event in values]
+        await events.send_all(f"{settings.topic_prefix}{topic}", keyed)
+    finally:
+        await events.close()
+
+
+async def dead_letters(settings: Settings, limit: int) -> list[DeadLetter]:
+    """The newest dead letters, oldest first, at most `limit` a partition."""
+    from streams.dead_letter_reader import newest_dead_letters
+    from streams.topics import TopicNames
+
+    topic = TopicNames(settings.topic_prefix).dead_letters
+    return await newest_dead_letters(compose.kafka_connection(settings), topic, limit)
+
+
+async def health(settings: Settings) -> list[Health]:
+    """Each part's health, the user's own and the embedded ones alike."""
+    from foretaste.stack import health as checks
+    from foretaste.stack.record import running_stack
+
+    record = running_stack(settings.home)
+    connection = compose.kafka_connection(settings)
+    options = {name: value for name, value in connection.client_arguments().items() if name != "bootstrap_servers"}
+    asked = [
+        checks.kafka(connection.bootstrap, options),
+        checks.redis(settings.redis or ""),
+        checks.triton(settings.triton or "", ssl=settings.triton_ssl),
+    ]
+    if record is not None and "api" in record.addresses:
+        asked.append(checks.api(record.addresses["api"]))
+    if record is not None:
+        asked += [checks.process(name, part.pid) for name, part in record.parts.items() if name.startswith("worker")]
+    return list(await asyncio.gather(*asked))
+
+
+def generation_for(settings: Settings, dataset: "Dataset", report: Report, *, retrain: bool = False) -> Path:
+    """The newest generation that was trained on just these data with the default settings, or one trained now."""
+    from models.artifact import fingerprint, next_number, read_manifest
+    from models.cotrain import TrainingConfig
+
+    wanted = fingerprint(TrainingConfig().to_dict())
+    for number in range(next_number(settings.generations) - 1, 0, -1):
+        folder = settings.generations / str(number)
+        manifest = read_manifest(folder)
+        same = (manifest.dataset_fingerprint, manifest.training_fingerprint) == (dataset.fingerprint, wanted)
+        if same and not retrain:
+            report(f"generation {number} was trained on just this", 1, 1)
+            return folder
+    return train(settings, dataset, {}, report)
+
+
+async def serve_worker(settings: Settings) -> None:
+    """One worker, until SIGTERM or SIGINT."""
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    from streams.worker import run_worker
+
+    registry = CollectorRegistry()
+    if settings.metrics_port is not None:
+        start_http_server(settings.metrics_port, addr="127.0.0.1", registry=registry)
+    async with compose.parts(settings) as parts:
+        await run_worker(compose.worker(settings, parts, registry))
+
+
+async def serve_api(settings: Settings) -> None:
+    """The ranking service, until SIGTERM or SIGINT."""
+    import uvicorn
+    from prometheus_client import CollectorRegistry
+
+    async with compose.parts(settings) as parts:
+        app = compose.api(settings, parts, CollectorRegistry())
+        config = uvicorn.Config(app, host=settings.api_host, port=settings.api_port, log_level="warning")
+        await uvicorn.Server(config).serve()

@@ -1,0 +1,215 @@
+"""Which real servers the tests run on: all that this machine offers, or those that `--kafka` and `--redis` name.
+
+What is left out is printed with its reason; a server that was asked for by name and cannot be had is an error.
+"""
+
+import asyncio
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from hypothesis import settings
+
+from foretaste.stack.environment import TritonEnvironment, ensure_triton_environment
+from foretaste.stack.machine import Availability, available_parts, this_machine
+from foretaste.stack.parts import Triton
+from foretaste.stack.progress import silent
+from foretaste.stack.stack import Plan, Stack
+from tests.integration import brokers, redis_server
+
+ROOT = Path(__file__).parents[1]
+KAFKA_IMAGE = "confluentinc/cp-kafka:8.0.0"
+REDIS_IMAGE = "redis:7.4"
+
+settings.register_profile("shared-cores", deadline=None, print_blob=True)
+settings.load_profile("shared-cores")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A broker: where it is, and whether it has idempotent producers (Tansu has none)."""
+
+    bootstrap: str
+    idempotent: bool
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kafka", help="tansu, home (KAFKA_HOME) or container, separated by commas; all that is offered")
+    parser.addoption("--redis", help="valkey or container, separated by commas; all that is offered")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[OFFERS] = {"kafka": _kafka_offers(), "redis": _redis_offers()}
+
+
+OFFERS = pytest.StashKey[dict[str, dict[str, str | None]]]()
+"""By kind of server, each form and why it is not offered; None where it is."""
+
+
+def _kafka_offers() -> dict[str, str | None]:
+    home = os.environ.get("KAFKA_HOME")
+    named = None if home and (Path(home) / "bin" / "kafka-server-start.sh").exists() else "KAFKA_HOME names no Kafka"
+    return {"tansu": _reason(0), "home": named, "container": _no_docker()}
+
+
+def _redis_offers() -> dict[str, str | None]:
+    return {"valkey": _reason(1), "container": _no_docker()}
+
+
+def _reason(part: int) -> str | None:
+    found: Availability = available_parts(this_machine())[part]
+    return None if found.available else found.reason
+
+
+def _no_docker() -> str | None:
+    try:
+        found = subprocess.run(["docker", "version"], capture_output=True, timeout=20, check=False)  # noqa: S607
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"no Docker: {error}"
+    return None if found.returncode == 0 else "no Docker daemon answers"
+
+
+def _chosen(config: pytest.Config, kind: str) -> list[str]:
+    """Forms of a server to run on. Raises `UsageError` for one that was named and cannot be had."""
+    offers = config.stash[OFFERS][kind]
+    named = config.getoption(f"--{kind}")
+    if named is None:
+        return [form for form, reason in offers.items() if reason is None]
+    for form in named.split(","):
+        if form not in offers:
+            raise pytest.UsageError(f"--{kind}: {form} is none of {', '.join(offers)}")
+        if offers[form] is not None:
+            raise pytest.UsageError(f"--{kind}: {form} cannot be had here: {offers[form]}")
+    return str(named).split(",")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    lines = []
+    for kind, offers in config.stash[OFFERS].items():
+        chosen = _chosen(config, kind)
+        left_out = [f"{form} ({reason or 'not chosen'})" for form, reason in offers.items() if form not in chosen]
+        lines.append(f"{kind}: {', '.join(chosen)}" + (f"; left out: {', '.join(left_out)}" if left_out else ""))
+    return lines
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    for fixture, kind in (("kafka_form", "kafka"), ("redis_form", "redis")):
+        if fixture in metafunc.fixturenames:
+            metafunc.parametrize(fixture, _chosen(metafunc.config, kind), scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The composed system takes minutes and builds images: it runs where it is named, by `make compose-test`."""
+    named = any("test_compose" in argument for argument in config.args)
+    composed = [item for item in items if item.path.name == "test_compose.py"]
+    if composed and not named:
+        config.hook.pytest_deselected(items=composed)
+        items[:] = [item for item in items if item not in composed]
+
+
+@contextmanager
+def held(opened: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator[T]:
+    """An asynchronous context held open by a thread of its own, for tests that each have a loop of theirs."""
+    ready, box, failure = threading.Event(), [], []
+    end: list[Callable[[], object]] = []
+
+    async def hold() -> None:
+        done = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        async with opened() as value:
+            box.append(value)
+            end.append(lambda: loop.call_soon_threadsafe(done.set))
+            ready.set()
+            await done.wait()
+
+    def run() -> None:
+        try:
+            asyncio.run(hold())
+        except BaseException as error:
+            failure.append(error)
+            raise
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    ready.wait()
+    if failure:
+        thread.join()
+        raise failure[0]
+    try:
+        yield box[0]
+    finally:
+        end[0]()
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def kafka(kafka_form: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    """A real broker of the chosen form."""
+    folder = tmp_path_factory.mktemp(f"kafka-{kafka_form}")
+    if kafka_form == "container":
+        from testcontainers.community.kafka import KafkaContainer  # noqa: PLC0415  # needs Docker's client
+
+        with KafkaContainer(KAFKA_IMAGE).with_kraft() as container:
+            yield Address(container.get_bootstrap_server(), idempotent=True)
+    elif kafka_form == "home":
+        with held(lambda: brokers.apache_kafka(Path(os.environ["KAFKA_HOME"]), folder)) as broker:
+            yield Address(broker.address, idempotent=True)
+    else:
+        with held(lambda: brokers.tansu(folder)) as broker:
+            yield Address(broker.address, idempotent=False)
+
+
+@pytest.fixture
+def kafka_address(kafka: Address) -> str:
+    return kafka.bootstrap
+
+
+@pytest.fixture
+def kafka_idempotent(kafka: Address) -> bool:
+    return kafka.idempotent
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_form: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Redis-protocol server of the chosen form."""
+    if redis_form == "container":
+        from testcontainers.community.redis import RedisContainer  # noqa: PLC0415  # needs Docker's client
+
+        with RedisContainer(REDIS_IMAGE) as container:
+            yield f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(6379)}"
+    else:
+        with redis_server.valkey(tmp_path_factory.mktemp("valkey")) as server:
+            yield server.url
+
+
+@pytest.fixture(scope="session")
+def triton_environment() -> TritonEnvironment:
+    """The environment that `make` made, or one made now."""
+    home = Path(os.environ.get("FORETASTE_HOME", ROOT / ".foretaste"))
+    return ensure_triton_environment(home, silent)
+
+
+@dataclass(frozen=True)
+class TritonServer:
+    """A real Triton: its gRPC address, and the repository that it reads."""
+
+    address: str
+    repository: Path
+
+
+@pytest.fixture(scope="session")
+def triton(triton_environment: TritonEnvironment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    home = tmp_path_factory.mktemp("triton")
+    part = Triton(home / "triton", home / "triton_repo", triton_environment)
+    with Stack(home, Plan([part], {}, [])) as stack:
+        yield TritonServer(stack.addresses["triton"], part.repository)

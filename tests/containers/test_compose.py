@@ -1,0 +1,142 @@
+"""The composed system as a user brings it up: images built, 100 sign-ups, ranked from outside, stopped and found again.
+
+Run by `make compose-test`, where a Docker daemon answers.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.data_factory import write_dataset
+
+ROOT = Path(__file__).parents[2]
+USERS = 100
+
+
+class System:
+    """One compose project, under a name, a password and a port of its own."""
+
+    def __init__(self, datasets: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self._command = [*_compose(), "--project-name", f"foretaste-test-{secrets.token_hex(4)}"]
+        self._environment = {
+            **os.environ,
+            "FORETASTE_REDIS_PASSWORD": secrets.token_hex(16),
+            "FORETASTE_API_PORT": str(self.port),
+            "FORETASTE_DATASETS": str(datasets),
+        }
+
+    def compose(self, *arguments: str, given: str | None = None, timeout: float = 300) -> str:
+        ended = subprocess.run(
+            [*self._command, *arguments],
+            cwd=ROOT,
+            env=self._environment,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert ended.returncode == 0, f"{arguments} ended with {ended.returncode}:\n{ended.stdout}\n{ended.stderr}"
+        return ended.stdout
+
+    def request(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """An answer of the API through its published port; the problem document where it refuses."""
+        method = "GET" if body is None else "POST"
+        answer = httpx.request(method, f"http://127.0.0.1:{self.port}{path}", json=body, timeout=10)
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def until(self, what: str, condition: Any, seconds: float = 120) -> Any:
+        """What `condition()` returns once it is true; fails with the logs after `seconds`."""
+        deadline = time.monotonic() + seconds
+        last: object = None
+        while time.monotonic() < deadline:
+            try:
+                last = condition()
+            except httpx.TransportError as error:
+                last = error
+            else:
+                if last:
+                    return last
+            time.sleep(0.5)
+        pytest.fail(f"{what} did not come true in {seconds:.0f} s, last: {last!r}\n{self.compose('logs', '--tail=40')}")
+
+
+def _compose() -> list[str]:
+    return ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    datasets = tmp_path_factory.mktemp("datasets")
+    datasets.chmod(0o755)
+    write_dataset(datasets / "small", users=200, items=60, interactions=4000)
+    system = System(datasets)
+    try:
+        system.compose("build", timeout=1500)
+        system.compose("up", "--detach", timeout=300)
+        yield system
+    finally:
+        system.compose("down", "--volumes", "--timeout", "5", timeout=120)
+
+
+def _ranks_for(system: System, user: str) -> dict[str, Any]:
+    return system.request("/v1/rank", {"user_id": user, "items": ["i1", "i2", "i3", "never seen"]})
+
+
+def _served_by(system: System, prefix: str) -> set[str]:
+    return {_ranks_for(system, f"{prefix}-{number}").get("served_by", "refused") for number in range(USERS)}
+
+
+def _sign_up(system: System, prefix: str) -> None:
+    events = (
+        json.dumps({"user_id": f"{prefix}-{number}", "attributes": {"segment": "cook", "age": 20 + number % 40}})
+        for number in range(USERS)
+    )
+    system.compose("exec", "-T", "worker", "foretaste", "register", given="\n".join(events))
+
+
+@pytest.mark.timeout(1800)
+def test_a_hundred_users_sign_up_and_are_found_again_after_a_stop(system: System) -> None:
+    system.compose("run", "--rm", "trainer", "train", "--data", "/datasets/small", timeout=600)
+    system.compose("run", "--rm", "trainer", "publish", timeout=300)
+    system.until("readiness", lambda: system.request("/readyz").get("readiness") == "ready")
+
+    _sign_up(system, "first")
+    system.until("100 enriched users", lambda: _served_by(system, "first") == {"virtual"})
+    before = _ranks_for(system, "first-7")
+    assert before["zero_shot_generation"] == before["ranking_generation"] == 1
+
+    system.compose("stop", "--timeout", "10", "kafka", "redis", timeout=120)
+    degraded = system.until("an answer without Redis", lambda: _ranks_for(system, "first-7").get("ranked"))
+    assert [item["item_id"] for item in degraded]
+    system.compose("start", "kafka", "redis", timeout=120)
+
+    system.until("the same answer", lambda: _ranks_for(system, "first-7") == before)
+    assert _served_by(system, "first") == {"virtual"}
+    _sign_up(system, "second")
+    system.until("100 more enriched users", lambda: _served_by(system, "second") == {"virtual"})
+
+
+def test_only_the_api_is_published_and_only_on_loopback(system: System) -> None:
+    described = system.compose("ps")
+    published = [word for line in described.splitlines() for word in line.split() if "->" in word]
+    assert published == [f"127.0.0.1:{system.port}->8080/tcp"], described
+
+
+def test_containers_do_not_run_as_root(system: System) -> None:
+    for service in ("worker", "api"):
+        assert system.compose("exec", "-T", service, "id", "-u").strip() != "0"

@@ -1,0 +1,186 @@
+"""From registration to ranked list on the embedded stack, with the worker and the ranking service as real processes."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from foretaste import compose, embedded, jobs
+from foretaste.contracts import Reason, Topic, UserBehaved, UserRegistered
+from foretaste.settings import Settings
+from foretaste.stack.environment import TritonEnvironment
+from foretaste.stack.stack import Stack, plan
+from streams.topics import TopicNames
+from tests.data_factory import write_dataset
+
+PATIENCE = 60.0
+COOK: Mapping[str, Any] = {"segment": "cook", "age": 31, "city": "north"}
+
+
+@dataclass
+class System:
+    """The whole of Foretaste on this machine, with generation 1 of the synthetic data active."""
+
+    stack: Stack
+    settings: Settings
+    api: str
+    items: list[str]
+
+    def send(self, topic: Topic, *values: bytes, key: bytes | None = None) -> None:
+        async def produce() -> None:
+            events = compose.events(self.settings)
+            try:
+                await events.send_all(topic.value, [(key, value) for value in values])
+            finally:
+                await events.close()
+
+        asyncio.run(produce())
+
+    def sign_up(self, *user_ids: str) -> None:
+        events = [UserRegistered(user_id=user_id, attributes=COOK) for user_id in user_ids]
+        asyncio.run(jobs.send(self.settings, Topic.REGISTERED, events))
+
+    def rank(self, user_id: str, items: list[str] | None = None) -> tuple[int, dict[str, Any]]:
+        body = {"user_id": user_id, "items": self.items if items is None else items}
+        answer = httpx.post(f"{self.api}/v1/rank", json=body, timeout=10)
+        return answer.status_code, answer.json()
+
+    def served_by(self, user_id: str) -> str:
+        return str(self.rank(user_id)[1].get("served_by"))
+
+    def pid(self, part: str) -> int:
+        record = json.loads((self.stack.home / "stack.json").read_text(encoding="utf-8"))
+        return int(record["parts"][part]["pid"])
+
+
+def until(condition: Callable[[], bool], watch: Callable[[], object] = lambda: None) -> None:
+    """Fails when `condition` is not true within `PATIENCE`; `watch` runs between two looks."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        watch()
+        assert time.monotonic() < deadline, "it did not come true in time"
+        os.sched_yield()
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory, triton_environment: TritonEnvironment) -> Iterator[System]:
+    home = tmp_path_factory.mktemp("home")
+    folder = write_dataset(home / "synthetic")
+    settings = Settings(home=home, api_port=0)
+    with Stack(home, plan(home, {}, triton_environment=triton_environment)) as stack:
+        resolved = compose.resolve(settings)
+        dataset = jobs.open_dataset(settings, str(folder), lambda *_: None)
+        artifact = jobs.train(settings, dataset, {"epochs": 5, "batch": 1024, "device": "cpu"}, lambda *_: None)
+        embedded.prepare(resolved)
+        number = asyncio.run(jobs.publish(resolved, None))
+        assert (artifact.name, number) == ("1", 1)
+        api = embedded.start_processes(stack, settings)
+        yield System(stack, resolved, api, [str(item) for item in dataset.items["item_id"][:20]])
+
+
+def test_a_stranger_becomes_known(system: System) -> None:
+    user = uuid4().hex
+    status, stranger = system.rank(user)
+    assert (status, stranger["served_by"], stranger["fallback"]) == (200, "fallback", "mean_behaviour")
+
+    system.sign_up(user)
+    until(lambda: system.served_by(user) == "virtual")
+    _, known = system.rank(user)
+    assert known["zero_shot_generation"] == known["ranking_generation"] == 1
+    assert {item["item_id"] for item in known["ranked"]} == set(system.items)
+    assert [item["score"] for item in known["ranked"]] == sorted((i["score"] for i in known["ranked"]), reverse=True)
+
+
+def test_behaviour_warms_a_user(system: System) -> None:
+    user = uuid4().hex
+    system.sign_up(user)
+    until(lambda: system.served_by(user) == "virtual")
+    _, cold = system.rank(user)
+    event = UserBehaved(user_id=user, item_id=system.items[3], action="bought", at="2026-01-01T00:00:00Z")
+    asyncio.run(jobs.send(system.settings, Topic.BEHAVED, [event, event]))
+    until(lambda: system.served_by(user) == "real")
+    _, warm = system.rank(user)
+    assert warm["behaviour_seen"] == 1, "the same event twice is one behaviour"
+    assert warm["ranked"] != cold["ranked"]
+
+
+def test_bad_events_become_dead_letters_and_the_good_ones_between_go_on(system: System) -> None:
+    before, after = uuid4().hex, uuid4().hex
+    bad = {
+        b"{not json": Reason.MALFORMED,
+        b'{"attributes": {}}': Reason.INVALID,
+        json.dumps({"user_id": "", "attributes": {}}).encode(): Reason.INVALID,
+        json.dumps({"user_id": "x" * 257, "attributes": {}}).encode(): Reason.INVALID,
+        json.dumps({"user_id": "a", "attributes": {"age": [1]}}).encode(): Reason.INVALID,
+        json.dumps({"user_id": "b", "attributes": {}, "note": "x" * 70_000}).encode(): Reason.TOO_LARGE,
+    }
+    known = asyncio.run(jobs.dead_letters(system.settings, 1000))
+    system.sign_up(before)
+    system.send(Topic.REGISTERED, *bad)
+    system.sign_up(after)
+    until(lambda: {system.served_by(before), system.served_by(after)} == {"virtual"})
+    until(lambda: len(asyncio.run(jobs.dead_letters(system.settings, 1000))) == len(known) + len(bad))
+    letters = asyncio.run(jobs.dead_letters(system.settings, 1000))[len(known) :]
+    assert {letter.message.value: letter.reason for letter in letters} == bad
+    assert {letter.message.origin.topic for letter in letters} == {TopicNames().registered}
+
+
+@pytest.mark.parametrize(
+    ("items", "names"),
+    [([], "items"), (["a", "a"], "a"), ([str(n) for n in range(10_000)], "10000")],
+    ids=["none", "a duplicate", "ten thousand"],
+)
+def test_wrong_candidates_are_refused_by_name(system: System, items: list[str], names: str) -> None:
+    status, problem = system.rank("anyone", items)
+    assert status == 422
+    assert problem["field"].startswith("items")
+    assert names in json.dumps(problem)
+
+
+def test_a_killed_worker_loses_nothing(system: System) -> None:
+    users = [uuid4().hex for _ in range(200)]
+    system.sign_up(*users[:100])
+    os.kill(system.pid("worker"), signal.SIGKILL)
+    system.sign_up(*users[100:])
+
+    def enriched() -> bool:
+        async def read() -> bool:
+            store = compose.store(system.settings)
+            try:
+                return all(user.virtual is not None for user in await store.read(users, 1))
+            finally:
+                await store.close()
+
+        return asyncio.run(read())
+
+    until(enriched, system.stack.watch)
+
+
+def test_a_killed_triton_degrades_and_recovers(system: System) -> None:
+    user = uuid4().hex
+    system.sign_up(user)
+    until(lambda: system.served_by(user) == "virtual")
+    os.kill(system.pid("triton"), signal.SIGKILL)
+    until(lambda: system.rank(user)[1].get("fallback") == "popularity", system.stack.watch)
+    until(lambda: system.served_by(user) == "virtual", system.stack.watch)
+
+
+def test_the_console_page_and_the_metrics_are_there(system: System) -> None:
+    assert "Foretaste" in httpx.get(f"{system.api}/", timeout=10).text
+    assert "foretaste_rank_answers_total" in httpx.get(f"{system.api}/metrics", timeout=10).text
+
+
+def test_health_names_every_part(system: System) -> None:
+    found = {part.part: part for part in asyncio.run(jobs.health(system.settings))}
+    assert set(found) == {"kafka", "redis", "triton", "worker", "api"}
+    assert [part for part in found.values() if not part.ok] == []
+    assert Path(system.stack.home, "stack.json").is_file()

@@ -1,0 +1,89 @@
+"""Small towers, trained on the synthetic data within seconds; each made once a test run."""
+
+import tempfile
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from foretaste.contracts import FloatArray
+from models.cotrain import Trained, TrainingConfig, cotrain
+from models.dataset import Dataset, read_dataset
+from models.export import export
+from models.parity import attribute_tensor, probes, ranking_tensors
+from models.served import RankingRequest
+from models.split import TimeSplit, split_by_time
+from models.towers.embeddings import Sizes
+from models.towers.mail import Architecture, Mail, mail_base
+from tests.data_factory import write_dataset
+
+TINY = Architecture(dimension=8, virtual_vectors=3, attention=8, encoder=(32, 16, 16), hidden=(32, 16), dropout=0.1)
+SIZES = Sizes(attributes=(5, 4, 3), context=(3,), items=30, actions=4, item_attributes=(6,))
+METRICS = {"cold.virtual.auc": 0.75, "warm.real.auc": float("nan")}
+
+
+def config(**changes: object) -> TrainingConfig:
+    """Tiny towers, a short run, one thread: a busy machine slows several threads of tiny work down a hundredfold."""
+    base = TrainingConfig(
+        architecture=TINY, batch=256, rows=None, epochs=2, zero_shot_rate=0.005, device="cpu", threads=1
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]  # the fields by name
+
+
+def tiny_mail(seed: int = 0) -> Mail:
+    """Untrained towers in eval mode."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        features = torch.randint(0, 6, (SIZES.items, 1))
+        return mail_base(SIZES, features, TINY).eval()
+
+
+@cache
+def folder() -> Path:
+    """Lives as long as the test run."""
+    return Path(_keep.name)
+
+
+_keep = tempfile.TemporaryDirectory(prefix="towers-")
+
+
+@cache
+def dataset(*, labels: bool = False) -> tuple[Dataset, TimeSplit]:
+    data = read_dataset(write_dataset(folder() / f"data-{labels}", labels=labels))
+    return data, split_by_time(data)
+
+
+@cache
+def trained(seed: int = 0, warm_after: int = 4) -> Trained:
+    data, split = dataset()
+    return cotrain(data, split, config(seed=seed, warm_after=warm_after))
+
+
+@cache
+def artifacts() -> tuple[Path, Path]:
+    """Generations 1 and 2, of `trained(0)` and `trained(1)`."""
+    data, _ = dataset()
+    first, second = (
+        export(trained(seed), data, METRICS, folder() / "generations", clock=lambda: 1.8e9) for seed in (0, 1)
+    )
+    return first, second
+
+
+def requests(count: int = 20, seed: int = 3) -> list[RankingRequest]:
+    return probes(trained(), count, np.random.default_rng(seed))
+
+
+def expected_virtual(towers: Trained, wanted: list[RankingRequest]) -> FloatArray:
+    """(B, M, D) by the towers as trained."""
+    with torch.inference_mode():
+        virtual: FloatArray = towers.zero_shot(attribute_tensor(towers.encoding, wanted)).numpy()
+    return virtual
+
+
+def expected_scores(towers: Trained, wanted: list[RankingRequest]) -> list[FloatArray]:
+    """(K,) of each request by the towers as trained."""
+    with torch.inference_mode():
+        scores: FloatArray = towers.ranking(*ranking_tensors(towers.encoding, wanted)).numpy()
+    return np.split(scores, np.cumsum([len(request.candidates) for request in wanted])[:-1])
