@@ -1,28 +1,35 @@
 # One file, three images: `app` (workers, ranking service, setup), `trainer` (adds torch), `triton` (adds ONNX Runtime).
+# Dependencies come before the sources, so that a changed line rebuilds seconds, not minutes.
 ARG PYTHON_IMAGE=python:3.11-slim
 ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:25.08-py3
 
-FROM ${PYTHON_IMAGE} AS app
-ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 FORETASTE_HOME=/var/lib/foretaste
+FROM ${PYTHON_IMAGE} AS dependencies
+ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore FORETASTE_HOME=/var/lib/foretaste
 RUN useradd --uid 10001 --create-home foretaste && install -d -o foretaste -g foretaste /var/lib/foretaste /models
 WORKDIR /src
-COPY constraints.txt pyproject.toml README.md LICENSE ./
-COPY foretaste foretaste
-COPY streams streams
-COPY features features
-COPY models models
-COPY serving serving
-COPY triton_repo triton_repo
-RUN pip install --quiet --root-user-action=ignore -c constraints.txt .
+COPY constraints.txt pyproject.toml README.md ./
+RUN for package in foretaste streams features models serving triton_repo; do \
+      mkdir $package && touch $package/__init__.py; done \
+ && pip install --quiet -c constraints.txt .
+
+FROM dependencies AS training-dependencies
+RUN pip install --quiet -c constraints.txt ".[train]"
+
+FROM dependencies AS app
+COPY . .
+RUN pip install --quiet --no-deps --force-reinstall .
 USER foretaste
 WORKDIR /var/lib/foretaste
 VOLUME ["/var/lib/foretaste", "/models"]
 ENTRYPOINT ["foretaste"]
 
-FROM app AS trainer
-USER root
-RUN pip install --quiet --root-user-action=ignore -c /src/constraints.txt "/src[train]"
+FROM training-dependencies AS trainer
+COPY . .
+RUN pip install --quiet --no-deps --force-reinstall .
 USER foretaste
+WORKDIR /var/lib/foretaste
+VOLUME ["/var/lib/foretaste", "/models"]
+ENTRYPOINT ["foretaste"]
 
 FROM ${TRITON_IMAGE} AS triton
 COPY foretaste/stack/triton-constraints.txt /tmp/constraints.txt

@@ -11,14 +11,20 @@ STAMP := $(VENV)/.stamp
 HOME_FOLDER := $(or $(FORETASTE_HOME),.foretaste)
 PYTHON ?= $(firstword $(foreach name,python3 python3.12 python3.11 python3.13,$(if $(shell $(name) -c 'import sys, venv; sys.version_info >= (3, 11) and print(1)' 2>/dev/null),$(name))))
 PYTEST_ARGS ?=
+ARGS ?=
 
-.PHONY: help demo up test check compose-test lock clean environment packages triton
+KAFKA_IMAGE := apache/kafka:4.3.1
+REDIS_IMAGE := redis:7.4
+PYTHON_IMAGE := python:3.11-slim
+TRITON_IMAGE := nvcr.io/nvidia/tritonserver:25.08-py3
+
+.PHONY: help demo up test check container-test images compose-test lock clean environment packages triton
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: environment ## Run the whole system on MovieLens: sign-ups in, ranked lists out
-	@$(BIN)/foretaste demo
+	@$(BIN)/foretaste demo $(ARGS)
 
 up: environment ## Start the embedded stack, until Ctrl-C
 	@$(BIN)/foretaste up
@@ -30,6 +36,12 @@ check: $(STAMP) ## Lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+container-test: $(STAMP) ## The integration tests on Kafka and Redis in containers
+	$(BIN)/python -m pytest tests/contract tests/integration --kafka container --redis container $(PYTEST_ARGS)
+
+images: ## What the containers need, as `kind image` pairs
+	@echo "kafka $(KAFKA_IMAGE) redis $(REDIS_IMAGE) python $(PYTHON_IMAGE) triton $(TRITON_IMAGE)"
 
 compose-test: $(STAMP) ## Bring docker-compose.yml up, use it from outside, and take it down
 	$(BIN)/python -m pytest tests/containers/test_compose.py $(PYTEST_ARGS)

@@ -15,6 +15,7 @@ from foretaste.ports import Events, Generations, OnlineStore, Towers
 from foretaste.settings import Settings
 from foretaste.stack.machine import IN_PROCESS
 from foretaste.stack.record import running_stack
+from foretaste.stack.stack import EMBEDDED_KAFKA
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from streams.connection import KafkaConnection
     from streams.parts import Parts
     from streams.worker import StreamWorker
-
-EMBEDDED_KAFKA = {"kafka_idempotent": False, "kafka_fetch_wait": 0.010}
-"""Tansu has no idempotent producer, and looks for new records only after half of a fetch's wait."""
 
 
 def resolve(settings: Settings) -> Settings:
@@ -160,7 +158,12 @@ def worker(settings: Settings, found: "Parts", registry: "CollectorRegistry") ->
     config = WorkerConfig(
         topics=TopicNames(settings.topic_prefix),
         collector=CollectorConfig(batch=BatchPolicy(settings.batch_size, settings.batch_age)),
-        app=AppConfig(folder=settings.home, fetch_wait=settings.kafka_fetch_wait),
+        app=AppConfig(
+            folder=settings.home,
+            fetch_wait=settings.kafka_fetch_wait,
+            session_timeout=settings.kafka_session_timeout,
+            heartbeat_interval=settings.kafka_session_timeout / 5,
+        ),
         max_event_bytes=settings.max_event_bytes,
         unknown_items=settings.unknown_items,
     )

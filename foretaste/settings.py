@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     """Idempotent producer; false for a broker that has none (the embedded one)."""
     kafka_fetch_wait: Annotated[float, Field(gt=0)] = 0.5
     """Seconds for which the broker may hold a fetch while it has nothing; Kafka answers at once when it has."""
+    kafka_session_timeout: Annotated[float, Field(ge=3)] = 15.0
+    """Seconds after which the group gives a silent worker's partitions to others; Kafka grants no less than 6."""
     topic_prefix: str = ""
     """Put before each topic's name and the consumer group's, so that deployments can share a broker."""
     partitions: Annotated[int, Field(ge=1)] = 8

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Any, Self
 
 from foretaste.errors import NotOnThisMachine, Unavailable
 from foretaste.ports import Clock
@@ -23,6 +23,13 @@ from foretaste.stack.progress import Report, silent
 from foretaste.stack.record import HomeLock, StackRecord, remove_record, write_record
 from foretaste.stack.running import Incident, Running
 
+EMBEDDED_KAFKA: Mapping[str, Any] = {
+    "kafka_idempotent": False,
+    "kafka_fetch_wait": 0.010,
+    "kafka_session_timeout": 3.0,
+}
+"""Settings for Tansu, which has no idempotent producer, looks for new records after half of a fetch's wait, and forms
+a group after half of the session's timeout."""
 START_TIMEOUT = 30.0
 """Seconds that a part may take to become healthy; Triton with both towers takes about 3."""
 
@@ -104,7 +111,7 @@ class Stack:
         parts = ("kafka", "redis", "triton")
         found = {f"FORETASTE_{part.upper()}": self._addresses[part] for part in parts if part in self._addresses}
         if "kafka" in self._addresses:
-            found |= {"FORETASTE_KAFKA_IDEMPOTENT": "false", "FORETASTE_KAFKA_FETCH_WAIT": "0.010"}
+            found |= {f"FORETASTE_{name.upper()}": str(value).lower() for name, value in EMBEDDED_KAFKA.items()}
         return {"FORETASTE_HOME": str(self.home), **found}
 
     def __enter__(self) -> Self:

@@ -57,12 +57,15 @@ def test_the_next_streak_is_told_anew(caplog: pytest.LogCaptureFixture) -> None:
 def test_repeated_lines_are_left_out_and_counted(caplog: pytest.LogCaptureFixture, noisy: logging.Logger) -> None:
     hands = Hands()
     limit_repeats(RepeatLimiter(hands, burst=2, interval=30), ["noisy"])
-    for attempt in range(100):
+
+    def fail(attempt: int) -> None:
         noisy.error("attempt %d failed", attempt)
+
+    for attempt in range(100):
+        fail(attempt)
     assert caplog.messages == ["attempt 0 failed", "attempt 1 failed"]
     hands.at += 30
-    noisy.error("attempt %d failed", 100)
-    noisy.error("attempt %d failed", 101)
+    fail(100)
     assert caplog.messages[2:] == ["attempt 100 failed (98 more like it were left out)"]
 
 

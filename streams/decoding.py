@@ -1,0 +1,128 @@
+"""The edge: a Kafka record becomes an event or a dead letter, never an exception.
+
+The rules beyond the types in `foretaste.contracts`:
+
+- A key that is not the user id is invalid, since the key decides the partition and the partition decides the order.
+  A sign-up may come without a key (its writes need no order); a behaviour may not, since reading, appending and
+  writing a user's behaviour is safe only where one worker sees all of that user.
+- A time more than a day ahead of the clock, or before 1970, is invalid: it would decide the order of what is stored.
+- An integer attribute beyond 64 bits is invalid: no tower and no store holds it.
+"""
+
+from datetime import datetime
+from typing import TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from foretaste.contracts import DeadLetter, Message, Reason, UserBehaved, UserRegistered
+from foretaste.errors import InvalidInput
+
+DAY_MS = 86_400_000
+INT64_MAX = 2**63 - 1
+MAX_FIELD = 120
+"""Characters of a field's name in a detail, at most: names come from outside too."""
+
+EventT = TypeVar("EventT", UserRegistered, UserBehaved)
+
+
+def decode_registered(message: Message, *, now_ms: int, max_bytes: int) -> UserRegistered | DeadLetter:
+    """A `user-registered` record as an event, or as a dead letter whose detail names the field and the value.
+
+    `now_ms` is the clock in epoch milliseconds, `max_bytes` the largest value taken.
+    """
+    event = _decode(message, UserRegistered, max_bytes)
+    if isinstance(event, DeadLetter):
+        return event
+    at_ms = None if event.registered_at is None else to_ms(event.registered_at)
+    return (
+        _wrong_key(message, event.user_id, optional=True)
+        or _wrong_time(message, "registered_at", at_ms, now_ms)
+        or _oversized_integer(message, event)
+        or event
+    )
+
+
+def decode_behaved(message: Message, *, now_ms: int, max_bytes: int) -> UserBehaved | DeadLetter:
+    """A `user-behaved` record as an event, or as a dead letter; the arguments are those of `decode_registered`."""
+    event = _decode(message, UserBehaved, max_bytes)
+    if isinstance(event, DeadLetter):
+        return event
+    return (
+        _wrong_key(message, event.user_id, optional=False)
+        or _wrong_time(message, "at", to_ms(event.at), now_ms)
+        or event
+    )
+
+
+def to_ms(at: datetime) -> int:
+    """Epoch milliseconds of an aware time."""
+    return round(at.timestamp() * 1000)
+
+
+def _decode(message: Message, model: type[EventT], max_bytes: int) -> EventT | DeadLetter:
+    value = message.value
+    if not value:
+        return DeadLetter(message, Reason.MALFORMED, f"value: must be a JSON object (got {value!r})")
+    if len(value) > max_bytes:
+        return DeadLetter(message, Reason.TOO_LARGE, f"value: at most {max_bytes} bytes (got {len(value)} bytes)")
+    try:
+        return model.model_validate_json(value)
+    except ValidationError as error:
+        return _rejected(message, value, error.errors(include_url=False, include_context=False))
+
+
+def _rejected(message: Message, value: bytes, errors: list[ErrorDetails]) -> DeadLetter:
+    first = errors[0]
+    if first["type"] == "json_invalid":
+        return DeadLetter(message, Reason.MALFORMED, str(InvalidInput("value", value, first["msg"])))
+    if not first["loc"]:
+        return DeadLetter(
+            message, Reason.MALFORMED, str(InvalidInput("value", first["input"], "must be a JSON object"))
+        )
+    if first["type"] == "missing":
+        return DeadLetter(message, Reason.INVALID, f"{_field(first)}: is missing")
+    return _invalid(message, _field(first), first["input"], _problem(first, errors))
+
+
+def _problem(first: ErrorDetails, errors: list[ErrorDetails]) -> str:
+    if len(first["loc"]) == 1:
+        return first["msg"]
+    # an attribute is a union: one error a member, of which none alone says what is wrong
+    of_this_field = {error["type"] for error in errors if error["loc"][:2] == first["loc"][:2]}
+    if "finite_number" in of_this_field:
+        return "must be a finite number"
+    return "must be a string, a number, a boolean or null"
+
+
+def _field(error: ErrorDetails) -> str:
+    name = ".".join(str(part) for part in error["loc"][:2])
+    return name if len(name) <= MAX_FIELD else f"{name[:MAX_FIELD]}…"
+
+
+def _wrong_key(message: Message, user_id: str, *, optional: bool) -> DeadLetter | None:
+    if message.key is None and optional:
+        return None
+    if message.key == user_id.encode():
+        return None
+    return _invalid(message, "key", message.key, f"must be the user id {user_id[:80]!r}")
+
+
+def _wrong_time(message: Message, field: str, at_ms: int | None, now_ms: int) -> DeadLetter | None:
+    if at_ms is None or 0 <= at_ms <= now_ms + DAY_MS:
+        return None
+    problem = "must not be before 1970" if at_ms < 0 else "must not be more than a day in the future"
+    return DeadLetter(
+        message, Reason.INVALID, f"{field}: {problem} (got {at_ms} ms since the epoch, it is {now_ms} ms)"
+    )
+
+
+def _oversized_integer(message: Message, event: UserRegistered) -> DeadLetter | None:
+    for name, value in event.attributes.items():
+        if isinstance(value, int) and abs(value) > INT64_MAX:
+            return _invalid(message, f"attributes.{name[:MAX_FIELD]}", value, "must fit in 64 bits")
+    return None
+
+
+def _invalid(message: Message, field: str, value: object, problem: str) -> DeadLetter:
+    return DeadLetter(message, Reason.INVALID, str(InvalidInput(field, value, problem)))

@@ -1,0 +1,41 @@
+"""What the ways count and time, as Prometheus metrics in a registry that is passed in."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+
+class Metrics:
+    """The metrics of one worker. `way` is `sign-up` or `behaviour`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.sign_ups = Counter(
+            "foretaste_sign_ups",
+            "Users of the sign-up way whose features are durable, by what was known of them",
+            ["state"],
+            registry=registry,
+        )
+        self.enriched = Counter(
+            "foretaste_enriched", "Virtual behaviours that are durable and announced", registry=registry
+        )
+        self.behaviours = Counter(
+            "foretaste_behaviours", "Behaviours taken, those already known included", registry=registry
+        )
+        self.dead_letters = Counter(
+            "foretaste_dead_letters", "Events that cannot be processed", ["reason"], registry=registry
+        )
+        self.retries = Counter(
+            "foretaste_retries", "Batches tried again because a part was away", ["way"], registry=registry
+        )
+        self.batch_size = Histogram(
+            "foretaste_batch_size", "Events in a batch", ["way"], buckets=SIZES, registry=registry
+        )
+        self.durable_seconds = Histogram(
+            "foretaste_event_durable_seconds",
+            "Seconds from an event's Kafka timestamp until all its effects were durable",
+            ["way"],
+            buckets=SECONDS,
+            registry=registry,
+        )

@@ -1,0 +1,80 @@
+"""Faust's Kafka transport, with three things of its consumer set right.
+
+- The fetch wait can be set: Faust fixes it at 1.5 s. Apache Kafka answers a waiting fetch as soon as there is data;
+  Tansu looks again only after half of the wait, so there the wait is the latency.
+- A commit that comes after a rebalance is dropped, as Faust means to: it looks for "already rebalanced" in a message
+  that aiokafka breaks across two lines at just that place, and so crashes the app.
+- A worker can stop while the broker is away: its last commit is given up after a while, and the cancellation that
+  aiokafka's fetcher then raises ends nothing else.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from time import monotonic
+from typing import TYPE_CHECKING, ClassVar
+
+from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.structs import OffsetAndMetadata
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
+from faust.types import TP
+from faust.types.transports import ConsumerT
+
+if TYPE_CHECKING:
+    import aiokafka
+    from faust.types import AppT
+
+log = logging.getLogger(__name__)
+
+STOPPING_SECONDS = 3.0
+"""How long a worker that stops tries to commit, while aiokafka would try for ever."""
+
+
+class _Thread(AIOKafkaConsumerThread):
+    def _create_worker_consumer(self, transport: Transport) -> "aiokafka.AIOKafkaConsumer":
+        consumer = super()._create_worker_consumer(transport)
+        if isinstance(transport, FetchingTransport):
+            consumer._fetch_max_wait_ms = transport.fetch_wait_ms  # noqa: SLF001  # no setting of Faust's reaches it
+        return consumer
+
+    async def on_thread_stop(self) -> None:
+        try:
+            await super().on_thread_stop()
+        except asyncio.CancelledError:
+            # the fetcher waited out a lost connection: cancelling that, aiokafka cancels whoever stops it too
+            await self._ensure_consumer()._client.close()  # noqa: SLF001  # what `stop` did not come to
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit the offsets of partitions still held; False where another worker reads those events again."""
+        held = {tp: offset for tp, offset in offsets.items() if tp in self.assignment()}
+        self.tp_last_committed_at.update(dict.fromkeys(held, monotonic()))
+        committing = asyncio.create_task(
+            self._ensure_consumer().commit({tp: OffsetAndMetadata(offset, "") for tp, offset in held.items()})
+        )
+        while not committing.done():
+            await asyncio.wait({committing}, timeout=STOPPING_SECONDS)
+            if self.app.should_stop:
+                committing.cancel()
+        try:
+            committing.result()
+        except (CommitFailedError, IllegalStateError, asyncio.CancelledError) as error:
+            log.warning(
+                "what %d partitions had acknowledged is read again, uncommitted: %s", len(held), type(error).__name__
+            )
+            return False
+        return True
+
+
+class _Consumer(Consumer):
+    def _new_consumer_thread(self) -> _Thread:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
+
+
+class FetchingTransport(Transport):
+    """The transport of `app`, whose consumer lets the broker hold a fetch for `fetch_wait` seconds at most."""
+
+    Consumer: ClassVar[type[ConsumerT]] = _Consumer
+
+    def __init__(self, app: "AppT", fetch_wait: float) -> None:
+        super().__init__(app.conf.broker_consumer, app)
+        self.fetch_wait_ms = round(fetch_wait * 1000)

@@ -1,0 +1,145 @@
+"""A worker of both ways, in a running loop or as a process of its own."""
+
+import asyncio
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from aiokafka.errors import KafkaError
+from tenacity import AsyncRetrying, retry_if_exception_type
+from tenacity.wait import wait_random_exponential
+
+from foretaste.errors import Unavailable
+from foretaste.ports import Clock
+from streams.app import AppConfig, StreamApp, build_app
+from streams.behaving import Behaviours, UnknownItems
+from streams.collector import Collector, CollectorConfig
+from streams.connection import KafkaConnection
+from streams.dead_letters import DeadLetters
+from streams.enrichment import SignUps
+from streams.logs import FailureStreak, RepeatLimiter, limit_repeats
+from streams.metrics import Metrics
+from streams.parts import Parts
+from streams.topics import TopicNames, check_answers
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """What a deployment decides of its workers."""
+
+    topics: TopicNames = field(default_factory=TopicNames)
+    collector: CollectorConfig = field(default_factory=CollectorConfig)
+    app: AppConfig = field(default_factory=AppConfig)
+    max_event_bytes: int = 65536
+    unknown_items: UnknownItems = "keep"
+
+
+class StreamWorker:
+    """Both ways on one Kafka consumer. The topics must exist (`create_topics`); whoever made the parts closes them.
+
+    As an async context in a running loop it has its partitions on entry; on exit it has settled what it took and
+    committed what it acknowledged. It may be entered again after that. Entering raises `Unavailable` when no broker
+    answers.
+    """
+
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        parts: Parts,
+        metrics: Metrics,
+        config: WorkerConfig | None = None,
+        *,
+        now: Clock = time.time,
+    ) -> None:
+        self._connection = connection
+        self._parts = parts
+        self._metrics = metrics
+        self._config = config or WorkerConfig()
+        self._now = now
+        self._app: StreamApp | None = None
+
+    async def __aenter__(self) -> "StreamWorker":
+        limit_repeats(RepeatLimiter(time.monotonic))
+        await check_answers(self._connection)
+        config = self._config
+        collectors = _collectors(self._parts, self._metrics, config, self._now)
+        self._app = build_app(self._connection, config.topics.group, collectors, config.app)
+        try:
+            await self._app.start()
+        except BaseException:
+            await self._app.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._app is not None:
+            await self._app.stop()
+
+    async def failed(self) -> None:
+        """Waits until the worker cannot go on, and raises why; waits for ever while it can."""
+        if self._app is None:
+            raise RuntimeError("the worker was not entered")
+        await self._app.wait_until_stopped()
+        if self._app.crash_reason is not None:
+            raise self._app.crash_reason
+
+
+async def run_worker(worker: StreamWorker) -> None:
+    """Run until SIGTERM or SIGINT, then settle what was taken, commit, and return.
+
+    Starts anew, with growing pauses, whenever Kafka fails it for good (a broker that is not there yet, a consumer that
+    gave up). Any other failure is a defect and is raised, with nothing acknowledged that is not durable.
+    """
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, asked.set)
+    streak = FailureStreak("worker", time.monotonic)
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type((Unavailable, KafkaError)),
+        wait=wait_random_exponential(multiplier=0.5, max=10),
+        before_sleep=streak.note,
+        reraise=True,
+    )
+    running: asyncio.Task[None] = asyncio.create_task(retrying(_run_once, worker))
+    stopping = asyncio.create_task(asked.wait())
+    try:
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(each)
+        stopping.cancel()
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+
+async def _run_once(worker: StreamWorker) -> None:
+    async with worker:
+        await worker.failed()
+
+
+def _collectors(parts: Parts, metrics: Metrics, config: WorkerConfig, now: Clock) -> dict[str, Collector]:
+    names = config.topics
+    dead_letters = DeadLetters(parts.events, names.dead_letters, metrics)
+    sign_ups = SignUps(
+        parts,
+        dead_letters,
+        metrics,
+        enriched_topic=names.enriched,
+        max_event_bytes=config.max_event_bytes,
+        now=now,
+    )
+    behaviours = Behaviours(
+        parts,
+        dead_letters,
+        metrics,
+        unknown_items=config.unknown_items,
+        max_event_bytes=config.max_event_bytes,
+        now=now,
+    )
+    return {
+        names.registered: Collector("sign-up", sign_ups, dead_letters.keep, metrics, config.collector, now=now),
+        names.behaved: Collector("behaviour", behaviours, dead_letters.keep, metrics, config.collector, now=now),
+    }

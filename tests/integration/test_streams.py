@@ -1,0 +1,264 @@
+"""The workers on a real broker, with the other parts in memory: nothing is lost, whatever stops when."""
+
+import asyncio
+import os
+import signal
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from foretaste.contracts import Reason, UserBehaved, UserEnriched, UserRegistered
+from foretaste.errors import Unavailable
+from streams.app import AppConfig
+from streams.batching import BatchPolicy
+from streams.collector import CollectorConfig
+from streams.connection import KafkaConnection
+from streams.dead_letter_reader import newest_dead_letters
+from streams.kafka import KafkaEvents
+from streams.metrics import Metrics
+from streams.parts import Parts
+from streams.topics import TopicNames, create_topics
+from streams.worker import StreamWorker, WorkerConfig, run_worker
+from tests.integration.brokers import apache_kafka, free_port
+from tests.integration.kafka_reading import lag_of, read_all
+from tests.stream_parts import World
+
+PARTITIONS = 4
+PATIENCE = 60.0
+
+
+@dataclass
+class Deployment:
+    """Topics of its own on a broker, the other parts in memory, and workers over both."""
+
+    connection: KafkaConnection
+    idempotent: bool
+    folder: Path
+    world: World = field(default_factory=World)
+    names: TopicNames = field(default_factory=lambda: TopicNames(f"{uuid.uuid4().hex}-"))
+
+    async def __aenter__(self) -> "Deployment":
+        await create_topics(self.connection, self.names, partitions=PARTITIONS)
+        await self.world.activate()
+        self.events = KafkaEvents(self.connection, idempotent=self.idempotent)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.events.close()
+
+    def worker(self) -> StreamWorker:
+        config = WorkerConfig(
+            topics=self.names,
+            collector=CollectorConfig(BatchPolicy(size=64, age=0.005)),
+            # a broker with idempotent producers is Apache Kafka, which grants no shorter session
+            app=AppConfig(
+                folder=self.folder,
+                fetch_wait=0.02,
+                session_timeout=6.0 if self.idempotent else 2.0,
+                heartbeat_interval=0.5,
+                commit_interval=0.2,
+                grace=2.0,
+            ),
+        )
+        parts = Parts(self.world.store, self.world.towers, self.world.generations, self.events)
+        return StreamWorker(self.connection, parts, Metrics(CollectorRegistry()), config)
+
+    async def sign_up(self, users: Sequence[str]) -> None:
+        registered = [UserRegistered(user_id=each, attributes={"age": 30}) for each in users]
+        await self.events.send_all(
+            self.names.registered, [(each.user_id.encode(), each.model_dump_json().encode()) for each in registered]
+        )
+
+    async def enriched(self, users: Sequence[str]) -> bool:
+        features = await self.world.store.read(users, 1)
+        return all(each.virtual is not None for each in features)
+
+    async def announced(self) -> list[str]:
+        """Users of `user-enriched`, those announced twice twice."""
+        records = await read_all(self.connection, self.names.enriched, PARTITIONS)
+        return [UserEnriched.model_validate_json(each.value).user_id for each in records]
+
+    async def lag(self) -> int:
+        """Events of both ways beyond what the group has committed."""
+        topics = (self.names.registered, self.names.behaved)
+        return await lag_of(self.connection, self.names.group, topics, PARTITIONS)
+
+
+@pytest.fixture
+def deployment(kafka_address: str, kafka_idempotent: bool, tmp_path: Path) -> Deployment:
+    return Deployment(KafkaConnection(kafka_address), kafka_idempotent, tmp_path)
+
+
+async def until(done: Callable[[], object]) -> None:
+    """Wait until `done`, a function or a coroutine function, answers something true."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            answer = done()
+            if await answer if asyncio.iscoroutine(answer) else answer:
+                return
+            await asyncio.sleep(0.05)
+
+
+def users(count: int, name: str = "user") -> list[str]:
+    return [f"{name} {each}" for each in range(count)]
+
+
+async def test_all_good_ones_are_enriched_and_dead_letters_are_whole(deployment: Deployment) -> None:
+    good = users(200)
+    bad: dict[bytes | None, tuple[bytes | None, Reason]] = {
+        b"malformed": (b"{", Reason.MALFORMED),
+        b"null": (None, Reason.MALFORMED),
+        b"nested": (b'{"user_id": "nested", "attributes": {"age": [1]}}', Reason.INVALID),
+        b"poison": (b'{"user_id": "poison", "attributes": {"age": -1}}', Reason.NON_FINITE),
+        b"huge": (b'{"user_id": "huge", "attributes": {"a": "' + b"x" * 900_000 + b'"}}', Reason.TOO_LARGE),
+        None: (b"\xff\x00", Reason.MALFORMED),
+    }
+    async with deployment:
+        await deployment.sign_up(good[:100])
+        for key, (value, _) in bad.items():
+            await deployment.events.send(deployment.names.registered, key, value)
+        async with deployment.worker():
+            await deployment.sign_up(good[100:])
+            await until(lambda: deployment.enriched(good))
+            await until(lambda: deployment.world.store.writes and lag_is_over(deployment))
+
+        assert sorted(await deployment.announced()) == sorted(good)
+        letters = await newest_dead_letters(deployment.connection, deployment.names.dead_letters, 100)
+        assert {each.message.key: (each.message.value, each.reason) for each in letters} == bad
+        assert {each.message.origin.topic for each in letters} == {deployment.names.registered}
+        assert len({(each.message.origin.partition, each.message.origin.offset) for each in letters}) == len(bad)
+
+
+async def lag_is_over(deployment: Deployment) -> bool:
+    return await deployment.lag() == 0
+
+
+async def test_behaviours_warm_a_user_step_by_step(deployment: Deployment) -> None:
+    acts = [
+        UserBehaved(user_id="ada", item_id=f"item {each}", at=datetime.fromtimestamp(1000 + each, UTC))
+        for each in range(150)
+    ]
+    async with deployment, deployment.worker():
+        keyed = [(each.user_id.encode(), each.model_dump_json().encode()) for each in acts]
+        await deployment.events.send_all(deployment.names.behaved, keyed)
+        await until(lambda: behaved(deployment, "item 149"))
+        behaviour = (await deployment.world.features("ada")).behaviour
+        assert list(behaviour.items) == [f"item {each}" for each in range(50, 150)]
+
+        await deployment.sign_up(["ada"])
+        await until(lambda: attributes_known(deployment, "ada"))
+        assert (await deployment.world.features("ada")).virtual is None
+
+
+async def behaved(deployment: Deployment, newest: str) -> bool:
+    items = (await deployment.world.features("ada")).behaviour.items
+    return bool(items) and items[-1] == newest
+
+
+async def attributes_known(deployment: Deployment, user_id: str) -> bool:
+    return (await deployment.world.features(user_id)).attributes is not None
+
+
+async def test_a_worker_stopped_in_an_outage_loses_nothing(deployment: Deployment) -> None:
+    good = users(100)
+    async with deployment:
+        deployment.world.store.write_outage = Unavailable("redis", "chosen by the test")
+        async with deployment.worker():
+            await deployment.sign_up(good)
+            await until(lambda: deployment.world.towers.calls)
+        assert await deployment.lag() == len(good)
+        assert await deployment.announced() == []
+
+        deployment.world.store.write_outage = None
+        async with deployment.worker():
+            await until(lambda: deployment.enriched(good))
+        assert await deployment.lag() == 0
+        assert sorted(await deployment.announced()) == sorted(good)
+
+
+async def test_an_outage_is_waited_out_by_the_worker(deployment: Deployment) -> None:
+    good = users(100)
+    async with deployment, deployment.worker():
+        deployment.world.towers.outage = Unavailable("triton", "chosen by the test")
+        await deployment.sign_up(good)
+        await until(lambda: deployment.world.store.reads >= 3)
+        assert await deployment.lag() == len(good)
+        deployment.world.towers.outage = None
+        await until(lambda: deployment.enriched(good))
+        await until(lambda: lag_is_over(deployment))
+
+
+async def test_two_workers_share_the_partitions_and_hand_them_over(deployment: Deployment) -> None:
+    first, second, third = users(100, "first"), users(100, "second"), users(100, "third")
+    async with deployment, deployment.worker():
+        await deployment.sign_up(first)
+        async with deployment.worker():
+            await deployment.sign_up(second)
+            await until(lambda: deployment.enriched([*first, *second]))
+        await deployment.sign_up(third)
+        await until(lambda: deployment.enriched(third))
+        await until(lambda: lag_is_over(deployment))
+        assert set(await deployment.announced()) == {*first, *second, *third}
+
+
+async def test_the_process_form_ends_cleanly_on_sigterm(deployment: Deployment) -> None:
+    good = users(100)
+    async with deployment:
+        running = asyncio.create_task(run_worker(deployment.worker()))
+        await deployment.sign_up(good)
+        await until(lambda: deployment.enriched(good))
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(running, PATIENCE)
+        assert await deployment.lag() == 0
+
+
+async def test_the_process_form_waits_for_a_broker_and_can_be_stopped_meanwhile(tmp_path: Path) -> None:
+    nobody = Deployment(KafkaConnection(f"127.0.0.1:{free_port()}"), idempotent=True, folder=tmp_path)
+    nobody.events = KafkaEvents(nobody.connection)
+    worker = nobody.worker()
+    with pytest.raises(Unavailable, match="kafka is not available"):
+        await worker.__aenter__()
+    running = asyncio.create_task(run_worker(worker))
+    await asyncio.sleep(0.1)
+    assert not running.done()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(running, PATIENCE)
+
+
+async def test_the_process_form_raises_a_defect(deployment: Deployment) -> None:
+    async with deployment:
+        deployment.world.towers.virtual_behaviour = None  # type: ignore[assignment,method-assign]
+        await deployment.sign_up(["ada"])
+        with pytest.raises(TypeError):
+            await asyncio.wait_for(run_worker(deployment.worker()), PATIENCE)
+        assert await deployment.lag() == 1
+
+
+@pytest.mark.skipif("KAFKA_HOME" not in os.environ, reason="KAFKA_HOME names no Kafka, and Tansu forgets its topics")
+@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
+async def test_a_broker_that_is_restarted_is_waited_for(tmp_path: Path, kill: bool) -> None:
+    before, during, after = users(100, "before"), users(100, "during"), users(100, "after")
+    async with apache_kafka(Path(os.environ["KAFKA_HOME"]), tmp_path) as broker:
+        deployment = Deployment(KafkaConnection(broker.address), broker.idempotent, tmp_path)
+        async with deployment, deployment.worker() as worker:
+            watching = asyncio.create_task(worker.failed())
+            await deployment.sign_up(before)
+            await until(lambda: deployment.enriched(before))
+
+            await broker.stop(kill=kill)
+            with pytest.raises(Unavailable):
+                await KafkaEvents(deployment.connection, timeout=1).send(deployment.names.registered, b"u", b"")
+            await broker.start_again()
+            await deployment.sign_up(during)
+            await until(lambda: deployment.enriched(during))
+            await deployment.sign_up(after)
+            await until(lambda: deployment.enriched(after))
+            await until(lambda: lag_is_over(deployment))
+            assert not watching.done()
+            watching.cancel()
+        assert set(await deployment.announced()) == {*before, *during, *after}

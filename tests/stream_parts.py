@@ -1,0 +1,153 @@
+"""What the tests of the ways share: parts in memory, whose outages are chosen, and messages."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+
+from features.memory import InMemoryGenerations, InMemoryOnlineStore
+from foretaste.contracts import (
+    Attributes,
+    BehavedUser,
+    EnrichedUser,
+    FloatArray,
+    Generation,
+    Message,
+    Origin,
+    RankingInput,
+    UserFeatures,
+)
+from foretaste.errors import ForetasteError
+from streams.dead_letters import DeadLetters
+from streams.memory import InMemoryEvents
+from streams.metrics import Metrics
+from streams.parts import Parts
+from streams.topics import TopicNames
+
+NOW = 1_700_000_000.0
+NOW_MS = round(NOW * 1000)
+SHAPE = (2, 3)
+"""(M, D)."""
+
+
+def generation(number: int = 1, warm_after: int = 3) -> Generation:
+    return Generation(
+        number=number,
+        warm_after=warm_after,
+        attributes={"age": "numeric"},
+        context={},
+        mean_virtual=np.zeros(SHAPE, np.float32),
+        created_at="2024-01-01T00:00:00Z",
+    )
+
+
+def message(
+    value: object,
+    *,
+    key: bytes | None = b"u1",
+    topic: str = "user-registered",
+    offset: int = 0,
+    timestamp_ms: int = NOW_MS,
+) -> Message:
+    """A record of `value`: bytes and None verbatim, anything else as JSON."""
+    raw = value if value is None or isinstance(value, bytes) else json.dumps(value).encode()
+    return Message(key, raw, Origin(topic, 0, offset, timestamp_ms))
+
+
+def sign_up(user_id: str, offset: int = 0, timestamp_ms: int = NOW_MS, **attributes: object) -> Message:
+    value = {"user_id": user_id, "attributes": attributes}
+    return message(value, key=user_id.encode(), offset=offset, timestamp_ms=timestamp_ms)
+
+
+def virtual_of(attributes: Attributes) -> FloatArray:
+    """(M, D): what `ChosenTowers` answers; not finite for an age of -1."""
+    age = attributes.get("age", 0)
+    value = float("nan") if age == -1 else float(age) if isinstance(age, int | float) else 0.0
+    return np.full(SHAPE, value, np.float32)
+
+
+@dataclass
+class ChosenTowers:
+    """Towers that answer `virtual_of`; while `outage` is set they raise it. `calls` are (B, generation)."""
+
+    outage: ForetasteError | None = None
+    calls: list[tuple[int, int]] = field(default_factory=list)
+
+    async def virtual_behaviour(self, attributes: Sequence[Attributes], generation: int) -> FloatArray:
+        if self.outage is not None:
+            raise self.outage
+        self.calls.append((len(attributes), generation))
+        return np.stack([virtual_of(each) for each in attributes])
+
+    async def score(self, request: RankingInput, generation: int) -> FloatArray:
+        return np.zeros(len(request.items), np.float32)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+
+@dataclass
+class ChosenStore(InMemoryOnlineStore):
+    """The store in memory; while an outage is set, its reads or writes raise it."""
+
+    read_outage: ForetasteError | None = None
+    write_outage: ForetasteError | None = None
+    reads: int = 0
+    writes: int = 0
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
+        if self.read_outage is not None:
+            raise self.read_outage
+        self.reads += 1
+        return await super().read(user_ids, generation)
+
+    async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
+        if self.write_outage is not None:
+            raise self.write_outage
+        self.writes += 1
+        await super().write_enriched(users)
+
+    async def write_behaviour(self, users: Sequence[BehavedUser]) -> None:
+        if self.write_outage is not None:
+            raise self.write_outage
+        self.writes += 1
+        await super().write_behaviour(users)
+
+
+@dataclass
+class World:
+    """All parts in memory, with generation 1 active."""
+
+    store: ChosenStore = field(default_factory=ChosenStore)
+    towers: ChosenTowers = field(default_factory=ChosenTowers)
+    generations: InMemoryGenerations = field(default_factory=InMemoryGenerations)
+    events: InMemoryEvents = field(default_factory=InMemoryEvents)
+    metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
+    names: TopicNames = field(default_factory=TopicNames)
+
+    @property
+    def parts(self) -> Parts:
+        return Parts(self.store, self.towers, self.generations, self.events)
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        return DeadLetters(self.events, self.names.dead_letters, self.metrics)
+
+    async def activate(self, of: Generation | None = None) -> "World":
+        made = of or generation()
+        active = await self.generations.active()
+        await self.generations.record(made, {"known": 1.0})
+        await self.generations.activate(made.number, None if active is None else active.number)
+        return self
+
+    async def features(self, user_id: str, number: int = 1) -> UserFeatures:
+        (found,) = await InMemoryOnlineStore.read(self.store, [user_id], number)
+        return found
+
+    def counted(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0

@@ -1,0 +1,221 @@
+"""The way of a sign-up, step by step, on parts in memory."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from foretaste.contracts import BehavedUser, Behaviour, Message, Reason, UserEnriched
+from foretaste.errors import BadTowerOutput, Unavailable
+from streams.dead_letters import read_dead_letter
+from streams.decoding import DAY_MS
+from streams.enrichment import SignUps
+from tests.stream_parts import NOW, NOW_MS, World, generation, message, sign_up, virtual_of
+
+AWAY = Unavailable("a part", "chosen by the test")
+
+
+def way(world: World, now: float = NOW) -> SignUps:
+    return SignUps(
+        world.parts,
+        world.dead_letters,
+        world.metrics,
+        enriched_topic=world.names.enriched,
+        max_event_bytes=2000,
+        now=lambda: now,
+    )
+
+
+def enriched(world: World) -> list[UserEnriched]:
+    return [UserEnriched.model_validate_json(each.value or b"") for each in world.events.of(world.names.enriched)]
+
+
+async def seen(world: World, user_id: str, count: int) -> None:
+    behaviour = Behaviour(["i"] * count, ["acted"] * count, list(range(count)))
+    await world.store.write_behaviour([BehavedUser(user_id, behaviour, version=1)])
+
+
+async def test_a_cold_user_can_be_read_with_virtual_behaviour() -> None:
+    world = await World().activate()
+    await way(world)([sign_up("u1", age=25)])
+
+    features = await world.features("u1")
+    assert features.attributes == {"age": 25}
+    assert features.virtual is not None
+    assert features.virtual.generation == 1
+    np.testing.assert_array_equal(features.virtual.vectors, virtual_of({"age": 25}))
+    (event,) = enriched(world)
+    assert (event.user_id, event.generation, event.enriched_at.timestamp()) == ("u1", 1, NOW)
+    assert world.events.sent[0].key == b"u1"
+    assert world.counted("foretaste_sign_ups_total", state="cold") == 1
+    assert world.counted("foretaste_enriched_total") == 1
+
+
+async def test_a_batch_is_one_read_one_call_of_the_active_generation_and_one_write() -> None:
+    world = await (await World().activate()).activate(generation(number=2))
+    await way(world)([sign_up(f"u{each}", offset=each, age=each) for each in range(50)])
+
+    assert world.towers.calls == [(50, 2)]
+    assert (world.store.reads, world.store.writes) == (1, 1)
+    assert [event.user_id for event in enriched(world)] == [f"u{each}" for each in range(50)]
+    for each in range(50):
+        features = await world.features(f"u{each}", number=2)
+        assert features.virtual is not None
+        np.testing.assert_array_equal(features.virtual.vectors, virtual_of({"age": each}))
+
+
+async def test_cold_warming_and_warm_are_told_apart_by_the_generation() -> None:
+    world = await World().activate(generation(warm_after=3))
+    for user_id, count in (("cold", 0), ("warming", 2), ("warm", 3)):
+        await seen(world, user_id, count)
+    await way(world)([sign_up("cold", age=1), sign_up("warming", age=2), sign_up("warm", age=3)])
+
+    assert world.towers.calls == [(2, 1)]
+    assert (await world.features("warming")).virtual is not None
+    warm = await world.features("warm")
+    assert warm.attributes == {"age": 3}
+    assert warm.virtual is None
+    assert sorted(event.user_id for event in enriched(world)) == ["cold", "warming"]
+    assert [world.counted("foretaste_sign_ups_total", state=each) for each in ("cold", "warming", "warm")] == [1, 1, 1]
+
+
+async def test_a_batch_of_warm_users_needs_no_tower() -> None:
+    world = await World().activate()
+    await seen(world, "warm", 3)
+    world.towers.outage = AWAY
+    await way(world)([sign_up("warm", age=3)])
+    assert (await world.features("warm")).attributes == {"age": 3}
+
+
+async def test_bad_ones_become_dead_letters_and_the_others_go_on() -> None:
+    world = await World().activate()
+    bad = [message(b"{", offset=1), message(None, offset=3), message({"user_id": "u1"}, offset=4)]
+    await way(world)([sign_up("a", offset=0), bad[0], sign_up("b", offset=2), *bad[1:]])
+
+    letters = [read_dead_letter(each) for each in world.events.of(world.names.dead_letters)]
+    assert [letter.message for letter in letters] == bad
+    assert [letter.reason for letter in letters] == [Reason.MALFORMED, Reason.MALFORMED, Reason.INVALID]
+    assert [event.user_id for event in enriched(world)] == ["a", "b"]
+    assert world.counted("foretaste_dead_letters_total", reason="malformed") == 2
+
+
+async def test_bad_ones_alone_need_no_generation() -> None:
+    world = World()
+    await way(world)([message(b"{")])
+    assert len(world.events.of(world.names.dead_letters)) == 1
+
+
+async def test_what_is_not_finite_becomes_a_dead_letter_and_is_never_written() -> None:
+    world = await World().activate()
+    poison = sign_up("poison", offset=7, age=-1)
+    await way(world)([sign_up("a", age=1), poison, sign_up("b", age=2)])
+
+    (letter,) = [read_dead_letter(each) for each in world.events.of(world.names.dead_letters)]
+    assert letter.message == poison
+    assert letter.reason is Reason.NON_FINITE
+    assert letter.detail == "attributes: virtual behaviour of generation 1 is not finite (got {'age': -1})"
+    assert (await world.features("poison")).virtual is None
+    assert [event.user_id for event in enriched(world)] == ["a", "b"]
+
+
+async def test_of_several_sign_ups_of_a_user_the_newest_is_written_and_announced_once() -> None:
+    world = await World().activate()
+    await way(world)(
+        [
+            sign_up("u1", timestamp_ms=NOW_MS - 20, age=1),
+            sign_up("u1", timestamp_ms=NOW_MS - 10, age=3),
+            sign_up("u1", timestamp_ms=NOW_MS - 30, age=2),
+        ]
+    )
+    features = await world.features("u1")
+    assert features.attributes == {"age": 3}
+    assert features.virtual is not None
+    np.testing.assert_array_equal(features.virtual.vectors, virtual_of({"age": 3}))
+    assert len(enriched(world)) == 1
+
+
+async def test_a_replay_does_not_undo_what_is_newer() -> None:
+    world = await World().activate()
+    old, new = sign_up("u1", timestamp_ms=NOW_MS - 20, age=1), sign_up("u1", timestamp_ms=NOW_MS - 10, age=2)
+    for batch in ([old], [new], [old], [old, new]):
+        await way(world)(batch)
+    assert (await world.features("u1")).attributes == {"age": 2}
+
+
+@pytest.mark.parametrize("how", ["registered_at", "kafka"])
+async def test_a_time_in_the_future_does_not_block_later_writes(how: str) -> None:
+    world = await World().activate()
+    ahead = NOW_MS + DAY_MS // 2
+    value: dict[str, object] = {"user_id": "u1", "attributes": {"age": 1}}
+    if how == "registered_at":
+        value["registered_at"] = ahead / 1000
+    await way(world)([message(value, timestamp_ms=ahead if how == "kafka" else NOW_MS)])
+    await way(world, now=NOW + 1)([sign_up("u1", timestamp_ms=NOW_MS + 1000, age=2)])
+    assert (await world.features("u1")).attributes == {"age": 2}
+
+
+async def test_the_senders_time_goes_before_the_kafka_timestamp() -> None:
+    world = await World().activate()
+    value = {"user_id": "u1", "attributes": {"age": 1}, "registered_at": (NOW_MS - 5000) / 1000}
+    await way(world)([message(value, timestamp_ms=NOW_MS)])
+    assert (await world.features("u1")).as_of_ms == NOW_MS - 5000
+
+
+def at_the_generation(world: World) -> None:
+    world.generations._active = None
+
+
+def at_the_read(world: World) -> None:
+    world.store.read_outage = AWAY
+
+
+def at_the_tower(world: World) -> None:
+    world.towers.outage = AWAY
+
+
+def at_the_shape(world: World) -> None:
+    world.towers.outage = BadTowerOutput("got (1, 2, 3), expected (1, 2, 4)")
+
+
+def at_the_write(world: World) -> None:
+    world.store.write_outage = AWAY
+
+
+def at_the_events(world: World) -> None:
+    world.events.outage = AWAY
+
+
+STOPS = [at_the_generation, at_the_read, at_the_tower, at_the_shape, at_the_write, at_the_events]
+
+
+@pytest.mark.parametrize("stop", STOPS, ids=lambda stop: stop.__name__)
+async def test_stopping_at_any_step_is_retriable_and_repeating_is_harmless(stop: Callable[[World], None]) -> None:
+    batch = [
+        sign_up("a", age=1),
+        message(b"{", offset=1),
+        sign_up("b", offset=2, age=-1),
+        sign_up("c", offset=3, age=3),
+    ]
+    world = await World().activate()
+    stop(world)
+    with pytest.raises(Unavailable):
+        await way(world)(batch)
+    assert world.events.sent == []
+
+    world.store.read_outage = world.store.write_outage = world.towers.outage = world.events.outage = None
+    world.generations._active = 1
+    await way(world)(batch)
+    once = await outcome(world, batch)
+    assert [event.user_id for event in enriched(world)] == ["a", "c"]
+    assert len(world.events.of(world.names.dead_letters)) == 2
+
+    await way(world)(batch)
+    assert await outcome(world, batch) == once
+
+
+async def outcome(world: World, batch: list[Message]) -> list[object]:
+    users = [await world.features(user_id) for user_id in ("a", "b", "c")]
+    return [
+        (each.attributes, each.as_of_ms, None if each.virtual is None else each.virtual.vectors.tolist())
+        for each in users
+    ]
