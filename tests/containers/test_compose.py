@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from foretaste.cli import EXIT_RETRIABLE
 from tests.data_factory import write_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +40,15 @@ class System:
         }
 
     def compose(self, *arguments: str, given: str | None = None, timeout: float = 300) -> str:
-        ended = subprocess.run(
+        """What the command printed; fails where its exit status is not 0."""
+        ended = self.ran(*arguments, given=given, timeout=timeout)
+        assert ended.returncode == 0, f"{arguments} ended with {ended.returncode}:\n{ended.stdout}\n{ended.stderr}"
+        return ended.stdout
+
+    def ran(
+        self, *arguments: str, given: str | None = None, timeout: float = 300
+    ) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
             [*self._command, *arguments],
             cwd=ROOT,
             env=self._environment,
@@ -49,8 +58,6 @@ class System:
             timeout=timeout,
             check=False,
         )
-        assert ended.returncode == 0, f"{arguments} ended with {ended.returncode}:\n{ended.stdout}\n{ended.stderr}"
-        return ended.stdout
 
     def request(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """An answer of the API through its published port; the problem document where it refuses."""
@@ -94,7 +101,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 
 def _ranks_for(system: System, user: str) -> dict[str, Any]:
-    return system.request("/v1/rank", {"user_id": user, "items": ["i1", "i2", "i3", "never seen"]})
+    return system.request("/v1/rank", {"user_id": user, "items": ["item-1", "item-2", "item-3", "never seen"]})
 
 
 def _served_by(system: System, prefix: str) -> set[str]:
@@ -106,7 +113,14 @@ def _sign_up(system: System, prefix: str) -> None:
         json.dumps({"user_id": f"{prefix}-{number}", "attributes": {"segment": "cook", "age": 20 + number % 40}})
         for number in range(USERS)
     )
-    system.compose("exec", "-T", "worker", "foretaste", "register", given="\n".join(events))
+    given = "\n".join(events)
+
+    def registered() -> bool:
+        ended = system.ran("exec", "-T", "worker", "foretaste", "register", given=given)
+        assert ended.returncode in {0, EXIT_RETRIABLE}, ended.stderr
+        return ended.returncode == 0
+
+    system.until("a Kafka that takes events", registered)
 
 
 @pytest.mark.timeout(1800)

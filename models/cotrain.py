@@ -1,0 +1,285 @@
+"""Co-training of both towers: the paper's Algorithm 1."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from foretaste.contracts import MAX_BEHAVIOUR, FloatArray
+from foretaste.errors import ForetasteError, InvalidInput
+from models.dataset import Dataset
+from models.encoding import PADDING, Encoding
+from models.examples import Batch, Examples, batches, encode_users
+from models.fitting import fit_encoding, item_counts
+from models.histories import Histories
+from models.losses import ranking_loss, zero_shot_loss
+from models.sampling import NegativeSampler
+from models.split import TimeSplit
+from models.towers.embeddings import Sizes
+from models.towers.forms import RankingForm, ZeroShotForm
+from models.towers.mail import Architecture, Mail, mail_base
+
+Device: TypeAlias = Literal["cpu", "cuda", "auto"]
+
+
+class NonFiniteLoss(ForetasteError):
+    """Training diverged; the message names the epoch and the batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """How the towers are trained. The defaults are the paper's where it says, and its comments tell where not."""
+
+    architecture: Architecture = field(default_factory=Architecture)
+    warm_after: int = 1
+    """Behaviours after which a user is warm, 1 to 100 (= L); the paper's flag (eq. 9) is 1."""
+    zero_shot_rate: float = 0.001
+    """Learning rate of the zero-shot optimiser; 0.001 in the paper."""
+    ranking_rate: float = 0.01
+    """Of the ranking optimiser, which owns the embeddings; 0.001 in the paper, which takes far more steps."""
+    batch: int = 2048
+    """Rows a step, about; 1024 in the paper, which takes longer for the same."""
+    epochs: int = 1
+    rows: int | None = 1_200_000
+    """Rows an epoch, drawn at random anew each time; None: all."""
+    negatives: int = 4
+    """Sampled for each positive where the data have no labels of their own."""
+    masked: Literal["rows", "users"] = "rows"
+    """Whose behaviour is hidden in training: that of random moments, or, as in the paper, all of random users."""
+    masked_share: float = 0.4
+    unknown_share: float = 0.01
+    """Of known values, made unknown at random so that unknown's embeddings are learned."""
+    zero_shot_users: int | None = 32
+    """Warm moments of a batch that take part in L_zst, drawn at random; None: all, as in the paper."""
+    seed: int = 0
+    device: Device = "auto"
+    threads: int | None = None
+    """Of torch on the CPU; None: as many as it takes. Another number may change the last bits of a result."""
+
+    def __post_init__(self) -> None:
+        """Raises `InvalidInput` naming the field."""
+        if not 1 <= self.warm_after <= MAX_BEHAVIOUR:
+            raise InvalidInput("warm_after", self.warm_after, f"must lie between 1 and {MAX_BEHAVIOUR}")
+        for name in ("masked_share", "unknown_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InvalidInput(name, getattr(self, name), "must be a share, at least 0 and below 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON keeps it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Step `number` (from 1) of `total`, and its losses: `ranking`, and where warm users were in it those of eq. 7."""
+
+    number: int
+    total: int
+    losses: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a run leaves: the towers (in eval mode, on the CPU), and what reading them takes."""
+
+    model: Mail
+    encoding: Encoding
+    config: TrainingConfig
+    mean_virtual: FloatArray
+    """(M, D): the mean virtual behaviour of the training users."""
+    popularity: npt.NDArray[np.float64]
+    """(item_count,): share of the training interactions, by item index."""
+    split_ms: int
+
+    @property
+    def zero_shot(self) -> ZeroShotForm:
+        return ZeroShotForm(self.model.embeddings, self.model.zero_shot).eval()
+
+    @property
+    def ranking(self) -> RankingForm:
+        return RankingForm(self.model.embeddings, self.model.ranking, self.config.warm_after).eval()
+
+
+def cotrain(
+    dataset: Dataset,
+    split: TimeSplit,
+    config: TrainingConfig,
+    progress: Callable[[Step], None] = lambda _: None,
+    encoding: Encoding | None = None,
+) -> Trained:
+    """Learn from what lies before the split. The same arguments give the same towers, bit for bit on the CPU.
+
+    Raises `NonFiniteLoss`, and `InvalidInput` for data of one class.
+    """
+    encoding = encoding or fit_encoding(dataset, split.instant_ms)
+    rng = np.random.default_rng(config.seed)
+    counts = item_counts(dataset, encoding, split.instant_ms)
+    sampler = None if dataset.has_labels else NegativeSampler(dataset, encoding, counts, rng)
+    _check_classes(dataset, split, counts)
+    examples = Examples.of(dataset, split.train, encoding, Histories.of(dataset, encoding))
+    device = _device(config.device)
+    with _seeded(config, device):
+        model = mail_base(_sizes(encoding), torch.from_numpy(encoding.item_features), config.architecture).to(device)
+        trainer = _Trainer(model, config, device)
+        for number, total, epoch, batch in _steps(examples, sampler, config, rng):
+            losses = trainer.step(_with_new_users(batch, len(dataset.users), config, rng), rng)
+            if not _finite(losses):
+                raise NonFiniteLoss(f"training diverged in epoch {epoch}, batch {number} of {total}: {losses}")
+            progress(Step(number, total, losses))
+    model.cpu().eval()
+    known = dataset.user_rows(split.train["user_id"].drop_duplicates())
+    attributes = torch.from_numpy(encode_users(dataset, encoding)[known])
+    with torch.inference_mode():
+        mean = ZeroShotForm(model.embeddings, model.zero_shot)(attributes).mean(dim=0)
+    return Trained(model, encoding, config, mean.numpy(), counts / counts.sum(), split.instant_ms)
+
+
+class _Trainer:
+    """The state of Algorithm 1: the towers and their two optimisers."""
+
+    def __init__(self, model: Mail, config: TrainingConfig, device: torch.device) -> None:
+        self._model = model
+        self._config = config
+        self._device = device
+        self._form = RankingForm(model.embeddings, model.ranking, config.warm_after)
+        self._zero_shot = ZeroShotForm(model.embeddings, model.zero_shot)
+        self._for_zero_shot = torch.optim.Adam(model.of_zero_shot_optimiser(), lr=config.zero_shot_rate, fused=True)
+        self._for_ranking = torch.optim.Adam(model.of_ranking_optimiser(), lr=config.ranking_rate, fused=True)
+
+    def step(self, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
+        """One round of Algorithm 1, as the paper numbers it, and its losses.
+
+        3. flag; 4. L_zst of warm users; 5. its optimiser; 6. v̂ of the others; 7. x; 8. L_rt of all; 9. its optimiser.
+        A loss that is not finite is returned before its optimiser has seen it.
+        """
+        self._model.train()
+        seen = (batch.items != PADDING).sum(axis=1)
+        flag = seen < self._config.warm_after
+        losses = self._learn_zero_shot(batch, np.flatnonzero(~flag), rng)
+        if not _finite(losses):
+            return losses
+        virtual = self._virtual(batch, np.flatnonzero(flag))
+        loss = ranking_loss(
+            self._form.logits(
+                self._tensor(batch.attributes),
+                self._tensor(batch.context),
+                self._tensor(batch.items),
+                self._tensor(batch.actions),
+                virtual,
+                self._tensor(batch.candidates),
+                self._tensor(batch.owner),
+            ),
+            self._tensor(batch.labels),
+        )
+        losses["ranking"] = loss.item()
+        if math.isfinite(losses["ranking"]):
+            self._for_ranking.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            self._for_ranking.step()
+        return losses
+
+    def _learn_zero_shot(self, batch: Batch, warm: npt.NDArray[np.intp], rng: np.random.Generator) -> dict[str, float]:
+        most = self._config.zero_shot_users
+        if most is not None and len(warm) > most:
+            warm = rng.choice(warm, most, replace=False)
+        if not len(warm):
+            return {}
+        embeddings = self._model.embeddings
+        with torch.no_grad():  # the loss only reads embeddings (eq. 14)
+            attributes = embeddings.attributes(self._tensor(batch.attributes[warm]))
+            behaviour, valid = embeddings.behaviour(self._tensor(batch.items[warm]), self._tensor(batch.actions[warm]))
+        loss = zero_shot_loss(self._model.zero_shot, attributes, behaviour, valid)
+        values = {name: part.item() for name, part in loss._asdict().items()}
+        if _finite(values):
+            self._for_zero_shot.zero_grad()
+            loss.total.backward()  # type: ignore[no-untyped-call]  # as below
+            self._for_zero_shot.step()
+        return values
+
+    def _virtual(self, batch: Batch, flagged: npt.NDArray[np.intp]) -> Tensor:
+        """v̂ (U, M, D) as it will be served: without dropout, and without a gradient; zeros for who needs none."""
+        shape = self._config.architecture
+        virtual = torch.zeros(len(batch.users), shape.virtual_vectors, shape.dimension, device=self._device)
+        if len(flagged):
+            self._model.zero_shot.eval()
+            with torch.no_grad():
+                virtual[self._tensor(flagged)] = self._zero_shot(self._tensor(batch.attributes[flagged]))
+            self._model.zero_shot.train()
+        return virtual
+
+    def _tensor(self, values: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(values).to(self._device)
+
+
+def _steps(
+    examples: Examples, sampler: NegativeSampler | None, config: TrainingConfig, rng: np.random.Generator
+) -> Iterator[tuple[int, int, int, Batch]]:
+    """(number, total, epoch, batch) of every step, all counted from 1."""
+    sizes = examples.sizes * (1 if sampler is None else 1 + config.negatives)
+    share = 1.0 if config.rows is None else min(config.rows / sizes.sum(), 1.0)
+    moments = round(share * len(sizes))
+    plan = []
+    for epoch in range(1, config.epochs + 1):
+        drawn = rng.choice(len(sizes), moments, replace=False) if moments < len(sizes) else np.arange(len(sizes))
+        plan += [(epoch, drawn[part]) for part in batches(sizes[drawn], config.batch, rng)]
+    for number, (epoch, part) in enumerate(plan, start=1):
+        yield number, len(plan), epoch, examples.batch(part, sampler, config.negatives)
+
+
+def _with_new_users(batch: Batch, users: int, config: TrainingConfig, rng: np.random.Generator) -> Batch:
+    """Some behaviour hidden, so that the ranking tower learns to read v̂, and some values made unknown."""
+    if config.masked == "rows":
+        hidden = rng.random(len(batch.users)) < config.masked_share
+    else:
+        made_new = np.random.default_rng(config.seed).random(users) < config.masked_share
+        hidden = made_new[batch.users]
+    return batch.hidden(hidden).with_unknowns(config.unknown_share, rng)
+
+
+@contextmanager
+def _seeded(config: TrainingConfig, device: torch.device) -> Iterator[None]:
+    """Torch's own generator, which dropout draws from, and its threads as configured; both as before on leaving."""
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(config.seed)
+        torch.set_num_threads(config.threads or threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _finite(losses: Mapping[str, float]) -> bool:
+    return all(math.isfinite(value) for value in losses.values())
+
+
+def _check_classes(dataset: Dataset, split: TimeSplit, counts: npt.NDArray[np.int64]) -> None:
+    if dataset.has_labels and split.train["label"].nunique() < 2:  # noqa: PLR2004  # two classes
+        column = f"interactions, column {dataset.description.interactions.label!r}"
+        raise InvalidInput(column, int(split.train["label"].iloc[0]), "training needs labels of both kinds")
+    if not dataset.has_labels and np.count_nonzero(counts) < 2:  # noqa: PLR2004  # one to meet, one not to
+        raise InvalidInput("interactions", int(np.count_nonzero(counts)), "training needs two items at least")
+
+
+def _sizes(encoding: Encoding) -> Sizes:
+    return Sizes(
+        attributes=tuple(one.size for one in encoding.attributes.values()),
+        context=tuple(one.size for one in encoding.context.values()),
+        items=encoding.item_count,
+        actions=encoding.action_count,
+        item_attributes=tuple(one.size for one in encoding.item_attributes.values()),
+    )
+
+
+def _device(name: Device) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InvalidInput("device", name, "this machine has no GPU that torch can use")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)

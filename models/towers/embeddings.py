@@ -1,0 +1,65 @@
+"""The embedding table that both towers read and the ranking optimiser alone trains."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.encoding import PADDING
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many rows each part of the table has, unknown and padding included."""
+
+    attributes: tuple[int, ...]
+    """One number a user attribute, N of them."""
+    context: tuple[int, ...]
+    items: int
+    actions: int
+    item_attributes: tuple[int, ...]
+
+
+class FieldEmbedding(nn.Module):
+    """One embedding a field, kept in one table; a group of no fields is allowed and is empty."""
+
+    offsets: Tensor
+
+    def __init__(self, sizes: Sequence[int], dimension: int) -> None:
+        super().__init__()
+        ends = torch.tensor([0, *sizes]).cumsum(0)
+        self.register_buffer("offsets", ends[:-1], persistent=False)
+        # one spare row keeps the table of no fields a proper matrix
+        self.table = nn.Embedding(max(int(ends[-1]), 1), dimension)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Indices (B, F) to vectors (B, F, D)."""
+        return self.table(values + self.offsets)  # type: ignore[no-any-return]  # modules return Any
+
+
+class Embeddings(nn.Module):
+    """Indices of an `Encoding` to vectors of D floats."""
+
+    item_features: Tensor
+
+    def __init__(self, sizes: Sizes, item_features: Tensor, dimension: int) -> None:
+        """`item_features` (items, F) are the encoded attributes of each item, looked up by the item's index."""
+        super().__init__()
+        self.sizes = sizes
+        self.dimension = dimension
+        self.attributes = FieldEmbedding(sizes.attributes, dimension)
+        self.context = FieldEmbedding(sizes.context, dimension)
+        self.item_attributes = FieldEmbedding(sizes.item_attributes, dimension)
+        self.items = nn.Embedding(sizes.items, dimension, padding_idx=PADDING)
+        self.actions = nn.Embedding(sizes.actions, dimension, padding_idx=PADDING)
+        self.register_buffer("item_features", item_features)
+
+    def behaviour(self, items: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Behaviour (B, L, D), item times action element by element, and where it is valid (B, L); padding is zero."""
+        return self.items(items) * self.actions(actions), items != PADDING
+
+    def target(self, items: Tensor) -> Tensor:
+        """Candidates (R,) as their own vector followed by those of their F attributes: (R, 1 + F, D)."""
+        own = self.items(items).unsqueeze(1)
+        return torch.cat([own, self.item_attributes(self.item_features[items])], dim=1)

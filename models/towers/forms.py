@@ -1,0 +1,70 @@
+"""The serving form of each tower: indices in, answers out. Training, evaluation and export all compose these."""
+
+from torch import Tensor, nn
+
+from models.towers.behaviour import complete
+from models.towers.embeddings import Embeddings
+from models.towers.ranking import RankingInputs, RankingTower
+from models.towers.zero_shot import ZeroShotTower
+
+
+class ZeroShotForm(nn.Module):
+    """A zero-shot tower behind the embeddings of attributes."""
+
+    def __init__(self, embeddings: Embeddings, tower: ZeroShotTower) -> None:
+        super().__init__()
+        self.attributes = embeddings.attributes
+        self.tower = tower
+
+    def forward(self, attributes: Tensor) -> Tensor:
+        """Attribute indices (B, N) to virtual behaviour (B, M, D)."""
+        return self.tower(self.attributes(attributes))
+
+
+class RankingForm(nn.Module):
+    """A ranking tower behind the embeddings and eq. 10."""
+
+    def __init__(self, embeddings: Embeddings, tower: RankingTower, warm_after: int) -> None:
+        super().__init__()
+        self.embeddings = embeddings
+        self.tower = tower
+        self.warm_after = warm_after
+
+    def logits(
+        self,
+        attributes: Tensor,
+        context: Tensor,
+        items: Tensor,
+        actions: Tensor,
+        virtual: Tensor,
+        candidates: Tensor,
+        owner: Tensor,
+    ) -> Tensor:
+        """Logits (R,) of `candidates` (R,), each for the user in row `owner` (R,).
+
+        Of U users: indices of `attributes` (U, N), `context` (U, C), behaviour `items` and `actions` (U, L), and
+        `virtual` (U, M, D).
+        """
+        behaviour, valid = self.embeddings.behaviour(items, actions)
+        return self.tower(
+            RankingInputs(
+                attributes=self.embeddings.attributes(attributes),
+                context=self.embeddings.context(context),
+                taste=complete(behaviour, valid, virtual, self.warm_after),
+                target=self.embeddings.target(candidates),
+                owner=owner,
+            )
+        )
+
+    def forward(
+        self,
+        attributes: Tensor,
+        context: Tensor,
+        items: Tensor,
+        actions: Tensor,
+        virtual: Tensor,
+        candidates: Tensor,
+        owner: Tensor,
+    ) -> Tensor:
+        """Probabilities (R,), eq. 12."""
+        return self.logits(attributes, context, items, actions, virtual, candidates, owner).sigmoid()

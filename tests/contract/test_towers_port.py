@@ -1,0 +1,202 @@
+"""One suite for every form of the `Towers` port: towers in this process, and the real Triton."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from foretaste.contracts import Behaviour, RankingInput
+from foretaste.errors import BadTowerOutput, InvalidInput, Unavailable
+from models.in_process import InProcessTowers
+from models.publish import publish
+from models.served import RankingRequest
+from models.triton import TritonTowers
+from tests.towers_factory import artifacts, expected_scores, expected_virtual, requests, trained
+
+GENERATIONS = (1, 2)
+TowersForm = InProcessTowers | TritonTowers
+
+
+@pytest.fixture(params=["in_process", "triton"])
+async def towers(request: pytest.FixtureRequest, tmp_path) -> AsyncIterator[TowersForm]:
+    """Both generations published and loaded."""
+    form: TowersForm
+    if request.param == "triton":
+        server = request.getfixturevalue("triton")
+        repository, form = server.repository, TritonTowers(server.address, timeout=10)
+    else:
+        repository, form = tmp_path, InProcessTowers(tmp_path)
+    for folder in artifacts():
+        publish(folder, repository)
+    for generation in GENERATIONS:
+        if not await form.ready(generation):
+            await form.load(generation)
+    yield form
+    await form.close()
+
+
+def _input(request: RankingRequest) -> RankingInput:
+    times = range(len(request.items))
+    behaviour = Behaviour(request.items, request.actions, times)
+    return RankingInput(request.attributes, request.context, behaviour, request.virtual, request.candidates)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+async def test_virtual_behaviour_is_that_of_the_generation_as_trained(towers: TowersForm, generation):
+    wanted = requests(50)
+    found = await towers.virtual_behaviour([request.attributes for request in wanted], generation)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected_virtual(trained(generation - 1), wanted), atol=1e-4)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+async def test_scores_are_those_of_the_generation_as_trained(towers: TowersForm, generation):
+    wanted = requests(30)
+    expected = expected_scores(trained(generation - 1), wanted)
+    found = await asyncio.gather(*(towers.score(_input(request), generation) for request in wanted))
+    for scores, right, request in zip(found, expected, wanted, strict=True):
+        assert scores.dtype == np.float32
+        assert scores.shape == (len(request.candidates),)
+        np.testing.assert_allclose(scores, right, atol=1e-4)
+
+
+async def test_requests_at_once_are_answered_as_one_by_one(towers: TowersForm):
+    wanted = [_input(request) for request in requests(40, seed=8)]
+    alone = [await towers.score(request, 1) for request in wanted]
+    together = await asyncio.gather(*(towers.score(request, 1) for request in wanted))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+async def test_nobody_and_nothing_get_empty_answers(towers: TowersForm):
+    assert len(await towers.virtual_behaviour([], 1)) == 0
+    scores = await towers.score(replace(_input(requests(1)[0]), items=[]), 1)
+    assert scores.shape == (0,)
+    assert scores.dtype == np.float32
+
+
+async def test_a_candidate_named_twice_is_scored_twice_and_alike(towers: TowersForm):
+    scores = await towers.score(replace(_input(requests(1)[0]), items=["item-1", "item-2", "item-1"]), 1)
+    assert scores[0] == pytest.approx(scores[2])
+    assert scores[0] != scores[1]
+
+
+async def test_ten_thousand_candidates_are_scored(towers: TowersForm):
+    items = [f"item-{number}" for number in range(10_000)]
+    scores = await towers.score(replace(_input(requests(1)[0]), items=items), 1)
+    assert scores.shape == (10_000,)
+    assert ((scores > 0) & (scores < 1)).all()
+    assert np.allclose(scores[60:], scores[60], atol=1e-6), "all of them unknown"
+
+
+async def test_values_that_nobody_knows_are_answered(towers: TowersForm):
+    strange = {"segment": "Ωß漢", "age": "old", "city": None, "planet": True, "": 1e300}
+    virtual = await towers.virtual_behaviour([strange, {}], 1)
+    behaviour = Behaviour(["?", ""], ["!", ""], [0, 0])
+    scores = await towers.score(RankingInput(strange, strange, behaviour, virtual[0], ["", "Ω", "item-1"]), 1)
+    assert np.isfinite(virtual).all()
+    assert np.isfinite(scores).all()
+
+
+async def test_a_cold_users_scores_follow_virtual_behaviour_and_a_warm_ones_do_not(towers: TowersForm):
+    base = replace(_input(requests(1)[0]), items=["item-1", "item-2"])
+    seen = trained().config.warm_after
+    warm = replace(base, behaviour=Behaviour(["item-3"] * seen, ["bought"] * seen, range(seen)))
+    for user, follows in ((replace(base, behaviour=Behaviour()), True), (warm, False)):
+        one = await towers.score(user, 1)
+        other = await towers.score(replace(user, virtual=user.virtual + 1), 1)
+        assert np.allclose(one, other, atol=1e-6) is not follows
+
+
+async def test_a_generation_that_is_not_there_is_unavailable(towers: TowersForm):
+    assert not await towers.ready(77)
+    with pytest.raises(Unavailable, match="77"):
+        await towers.virtual_behaviour([{}], 77)
+    with pytest.raises(Unavailable, match="77"):
+        await towers.score(_input(requests(1)[0]), 77)
+    with pytest.raises(Unavailable, match="77"):
+        await towers.load(77)
+
+
+@pytest.mark.parametrize("shape", [(1, 8), (3, 9), (4, 8)])
+async def test_virtual_behaviour_of_another_shape_is_refused(towers: TowersForm, shape):
+    wrong = replace(_input(requests(1)[0]), virtual=np.ones(shape, dtype=np.float32))
+    with pytest.raises(InvalidInput, match=r"expected the shape \(3, 8\)"):
+        await towers.score(wrong, 1)
+
+
+async def test_a_request_that_is_refused_fails_alone(towers: TowersForm):
+    good = [_input(request) for request in requests(6)]
+    wrong = replace(good[0], virtual=np.ones((1, 8), dtype=np.float32))
+    answers = await asyncio.gather(
+        *(towers.score(request, 1) for request in [*good[:3], wrong, *good[3:]]), return_exceptions=True
+    )
+    assert [isinstance(answer, InvalidInput) for answer in answers] == [False] * 3 + [True] + [False] * 3
+
+
+async def test_answers_go_on_while_another_generation_is_loaded(towers: TowersForm):
+    request = _input(requests(1)[0])
+    loading = asyncio.create_task(towers.load(2))
+    answered = 0
+    while not loading.done():
+        assert len(await towers.score(request, 1)) == len(request.items)
+        assert len(await towers.virtual_behaviour([{}], 1)) == 1
+        answered += 1
+    await loading
+    assert answered
+    assert await towers.ready(1)
+    assert await towers.ready(2)
+
+
+async def test_a_closed_port_can_be_used_again(towers: TowersForm):
+    await towers.close()
+    assert len(await towers.virtual_behaviour([{}], 1)) == 1
+
+
+@pytest.fixture
+def nowhere() -> str:
+    """An address where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+async def test_no_triton_is_unavailable(nowhere):
+    towers = TritonTowers(nowhere, timeout=0.5)
+    for call in (
+        towers.virtual_behaviour([{}], 1),
+        towers.score(_input(requests(1)[0]), 1),
+        towers.ready(1),
+        towers.load(1),
+    ):
+        with pytest.raises(Unavailable, match="triton is not available"):
+            await call
+    await towers.close()
+
+
+async def test_a_triton_that_hangs_is_unavailable_in_time():
+    with socket.socket() as silent:  # the kernel takes the connection, and nobody ever answers
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        towers = TritonTowers(f"127.0.0.1:{silent.getsockname()[1]}", timeout=0.3)
+        async with asyncio.timeout(5):
+            with pytest.raises(Unavailable, match=r"DEADLINE_EXCEEDED|UNAVAILABLE"):
+                await towers.virtual_behaviour([{}], 1)
+        await towers.close()
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (1, 3, 8), (3, 3, 8), (2, 3, 8, 1)])
+async def test_an_answer_of_another_shape_is_an_error(nowhere, monkeypatch, shape):
+    towers = TritonTowers(nowhere)
+
+    async def answer(*_):
+        return np.zeros(shape, dtype=np.float32)
+
+    monkeypatch.setattr(towers, "_infer", answer)
+    with pytest.raises(BadTowerOutput, match="for 2 users"):
+        await towers.virtual_behaviour([{}, {}], 1)
+    with pytest.raises(BadTowerOutput, match="for 5 candidates"):
+        await towers.score(replace(_input(requests(1)[0]), items=["item-1"] * 5), 1)

@@ -1,0 +1,132 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from foretaste.errors import ForetasteError
+from models import files
+from models.artifact import (
+    DamagedArtifact,
+    fingerprint,
+    generation_record,
+    hash_file,
+    next_number,
+    read_manifest,
+    verify,
+    write_whole,
+)
+from tests.towers_factory import METRICS, artifacts, trained
+
+
+def _copy(folder: Path, target: Path) -> Path:
+    target.mkdir()
+    for path in folder.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    return target
+
+
+def test_the_next_number_is_one_more_than_the_highest(tmp_path):
+    assert next_number(tmp_path / "none yet") == 1
+    for name in ("2", "10", ".11.unfinished", "notes"):
+        (tmp_path / name).mkdir()
+    assert next_number(tmp_path) == 11
+
+
+def test_a_folder_appears_whole(tmp_path):
+    seen = []
+
+    def fill(folder: Path) -> None:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "file").write_text("content")
+        seen.append((tmp_path / "7").exists())
+
+    write_whole(tmp_path / "7", fill)
+    assert seen == [False]
+    assert (tmp_path / "7" / "deep" / "file").read_text() == "content"
+    assert [path.name for path in tmp_path.iterdir()] == ["7"]
+
+
+def test_a_failure_on_the_way_leaves_nothing(tmp_path):
+    def fill(folder: Path) -> None:
+        (folder / "half").write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(tmp_path / "7", fill)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_somebody_else_wrote_meanwhile_is_kept(tmp_path):
+    def fill(folder: Path) -> None:
+        (folder / "mine").write_text("mine")
+        (tmp_path / "7").mkdir()
+        (tmp_path / "7" / "theirs").write_text("theirs")
+
+    with pytest.raises(ForetasteError, match="meanwhile"):
+        write_whole(tmp_path / "7", fill)
+    assert [path.name for path in (tmp_path / "7").iterdir()] == ["theirs"]
+
+
+def test_the_record_is_what_readers_need():
+    generation, popularity = generation_record(artifacts()[0])
+    towers = trained(0)
+    assert generation.number == 1
+    assert generation.warm_after == towers.config.warm_after == 4
+    assert generation.virtual_shape == (3, 8)
+    assert generation.mean_virtual.tolist() == towers.mean_virtual.tolist()
+    assert generation.attributes == {"segment": "categorical", "age": "numeric", "city": "categorical"}
+    assert generation.context == {"device": "categorical"}
+    assert generation.created_at == "2027-01-15T08:00:00+00:00"
+    assert generation.metrics["cold.virtual.auc"] == METRICS["cold.virtual.auc"]
+    assert math.isnan(generation.metrics["warm.real.auc"])
+    assert sum(popularity.values()) == pytest.approx(1)
+    assert set(popularity) == set(towers.encoding.items)
+
+
+def test_a_changed_file_is_found(tmp_path):
+    folder = _copy(artifacts()[0], tmp_path / "1")
+    with (folder / files.RANKING).open("ab") as file:
+        file.write(b"!")
+    with pytest.raises(DamagedArtifact, match=r"ranking\.onnx has the sha256"):
+        generation_record(folder)
+
+
+def test_a_missing_file_is_found(tmp_path):
+    folder = _copy(artifacts()[0], tmp_path / "1")
+    (folder / files.ENCODING).unlink()
+    with pytest.raises(DamagedArtifact, match=r"encoding\.json cannot be read"):
+        generation_record(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"format": 2}', "[1]"])
+def test_a_malformed_manifest_is_found(tmp_path, text):
+    (tmp_path / files.MANIFEST).write_text(text)
+    with pytest.raises(DamagedArtifact, match=r"manifest\.json is malformed"):
+        read_manifest(tmp_path)
+
+
+def test_a_folder_without_a_manifest_is_no_artifact(tmp_path):
+    with pytest.raises(DamagedArtifact, match=r"manifest\.json cannot be read"):
+        read_manifest(tmp_path)
+
+
+def test_the_manifest_is_json_without_nan_and_names_every_other_file():
+    folder = artifacts()[0]
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    raw = json.loads((folder / files.MANIFEST).read_text(), parse_constant=refuse)
+    assert raw["metrics"]["warm.real.auc"] is None
+    assert set(raw["files"]) == {path.name for path in folder.iterdir()} - {files.MANIFEST}
+    verify(folder, raw["files"])
+
+
+def test_fingerprints_tell_values_apart_but_not_the_order_of_their_keys():
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1}) != fingerprint({"a": 1, "b": 3})
+
+
+def test_a_file_that_is_not_there_has_no_hash(tmp_path):
+    with pytest.raises(DamagedArtifact):
+        hash_file(tmp_path / "nothing")

@@ -1,0 +1,169 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from foretaste.errors import InvalidInput
+from models.cotrain import NonFiniteLoss, Step, TrainingConfig, _sizes, _Trainer, _with_new_users, cotrain
+from models.examples import Examples
+from models.fitting import fit_encoding
+from models.histories import Histories
+from models.towers.mail import mail_base
+from tests.towers_factory import TINY, config, dataset, tiny_mail, trained
+
+
+def _state(towers):
+    return towers.model.state_dict()
+
+
+def _same(one, other, prefix=""):
+    return all(torch.equal(one[name], other[name]) for name in one if name.startswith(prefix))
+
+
+def _short(**changes):
+    data, split = dataset()
+    return cotrain(data, split, config(epochs=1, rows=3000, **changes))
+
+
+def test_the_same_arguments_give_the_same_towers_bit_for_bit():
+    one, other = _short(seed=5), _short(seed=5)
+    assert _same(_state(one), _state(other))
+    assert np.array_equal(one.mean_virtual, other.mean_virtual)
+    assert not _same(_state(one), _state(_short(seed=6)))
+
+
+def test_training_leaves_torchs_own_generator_and_threads_as_they_were():
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    _short()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+
+
+def test_the_zero_shot_optimiser_moves_no_embedding_and_the_ranking_one_no_zero_shot_tower():
+    data, split = dataset()
+    encoding = fit_encoding(data, split.instant_ms)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        start = mail_base(_sizes(encoding), torch.from_numpy(encoding.item_features), TINY).state_dict()
+    still = _state(_short(ranking_rate=0.0))
+    assert _same(start, still, "embeddings.")
+    assert not _same(start, still, "zero_shot.")
+    still = _state(_short(zero_shot_rate=0.0))
+    assert _same(start, still, "zero_shot.")
+    assert not _same(start, still, "embeddings.")
+
+
+def test_the_ranking_loss_sends_no_gradient_through_virtual_behaviour():
+    trainer, batch = _trainer()
+    losses = trainer.step(batch.hidden(np.ones(len(batch.users), dtype=bool)), np.random.default_rng(0))
+    assert list(losses) == ["ranking"], "nobody is warm: eq. 7 has nothing to learn from"
+    assert all(parameter.grad is None for parameter in trainer._model.zero_shot.parameters())
+    assert all(parameter.grad is not None for parameter in trainer._model.ranking.parameters())
+
+
+def test_virtual_behaviour_is_read_as_it_will_be_served():
+    trainer, batch = _trainer()
+    trainer._model.train()
+    flagged = np.array([1, 4])
+    virtual = trainer._virtual(batch, flagged)
+    expected = trainer._zero_shot.eval()(torch.from_numpy(batch.attributes[flagged]))
+    torch.testing.assert_close(virtual[flagged], expected)
+    assert not virtual[[0, 2, 3]].any()
+    assert not virtual.requires_grad
+
+
+def _trainer():
+    data, split = dataset()
+    encoding = fit_encoding(data, split.instant_ms)
+    examples = Examples.of(data, split.train, encoding, Histories.of(data, encoding))
+    model = mail_base(_sizes(encoding), torch.from_numpy(encoding.item_features), TINY)
+    return _Trainer(model, config(), torch.device("cpu")), examples.batch(np.arange(500, 540))
+
+
+def test_padding_stays_zero_and_unknown_is_learned():
+    embeddings = trained().model.embeddings
+    assert not embeddings.items.weight[0].any()
+    assert not embeddings.actions.weight[0].any()
+    other = trained(1).model.embeddings
+    spread = embeddings.items.weight[1].abs().mean()
+    assert spread > 0.01
+    assert not torch.equal(embeddings.items.weight[1], other.items.weight[1])
+
+
+def test_progress_hears_of_every_step_and_its_losses():
+    heard: list[Step] = []
+    data, split = dataset()
+    cotrain(data, split, config(epochs=2, rows=2000), heard.append)
+    assert [step.number for step in heard] == list(range(1, heard[0].total + 1))
+    assert set(heard[-1].losses) == {"attributes", "behaviour", "discrepancy", "ranking"}
+    assert np.mean([step.losses["ranking"] for step in heard]) < 1.0
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_names_the_batch():
+    with pytest.raises(NonFiniteLoss, match=r"epoch 1, batch \d+ of \d+: .*(inf|nan)"):
+        _short(zero_shot_rate=1e20)
+
+
+def test_labels_of_one_class_are_refused():
+    data, split = dataset(labels=True)
+    only = replace(split, train=split.train[split.train["label"] == 1])
+    with pytest.raises(InvalidInput, match=r"'acted'.*labels of both kinds"):
+        cotrain(data, only, config())
+
+
+def test_a_catalogue_of_one_item_is_refused():
+    data, split = dataset()
+    item = split.train["item_id"].iloc[0]
+    frame = data.interactions[data.interactions["item_id"] == item]
+    with pytest.raises(InvalidInput, match="two items"):
+        cotrain(replace(data, interactions=frame), split, config())
+
+
+def test_rows_with_labels_are_taken_as_they_are():
+    data, split = dataset(labels=True)
+    heard: list[Step] = []
+    towers = cotrain(data, split, config(epochs=1, batch=128), heard.append)
+    assert abs(len(heard) - len(split.train) / 128) <= 1
+    assert np.isfinite(towers.mean_virtual).all()
+
+
+def test_popularity_is_a_share_of_the_training_interactions():
+    _, split = dataset()
+    towers = trained()
+    counts = split.train["item_id"].value_counts(normalize=True)
+    assert towers.popularity.sum() == pytest.approx(1)
+    assert towers.popularity[2] == pytest.approx(counts[towers.encoding.items[0]])
+
+
+@pytest.mark.parametrize("masked", ["rows", "users"])
+def test_made_new_are_a_share_of_the_moments_or_all_of_some_users(masked):
+    _, batch = _trainer()
+    batch = replace(batch, users=np.arange(len(batch.users)) % 10, items=np.full_like(batch.items, 5))
+    made = [
+        ~_with_new_users(batch, 200, config(masked=masked, masked_share=0.4, unknown_share=0.0), rng).items.any(axis=1)
+        for rng in (np.random.default_rng(seed) for seed in range(50))
+    ]
+    by_user = np.array([[hidden[batch.users == user].mean() for user in range(10)] for hidden in made])
+    if masked == "users":
+        assert set(by_user.ravel()) <= {0.0, 1.0}
+        assert len({tuple(row) for row in by_user}) == 1, "the same users throughout"
+    else:
+        assert np.mean(made) == pytest.approx(0.4, abs=0.05)
+        assert len({tuple(row) for row in by_user}) > 1
+
+
+@pytest.mark.parametrize(("field", "value"), [("warm_after", 0), ("warm_after", 101), ("masked_share", 1.0)])
+def test_a_configuration_that_cannot_be_is_refused(field, value):
+    with pytest.raises(InvalidInput, match=field):
+        TrainingConfig(**{field: value})
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InvalidInput, match=r"device.*no GPU"):
+        _short(device="cuda")
+
+
+def test_untrained_towers_differ_by_seed():
+    assert not _same(tiny_mail(0).state_dict(), tiny_mail(1).state_dict())

@@ -1,0 +1,93 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from foretaste.errors import ForetasteError
+from models import files
+from models.artifact import DamagedArtifact
+from models.publish import publish
+from tests.towers_factory import artifacts
+
+TOWERS = {"zero_shot_tower": files.ZERO_SHOT, "ranking_tower": files.RANKING}
+
+
+def _listing(repository: Path) -> set[str]:
+    return {str(path.relative_to(repository)) for path in repository.rglob("*") if path.is_file()}
+
+
+def test_each_tower_gets_a_version_with_all_that_it_needs(tmp_path):
+    assert publish(artifacts()[0], tmp_path) == 1
+    package = [f"models/{name}.py" for name in ("__init__", "encoding", "files", "served")]
+    expected = {
+        f"{tower}/1/{name}"
+        for tower, onnx in TOWERS.items()
+        for name in ("model.py", files.MANIFEST, files.ENCODING, onnx, *package)
+    }
+    assert _listing(tmp_path) == expected | {f"{tower}/config.pbtxt" for tower in TOWERS}
+
+
+def test_a_version_runs_without_the_rest_of_the_project(tmp_path):
+    publish(artifacts()[0], tmp_path)
+    version = tmp_path / "zero_shot_tower" / "1"
+    code = (
+        "import sys; sys.path.insert(0, '.')\n"
+        "from pathlib import Path; from models.served import ServedZeroShot\n"
+        "assert ServedZeroShot(Path('.')).run([{'segment': 'cook'}]).shape == (1, 3, 8)\n"
+        "strangers = {'torch', 'foretaste', 'pydantic', 'pandas'} & set(sys.modules)\n"
+        "assert not strangers, strangers\n"
+    )
+    subprocess.run([sys.executable, "-I", "-c", code], cwd=version, check=True)
+
+
+@pytest.mark.parametrize(("device", "kind"), [("cpu", "KIND_CPU"), ("gpu", "KIND_GPU")])
+def test_the_instance_group_is_that_of_the_device(tmp_path, device, kind):
+    publish(artifacts()[0], tmp_path, device)
+    for tower in TOWERS:
+        config = (tmp_path / tower / "config.pbtxt").read_text()
+        assert re.findall(r"KIND_\w+", config) == [kind]
+        assert "version_policy { all { } }" in config
+
+
+def test_publishing_again_changes_nothing(tmp_path):
+    publish(artifacts()[0], tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    publish(artifacts()[0], tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_generations_lie_beside_each_other_under_one_untouched_config(tmp_path):
+    publish(artifacts()[0], tmp_path)
+    config = tmp_path / "ranking_tower" / "config.pbtxt"
+    before = config.stat().st_mtime_ns
+    assert publish(artifacts()[1], tmp_path) == 2
+    assert config.stat().st_mtime_ns == before
+    assert {path.name for path in (tmp_path / "ranking_tower").iterdir()} == {"1", "2", "config.pbtxt"}
+
+
+def test_another_generation_of_the_same_number_is_refused(tmp_path):
+    publish(artifacts()[0], tmp_path)
+    manifest = tmp_path / "ranking_tower" / "1" / files.MANIFEST
+    manifest.write_text(manifest.read_text().replace("synthetic", "other"))
+    with pytest.raises(ForetasteError, match="already holds another generation"):
+        publish(artifacts()[0], tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing"])
+def test_a_damaged_artifact_never_becomes_visible_and_can_be_published_once_mended(tmp_path, damage):
+    source, repository = tmp_path / "1", tmp_path / "repository"
+    source.mkdir()
+    for path in artifacts()[0].iterdir():
+        (source / path.name).write_bytes(path.read_bytes())
+    if damage == "changed":
+        (source / files.RANKING).write_bytes(b"half")
+    else:
+        (source / files.RANKING).unlink()
+    with pytest.raises(DamagedArtifact, match=r"ranking\.onnx"):
+        publish(source, repository)
+    assert list((repository / "ranking_tower").iterdir()) == []
+    (source / files.RANKING).write_bytes((artifacts()[0] / files.RANKING).read_bytes())
+    assert publish(source, repository) == 1
+    assert (repository / "ranking_tower" / "1" / files.RANKING).exists()
