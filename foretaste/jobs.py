@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,7 @@ def describe(settings: Settings, data: str, report: Report) -> dict[str, Any]:
     }
 
 
-def train(settings: Settings, dataset: "Dataset", options: dict[str, Any], report: Report) -> Path:
+def train(settings: Settings, dataset: "Dataset", options: Mapping[str, Any], report: Report) -> Path:
     """Co-train, evaluate, export; the folder of the next generation. `options` are fields of `TrainingConfig`."""
     from models.cotrain import TrainingConfig, cotrain
     from models.evaluation import evaluate

@@ -1,6 +1,7 @@
 """Co-training of both towers: the paper's Algorithm 1."""
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -60,7 +61,8 @@ class TrainingConfig:
     seed: int = 0
     device: Device = "auto"
     threads: int | None = None
-    """Of torch on the CPU; None: as many as it takes. Another number may change the last bits of a result."""
+    """Of torch on the CPU; None: half the cores. Its threads spin while they wait for each other, so that more of them
+    than free cores slow a step down several times. Another number may change the last bits of a result."""
 
     def __post_init__(self) -> None:
         """Raises `InvalidInput` naming the field."""
@@ -248,7 +250,7 @@ def _seeded(config: TrainingConfig, device: torch.device) -> Iterator[None]:
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed)
-        torch.set_num_threads(config.threads or threads)
+        torch.set_num_threads(config.threads or max((os.cpu_count() or 2) // 2, 1))
         try:
             yield
         finally:

@@ -43,7 +43,7 @@ class Address:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kafka", help="tansu, home (KAFKA_HOME) or container, separated by commas; all that is offered")
-    parser.addoption("--redis", help="valkey or container, separated by commas; all that is offered")
+    parser.addoption("--redis", choices=("valkey", "container"), default="valkey", help="which Redis; valkey")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -80,7 +80,7 @@ def _no_docker() -> str | None:
 def _chosen(config: pytest.Config, kind: str) -> list[str]:
     """Forms of a server to run on. Raises `UsageError` for one that was named and cannot be had."""
     offers = config.stash[OFFERS][kind]
-    named = config.getoption(f"--{kind}")
+    named: str | None = config.getoption(f"--{kind}")
     if named is None:
         return [form for form, reason in offers.items() if reason is None]
     for form in named.split(","):
@@ -88,7 +88,7 @@ def _chosen(config: pytest.Config, kind: str) -> list[str]:
             raise pytest.UsageError(f"--{kind}: {form} is none of {', '.join(offers)}")
         if offers[form] is not None:
             raise pytest.UsageError(f"--{kind}: {form} cannot be had here: {offers[form]}")
-    return str(named).split(",")
+    return named.split(",")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -101,9 +101,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    for fixture, kind in (("kafka_form", "kafka"), ("redis_form", "redis")):
-        if fixture in metafunc.fixturenames:
-            metafunc.parametrize(fixture, _chosen(metafunc.config, kind), scope="session")
+    if "kafka_form" in metafunc.fixturenames:
+        metafunc.parametrize("kafka_form", _chosen(metafunc.config, "kafka"), scope="session")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -180,9 +179,9 @@ def kafka_idempotent(kafka: Address) -> bool:
 
 
 @pytest.fixture(scope="session")
-def redis_url(redis_form: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def redis_url(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Redis-protocol server of the chosen form."""
-    if redis_form == "container":
+    if _chosen(pytestconfig, "redis") == ["container"]:
         from testcontainers.community.redis import RedisContainer  # noqa: PLC0415  # needs Docker's client
 
         with RedisContainer(REDIS_IMAGE) as container:

@@ -19,10 +19,18 @@ from foretaste.contracts import Reason, Topic, UserBehaved, UserRegistered
 from foretaste.settings import Settings
 from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.stack import Stack, plan
+from models.towers.mail import Architecture
 from streams.topics import TopicNames
 from tests.data_factory import write_dataset
 
 PATIENCE = 60.0
+SMALL: Mapping[str, Any] = {
+    "architecture": Architecture(dimension=8, encoder=(32, 16, 16), hidden=(32, 16)),
+    "epochs": 5,
+    "batch": 1024,
+    "device": "cpu",
+}
+"""Training options: the test is about the way, not about the widths."""
 COOK: Mapping[str, Any] = {"segment": "cook", "age": 31, "city": "north"}
 
 
@@ -79,7 +87,7 @@ def system(tmp_path_factory: pytest.TempPathFactory, triton_environment: TritonE
     with Stack(home, plan(home, {}, triton_environment=triton_environment)) as stack:
         resolved = compose.resolve(settings)
         dataset = jobs.open_dataset(settings, str(folder), lambda *_: None)
-        artifact = jobs.train(settings, dataset, {"epochs": 5, "batch": 1024, "device": "cpu"}, lambda *_: None)
+        artifact = jobs.train(settings, dataset, SMALL, lambda *_: None)
         embedded.prepare(resolved)
         number = asyncio.run(jobs.publish(resolved, None))
         assert (artifact.name, number) == ("1", 1)

@@ -24,7 +24,7 @@ from foretaste.stack import health, running
 from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.parts import Launch, Triton
 from foretaste.stack.processes import Child, free_ports, spawn
-from foretaste.stack.record import RECORD, running_stack
+from foretaste.stack.record import RECORD, StackRecord, running_stack
 from foretaste.stack.running import Incident
 from foretaste.stack.stack import Stack, plan
 
@@ -164,6 +164,12 @@ def check_all(addresses: dict[str, str]) -> dict[str, health.Health]:
     return {each.part: each for each in asyncio.run(check())}
 
 
+def family_of(record: StackRecord) -> list[psutil.Process]:
+    """The processes of one stack: other fixtures of this test process have children too."""
+    parts = [psutil.Process(part.guard_pid) for part in record.parts.values()]
+    return [each for part in parts for each in (part, *part.children(recursive=True))]
+
+
 def test_all_three_parts_start_healthy_together_and_leave_nothing(
     home: Path, triton_environment: TritonEnvironment
 ) -> None:
@@ -181,7 +187,7 @@ def test_all_three_parts_start_healthy_together_and_leave_nothing(
         assert record is not None
         assert record.pid == os.getpid()
         assert record.addresses == stack.addresses
-        family = psutil.Process().children(recursive=True)
+        family = family_of(record)
         assert {part.pid for part in record.parts.values()} <= {each.pid for each in family}
         assert len([each for each in family if "stub" in each.name()]) == 2
         assert len(shared_memory(home)) == 2
@@ -197,7 +203,9 @@ def test_all_three_parts_start_healthy_together_and_leave_nothing(
 
 def test_every_server_listens_on_loopback_alone(home: Path, triton_environment: TritonEnvironment) -> None:
     with Stack(home, plan(home, {}, triton_environment=triton_environment)):
-        family = psutil.Process().children(recursive=True)
+        record = running_stack(home)
+        assert record is not None
+        family = family_of(record)
         hosts = {c.laddr.ip for each in family for c in each.net_connections() if c.status == psutil.CONN_LISTEN}
     assert hosts <= {"127.0.0.1", "::ffff:127.0.0.1"}
 
@@ -250,7 +258,9 @@ def test_parts_of_the_user_are_left_to_the_user(home: Path) -> None:
     with Stack(home, plan(home, own)) as stack:
         assert set(stack.addresses) == {"redis"}
         assert "FORETASTE_KAFKA" not in stack.variables
-        assert len(psutil.Process().children(recursive=True)) == 2  # a guard and Valkey
+        record = running_stack(home)
+        assert record is not None
+        assert len(family_of(record)) == 2  # a guard and Valkey
         assert "127.0.0.1:1" not in (home / RECORD).read_text()
 
 
