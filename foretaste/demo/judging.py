@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 import aiohttp
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from foretaste.contracts import Behaviour, Generation, RankingInput, RankResponse
 from foretaste.errors import Unavailable
 from foretaste.ports import Generations, Towers
 from models.dataset import Dataset
-from models.encoding import PADDING, Encoding
+from models.encoding import FIRST_KNOWN, Encoding
 from models.metrics import auc, gauc
 from models.sampling import NegativeSampler
 
@@ -47,34 +48,45 @@ class Verdict:
         return {way: gauc(self.users, self.labels, scores) for way, scores in self.scores.items()}
 
 
-def hold_out(
-    dataset: Dataset,
-    encoding: Encoding,
-    user_ids: Sequence[str],
-    *,
-    counts: npt.NDArray[np.int64],
-    events_a_user: int,
-    negatives: int,
-    rng: np.random.Generator,
-) -> list[HeldOut]:
-    """Candidates of each user: at most `events_a_user` of their items, drawn at random, and popularity-sampled
-    negatives that they never acted on. Items that the generation does not know take part as well."""
-    frame = dataset.interactions
-    acted = frame[(frame["label"] == 1) & frame["user_id"].isin(set(user_ids))]
-    sampler = NegativeSampler(dataset, encoding, counts, rng)
-    rows = dict(zip(user_ids, dataset.user_rows(user_ids), strict=True))
-    names = (None, None, *encoding.items)
-    held: list[HeldOut] = []
-    for user_id, items in acted.groupby("user_id", sort=False)["item_id"]:
-        distinct = items.unique()
-        positives = [str(item) for item in rng.permutation(distinct)[:events_a_user]]
-        drawn = np.unique(sampler.sample(np.full(len(positives), rows[str(user_id)]), negatives))
-        others = [name for index in drawn if index != PADDING and (name := names[index]) is not None]
-        labels = np.array([1] * len(positives) + [0] * len(others), dtype=np.int8)
-        order = rng.permutation(len(labels))
-        together = [*positives, *others]
-        held.append(HeldOut(str(user_id), [together[at] for at in order], labels[order]))
-    return held
+@dataclass(frozen=True)
+class Candidates:
+    """Draws each user's held-out candidates: at most `events_a_user` items that the user acted on, and others that the
+    user did not. These are impressions of label 0 where the data have labels, else sampled by popularity, `negatives`
+    for each item acted on and none that the user ever met. Items that the generation does not know take part too."""
+
+    dataset: Dataset
+    encoding: Encoding
+    counts: npt.NDArray[np.int64]
+    events_a_user: int
+    negatives: int
+    rng: np.random.Generator
+
+    def of(self, live_ids: Mapping[str, str]) -> list[HeldOut]:
+        """For each user by the id in the data, under the id that signed up."""
+        frame = self.dataset.interactions
+        own = frame[frame["user_id"].isin(set(live_ids))]
+        sampler = NegativeSampler(self.dataset, self.encoding, self.counts, self.rng)
+        held = []
+        for user_id, rows in own.groupby("user_id", sort=False):
+            best = rows.groupby("item_id", sort=False)["label"].max()
+            acted = self._drawn(best[best == 1].index, self.events_a_user)
+            if self.dataset.has_labels:
+                others = self._drawn(best[best == 0].index, self.events_a_user * self.negatives)
+            else:
+                others = self._sampled(sampler, str(user_id), len(acted))
+            labels = np.array([1] * len(acted) + [0] * len(others), dtype=np.int8)
+            order = self.rng.permutation(len(labels))
+            together = [*acted, *others]
+            held.append(HeldOut(live_ids[str(user_id)], [together[at] for at in order], labels[order]))
+        return held
+
+    def _drawn(self, items: "pd.Index[str]", most: int) -> list[str]:
+        return [str(item) for item in self.rng.permutation(items.to_numpy(dtype=object))[:most]]
+
+    def _sampled(self, sampler: NegativeSampler, user_id: str, positives: int) -> list[str]:
+        row = self.dataset.user_rows([user_id])[0]
+        drawn = np.unique(sampler.sample(np.full(positives, row), self.negatives))
+        return [self.encoding.items[index - FIRST_KNOWN] for index in drawn if index >= FIRST_KNOWN]
 
 
 async def judge(

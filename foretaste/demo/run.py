@@ -31,6 +31,8 @@ EVENTS_A_USER = 40
 NEGATIVES = 4
 POOL = 200
 """Most popular items, for the two top tens."""
+MANY = 10_000
+"""Dead letters of a partition that are counted, at most."""
 PATIENCE = 30.0
 """Seconds after the last sign-up in which its virtual behaviour must become readable."""
 
@@ -127,7 +129,10 @@ async def _live(
         generation = await parts.generations.get(number)
         if generation is None:
             raise InvalidInput("generation", number, "is not recorded")
-        users = _new_users(dataset, plan)
+        letters = len(await jobs.dead_letters(settings, MANY))
+        real = _new_users(dataset, plan)
+        live_ids = {user_id: f"{user_id}.{int(time.time()):x}" for user_id in real}  # a stranger again in each run
+        users = {live_ids[user_id]: attributes for user_id, attributes in real.items()}
         first, *others = users
         pool = _most_popular(settings, number)
         async with aiohttp.ClientSession() as session:
@@ -149,7 +154,7 @@ async def _live(
             )
         with timer.step("rank"):
             verdict = await judging.judge(
-                _held_out(settings, plan, dataset, list(users), number),
+                _held_out(settings, plan, dataset, live_ids, number),
                 api=api,
                 towers=parts.towers,
                 generations=parts.generations,
@@ -159,10 +164,10 @@ async def _live(
             )
         async with aiohttp.ClientSession() as session:
             after = await judging.rank(session, api, first, pool)
-    letters = await jobs.dead_letters(settings, 1000)
+    letters = len(await jobs.dead_letters(settings, MANY)) - letters
     frame = dataset.interactions
-    liked = frame[(frame["user_id"] == first) & (frame["label"] == 1)]["item_id"].astype(str).tolist()
-    return Outcome(outcome, verdict, len(letters), before, after, liked)
+    liked = frame[(frame["user_id"] == next(iter(real))) & (frame["label"] == 1)]["item_id"].astype(str).tolist()
+    return Outcome(outcome, verdict, letters, before, after, liked)
 
 
 def _new_users(dataset: "Dataset", plan: Plan) -> dict[str, Attributes]:
@@ -182,7 +187,7 @@ def _scalars(row: dict[Any, Any]) -> Attributes:
 
 
 def _held_out(
-    settings: Settings, plan: Plan, dataset: "Dataset", user_ids: list[str], number: int
+    settings: Settings, plan: Plan, dataset: "Dataset", live_ids: dict[str, str], number: int
 ) -> list[judging.HeldOut]:
     from models.artifact import read_manifest
     from models.encoding import Encoding
@@ -191,15 +196,15 @@ def _held_out(
 
     folder = settings.generations / str(number)
     encoding = Encoding.from_json((folder / ENCODING).read_text(encoding="utf-8"))
-    return judging.hold_out(
+    drawn = judging.Candidates(
         dataset,
         encoding,
-        user_ids,
-        counts=item_counts(dataset, encoding, read_manifest(folder).split_ms),
-        events_a_user=EVENTS_A_USER,
-        negatives=NEGATIVES,
-        rng=np.random.default_rng(plan.seed),
+        item_counts(dataset, encoding, read_manifest(folder).split_ms),
+        EVENTS_A_USER,
+        NEGATIVES,
+        np.random.default_rng(plan.seed),
     )
+    return drawn.of(live_ids)
 
 
 def _most_popular(settings: Settings, number: int) -> list[str]:
