@@ -4,19 +4,23 @@ import asyncio
 import csv
 import json
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from rich.table import Table
+from rich.text import Text
 
 from foretaste import compose, embedded, jobs
 from foretaste.console import console, errors, progress
 from foretaste.contracts import RankRequest, RankResponse, Topic, UserBehaved, UserRegistered
 from foretaste.errors import ForetasteError, InvalidInput
-from foretaste.settings import Settings, table
+from foretaste.settings import Settings, shown, table, variable
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="A taste profile for a new user before the first click."
@@ -25,6 +29,19 @@ data = typer.Typer(no_args_is_help=True, help="Data sets: fetch one, or check a 
 app.add_typer(data, name="data")
 
 Data = Annotated[str, typer.Option("--data", help="ml-1m, ml-100k, or a folder with dataset.yaml.")]
+
+
+class Device(StrEnum):
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Masked(StrEnum):
+    ROWS = "rows"
+    USERS = "users"
+
+
 EXIT_INVALID, EXIT_FAILED, EXIT_RETRIABLE = 2, 1, 75
 """75 is EX_TEMPFAIL: the same command may succeed later."""
 
@@ -33,15 +50,42 @@ def main() -> None:
     """Run the command line; an error that Foretaste raises is one line on stderr and an exit status."""
     try:
         app()
-    except ForetasteError as error:
-        errors.print(f"[bold red]error[/] {error}", highlight=False, soft_wrap=True)
-        invalid = EXIT_INVALID if isinstance(error, InvalidInput) else EXIT_FAILED
-        sys.exit(EXIT_RETRIABLE if error.retriable else invalid)
-    except ValidationError as error:
-        for problem in error.errors():
-            field = ".".join(str(part) for part in problem["loc"])
-            errors.print(f"[bold red]error[/] {field}: {problem['msg']} (got {problem['input']!r})", highlight=False)
-        sys.exit(EXIT_INVALID)
+    except ExceptionGroup as group:
+        ours, others = group.split(ForetasteError)
+        if ours is None or others is not None:
+            raise
+        sys.exit(_failed(_first(ours)))
+    except (ForetasteError, ValidationError) as error:
+        sys.exit(_failed(error))
+
+
+def _failed(error: ForetasteError | ValidationError) -> int:
+    """Says what was wrong; the exit status."""
+    if isinstance(error, ValidationError):
+        by_field = {problem["loc"][:2]: problem for problem in reversed(error.errors())}
+        for problem in reversed(by_field.values()):  # one a field: a union has one for each of its members
+            errors.print(f"error {_where(error, problem)}")
+        return EXIT_INVALID
+    errors.print(f"error {error}")
+    if error.retriable:
+        return EXIT_RETRIABLE
+    return EXIT_INVALID if isinstance(error, InvalidInput) else EXIT_FAILED
+
+
+def _where(error: ValidationError, problem: ErrorDetails) -> str:
+    """The field, what is wrong, and the value; not a setting's value, which may be a password."""
+    of_settings = error.title == Settings.__name__
+    names = [str(part) for part in problem["loc"][:2]]
+    field = variable(names[0]) if of_settings and names else ".".join(names)
+    value = "" if of_settings or not names else f" (got {problem['input']!r})"
+    in_union = not of_settings and len(problem["loc"]) > len(names)
+    what = "must be a string, a number, a boolean or null" if in_union else problem["msg"].removeprefix("Value error, ")
+    return f"{field}: {what}{value}" if field else what
+
+
+def _first(group: ExceptionGroup[ForetasteError]) -> ForetasteError:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, ExceptionGroup) else first
 
 
 @app.command()
@@ -53,22 +97,22 @@ def up() -> None:
 @app.command()
 def settings() -> None:
     """Show every setting, its value now, and what it means."""
-    now = Settings()
-    shown = Table("variable", "value", "meaning")
-    for variable, _, meaning in table():
-        value = getattr(now, variable.removeprefix("FORETASTE_").lower())
-        shown.add_row(variable, "" if value is None else str(value), meaning)
-    console.print(shown)
+    values = shown(Settings())
+    rows = Table("variable", "value", "meaning")
+    for name, _, meaning in table():
+        rows.add_row(name, values[name], meaning)
+    console.print(rows)
 
 
 @app.command()
 def status() -> None:
     """Show each part, its address and its health; exit status 1 if any is not well."""
     parts = asyncio.run(jobs.health(compose.resolve(Settings())))
-    shown = Table("part", "address", "health", "detail", "ms")
+    rows = Table("part", "address", "health", "detail", "ms")
     for part in parts:
-        shown.add_row(part.part, part.address, "[green]ok" if part.ok else "[red]down", part.detail, f"{part.ms:.1f}")
-    console.print(shown)
+        health = Text("ok", style="green") if part.ok else Text("down", style="red")
+        rows.add_row(part.part, part.address, health, part.detail, f"{part.ms:.1f}")
+    console.print(rows)
     if not all(part.ok for part in parts):
         raise typer.Exit(1)
 
@@ -106,14 +150,14 @@ def train(
     data: Data = "ml-1m",
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training rows.")] = None,
     seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    device: Annotated[Device, typer.Option(help="What to train on.")] = Device.AUTO,
     warm_after: Annotated[
         int, typer.Option(min=1, help="Behaviours after which a user is warm; the paper's rule is 1.")
     ] = 1,
-    masked: Annotated[str, typer.Option(help="Whose history is hidden in training: rows or users.")] = "rows",
+    masked: Annotated[Masked, typer.Option(help="Whose history is hidden in training.")] = Masked.ROWS,
 ) -> None:
     """Co-train both towers, evaluate them on the time split and write the next generation."""
-    options = {"seed": seed, "device": device, "warm_after": warm_after, "masked": masked}
+    options = {"seed": seed, "device": device.value, "warm_after": warm_after, "masked": masked.value}
     if epochs is not None:
         options["epochs"] = epochs
     with progress() as report:
@@ -169,7 +213,7 @@ def register(
 ) -> None:
     """Sign users up through Kafka: one, or a line of JSON each from standard input."""
     if user is None:
-        values = [UserRegistered.model_validate_json(line) for line in sys.stdin if line.strip()]
+        values = [_registration(number, line) for number, line in enumerate(sys.stdin, 1) if line.strip()]
     else:
         values = [UserRegistered(user_id=user, attributes=_json_object("attributes", attributes))]
     asyncio.run(jobs.send(compose.resolve(Settings()), Topic.REGISTERED, values))
@@ -185,14 +229,22 @@ def behave(user: str, item: str, action: Annotated[str, typer.Option(help="What 
 
 
 @app.command("dead-letters")
-def dead_letters(limit: Annotated[int, typer.Option(min=1, help="Newest at most.")] = 100) -> None:
+def dead_letters(
+    limit: Annotated[int, typer.Option(min=1, help="Newest of each partition, at most.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON each, with the whole event.")] = False,
+) -> None:
     """Show dead letters: origin, reason, detail and the event as it came."""
-    shown = Table("origin", "reason", "detail", "event")
-    for letter in asyncio.run(jobs.dead_letters(compose.resolve(Settings()), limit)):
+    letters = asyncio.run(jobs.dead_letters(compose.resolve(Settings()), limit))
+    rows = Table("origin", "reason", "detail", "event")
+    for letter in letters:
         origin = letter.message.origin
-        event = (letter.message.value or b"").decode(errors="backslashreplace")[:120]
-        shown.add_row(f"{origin.topic}/{origin.partition}@{origin.offset}", letter.reason.value, letter.detail, event)
-    console.print(shown)
+        event = (letter.message.value or b"").decode(errors="backslashreplace")
+        if as_json:
+            line = {"origin": asdict(origin), "reason": letter.reason, "detail": letter.detail, "event": event}
+            typer.echo(json.dumps(line))
+        rows.add_row(f"{origin.topic}/{origin.partition}@{origin.offset}", letter.reason, letter.detail, event[:120])
+    if not as_json:
+        console.print(rows)
 
 
 @app.command()
@@ -214,6 +266,16 @@ def _split(items: str) -> list[str]:
     return next(csv.reader([items], skipinitialspace=True), [])
 
 
+def _registration(number: int, line: str) -> UserRegistered:
+    """Raises `InvalidInput` naming the line, the field and the value."""
+    try:
+        return UserRegistered.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(["line", str(number), *(str(part) for part in first["loc"])])
+        raise InvalidInput(field, first["input"], first["msg"]) from error
+
+
 def _json_object(field: str, text: str) -> dict[str, object]:
     try:
         value = json.loads(text)
@@ -225,9 +287,9 @@ def _json_object(field: str, text: str) -> dict[str, object]:
 
 
 def _print_ranking(response: RankResponse) -> None:
-    shown = Table("rank", "item", "score", title=f"{response.user_id}, served by {response.served_by}")
+    rows = Table("rank", "item", "score", title=f"{response.user_id}, served by {response.served_by}")
     for place, item in enumerate(response.ranked, 1):
-        shown.add_row(str(place), item.item_id, f"{item.score:.4f}")
-    console.print(shown)
+        rows.add_row(str(place), item.item_id, f"{item.score:.4f}")
+    console.print(rows)
     if response.reason:
         console.print(f"{response.fallback or response.served_by}: {response.reason}")

@@ -10,8 +10,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 Report: TypeAlias = Callable[[str, int, int | None], None]
 """`report(step, done, total)`: `total` is None while it is unknown; the same step again moves its bar."""
 
-console = Console()
-errors = Console(stderr=True)
+console = Console(markup=False)
+errors = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+"""Without markup: what is printed comes from outside too, and `[/b]` in an event is text."""
 
 
 @contextmanager
@@ -20,7 +21,11 @@ def progress() -> Iterator[Report]:
     if not console.is_terminal:
         yield _Lines().report
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f}/{task.total}"))
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}/{task.total}"),
+    )
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bars:
         tasks: dict[str, TaskID] = {}
 

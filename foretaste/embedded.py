@@ -9,7 +9,8 @@ from contextlib import ExitStack
 
 from foretaste import compose, jobs
 from foretaste.console import Report, console, progress
-from foretaste.settings import Settings
+from foretaste.errors import Unavailable
+from foretaste.settings import Settings, variable
 from foretaste.stack.parts import Api, Worker
 from foretaste.stack.running import Incident
 from foretaste.stack.stack import Plan, Stack, plan
@@ -59,23 +60,34 @@ def start_processes(stack: Stack, settings: Settings) -> str:
 
     The port that is set is taken where it is free, else any free one.
     """
-    env = {**os.environ, **stack.variables}
+    shared = {variable("project"): settings.project, variable("topic_prefix"): settings.topic_prefix}
+    env = {**os.environ, **stack.variables, **shared}
     stack.start(Worker(env))
     return stack.start(Api(env, port=0 if _is_taken(settings) else settings.api_port, host=settings.api_host))
 
 
 def keep_running(stack: Stack, settings: Settings, say: Say) -> None:
     """Until Ctrl-C or SIGTERM: start again what dies, and say so."""
+    topics_lost = False
     try:
         while True:
             for incident in stack.watch():
                 say(f"{incident.part} {incident.what}: {incident.detail}")
-                if _lost_its_topics(incident):
-                    asyncio.run(jobs.create_topics(compose.resolve(settings)))
-                    say("kafka: the topics were created again")
+                topics_lost = topics_lost or _lost_its_topics(incident)
+            topics_lost = topics_lost and not _topics_created(settings, say)
             time.sleep(LOOK_EVERY)
     except KeyboardInterrupt:
         say("stopping")
+
+
+def _topics_created(settings: Settings, say: Say) -> bool:
+    """The embedded broker keeps its topics in memory. False while it is away: the next look tries again."""
+    try:
+        asyncio.run(jobs.create_topics(compose.resolve(settings)))
+    except Unavailable:
+        return False
+    say("kafka: the topics were created again")
+    return True
 
 
 def _lost_its_topics(incident: Incident) -> bool:

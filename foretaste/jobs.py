@@ -184,16 +184,19 @@ async def health(settings: Settings) -> list[Health]:
 
 def generation_for(settings: Settings, dataset: "Dataset", report: Report, *, retrain: bool = False) -> Path:
     """The newest generation that was trained on just these data with the default settings, or one trained now."""
-    from models.artifact import fingerprint, next_number, read_manifest
+    from models.artifact import DamagedArtifact, fingerprint, read_manifest
     from models.cotrain import TrainingConfig
 
-    wanted = fingerprint(TrainingConfig().to_dict())
-    for number in range(next_number(settings.generations) - 1, 0, -1):
-        folder = settings.generations / str(number)
-        manifest = read_manifest(folder)
-        same = (manifest.dataset_fingerprint, manifest.training_fingerprint) == (dataset.fingerprint, wanted)
-        if same and not retrain:
-            report(f"generation {number} was trained on just this", 1, 1)
+    wanted = (dataset.fingerprint, fingerprint(TrainingConfig().to_dict()))
+    there = settings.generations.iterdir() if settings.generations.is_dir() and not retrain else ()
+    for folder in sorted((each for each in there if each.name.isdecimal()), key=lambda each: -int(each.name)):
+        try:
+            manifest = read_manifest(folder)
+        except DamagedArtifact as damage:
+            report(f"passed over: {damage}", 1, 1)
+            continue
+        if (manifest.dataset_fingerprint, manifest.training_fingerprint) == wanted:
+            report(f"generation {folder.name} was trained on just this", 1, 1)
             return folder
     return train(settings, dataset, {}, report)
 
@@ -206,7 +209,7 @@ async def serve_worker(settings: Settings) -> None:
 
     registry = CollectorRegistry()
     if settings.metrics_port is not None:
-        start_http_server(settings.metrics_port, addr="127.0.0.1", registry=registry)
+        start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=registry)
     async with compose.parts(settings) as parts:
         worker = compose.worker(settings, parts, registry)
         _settle_memory()

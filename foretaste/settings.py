@@ -12,7 +12,11 @@ class Settings(BaseSettings):
     """Addresses of the parts, and how the ways behave. An address that is not given is the embedded stack's."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FORETASTE_", extra="ignore", frozen=True, use_attribute_docstrings=True
+        env_prefix="FORETASTE_",
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # it may hold a password
     )
 
     home: Path = Path(".foretaste")
@@ -85,14 +89,16 @@ class Settings(BaseSettings):
     max_candidates: Annotated[int, Field(ge=1)] = 1000
     """Candidates of one ranking request, at most."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """Where a worker serves Prometheus metrics on loopback; nowhere where absent."""
+    """Where a worker serves Prometheus metrics; nowhere where absent."""
+    metrics_host: str = "127.0.0.1"
+    """Where a worker's metrics listen."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.kafka_security_protocol.startswith("SASL") and (not self.kafka_username or not self.kafka_password):
             raise ValueError(f"kafka_username and kafka_password are needed for {self.kafka_security_protocol}")
         if self.redis is not None and urlsplit(self.redis).scheme not in ("redis", "rediss"):
-            raise ValueError(f"redis: expected redis://host:port or rediss://host:port, got {self.redis!r}")
+            raise ValueError("redis: expected redis://host:port or rediss://host:port")
         return self
 
     @property
@@ -107,6 +113,20 @@ class Settings(BaseSettings):
 def table() -> list[tuple[str, str, str]]:
     """Every setting: its variable, its default and what it means."""
     return [
-        (f"FORETASTE_{name.upper()}", "" if field.default is None else str(field.default), field.description or "")
+        (variable(name), "" if field.default is None else str(field.default), field.description or "")
         for name, field in Settings.model_fields.items()
     ]
+
+
+def shown(settings: Settings) -> dict[str, str]:
+    """Every setting's value by its variable, fit to be seen: passwords are left out."""
+    values = {name: getattr(settings, name) for name in Settings.model_fields}
+    if settings.redis is not None:
+        address = urlsplit(settings.redis)
+        values["redis"] = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
+    return {variable(name): "" if value is None else str(value) for name, value in values.items()}
+
+
+def variable(name: str) -> str:
+    """The environment's name of a setting."""
+    return f"FORETASTE_{name.upper()}"

@@ -25,9 +25,10 @@ def show(result: dict[str, Any], console: Console) -> None:
     )
     console.print(live)
 
-    quality = Table("", "AUC", "GAUC", title=f"{result['ranked_users']} new users over held-out candidates")
+    served_by = ", ".join(f"{count} {source}" for source, count in result["served_by"].items())
+    quality = Table("", "AUC", "GAUC", title=f"New users over held-out candidates, served by: {served_by}")
     ways = {
-        "virtual": "with virtual behaviour (live answers)",
+        "virtual": "live answers, with virtual behaviour",
         "none": "the same tower without it",
         "popularity": "popularity",
     }
