@@ -4,6 +4,9 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +27,8 @@ from streams.topics import TopicNames
 from tests.data_factory import write_dataset
 
 PATIENCE = 60.0
+BETWEEN_LOOKS = threading.Event()
+"""Never set: waiting for it leaves the cores to what is tested."""
 SMALL: Mapping[str, Any] = {
     "architecture": Architecture(dimension=8, encoder=(32, 16, 16), hidden=(32, 16)),
     "epochs": 5,
@@ -76,7 +81,7 @@ def until(condition: Callable[[], bool], watch: Callable[[], object] = lambda: N
     while not condition():
         watch()
         assert time.monotonic() < deadline, "it did not come true in time"
-        os.sched_yield()
+        BETWEEN_LOOKS.wait(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +157,27 @@ def test_wrong_candidates_are_refused_by_name(system: System, items: list[str], 
     assert status == 422
     assert problem["field"].startswith("items")
     assert names in json.dumps(problem)
+
+
+def test_the_command_line_does_what_the_readme_says(system: System) -> None:
+    def foretaste(*arguments: str) -> str:
+        command = [sys.executable, "-m", "foretaste", *arguments]
+        environment = {**os.environ, "FORETASTE_HOME": str(system.settings.home), "COLUMNS": "300"}
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    user = uuid4().hex
+    system.send(Topic.REGISTERED, b"[/x] no event")
+    foretaste("register", user, "--attributes", json.dumps(COOK))
+    until(lambda: system.served_by(user) == "virtual")
+    foretaste("behave", user, system.items[0], "--action", "bought")
+    until(lambda: system.served_by(user) == "real")
+    ranked = json.loads(foretaste("rank", user, "--items", f'{system.items[1]},"{system.items[2]}"', "--json"))
+    assert (ranked["served_by"], ranked["behaviour_seen"], len(ranked["ranked"])) == ("real", 1, 2)
+    assert "[/x] no event" in foretaste("dead-letters")
+    assert "[/x] no event" in {json.loads(line)["event"] for line in foretaste("dead-letters", "--json").splitlines()}
+    assert "down" not in foretaste("status")
 
 
 def test_a_killed_worker_loses_nothing(system: System) -> None:
