@@ -13,11 +13,6 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.12 python3.11 python3.13,$(
 PYTEST_ARGS ?=
 ARGS ?=
 
-KAFKA_IMAGE := apache/kafka:4.3.1
-REDIS_IMAGE := redis:7.4
-PYTHON_IMAGE := python:3.11-slim
-TRITON_IMAGE := nvcr.io/nvidia/tritonserver:25.08-py3
-
 .PHONY: help demo up test check container-test images compose-test lock clean environment packages triton
 
 help: ## Show what can be made
@@ -41,7 +36,7 @@ container-test: $(STAMP) ## The integration tests on Kafka and Redis in containe
 	$(BIN)/python -m pytest tests/contract tests/integration --kafka container --redis container $(PYTEST_ARGS)
 
 images: ## What the containers need, as `kind image` pairs
-	@echo "kafka $(KAFKA_IMAGE) redis $(REDIS_IMAGE) python $(PYTHON_IMAGE) triton $(TRITON_IMAGE)"
+	@$(PYTHON) tests/images.py
 
 compose-test: $(STAMP) ## Bring docker-compose.yml up, use it from outside, and take it down
 	$(BIN)/python -m pytest tests/containers/test_compose.py $(PYTEST_ARGS)

@@ -1,12 +1,11 @@
 """The records of generations and the pointer to the active one, in Redis."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
-import numpy as np
+from redis.exceptions import WatchError
 
+from features.records import check_same, from_json, to_json
 from features.redis_address import OneLoop, RedisAddress, answered_within
 from foretaste.contracts import Generation
 from foretaste.errors import InvalidInput
@@ -27,7 +26,8 @@ class RedisGenerations:
     """Generations in Redis under `{prefix}:…`: the braces keep all keys on one node of a Redis Cluster.
 
     `{prefix}:active` is the pointer, `{prefix}:generation:<n>` a record (JSON), `{prefix}:popularity:<n>` a hash of
-    shares by item. Belongs to the event loop of its first use. `timeout` (seconds) bounds a whole call.
+    shares by item, `{prefix}:numbers` a sorted set of every number that was ever recorded. Belongs to the event loop of
+    its first use. `timeout` (seconds) bounds a whole call.
     """
 
     def __init__(self, address: RedisAddress, *, prefix: str = "foretaste", timeout: float = 2.0) -> None:
@@ -38,14 +38,10 @@ class RedisGenerations:
 
     async def record(self, generation: Generation, popularity: Mapping[str, float]) -> None:
         self._loop.check()
-        shares = list(popularity.items())
-        async with answered_within(self._timeout), self._client.pipeline(transaction=True) as transaction:
-            transaction.set(self._key("generation", generation.number), to_json(generation))
-            transaction.delete(self._key("popularity", generation.number))
-            for start in range(0, len(shares), _CHUNK):
-                chunk = dict(shares[start : start + _CHUNK])
-                transaction.hset(self._key("popularity", generation.number), mapping=chunk)
-            await transaction.execute()
+        async with answered_within(self._timeout):
+            shares = list(popularity.items())
+            while not await self._recorded(generation, shares):
+                continue  # who took the number meanwhile is seen at the next look
 
     async def active(self) -> Generation | None:
         self._loop.check()
@@ -76,33 +72,38 @@ class RedisGenerations:
             shares = await self._run("HMGET", self._key("popularity", number), *items)
         return [None if share is None else float(share) for share in shares]
 
+    async def highest(self) -> int:
+        self._loop.check()
+        async with answered_within(self._timeout):
+            last = await self._run("ZREVRANGE", self._key("numbers"), 0, 0)
+        return int(last[0]) if last else 0
+
     async def close(self) -> None:
         await self._client.aclose()
+
+    async def _recorded(self, generation: Generation, shares: Sequence[tuple[str, float]]) -> bool:
+        """One try to record all of it in one transaction; False if the number was taken between looking and writing."""
+        number = generation.number
+        record = self._key("generation", number)
+        async with self._client.pipeline(transaction=True) as transaction:
+            await transaction.watch(record)
+            stored = await transaction.get(record)
+            if stored is not None:
+                check_same(generation, from_json(stored))
+                return True
+            transaction.multi()  # type: ignore[no-untyped-call]  # redis-py left it untyped
+            transaction.set(record, to_json(generation))
+            transaction.zadd(self._key("numbers"), {str(number): number})
+            for start in range(0, len(shares), _CHUNK):
+                transaction.hset(self._key("popularity", number), mapping=dict(shares[start : start + _CHUNK]))
+            try:
+                await transaction.execute()
+            except WatchError:
+                return False
+        return True
 
     async def _run(self, *command: str | int) -> Any:
         return await self._client.execute_command(*command)  # its typed forms mix the blocking client's answers in
 
     def _key(self, *parts: object) -> str:
         return ":".join([f"{{{self._prefix}}}", *map(str, parts)])
-
-
-def to_json(generation: Generation) -> str:
-    """A record's stored form: its fields, `mean_virtual` as M lists of D numbers.
-
-    A metric may be nan: there was nobody to measure.
-    """
-    return json.dumps(asdict(generation) | {"mean_virtual": generation.mean_virtual.tolist()})
-
-
-def from_json(text: str | bytes) -> Generation:
-    """The record that `to_json` wrote; fields of a later version are ignored."""
-    stored = json.loads(text)
-    return Generation(
-        number=stored["number"],
-        warm_after=stored["warm_after"],
-        attributes=stored["attributes"],
-        context=stored["context"],
-        mean_virtual=np.array(stored["mean_virtual"], dtype=np.float32),
-        created_at=stored["created_at"],
-        metrics=stored["metrics"],
-    )

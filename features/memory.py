@@ -5,12 +5,14 @@ from typing import TypeVar
 
 import numpy as np
 
+from features.records import check_same
 from foretaste.contracts import (
     Attributes,
     BehavedUser,
     Behaviour,
     EnrichedUser,
     Generation,
+    ReenrichedUser,
     UserFeatures,
     VirtualBehaviour,
 )
@@ -35,7 +37,11 @@ class InMemoryOnlineStore:
         for user in users:
             _keep_newest(self._attributes, user.user_id, user.at_ms, dict(user.attributes))
             if user.virtual is not None:
-                _keep_newest(self._virtual, (user.user_id, user.virtual.generation % 2), user.at_ms, _own(user.virtual))
+                self._keep_virtual(user.user_id, user.virtual, user.at_ms)
+
+    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
+        for user in users:
+            self._keep_virtual(user.user_id, user.virtual, user.at_ms)
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> None:
         for user in users:
@@ -44,11 +50,14 @@ class InMemoryOnlineStore:
     async def close(self) -> None:
         """Nothing is held open."""
 
+    def _keep_virtual(self, user_id: str, virtual: VirtualBehaviour, at_ms: int) -> None:
+        _keep_newest(self._virtual, (user_id, virtual.generation % 2), at_ms, _own(virtual))
+
     def _features(self, user_id: str, generation: int) -> UserFeatures:
         attributes_at, attributes = self._attributes.get(user_id, (0, None))
         virtual_at, virtual = self._virtual.get((user_id, generation % 2), (0, None))
         version, behaviour = self._behaviour.get(user_id, (0, Behaviour()))
-        return UserFeatures(user_id, attributes, behaviour, version, virtual, max(attributes_at, virtual_at))
+        return UserFeatures(user_id, attributes, behaviour, version, virtual, attributes_at, virtual_at)
 
 
 class InMemoryGenerations:
@@ -60,8 +69,12 @@ class InMemoryGenerations:
         self._active: int | None = None
 
     async def record(self, generation: Generation, popularity: Mapping[str, float]) -> None:
-        self._records[generation.number] = generation
-        self._popularity[generation.number] = dict(popularity)
+        number = generation.number
+        if number in self._records:
+            check_same(generation, self._records[number])
+            return
+        self._records[number] = generation
+        self._popularity[number] = dict(popularity)
 
     async def active(self) -> Generation | None:
         return None if self._active is None else self._records[self._active]
@@ -80,6 +93,9 @@ class InMemoryGenerations:
     async def popularity(self, number: int, items: Sequence[str]) -> list[float | None]:
         shares = self._popularity.get(number, {})
         return [shares.get(item) for item in items]
+
+    async def highest(self) -> int:
+        return max(self._records, default=0)
 
     async def close(self) -> None:
         """Nothing is held open."""

@@ -11,7 +11,7 @@ from features.redis_address import OneLoop, answered_within
 from features.repo_config import local_registry
 from features.rows import Row, attributes_row, behaviour_row, columns_of, features_of, virtual_row
 from features.slots import slot
-from foretaste.contracts import BehavedUser, EnrichedUser, UserFeatures
+from foretaste.contracts import BehavedUser, EnrichedUser, ReenrichedUser, UserFeatures
 from foretaste.errors import Unavailable
 
 
@@ -30,8 +30,10 @@ class FeastOnlineStore:
 
     Opened by its first use, in the event loop that it then belongs to; opening reads the registry and writes nothing.
     A write costs two round trips a view: Feast reads the stored timestamps, drops each row that is no newer, and
-    writes the others. It does not lock between the two, so one user's writers should be one (Kafka's partitions see to
-    that). `timeout` (seconds) bounds a whole call: short for a reader who can degrade, longer for large batches.
+    writes the others. It does not lock between the two, so each view should have one writer a user: Kafka's partitions
+    see to that for attributes and behaviour. Readers repair virtual behaviour beside the workers, so a write of it can
+    be lost to an older one; `UserFeatures.current_virtual` tells, and it is repaired again. `timeout` (seconds) bounds
+    a whole call: short for a reader who can degrade, longer for large batches.
     """
 
     def __init__(self, config: RepoConfig, *, timeout: float = 2.0) -> None:
@@ -60,10 +62,14 @@ class FeastOnlineStore:
     async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
         """Attributes first: a reader in between repairs the virtual behaviour, and the write after it says the same."""
         await self._write("user_attributes", [attributes_row(user) for user in users])
+        await self.write_virtual(
+            [ReenrichedUser(user.user_id, user.virtual, user.at_ms) for user in users if user.virtual is not None]
+        )
+
+    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
         slots: dict[str, list[Row]] = defaultdict(list)
         for user in users:
-            if user.virtual is not None:
-                slots[slot(user.virtual.generation)].append(virtual_row(user.user_id, user.virtual, user.at_ms))
+            slots[slot(user.virtual.generation)].append(virtual_row(user))
         for view, rows in slots.items():
             await self._write(view, rows)
 

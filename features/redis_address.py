@@ -11,7 +11,7 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ClusterDownError, MasterDownError, ReadOnlyError, RedisClusterException, TryAgainError
+from redis.exceptions import ClusterError, RedisClusterException, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -25,12 +25,14 @@ _AWAY = (
     RedisConnectionError,
     RedisTimeoutError,
     RedisClusterException,
-    ClusterDownError,
-    MasterDownError,
-    ReadOnlyError,
-    TryAgainError,
+    ClusterError,
+    ResponseError,
 )
-"""What passes by itself: nobody answers, a node is starting, a replica is being promoted, slots are moving."""
+"""Nobody answers, a node is starting, slots are moving; or it refuses: memory or disk is full, a permission lacks.
+
+A reader degrades and a worker waits, whether it passes by itself or a person must see to it. A command that is wrong
+is refused by the same `ResponseError`: a defect of ours would be waited for too, and named in the log at each try.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +88,6 @@ class RedisAddress:
         return ",".join([f"{self.options['host']}:{self.options['port']}", *parts])
 
 
-def feast_connection_string(url: str, *, cluster: bool = False) -> str:
-    """The same address in Feast's notation, for `FEAST_REDIS`."""
-    return RedisAddress.parse(url, cluster=cluster).feast_connection_string
-
-
 def without_secrets(url: str) -> str:
     """The URL's scheme, host, port and path alone: fit for a message."""
     scheme, _, rest = url.partition("://")
@@ -99,7 +96,7 @@ def without_secrets(url: str) -> str:
 
 @asynccontextmanager
 async def answered_within(seconds: float) -> AsyncIterator[None]:
-    """What is awaited inside has so long in all; raises `Unavailable` when Redis is away or too slow."""
+    """What is awaited inside has so long in all; raises `Unavailable` when Redis is away, too slow or refuses."""
     try:
         async with asyncio.timeout(seconds):
             yield

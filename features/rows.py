@@ -12,7 +12,15 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from features.feast_api import EntityKey, FloatList, Int64List, StringList, Value
-from foretaste.contracts import Attributes, BehavedUser, Behaviour, EnrichedUser, UserFeatures, VirtualBehaviour
+from foretaste.contracts import (
+    Attributes,
+    BehavedUser,
+    Behaviour,
+    EnrichedUser,
+    ReenrichedUser,
+    UserFeatures,
+    VirtualBehaviour,
+)
 
 Row: TypeAlias = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 Columns: TypeAlias = Mapping[str, Sequence[Any]]
@@ -27,15 +35,16 @@ def attributes_row(user: EnrichedUser) -> Row:
     return _key(user.user_id), {"attributes": Value(string_val=text)}, _at_ms(user.at_ms), None
 
 
-def virtual_row(user_id: str, virtual: VirtualBehaviour, at_ms: int) -> Row:
+def virtual_row(user: ReenrichedUser) -> Row:
     """A row of the generation's slot, as of `at_ms`."""
+    virtual = user.virtual
     _, dimension = virtual.vectors.shape
     values: dict[str, Value] = {
         "vectors": Value(float_list_val=FloatList(val=virtual.vectors.ravel().tolist())),
         "dimension": Value(int64_val=dimension),
         "generation": Value(int64_val=virtual.generation),
     }
-    return _key(user_id), values, _at_ms(at_ms), None
+    return _key(user.user_id), values, _at_ms(user.at_ms), None
 
 
 def behaviour_row(user: BehavedUser) -> Row:
@@ -77,7 +86,8 @@ def features_of(user_id: str, row: int, columns: Columns, slot: str) -> UserFeat
         ),
         behaviour_version=columns["user_behaviour__version"][row].int64_val,
         virtual=virtual,
-        as_of_ms=max(_ms(columns["user_attributes"][row]), _ms(columns[slot][row])),
+        attributes_ms=_ms(columns["user_attributes"][row]),
+        virtual_ms=_ms(columns[slot][row]),
     )
 
 

@@ -160,9 +160,9 @@ def train(
     options = {"seed": seed, "device": device.value, "warm_after": warm_after, "masked": masked.value}
     if epochs is not None:
         options["epochs"] = epochs
+    settings, config = Settings(), jobs.training_config(options)
     with progress() as report:
-        settings = Settings()
-        artifact = jobs.train(settings, jobs.open_dataset(settings, data, report), options, report)
+        artifact = jobs.train(settings, jobs.open_dataset(settings, data, report), config, report)
     console.print(f"generation {artifact.name} is in {artifact}")
     console.print_json((artifact / "manifest.json").read_text(encoding="utf-8"))
 

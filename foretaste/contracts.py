@@ -4,8 +4,10 @@ Axes, here and everywhere: B users or examples, N attributes, L behaviour length
 D embedding.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Annotated, TypeAlias
 
@@ -92,6 +94,8 @@ class Reason(StrEnum):
     INVALID = "invalid"
     UNKNOWN_ITEM = "unknown_item"
     NON_FINITE = "non_finite"
+    FOREIGN = "foreign"
+    """Nothing that was ever an event here: somebody else put it on the topic of dead letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +141,27 @@ class UserFeatures:
     """Rises with each write of the behaviour (microseconds since the epoch); 0 if never written."""
     virtual: VirtualBehaviour | None = None
     """What the slot of the generation asked for holds: check `virtual.generation`, it may be another one."""
-    as_of_ms: int = 0
-    """The newest `at_ms` of the attributes and of this virtual behaviour; 0 if never written. A repair or a
-    re-enrichment is written as of one millisecond later, and so yields to any registration after the one it read."""
+    attributes_ms: int = 0
+    """`at_ms` of the attributes; 0 if never written."""
+    virtual_ms: int = 0
+    """`at_ms` of this virtual behaviour; 0 if never written."""
+
+    @property
+    def as_of_ms(self) -> int:
+        """The newer of both. A repair or a re-enrichment is written as of one millisecond later, and so yields to any
+        registration after the one it read."""
+        return max(self.attributes_ms, self.virtual_ms)
+
+    def current_virtual(self, generation: "Generation") -> VirtualBehaviour | None:
+        """The virtual behaviour if `generation` can read it and it is no older than the attributes, else None.
+
+        The shape tells a generation from one of the same number before everything was trained anew. What is older than
+        the attributes was made from others: they were written alone since, or somebody wrote over what belongs to them.
+        """
+        held = self.virtual
+        if held is None or held.generation != generation.number or held.vectors.shape != generation.virtual_shape:
+            return None
+        return held if self.virtual_ms >= self.attributes_ms else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +172,15 @@ class EnrichedUser:
     attributes: Attributes
     virtual: VirtualBehaviour | None
     """None for a warm user, who needs none."""
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReenrichedUser:
+    """One row of a read repair or a re-enrichment: virtual behaviour alone, as of `at_ms` (epoch milliseconds)."""
+
+    user_id: str
+    virtual: VirtualBehaviour
     at_ms: int
 
 
@@ -183,6 +214,12 @@ class Generation:
         """(M, D)."""
         rows, columns = self.mean_virtual.shape
         return rows, columns
+
+    @property
+    def digest(self) -> str:
+        """sha256 over all fields, in hexadecimal: it tells two trainings under one number apart."""
+        plain = asdict(self) | {"mean_virtual": self.mean_virtual.tolist()}
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ def plan_stack(settings: Settings, report: Report) -> Plan:
         settings.home,
         {part: address for part, address in own.items() if address is not None},
         repository=settings.triton_repository,
+        device=settings.triton_device,
         report=report,
     )
 

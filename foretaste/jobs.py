@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from foretaste import compose
 from foretaste.console import Report
 from foretaste.contracts import DeadLetter, RankRequest, RankResponse, UserBehaved, UserRegistered
-from foretaste.errors import InvalidInput, Unavailable
+from foretaste.errors import ForetasteError, InvalidInput, Unavailable
 from foretaste.settings import Settings
 from foretaste.stack.health import Health
 
 if TYPE_CHECKING:
+    from models.cotrain import TrainingConfig
     from models.dataset import Dataset
 
 PUBLIC_DATA = ("ml-1m", "ml-100k")
@@ -60,20 +61,26 @@ def describe(settings: Settings, data: str, report: Report) -> dict[str, Any]:
     }
 
 
-def train(settings: Settings, dataset: "Dataset", options: Mapping[str, Any], report: Report) -> Path:
-    """Co-train, evaluate, export; the folder of the next generation. `options` are fields of `TrainingConfig`."""
-    from models.cotrain import TrainingConfig, cotrain
+def training_config(options: Mapping[str, Any]) -> "TrainingConfig":
+    """`options` are fields of `TrainingConfig`. Raises `InvalidInput` naming the one that is wrong."""
+    from models.cotrain import TrainingConfig
+
+    return TrainingConfig(**options)
+
+
+def train(settings: Settings, dataset: "Dataset", config: "TrainingConfig", report: Report) -> Path:
+    """Co-train, evaluate, export; the folder of the next generation."""
+    from models.cotrain import cotrain
     from models.evaluation import evaluate
     from models.export import export
     from models.split import split_by_time
 
     split = split_by_time(dataset)
-    trained = cotrain(
-        dataset, split, TrainingConfig(**options), lambda step: report("co-train", step.number, step.total)
-    )
+    trained = cotrain(dataset, split, config, lambda step: report("co-train", step.number, step.total))
     metrics = evaluate(dataset, split, trained, progress=lambda done, total: report("evaluate", done, total))
     report("export", 0, 1)
-    folder = export(trained, dataset, metrics, settings.generations)
+    lowest = asyncio.run(first_free_number(settings))
+    folder = export(trained, dataset, metrics, settings.generations, lowest=lowest)
     report("export", 1, 1)
     return folder
 
@@ -91,30 +98,57 @@ def newest(settings: Settings) -> int:
 async def publish(settings: Settings, generation: int | None) -> int:
     """Load a generation into Triton beside the others, record it, and move the pointer to it; its number.
 
-    1. written into the repository whole; 2. loaded and answering; 3. recorded; 4. the pointer moved by compare-and-set.
-    Raises `Unavailable` when somebody else moved the pointer meanwhile.
+    1. its number is free, or its own; 2. written into the repository whole; 3. loaded and answering, or withdrawn;
+    4. recorded; 5. the pointer moved by compare-and-set.
+    Raises `InvalidInput` for a number that another training has, and `Unavailable` when Triton does not load it, or
+    when somebody else moved the pointer meanwhile.
     """
+    from features.records import check_same
     from models.artifact import generation_record
+    from models.publish import is_published, withdraw
     from models.publish import publish as write
 
     number = newest(settings) if generation is None else generation
     folder = settings.generations / str(number)
     if not folder.is_dir():
         raise InvalidInput("generation", number, f"is not in {settings.generations}")
+    record, popularity = generation_record(folder)
     towers, generations = compose.towers(settings), compose.generations(settings)
     try:
-        await asyncio.to_thread(write, folder, settings.repository, settings.triton_device)  # 1
-        await towers.load(number)  # 2
-        record, popularity = generation_record(folder)
-        await generations.record(record, popularity)  # 3
+        known = await generations.get(number)
+        if known is not None:
+            check_same(record, known)  # 1
         active = await generations.active()
         expected = active.number if active is not None else None
-        if not await generations.activate(number, expected):  # 4
+        here_before = is_published(number, settings.repository)
+        await asyncio.to_thread(write, folder, settings.repository, settings.triton_device)  # 2
+        try:
+            await towers.load(number)  # 3
+        except ForetasteError:
+            if not here_before:
+                await asyncio.to_thread(withdraw, number, settings.repository)
+            raise
+        await generations.record(record, popularity)  # 4
+        if not await generations.activate(number, expected):  # 5
             raise Unavailable("generation", f"the pointer left {expected} while {number} was published")
     finally:
         await towers.close()
         await generations.close()
     return number
+
+
+async def first_free_number(settings: Settings) -> int:
+    """The number above every generation that Redis has recorded; 1 where no Redis answers."""
+    try:
+        generations = compose.generations(compose.resolve(settings))
+    except Unavailable:
+        return 1
+    try:
+        return await generations.highest() + 1
+    except Unavailable:
+        return 1
+    finally:
+        await generations.close()
 
 
 async def create_topics(settings: Settings) -> None:
@@ -185,9 +219,9 @@ async def health(settings: Settings) -> list[Health]:
 def generation_for(settings: Settings, dataset: "Dataset", report: Report, *, retrain: bool = False) -> Path:
     """The newest generation that was trained on just these data with the default settings, or one trained now."""
     from models.artifact import DamagedArtifact, fingerprint, read_manifest
-    from models.cotrain import TrainingConfig
 
-    wanted = (dataset.fingerprint, fingerprint(TrainingConfig().to_dict()))
+    config = training_config({})
+    wanted = (dataset.fingerprint, fingerprint(config.to_dict()))
     there = settings.generations.iterdir() if settings.generations.is_dir() and not retrain else ()
     for folder in sorted((each for each in there if each.name.isdecimal()), key=lambda each: -int(each.name)):
         try:
@@ -198,7 +232,7 @@ def generation_for(settings: Settings, dataset: "Dataset", report: Report, *, re
         if (manifest.dataset_fingerprint, manifest.training_fingerprint) == wanted:
             report(f"generation {folder.name} was trained on just this", 1, 1)
             return folder
-    return train(settings, dataset, {}, report)
+    return train(settings, dataset, config, report)
 
 
 async def serve_worker(settings: Settings) -> None:

@@ -13,6 +13,7 @@ from foretaste.contracts import (
     FloatArray,
     Generation,
     RankingInput,
+    ReenrichedUser,
     UserFeatures,
 )
 
@@ -33,6 +34,10 @@ class OnlineStore(Protocol):
 
         A row no newer than what is stored leaves it as it is: a replay changes nothing.
         """
+        ...
+
+    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
+        """Virtual behaviour of B users alone, by the same rule: a write that touches no attributes undoes none."""
         ...
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> None:
@@ -60,7 +65,15 @@ class Generations(Protocol):
     """The records of generations and the one authoritative pointer to the active one (Redis)."""
 
     async def record(self, generation: Generation, popularity: Mapping[str, float]) -> None:
-        """Keep a generation's record and each of its items' share of interactions. Recording it again replaces it."""
+        """Keep a generation's record and each of its items' share of interactions, both or nothing.
+
+        A number keeps the record that it got first: the same one again changes nothing, another one raises
+        `InvalidInput` naming the number (a training elsewhere took it; see `highest`).
+        """
+        ...
+
+    async def highest(self) -> int:
+        """The highest number that was ever recorded, 0 before the first: a new generation's number lies above it."""
         ...
 
     async def active(self) -> Generation | None:

@@ -8,13 +8,16 @@ weights.safetensors  all parameters, for a later training run to start from
 popularity.json      each item's share of the training interactions
 """
 
+import errno
 import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,14 +26,24 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from foretaste.contracts import Generation
 from foretaste.errors import ForetasteError
+from foretaste.ports import Clock
 from models import files
 
 Metric = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 """JSON has no nan: null stands for it."""
 
 
+LEFT_BEHIND = 24 * 3600.0
+"""Seconds after which an unfinished folder or file has no writer any more."""
+_UNFINISHED = re.compile(r"\.(\d+|config)\.[^.]+")
+
+
 class DamagedArtifact(ForetasteError):
     """A file of a generation is missing, or is not what its manifest says."""
+
+
+class AlreadyThere(ForetasteError):
+    """Somebody else wrote the same folder meanwhile."""
 
 
 class Manifest(BaseModel):
@@ -86,7 +99,8 @@ def write_whole(target: Path, fill: Callable[[Path], None]) -> None:
     """Make the folder `target` by filling a temporary one beside it and renaming that: readers see all or nothing.
 
     1. the temporary folder is filled; 2. its files are flushed to the disk; 3. it is renamed. A failure or a crash
-    before 3 leaves `target` as it was. Raises `ForetasteError` where `target` came to exist meanwhile.
+    before 3 leaves `target` as it was. Raises `AlreadyThere` where `target` came to exist meanwhile. What a crash
+    leaves of the temporary folder is `sweep`'s.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -99,10 +113,40 @@ def write_whole(target: Path, fill: Callable[[Path], None]) -> None:
         try:
             unfinished.rename(target)
         except OSError as error:
-            raise ForetasteError(f"{target} was written by someone else meanwhile") from error
+            if error.errno not in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
+                raise
+            raise AlreadyThere(f"{target} was written by someone else meanwhile") from error
         _flush(target.parent)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def remove_whole(target: Path) -> None:
+    """Take the folder `target` away at once, and then delete it: readers see all or nothing. None there is no error."""
+    doomed = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    with suppress(FileNotFoundError):
+        target.rename(doomed)
+        _flush(target.parent)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def sweep(folder: Path, clock: Clock) -> None:
+    """Remove what killed writers left beside the numbered folders of `folder`, once it is older than `LEFT_BEHIND`."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if _UNFINISHED.fullmatch(path.name) is None or clock() - _changed(path) <= LEFT_BEHIND:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _changed(path: Path) -> float:
+    """When it was last written to, in seconds since the epoch; never, as it were, for one that went away meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from foretaste.contracts import MAX_BEHAVIOUR, FloatArray
 from foretaste.errors import ForetasteError, InvalidInput
+from models import checks
 from models.dataset import Dataset
 from models.encoding import PADDING, Encoding
 from models.examples import Batch, Examples, batches, encode_users
@@ -27,6 +28,7 @@ from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.mail import Architecture, Mail, mail_base
 
 Device: TypeAlias = Literal["cpu", "cuda", "auto"]
+Masked: TypeAlias = Literal["rows", "users"]
 
 
 class NonFiniteLoss(ForetasteError):
@@ -42,16 +44,16 @@ class TrainingConfig:
     """Behaviours after which a user is warm, 1 to 100 (= L); the paper's flag (eq. 9) is 1."""
     zero_shot_rate: float = 0.001
     """Learning rate of the zero-shot optimiser; 0.001 in the paper."""
-    ranking_rate: float = 0.01
+    ranking_rate: float = 0.005
     """Of the ranking optimiser, which owns the embeddings; 0.001 in the paper, which takes far more steps."""
     batch: int = 2048
     """Rows a step, about; 1024 in the paper, which takes longer for the same."""
     epochs: int = 1
-    rows: int | None = 1_200_000
+    rows: int | None = None
     """Rows an epoch, drawn at random anew each time; None: all."""
     negatives: int = 4
     """Sampled for each positive where the data have no labels of their own."""
-    masked: Literal["rows", "users"] = "rows"
+    masked: Masked = "rows"
     """Whose behaviour is hidden in training: that of random moments, or, as in the paper, all of random users."""
     masked_share: float = 0.4
     unknown_share: float = 0.01
@@ -65,12 +67,14 @@ class TrainingConfig:
     than free cores slow a step down several times. Another number may change the last bits of a result."""
 
     def __post_init__(self) -> None:
-        """Raises `InvalidInput` naming the field."""
+        """Raises `InvalidInput` naming the field. A batch of one row cannot be normalised."""
         if not 1 <= self.warm_after <= MAX_BEHAVIOUR:
             raise InvalidInput("warm_after", self.warm_after, f"must lie between 1 and {MAX_BEHAVIOUR}")
-        for name in ("masked_share", "unknown_share"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InvalidInput(name, getattr(self, name), "must be a share, at least 0 and below 1")
+        checks.one_of(self, {"masked": get_args(Masked), "device": get_args(Device)})
+        least = {"batch": 2, "rows": 2, "epochs": 1, "negatives": 1, "zero_shot_users": 1, "threads": 1, "seed": 0}
+        checks.at_least(self, least)
+        checks.rates(self, "zero_shot_rate", "ranking_rate")
+        checks.shares(self, "masked_share", "unknown_share")
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON keeps it."""
@@ -225,7 +229,7 @@ def _steps(
     """(number, total, epoch, batch) of every step, all counted from 1."""
     sizes = examples.sizes * (1 if sampler is None else 1 + config.negatives)
     share = 1.0 if config.rows is None else min(config.rows / sizes.sum(), 1.0)
-    moments = round(share * len(sizes))
+    moments = max(round(share * len(sizes)), 1)
     plan = []
     for epoch in range(1, config.epochs + 1):
         drawn = rng.choice(len(sizes), moments, replace=False) if moments < len(sizes) else np.arange(len(sizes))

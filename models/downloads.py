@@ -1,6 +1,7 @@
 """Bringing public files here: over HTTPS, or as a wheel that pip finds."""
 
 import http.client
+import os
 import subprocess
 import sys
 import urllib.request
@@ -19,6 +20,17 @@ PATIENCE = 5.0
 PIP_PATIENCE = 600.0
 """Seconds for pip, which has time limits and retries of its own."""
 _PIECE = 1 << 18
+_PIP = """
+import ctypes, os, runpy, signal, sys
+parent = int(sys.argv.pop(1))
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit("its parent has ended")
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
+"""Pip as a process that Linux kills (prctl 1 is PR_SET_PDEATHSIG) when the thread that waits for it ends, so that a
+killed `foretaste` leaves no download behind."""
 
 
 def download(address: str, into: Path, progress: Progress) -> Path:
@@ -48,7 +60,8 @@ def download_wheel(requirement: str, into: Path, progress: Progress) -> Path:
     Raises `Unavailable` where pip cannot bring it.
     """
     progress(f"pip download {requirement}", 0, None)
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
+    pip = [sys.executable, "-P", "-c", _PIP, str(os.getpid())]
+    command = [*pip, "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
     try:
         ended = subprocess.run(  # noqa: S603 - this interpreter's own pip, with constant requirements
             [*command, "--dest", str(into), requirement],

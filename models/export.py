@@ -24,15 +24,31 @@ from models.encoding import FIRST_KNOWN, MAX_BEHAVIOUR
 
 
 def export(
-    trained: Trained, dataset: Dataset, metrics: Mapping[str, float], generations: Path, clock: Clock = time.time
+    trained: Trained,
+    dataset: Dataset,
+    metrics: Mapping[str, float],
+    generations: Path,
+    clock: Clock = time.time,
+    *,
+    lowest: int = 1,
 ) -> Path:
     """Write the next generation under `generations` and return its folder, which appears whole or not at all.
 
-    Raises `ParityError` when the exported towers, fed raw values, answer differently from the trained ones.
+    Its number is 1 + the highest there, and at least `lowest`. Of two exports that end at once, one takes the number
+    and the other the next. Raises `ParityError` when the exported towers, fed raw values, answer differently from the
+    trained ones.
     """
-    number = artifact.next_number(generations)
-    folder = generations / str(number)
+    artifact.sweep(generations, clock)
+    while True:
+        folder = generations / str(max(artifact.next_number(generations), lowest))
+        try:
+            _write(trained, dataset, metrics, folder, clock)
+        except artifact.AlreadyThere:
+            continue
+        return folder
 
+
+def _write(trained: Trained, dataset: Dataset, metrics: Mapping[str, float], folder: Path, clock: Clock) -> None:
     def fill(unfinished: Path) -> None:
         (unfinished / files.ENCODING).write_text(trained.encoding.to_json(), encoding="utf-8")
         (unfinished / files.POPULARITY).write_text(json.dumps(_popularity(trained)), encoding="utf-8")
@@ -42,7 +58,7 @@ def export(
         hashes = {path.name: artifact.hash_file(path) for path in sorted(unfinished.iterdir())}
         training = trained.config.to_dict()
         manifest = Manifest(
-            number=number,
+            number=int(folder.name),
             created_at=datetime.fromtimestamp(clock(), UTC).isoformat(timespec="seconds"),
             dataset=dataset.description.name,
             dataset_fingerprint=dataset.fingerprint,
@@ -61,7 +77,6 @@ def export(
         (unfinished / files.MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
 
     artifact.write_whole(folder, fill)
-    return folder
 
 
 def export_towers(trained: Trained, folder: Path) -> None:

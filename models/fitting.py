@@ -23,11 +23,11 @@ BINS = 16
 """Bins of a numeric field, at most."""
 
 
-def fit_encoding(dataset: Dataset, before_ms: int, *, max_values: int | None = None) -> Encoding:
+def fit_encoding(dataset: Dataset, before_ms: int) -> Encoding:
     """The encoding that training may know of: items, actions and values of what lies before `before_ms`.
 
     Attribute values come from the users, and item attributes from the items, with an interaction before that instant.
-    Vocabularies put the most frequent value first (ties by text) and keep at most `max_values` of a categorical field.
+    Vocabularies put the most frequent value first (ties by text).
     An item without any interaction yet is not known: its embedding would be noise, `UNKNOWN`'s is trained.
     """
     says = dataset.description
@@ -35,10 +35,10 @@ def fit_encoding(dataset: Dataset, before_ms: int, *, max_values: int | None = N
     users = dataset.users[dataset.users["user_id"].isin(seen["user_id"].unique())]
     items = _by_frequency(seen["item_id"])
     catalogue = dataset.items.set_index("item_id").loc[list(items)]
-    item_attributes = _fit_fields(catalogue, says.items.attributes, max_values)
+    item_attributes = _fit_fields(catalogue, says.items.attributes)
     return Encoding(
-        attributes=_fit_fields(users, says.users.attributes, max_values),
-        context=_fit_fields(seen, says.interactions.context, max_values),
+        attributes=_fit_fields(users, says.users.attributes),
+        context=_fit_fields(seen, says.interactions.context),
         item_attributes=item_attributes,
         items=items,
         actions=_by_frequency(seen.loc[seen["label"] == 1, "action"]),
@@ -55,15 +55,15 @@ def item_counts(dataset: Dataset, encoding: Encoding, before_ms: int) -> IndexAr
     return counts
 
 
-def _fit_fields(frame: pd.DataFrame, fields: Mapping[str, Kind], max_values: int | None) -> dict[str, FieldEncoder]:
+def _fit_fields(frame: pd.DataFrame, fields: Mapping[str, Kind]) -> dict[str, FieldEncoder]:
     return {
-        name: _fit_numeric(frame[name]) if kind is Kind.NUMERIC else _fit_categorical(frame[name], max_values)
+        name: _fit_numeric(frame[name]) if kind is Kind.NUMERIC else _fit_categorical(frame[name])
         for name, kind in fields.items()
     }
 
 
-def _fit_categorical(values: "pd.Series[str]", max_values: int | None) -> CategoricalEncoder:
-    return CategoricalEncoder(_by_frequency(values.map(canonical).dropna())[:max_values])
+def _fit_categorical(values: "pd.Series[str]") -> CategoricalEncoder:
+    return CategoricalEncoder(_by_frequency(values.map(canonical).dropna()))
 
 
 def _fit_numeric(values: "pd.Series[float]") -> NumericEncoder:

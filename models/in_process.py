@@ -5,11 +5,25 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from onnxruntime.capi import onnxruntime_pybind11_state as refusals
+
 from foretaste.contracts import Attributes, FloatArray, RankingInput
 from foretaste.errors import InvalidInput, Unavailable
 from models.publish import RANKING_TOWER, ZERO_SHOT_TOWER
 from models.served import BadRequest, RankingRequest, ServedRanking, ServedZeroShot
 
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    refusals.Fail,
+    refusals.InvalidGraph,
+    refusals.InvalidProtobuf,
+    refusals.NoSuchFile,
+    refusals.NotImplemented,
+    refusals.RuntimeException,
+)
+"""What a damaged version raises, be it its encoding or its ONNX; ONNX Runtime's errors have no base of their own."""
 KEPT = 4
 """Generations held open at once; the one used longest ago goes first."""
 
@@ -31,8 +45,15 @@ class InProcessTowers:
         return await asyncio.to_thread(self._score, request, generation)
 
     async def load(self, generation: int) -> None:
-        """Open both towers of a generation, so that the first call finds them ready."""
-        await asyncio.to_thread(lambda: (self._zero_shot(generation), self._ranking(generation)))
+        """Open both towers of a generation, so that the first call finds them ready.
+
+        Raises `Unavailable` for one that is not published, or that cannot be read.
+        """
+        try:
+            await asyncio.to_thread(lambda: (self._zero_shot(generation), self._ranking(generation)))
+        except _UNREADABLE as error:
+            reason = str(error).partition("\n")[0]
+            raise Unavailable("in-process towers", f"generation {generation} was not loaded: {reason}") from error
 
     async def ready(self, generation: int) -> bool:
         """Whether both towers of the generation can answer."""

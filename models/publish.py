@@ -3,39 +3,68 @@
 import re
 import shutil
 import tempfile
+import time
+from contextlib import suppress
 from functools import partial
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Literal
 
 from foretaste.errors import ForetasteError
+from foretaste.ports import Clock
 from models import artifact, files
 
 ZERO_SHOT_TOWER, RANKING_TOWER = "zero_shot_tower", "ranking_tower"
 """The names of the models in Triton."""
 ONNX = {ZERO_SHOT_TOWER: files.ZERO_SHOT, RANKING_TOWER: files.RANKING}
+CONFIG = "config.pbtxt"
 CODE = ("__init__.py", "encoding.py", "files.py", "served.py")
 """Modules of `models` that travel with each version, so that old generations keep the code they were exported with."""
 
 
-def publish(folder: Path, repository: Path, device: Literal["cpu", "gpu"] = "cpu") -> int:
+def publish(folder: Path, repository: Path, device: Literal["cpu", "gpu"] = "cpu", clock: Clock = time.time) -> int:
     """Write the generation in `folder` as a version of both towers and return its number; loading it is Triton's.
 
     Each version appears whole, its files checked against the manifest; publishing a generation again changes nothing.
-    Raises `DamagedArtifact` for files that are not what the manifest says, and `ForetasteError` where the repository
-    already holds another generation of this number.
+    Where Triton then cannot load it, `withdraw` takes it back. Raises `DamagedArtifact` for files that are not what
+    the manifest says, and `ForetasteError` where the repository already holds another generation of this number.
     """
-    manifest = artifact.read_manifest(folder)
+    number = artifact.read_manifest(folder).number
     for tower, onnx in ONNX.items():
         home = repository / tower
         home.mkdir(parents=True, exist_ok=True)
-        version = home / str(manifest.number)
-        if version.exists():
-            _check_same(folder, version)
-        else:
-            artifact.write_whole(version, partial(_fill, folder, tower, onnx))
-        _write_config(tower, home / "config.pbtxt", device)
-    return manifest.number
+        artifact.sweep(home, clock)
+        version = home / str(number)
+        if not version.exists():
+            with suppress(artifact.AlreadyThere):  # by another publication of the same number
+                artifact.write_whole(version, partial(_fill, folder, tower, onnx))
+        _check_same(folder, version)
+        _write_config(tower, home, number, device)
+    return number
+
+
+def is_published(number: int, repository: Path) -> bool:
+    """Whether the repository holds this generation of both towers, loaded or not."""
+    return all((repository / tower / str(number)).is_dir() for tower in ONNX)
+
+
+def withdraw(number: int, repository: Path) -> None:
+    """Take back what publishing this generation wrote: its version of both towers, and what it made of their configs.
+
+    For one that Triton could not load: one broken version keeps Triton from serving any version of its model once it
+    starts again. Never for a generation that readers are pointed to. Versions that Triton has loaded go on answering
+    until it loads the model again. Withdrawing what is not there changes nothing.
+    """
+    for tower in ONNX:
+        home = repository / tower
+        if not home.is_dir():
+            continue
+        artifact.remove_whole(home / str(number))
+        before = home / _before(number)
+        if before.exists():
+            before.replace(home / CONFIG)
+        elif not any(path.name.isdecimal() for path in home.iterdir()):
+            (home / CONFIG).unlink(missing_ok=True)
 
 
 def _fill(folder: Path, tower: str, onnx: str, version: Path) -> None:
@@ -59,16 +88,33 @@ def _check_same(folder: Path, version: Path) -> None:
         raise ForetasteError(f"{version} already holds another generation of this number than {folder}")
 
 
-def _write_config(tower: str, path: Path, device: Literal["cpu", "gpu"]) -> None:
-    """Put the committed config beside the versions, with this device's instance group.
+def _write_config(tower: str, home: Path, number: int, device: Literal["cpu", "gpu"]) -> None:
+    """Put the committed config beside the versions, with this device's instance group; what it was is kept aside.
 
     It is left alone when it already says so: Triton reloads every version of a model whose config was touched.
     """
-    config = re.sub(r"\bKIND_(CPU|GPU)\b", f"KIND_{device.upper()}", _of_tower(tower, "config.pbtxt"))
-    if path.exists() and path.read_text(encoding="utf-8") == config:
+    path = home / CONFIG
+    config = re.sub(r"\bKIND_(CPU|GPU)\b", f"KIND_{device.upper()}", _of_tower(tower, CONFIG))
+    kept = path.read_text(encoding="utf-8") if path.exists() else None
+    before = home / _before(number)
+    for other in set(home.glob(_before("*"))) - {before}:
+        other.unlink(missing_ok=True)
+    if kept == config:
         return
+    if kept is not None and not before.exists():
+        _write(before, kept)
+    _write(path, config)
+
+
+def _before(number: int | str) -> str:
+    """Name of the config as it was before this generation was published."""
+    return f"{CONFIG}.before-{number}"
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all, readable by whoever runs Triton."""
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".config.", encoding="utf-8", delete=False) as file:
-        file.write(config)
+        file.write(text)
     unfinished = Path(file.name)
     unfinished.chmod(0o644)
     unfinished.replace(path)

@@ -76,9 +76,16 @@ class TritonTowers:
         Raises `Unavailable` when Triton cannot load both towers of this generation.
         """
         for tower in (ZERO_SHOT_TOWER, RANKING_TOWER):
-            await _answered(self._client.load_model(tower, client_timeout=self._load_timeout))
+            await self._load(tower, generation)
         if not await self.ready(generation):
             raise Unavailable("triton", f"generation {generation} is not in the model repository that it reads")
+
+    async def _load(self, tower: str, generation: int) -> None:
+        try:
+            await self._client.load_model(tower, client_timeout=self._load_timeout)
+        except InferenceServerException as error:
+            reason = error.message().partition("\n")[0]  # below it are lines of the server's own Python
+            raise Unavailable("triton", f"generation {generation} of {tower} was not loaded: {reason}") from error
 
     async def ready(self, generation: int) -> bool:
         """Whether both towers of the generation can answer."""

@@ -7,6 +7,13 @@ from foretaste.errors import Unavailable
 from foretaste.ports import Clock, Generations
 
 
+class NoneActive(Unavailable):
+    """No generation was ever active: a person has to make one."""
+
+    def __init__(self) -> None:
+        super().__init__("generation", "none is active yet: train, publish and activate one first")
+
+
 class ActiveGeneration:
     """The active generation, asked for again when what is known is older than `max_age` seconds.
 
@@ -23,7 +30,7 @@ class ActiveGeneration:
         self._asking = asyncio.Lock()
 
     async def get(self) -> Generation:
-        """Raises `Unavailable` when no generation was ever active, or Redis is away and none was seen yet."""
+        """Raises `NoneActive`, and `Unavailable` when Redis is away and none was seen yet."""
         if self._seen is not None and (self._is_fresh() or self._asking.locked()):
             return self._seen
         async with self._asking:
@@ -42,6 +49,6 @@ class ActiveGeneration:
                 raise
             found = self._seen
         if found is None:
-            raise Unavailable("generation", "none is active yet: train, publish and activate one first")
+            raise NoneActive
         self._asked_at = self._clock()
         return found

@@ -1,9 +1,7 @@
 """The ranking service over HTTP."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Protocol
 
 from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse
@@ -19,26 +17,21 @@ _CONSOLE = Path(__file__).with_name("console.html")
 _CONSOLE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 
 
-class Closable(Protocol):
-    async def close(self) -> None: ...
-
-
 def build_api(
     ranking: Ranking,
     health: Callable[[], Awaitable[Health]],
     registry: CollectorRegistry,
     *,
-    ports: Sequence[Closable] = (),
     max_body_bytes: int = 1_048_576,
 ) -> FastAPI:
-    """The routes below; `ports` are closed when the service ends. Errors leave as problem documents (RFC 9457).
+    """The routes below. Errors leave as problem documents (RFC 9457).
 
     - `POST /v1/rank`: a `RankRequest`, answered by a `RankResponse`; 422 names the field and the value that are wrong,
       413 a body of more than `max_body_bytes`, 503 with `Retry-After` when nothing can be answered.
     - `GET /healthz`: the process lives. `GET /readyz`: it can answer; 503 if not, with each part either way.
     - `GET /metrics`: Prometheus. `GET /`: the console page.
     """
-    api = FastAPI(title="Foretaste", lifespan=_closing(ports), docs_url=None, redoc_url=None)
+    api = FastAPI(title="Foretaste", docs_url=None, redoc_url=None)
     api.add_middleware(BodyLimit, most=max_body_bytes)
     answer_with_problems(api)
 
@@ -75,14 +68,3 @@ def _add_console(api: FastAPI) -> None:
     @api.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
         return HTMLResponse(console, headers={"Content-Security-Policy": _CONSOLE_POLICY})
-
-
-def _closing(ports: Sequence[Closable]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            for port in ports:
-                stack.push_async_callback(port.close)
-            yield
-
-    return lifespan

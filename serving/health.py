@@ -1,6 +1,7 @@
 """Whether the ranking service can answer, and how well: each part is asked what a request would ask of it."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable
 from enum import StrEnum
 
@@ -10,6 +11,9 @@ from foretaste.contracts import Behaviour, RankingInput
 from foretaste.errors import ForetasteError, Unavailable
 from foretaste.ports import Generations, OnlineStore, Towers
 from serving.active import ActiveGeneration
+from serving.telling import told
+
+log = logging.getLogger(__name__)
 
 _NOBODY = "readiness"
 """A user and an item that need not exist."""
@@ -47,7 +51,7 @@ async def examine(store: OnlineStore, towers: Towers, generations: Generations, 
     try:
         generation = await active.get()
     except Unavailable as error:
-        nothing = Part(name="generation", healthy=False, detail=str(error))
+        nothing = Part(name="generation", healthy=False, detail=_told(error, "generation"))
         return Health(readiness=Readiness.UNREADY, generation=None, parts=[nothing])
     nobody = RankingInput({}, {}, Behaviour(), generation.mean_virtual, [_NOBODY])
     parts = await asyncio.gather(
@@ -67,8 +71,13 @@ async def _part(name: str, answer: Awaitable[object]) -> Part:
     try:
         await answer
     except ForetasteError as error:
-        return Part(name=name, healthy=False, detail=str(error))
+        return Part(name=name, healthy=False, detail=_told(error, name))
     return Part(name=name, healthy=True)
+
+
+def _told(error: ForetasteError, name: str) -> str:
+    log.warning("%s: %s", name, error)
+    return told(error, name)
 
 
 def _readiness(parts: list[Part], *, answers: bool) -> Readiness:

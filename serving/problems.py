@@ -1,5 +1,6 @@
 """Errors as JSON problem documents (RFC 9457), with the field and the value where something from outside is wrong."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -12,6 +13,9 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from foretaste.errors import ForetasteError, InvalidInput, Unavailable
+from serving.telling import told
+
+log = logging.getLogger(__name__)
 
 RETRY_AFTER = "1"
 """Seconds."""
@@ -31,7 +35,8 @@ def answer_with_problems(api: FastAPI) -> None:
 
     @api.exception_handler(Unavailable)
     async def unavailable(_: Request, error: Unavailable) -> JSONResponse:
-        return _problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), {"Retry-After": RETRY_AFTER})
+        log.warning("%s", error)
+        return _problem(HTTPStatus.SERVICE_UNAVAILABLE, told(error), {"Retry-After": RETRY_AFTER})
 
     @api.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:

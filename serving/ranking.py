@@ -6,23 +6,27 @@ import numpy as np
 
 from foretaste.contracts import (
     Attributes,
-    EnrichedUser,
     Fallback,
     FloatArray,
     Generation,
     RankingInput,
     RankRequest,
     RankResponse,
+    ReenrichedUser,
     ScoredItem,
     Source,
     UserFeatures,
     VirtualBehaviour,
 )
-from foretaste.errors import Unavailable
+from foretaste.errors import BadTowerOutput, InvalidInput, Unavailable
 from foretaste.ports import Clock, Generations, OnlineStore, Towers
 from serving.active import ActiveGeneration
 from serving.metrics import RankingMetrics
 from serving.requests import check_candidates
+from serving.telling import told
+
+_NO_ANSWER = (Unavailable, BadTowerOutput, InvalidInput)
+"""Of a tower. The request was checked before, so what a tower refuses is a matter between it and what is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,8 @@ class Ranking:
     | from `warm_after` (warm) | real                     | real                 | real                       |
 
     The tower itself takes or weighs what it is given (eqs. 9 and 10), so the last two rows pass the real behaviour too.
-    Without the ranking tower the candidates go by popularity. `clock` counts seconds monotonically.
+    Without the ranking tower the candidates go by popularity. A tower that answers with the wrong shape, or with what
+    is not finite, or that refuses what is stored, is as good as away. `clock` counts seconds monotonically.
     """
 
     def __init__(
@@ -97,14 +102,14 @@ class Ranking:
         try:
             (features,) = await self._store.read([user_id], generation.number)
         except Unavailable as error:
-            return UserFeatures(user_id), _away(error)
+            return UserFeatures(user_id), told(error)
         return features, None
 
     async def _taste(self, features: UserFeatures, away: str | None, generation: Generation) -> _Taste:
-        seen, stored = len(features.behaviour), features.virtual
+        seen, stored = len(features.behaviour), features.current_virtual(generation)
         if seen and seen >= generation.warm_after:
             return _Taste(generation.mean_virtual, Source.REAL)
-        if stored is not None and _belongs(stored, generation):
+        if stored is not None:
             return _Taste(stored.vectors, Source.BLENDED if seen else Source.VIRTUAL, generation.number)
         if features.attributes is None:
             return _mean(generation, away or "the attributes of this user are not known")
@@ -112,26 +117,28 @@ class Ranking:
 
     async def _repaired(self, features: UserFeatures, attributes: Attributes, generation: Generation) -> _Taste:
         """The virtual behaviour computed from the attributes (eq. 8), and written back for the next request."""
+        missing = _missing(features, generation)
         try:
-            (vectors,) = await self._towers.virtual_behaviour([attributes], generation.number)
-        except Unavailable as error:
-            return _mean(generation, f"{_missing(features)}; {_away(error)}")
+            answer = await self._towers.virtual_behaviour([attributes], generation.number)
+            _check_shape(answer, (1, *generation.virtual_shape))
+        except _NO_ANSWER as error:
+            return _mean(generation, f"{missing}; {told(error, 'the zero-shot tower')}")
+        vectors: FloatArray = answer[0]
         if not np.isfinite(vectors).all():
-            return _mean(generation, f"{_missing(features)}; the zero-shot tower's is not finite")
-        await self._write_back(features, attributes, VirtualBehaviour(generation.number, vectors))
-        return _Taste(vectors, Source.READ_REPAIRED, generation.number, reason=_missing(features))
+            return _mean(generation, f"{missing}; the zero-shot tower's is not finite")
+        await self._write_back(features, VirtualBehaviour(generation.number, vectors))
+        return _Taste(vectors, Source.READ_REPAIRED, generation.number, reason=missing)
 
-    async def _write_back(self, features: UserFeatures, attributes: Attributes, virtual: VirtualBehaviour) -> None:
+    async def _write_back(self, features: UserFeatures, virtual: VirtualBehaviour) -> None:
         """Never over a newer generation's, which fills the slot for when the pointer moves.
 
-        As of one millisecond after what was read: above it, and below any registration that is still on its way.
+        As of one millisecond after what was read: above it, and below any registration that is still on its way. The
+        virtual behaviour alone: the attributes are the sign-up way's, and written here could undo a newer registration.
         """
         if features.virtual is not None and features.virtual.generation > virtual.generation:
             return
         try:
-            await self._store.write_enriched(
-                [EnrichedUser(features.user_id, attributes, virtual, features.as_of_ms + 1)]
-            )
+            await self._store.write_virtual([ReenrichedUser(features.user_id, virtual, features.as_of_ms + 1)])
         except Unavailable:
             self._metrics.repair_lost()
 
@@ -148,8 +155,9 @@ class Ranking:
         )
         try:
             scores = await self._towers.score(tower_input, generation.number)
-        except Unavailable as error:
-            return await self._by_popularity(request, features, generation, _away(error))
+            _check_shape(scores, (len(request.items),))
+        except _NO_ANSWER as error:
+            return await self._by_popularity(request, features, generation, told(error, "the ranking tower"))
         if not np.isfinite(scores).all():
             return await self._by_popularity(request, features, generation, "the ranking tower's scores are not finite")
         return RankResponse(
@@ -178,24 +186,26 @@ class Ranking:
         )
 
 
-def _belongs(stored: VirtualBehaviour, generation: Generation) -> bool:
-    """The shape tells a generation from one of the same number before everything was trained anew."""
-    return stored.generation == generation.number and stored.vectors.shape == generation.virtual_shape
+def _check_shape(answer: FloatArray, expected: tuple[int, ...]) -> None:
+    """Raises `BadTowerOutput`: the generation's record and the tower that answers for it disagree."""
+    if answer.shape != expected:
+        raise BadTowerOutput(f"got {answer.shape}, expected {expected}")
 
 
-def _missing(features: UserFeatures) -> str:
-    if features.virtual is None:
+def _missing(features: UserFeatures, generation: Generation) -> str:
+    """Why the stored virtual behaviour was not read."""
+    stored = features.virtual
+    if stored is None:
         return "no virtual behaviour was stored"
-    return f"the stored virtual behaviour was of generation {features.virtual.generation}"
+    if stored.generation != generation.number:
+        return f"the stored virtual behaviour was of generation {stored.generation}"
+    if stored.vectors.shape != generation.virtual_shape:
+        return f"the stored virtual behaviour was of another shape, {stored.vectors.shape}"
+    return "the stored virtual behaviour was older than the attributes"
 
 
 def _mean(generation: Generation, reason: str) -> _Taste:
     return _Taste(generation.mean_virtual, Source.FALLBACK, None, fallback=Fallback.MEAN_BEHAVIOUR, reason=reason)
-
-
-def _away(error: Unavailable) -> str:
-    """Which part, without the addresses that the error's detail may hold."""
-    return f"{error.part} is not available"
 
 
 def _best_first(request: RankRequest, scores: FloatArray) -> list[ScoredItem]:

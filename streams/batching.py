@@ -47,10 +47,6 @@ class Batcher(Generic[T]):
             return None
         return max(0.0, self.opened_at + self.policy.age - self.clock())
 
-    def close_if_due(self) -> list[T] | None:
-        """The batch if its age closes it now, else None."""
-        return self.close() if self.remaining() == 0 else None
-
     def close(self) -> list[T]:
         """What has been gathered, closed whatever its size and age; empty if nothing was."""
         closed, self.members, self.opened_at = self.members, [], None

@@ -6,8 +6,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from foretaste.contracts import DeadLetter
-from foretaste.errors import Unavailable
+from foretaste.contracts import DeadLetter, Message, Origin, Reason
+from foretaste.errors import InvalidInput, Unavailable
 from streams.connection import KafkaConnection
 from streams.dead_letters import read_dead_letter
 
@@ -15,14 +15,23 @@ from streams.dead_letters import read_dead_letter
 async def newest_dead_letters(connection: KafkaConnection, topic: str, limit: int) -> list[DeadLetter]:
     """The newest dead letters of `topic`, at most `limit` of each partition, oldest first; none if it does not exist.
 
-    Reads beside the workers: no group, nothing committed. Raises `Unavailable` when no broker answers, `InvalidInput`
-    for a record that is no dead letter.
+    A record that no worker put there is among them as a `Reason.FOREIGN`, so that it hides no other. Reads beside the
+    workers: no group, nothing committed. Raises `Unavailable` when no broker answers.
     """
     try:
         partitions = await _partitions(connection, topic)
         return await _read(connection, partitions, limit) if partitions else []
     except (KafkaError, TimeoutError) as error:
         raise Unavailable("kafka", f"{topic}: {error!r}") from error
+
+
+def letter_of(record: ConsumerRecord) -> DeadLetter:
+    """The dead letter that the record carries; where it is none, the record itself as one, with its own place."""
+    try:
+        return read_dead_letter(record)
+    except InvalidInput as error:
+        origin = Origin(record.topic, record.partition, record.offset, record.timestamp)
+        return DeadLetter(Message(record.key, record.value, origin), Reason.FOREIGN, str(error))
 
 
 async def _partitions(connection: KafkaConnection, topic: str) -> list[TopicPartition]:
@@ -57,7 +66,7 @@ async def _read(connection: KafkaConnection, partitions: Sequence[TopicPartition
                 records += [record for record in found if record.offset < ends[partition]]
     finally:
         await consumer.stop()
-    return [read_dead_letter(record) for record in sorted(records, key=lambda record: record.timestamp)]
+    return [letter_of(record) for record in sorted(records, key=lambda record: record.timestamp)]
 
 
 async def _ends(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:

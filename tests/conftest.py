@@ -21,11 +21,10 @@ from foretaste.stack.machine import Availability, available_parts, this_machine
 from foretaste.stack.parts import Triton
 from foretaste.stack.progress import silent
 from foretaste.stack.stack import Plan, Stack
+from tests import images
 from tests.integration import brokers, redis_server
 
 ROOT = Path(__file__).parents[1]
-KAFKA_IMAGE = "confluentinc/cp-kafka:8.0.0"
-REDIS_IMAGE = "redis:7.4"
 
 settings.register_profile("shared-cores", deadline=None, print_blob=True)
 settings.load_profile("shared-cores")
@@ -158,7 +157,7 @@ def kafka(kafka_form: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     if kafka_form == "container":
         from testcontainers.community.kafka import KafkaContainer  # noqa: PLC0415  # needs Docker's client
 
-        with KafkaContainer(KAFKA_IMAGE).with_kraft() as container:
+        with KafkaContainer(images.TEST_KAFKA).with_kraft() as container:
             yield Address(container.get_bootstrap_server(), idempotent=True)
     elif kafka_form == "home":
         with held(lambda: brokers.apache_kafka(Path(os.environ["KAFKA_HOME"]), folder)) as broker:
@@ -184,7 +183,7 @@ def redis_url(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFact
     if _chosen(pytestconfig, "redis") == ["container"]:
         from testcontainers.community.redis import RedisContainer  # noqa: PLC0415  # needs Docker's client
 
-        with RedisContainer(REDIS_IMAGE) as container:
+        with RedisContainer(images.composed()["redis"]) as container:
             yield f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(6379)}"
     else:
         with redis_server.valkey(tmp_path_factory.mktemp("valkey")) as server:

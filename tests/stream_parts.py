@@ -17,6 +17,7 @@ from foretaste.contracts import (
     Message,
     Origin,
     RankingInput,
+    ReenrichedUser,
     UserFeatures,
 )
 from foretaste.errors import ForetasteError
@@ -73,12 +74,16 @@ class ChosenTowers:
     """Towers that answer `virtual_of`; while `outage` is set they raise it. `calls` are (B, generation)."""
 
     outage: ForetasteError | None = None
+    shape: tuple[int, ...] | None = None
+    """What they answer has this shape instead, where set."""
     calls: list[tuple[int, int]] = field(default_factory=list)
 
     async def virtual_behaviour(self, attributes: Sequence[Attributes], generation: int) -> FloatArray:
         if self.outage is not None:
             raise self.outage
         self.calls.append((len(attributes), generation))
+        if self.shape is not None:
+            return np.zeros(self.shape, np.float32)
         return np.stack([virtual_of(each) for each in attributes])
 
     async def score(self, request: RankingInput, generation: int) -> FloatArray:
@@ -111,6 +116,12 @@ class ChosenStore(InMemoryOnlineStore):
             raise self.write_outage
         self.writes += 1
         await super().write_enriched(users)
+
+    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
+        if self.write_outage is not None:
+            raise self.write_outage
+        self.writes += 1
+        await super().write_virtual(users)
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> None:
         if self.write_outage is not None:

@@ -66,6 +66,8 @@ class TritonEnvironment:
 def ensure_triton_environment(home: Path, report: Report, machine: Machine | None = None) -> TritonEnvironment:
     """The environment under `home/triton-env`, made when it is missing, cut short or of other versions.
 
+    A link to a finished one will do; a link to anything else is replaced, and what it points to left alone.
+
     About 16 s and 330 MB, of which 83 MB are downloaded. Two processes do not make it at once: the second waits.
     Raises `NotOnThisMachine` where there is no wheel, `Unavailable` with pip's last lines when pip fails.
     """
@@ -93,6 +95,8 @@ def _complete(path: Path, fingerprint: str) -> bool:
 def _make(path: Path, python: str, lock: int, report: Report) -> None:
     total = sum("==" in line for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines()) + 2
     report(STEP, 0, total)
+    if path.is_symlink():
+        path.unlink()  # what it points to is not this home's to remake
     shutil.rmtree(path, ignore_errors=True)
     for _ in _lines([python, "-m", "venv", str(path)], path.parent, lock):
         continue
@@ -139,7 +143,9 @@ def _lock(path: Path, report: Report) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _main(home: str) -> None:
+def _main(home: str) -> int:
+    """The exit status: 0 also where Triton cannot be had, since something else runs instead; 1 when it failed."""
+
     def tell(step: str, done: int, total: int | None) -> None:
         sys.stdout.write(f"{step}: {done} of {total or '?'}\n")
         sys.stdout.flush()
@@ -148,7 +154,12 @@ def _main(home: str) -> None:
         ensure_triton_environment(Path(home), tell)
     except NotOnThisMachine as error:
         sys.stdout.write(f"{error}\n")
+    except Unavailable as error:
+        first, *said = str(error).splitlines()
+        sys.stderr.write(f"{': '.join([first, *said[-1:]])}\n")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    sys.exit(_main(sys.argv[1]))

@@ -16,7 +16,6 @@ from redis.exceptions import RedisError
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
-from foretaste.errors import InvalidInput
 from foretaste.stack.machine import IN_PROCESS
 
 TIMEOUT = 2.0
@@ -136,19 +135,6 @@ async def process(part: str, pid: int) -> Health:
         return f"pid {pid}"
 
     return await _measure(part, "", ask)
-
-
-async def check(part: str, address: str) -> Health:
-    """The health of kafka, redis, triton or api with plain settings. Raises `InvalidInput` for another name."""
-    checks: dict[str, Callable[[str], Awaitable[Health]]] = {
-        "kafka": kafka,
-        "redis": redis,
-        "triton": triton,
-        "api": api,
-    }
-    if part not in checks:
-        raise InvalidInput("part", part, f"expected one of {', '.join(checks)}")
-    return await checks[part](address)
 
 
 async def _reachable(address: str) -> None:

@@ -153,6 +153,7 @@ class Triton:
             "backend-config": f"python,shm-region-prefix-name={self.shared_memory}",
             "model-control-mode": "explicit",
             "exit-on-error": "false",
+            "strict-readiness": "false",
             "exit-timeout-secs": "1",
             "allow-gpu-metrics": "false",
             "grpc-address": LOOPBACK,

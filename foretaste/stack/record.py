@@ -41,7 +41,6 @@ class StackRecord:
 
     pid: int
     """Of the parent, that is of `foretaste up` or `foretaste demo`."""
-    started_at: str
     addresses: Mapping[str, str]
     """Of each embedded part by name, `in-process` for a Triton that cannot be had here."""
     parts: Mapping[str, PartRecord]

@@ -24,7 +24,6 @@ class Incident:
     part: str
     what: Literal["died", "recovered"]
     detail: str
-    log_tail: str = ""
 
 
 class Running:
@@ -102,8 +101,8 @@ class Running:
         wait = min(0.5 * 2**self._deaths, LONGEST_BACKOFF)
         self._deaths += 1
         self._due = now + wait
-        detail = f"ended with status {status}; {self.part.when_restarted}; starts again in {wait:g} s"
-        return Incident(self.part.name, "died", detail, tail(self.log))
+        detail = f"ended with status {status}, see {self.log}; {self.part.when_restarted}; starts again in {wait:g} s"
+        return Incident(self.part.name, "died", detail)
 
 
 def _answer(launch: Launch, pid: int) -> Health:

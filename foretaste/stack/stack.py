@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from foretaste.errors import NotOnThisMachine, Unavailable
+from foretaste.errors import InvalidInput, NotOnThisMachine, Unavailable
 from foretaste.ports import Clock
 from foretaste.stack.environment import TritonEnvironment, ensure_triton_environment
 from foretaste.stack.machine import IN_PROCESS, Machine, available_parts, this_machine
@@ -51,12 +50,17 @@ def plan(
     repository: Path | None = None,
     triton_environment: TritonEnvironment | None = None,
     machine: Machine | None = None,
+    device: str = "cpu",
     report: Report = silent,
 ) -> Plan:
     """The embedded parts for a user who brings those in `own` (part: address), and Triton's environment made for it.
 
-    Raises `NotOnThisMachine` for a Kafka or a Redis that has no wheel here and no address.
+    Raises `NotOnThisMachine` for a Kafka or a Redis that has no wheel here and no address, and `InvalidInput` for a
+    `device` other than the CPU without a Triton of the user's own.
     """
+    if device != "cpu" and "triton" not in own:
+        problem = "the embedded Triton runs on the CPU alone; set FORETASTE_TRITON to one on a GPU"
+        raise InvalidInput("triton_device", device, problem)
     machine = machine or this_machine()
     home = home.resolve()
     parts: list[Part] = []
@@ -96,7 +100,6 @@ class Stack:
         self._addresses = dict(planned.addresses)
         self._servers: dict[str, Running] = {}
         self._processes: dict[str, Running] = {}
-        self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self._ending = threading.Event()
         self._cleanup = ExitStack()
 
@@ -213,7 +216,7 @@ class Stack:
     def _write_record(self) -> None:
         parts = {running.part.name: running.record for running in self._all()}
         addresses = {name: address for name, address in self._addresses.items() if address}
-        write_record(self.home, StackRecord(os.getpid(), self._started_at, addresses, parts))
+        write_record(self.home, StackRecord(os.getpid(), addresses, parts))
 
 
 @contextmanager

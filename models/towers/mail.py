@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from foretaste.errors import InvalidInput
+from models import checks
 from models.towers.autoencoder import CODE, FIRST, SECOND
 from models.towers.embeddings import Embeddings, Sizes
 from models.towers.ranking import HIDDEN, BaseDNN
@@ -27,6 +29,14 @@ class Architecture:
     hidden: tuple[int, ...] = HIDDEN
     """Eq. 12, 512-256."""
     dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Raises `InvalidInput` naming the field."""
+        checks.at_least(self, {"dimension": 1, "virtual_vectors": 1, "attention": 1})
+        checks.shares(self, "dropout")
+        for name in ("encoder", "hidden"):
+            if min(getattr(self, name), default=0) < 1:
+                raise InvalidInput(name, getattr(self, name), "needs a width, and each must be at least 1")
 
 
 class Mail(nn.Module):

@@ -69,13 +69,56 @@ async def test_recording_does_not_activate(generations: Generations) -> None:
     assert await generations.active() is None
 
 
-async def test_recording_again_replaces_the_popularity_too(generations: Generations) -> None:
+async def test_recording_the_same_again_changes_nothing(generations: Generations) -> None:
     await generations.record(ONE, SHARES)
-    await generations.record(replace(ONE, warm_after=5), {"i2": 0.5})
+    await generations.activate(1, None)
+    await generations.record(replace(ONE, metrics=dict(reversed(ONE.metrics.items()))), SHARES)
+    assert await generations.popularity(1, ["i1", "ünï"]) == [0.25, 1e-7]
+    active = await generations.active()
+    assert active is not None
+    assert active.digest == ONE.digest
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(ONE, created_at="2026-01-01T00:00:01Z"),
+        replace(ONE, metrics={"auc": 0.72, "gauc": float("nan")}),
+        replace(ONE, mean_virtual=ONE.mean_virtual + np.float32(0.5)),
+        replace(ONE, warm_after=5),
+    ],
+)
+async def test_a_number_keeps_the_training_that_it_got_first(generations: Generations, other: Generation) -> None:
+    await generations.record(ONE, SHARES)
+    with pytest.raises(InvalidInput, match="generation: is taken by another training") as caught:
+        await generations.record(other, {"i2": 0.5})
+    assert caught.value.value == 1
     stored = await generations.get(1)
     assert stored is not None
-    assert stored.warm_after == 5
-    assert await generations.popularity(1, ["i1", "i2"]) == [None, 0.5]
+    assert stored.digest == ONE.digest
+    assert await generations.popularity(1, ["i1", "i2"]) == [0.25, None]
+
+
+async def test_of_many_trainings_under_one_number_one_is_recorded(generations: Generations) -> None:
+    others = [replace(ONE, created_at=f"2026-01-0{day}T00:00:00Z") for day in range(1, 9)]
+    answers = await asyncio.gather(
+        *[generations.record(other, {other.created_at: 1.0}) for other in others], return_exceptions=True
+    )
+    (won,) = [other for other, answer in zip(others, answers, strict=True) if answer is None]
+    assert sum(isinstance(answer, InvalidInput) for answer in answers) == len(others) - 1
+    stored = await generations.get(1)
+    assert stored is not None
+    assert stored.created_at == won.created_at
+    shares = await generations.popularity(1, [other.created_at for other in others])
+    assert [share is not None for share in shares] == [other is won for other in others]
+
+
+async def test_the_highest_number_is_told_in_numbers_whatever_their_order(generations: Generations) -> None:
+    assert await generations.highest() == 0
+    for number in (2, 10, 9):
+        await generations.record(replace(ONE, number=number), {})
+    await generations.activate(2, None)
+    assert await generations.highest() == 10
 
 
 async def test_popularity_keeps_the_order_asked(generations: Generations) -> None:

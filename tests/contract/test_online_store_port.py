@@ -11,7 +11,15 @@ from features.memory import InMemoryOnlineStore
 from features.online import FeastOnlineStore
 from features.redis_address import RedisAddress
 from features.repo_config import apply_features, repo_config
-from foretaste.contracts import BehavedUser, Behaviour, EnrichedUser, UserFeatures, VirtualBehaviour
+from foretaste.contracts import (
+    BehavedUser,
+    Behaviour,
+    EnrichedUser,
+    Generation,
+    ReenrichedUser,
+    UserFeatures,
+    VirtualBehaviour,
+)
 from foretaste.ports import OnlineStore
 
 AT = 1_767_225_600_000
@@ -33,6 +41,10 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 def enriched(user_id: str = "u1", at_ms: int = AT, generation: int | None = 1, fill: float = 0.5) -> EnrichedUser:
     virtual = None if generation is None else VirtualBehaviour(generation, np.full((3, 2), fill, np.float32))
     return EnrichedUser(user_id, {"age": 25, "city": "Zürich", "vip": True, "score": 1.5, "gone": None}, virtual, at_ms)
+
+
+def reenriched(at_ms: int, generation: int = 1, fill: float = 3.0, user_id: str = "u1") -> ReenrichedUser:
+    return ReenrichedUser(user_id, VirtualBehaviour(generation, np.full((3, 2), fill, np.float32)), at_ms)
 
 
 def behaved(*items: str, version: int, user_id: str = "u1") -> BehavedUser:
@@ -109,6 +121,7 @@ async def test_many_users_come_in_the_order_asked_and_repeats_too(store: OnlineS
 async def test_no_users_is_no_work(store: OnlineStore) -> None:
     await store.write_enriched([])
     await store.write_behaviour([])
+    await store.write_virtual([])
     assert await store.read([], 1) == []
 
 
@@ -175,7 +188,7 @@ async def test_a_slot_can_hold_a_generation_of_another_shape(store: OnlineStore)
 async def test_a_repair_as_of_the_next_millisecond_holds_and_yields_to_a_registration(store: OnlineStore) -> None:
     await store.write_enriched([enriched(generation=1, fill=1.0)])
     seen = await read(store, generation=3)
-    await store.write_enriched([enriched(generation=3, fill=3.0, at_ms=seen.as_of_ms + 1)])
+    await store.write_virtual([reenriched(seen.as_of_ms + 1, generation=3)])
     repaired = await read(store, generation=3)
     assert repaired.virtual is not None
     assert repaired.virtual.generation == 3
@@ -185,3 +198,55 @@ async def test_a_repair_as_of_the_next_millisecond_holds_and_yields_to_a_registr
     assert features.attributes == {"city": "Oslo"}
     assert features.virtual is not None
     assert features.virtual.vectors[0, 0] == 9.0
+
+
+async def test_virtual_behaviour_written_alone_touches_nothing_else(store: OnlineStore) -> None:
+    await store.write_enriched([enriched(fill=1.0), enriched("u2", generation=None)])
+    await store.write_behaviour([behaved("a", version=1)])
+    before = await read(store)
+    await store.write_virtual([reenriched(AT + 1), reenriched(AT + 1, generation=2, fill=4.0, user_id="u2")])
+    after = await read(store)
+    assert after.attributes == before.attributes
+    assert (list(after.behaviour.items), after.behaviour_version) == (["a"], 1)
+    assert (after.attributes_ms, after.virtual_ms, after.as_of_ms) == (AT, AT + 1, AT + 1)
+    assert after.virtual is not None
+    assert (after.virtual.vectors == 3.0).all()
+    other = await read(store, "u2", generation=2)
+    assert other.virtual is not None
+    assert (other.virtual.vectors == 4.0).all()
+    assert (other.attributes_ms, other.virtual_ms) == (AT, AT + 1)
+
+
+@pytest.mark.parametrize("at_ms", [AT, AT - 1])
+async def test_virtual_behaviour_no_newer_than_its_slot_changes_nothing(store: OnlineStore, at_ms: int) -> None:
+    await store.write_enriched([enriched(fill=1.0)])
+    await store.write_virtual([reenriched(at_ms, generation=3)])
+    features = await read(store)
+    assert features.virtual is not None
+    assert (features.virtual.generation, float(features.virtual.vectors[0, 0])) == (1, 1.0)
+
+
+async def test_a_repair_does_not_keep_a_registration_still_on_its_way_from_its_attributes(store: OnlineStore) -> None:
+    await store.write_enriched([enriched(generation=None)])
+    await store.write_virtual([reenriched(AT + 1)])
+    await store.write_enriched([EnrichedUser("u1", {"city": "Oslo"}, None, AT + 1)])
+    features = await read(store)
+    assert features.attributes == {"city": "Oslo"}
+    assert features.attributes_ms == AT + 1
+
+
+async def test_virtual_behaviour_can_be_written_of_a_user_without_attributes(store: OnlineStore) -> None:
+    await store.write_virtual([reenriched(AT)])
+    features = await read(store)
+    assert features.attributes is None
+    assert (features.attributes_ms, features.virtual_ms) == (0, AT)
+
+
+async def test_virtual_behaviour_older_than_the_attributes_is_not_current(store: OnlineStore) -> None:
+    generation = Generation(1, 1, {}, {}, np.zeros((3, 2), np.float32), "2026-01-01T00:00:00Z")
+    await store.write_enriched([enriched()])
+    assert (await read(store)).current_virtual(generation) is not None
+    await store.write_enriched([enriched(generation=None, at_ms=AT + 1)])
+    assert (await read(store)).current_virtual(generation) is None
+    await store.write_virtual([reenriched(AT + 2)])
+    assert (await read(store)).current_virtual(generation) is not None

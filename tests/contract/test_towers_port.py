@@ -4,14 +4,20 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from foretaste.contracts import Behaviour, RankingInput
 from foretaste.errors import BadTowerOutput, InvalidInput, Unavailable
+from foretaste.stack import health
+from foretaste.stack.environment import TritonEnvironment
+from foretaste.stack.parts import Triton
+from foretaste.stack.stack import Plan, Stack
+from models import files
 from models.in_process import InProcessTowers
-from models.publish import publish
+from models.publish import publish, withdraw
 from models.served import RankingRequest
 from models.triton import TritonTowers
 from tests.towers_factory import artifacts, expected_scores, expected_virtual, requests, trained
@@ -200,3 +206,90 @@ async def test_an_answer_of_another_shape_is_an_error(nowhere, monkeypatch, shap
         await towers.virtual_behaviour([{}, {}], 1)
     with pytest.raises(BadTowerOutput, match="for 5 candidates"):
         await towers.score(replace(_input(requests(1)[0]), items=["item-1"] * 5), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [(files.RANKING, b"broken"), (files.ENCODING, b"{}"), (files.ENCODING, b"{")]
+)
+async def test_a_damaged_version_in_this_process_is_unavailable_until_it_is_mended(tmp_path, name, text):
+    publish(artifacts()[0], tmp_path)
+    damaged = tmp_path / "ranking_tower" / "1" / name
+    whole = damaged.read_bytes()
+    damaged.write_bytes(text)
+    towers = InProcessTowers(tmp_path)
+    with pytest.raises(Unavailable, match="generation 1 was not loaded"):
+        await towers.load(1)
+    damaged.write_bytes(whole)
+    await towers.load(1)
+    await towers.close()
+
+
+@pytest.fixture
+def triton_part(triton_environment: TritonEnvironment, tmp_path: Path) -> Triton:
+    """A Triton of the test's own, to be broken and started again."""
+    return Triton(tmp_path / "triton", tmp_path / "triton_repo", triton_environment)
+
+
+async def _answers(towers: TritonTowers, generation: int) -> bool:
+    """Whether both towers of the generation answer."""
+    if not await towers.ready(generation):
+        return False
+    scores = await towers.score(_input(requests(1)[0]), generation)
+    return len(scores) > 0 and len(await towers.virtual_behaviour([{}], generation)) == 1
+
+
+@pytest.mark.parametrize(
+    ("broken", "device", "reason"),
+    [
+        (files.ZERO_SHOT, "cpu", "Protobuf parsing failed"),
+        (files.RANKING, "cpu", "Protobuf parsing failed"),
+        ("nothing", "gpu", "GPU"),
+    ],
+)
+async def test_a_generation_that_triton_cannot_load_is_withdrawn_and_the_one_before_serves_on(
+    triton_part, broken, device, reason
+):
+    repository = triton_part.repository
+    first, second = artifacts()
+    home = repository.parent
+    with Stack(home, Plan([triton_part], {}, [])) as stack:
+        towers = TritonTowers(stack.addresses["triton"], timeout=10)
+        publish(first, repository)
+        await towers.load(1)
+        publish(second, repository, device)
+        for onnx in repository.glob(f"*/2/{broken}"):
+            onnx.write_bytes(b"broken")
+        with pytest.raises(Unavailable, match=rf"generation 2 of \w+ was not loaded: .*{reason}") as failed:
+            await towers.load(2)
+        assert "\n" not in str(failed.value)
+        assert await _answers(towers, 1), "the failure must not reach those who are served"
+        withdraw(2, repository)
+        assert await _answers(towers, 1)
+        await towers.load(1)
+        assert await _answers(towers, 1)
+        assert not await towers.ready(2)
+        await towers.close()
+    with Stack(home, Plan([triton_part], {}, [])) as stack:
+        towers = TritonTowers(stack.addresses["triton"], timeout=10)
+        assert await _answers(towers, 1)
+        publish(second, repository)
+        await towers.load(2)
+        assert await _answers(towers, 2)
+        await towers.close()
+
+
+async def test_a_broken_version_left_behind_stops_its_model_but_not_triton_and_withdrawing_it_mends_that(triton_part):
+    repository = triton_part.repository
+    for folder in artifacts():
+        publish(folder, repository)
+    (repository / "ranking_tower" / "2" / files.RANKING).write_bytes(b"broken")
+    with Stack(repository.parent, Plan([triton_part], {}, [])) as stack:
+        found = await health.triton(stack.addresses["triton"])
+        assert found.ok
+        assert "ranking_tower: " in found.detail
+        towers = TritonTowers(stack.addresses["triton"], timeout=10)
+        assert not await towers.ready(1), "one broken version takes all versions of its model along"
+        withdraw(2, repository)
+        await towers.load(1)
+        assert await _answers(towers, 1)
+        await towers.close()

@@ -92,7 +92,7 @@ def system(tmp_path_factory: pytest.TempPathFactory, triton_environment: TritonE
     with Stack(home, plan(home, {}, triton_environment=triton_environment)) as stack:
         resolved = compose.resolve(settings)
         dataset = jobs.open_dataset(settings, str(folder), lambda *_: None)
-        artifact = jobs.train(settings, dataset, SMALL, lambda *_: None)
+        artifact = jobs.train(settings, dataset, jobs.training_config(SMALL), lambda *_: None)
         embedded.prepare(resolved)
         number = asyncio.run(jobs.publish(resolved, None))
         assert (artifact.name, number) == ("1", 1)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -20,12 +21,24 @@ from features.generations import RedisGenerations
 from features.online import FeastOnlineStore
 from features.redis_address import RedisAddress
 from features.repo_config import REPO, apply_features, repo_config
-from foretaste.contracts import BehavedUser, Behaviour, EnrichedUser, Generation, VirtualBehaviour
+from foretaste.contracts import (
+    BehavedUser,
+    Behaviour,
+    EnrichedUser,
+    Generation,
+    ReenrichedUser,
+    UserEnriched,
+    VirtualBehaviour,
+)
 from foretaste.errors import Unavailable
+from streams.enrichment import SignUps
 from tests.integration.redis_server import Valkey, valkey
+from tests.stream_parts import NOW, NOW_MS, World, sign_up, virtual_of
+from tests.stream_parts import generation as stream_generation
 
 AT = 1_767_225_600_000
-USER = EnrichedUser("u1", {"age": 25}, VirtualBehaviour(1, np.ones((3, 2), np.float32)), AT)
+VIRTUAL = VirtualBehaviour(1, np.ones((3, 2), np.float32))
+USER = EnrichedUser("u1", {"age": 25}, VIRTUAL, AT)
 GENERATION = Generation(1, 1, {}, {}, np.zeros((3, 2), np.float32), "2026-01-01T00:00:00Z")
 
 
@@ -94,6 +107,60 @@ async def test_a_redis_that_is_away_at_first(tmp_path: Path) -> None:
         await store.write_enriched([USER])
         assert (await store.read(["u1"], 1))[0].attributes == {"age": 25}
         await store.close()
+
+
+async def test_a_full_redis_takes_no_write_and_answers_reads(server: Valkey, store: FeastOnlineStore) -> None:
+    generations = RedisGenerations(RedisAddress.parse(server.url), prefix="full")
+    await store.write_enriched([USER])
+    await generations.record(GENERATION, {"i1": 0.5})
+    with server.client() as client:
+        client.config_set("maxmemory", "1")
+    with pytest.raises(Unavailable, match=r"redis is not available: .*maxmemory"):
+        await store.write_virtual([ReenrichedUser("u1", replace(VIRTUAL, generation=3), AT + 1)])
+    with pytest.raises(Unavailable, match=r"redis is not available: .*maxmemory"):
+        await store.write_behaviour([BehavedUser("u1", Behaviour(["i"], ["a"], [AT]), 1)])
+    with pytest.raises(Unavailable, match="redis is not available"):
+        await generations.record(replace(GENERATION, number=2), {"i1": 0.5})
+    with pytest.raises(Unavailable, match=r"redis is not available: .*maxmemory"):
+        await generations.activate(1, None)
+    assert (await store.read(["u1"], 1))[0].attributes == {"age": 25}
+    assert await generations.popularity(1, ["i1"]) == [0.5]
+    assert await generations.get(2) is None
+    await generations.close()
+
+
+async def test_a_redis_that_forbids_a_command_is_not_available(server: Valkey, store: FeastOnlineStore) -> None:
+    await store.write_enriched([USER])
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "default", "-hset")
+    with pytest.raises(Unavailable, match=r"redis is not available: .*permission"):
+        await store.write_virtual([ReenrichedUser("u1", VIRTUAL, AT + 1)])
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "default", "-hmget")
+    with pytest.raises(Unavailable, match=r"redis is not available: .*permission"):
+        await store.read(["u1"], 1)
+
+
+@pytest.mark.parametrize("again", [0, -10], ids=["the same", "an older one"])
+async def test_a_sign_up_sent_again_is_read_with_the_generation_that_is_announced(
+    store: FeastOnlineStore, again: int
+) -> None:
+    """Feast drops what is no newer than it holds: generation 3 must not be announced over a slot that keeps 1."""
+    world = await World().activate()
+    parts = replace(world.parts, store=store)
+    way = SignUps(
+        parts, world.dead_letters, world.metrics, enriched_topic="enriched", max_event_bytes=2000, now=lambda: NOW
+    )
+    await way([sign_up("u1", age=25)])
+    await (await world.activate(stream_generation(2))).activate(stream_generation(3))
+    await way([sign_up("u1", timestamp_ms=NOW_MS + again, age=25 + again)])
+    announced = [UserEnriched.model_validate_json(each.value or b"").generation for each in world.events.of("enriched")]
+    assert announced == [1, 3]
+    (features,) = await store.read(["u1"], 3)
+    assert features.attributes == {"age": 25}
+    assert features.current_virtual(stream_generation(3)) is not None
+    assert features.virtual is not None
+    np.testing.assert_array_equal(features.virtual.vectors, virtual_of({"age": 25}))
 
 
 async def test_a_cluster(tmp_path: Path) -> None:

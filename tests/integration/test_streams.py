@@ -134,6 +134,25 @@ async def test_all_good_ones_are_enriched_and_dead_letters_are_whole(deployment:
         assert len({(each.message.origin.partition, each.message.origin.offset) for each in letters}) == len(bad)
 
 
+async def test_a_record_of_somebody_elses_hides_no_dead_letter(deployment: Deployment) -> None:
+    topic = deployment.names.dead_letters
+    async with deployment:
+        await deployment.events.send(topic, b"foreign", b"from another tool", [("trace-id", b"1")])
+        async with deployment.worker():
+            await deployment.events.send(deployment.names.registered, b"malformed", b"{")
+            await until(lambda: two_letters(deployment))
+        letters = await newest_dead_letters(deployment.connection, topic, 100)
+        found = {each.message.key: (each.message.value, each.reason, each.message.origin.topic) for each in letters}
+        assert found == {
+            b"foreign": (b"from another tool", Reason.FOREIGN, topic),
+            b"malformed": (b"{", Reason.MALFORMED, deployment.names.registered),
+        }
+
+
+async def two_letters(deployment: Deployment) -> bool:
+    return len(await read_all(deployment.connection, deployment.names.dead_letters, PARTITIONS)) == 2
+
+
 async def lag_is_over(deployment: Deployment) -> bool:
     return await deployment.lag() == 0
 

@@ -15,10 +15,11 @@ from foretaste.contracts import (
     FloatArray,
     Generation,
     RankingInput,
+    ReenrichedUser,
     UserFeatures,
     VirtualBehaviour,
 )
-from foretaste.errors import Unavailable
+from foretaste.errors import ForetasteError, Unavailable
 from serving.active import ActiveGeneration
 from serving.metrics import RankingMetrics
 from serving.ranking import Ranking
@@ -27,8 +28,8 @@ AT = 1_767_225_600_000
 SHAPE = (3, 2)
 
 
-def generation(number: int, warm_after: int = 3) -> Generation:
-    return Generation(number, warm_after, {}, {}, np.full(SHAPE, -1.0, np.float32), "2026-01-01T00:00:00Z")
+def generation(number: int, warm_after: int = 3, shape: tuple[int, int] = SHAPE) -> Generation:
+    return Generation(number, warm_after, {}, {}, np.full(shape, -1.0, np.float32), "2026-01-01T00:00:00Z")
 
 
 class Store(InMemoryOnlineStore):
@@ -45,10 +46,10 @@ class Store(InMemoryOnlineStore):
             raise Unavailable("redis", "connection refused at 10.0.0.7")
         return await super().read(user_ids, generation)
 
-    async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
+    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
         if self.writes_away:
-            raise Unavailable("redis", "read only")
-        await super().write_enriched(users)
+            raise Unavailable("redis", "OOM command not allowed")
+        await super().write_virtual(users)
 
 
 class KnownGenerations(InMemoryGenerations):
@@ -70,7 +71,7 @@ class KnownGenerations(InMemoryGenerations):
 
     def _check(self) -> None:
         if self.away:
-            raise Unavailable("redis", "connection refused")
+            raise Unavailable("redis", "connection refused at 10.0.0.7")
 
 
 @dataclass
@@ -82,11 +83,16 @@ class FakeTowers:
     made: list[int] = field(default_factory=list)
     """The generation of each zero-shot call."""
     scored: list[tuple[RankingInput, int]] = field(default_factory=list)
-    closed: bool = False
+    refusals: dict[str, ForetasteError] = field(default_factory=dict)
+    """What a tower raises."""
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """The shape that a tower answers with, where it is not the right one."""
 
     async def virtual_behaviour(self, attributes: Sequence[Attributes], generation: int) -> FloatArray:
         self._check("zero_shot")
         self.made.append(generation)
+        if "zero_shot" in self.shapes:
+            return np.zeros(self.shapes["zero_shot"], np.float32)
         ages = [float(one.get("age") or 0) + generation for one in attributes]
         if "zero_shot" in self.not_finite:
             ages = [float("nan")] * len(ages)
@@ -95,17 +101,21 @@ class FakeTowers:
     async def score(self, request: RankingInput, generation: int) -> FloatArray:
         self._check("ranking")
         self.scored.append((request, generation))
+        if "ranking" in self.shapes:
+            return np.zeros(self.shapes["ranking"], np.float32)
         if "ranking" in self.not_finite:
             return np.full(len(request.items), np.nan, np.float32)
         numbers = [int(item[1:]) if item[1:].isdigit() else 0 for item in request.items]
         return np.array([number % 100 / 100 for number in numbers], np.float32)
 
     async def close(self) -> None:
-        self.closed = True
+        """Nothing is held open."""
 
     def _check(self, tower: str) -> None:
+        if tower in self.refusals:
+            raise self.refusals[tower]
         if tower in self.away:
-            raise Unavailable("triton", f"{tower} is not loaded")
+            raise Unavailable("triton", f"{tower} is not loaded at 10.0.0.8")
 
 
 class Parts:
@@ -126,9 +136,10 @@ class Parts:
             max_candidates=max_candidates,
         )
 
-    async def start(self, number: int = 1, popularity: Mapping[str, float] | None = None) -> None:
-        await self.generations.record(generation(number), popularity or {})
-        assert await self.generations.activate(number, None)
+    async def start(self, made: Generation | None = None, popularity: Mapping[str, float] | None = None) -> None:
+        made = made or generation(1)
+        await self.generations.record(made, popularity or {})
+        assert await self.generations.activate(made.number, None)
 
     async def move(self, old: int, new: int) -> None:
         await self.generations.record(generation(new), {})

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from foretaste.errors import BadTowerOutput
+from foretaste.errors import BadTowerOutput, ForetasteError, InvalidInput
 from serving.api import build_api
 from serving.health import examine
 from tests.unit.serving_parts import Parts
@@ -28,7 +28,7 @@ async def parts() -> Parts:
 @pytest.fixture
 def api(parts: Parts) -> FastAPI:
     health = partial(examine, parts.store, parts.towers, parts.generations, parts.active)
-    return build_api(parts.ranking, health, parts.registry, ports=[parts.store, parts.towers], max_body_bytes=4096)
+    return build_api(parts.ranking, health, parts.registry, max_body_bytes=4096)
 
 
 @pytest.fixture
@@ -120,22 +120,46 @@ async def test_a_body_too_large_is_refused(client: httpx.AsyncClient, announced:
     assert "4096 bytes" in body["detail"]
 
 
-async def test_when_nothing_can_be_answered_it_says_when_to_ask_again(client: httpx.AsyncClient, parts: Parts) -> None:
+async def test_when_nothing_can_be_answered_it_says_when_to_ask_again(
+    client: httpx.AsyncClient, parts: Parts, caplog: pytest.LogCaptureFixture
+) -> None:
     parts.generations.away = True
     response = await client.post("/v1/rank", json=GOOD)
     body = problem(response, 503)
     assert response.headers["retry-after"] == "1"
-    assert "redis" in body["detail"]
+    assert body["detail"] == "redis is not available", "addresses are for the log"
+    assert "connection refused at 10.0.0.7" in caplog.text
 
 
-async def test_a_broken_artifact_is_a_problem_that_says_what(
+async def test_before_the_first_generation_it_says_what_to_do() -> None:
+    parts = Parts()
+    health = partial(examine, parts.store, parts.towers, parts.generations, parts.active)
+    transport = httpx.ASGITransport(build_api(parts.ranking, health, parts.registry))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        body = problem(await client.post("/v1/rank", json=GOOD), 503)
+    assert body["detail"].endswith("none is active yet: train, publish and activate one first")
+
+
+async def test_an_error_with_a_name_is_a_problem_that_says_it(
     client: httpx.AsyncClient, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def score(*_: object) -> None:
-        raise BadTowerOutput("expected (2,), got (3,)")
+    async def read(*_: object) -> None:
+        raise ForetasteError("the online store is of another version")
 
-    monkeypatch.setattr(parts.towers, "score", score)
-    assert "expected (2,), got (3,)" in problem(await client.post("/v1/rank", json=GOOD), 500)["detail"]
+    monkeypatch.setattr(parts.store, "read", read)
+    assert "of another version" in problem(await client.post("/v1/rank", json=GOOD), 500)["detail"]
+
+
+@pytest.mark.parametrize(
+    "error", [BadTowerOutput("expected (2,), got (3,)"), InvalidInput("virtual_behaviour", (3, 2), "expected (3, 4)")]
+)
+async def test_a_broken_ranking_tower_is_no_fault_of_the_clients(
+    client: httpx.AsyncClient, parts: Parts, error: ForetasteError
+) -> None:
+    parts.towers.refusals["ranking"] = error
+    response = await client.post("/v1/rank", json=GOOD)
+    assert response.status_code == 200
+    assert response.json()["fallback"] == "popularity"
 
 
 async def test_what_nobody_foresaw_is_a_problem_that_tells_nothing(
@@ -183,8 +207,21 @@ async def test_it_is_ready_but_degraded_while_it_can_answer(client: httpx.AsyncC
     assert response.status_code == 200
     assert response.json()["readiness"] == "degraded"
     (unhealthy,) = [part for part in response.json()["parts"] if not part["healthy"]]
-    assert unhealthy["detail"]
+    assert unhealthy["detail"].endswith(" is not available")
+    assert "10.0.0." not in response.text
     assert (await client.post("/v1/rank", json=GOOD)).status_code == 200
+
+
+async def test_a_tower_that_answers_wrongly_is_not_healthy(client: httpx.AsyncClient, parts: Parts) -> None:
+    parts.towers.refusals["zero_shot"] = BadTowerOutput("zero_shot_tower 1: (1, 2) for 1 users")
+    response = await client.get("/readyz")
+    assert response.json()["readiness"] == "degraded"
+    (unhealthy,) = [part for part in response.json()["parts"] if not part["healthy"]]
+    assert unhealthy == {
+        "name": "zero-shot tower",
+        "healthy": False,
+        "detail": "zero-shot tower answered with the wrong shape",
+    }
 
 
 async def test_it_is_not_ready_when_it_cannot_answer(client: httpx.AsyncClient, parts: Parts) -> None:
@@ -217,9 +254,3 @@ async def test_the_console_page_is_whole_in_itself(client: httpx.AsyncClient) ->
     assert "http://" not in response.text
     assert "https://" not in response.text
     assert "innerHTML" not in response.text, "names of users and items are text, never markup"
-
-
-async def test_the_ports_are_closed_when_the_service_ends(api: FastAPI, parts: Parts) -> None:
-    async with api.router.lifespan_context(api):
-        assert not parts.towers.closed
-    assert parts.towers.closed

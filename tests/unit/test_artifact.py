@@ -1,18 +1,22 @@
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
 
-from foretaste.errors import ForetasteError
 from models import files
 from models.artifact import (
+    LEFT_BEHIND,
+    AlreadyThere,
     DamagedArtifact,
     fingerprint,
     generation_record,
     hash_file,
     next_number,
     read_manifest,
+    remove_whole,
+    sweep,
     verify,
     write_whole,
 )
@@ -63,9 +67,47 @@ def test_what_somebody_else_wrote_meanwhile_is_kept(tmp_path):
         (tmp_path / "7").mkdir()
         (tmp_path / "7" / "theirs").write_text("theirs")
 
-    with pytest.raises(ForetasteError, match="meanwhile"):
+    with pytest.raises(AlreadyThere, match="meanwhile"):
         write_whole(tmp_path / "7", fill)
     assert [path.name for path in (tmp_path / "7").iterdir()] == ["theirs"]
+
+
+def test_a_rename_that_fails_for_another_reason_says_so(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "no")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(PermissionError):
+        write_whole(tmp_path / "7", lambda _: None)
+
+
+def test_a_folder_goes_whole_even_where_deleting_it_stops_half_way(tmp_path, monkeypatch):
+    write_whole(tmp_path / "7", lambda folder: (folder / "file").touch())
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
+    remove_whole(tmp_path / "7")
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".7.")
+    monkeypatch.undo()
+    sweep(tmp_path, clock=lambda: left.stat().st_mtime + LEFT_BEHIND + 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_removing_what_is_not_there_changes_nothing(tmp_path):
+    remove_whole(tmp_path / "7")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_writer_left_is_swept_once_it_is_older_than_a_day(tmp_path):
+    for name in (".7.abc_12", ".12.old", "7", ".hidden", ".lock"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".config.xyz").touch()
+    (tmp_path / "config.pbtxt").touch()
+    for path in tmp_path.iterdir():
+        os.utime(path, (1000, 1000))
+    os.utime(tmp_path / ".12.old", (1500, 1500))
+    sweep(tmp_path, clock=lambda: 1200 + LEFT_BEHIND)
+    assert {path.name for path in tmp_path.iterdir()} == {".12.old", "7", ".hidden", ".lock", "config.pbtxt"}
+    sweep(tmp_path / "none yet", clock=lambda: 0.0)
 
 
 def test_the_record_is_what_readers_need():

@@ -34,18 +34,18 @@ def test_closes_on_the_age_of_its_first_member() -> None:
     batcher.add("a")
     hands.at += 0.75
     batcher.add("b")
-    assert batcher.close_if_due() is None
     assert batcher.remaining() == pytest.approx(0.25)
     hands.at += 0.25
     assert batcher.remaining() == 0
-    assert batcher.close_if_due() == ["a", "b"]
+    assert batcher.close() == ["a", "b"]
 
 
 def test_the_age_runs_from_arrival_and_not_from_being_added() -> None:
     hands = Hands()
     batcher: Batcher[str] = Batcher(BatchPolicy(size=10, age=1.0), hands)
     batcher.add("waited", arrived_at=hands.at - 5)
-    assert batcher.close_if_due() == ["waited"]
+    assert batcher.remaining() == 0
+    assert batcher.close() == ["waited"]
 
 
 def test_the_age_starts_anew_with_the_next_batch() -> None:
@@ -64,7 +64,6 @@ def test_an_empty_one_is_never_due() -> None:
     batcher: Batcher[str] = Batcher(BatchPolicy(size=1, age=0.0), hands)
     hands.at += 1000
     assert batcher.remaining() is None
-    assert batcher.close_if_due() is None
     assert batcher.close() == []
 
 

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from models.cotrain import NonFiniteLoss, Step, TrainingConfig, _sizes, _Trainer
 from models.examples import Examples
 from models.fitting import fit_encoding
 from models.histories import Histories
-from models.towers.mail import mail_base
+from models.towers.mail import Architecture, mail_base
 from tests.towers_factory import TINY, config, dataset, tiny_mail, trained
 
 
@@ -153,10 +154,54 @@ def test_made_new_are_a_share_of_the_moments_or_all_of_some_users(masked):
         assert len({tuple(row) for row in by_user}) > 1
 
 
-@pytest.mark.parametrize(("field", "value"), [("warm_after", 0), ("warm_after", 101), ("masked_share", 1.0)])
-def test_a_configuration_that_cannot_be_is_refused(field, value):
-    with pytest.raises(InvalidInput, match=field):
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("warm_after", 0),
+        ("warm_after", 101),
+        ("masked", "row"),
+        ("masked_share", 1.0),
+        ("unknown_share", -0.1),
+        ("device", "gpu"),
+        ("epochs", 0),
+        ("batch", 1),
+        ("rows", 0),
+        ("negatives", 0),
+        ("zero_shot_users", 0),
+        ("threads", 0),
+        ("seed", -1),
+        ("zero_shot_rate", float("nan")),
+        ("ranking_rate", -0.01),
+        ("ranking_rate", float("inf")),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused_by_field_and_value(field, value):
+    with pytest.raises(InvalidInput, match=rf"^{field}: .*\(got {re.escape(repr(value))}\)") as raised:
         TrainingConfig(**{field: value})
+    assert (raised.value.field, raised.value.value is value) == (field, True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("dimension", 0),
+        ("virtual_vectors", 0),
+        ("attention", -1),
+        ("dropout", 1.0),
+        ("hidden", ()),
+        ("encoder", (8, 0, 8)),
+    ],
+)
+def test_an_architecture_that_cannot_be_is_refused_by_field(field, value):
+    with pytest.raises(InvalidInput, match=f"^{field}: "):
+        Architecture(**{field: value})
+
+
+def test_the_fewest_rows_are_still_a_step():
+    heard: list[Step] = []
+    data, split = dataset()
+    cotrain(data, split, config(epochs=1, rows=2), heard.append)
+    assert len(heard) == 1
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch):

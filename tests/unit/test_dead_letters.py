@@ -1,11 +1,13 @@
 """Dead letters: kept whole, and read back as they were."""
 
 import pytest
+from aiokafka import ConsumerRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
 from foretaste.contracts import DeadLetter, Message, Origin, Reason
 from foretaste.errors import InvalidInput, Unavailable
+from streams.dead_letter_reader import letter_of
 from streams.dead_letters import MAX_DETAIL, VALUE_BYTES, DeadLetters, headers_of, read_dead_letter
 from streams.memory import InMemoryEvents, Sent
 from tests.stream_parts import World, message
@@ -85,3 +87,21 @@ def test_a_record_that_is_no_dead_letter_is_named(name: str, value: bytes | None
         headers[name] = value
     with pytest.raises(InvalidInput, match=said):
         read_dead_letter(Sent("dead-letters", None, b"x", tuple(headers.items())))
+
+
+def consumed(headers: tuple[tuple[str, bytes], ...]) -> "ConsumerRecord[bytes, bytes]":
+    return ConsumerRecord("dead-letters", 3, 42, 1_700_000_000_000, 0, b"k", b"v", None, 1, 1, headers)
+
+
+def test_a_record_of_somebody_elses_is_shown_as_foreign_with_its_own_place() -> None:
+    letter = letter_of(consumed(()))
+    assert letter.message == Message(b"k", b"v", Origin("dead-letters", 3, 42, 1_700_000_000_000))
+    assert (letter.reason, letter.detail) == (
+        Reason.FOREIGN,
+        "foretaste-origin-topic: is missing from the headers (got None)",
+    )
+
+
+def test_a_record_that_is_a_dead_letter_is_read_as_one() -> None:
+    kept = DeadLetter(Message(b"k", b"v", Origin("user-registered", 0, 7, 5)), Reason.INVALID, "age: …")
+    assert letter_of(consumed(tuple(headers_of(kept)))) == kept

@@ -173,3 +173,12 @@ def test_what_travels_to_triton_needs_only_numpy_and_an_old_python() -> None:
 
 def test_it_reads_as_many_behaviours_as_the_contract_keeps() -> None:
     assert MAX_BEHAVIOUR == CONTRACT_MAX_BEHAVIOUR
+
+
+@pytest.mark.parametrize("items", [(), ("a", "b")])
+def test_items_without_attributes_come_back_from_json_with_a_row_each(items: tuple[str, ...]) -> None:
+    features = np.zeros((len(items) + 2, 0), dtype=np.int64)
+    kept = Encoding({}, {}, {}, items, (), features)
+    back = Encoding.from_json(kept.to_json())
+    assert back.item_features.shape == features.shape
+    assert back.item_features.dtype == np.int64

@@ -5,7 +5,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from foretaste.contracts import BehavedUser, Behaviour, Message, Reason, UserEnriched
+from foretaste.contracts import (
+    BehavedUser,
+    Behaviour,
+    EnrichedUser,
+    Message,
+    Reason,
+    ReenrichedUser,
+    UserEnriched,
+    VirtualBehaviour,
+)
 from foretaste.errors import BadTowerOutput, Unavailable
 from streams.dead_letters import read_dead_letter
 from streams.decoding import DAY_MS
@@ -211,6 +220,111 @@ async def test_stopping_at_any_step_is_retriable_and_repeating_is_harmless(stop:
 
     await way(world)(batch)
     assert await outcome(world, batch) == once
+
+
+async def test_a_shape_that_the_record_does_not_tell_stops_the_batch() -> None:
+    world = await World().activate()
+    world.towers.shape = (1, 2, 4)
+    with pytest.raises(Unavailable, match=r"generation 1 .*answered \(1, 2, 4\), its record says \(1, 2, 3\)"):
+        await way(world)([sign_up("u1", age=25)])
+    assert world.events.sent == []
+    assert (await world.features("u1")).attributes is None
+
+
+@pytest.mark.parametrize("again", [0, -10], ids=["the same", "an older one"])
+async def test_a_sign_up_sent_again_is_enriched_for_the_generation_that_is_announced(again: int) -> None:
+    world = await World().activate()
+    await way(world)([sign_up("u1", age=25)])
+    await (await world.activate(generation(2))).activate(generation(3))
+    await way(world)([sign_up("u1", timestamp_ms=NOW_MS + again, age=25 + again)])
+
+    features = await world.features("u1", number=3)
+    assert features.attributes == {"age": 25}
+    assert features.current_virtual(generation(3)) is not None
+    assert features.virtual is not None
+    np.testing.assert_array_equal(features.virtual.vectors, virtual_of({"age": 25}))
+    assert (features.attributes_ms, features.virtual_ms) == (NOW_MS, NOW_MS + 1)
+    assert [(event.user_id, event.generation) for event in enriched(world)] == [("u1", 1), ("u1", 3)]
+
+
+async def test_a_slot_of_another_shape_is_written_again() -> None:
+    world = await World().activate()
+    wider = VirtualBehaviour(1, np.ones((2, 8), np.float32))
+    await world.store.write_enriched([EnrichedUser("u1", {"age": 25}, wider, NOW_MS)])
+    await way(world)([sign_up("u1", age=25)])
+    assert (await world.features("u1")).current_virtual(generation()) is not None
+    assert len(enriched(world)) == 1
+
+
+async def test_a_replay_that_changes_nothing_asks_no_tower_and_writes_nothing_but_announces() -> None:
+    world = await World().activate()
+    await way(world)([sign_up("u1", age=25)])
+    world.towers.outage = world.store.write_outage = AWAY
+    await way(world)([sign_up("u1", age=25), sign_up("u1", timestamp_ms=NOW_MS - 1, age=1)])
+    assert [event.user_id for event in enriched(world)] == ["u1", "u1"]
+
+
+async def test_attributes_without_their_virtual_behaviour_get_it_from_a_replay() -> None:
+    """Stopped between the two views of one write: the slot holds what belongs to the attributes before."""
+    world = await World().activate()
+    await way(world)([sign_up("u1", timestamp_ms=NOW_MS - 10, age=1)])
+    await world.store.write_enriched([EnrichedUser("u1", {"age": 2}, None, NOW_MS)])
+    await way(world)([sign_up("u1", age=2)])
+    features = await world.features("u1")
+    assert features.virtual is not None
+    np.testing.assert_array_equal(features.virtual.vectors, virtual_of({"age": 2}))
+
+
+async def test_a_newer_sign_up_no_newer_than_a_repair_writes_both() -> None:
+    world = await World().activate()
+    await world.store.write_enriched([EnrichedUser("u1", {"age": 1}, None, NOW_MS - 1)])
+    await world.store.write_virtual([ReenrichedUser("u1", VirtualBehaviour(1, virtual_of({"age": 1})), NOW_MS)])
+    await way(world)([sign_up("u1", age=2)])
+    features = await world.features("u1")
+    assert (features.attributes, features.attributes_ms, features.virtual_ms) == ({"age": 2}, NOW_MS, NOW_MS + 1)
+    assert features.virtual is not None
+    np.testing.assert_array_equal(features.virtual.vectors, virtual_of({"age": 2}))
+
+
+async def test_late_virtual_behaviour_goes_before_its_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attributes alone would make the older virtual behaviour, whose time is as new, pass for theirs at the replay."""
+    world = await World().activate()
+    await world.store.write_enriched([EnrichedUser("u1", {"age": 1}, None, NOW_MS - 1)])
+    await world.store.write_virtual([ReenrichedUser("u1", VirtualBehaviour(1, virtual_of({"age": 1})), NOW_MS)])
+
+    async def away(*_: object) -> None:
+        raise AWAY
+
+    for stopped in ("write_virtual", "write_enriched"):
+        with monkeypatch.context() as patched:
+            patched.setattr(world.store, stopped, away)
+            with pytest.raises(Unavailable):
+                await way(world)([sign_up("u1", age=2)])
+    await way(world)([sign_up("u1", age=2)])
+    features = await world.features("u1")
+    assert features.attributes == {"age": 2}
+    assert features.virtual is not None
+    np.testing.assert_array_equal(features.virtual.vectors, virtual_of({"age": 2}))
+
+
+async def test_an_older_sign_up_of_a_warm_user_undoes_nothing_and_is_not_announced() -> None:
+    world = await World().activate()
+    await seen(world, "u1", 3)
+    await way(world)([sign_up("u1", age=2)])
+    await way(world)([sign_up("u1", timestamp_ms=NOW_MS - 1, age=1)])
+    features = await world.features("u1")
+    assert (features.attributes, features.virtual) == ({"age": 2}, None)
+    assert enriched(world) == []
+
+
+async def test_stored_attributes_that_a_new_generation_cannot_take_are_the_ones_named() -> None:
+    world = await World().activate()
+    await world.store.write_enriched([EnrichedUser("u1", {"age": -1}, None, NOW_MS)])
+    await way(world)([sign_up("u1", timestamp_ms=NOW_MS - 1, age=5)])
+    (letter,) = [read_dead_letter(each) for each in world.events.of(world.names.dead_letters)]
+    assert letter.detail.endswith("(got {'age': -1})")
+    assert (await world.features("u1")).virtual is None
+    assert enriched(world) == []
 
 
 async def outcome(world: World, batch: list[Message]) -> list[object]:

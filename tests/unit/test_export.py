@@ -30,6 +30,37 @@ def test_without_parity_nothing_is_kept(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_of_two_exports_that_end_at_once_one_takes_the_next_number(tmp_path, monkeypatch):
+    def slow(trained_towers, folder):
+        _copy_towers(trained_towers, folder)
+        if not (tmp_path / "1").exists():
+            (tmp_path / "1").mkdir()
+            (tmp_path / "1" / "theirs").touch()
+
+    monkeypatch.setattr("models.export.export_towers", slow)
+    assert export(trained(0), dataset()[0], METRICS, tmp_path) == tmp_path / "2"
+    assert artifact.read_manifest(tmp_path / "2").number == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"1", "2"}
+    assert [path.name for path in (tmp_path / "1").iterdir()] == ["theirs"]
+
+
+def test_a_number_is_at_least_the_lowest_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("models.export.export_towers", _copy_towers)
+    for lowest, expected in ((5, "5"), (3, "6")):
+        folder = export(trained(0), dataset()[0], METRICS, tmp_path, lowest=lowest)
+        assert (folder.name, artifact.read_manifest(folder).number) == (expected, int(expected))
+
+
+def test_what_a_killed_export_left_is_swept_by_the_next_a_day_later(tmp_path, monkeypatch):
+    monkeypatch.setattr("models.export.export_towers", _copy_towers)
+    (tmp_path / ".4.killed").mkdir()
+    now = (tmp_path / ".4.killed").stat().st_mtime
+    export(trained(0), dataset()[0], METRICS, tmp_path, clock=lambda: now + 3600)
+    assert (tmp_path / ".4.killed").exists()
+    export(trained(0), dataset()[0], METRICS, tmp_path, clock=lambda: now + 25 * 3600)
+    assert not (tmp_path / ".4.killed").exists()
+
+
 def _copy_towers(_, folder):
     for name in (files.ZERO_SHOT, files.RANKING):
         (folder / name).write_bytes((artifacts()[0] / name).read_bytes())

@@ -3,7 +3,7 @@
 import numpy as np
 
 from features.memory import InMemoryOnlineStore
-from foretaste.contracts import EnrichedUser, VirtualBehaviour
+from foretaste.contracts import EnrichedUser, ReenrichedUser, VirtualBehaviour
 
 
 async def test_what_the_caller_changes_later_is_not_stored() -> None:
@@ -14,5 +14,14 @@ async def test_what_the_caller_changes_later_is_not_stored() -> None:
     vectors[:] = 0
     (features,) = await store.read(["u1"], 1)
     assert features.attributes == {"age": 25}
+    assert features.virtual is not None
+    assert (features.virtual.vectors == 1).all()
+
+
+async def test_what_the_caller_of_a_repair_changes_later_is_not_stored() -> None:
+    store, vectors = InMemoryOnlineStore(), np.ones((3, 2), np.float32)
+    await store.write_virtual([ReenrichedUser("u1", VirtualBehaviour(1, vectors), 1)])
+    vectors[:] = 0
+    (features,) = await store.read(["u1"], 1)
     assert features.virtual is not None
     assert (features.virtual.vectors == 1).all()

@@ -8,7 +8,7 @@ import pytest
 from foretaste.errors import ForetasteError
 from models import files
 from models.artifact import DamagedArtifact
-from models.publish import publish
+from models.publish import is_published, publish, withdraw
 from tests.towers_factory import artifacts
 
 TOWERS = {"zero_shot_tower": files.ZERO_SHOT, "ranking_tower": files.RANKING}
@@ -91,3 +91,53 @@ def test_a_damaged_artifact_never_becomes_visible_and_can_be_published_once_mend
     (source / files.RANKING).write_bytes((artifacts()[0] / files.RANKING).read_bytes())
     assert publish(source, repository) == 1
     assert (repository / "ranking_tower" / "1" / files.RANKING).exists()
+
+
+def test_a_withdrawn_generation_is_gone_and_the_others_stay(tmp_path):
+    publish(artifacts()[0], tmp_path)
+    before = _listing(tmp_path)
+    publish(artifacts()[1], tmp_path)
+    assert is_published(2, tmp_path)
+    withdraw(2, tmp_path)
+    assert _listing(tmp_path) == before
+    assert (is_published(1, tmp_path), is_published(2, tmp_path)) == (True, False)
+    assert publish(artifacts()[1], tmp_path) == 2
+
+
+def test_withdrawing_gives_back_the_config_that_the_publication_changed(tmp_path):
+    publish(artifacts()[0], tmp_path, "cpu")
+    before = {tower: (tmp_path / tower / "config.pbtxt").read_bytes() for tower in TOWERS}
+    publish(artifacts()[1], tmp_path, "gpu")
+    publish(artifacts()[1], tmp_path, "gpu")
+    withdraw(2, tmp_path)
+    assert {tower: (tmp_path / tower / "config.pbtxt").read_bytes() for tower in TOWERS} == before
+    for tower in TOWERS:
+        assert {path.name for path in (tmp_path / tower).iterdir()} == {"1", "config.pbtxt"}
+
+
+def test_a_config_that_an_earlier_publication_changed_stays(tmp_path):
+    for number, device in ((0, "gpu"), (0, "cpu"), (1, "cpu")):
+        publish(artifacts()[number], tmp_path, device)
+    withdraw(2, tmp_path)
+    for tower in TOWERS:
+        assert "KIND_CPU" in (tmp_path / tower / "config.pbtxt").read_text()
+        assert {path.name for path in (tmp_path / tower).iterdir()} == {"1", "config.pbtxt"}
+
+
+def test_withdrawing_the_only_generation_leaves_nothing_that_could_be_loaded(tmp_path):
+    withdraw(1, tmp_path)
+    publish(artifacts()[0], tmp_path)
+    withdraw(1, tmp_path)
+    withdraw(1, tmp_path)
+    assert _listing(tmp_path) == set()
+
+
+def test_what_a_killed_publication_left_is_swept_by_the_next_a_day_later(tmp_path):
+    publish(artifacts()[0], tmp_path)
+    left = tmp_path / "ranking_tower" / ".2.killed"
+    left.mkdir()
+    now = left.stat().st_mtime
+    publish(artifacts()[0], tmp_path, clock=lambda: now + 3600)
+    assert left.exists()
+    publish(artifacts()[0], tmp_path, clock=lambda: now + 25 * 3600)
+    assert not left.exists()

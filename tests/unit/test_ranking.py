@@ -1,13 +1,11 @@
 """The way of a ranking request: what serves whom, and what happens when a part is away."""
 
 import asyncio
-from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from foretaste.contracts import Fallback, RankingInput, RankRequest, RankResponse, Source
-from foretaste.errors import BadTowerOutput, InvalidInput, Unavailable
+from foretaste.contracts import EnrichedUser, Fallback, RankingInput, RankRequest, RankResponse, Source
+from foretaste.errors import BadTowerOutput, ForetasteError, InvalidInput, Unavailable
 from foretaste.ports import Generations
 from tests.unit.serving_parts import AT, KnownGenerations, Parts, generation
 
@@ -75,8 +73,9 @@ async def test_a_warm_user_without_attributes_is_served_by_real_behaviour(parts:
     assert (await rank(parts)).served_by == Source.REAL
 
 
-async def test_nobody_is_warm_with_nothing_seen(parts: Parts) -> None:
-    await parts.generations.record(replace(generation(1), warm_after=0), {})
+async def test_nobody_is_warm_with_nothing_seen() -> None:
+    parts = Parts()
+    await parts.start(generation(1, warm_after=0))
     await parts.sign_up()
     assert (await rank(parts)).served_by == Source.VIRTUAL
 
@@ -123,17 +122,40 @@ async def test_a_newer_generation_in_the_slot_is_neither_read_nor_overwritten(pa
     assert stored.virtual.generation == 3
 
 
-async def test_the_same_number_of_another_shape_is_stale(parts: Parts) -> None:
+async def test_the_same_number_of_another_shape_is_stale() -> None:
+    parts = Parts()
+    await parts.start(generation(1, shape=(3, 4)))
     await parts.sign_up()
-    await parts.generations.record(replace(generation(1), mean_virtual=np.zeros((3, 4), np.float32)), {})
-    assert (await rank(parts)).served_by == Source.READ_REPAIRED
+    parts.towers.shapes["zero_shot"] = (1, 3, 4)
+    response = await rank(parts)
+    assert response.served_by == Source.READ_REPAIRED
+    assert response.reason == "the stored virtual behaviour was of another shape, (3, 2)"
+
+
+async def test_virtual_behaviour_older_than_the_attributes_is_stale(parts: Parts) -> None:
+    await parts.sign_up()
+    await parts.store.write_enriched([EnrichedUser("u1", {"age": 60}, None, AT + 1)])
+    response = await rank(parts)
+    assert (response.served_by, response.zero_shot_generation) == (Source.READ_REPAIRED, 1)
+    assert response.reason == "the stored virtual behaviour was older than the attributes"
+    assert (given(parts)[0].virtual == 61.0).all()
+    assert (await rank(parts)).served_by == Source.VIRTUAL
+
+
+async def test_a_repair_writes_no_attributes(parts: Parts) -> None:
+    """Or a registration of the next millisecond, already on its way, would come too late."""
+    await parts.sign_up(virtual_of=None)
+    await rank(parts)
+    await parts.store.write_enriched([EnrichedUser("u1", {"age": 60}, None, AT + 1)])
+    (stored,) = await parts.store.read(["u1"], 1)
+    assert (stored.attributes, stored.attributes_ms) == ({"age": 60}, AT + 1)
 
 
 async def test_a_repair_yields_to_a_registration_still_on_its_way(parts: Parts) -> None:
     await parts.sign_up(virtual_of=None)
     await rank(parts)
     (repaired,) = await parts.store.read(["u1"], 1)
-    assert repaired.as_of_ms == AT + 1
+    assert (repaired.attributes_ms, repaired.virtual_ms) == (AT, AT + 1)
 
 
 async def test_a_repair_that_cannot_be_kept_fails_no_answer_and_is_counted(parts: Parts) -> None:
@@ -200,13 +222,58 @@ async def test_before_the_first_generation_it_is_unavailable() -> None:
         await rank(Parts())
 
 
-async def test_only_what_can_pass_degrades(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def wrong_shape(request: RankingInput, number: int) -> None:
-        raise BadTowerOutput("expected (3,), got (2,)")
+@pytest.mark.parametrize("shape", [(1, 2, 3), (1, 3, 4), (2, 3, 2), (0, 0, 0), (3, 2)])
+async def test_a_zero_shot_answer_of_another_shape_is_neither_read_nor_kept(
+    parts: Parts, shape: tuple[int, ...]
+) -> None:
+    await parts.sign_up(virtual_of=None)
+    parts.towers.shapes["zero_shot"] = shape
+    response = await rank(parts)
+    assert (response.served_by, response.fallback) == (Source.FALLBACK, Fallback.MEAN_BEHAVIOUR)
+    assert response.reason == "no virtual behaviour was stored; the zero-shot tower answered with the wrong shape"
+    (stored,) = await parts.store.read(["u1"], 1)
+    assert stored.virtual is None
 
-    monkeypatch.setattr(parts.towers, "score", wrong_shape)
-    with pytest.raises(BadTowerOutput):
-        await rank(parts)
+
+WRONG_SHAPE = BadTowerOutput("zero_shot_tower 1: (1, 2) for 1 users")
+REFUSED = InvalidInput(
+    "request", "virtual_behaviour: expected the shape (3, 4), got (3, 2)", "was refused by the tower"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(WRONG_SHAPE, "answered with the wrong shape"), (REFUSED, "refused what it was asked")]
+)
+async def test_a_zero_shot_tower_that_is_broken_is_as_good_as_away(
+    parts: Parts, error: ForetasteError, said: str
+) -> None:
+    await parts.sign_up(virtual_of=None)
+    parts.towers.refusals["zero_shot"] = error
+    response = await rank(parts)
+    assert response.fallback == Fallback.MEAN_BEHAVIOUR
+    assert response.reason == f"no virtual behaviour was stored; the zero-shot tower {said}"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(WRONG_SHAPE, "answered with the wrong shape"), (REFUSED, "refused what it was asked")]
+)
+async def test_a_ranking_tower_that_is_broken_is_as_good_as_away(
+    parts: Parts, error: ForetasteError, said: str
+) -> None:
+    await parts.sign_up()
+    parts.towers.refusals["ranking"] = error
+    response = await rank(parts)
+    assert (response.fallback, order(response)) == (Fallback.POPULARITY, ["i50", "i10", "i90"])
+    assert response.reason == f"the ranking tower {said}"
+
+
+@pytest.mark.parametrize("shape", [(2,), (4,), (1, 3), ()])
+async def test_scores_of_another_shape_are_not_used(parts: Parts, shape: tuple[int, ...]) -> None:
+    await parts.sign_up()
+    parts.towers.shapes["ranking"] = shape
+    response = await rank(parts)
+    assert response.fallback == Fallback.POPULARITY
+    assert response.reason == "the ranking tower answered with the wrong shape"
 
 
 async def test_no_request_mixes_generations_while_the_pointer_moves(parts: Parts) -> None:

@@ -5,11 +5,12 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis import exceptions
 
 from features.feast_api import RepoConfig
-from features.redis_address import RedisAddress, feast_connection_string
+from features.redis_address import RedisAddress, answered_within
 from features.repo_config import repo_config
-from foretaste.errors import InvalidInput
+from foretaste.errors import InvalidInput, Unavailable
 
 
 @pytest.mark.parametrize(
@@ -24,11 +25,11 @@ from foretaste.errors import InvalidInput
     ],
 )
 def test_a_url_in_feasts_notation(url: str, expected: str) -> None:
-    assert feast_connection_string(url) == expected
+    assert RedisAddress.parse(url).feast_connection_string == expected
 
 
 def test_a_cluster_keeps_its_retries_and_has_no_database() -> None:
-    assert feast_connection_string("redis://cache/0", cluster=True) == "cache:6379"
+    assert RedisAddress.parse("redis://cache/0", cluster=True).feast_connection_string == "cache:6379"
     with pytest.raises(InvalidInput, match="a Redis Cluster has database 0 alone"):
         RedisAddress.parse("redis://cache/1", cluster=True)
 
@@ -52,6 +53,34 @@ def test_what_is_no_address_is_refused_without_telling_the_password(url: str) ->
         RedisAddress.parse(url)
     assert caught.value.field == "redis"
     assert "cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'"),
+        exceptions.ResponseError("MISCONF Valkey is configured to save RDB snapshots"),
+        exceptions.NoPermissionError("this user has no permissions to run the 'hset' command"),
+        exceptions.ReadOnlyError("You can't write against a read only replica"),
+        exceptions.TryAgainError("Multiple keys request during rehashing of slot"),
+        exceptions.ClusterDownError("The cluster is down"),
+        exceptions.ClusterError("TTL exhausted"),
+        exceptions.ConnectionError("connection refused"),
+    ],
+    ids=lambda refusal: type(refusal).__name__,
+)
+async def test_a_refusal_is_an_outage(refusal: Exception) -> None:
+    with pytest.raises(Unavailable) as caught:
+        async with answered_within(1):
+            raise refusal
+    assert caught.value.part == "redis"
+    assert str(refusal) in caught.value.detail
+
+
+async def test_a_command_that_redis_py_refuses_is_a_defect() -> None:
+    with pytest.raises(exceptions.DataError):
+        async with answered_within(1):
+            raise exceptions.DataError("Invalid input of type: 'dict'")
 
 
 def configured(registry: str, *, cluster: bool = False) -> RepoConfig:

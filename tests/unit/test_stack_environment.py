@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from foretaste.errors import NotOnThisMachine
+from foretaste.errors import NotOnThisMachine, Unavailable
 from foretaste.stack import environment
 from foretaste.stack.environment import MARKER, NAME, REQUIREMENTS, ensure_triton_environment
 from foretaste.stack.machine import Machine
@@ -67,3 +67,57 @@ def test_requirements_hold_numpy_below_2_and_only_exact_versions() -> None:
     assert all(line.count("==") == 1 for line in lines)
     assert any(line.startswith("numpy==1.") for line in lines)
     assert not any(line.startswith("torch") for line in lines)
+
+
+def test_a_link_to_a_finished_one_will_do(tmp_path: Path, made: list[Path]) -> None:
+    ensure_triton_environment(tmp_path / "elsewhere", silent, MACHINE)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / NAME).symlink_to(tmp_path / "elsewhere" / NAME)
+    assert ensure_triton_environment(tmp_path / "home", silent, MACHINE).path == tmp_path / "home" / NAME
+    assert made == [tmp_path / "elsewhere" / NAME]
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["unfinished", "dangling"])
+def test_a_link_to_anything_else_is_replaced_and_what_it_points_to_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    other = tmp_path / "other"
+    if there:
+        other.mkdir()
+        (other / "theirs").touch()
+    (tmp_path / NAME).symlink_to(other)
+
+    def lines(command: list[str], _cwd: Path, _lock: int) -> list[str]:
+        if "venv" in command:
+            (Path(command[-1]) / "bin").mkdir(parents=True)
+            (Path(command[-1]) / "bin" / "python").touch()
+        return []
+
+    monkeypatch.setattr(environment, "_lines", lines)
+    made = ensure_triton_environment(tmp_path, silent, MACHINE)
+    assert not made.path.is_symlink()
+    assert (made.path / MARKER).exists()
+    assert [path.name for path in other.iterdir()] == ["theirs"] if there else not other.exists()
+
+
+def test_a_failure_of_pip_is_one_line_and_exit_status_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise Unavailable("triton", "its environment could not be made: pip ended with 1\nRetrying\nERROR: no route")
+
+    monkeypatch.setattr(environment, "ensure_triton_environment", fail)
+    assert environment._main(str(tmp_path)) == 1
+    said = capsys.readouterr().err
+    assert said == "triton is not available: its environment could not be made: pip ended with 1: ERROR: no route\n"
+
+
+def test_a_machine_without_triton_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise NotOnThisMachine("triton: no wheel; the towers run in-process instead")
+
+    monkeypatch.setattr(environment, "ensure_triton_environment", refuse)
+    assert environment._main(str(tmp_path)) == 0
+    assert "in-process" in capsys.readouterr().out

@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,10 @@ import pytest
 from foretaste.errors import InvalidInput
 from foretaste.stack import health
 from foretaste.stack.environment import TritonEnvironment
+from foretaste.stack.machine import Machine
 from foretaste.stack.parts import Api, Kafka, Redis, Triton, Worker, published
 from foretaste.stack.processes import LOOPBACK, free_ports, listening, tail
+from foretaste.stack.stack import plan
 
 
 @pytest.fixture
@@ -127,17 +129,18 @@ def test_tail_is_the_end_of_a_log(tmp_path: Path) -> None:
     assert tail(log, 2) == "line 99998 \ufffd\nline 99999 \ufffd"
 
 
-CLOSED: Mapping[str, str] = {
-    "kafka": "127.0.0.1:1",
-    "redis": "redis://someone:secret@127.0.0.1:1/0",
-    "triton": "127.0.0.1:1",
-    "api": "http://127.0.0.1:1",
+CLOSED: Mapping[str, Callable[[], Coroutine[None, None, health.Health]]] = {
+    "kafka": lambda: health.kafka("127.0.0.1:1"),
+    "redis": lambda: health.redis("redis://someone:secret@127.0.0.1:1/0"),
+    "triton": lambda: health.triton("127.0.0.1:1"),
+    "api": lambda: health.api("http://127.0.0.1:1"),
 }
 
 
 @pytest.mark.parametrize("part", CLOSED)
 async def test_a_part_that_is_not_there_is_unwell_and_its_password_stays_unsaid(part: str) -> None:
-    found = await health.check(part, CLOSED[part])
+    found = await CLOSED[part]()
+    assert found.part == part
     assert not found.ok
     assert found.detail
     assert found.ms < 4000
@@ -145,15 +148,28 @@ async def test_a_part_that_is_not_there_is_unwell_and_its_password_stays_unsaid(
 
 
 async def test_towers_in_process_need_no_server() -> None:
-    assert (await health.check("triton", "in-process")).ok
+    assert (await health.triton("in-process")).ok
 
 
 @pytest.mark.parametrize("address", ["broker", "broker:port", ""])
 async def test_an_address_that_is_none_is_unwell(address: str) -> None:
-    found = await health.check("kafka", address)
+    found = await health.kafka(address)
     assert "expected host:port" in found.detail
 
 
-async def test_health_of_an_unknown_part_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="zookeeper"):
-        await health.check("zookeeper", "127.0.0.1:1")
+@pytest.mark.parametrize(
+    "machine", [Machine("Linux", "x86_64", (2, 35), "python3.11"), Machine("Darwin", "arm64", None, None)]
+)
+def test_the_embedded_triton_refuses_a_gpu(tmp_path: Path, machine: Machine) -> None:
+    with pytest.raises(InvalidInput, match=r"^triton_device: .*CPU alone.*FORETASTE_TRITON.*\(got 'gpu'\)"):
+        plan(tmp_path, {}, machine=machine, device="gpu")
+    assert list(tmp_path.iterdir()) == []
+    own = plan(tmp_path, {"triton": "10.0.0.1:8001"}, machine=machine, device="gpu")
+    assert [part.name for part in own.parts] == ["kafka", "redis"]
+
+
+def test_one_broken_version_does_not_keep_triton_from_getting_ready(
+    tmp_path: Path, triton_environment: TritonEnvironment
+) -> None:
+    command = Triton(tmp_path / "t", tmp_path / "repo", triton_environment).launch([1, 2, 3]).command
+    assert {"--strict-readiness=false", "--exit-on-error=false"} <= set(command)

@@ -37,7 +37,7 @@ def hold(lock: Path) -> Iterator[None]:
 
 def a_record(pid: int) -> StackRecord:
     parts = {"kafka": PartRecord(pid=11, guard_pid=10, log="logs/kafka.log")}
-    return StackRecord(pid, "2026-01-01T00:00:00+00:00", {"kafka": "127.0.0.1:1"}, parts)
+    return StackRecord(pid, {"kafka": "127.0.0.1:1"}, parts)
 
 
 def test_record_of_a_running_stack_is_read_back_whole(tmp_path: Path) -> None:
