@@ -28,7 +28,7 @@ from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.mail import Architecture, Mail, mail_base
 
 Device: TypeAlias = Literal["cpu", "cuda", "auto"]
-Masked: TypeAlias = Literal["rows", "users"]
+Masked: TypeAlias = Literal["rows", "users", "nobody"]
 
 
 class NonFiniteLoss(ForetasteError):
@@ -54,7 +54,7 @@ class TrainingConfig:
     negatives: int = 4
     """Sampled for each positive where the data have no labels of their own."""
     masked: Masked = "rows"
-    """Whose behaviour is hidden in training: that of random moments, or, as in the paper, all of random users."""
+    """Whose behaviour is hidden in training: that of random moments, as in the paper all of random users, or no one's."""
     masked_share: float = 0.4
     unknown_share: float = 0.01
     """Of known values, made unknown at random so that unknown's embeddings are learned."""
@@ -118,9 +118,11 @@ def cotrain(
     config: TrainingConfig,
     progress: Callable[[Step], None] = lambda _: None,
     encoding: Encoding | None = None,
+    histories: Histories | None = None,
 ) -> Trained:
     """Learn from what lies before the split. The same arguments give the same towers, bit for bit on the CPU.
 
+    `histories`: the behaviour that the towers may see; by default all of the dataset's.
     Raises `NonFiniteLoss`, and `InvalidInput` for data of one class.
     """
     encoding = encoding or fit_encoding(dataset, split.instant_ms)
@@ -128,7 +130,7 @@ def cotrain(
     counts = item_counts(dataset, encoding, split.instant_ms)
     sampler = None if dataset.has_labels else NegativeSampler(dataset, encoding, counts, rng)
     _check_classes(dataset, split, counts)
-    examples = Examples.of(dataset, split.train, encoding, Histories.of(dataset, encoding))
+    examples = Examples.of(dataset, split.train, encoding, histories or Histories.of(dataset, encoding))
     device = _device(config.device)
     with _seeded(config, device):
         model = mail_base(_sizes(encoding), torch.from_numpy(encoding.item_features), config.architecture).to(device)
@@ -240,7 +242,9 @@ def _steps(
 
 def _with_new_users(batch: Batch, users: int, config: TrainingConfig, rng: np.random.Generator) -> Batch:
     """Some behaviour hidden, so that the ranking tower learns to read v̂, and some values made unknown."""
-    if config.masked == "rows":
+    if config.masked == "nobody":
+        hidden = np.zeros(len(batch.users), dtype=np.bool_)
+    elif config.masked == "rows":
         hidden = rng.random(len(batch.users)) < config.masked_share
     else:
         made_new = np.random.default_rng(config.seed).random(users) < config.masked_share

@@ -1,0 +1,96 @@
+"""What every method of the comparison is: something that learns from the training material and then ranks."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from foretaste.errors import InvalidInput
+from models.dataset import Dataset
+from models.encoding import Encoding
+from models.examples import Batch
+from models.histories import Histories
+from models.split import TimeSplit
+
+TRIALS = 4
+"""Settings that tuning tries of every method, its own among them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What a method may learn from: what lies before the split, and nothing else.
+
+    `dataset` and `split` hold no interaction at or after the instant, so that no method can read one: `split.test`,
+    `cold_users` and `warm_users` are empty. Users are rows of `dataset.users`, the same everywhere in the evaluation.
+    """
+
+    dataset: Dataset
+    split: TimeSplit
+    encoding: Encoding
+    histories: Histories
+    """Of what lies before the split, the behaviour of `new_users` removed."""
+    new_users: frozenset[int]
+    """Rows of `dataset.users` made new by the protocol; empty where the new users are the naturally new ones."""
+    seed: int
+    threads: int
+    device: Literal["cpu", "cuda", "auto"]
+    progress: Callable[[int, int], None] = lambda _done, _total: None
+
+
+class Ranker(Protocol):
+    """A fitted method."""
+
+    def scores(self, batch: Batch) -> npt.NDArray[np.float64]:
+        """(R,) finite scores of the batch's candidates, higher is better.
+
+        Reads the behaviour that the batch shows (`batch.items`, `batch.actions`: strictly earlier, or hidden), never
+        its labels.
+        """
+        ...
+
+
+class Method(Protocol):
+    """A frozen dataclass of hyperparameters; deterministic given the material. Its `repr` names its settings whole."""
+
+    def fit(self, material: Material) -> Ranker: ...
+
+    def trials(self) -> Sequence["Method"]:
+        """`TRIALS` settings: itself first, then the others that tuning tries."""
+        ...
+
+
+FACTORIES: dict[str, str] = {
+    "dnn": "models.study.towers:dnn",
+    "dnn-flagged": "models.study.towers:dnn_flagged",
+    "dnn-dropout": "models.study.towers:dnn_dropout",
+    "din": "models.study.towers:din",
+    "dmr": "models.study.towers:dmr",
+    "dcn": "models.study.towers:dcn",
+    "deepfm": "models.study.towers:deepfm",
+    "none": "models.study.towers:none",
+    "single": "models.study.towers:single",
+    "dual": "models.study.towers:dual",
+    "mail": "models.study.towers:mail",
+    "mail-dmr": "models.study.towers:mail_dmr",
+}
+"""The import path of each method's factory, a callable without arguments; imported only when it is asked for."""
+
+
+def by_name(name: str) -> Method:
+    """The method registered as `name`, or made by the factory at an import path of the user's own, "package.module:name".
+
+    Raises `InvalidInput` listing the known names.
+    """
+    path = FACTORIES.get(name, name)
+    module, colon, attribute = path.partition(":")
+    if not colon:
+        known = ", ".join(FACTORIES)
+        raise InvalidInput("towers", name, f"expected one of {known}, or an import path, package.module:factory")
+    try:
+        factory = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InvalidInput("towers", name, f"cannot be imported: {error}") from error
+    return cast("Method", factory())

@@ -1,0 +1,159 @@
+"""Co-trained towers as methods of the comparison."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from foretaste.errors import ForetasteError
+from models.cotrain import Masked, Step, Trained, TrainingConfig, cotrain
+from models.examples import Batch
+from models.study.methods import Material
+from models.towers.mail import Architecture
+
+ABSENT = "absent"
+"""The zero-shot tower of a plain ranking tower: its virtual behaviour is zero."""
+
+
+@dataclass(frozen=True, eq=False)
+class TowerRanker:
+    """Both towers as trained: the ranking tower reads v̂ made from the attributes, and the behaviour of the batch."""
+
+    trained: Trained
+    device: torch.device
+    losses: Sequence[Mapping[str, float]]
+    """Of each step of the training, by name."""
+
+    def scores(self, batch: Batch) -> npt.NDArray[np.float64]:
+        return self.scores_with(batch, self.virtual(batch.attributes))
+
+    def virtual(self, attributes: npt.NDArray[np.int64]) -> Tensor:
+        """v̂ (B, M, D) of users with encoded `attributes` (B, N)."""
+        with torch.inference_mode():
+            made: Tensor = self.trained.zero_shot(self._tensor(attributes))
+        return made
+
+    def scores_with(self, batch: Batch, virtual: Tensor) -> npt.NDArray[np.float64]:
+        """Logits (R,) with any virtual behaviour (U, M, D): the order is that of the probabilities, without ties."""
+        with torch.inference_mode():
+            logits = self.trained.ranking.logits(
+                self._tensor(batch.attributes),
+                self._tensor(batch.context),
+                self._tensor(batch.items),
+                self._tensor(batch.actions),
+                virtual,
+                self._tensor(batch.candidates),
+                self._tensor(batch.owner),
+            )
+        found: npt.NDArray[np.float64] = logits.double().cpu().numpy()
+        if not np.isfinite(found).all():
+            raise ForetasteError("the ranking tower gave scores that are not finite; it cannot be judged")
+        return found
+
+    def _tensor(self, values: npt.NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(values).to(self.device)
+
+
+@dataclass(frozen=True)
+class TowerMethod:
+    """Co-training with `config`, whose seed, threads and device are the material's."""
+
+    config: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def fit(self, material: Material) -> TowerRanker:
+        """Where the protocol itself made users new, they are the ones without behaviour: no others are flagged."""
+        config = replace(self.config, seed=material.seed, threads=material.threads, device=material.device)
+        if material.new_users and config.masked == "users":
+            config = replace(config, masked="nobody")
+        losses: list[Mapping[str, float]] = []
+
+        def record(step: Step) -> None:
+            losses.append(step.losses)
+            material.progress(step.number, step.total)
+
+        trained = cotrain(
+            material.dataset,
+            material.split,
+            config,
+            progress=record,
+            encoding=material.encoding,
+            histories=material.histories,
+        )
+        use_gpu = material.device == "cuda" or (material.device == "auto" and torch.cuda.is_available())
+        device = torch.device("cuda" if use_gpu else "cpu")
+        trained.model.to(device)
+        return TowerRanker(trained, device, losses)
+
+    def trials(self) -> Sequence["TowerMethod"]:
+        """The number of steps, how large they are, and how much is dropped."""
+        config = self.config
+        milder = replace(config.architecture, dropout=0.3)
+        return (
+            self,
+            TowerMethod(replace(config, epochs=2, ranking_rate=0.003)),
+            TowerMethod(replace(config, architecture=milder)),
+            TowerMethod(replace(config, epochs=2, ranking_rate=0.003, architecture=milder)),
+        )
+
+
+def _towers(masked: Masked, *, ranking: str = "dnn", zero_shot: str = ABSENT) -> TowerMethod:
+    architecture = Architecture(ranking=ranking, zero_shot=zero_shot)
+    return TowerMethod(TrainingConfig(architecture=architecture, masked=masked, warm_after=1))
+
+
+def dnn() -> TowerMethod:
+    """BaseDNN trained on all histories."""
+    return _towers("nobody")
+
+
+def dnn_flagged() -> TowerMethod:
+    """BaseDNN with 40 % of the users flagged new throughout: the paper's baseline."""
+    return _towers("users")
+
+
+def dnn_dropout() -> TowerMethod:
+    """BaseDNN with the history of a random 40 % of the moments hidden."""
+    return _towers("rows")
+
+
+def din() -> TowerMethod:
+    return _towers("nobody", ranking="din")
+
+
+def dmr() -> TowerMethod:
+    return _towers("nobody", ranking="dmr")
+
+
+def dcn() -> TowerMethod:
+    return _towers("nobody", ranking="dcn")
+
+
+def deepfm() -> TowerMethod:
+    return _towers("nobody", ranking="deepfm")
+
+
+def none() -> TowerMethod:
+    """The paper's ablation: a linear map from attributes to behaviour, no zero-shot loss."""
+    return _towers("users", zero_shot="none")
+
+
+def single() -> TowerMethod:
+    """The paper's ablation: eq. 3 alone."""
+    return _towers("users", zero_shot="single")
+
+
+def dual() -> TowerMethod:
+    """The paper's ablation: eqs. 3 and 4."""
+    return _towers("users", zero_shot="dual")
+
+
+def mail() -> TowerMethod:
+    """MAIL-Base: eq. 7, and 40 % of the users flagged new, as in the paper."""
+    return _towers("users", zero_shot="mail")
+
+
+def mail_dmr() -> TowerMethod:
+    return _towers("users", ranking="dmr", zero_shot="mail")
