@@ -54,7 +54,7 @@ class TrainingConfig:
     negatives: int = 4
     """Sampled for each positive where the data have no labels of their own."""
     masked: Masked = "rows"
-    """Whose behaviour is hidden in training: that of random moments, as in the paper all of random users, or no one's."""
+    """Whose behaviour is hidden in training: random moments', as in the paper all of random users', or nobody's."""
     masked_share: float = 0.4
     unknown_share: float = 0.01
     """Of known values, made unknown at random so that unknown's embeddings are learned."""

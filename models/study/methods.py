@@ -80,7 +80,7 @@ FACTORIES: dict[str, str] = {
 
 
 def by_name(name: str) -> Method:
-    """The method registered as `name`, or made by the factory at an import path of the user's own, "package.module:name".
+    """The method registered as `name`, or what the factory at an import path, "package.module:factory", makes.
 
     Raises `InvalidInput` listing the known names.
     """
