@@ -23,9 +23,10 @@ from models.histories import Histories
 from models.losses import ranking_loss, zero_shot_loss
 from models.sampling import NegativeSampler
 from models.split import TimeSplit
+from models.towers.architecture import Architecture, Towers, build_towers
 from models.towers.embeddings import Sizes
 from models.towers.forms import RankingForm, ZeroShotForm
-from models.towers.mail import Architecture, Mail, mail_base
+from models.towers.ranking import WithAuxiliaryLoss
 
 Device: TypeAlias = Literal["cpu", "cuda", "auto"]
 Masked: TypeAlias = Literal["rows", "users", "nobody"]
@@ -94,7 +95,7 @@ class Step:
 class Trained:
     """What a run leaves: the towers (in eval mode, on the CPU), and what reading them takes."""
 
-    model: Mail
+    model: Towers
     encoding: Encoding
     config: TrainingConfig
     mean_virtual: FloatArray
@@ -133,7 +134,8 @@ def cotrain(
     examples = Examples.of(dataset, split.train, encoding, histories or Histories.of(dataset, encoding))
     device = _device(config.device)
     with _seeded(config, device):
-        model = mail_base(_sizes(encoding), torch.from_numpy(encoding.item_features), config.architecture).to(device)
+        model = build_towers(_sizes(encoding), torch.from_numpy(encoding.item_features), config.architecture)
+        model = model.to(device)
         trainer = _Trainer(model, config, device)
         for number, total, epoch, batch in _steps(examples, sampler, config, rng):
             losses = trainer.step(_with_new_users(batch, len(dataset.users), config, rng), rng)
@@ -151,13 +153,14 @@ def cotrain(
 class _Trainer:
     """The state of Algorithm 1: the towers and their two optimisers."""
 
-    def __init__(self, model: Mail, config: TrainingConfig, device: torch.device) -> None:
+    def __init__(self, model: Towers, config: TrainingConfig, device: torch.device) -> None:
         self._model = model
         self._config = config
         self._device = device
         self._form = RankingForm(model.embeddings, model.ranking, config.warm_after)
         self._zero_shot = ZeroShotForm(model.embeddings, model.zero_shot)
-        self._for_zero_shot = torch.optim.Adam(model.of_zero_shot_optimiser(), lr=config.zero_shot_rate, fused=True)
+        own = list(model.of_zero_shot_optimiser())  # a tower may have nothing to learn by a loss of its own
+        self._for_zero_shot = torch.optim.Adam(own, lr=config.zero_shot_rate, fused=True) if own else None
         self._for_ranking = torch.optim.Adam(model.of_ranking_optimiser(), lr=config.ranking_rate, fused=True)
 
     def step(self, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
@@ -173,20 +176,22 @@ class _Trainer:
         if not _finite(losses):
             return losses
         virtual = self._virtual(batch, np.flatnonzero(flag))
-        loss = ranking_loss(
-            self._form.logits(
-                self._tensor(batch.attributes),
-                self._tensor(batch.context),
-                self._tensor(batch.items),
-                self._tensor(batch.actions),
-                virtual,
-                self._tensor(batch.candidates),
-                self._tensor(batch.owner),
-            ),
-            self._tensor(batch.labels),
+        inputs = self._form.inputs(
+            self._tensor(batch.attributes),
+            self._tensor(batch.context),
+            self._tensor(batch.items),
+            self._tensor(batch.actions),
+            virtual,
+            self._tensor(batch.candidates),
+            self._tensor(batch.owner),
         )
+        loss = ranking_loss(self._model.ranking(inputs), self._tensor(batch.labels))
         losses["ranking"] = loss.item()
-        if math.isfinite(losses["ranking"]):
+        if isinstance(self._model.ranking, WithAuxiliaryLoss):
+            auxiliary = self._model.ranking.auxiliary_loss(inputs)
+            losses["auxiliary"] = auxiliary.item()
+            loss = loss + auxiliary
+        if _finite(losses):
             self._for_ranking.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             self._for_ranking.step()
@@ -196,27 +201,30 @@ class _Trainer:
         most = self._config.zero_shot_users
         if most is not None and len(warm) > most:
             warm = rng.choice(warm, most, replace=False)
-        if not len(warm):
+        if not len(warm) or self._for_zero_shot is None:
             return {}
         embeddings = self._model.embeddings
         with torch.no_grad():  # the loss only reads embeddings (eq. 14)
             attributes = embeddings.attributes(self._tensor(batch.attributes[warm]))
             behaviour, valid = embeddings.behaviour(self._tensor(batch.items[warm]), self._tensor(batch.actions[warm]))
-        loss = zero_shot_loss(self._model.zero_shot, attributes, behaviour, valid)
-        values = {name: part.item() for name, part in loss._asdict().items()}
-        if _finite(values):
+        parts = zero_shot_loss(self._model.zero_shot, attributes, behaviour, valid)
+        values = {name: part.item() for name, part in parts.items()}
+        if parts and _finite(values):
             self._for_zero_shot.zero_grad()
-            loss.total.backward()  # type: ignore[no-untyped-call]  # as below
+            torch.stack(list(parts.values())).sum().backward()  # type: ignore[no-untyped-call]  # as below
             self._for_zero_shot.step()
         return values
 
     def _virtual(self, batch: Batch, flagged: npt.NDArray[np.intp]) -> Tensor:
-        """v̂ (U, M, D) as it will be served: without dropout, and without a gradient; zeros for who needs none."""
+        """v̂ (U, M, D) as it will be served: without dropout; zeros for who needs none.
+
+        It carries a gradient only to a tower that the ranking loss trains.
+        """
         shape = self._config.architecture
         virtual = torch.zeros(len(batch.users), shape.virtual_vectors, shape.dimension, device=self._device)
         if len(flagged):
             self._model.zero_shot.eval()
-            with torch.no_grad():
+            with torch.set_grad_enabled(self._model.learns_by_ranking):
                 virtual[self._tensor(flagged)] = self._zero_shot(self._tensor(batch.attributes[flagged]))
             self._model.zero_shot.train()
         return virtual

@@ -1,29 +1,20 @@
-"""The losses of co-training, eqs. 3 to 7 and 13."""
+"""The losses of co-training, eqs. 3 to 7 and 13, and DMR's auxiliary one."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from functools import singledispatch
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from models.towers.behaviour import condense
-from models.towers.zero_shot import DualAutoencoder
-
-
-class ZeroShotLoss(NamedTuple):
-    """The three parts of L_zst, each a scalar."""
-
-    attributes: Tensor
-    """L_a, eq. 3: attributes and behaviour rebuilt from the code of the attributes."""
-    behaviour: Tensor
-    """L_v, eq. 4: the same from the code of the behaviour."""
-    discrepancy: Tensor
-    """L_d, eq. 5."""
-
-    @property
-    def total(self) -> Tensor:
-        """Eq. 7."""
-        return self.attributes + self.behaviour + self.discrepancy
+from models.towers.zero_shot import (
+    DualAutoencoder,
+    MailAutoencoder,
+    Reconstruction,
+    SingleAutoencoder,
+    ZeroShotTower,
+)
 
 
 def squared_error(guess: Tensor, target: Tensor) -> Tensor:
@@ -46,21 +37,64 @@ def discrepancy(p: Tensor, q: Tensor, sigma: float = 1.0) -> Tensor:
     )
 
 
-def zero_shot_loss(tower: DualAutoencoder, attributes: Tensor, behaviour: Tensor, valid: Tensor) -> ZeroShotLoss:
-    """L_zst of B warm users: attributes (B, N, D), behaviour (B, L, D), `valid` (B, L).
+def zero_shot_loss(tower: ZeroShotTower, attributes: Tensor, behaviour: Tensor, valid: Tensor) -> Mapping[str, Tensor]:
+    """The parts of L_zst, each a scalar, of B warm users; eq. 7 is their sum, and a tower without such a loss has none.
 
-    Embeddings are targets here, never trained: whatever graph they come with is cut.
+    `attributes` (B, N, D), `behaviour` (B, L, D), `valid` (B, L). Embeddings are targets here, never trained: whatever
+    graph they come with is cut.
     """
-    attributes, behaviour = attributes.detach(), behaviour.detach()
-    made = tower.reconstruct(attributes, behaviour, valid)
-    condensed = condense(behaviour, valid, made.behaviour_from_p.shape[1])
-    return ZeroShotLoss(
-        squared_error(made.attributes_from_p, attributes) + squared_error(made.behaviour_from_p, condensed),
-        squared_error(made.attributes_from_q, attributes) + squared_error(made.behaviour_from_q, condensed),
-        discrepancy(made.p, made.q),
-    )
+    return parts_of(tower, attributes.detach(), behaviour.detach(), valid)
+
+
+@singledispatch
+def parts_of(tower: ZeroShotTower, attributes: Tensor, behaviour: Tensor, valid: Tensor) -> dict[str, Tensor]:
+    """What `zero_shot_loss` is made of for a class of towers; a new class with a loss of its own registers it here."""
+    return {}
+
+
+@parts_of.register
+def _(tower: SingleAutoencoder, attributes: Tensor, behaviour: Tensor, valid: Tensor) -> dict[str, Tensor]:
+    """L_a, eq. 3."""
+    return {"attributes": _rebuilding(tower.from_attributes(attributes), attributes, behaviour, valid)}
+
+
+@parts_of.register
+def _(tower: DualAutoencoder, attributes: Tensor, behaviour: Tensor, valid: Tensor) -> dict[str, Tensor]:
+    """L_a and L_v, eqs. 3 and 4."""
+    from_p, from_q = tower.from_attributes(attributes), tower.from_behaviour(behaviour, valid)
+    return {
+        "attributes": _rebuilding(from_p, attributes, behaviour, valid),
+        "behaviour": _rebuilding(from_q, attributes, behaviour, valid),
+    }
+
+
+@parts_of.register
+def _(tower: MailAutoencoder, attributes: Tensor, behaviour: Tensor, valid: Tensor) -> dict[str, Tensor]:
+    """L_a, L_v and L_d, eqs. 3 to 5."""
+    from_p, from_q = tower.from_attributes(attributes), tower.from_behaviour(behaviour, valid)
+    return {
+        "attributes": _rebuilding(from_p, attributes, behaviour, valid),
+        "behaviour": _rebuilding(from_q, attributes, behaviour, valid),
+        "discrepancy": discrepancy(from_p.code, from_q.code),
+    }
+
+
+def _rebuilding(made: Reconstruction, attributes: Tensor, behaviour: Tensor, valid: Tensor) -> Tensor:
+    condensed = condense(behaviour, valid, made.behaviour.shape[1])
+    return squared_error(made.attributes, attributes) + squared_error(made.behaviour, condensed)
 
 
 def ranking_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """L_rt, eq. 13: mean binary cross-entropy of logits (R,) against labels (R,) in {0, 1}."""
     return functional.binary_cross_entropy_with_logits(logits, labels)
+
+
+def sampled_softmax(states: Tensor, table: Tensor, targets: Tensor, drawn: Tensor) -> Tensor:
+    """Mean cross-entropy of each state's target against the same drawn items, all by dot product.
+
+    `states` (B, D), `table` (items, D), `targets` (B,) and `drawn` (S,) are indices. The draw is uniform, so that its
+    correction is one constant and falls out. A drawn item that is the target itself does not count against it.
+    """
+    own = (states * table[targets]).sum(dim=1, keepdim=True)
+    others = (states @ table[drawn].T).masked_fill(targets.unsqueeze(1) == drawn, float("-inf"))
+    return (torch.cat([own, others], dim=1).logsumexp(dim=1) - own.squeeze(1)).mean()

@@ -15,8 +15,8 @@ from models.export import export
 from models.parity import attribute_tensor, probes, ranking_tensors
 from models.served import RankingRequest
 from models.split import TimeSplit, split_by_time
+from models.towers.architecture import Architecture, Towers, build_towers
 from models.towers.embeddings import Sizes
-from models.towers.mail import Architecture, Mail, mail_base
 from tests.data_factory import write_dataset
 
 TINY = Architecture(dimension=8, virtual_vectors=3, attention=8, encoder=(32, 16, 16), hidden=(32, 16), dropout=0.1)
@@ -32,12 +32,12 @@ def config(**changes: object) -> TrainingConfig:
     return replace(base, **changes)  # type: ignore[arg-type]  # the fields by name
 
 
-def tiny_mail(seed: int = 0) -> Mail:
-    """Untrained towers in eval mode."""
+def tiny_mail(seed: int = 0, **changes: object) -> Towers:
+    """Untrained towers in eval mode; `changes` are fields of the architecture."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         features = torch.randint(0, 6, (SIZES.items, 1))
-        return mail_base(SIZES, features, TINY).eval()
+        return build_towers(SIZES, features, replace(TINY, **changes)).eval()  # type: ignore[arg-type]
 
 
 @cache

@@ -12,7 +12,7 @@ from foretaste.errors import ForetasteError
 from models.cotrain import Masked, Step, Trained, TrainingConfig, cotrain
 from models.examples import Batch
 from models.study.methods import Material
-from models.towers.mail import Architecture
+from models.towers.architecture import Architecture
 
 ABSENT = "absent"
 """The zero-shot tower of a plain ranking tower: its virtual behaviour is zero."""

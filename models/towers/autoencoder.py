@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from models.towers.dropout import Dropout
+
 FIRST, SECOND, CODE = 1024, 512, 512
 """Widths of an encoder's layers in the paper; a decoder runs them backwards: 512, 1024, then its target."""
 
@@ -17,7 +19,7 @@ class ResidualEncoder(nn.Module):
         self.first = nn.Linear(inputs, first)
         self.second = nn.Linear(first + inputs, second)
         self.third = nn.Linear(second + inputs, code)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.activate = nn.LeakyReLU()
 
     def forward(self, h: Tensor) -> Tensor:
@@ -37,7 +39,7 @@ class ResidualDecoder(nn.Module):
         self.first = nn.Linear(code, second)
         self.second = nn.Linear(second + code, first)
         self.third = nn.Linear(first + code, outputs)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.activate = nn.LeakyReLU()
 
     def forward(self, p: Tensor) -> Tensor:

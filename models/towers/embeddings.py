@@ -5,8 +5,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.encoding import PADDING
+
+MOST_BAGS = 8
+"""Kinds of action up to which one pass an action is cheaper than one vector a behaviour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,22 @@ class Embeddings(nn.Module):
     def behaviour(self, items: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Behaviour (B, L, D), item times action element by element, and where it is valid (B, L); padding is zero."""
         return self.items(items) * self.actions(actions), items != PADDING
+
+    def pooled(self, items: Tensor, actions: Tensor) -> Tensor:
+        """The sum of behaviour over L, (U, D), without making its (U, L, D): items are summed by action, then scaled.
+
+        Σ item × action = Σ over actions of action × (Σ of the items with it).
+        """
+        if self.sizes.actions > MOST_BAGS or torch.compiler.is_exporting():
+            return self.behaviour(items, actions)[0].sum(dim=1)
+        total = self.items.weight.new_zeros(items.shape[0], self.dimension)
+        for action in range(PADDING + 1, self.sizes.actions):
+            has_it = (actions == action).to(total.dtype)
+            summed = functional.embedding_bag(
+                items, self.items.weight, mode="sum", per_sample_weights=has_it, padding_idx=PADDING
+            )
+            total = total + self.actions.weight[action] * summed
+        return total
 
     def target(self, items: Tensor) -> Tensor:
         """Candidates (R,) as their own vector followed by those of their F attributes: (R, 1 + F, D)."""

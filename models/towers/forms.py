@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from models.towers.behaviour import complete
+from models.towers.behaviour import Taste
 from models.towers.embeddings import Embeddings
 from models.towers.ranking import RankingInputs, RankingTower
 from models.towers.zero_shot import ZeroShotTower
@@ -45,15 +45,26 @@ class RankingForm(nn.Module):
         Of U users: indices of `attributes` (U, N), `context` (U, C), behaviour `items` and `actions` (U, L), and
         `virtual` (U, M, D).
         """
-        behaviour, valid = self.embeddings.behaviour(items, actions)
-        return self.tower(
-            RankingInputs(
-                attributes=self.embeddings.attributes(attributes),
-                context=self.embeddings.context(context),
-                taste=complete(behaviour, valid, virtual, self.warm_after),
-                target=self.embeddings.target(candidates),
-                owner=owner,
-            )
+        return self.tower(self.inputs(attributes, context, items, actions, virtual, candidates, owner))
+
+    def inputs(
+        self,
+        attributes: Tensor,
+        context: Tensor,
+        items: Tensor,
+        actions: Tensor,
+        virtual: Tensor,
+        candidates: Tensor,
+        owner: Tensor,
+    ) -> RankingInputs:
+        """What the tower reads; the arguments are those of `logits`."""
+        return RankingInputs(
+            attributes=self.embeddings.attributes(attributes),
+            context=self.embeddings.context(context),
+            taste=Taste(self.embeddings, items, actions, virtual, self.warm_after),
+            target=self.embeddings.target(candidates),
+            candidates=candidates,
+            owner=owner,
         )
 
     def forward(

@@ -1,13 +1,45 @@
-"""The ranking tower: embeddings in, logit out."""
+"""What every ranking tower is built from, reads and answers: embeddings in, logit out."""
 
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.towers.behaviour import Taste
 
-HIDDEN = (512, 256)
+
+@dataclass(frozen=True, slots=True)
+class TowerShape:
+    """How large the inputs of a ranking tower are, and its widths. A tower is built from this alone."""
+
+    dimension: int
+    """D."""
+    attributes: int
+    """N, fields of a user."""
+    context: int
+    """C, fields of a moment; may be 0."""
+    target: int
+    """1 + F: a candidate and its attributes."""
+    behaviour: int
+    """L, the most real behaviours."""
+    virtual_vectors: int
+    """M."""
+    items: int
+    """Rows of the item table, unknown and padding included."""
+    hidden: tuple[int, ...] | None = None
+    """Widths of the perceptron; None: those that the tower's paper has."""
+    dropout: float = 0.5
+
+    @property
+    def fields(self) -> int:
+        """Field vectors of `field_vectors`."""
+        return self.attributes + self.context + 1 + self.target
+
+    @property
+    def positions(self) -> int:
+        """How many `Taste.positions` there are."""
+        return self.virtual_vectors + self.behaviour
 
 
 class RankingInputs(NamedTuple):
@@ -24,33 +56,34 @@ class RankingInputs(NamedTuple):
     """Behaviour, real or virtual or both, as one weighted sequence."""
     target: Tensor
     """(R, 1 + F, D): the candidate and its attributes."""
+    candidates: Tensor
+    """(R,): the candidate's index."""
     owner: Tensor
     """(R,): the row of the user that each candidate is for."""
 
 
 class RankingTower(Protocol):
-    """Any module that turns embedded inputs into one logit a candidate, (R,)."""
+    """Any module, built as `Tower(shape)`, that turns embedded inputs into one logit a candidate, (R,)."""
 
     def __call__(self, inputs: RankingInputs) -> Tensor: ...
 
 
-class BaseDNN(nn.Module):
-    """Sum pooling of each group (eq. 11), then two blocks LeakyReLU(BN(Dense(Dropout))) and a unit (eq. 12)."""
+@runtime_checkable
+class WithAuxiliaryLoss(Protocol):
+    """A ranking tower that also learns from a loss of its own, which training adds to L_rt."""
 
-    def __init__(self, dimension: int, *, hidden: tuple[int, ...] = HIDDEN, dropout: float = 0.5) -> None:
-        super().__init__()
-        widths = (4 * dimension, *hidden)
-        self.blocks = nn.Sequential(
-            *(
-                nn.Sequential(nn.Dropout(dropout), nn.Linear(before, after), nn.BatchNorm1d(after), nn.LeakyReLU())
-                for before, after in zip(widths, hidden, strict=False)
-            )
-        )
-        self.unit = nn.Linear(widths[-1], 1)
+    def auxiliary_loss(self, inputs: RankingInputs) -> Tensor:
+        """A scalar, weighted already. May draw from torch's generator."""
+        ...
 
-    def forward(self, inputs: RankingInputs) -> Tensor:
-        """Logits (R,); the sigmoid of eq. 12 belongs to the loss and to the serving form."""
-        taste = (inputs.taste.weights.unsqueeze(1) @ inputs.taste.vectors).squeeze(1)
-        user = torch.cat([inputs.attributes.sum(dim=1), inputs.context.sum(dim=1), taste], dim=1)
-        z = torch.cat([user.index_select(0, inputs.owner), inputs.target.sum(dim=1)], dim=1)
-        return self.unit(self.blocks(z)).squeeze(1)  # type: ignore[no-any-return]  # modules return Any
+
+def field_vectors(inputs: RankingInputs, taste: Tensor | None = None) -> Tensor:
+    """One vector a field for each candidate, (R, N + C + 1 + 1 + F, D): attributes, context, behaviour, target.
+
+    Behaviour is `taste` (R, D) where given, and pooled by a sum (eq. 11) where not.
+    """
+    user = torch.cat([inputs.attributes, inputs.context], dim=1)
+    if taste is None:
+        user = torch.cat([user, inputs.taste.pooled.unsqueeze(1)], dim=1)
+        return torch.cat([user.index_select(0, inputs.owner), inputs.target], dim=1)
+    return torch.cat([user.index_select(0, inputs.owner), taste.unsqueeze(1), inputs.target], dim=1)

@@ -22,7 +22,7 @@ from foretaste.contracts import Reason, Topic, UserBehaved, UserRegistered
 from foretaste.settings import Settings
 from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.stack import Stack, plan
-from models.towers.mail import Architecture
+from models.towers.architecture import Architecture
 from streams.topics import TopicNames
 from tests.data_factory import write_dataset
 

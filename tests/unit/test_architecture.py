@@ -30,13 +30,17 @@ TRAINING = {
     "models.export",
     "models.losses",
     "models.parity",
+    "models.towers.architecture",
     "models.towers.attention",
     "models.towers.autoencoder",
     "models.towers.behaviour",
+    "models.towers.dnn",
+    "models.towers.dropout",
     "models.towers.embeddings",
     "models.towers.forms",
-    "models.towers.mail",
+    "models.towers.perceptron",
     "models.towers.ranking",
+    "models.towers.registry",
     "models.towers.zero_shot",
 }
 CORE = ("streams.batching", "streams.decoding", "streams.enrichment", "streams.behaving", "serving.ranking")

@@ -10,7 +10,7 @@ from models.cotrain import NonFiniteLoss, Step, TrainingConfig, _sizes, _Trainer
 from models.examples import Examples
 from models.fitting import fit_encoding
 from models.histories import Histories
-from models.towers.mail import Architecture, mail_base
+from models.towers.architecture import Architecture, build_towers
 from tests.towers_factory import TINY, config, dataset, tiny_mail, trained
 
 
@@ -46,7 +46,7 @@ def test_the_zero_shot_optimiser_moves_no_embedding_and_the_ranking_one_no_zero_
     encoding = fit_encoding(data, split.instant_ms)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        start = mail_base(_sizes(encoding), torch.from_numpy(encoding.item_features), TINY).state_dict()
+        start = build_towers(_sizes(encoding), torch.from_numpy(encoding.item_features), TINY).state_dict()
     still = _state(_short(ranking_rate=0.0))
     assert _same(start, still, "embeddings.")
     assert not _same(start, still, "zero_shot.")
@@ -78,7 +78,7 @@ def _trainer():
     data, split = dataset()
     encoding = fit_encoding(data, split.instant_ms)
     examples = Examples.of(data, split.train, encoding, Histories.of(data, encoding))
-    model = mail_base(_sizes(encoding), torch.from_numpy(encoding.item_features), TINY)
+    model = build_towers(_sizes(encoding), torch.from_numpy(encoding.item_features), TINY)
     return _Trainer(model, config(), torch.device("cpu")), examples.batch(np.arange(500, 540))
 
 

@@ -6,10 +6,11 @@ from torch import Tensor, nn
 from models.encoding import PADDING
 from models.towers.attention import AttentionPooling
 from models.towers.autoencoder import ResidualDecoder, ResidualEncoder
-from models.towers.behaviour import complete, condense
+from models.towers.behaviour import Taste, condense
+from models.towers.dnn import BaseDNN
 from models.towers.embeddings import Embeddings, Sizes
 from models.towers.forms import RankingForm, ZeroShotForm
-from models.towers.ranking import BaseDNN, RankingInputs
+from models.towers.ranking import RankingInputs, TowerShape
 from tests.towers_factory import SIZES, TINY, tiny_mail
 
 U, L, D = 5, 7, 4
@@ -109,25 +110,74 @@ def test_padding_never_reaches_condensed_behaviour():
     assert torch.equal(condense(other, valid, 3), condense(behaviour * valid.unsqueeze(-1), valid, 3))
 
 
+def _taste(lengths, warm_after, virtual=None):
+    valid = _valid(lengths)
+    items = torch.randint(1, SIZES.items, (len(lengths), L)).where(valid, PADDING)
+    actions = torch.randint(1, SIZES.actions, (len(lengths), L))
+    virtual = torch.randn(len(lengths), 3, TINY.dimension) if virtual is None else virtual
+    return Taste(tiny_mail().embeddings, items, actions, virtual, warm_after)
+
+
 def _pooled(taste):
     return (taste.weights.unsqueeze(1) @ taste.vectors).squeeze(1)
 
 
+def _real(taste):
+    return taste.embeddings.behaviour(taste.items, taste.actions)[0].sum(dim=1)
+
+
 def test_warm_after_one_is_the_papers_flag():
-    valid, behaviour, virtual = _valid([0, 1, 2, 5, 7]), torch.randn(U, L, D), torch.randn(U, 3, D)
-    taste = complete(behaviour, valid, virtual, warm_after=1)
+    taste = _taste([0, 1, 2, 5, 7], warm_after=1)
     assert set(taste.weights.unique().tolist()) == {0.0, 1.0}
     pooled = _pooled(taste)
-    torch.testing.assert_close(pooled[0], virtual[0].sum(dim=0))
-    torch.testing.assert_close(pooled[1:], (behaviour * valid.unsqueeze(-1)).sum(dim=1)[1:])
+    torch.testing.assert_close(pooled[0], taste.virtual[0].sum(dim=0))
+    torch.testing.assert_close(pooled[1:], _real(taste)[1:])
 
 
 def test_while_warming_real_behaviour_counts_as_far_as_it_was_seen():
-    valid, behaviour, virtual = _valid([0, 1, 2, 4, 7]), torch.randn(U, L, D), torch.randn(U, 3, D)
-    pooled = _pooled(complete(behaviour, valid, virtual, warm_after=4))
-    real = (behaviour * valid.unsqueeze(-1)).sum(dim=1)
+    taste = _taste([0, 1, 2, 4, 7], warm_after=4)
     weight = torch.tensor([0, 0.25, 0.5, 1, 1]).unsqueeze(1)
-    torch.testing.assert_close(pooled, (1 - weight) * virtual.sum(dim=1) + weight * real)
+    torch.testing.assert_close(_pooled(taste), (1 - weight) * taste.virtual.sum(dim=1) + weight * _real(taste))
+
+
+def test_who_has_no_virtual_behaviour_has_the_real_one_in_full():
+    virtual = torch.randn(U, 3, TINY.dimension)
+    virtual[1:4] = 0
+    taste = _taste([0, 0, 1, 3, 1], warm_after=4, virtual=virtual)
+    assert taste.share.squeeze(1).tolist() == [0, 1, 1, 1, 0.25]
+    assert not taste.weights[1].any()
+    torch.testing.assert_close(_pooled(taste)[1:4], _real(taste)[1:4])
+
+
+@pytest.mark.parametrize("most_bags", [0, 8])
+def test_pooling_without_the_sequence_is_the_sum_of_the_sequence_and_so_are_its_gradients(monkeypatch, most_bags):
+    monkeypatch.setattr("models.towers.embeddings.MOST_BAGS", most_bags)
+    taste = _taste([0, 1, 2, 4, 7], warm_after=4)
+    weights = torch.randn(U, TINY.dimension)
+    table = list(taste.embeddings.items.parameters()) + list(taste.embeddings.actions.parameters())
+    fast, slow = taste.pooled, _pooled(taste)
+    torch.testing.assert_close(fast, slow)
+    for one, other in zip(
+        torch.autograd.grad((fast * weights).sum(), table),
+        torch.autograd.grad((slow * weights).sum(), table),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
+def test_positions_count_from_the_newest_and_tell_virtual_from_real():
+    positions = _taste([0, 1, 2, 4, 7], warm_after=4).positions
+    assert positions[:, :3].tolist() == [[2, 1, 0]] * U
+    assert positions[3, 3:7].tolist() == [6, 5, 4, 3]
+    assert positions[4, 3:].tolist() == [9, 8, 7, 6, 5, 4, 3]
+    assert positions.min() >= 0
+    assert positions.max() < 3 + L
+
+
+def test_actions_of_the_sequence_are_those_of_real_behaviour():
+    taste = _taste([0, 1, 2, 4, 7], warm_after=4)
+    assert not taste.action_vectors[:, :3].any()
+    assert torch.equal(taste.action_vectors[:, 3:], taste.embeddings.actions.weight[taste.actions])
 
 
 def test_behaviour_is_item_times_action_and_padding_is_zero():
@@ -170,27 +220,29 @@ def test_zero_shot_tower_is_equation_8_and_its_reconstruction_agrees():
     assert virtual.shape == (U, 3, 8)
     code = tower.encode_attributes(tower.attend_attributes(attributes))
     torch.testing.assert_close(virtual.flatten(1), tower.decode_behaviour(code))
-    made = tower.reconstruct(attributes, torch.randn(U, L, 8), valid)
-    torch.testing.assert_close(made.behaviour_from_p, virtual)
-    assert made.attributes_from_q.shape == (U, 3, 8)
-    assert made.p.shape == made.q.shape == (U, 16)
+    from_p, from_q = tower.from_attributes(attributes), tower.from_behaviour(torch.randn(U, L, 8), valid)
+    torch.testing.assert_close(from_p.behaviour, virtual)
+    assert from_q.attributes.shape == (U, 3, 8)
+    assert from_p.code.shape == from_q.code.shape == (U, 16)
 
 
 def test_base_dnn_is_equations_11_and_12():
-    tower = BaseDNN(D, hidden=(6, 5))
+    dimension = TINY.dimension
+    tower = BaseDNN(TowerShape(dimension, 3, 2, 2, L, 3, items=9, hidden=(6, 5)))
     inputs = RankingInputs(
-        attributes=torch.randn(U, 3, D),
-        context=torch.randn(U, 2, D),
-        taste=complete(torch.randn(U, L, D), _valid([0, 1, 2, 5, 7]), torch.randn(U, 3, D), 2),
-        target=torch.randn(8, 2, D),
+        attributes=torch.randn(U, 3, dimension),
+        context=torch.randn(U, 2, dimension),
+        taste=_taste([0, 1, 2, 5, 7], warm_after=2),
+        target=torch.randn(8, 2, dimension),
+        candidates=torch.arange(8),
         owner=torch.tensor([4, 0, 0, 1, 2, 3, 3, 4]),
     )
     tower.train()
     tower(inputs)  # batch normalisation learns some statistics
     tower.eval()
-    user = np.hstack([inputs.attributes.sum(1), inputs.context.sum(1), _pooled(inputs.taste)])
+    user = np.hstack([inputs.attributes.sum(1), inputs.context.sum(1), _pooled(inputs.taste).detach()])
     x = np.hstack([user[inputs.owner], inputs.target.sum(1)])
-    for _, dense, norm, _ in tower.blocks:
+    for _, dense, norm, _ in tower.perceptron.blocks:
         x = _dense(dense, x)
         mean, var = norm.running_mean.numpy(), norm.running_var.numpy()
         x = _leaky((x - mean) / np.sqrt(var + norm.eps) * norm.weight.detach().numpy() + norm.bias.detach().numpy())
@@ -245,8 +297,7 @@ def test_initialisation_is_xavier_with_zeros_for_padding_and_biases():
 def test_any_other_ranking_tower_fits_behind_the_same_form():
     class DotProduct(nn.Module):
         def forward(self, inputs: RankingInputs) -> Tensor:
-            taste = (inputs.taste.weights.unsqueeze(1) @ inputs.taste.vectors).squeeze(1)
-            return (taste[inputs.owner] * inputs.target[:, 0]).sum(dim=1)
+            return (inputs.taste.pooled[inputs.owner] * inputs.target[:, 0]).sum(dim=1)
 
     mail = tiny_mail()
     mail.ranking = DotProduct()

@@ -1,0 +1,5 @@
+"""The one place that every tower takes its dropout from."""
+
+from torch.nn import Dropout
+
+__all__ = ["Dropout"]
