@@ -99,7 +99,7 @@ def _drawn(
     if config.events_a_user is None:
         return own
     shuffled = own.iloc[rng.permutation(len(own))]
-    return shuffled[shuffled.groupby("user_id").cumcount() < config.events_a_user].sort_index()
+    return shuffled[shuffled.groupby("user_id", observed=True).cumcount() < config.events_a_user].sort_index()
 
 
 def _cold(trained: Trained, batch: Batch) -> _Judged:

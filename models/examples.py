@@ -10,9 +10,8 @@ import pandas as pd
 from models.dataset import Dataset
 from models.encoding import FIELD_UNKNOWN, PADDING, UNKNOWN, Encoding, IndexArray
 from models.histories import Histories
+from models.indices import Flags, Indices, field_indices, item_indices
 from models.sampling import NegativeSampler
-
-Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -20,8 +19,8 @@ class Batch:
     """U moments of a user, and the R candidates met at them.
 
     A moment is a user, a time and a context: `users` (U,) rows of `Dataset.users`, `attributes` (U, N), `context`
-    (U, C), and the behaviour before it, `items` and `actions` (U, L). `candidates` (R,) with `labels` (R,) belong to
-    the moments in rows `owner` (R,).
+    (U, C), `times_ms` (U,), and the behaviour before it, `items` and `actions` (U, L), of which `seen` (U,) are no
+    padding. `candidates` (R,) with `labels` (R,) belong to the moments in rows `owner` (R,).
     """
 
     users: IndexArray
@@ -32,6 +31,8 @@ class Batch:
     candidates: IndexArray
     labels: npt.NDArray[np.float32]
     owner: IndexArray
+    times_ms: IndexArray
+    seen: IndexArray
 
     def hidden(self, moments: Flags) -> "Batch":
         """The same with the behaviour of the flagged `moments` (U,) taken away: new users, made."""
@@ -39,6 +40,7 @@ class Batch:
             self,
             items=np.where(moments[:, None], PADDING, self.items),
             actions=np.where(moments[:, None], PADDING, self.actions),
+            seen=np.where(moments, 0, self.seen),
         )
 
     def with_unknowns(self, share: float, rng: np.random.Generator) -> "Batch":
@@ -65,11 +67,11 @@ class Examples:
     `Dataset.users`.
     """
 
-    users: IndexArray
+    users: Indices
     times_ms: IndexArray
-    context: IndexArray
+    context: Indices
     starts: IndexArray
-    items: IndexArray
+    items: Indices
     labels: npt.NDArray[np.float32]
     attributes: IndexArray
     histories: Histories
@@ -77,17 +79,20 @@ class Examples:
     @classmethod
     def of(cls, dataset: Dataset, frame: pd.DataFrame, encoding: Encoding, histories: Histories) -> "Examples":
         """All of `frame`, which is a part of the dataset's interactions."""
-        context = _columns(frame, encoding)
-        users = dataset.user_rows(frame["user_id"])
-        keys = np.column_stack([frame["time_ms"].to_numpy(dtype=np.int64), users, context])
-        moments, group = np.unique(keys, axis=0, return_inverse=True)
-        order = np.argsort(group, kind="stable")
+        users = dataset.user_rows(frame["user_id"]).astype(np.int32)
+        times_ms = frame["time_ms"].to_numpy(dtype=np.int64)
+        context = [field_indices(field, frame[name]) for name, field in encoding.context.items()]
+        order = np.lexsort([*reversed(context), users, times_ms])
+        new = np.ones(len(order), dtype=np.bool_)
+        if len(order):
+            new[1:] = np.logical_or.reduce([np.diff(key[order]) != 0 for key in (times_ms, users, *context)])
+        first = order[new]
         return cls(
-            users=moments[:, 1],
-            times_ms=moments[:, 0],
-            context=moments[:, 2:],
-            starts=np.searchsorted(group[order], np.arange(len(moments) + 1)).astype(np.int64),
-            items=encoding.encode_items(frame["item_id"].tolist())[order],
+            users=users[first],
+            times_ms=times_ms[first],
+            context=_side_by_side([column[first] for column in context], len(first)),
+            starts=np.append(np.flatnonzero(new), len(order)).astype(np.int64),
+            items=item_indices(dataset, encoding, frame["item_id"])[order],
             labels=frame["label"].to_numpy(dtype=np.float32)[order],
             attributes=encode_users(dataset, encoding),
             histories=histories,
@@ -100,18 +105,22 @@ class Examples:
 
     def batch(self, moments: IndexArray, sampler: NegativeSampler | None = None, negatives: int = 4) -> Batch:
         """Moments (U,) with their behaviour and rows; with a `sampler`, each row brings that many negatives."""
-        users, sizes = self.users[moments], self.sizes[moments]
+        users, starts = self.users[moments].astype(np.int64), self.starts[moments]
+        sizes = self.starts[moments + 1] - starts
         owner = np.repeat(np.arange(len(moments)), sizes)
-        rows = np.arange(len(owner)) + np.repeat(self.starts[moments] - np.cumsum(sizes) + sizes, sizes)
-        candidates, labels = self.items[rows], self.labels[rows]
+        rows = np.arange(len(owner)) + np.repeat(starts - np.cumsum(sizes) + sizes, sizes)
+        candidates, labels = self.items[rows].astype(np.int64), self.labels[rows]
         if sampler is not None:
             drawn = sampler.sample(users[owner], negatives).ravel()
             given = drawn != PADDING  # a user who has met everything has no negatives
             candidates = np.concatenate([candidates, drawn[given]])
             labels = np.concatenate([labels, np.zeros(int(given.sum()), dtype=np.float32)])
             owner = np.concatenate([owner, np.repeat(owner, negatives)[given]])
-        items, actions, _ = self.histories.before(users, self.times_ms[moments])
-        return Batch(users, self.attributes[users], self.context[moments], items, actions, candidates, labels, owner)
+        times_ms = self.times_ms[moments]
+        items, actions, seen = self.histories.before(users, times_ms)
+        context = self.context[moments].astype(np.int64)
+        attributes = self.attributes[users]
+        return Batch(users, attributes, context, items, actions, candidates, labels, owner, times_ms, seen)
 
 
 def batches(sizes: IndexArray, rows: int, rng: np.random.Generator | None = None) -> Iterator[IndexArray]:
@@ -129,10 +138,9 @@ def batches(sizes: IndexArray, rows: int, rng: np.random.Generator | None = None
 
 def encode_users(dataset: Dataset, encoding: Encoding) -> IndexArray:
     """Attributes of every row of `Dataset.users`, (users, N)."""
-    columns = [field.encode(dataset.users[name].tolist()) for name, field in encoding.attributes.items()]
-    return np.column_stack(columns)
+    columns = [field_indices(field, dataset.users[name]) for name, field in encoding.attributes.items()]
+    return _side_by_side(columns, len(dataset.users)).astype(np.int64)
 
 
-def _columns(frame: pd.DataFrame, encoding: Encoding) -> IndexArray:
-    columns = [field.encode(frame[name].tolist()) for name, field in encoding.context.items()]
-    return np.column_stack(columns) if columns else np.zeros((len(frame), 0), dtype=np.int64)
+def _side_by_side(columns: list[Indices], rows: int) -> Indices:
+    return np.column_stack(columns) if columns else np.zeros((rows, 0), dtype=np.int32)

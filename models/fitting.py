@@ -1,8 +1,11 @@
 """Vocabularies and bins from what happened before an instant."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from models.dataset import Dataset
@@ -14,9 +17,10 @@ from models.encoding import (
     FieldEncoder,
     IndexArray,
     NumericEncoder,
+    Scalar,
     canonical,
-    number,
 )
+from models.indices import Flags, as_numbers, factorized, item_indices
 from models.schema import Kind
 
 BINS = 16
@@ -31,17 +35,19 @@ def fit_encoding(dataset: Dataset, before_ms: int) -> Encoding:
     An item without any interaction yet is not known: its embedding would be noise, `UNKNOWN`'s is trained.
     """
     says = dataset.description
-    seen = dataset.interactions[dataset.interactions["time_ms"] < before_ms]
-    users = dataset.users[dataset.users["user_id"].isin(seen["user_id"].unique())]
-    items = _by_frequency(seen["item_id"])
-    catalogue = dataset.items.set_index("item_id").loc[list(items)]
+    frame = dataset.interactions
+    seen = frame["time_ms"].to_numpy() < before_ms
+    users = dataset.users[np.bincount(dataset.user_rows(frame["user_id"])[seen], minlength=len(dataset.users)) > 0]
+    met = np.bincount(dataset.item_rows(frame["item_id"])[seen], minlength=len(dataset.items))
+    ids = dataset.items["item_id"].tolist()
+    catalogue = dataset.items.iloc[sorted(np.flatnonzero(met).tolist(), key=lambda row: (-met[row], ids[row]))]
     item_attributes = _fit_fields(catalogue, says.items.attributes)
     return Encoding(
         attributes=_fit_fields(users, says.users.attributes),
-        context=_fit_fields(seen, says.interactions.context),
+        context=_fit_fields(frame, says.interactions.context, seen),
         item_attributes=item_attributes,
-        items=items,
-        actions=_by_frequency(seen.loc[seen["label"] == 1, "action"]),
+        items=tuple(catalogue["item_id"]),
+        actions=_by_frequency(*factorized(frame["action"]), seen & (frame["label"].to_numpy() == 1)),
         item_features=_item_features(catalogue, item_attributes),
     )
 
@@ -49,36 +55,45 @@ def fit_encoding(dataset: Dataset, before_ms: int) -> Encoding:
 def item_counts(dataset: Dataset, encoding: Encoding, before_ms: int) -> IndexArray:
     """(item_count,) interactions with label 1 before `before_ms`, by item index; 0 for `PADDING` and `UNKNOWN`."""
     frame = dataset.interactions
-    acted = frame.loc[(frame["time_ms"] < before_ms) & (frame["label"] == 1), "item_id"].value_counts()
-    counts = np.zeros(encoding.item_count, dtype=np.int64)
-    counts[FIRST_KNOWN:] = acted.reindex(list(encoding.items), fill_value=0).to_numpy()
-    return counts
+    acted = (frame["time_ms"].to_numpy() < before_ms) & (frame["label"].to_numpy() == 1)
+    counts = np.bincount(item_indices(dataset, encoding, frame["item_id"])[acted], minlength=encoding.item_count)
+    counts[:FIRST_KNOWN] = 0
+    return counts.astype(np.int64)
 
 
-def _fit_fields(frame: pd.DataFrame, fields: Mapping[str, Kind]) -> dict[str, FieldEncoder]:
+def _fit_fields(frame: pd.DataFrame, fields: Mapping[str, Kind], seen: Flags | None = None) -> dict[str, FieldEncoder]:
+    """Of the rows in `seen` (R,); None: all."""
+    rows = np.ones(len(frame), dtype=np.bool_) if seen is None else seen
     return {
-        name: _fit_numeric(frame[name]) if kind is Kind.NUMERIC else _fit_categorical(frame[name])
+        name: _fit_numeric(frame[name], rows) if kind is Kind.NUMERIC else _fit_categorical(frame[name], rows)
         for name, kind in fields.items()
     }
 
 
-def _fit_categorical(values: "pd.Series[str]") -> CategoricalEncoder:
-    return CategoricalEncoder(_by_frequency(values.map(canonical).dropna()))
+def _fit_categorical(values: "pd.Series[Any]", seen: Flags) -> CategoricalEncoder:
+    if not isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.map(canonical)  # 1 and True are one value to pandas
+    return CategoricalEncoder(_by_frequency(*factorized(values), seen))
 
 
-def _fit_numeric(values: "pd.Series[float]") -> NumericEncoder:
+def _fit_numeric(values: "pd.Series[Any]", seen: Flags) -> NumericEncoder:
     """Bins of about equal numbers of rows; fewer where many rows share a value."""
-    numbers = values.map(number).to_numpy(dtype=np.float64)
-    known = numbers[~np.isnan(numbers)]
+    numbers = as_numbers(values)
+    known = numbers[seen & ~np.isnan(numbers)]
     if not len(known):
         return NumericEncoder(())
     edges = np.unique(np.quantile(known, np.arange(1, BINS) / BINS))
     return NumericEncoder(tuple(float(edge) for edge in edges[edges > known.min()]))
 
 
-def _by_frequency(values: "pd.Series[str]") -> tuple[str, ...]:
-    counts = values.value_counts()
-    return tuple(sorted(counts.index, key=lambda value: (-counts[value], value)))
+def _by_frequency(codes: npt.NDArray[np.int32], values: Sequence[Scalar], seen: Flags) -> tuple[str, ...]:
+    """The canonical texts of the `values` that the rows in `seen` have; `codes` (R,) are places in them."""
+    counts: Counter[str] = Counter()
+    for value, count in zip(values, np.bincount(codes[seen & (codes >= 0)], minlength=len(values)), strict=True):
+        text = canonical(value)
+        if count and text is not None:
+            counts[text] += int(count)
+    return tuple(sorted(counts, key=lambda text: (-counts[text], text)))
 
 
 def _item_features(catalogue: pd.DataFrame, fields: Mapping[str, FieldEncoder]) -> IndexArray:

@@ -3,40 +3,46 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from models.dataset import Dataset
 from models.encoding import MAX_BEHAVIOUR, PADDING, Encoding, IndexArray
+from models.indices import Indices, action_indices, item_indices
 
 
 @dataclass(frozen=True, eq=False)
 class Histories:
     """All behaviours (label 1), by user and then by time; within one time in the order of the data.
 
-    `items`, `actions` (E,): indices of each of E behaviours. `starts` (users + 1,): where each user's begin, users
-    being rows of `Dataset.users`. `moments` (T,): the distinct times, rising. `keys` (E,): user × (T + 1) + the rank
-    of the behaviour's time in `moments`, rising, so that one binary search finds a user and a time.
+    `items`, `actions`, `times_ms` (E,): indices and the time of each of E behaviours. `starts` (users + 1,): where each
+    user's begin, users being rows of `Dataset.users`.
     """
 
-    items: IndexArray
-    actions: IndexArray
+    items: Indices
+    actions: Indices
+    times_ms: IndexArray
     starts: IndexArray
-    moments: IndexArray
-    keys: IndexArray
 
     @classmethod
-    def of(cls, dataset: Dataset, encoding: Encoding) -> "Histories":
-        """Every behaviour of the dataset, those after the split too: `before` alone decides what is seen."""
-        acted = dataset.interactions[dataset.interactions["label"] == 1]
-        users = dataset.user_rows(acted["user_id"])
-        moments, ranks = np.unique(acted["time_ms"].to_numpy(dtype=np.int64), return_inverse=True)
-        keys = users * (len(moments) + 1) + ranks
-        order = np.argsort(keys, kind="stable")
+    def of(cls, dataset: Dataset, encoding: Encoding, without: npt.NDArray[np.int64] | None = None) -> "Histories":
+        """Every behaviour of the dataset, those after the split too: `before` alone decides what is seen.
+
+        The users in `without`, rows of `Dataset.users`, are taken to have done nothing, ever.
+        """
+        frame = dataset.interactions
+        users = dataset.user_rows(frame["user_id"]).astype(np.int32)
+        acted = frame["label"].to_numpy() == 1
+        if without is not None:
+            acted &= ~_flags(without, len(dataset.users))[users]
+        rows = np.flatnonzero(acted)
+        times_ms = frame["time_ms"].to_numpy(dtype=np.int64)
+        rows = rows[np.lexsort((times_ms[rows], users[rows]))]
+        counts = np.bincount(users[rows], minlength=len(dataset.users))
         return cls(
-            items=encoding.encode_items(acted["item_id"].tolist())[order],
-            actions=encoding.encode_actions(acted["action"].tolist())[order],
-            starts=np.searchsorted(users[order], np.arange(len(dataset.users) + 1)).astype(np.int64),
-            moments=moments,
-            keys=keys[order],
+            items=item_indices(dataset, encoding, frame["item_id"])[rows],
+            actions=action_indices(encoding, frame["action"])[rows],
+            times_ms=times_ms[rows],
+            starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         )
 
     def before(self, users: IndexArray, times_ms: IndexArray) -> tuple[IndexArray, IndexArray, IndexArray]:
@@ -45,14 +51,30 @@ class Histories:
         Items and actions (B, L), the newest L, oldest first, then `PADDING`; and their number (B,). Events that share
         the time itself are not seen: many share a second, and one of them is the answer.
         """
-        ranks = np.searchsorted(self.moments, times_ms, side="left")
-        ends = np.searchsorted(self.keys, users * (len(self.moments) + 1) + ranks, side="left")
-        begins = np.maximum(self.starts[users], ends - MAX_BEHAVIOUR)
-        positions = begins[:, None] + np.arange(MAX_BEHAVIOUR)
-        seen = positions < ends[:, None]
-        found = positions[seen]
-        items = np.full(positions.shape, PADDING, dtype=np.int64)
+        ends = self._ends(users, times_ms)
+        lengths = np.minimum(ends - self.starts[users], MAX_BEHAVIOUR)
+        items = np.full((len(users), MAX_BEHAVIOUR), PADDING, dtype=np.int64)
         actions = items.copy()
+        seen = np.arange(MAX_BEHAVIOUR) < lengths[:, None]
+        firsts = np.cumsum(lengths) - lengths
+        found = np.arange(lengths.sum()) + np.repeat(ends - lengths - firsts, lengths)
         items[seen] = self.items[found]
         actions[seen] = self.actions[found]
-        return items, actions, ends - begins
+        return items, actions, lengths
+
+    def _ends(self, users: IndexArray, times_ms: IndexArray) -> IndexArray:
+        """(B,) the place after each user's last behaviour before the time: a bisection of all B side by side."""
+        low, high = self.starts[users], self.starts[users + 1]
+        for _ in range(int((high - low).max(initial=0)).bit_length()):
+            middle = (low + high) >> 1
+            open_ = low < high
+            earlier = open_ & (self.times_ms[np.where(open_, middle, 0)] < times_ms)
+            low = np.where(earlier, middle + 1, low)
+            high = np.where(open_ & ~earlier, middle, high)
+        return low
+
+
+def _flags(rows: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.bool_]:
+    flags = np.zeros(count, dtype=np.bool_)
+    flags[rows] = True
+    return flags

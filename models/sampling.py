@@ -6,9 +6,12 @@ import numpy.typing as npt
 from foretaste.errors import InvalidInput
 from models.dataset import Dataset
 from models.encoding import FIRST_KNOWN, PADDING, Encoding, IndexArray
+from models.indices import item_indices
 
 ROUNDS = 16
 """Draws of a slot before the exact way is taken."""
+MOST_BYTES = 1 << 27
+"""Of a bitmap of who met what; where it would be larger, a binary search finds it."""
 
 
 class NegativeSampler:
@@ -29,8 +32,10 @@ class NegativeSampler:
         self._last = int(drawable[-1])
         self._cumulated = np.cumsum(self._weights)
         frame = dataset.interactions
-        met = dataset.user_rows(frame["user_id"]) * self._items + encoding.encode_items(frame["item_id"].tolist())
-        self._met = np.unique(met)
+        self._met = np.unique(
+            dataset.user_rows(frame["user_id"]) * self._items + item_indices(dataset, encoding, frame["item_id"])
+        )
+        self._bits = _bitmap(self._met, len(dataset.users) * self._items)
 
     def sample(self, users: IndexArray, count: int = 4) -> IndexArray:
         """(B, count) item indices for B users; `PADDING` where a user has met every item that can be drawn."""
@@ -57,6 +62,9 @@ class NegativeSampler:
 
     def _has_met(self, users: IndexArray, items: IndexArray) -> npt.NDArray[np.bool_]:
         keys = users * self._items + items
+        if self._bits is not None:
+            bits: npt.NDArray[np.bool_] = (self._bits[keys >> 3] >> (keys & 7)) & 1 != 0
+            return bits
         places = np.minimum(np.searchsorted(self._met, keys), len(self._met) - 1)
         found: npt.NDArray[np.bool_] = self._met[places] == keys
         return found
@@ -71,3 +79,12 @@ class NegativeSampler:
             return np.full(size, PADDING, dtype=np.int64)
         drawn: IndexArray = self._rng.choice(self._items, size=size, p=weights / total)
         return drawn
+
+
+def _bitmap(keys: IndexArray, size: int) -> npt.NDArray[np.uint8] | None:
+    """A bit for each of the numbers below `size`, set for `keys`; None where that takes more than `MOST_BYTES`."""
+    if size > 8 * MOST_BYTES:
+        return None
+    bits = np.zeros(size // 8 + 1, dtype=np.uint8)
+    np.bitwise_or.at(bits, keys >> 3, np.left_shift(1, keys & 7).astype(np.uint8))
+    return bits

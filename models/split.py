@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from foretaste.errors import InvalidInput
@@ -38,14 +39,15 @@ def split_by_time(dataset: Dataset, instant_ms: int | None = None) -> TimeSplit:
         ends = f"{frame['time_ms'].iloc[0]} and {frame['time_ms'].iloc[-1]} ms"
         raise InvalidInput("split", instant, f"must leave interactions on both sides; they lie between {ends}")
     train, test = frame.iloc[:before], frame.iloc[before:]
-    earlier, later = (side["user_id"].unique() for side in (train, test))
-    seen, coming = set(earlier), set(later)
+    rows = dataset.user_rows(frame["user_id"])
+    earlier, later = pd.unique(rows[:before]), pd.unique(rows[before:])
+    users = dataset.users["user_id"].to_numpy()
     return TimeSplit(
         instant_ms=instant,
         train=train,
         test=test,
-        cold_users=tuple(user for user in later if user not in seen),
-        warm_users=tuple(user for user in earlier if user in coming),
+        cold_users=tuple(users[later[~np.isin(later, earlier)]]),
+        warm_users=tuple(users[earlier[np.isin(earlier, later)]]),
     )
 
 

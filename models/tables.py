@@ -4,7 +4,7 @@ Arrow, and not pandas, reads them: it keeps a column of whole numbers whole wher
 never becomes "12.0". Every error is an `InvalidInput` that names the file, the column and the value.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -19,8 +19,10 @@ import pyarrow.parquet
 
 from foretaste.contracts import MAX_ID, Scalar
 from foretaste.errors import InvalidInput
-from models.encoding import canonical
+from models.encoding import number
 
+BLOCK = 1 << 20
+"""Rows of a Parquet file that are read at once, and 1/64 of the bytes of a CSV file."""
 Int64Array: TypeAlias = npt.NDArray[np.int64]
 _LATEST_MS = 253_402_300_800_000
 """The year 10000: a time beyond it was read in the wrong unit."""
@@ -31,11 +33,12 @@ _MILLISECONDS = {"s": 1000, "ms": 1}
 
 @dataclass(frozen=True)
 class Table:
-    """The columns of one file, by name."""
+    """Columns of one file by name: all of its rows, or a block of them after the first `offset`."""
 
     file: str
     rows: int
     columns: Mapping[str, Any]  # pyarrow.Array, which ships no types
+    offset: int = 0
 
     def field(self, column: str) -> str:
         """How errors name a column of this file."""
@@ -61,14 +64,28 @@ def read_table(path: Path, columns: Sequence[str], texts: Sequence[str]) -> Tabl
     try:
         present, table = _read_csv(path, texts) if path.suffix == ".csv" else _read_parquet(path, wanted)
     except (pa.ArrowException, OSError) as error:
-        raise InvalidInput(path.name, str(error).splitlines()[0], "is damaged, or not what its name says") from error
-    for column in wanted:
-        if present.count(column) != 1:
-            problem = f"has no column {column!r}" if column not in present else f"has more than one column {column!r}"
-            raise InvalidInput(path.name, present, problem)
+        raise _damaged(path, error) from error
+    _check_header(path, wanted, present)
     if table.num_rows == 0:
-        raise InvalidInput(path.name, "no rows", "must have at least one row")
+        raise _empty(path)
     return Table(path.name, table.num_rows, {column: _plain(table.column(column)) for column in wanted})
+
+
+def read_blocks(path: Path, columns: Sequence[str], texts: Sequence[str]) -> Iterator[Table]:
+    """As `read_table`, in blocks of about `BLOCK` rows, so that a file of any length takes little memory."""
+    wanted = list(dict.fromkeys(columns))
+    read = _csv_blocks(path, wanted, texts) if path.suffix == ".csv" else _parquet_blocks(path, wanted)
+    offset = 0
+    try:
+        for batch in read:
+            if batch.num_rows:
+                arrays = {column: _plain(batch.column(column)) for column in wanted}
+                yield Table(path.name, batch.num_rows, arrays, offset)
+                offset += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from error
+    if offset == 0:
+        raise _empty(path)
 
 
 def _read_parquet(path: Path, columns: Sequence[str]) -> tuple[list[str], Any]:
@@ -77,37 +94,109 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> tuple[list[str], Any]:
         return present, file.read(columns=[column for column in columns if column in present])
 
 
+def _parquet_blocks(path: Path, wanted: Sequence[str]) -> Iterator[Any]:
+    with pa.parquet.ParquetFile(path) as file:
+        _check_header(path, wanted, file.schema_arrow.names)
+        yield from file.iter_batches(batch_size=BLOCK, columns=list(wanted))
+
+
 def _read_csv(path: Path, texts: Sequence[str]) -> tuple[list[str], Any]:
     if path.stat().st_size == 0:
-        raise InvalidInput(path.name, "0 bytes", "is empty")
+        raise _empty(path)
     options = pa.csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.string()))
     table = pa.csv.read_csv(path, convert_options=options)
     return table.column_names, table
 
 
+def _csv_blocks(path: Path, wanted: Sequence[str], texts: Sequence[str]) -> Iterator[Any]:
+    """Every column is read as text: what a block holds is found block by block, for Arrow would take all others to be
+    like the first."""
+    if path.stat().st_size == 0:
+        raise _empty(path)
+    size = pa.csv.ReadOptions(block_size=64 * BLOCK)
+    with pa.csv.open_csv(path, read_options=size) as head:
+        _check_header(path, wanted, head.schema.names)
+    options = pa.csv.ConvertOptions(include_columns=list(wanted), column_types=dict.fromkeys(wanted, pa.string()))
+    with pa.csv.open_csv(path, read_options=size, convert_options=options) as reader:
+        for batch in reader:
+            columns = [batch.column(name) if name in texts else _inferred(batch.column(name)) for name in wanted]
+            yield pa.RecordBatch.from_arrays(columns, names=list(wanted))
+
+
+def _inferred(texts: Any) -> Any:
+    """Texts of a CSV file as numbers or booleans where all of them are such; missing where it says so."""
+    missing = pc.is_in(texts, value_set=pa.array(pa.csv.ConvertOptions().null_values or [], pa.string()))
+    array = pc.if_else(missing, pa.scalar(None, pa.string()), texts)
+    for kind in (pa.int64(), pa.float64(), pa.bool_()):
+        try:
+            return pc.cast(array, kind)
+        except pa.ArrowInvalid:
+            continue
+    return array
+
+
+def _check_header(path: Path, wanted: Sequence[str], present: list[str]) -> None:
+    for column in wanted:
+        if present.count(column) != 1:
+            problem = f"has no column {column!r}" if column not in present else f"has more than one column {column!r}"
+            raise InvalidInput(path.name, present, problem)
+
+
+def _damaged(path: Path, error: Exception) -> InvalidInput:
+    return InvalidInput(path.name, str(error).splitlines()[0], "is damaged, or not what its name says")
+
+
+def _empty(path: Path) -> InvalidInput:
+    return InvalidInput(path.name, "no rows", "must have at least one row")
+
+
 def _plain(column: Any) -> Any:
     """One array, without the dictionary that pandas writes for its categories."""
-    array = column.combine_chunks()
+    array: Any = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
-def ids(table: Table, column: str) -> Any:
-    """A column of ids as an Arrow array of strings. Raises `InvalidInput` for an empty one or one too long."""
+@dataclass(frozen=True, eq=False)
+class Coded:
+    """A column's distinct `values` (V,), an Arrow array, and the place of each row's value there: `codes` (R,)."""
+
+    codes: npt.NDArray[np.int32]
+    values: Any
+
+
+def _coded(table: Table, column: str) -> Coded:
+    """Of these checks, casts and look-ups there are then as many as values, and not as rows."""
     array = table.columns[column]
+    if pa.types.is_null(array.type):
+        return Coded(np.zeros(len(array), dtype=np.int32), array[:1])
+    try:
+        coded = array.dictionary_encode(null_encoding="encode")
+    except pa.ArrowException as error:
+        raise InvalidInput(table.field(column), str(array.type), "cannot be read as single values") from error
+    return Coded(coded.indices.to_numpy(), coded.dictionary)
+
+
+def ids(table: Table, column: str) -> Coded:
+    """A column of ids as texts. Raises `InvalidInput` for an empty one or one too long."""
+    coded = _coded(table, column)
+    array = coded.values
     if pa.types.is_floating(array.type):
         whole = pc.and_(pc.equal(array, pc.floor(array)), pc.less(pc.abs(array), pa.scalar(_EXACT)))
-        _refuse(table, column, array, pc.invert(pc.fill_null(whole, True)), "an id must be a text or a whole number")
+        wrong = pc.invert(pc.fill_null(whole, True))
+        _refuse_value(table, column, coded, wrong, "an id must be a text or a whole number")
         array = pc.cast(array, pa.int64())
     texts = _cast(table, column, array, pa.string())
-    _refuse(table, column, texts, pc.fill_null(pc.equal(texts, pa.scalar("")), True), "an id may not be empty")
+    empty = pc.fill_null(pc.equal(texts, pa.scalar("")), True)
+    _refuse_value(table, column, coded, empty, "an id may not be empty")
     long = pc.greater(pc.utf8_length(texts), pa.scalar(MAX_ID, pa.int32()))
-    _refuse(table, column, texts, long, f"an id has at most {MAX_ID} characters")
-    return texts
+    _refuse_value(table, column, coded, long, f"an id has at most {MAX_ID} characters")
+    return Coded(coded.codes, texts)
 
 
 def unique_ids(table: Table, column: str) -> Any:
-    """As `ids`, and no id may come twice."""
-    texts = ids(table, column)
+    """As `ids`, as an Arrow array of a text a row; no id may come twice."""
+    coded = ids(table, column)
+    texts = coded.values.take(pa.array(coded.codes))
     counted = pc.value_counts(texts)
     repeated = counted.filter(pc.greater(counted.field("counts"), pa.scalar(1, pa.int64())))
     if len(repeated):
@@ -116,31 +205,40 @@ def unique_ids(table: Table, column: str) -> Any:
     return texts
 
 
-def known_ids(table: Table, column: str, known: "pd.Series[str]", where: str) -> Any:
-    """As `ids`, and each must be one of `known`, which are the ids of the file `where`."""
-    texts = ids(table, column)
-    strangers = pc.invert(pc.is_in(texts, value_set=pa.array(known, pa.string())))
-    _refuse(table, column, texts, strangers, f"is not in {where}; {pc.sum(strangers).as_py()} rows name such an id")
-    return texts
+def known_rows(table: Table, column: str, known: "pd.Index[str]", where: str) -> npt.NDArray[np.int32]:
+    """As `ids`, as places (R,) in `known`, which are the ids of the file `where`: each must be one of them."""
+    coded = ids(table, column)
+    places = known.get_indexer(pd.Index(coded.values.to_numpy(zero_copy_only=False), dtype=object)).astype(np.int32)
+    strangers = places < 0
+    if strangers.any():
+        rows = int(np.count_nonzero(strangers[coded.codes]))
+        many = f"is not in {where}; up to row {table.offset + table.rows}, {rows} rows name such an id"
+        _refuse_value(table, column, coded, pa.array(strangers), many)
+    found: npt.NDArray[np.int32] = places[coded.codes]
+    return found
 
 
-def scalars(table: Table, column: str) -> list[Scalar]:
-    """A column as raw values: str, int, float, bool or None; dates and the like as their text."""
+def scalars(table: Table, column: str) -> tuple[npt.NDArray[np.int32], list[Scalar]]:
+    """A column's codes (R,) and distinct raw values: str, int, float, bool or None; dates and the like as text."""
+    coded = _coded(table, column)
+    values: list[Scalar] = _scalar_array(table, column, coded.values).to_pylist()
+    return coded.codes, values
+
+
+def numbers(table: Table, column: str) -> npt.NDArray[np.float64]:
+    """A column (R,) as the finite numbers that it holds, nan for anything else."""
     array = table.columns[column]
-    if not _is_any(array.type, "integer", "floating", "boolean", "null"):
-        array = _cast(table, column, array, pa.float64() if pa.types.is_decimal(array.type) else pa.string())
-    values: list[Scalar] = array.to_pylist()
-    return values
+    if _is_any(array.type, "integer", "floating"):
+        found = np.asarray(pc.cast(array, pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
+        return np.where(np.isfinite(found), found, np.nan)
+    codes, values = scalars(table, column)
+    return np.array([number(value) for value in values], dtype=np.float64)[codes]
 
 
-def actions(table: Table, column: str, missing: str) -> "pd.Series[str]":
-    """A column of actions as canonical texts, `missing` where there is none. Raises `InvalidInput` for one too long."""
-    coded = _cast(table, column, table.columns[column], pa.string()).dictionary_encode(null_encoding="encode")
-    names = [canonical(value) or missing for value in coded.dictionary.to_pylist()]
-    too_long = [name for name in names if len(name) > MAX_ID]
-    if too_long:
-        raise InvalidInput(table.field(column), too_long[0], f"an action has at most {MAX_ID} characters")
-    return pd.Series(np.array(names, dtype=object)[coded.indices.to_numpy()])
+def _scalar_array(table: Table, column: str, array: Any) -> Any:
+    if _is_any(array.type, "integer", "floating", "boolean", "null", "string", "large_string"):
+        return array
+    return _cast(table, column, array, pa.float64() if pa.types.is_decimal(array.type) else pa.string())
 
 
 def times_ms(table: Table, column: str, unit: Literal["s", "ms"]) -> Int64Array:
@@ -154,9 +252,11 @@ def times_ms(table: Table, column: str, unit: Literal["s", "ms"]) -> Int64Array:
         stamps = _cast(table, column, array, pa.timestamp("ms", tz=zone), safe=False)
         _refuse(table, column, array, pc.is_null(stamps), "a time is missing")
         return np.asarray(pc.cast(stamps, pa.int64()).to_numpy(zero_copy_only=False), dtype=np.int64)
-    raw = _simple(table, column)
-    numbers = pd.to_numeric(raw, errors="coerce")
-    moments = _iso_ms(raw) if numbers.isna().any() and raw.dtype == object else numbers * float(_MILLISECONDS[unit])
+    raw = pd.Series(_scalar_array(table, column, array).to_pandas())
+    moments = pd.to_numeric(raw, errors="coerce").astype("float64") * float(_MILLISECONDS[unit])
+    texts = moments.isna() & raw.notna()
+    if texts.any() and raw.dtype == object:
+        moments[texts] = _iso_ms(raw[texts])
     _refuse_at(table, column, moments.isna(), "is not a time: a number, or a text such as 2000-11-14T23:42:00Z")
     late = f"lies after the year 9999; is time_unit {unit!r} right?"
     _refuse_at(table, column, moments.abs() >= _LATEST_MS, late)
@@ -170,18 +270,10 @@ def _iso_ms(texts: "pd.Series[Any]") -> "pd.Series[float]":
 
 def labels(table: Table, column: str) -> npt.NDArray[np.int8]:
     """A column of 0 and 1 (or false and true). Raises `InvalidInput` for anything else, a missing value included."""
-    raw = _simple(table, column)
+    raw = pd.Series(_scalar_array(table, column, table.columns[column]).to_pandas())
     values = pd.to_numeric(raw, errors="coerce")
     _refuse_at(table, column, ~values.isin([0, 1]), "a label must be 0 or 1")
     return np.asarray(values, dtype=np.int8)
-
-
-def _simple(table: Table, column: str) -> "pd.Series[Any]":
-    """A column of numbers or texts in pandas."""
-    array = table.columns[column]
-    if not _is_any(array.type, "integer", "floating", "boolean", "null", "string", "large_string"):
-        array = _cast(table, column, array, pa.float64() if pa.types.is_decimal(array.type) else pa.string())
-    return pd.Series(array.to_pandas())
 
 
 def _is_any(kind: Any, *names: str) -> bool:
@@ -199,9 +291,16 @@ def _refuse(table: Table, column: str, array: Any, wrong: Any, problem: str) -> 
     """Raise for the first row that `wrong`, an Arrow array, marks; rows count from 1, a header left out."""
     row = pc.index(wrong, pa.scalar(True)).as_py()
     if row >= 0:
-        raise InvalidInput(f"{table.field(column)}, row {row + 1}", array[row].as_py(), problem)
+        raise InvalidInput(f"{table.field(column)}, row {table.offset + row + 1}", array[row].as_py(), problem)
 
 
 def _refuse_at(table: Table, column: str, wrong: "pd.Series[bool]", problem: str) -> None:
     """As `_refuse`, for a pandas mask."""
     _refuse(table, column, table.columns[column], pa.array(wrong), problem)
+
+
+def _refuse_value(table: Table, column: str, coded: Coded, wrong: Any, problem: str) -> None:
+    """As `_refuse`, for a mask of the distinct values."""
+    if pc.any(wrong).as_py():
+        marked = np.asarray(pc.fill_null(wrong, False).to_numpy(zero_copy_only=False), dtype=np.bool_)
+        _refuse(table, column, table.columns[column], pa.array(marked[coded.codes]), problem)

@@ -67,8 +67,8 @@ class Candidates:
         own = frame[frame["user_id"].isin(set(live_ids))]
         sampler = NegativeSampler(self.dataset, self.encoding, self.counts, self.rng)
         held = []
-        for user_id, rows in own.groupby("user_id", sort=False):
-            best = rows.groupby("item_id", sort=False)["label"].max()
+        for user_id, rows in own.groupby("user_id", sort=False, observed=True):
+            best = rows.groupby("item_id", sort=False, observed=True)["label"].max()
             acted = self._drawn(best[best == 1].index, self.events_a_user)
             if self.dataset.has_labels:
                 others = self._drawn(best[best == 0].index, self.events_a_user * self.negatives)

@@ -94,7 +94,7 @@ def test_a_vocabulary_puts_the_most_frequent_value_first(dataset: Dataset) -> No
 
 def test_actions_are_those_of_what_was_acted_on(tmp_path: Path) -> None:
     dataset = read_dataset(write_dataset(tmp_path / "labelled", labels=True))
-    frame = dataset.interactions.copy()
+    frame = dataset.interactions.astype({"action": object})
     frame.loc[frame["label"] == 0, "action"] = "shown"
     encoding = fit_encoding(replace(dataset, interactions=frame), EVER)
     assert set(encoding.actions) == {"clicked", "bought"}

@@ -35,7 +35,7 @@ def test_cold_users_have_nothing_before_and_warm_users_both_sides(dataset: Datas
 
 def test_cold_users_come_in_the_order_in_which_they_first_act(dataset: Dataset) -> None:
     split = split_by_time(dataset)
-    first = split.test.groupby("user_id")["time_ms"].min()
+    first = split.test.groupby("user_id", observed=True)["time_ms"].min()
     times = [first[user] for user in split.cold_users]
     assert times == sorted(times)
     assert len(set(split.cold_users)) == len(split.cold_users)
