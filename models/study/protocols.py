@@ -1,0 +1,269 @@
+"""What is asked of every method: whose events, ranked with which behaviour, against which candidates.
+
+*hidden*: time split; the new users first act at or after the instant, and all their events are ranked with behaviour
+hidden; the warm users' events after it with what they had really done strictly before each.
+*first_steps*: the first `STEPS` events of each new user, each ranked with exactly the behaviour strictly earlier, by how
+much that is.
+*random_40*: the paper's; a random 40 % of the users are made new, their behaviour removed in training and in test.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from foretaste.errors import ForetasteError, InvalidInput
+from models.dataset import Dataset
+from models.encoding import PADDING, Encoding, IndexArray
+from models.examples import Batch, batches, encode_users
+from models.fitting import fit_encoding, item_counts
+from models.histories import Histories
+from models.sampling import NegativeSampler
+from models.split import TimeSplit, split_by_time
+from models.study.methods import Material, Ranker
+
+ProtocolName: TypeAlias = Literal["hidden", "first_steps", "random_40"]
+PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
+NEW, WARM = "new", "warm"
+SEEN = {"0": (0, 0), "1-2": (1, 2), "3-5": (3, 5), "6-10": (6, 10), "11-20": (11, 20)}
+"""Groups of the first steps: the fewest and the most behaviours seen."""
+STEPS = 20
+MADE_NEW = 0.4
+NEGATIVES = 4
+BATCH_ROWS = 16384
+VALIDATION_SHARE = 0.8
+"""Of the training interactions, before the instant of the validation window."""
+SEED = 1
+"""Of the candidates and of who is made new: the same for every method and every seed of a method."""
+
+
+@dataclass(frozen=True, eq=False)
+class Questions:
+    """R rows, each a candidate of one of U moments; a moment is a user, an instant and a context.
+
+    `users`, `times_ms`, `hidden` (U,); `context` (U, C). `owner`, `candidates`, `labels` (R,) and `group` (R,), the
+    position in `groups`. `hidden` moments show no behaviour, the others what lies strictly before their instant.
+    """
+
+    protocol: ProtocolName
+    groups: tuple[str, ...]
+    users: IndexArray
+    times_ms: IndexArray
+    context: IndexArray
+    hidden: npt.NDArray[np.bool_]
+    owner: IndexArray
+    candidates: IndexArray
+    labels: npt.NDArray[np.int8]
+    group: IndexArray
+    attributes: IndexArray
+    histories: Histories
+
+    @property
+    def user_of_row(self) -> IndexArray:
+        """(R,) rows of `Dataset.users`."""
+        return self.users[self.owner]
+
+    def batches(self, rows: int = BATCH_ROWS) -> Iterator[tuple[IndexArray, Batch]]:
+        """The rows (their positions) and the batch that asks them, whose labels are all 0: nobody can read them."""
+        order = np.argsort(self.owner, kind="stable")
+        sizes = np.bincount(self.owner, minlength=len(self.users))
+        starts = np.r_[0, np.cumsum(sizes)]
+        for moments in batches(sizes, rows):
+            asked = order[starts[moments[0]] : starts[moments[-1] + 1]]
+            yield asked, self._batch(moments, asked)
+
+    def _batch(self, moments: IndexArray, asked: IndexArray) -> Batch:
+        users = self.users[moments]
+        items, actions, _ = self.histories.before(users, self.times_ms[moments])
+        return Batch(
+            users=users,
+            attributes=self.attributes[users],
+            context=self.context[moments],
+            items=items,
+            actions=actions,
+            candidates=self.candidates[asked],
+            labels=np.zeros(len(asked), dtype=np.float32),
+            owner=self.owner[asked] - moments[0],
+        ).hidden(self.hidden[moments])
+
+    def scores(self, ranker: Ranker) -> npt.NDArray[np.float32]:
+        """(R,), as the cache keeps them. Raises `ForetasteError` for scores that are not finite, or not one a row."""
+        scores = np.empty(len(self.owner), dtype=np.float32)
+        for rows, batch in self.batches():
+            found = np.asarray(ranker.scores(batch))
+            if found.shape != rows.shape or not np.isfinite(found).all():
+                raise ForetasteError(f"{ranker!r} gave scores that are not one finite number a candidate")
+            scores[rows] = found
+        return scores
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One instant: what lies before it to learn from, what comes after it to judge by.
+
+    `dataset` holds all that may be looked at, `learning` only what lies before the instant.
+    """
+
+    dataset: Dataset
+    split: TimeSplit
+    encoding: Encoding
+    learning: Dataset
+
+    @classmethod
+    def of(cls, dataset: Dataset, instant_ms: int | None = None) -> "Fold":
+        """At `instant_ms`, at what `dataset.yaml` says, or after 80 % of the interactions."""
+        split = split_by_time(dataset, instant_ms)
+        learning = replace(dataset, interactions=split.train)
+        return cls(dataset, split, fit_encoding(learning, split.instant_ms), learning)
+
+    def validation(self) -> "Fold":
+        """Inside the training period, split again after its own 80 %: whoever begins later is a held-out new user."""
+        times = self.split.train["time_ms"]
+        return Fold.of(self.learning, int(times.iloc[int(VALIDATION_SHARE * len(times))]))
+
+    def made_new(self, protocol: ProtocolName) -> frozenset[int]:
+        """Rows of the users whom the protocol itself makes new."""
+        if protocol != "random_40":
+            return frozenset()
+        chosen = np.random.default_rng(SEED).random(len(self.dataset.users)) < MADE_NEW
+        return frozenset(np.flatnonzero(chosen).tolist())
+
+    def material(self, protocol: ProtocolName, seed: int, threads: int = 1, device: str = "cpu") -> Material:
+        """What a method learns from under a protocol; the same for *hidden* and *first_steps*."""
+        new = self.made_new(protocol)
+        histories = Histories.of(_without(self.learning, new), self.encoding)
+        nothing = self.split.test.iloc[:0]
+        split = replace(self.split, test=nothing, cold_users=(), warm_users=())
+        return Material(self.learning, split, self.encoding, histories, new, seed, threads, device)  # type: ignore[arg-type]
+
+    def questions(self, protocols: Sequence[ProtocolName]) -> Mapping[ProtocolName, Questions]:
+        """Of each protocol, over one table of candidates: a test event has the same ones in all of them."""
+        table = _Events.of(self)
+        makers = {"hidden": _hidden, "first_steps": _first_steps, "random_40": _random_40}
+        return {name: makers[name](self, table) for name in protocols}
+
+
+@dataclass(frozen=True, eq=False)
+class _Events:
+    """E test events in time order: `users`, `times_ms`, `items`, `labels` (E,), `context` (E, C), and of each `seen`
+    (E,), the behaviours strictly earlier; `negatives` (E, 4), none (E, 0) for data with labels of their own."""
+
+    users: IndexArray
+    times_ms: IndexArray
+    items: IndexArray
+    labels: npt.NDArray[np.int8]
+    context: IndexArray
+    seen: IndexArray
+    negatives: IndexArray
+    histories: Histories
+    attributes: IndexArray
+
+    @classmethod
+    def of(cls, fold: Fold) -> "_Events":
+        frame, encoding = fold.split.test, fold.encoding
+        users = fold.dataset.user_rows(frame["user_id"])
+        times = frame["time_ms"].to_numpy(dtype=np.int64)
+        histories = Histories.of(fold.dataset, encoding)
+        columns = [field.encode(frame[name].tolist()) for name, field in encoding.context.items()]
+        return cls(
+            users=users,
+            times_ms=times,
+            items=encoding.encode_items(frame["item_id"].tolist()),
+            labels=frame["label"].to_numpy(dtype=np.int8),
+            context=np.column_stack(columns) if columns else np.zeros((len(frame), 0), dtype=np.int64),
+            seen=_seen(histories, users, times),
+            negatives=_negatives(fold, users),
+            histories=histories,
+            attributes=encode_users(fold.dataset, encoding),
+        )
+
+
+def _seen(histories: Histories, users: IndexArray, times_ms: IndexArray, chunk: int = 65536) -> IndexArray:
+    """(E,) behaviours strictly earlier, as far as the towers can see them; in chunks, for each fills (chunk, L)."""
+    parts = range(0, len(users), chunk)
+    counted = [histories.before(users[at : at + chunk], times_ms[at : at + chunk])[2] for at in parts]
+    return np.concatenate([np.zeros(0, dtype=np.int64), *counted])
+
+
+def _negatives(fold: Fold, users: IndexArray) -> IndexArray:
+    """By popularity in the training window, never an item that the user ever met, on either side of the instant."""
+    if fold.dataset.has_labels:
+        return np.zeros((len(users), 0), dtype=np.int64)
+    counts = item_counts(fold.learning, fold.encoding, fold.split.instant_ms)
+    sampler = NegativeSampler(fold.dataset, fold.encoding, counts, np.random.default_rng(SEED))
+    return sampler.sample(users, NEGATIVES)
+
+
+def _hidden(fold: Fold, table: _Events) -> Questions:
+    cold = np.isin(table.users, fold.dataset.user_rows(fold.split.cold_users))
+    return _questions("hidden", (NEW, WARM), table, hidden=cold, group=np.where(cold, 0, 1))
+
+
+def _first_steps(fold: Fold, table: _Events) -> Questions:
+    cold = np.isin(table.users, fold.dataset.user_rows(fold.split.cold_users))
+    place = pd.Series(table.users).groupby(table.users).cumcount().to_numpy()
+    group = np.full(len(table.users), -1, dtype=np.int64)
+    for position, (least, most) in enumerate(SEEN.values()):
+        group[cold & (place < STEPS) & (least <= table.seen) & (table.seen <= most)] = position
+    return _questions("first_steps", tuple(SEEN), table, hidden=np.zeros_like(cold), group=group)
+
+
+def _random_40(fold: Fold, table: _Events) -> Questions:
+    new = np.isin(table.users, list(fold.made_new("random_40")))
+    return _questions("random_40", (NEW, WARM), table, hidden=new, group=np.where(new, 0, 1))
+
+
+def _questions(
+    protocol: ProtocolName,
+    groups: tuple[str, ...],
+    table: _Events,
+    *,
+    hidden: npt.NDArray[np.bool_],
+    group: IndexArray,
+) -> Questions:
+    """Of the events with a `group` (E,) of 0 or more. A user's hidden moments of one context are one moment."""
+    asked = np.flatnonzero(group >= 0)
+    times = np.where(hidden, 0, table.times_ms)[asked]
+    keys = np.column_stack([times, table.users[asked], hidden[asked], table.context[asked]])
+    moments, owner = np.unique(keys, axis=0, return_inverse=True)
+    owner = owner.ravel()
+    given = table.negatives[asked] != PADDING  # a user who has met everything has no negatives
+    of_negative = np.nonzero(given)[0]
+    owner_and_group = np.column_stack([owner, group[asked]])
+    rows = np.concatenate([owner_and_group, owner_and_group[of_negative]])
+    return Questions(
+        protocol=protocol,
+        groups=groups,
+        users=moments[:, 1],
+        times_ms=moments[:, 0],
+        context=moments[:, 3:],
+        hidden=moments[:, 2].astype(np.bool_),
+        owner=rows[:, 0],
+        candidates=np.concatenate([table.items[asked], table.negatives[asked][given]]),
+        labels=np.concatenate([table.labels[asked], np.zeros(len(of_negative), dtype=np.int8)]),
+        group=rows[:, 1],
+        attributes=table.attributes,
+        histories=table.histories,
+    )
+
+
+def _without(dataset: Dataset, users: frozenset[int]) -> Dataset:
+    """The dataset without the interactions of these rows of its users."""
+    if not users:
+        return dataset
+    frame = dataset.interactions
+    kept = ~np.isin(dataset.user_rows(frame["user_id"]), list(users))
+    return replace(dataset, interactions=frame[kept])
+
+
+def check_protocols(names: Sequence[str]) -> tuple[ProtocolName, ...]:
+    """Raises `InvalidInput` naming the one that is unknown."""
+    if not names:
+        raise InvalidInput("protocols", list(names), f"names none of {', '.join(PROTOCOLS)}")
+    for name in names:
+        if name not in PROTOCOLS:
+            raise InvalidInput("protocols", name, f"expected one of {', '.join(PROTOCOLS)}")
+    return tuple(known for known in PROTOCOLS if known in names)
