@@ -22,6 +22,10 @@ class InvalidInput(ForetasteError):
         self.problem = problem
         super().__init__(f"{field}: {problem} (got {_short(value)})")
 
+    def __reduce__(self) -> tuple[type["InvalidInput"], tuple[str, object, str]]:
+        """Raised in a process of a pool, it reaches the one that waits for it."""
+        return type(self), (self.field, self.value, self.problem)
+
 
 class Unavailable(ForetasteError):
     """A part (kafka, redis, triton, …) did not answer, or not in time; the same call may succeed later."""
