@@ -75,6 +75,15 @@ FACTORIES: dict[str, str] = {
     "dual": "models.study.towers:dual",
     "mail": "models.study.towers:mail",
     "mail-dmr": "models.study.towers:mail_dmr",
+    "popularity": "models.rivals.popularity:Popularity",
+    "item-attribute": "models.rivals.item_attribute:ItemAttribute",
+    "neighbours": "models.rivals.neighbours:Neighbours",
+    "mean-behaviour": "models.rivals.mean_behaviour:MeanBehaviour",
+    "emblr": "models.rivals.linear:EmbLR",
+    "llae": "models.rivals.linear:LLAE",
+    "dropoutnet": "models.rivals.dropoutnet:DropoutNet",
+    "metaemb": "models.rivals.metaemb:MetaEmb",
+    "cmclrec": "models.rivals.cmclrec:CMCLRec",
 }
 """The import path of each method's factory, a callable without arguments; imported only when it is asked for."""
 

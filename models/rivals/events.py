@@ -1,0 +1,62 @@
+"""The training rows as arrays: what the rivals that count things count."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+
+from foretaste.errors import InvalidInput
+from models.encoding import IndexArray
+from models.examples import encode_users
+from models.indices import item_indices
+from models.study.methods import Material
+
+Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """E training rows: `users` (rows of `Dataset.users`), `items` (indices), `times_ms` and `acted`, each (E,).
+
+    The rows of users made new are among them: a tower learns from their labels too. Their behaviour, the set of items
+    of one such user, is not to be used: `behaviour` leaves them out.
+    """
+
+    users: IndexArray
+    items: IndexArray
+    times_ms: IndexArray
+    acted: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, material: Material) -> "Events":
+        train = material.split.train
+        return cls(
+            users=material.dataset.user_rows(train["user_id"]),
+            items=item_indices(material.dataset, material.encoding, train["item_id"]).astype(np.int64),
+            times_ms=train["time_ms"].to_numpy(dtype=np.int64),
+            acted=train["label"].to_numpy() == 1,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Behaviour:
+    """The U training users with behaviour, those made new left out: `users` (U,) rows of `Dataset.users`, their
+    `attributes` (U, N) and `matrix` (U, item_count), how often each acted on each item."""
+
+    users: IndexArray
+    attributes: IndexArray
+    matrix: scipy.sparse.csr_matrix
+
+    @classmethod
+    def of(cls, material: Material) -> "Behaviour":
+        """Raises `InvalidInput` where nobody acted on anything."""
+        events = Events.of(material)
+        kept = events.acted & ~np.isin(events.users, np.array(sorted(material.new_users), dtype=np.int64))
+        if not kept.any():
+            raise InvalidInput("interactions", 0, "training holds no behaviour of any user to learn from")
+        users, rows = np.unique(events.users[kept], return_inverse=True)
+        shape = (len(users), material.encoding.item_count)
+        # duplicates add up in the conversion from coordinates
+        matrix = scipy.sparse.coo_matrix((np.ones(len(rows)), (rows, events.items[kept])), shape=shape).tocsr()
+        return cls(users, encode_users(material.dataset, material.encoding)[users], matrix)

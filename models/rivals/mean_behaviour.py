@@ -1,0 +1,34 @@
+"""Mean imputation: a user without behaviour gets the average one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from models import checks
+from models.cotrain import TrainingConfig
+from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of
+from models.study.methods import Material
+
+
+@dataclass(frozen=True)
+class MeanBehaviour:
+    """v̂ = the mean over the training users of the pooled behaviour (eq. 11), whoever asks: unconditional mean
+    imputation (Little and Rubin, Statistical Analysis with Missing Data) in the behaviour space of BaseDNN."""
+
+    newest: int = 100
+    """Behaviours pooled of each user, the newest ones: how much behaviour the average stands for."""
+    base: TrainingConfig = field(default_factory=base_config)
+    """Of the ranking tower that reads it."""
+
+    def __post_init__(self) -> None:
+        """Raises `InvalidInput` naming the field."""
+        checks.at_least(self, {"newest": 1})
+
+    def fit(self, material: Material) -> ImputingRanker:
+        base = base_of(material, self.base)
+        mean = WarmUsers.of(base, material, self.newest).behaviour.mean(axis=0)
+        return ImputingRanker(base, lambda attributes: np.tile(mean, (len(attributes), 1)))
+
+    def trials(self) -> Sequence["MeanBehaviour"]:
+        return self, *(replace(self, newest=newest) for newest in (50, 20, 5))

@@ -1,0 +1,84 @@
+"""Nearest-neighbour users: what the users most like this one, by their attributes, act on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.sparse
+from sklearn.neighbors import NearestNeighbors
+
+from models import checks
+from models.examples import Batch
+from models.rivals.checks import positive
+from models.rivals.events import Behaviour, Numbers
+from models.study.methods import Material
+
+
+@dataclass(frozen=True, eq=False)
+class NeighbourRanker:
+    """`index` finds rows of `matrix` (U, item_count), the actions of U training users, by their attributes."""
+
+    method: "Neighbours"
+    index: NearestNeighbors
+    matrix: scipy.sparse.csr_matrix
+    rates: Numbers
+    """(item_count,): p, each item's smoothed share of all actions."""
+
+    def scores(self, batch: Batch) -> Numbers:
+        tuples, which = np.unique(batch.attributes, axis=0, return_inverse=True)
+        near = self.index.kneighbors(tuples, return_distance=False)
+        rows = np.repeat(np.arange(len(near)), near.shape[1])
+        chosen = scipy.sparse.csr_matrix((np.ones(near.size), (rows, near.ravel())), (len(near), self.matrix.shape[0]))
+        actions = (chosen @ self.matrix).tocsr()
+        totals = np.asarray(actions.sum(axis=1)).ravel()
+        owners = which.ravel()[batch.owner]
+        acted = np.asarray(actions[owners, batch.candidates]).ravel()
+        rate = self.rates[batch.candidates]
+        shrunk = (acted + self.method.shrinkage) / (totals[owners] * rate + self.method.shrinkage)
+        found: Numbers = np.log(shrunk if self.method.relative else shrunk * rate)
+        return found
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """User-based nearest neighbours (Herlocker et al., SIGIR 1999) over attributes: scikit-learn's `NearestNeighbors`.
+
+    The k users nearest by the number of attributes that differ (Hamming distance; ties in the order of the users)
+    acted n times on item i and T times on anything. With p the item's share of all actions and c pseudo-actions,
+
+        score = log[p (n + c) / (T p + c)],
+
+    the log of the neighbours' rate, shrunk towards p. What the user asked about has done is not read.
+    """
+
+    neighbours: int = 200
+    """k, at most the training users that there are."""
+    shrinkage: float = 10.0
+    """c: pseudo-actions."""
+    relative: bool = True
+    """Leave the factor p out: only what the neighbours do more than everybody counts."""
+
+    def __post_init__(self) -> None:
+        """Raises `InvalidInput` naming the field."""
+        checks.at_least(self, {"neighbours": 1})
+        positive(self, "shrinkage")
+
+    def fit(self, material: Material) -> NeighbourRanker:
+        behaviour = Behaviour.of(material)
+        index = NearestNeighbors(
+            n_neighbors=min(self.neighbours, len(behaviour.users)),
+            algorithm="brute",
+            metric="hamming",
+            n_jobs=material.threads,
+        ).fit(behaviour.attributes)
+        actions = np.asarray(behaviour.matrix.sum(axis=0)).ravel()
+        rates = (actions + self.shrinkage) / (actions.sum() + self.shrinkage * len(actions))
+        return NeighbourRanker(self, index, behaviour.matrix, rates)
+
+    def trials(self) -> Sequence["Neighbours"]:
+        return (
+            self,
+            replace(self, neighbours=4 * self.neighbours),
+            replace(self, neighbours=max(self.neighbours // 4, 1)),
+            replace(self, relative=not self.relative),
+        )

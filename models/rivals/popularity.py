@@ -1,0 +1,52 @@
+"""Popularity: every user gets what all users act on."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from foretaste.errors import InvalidInput
+from models.examples import Batch
+from models.rivals.events import Events, Numbers
+from models.study.methods import Material
+
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, eq=False)
+class ItemScores:
+    """The same score for an item whoever asks: `by_item` (item_count,), 0 for an unknown one."""
+
+    by_item: Numbers
+
+    def scores(self, batch: Batch) -> Numbers:
+        found: Numbers = self.by_item[batch.candidates]
+        return found
+
+
+@dataclass(frozen=True)
+class Popularity:
+    """Score of item i: Σ 2^(-(T - t) / half-life) over the actions on i at times t before the split T."""
+
+    half_life_days: float | None = None
+    """Age at which an action counts half; None: all count alike, as in the gate's baseline."""
+
+    def __post_init__(self) -> None:
+        """Raises `InvalidInput` naming the field."""
+        value = self.half_life_days
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise InvalidInput("half_life_days", value, "must be positive and finite")
+
+    def fit(self, material: Material) -> ItemScores:
+        events = Events.of(material)
+        weights = events.acted.astype(np.float64)
+        if self.half_life_days is not None:
+            ages = (material.split.instant_ms - events.times_ms) / DAY_MS
+            weights *= np.exp2(-ages / self.half_life_days)
+        return ItemScores(
+            np.bincount(events.items, weights=weights, minlength=material.encoding.item_count).astype(np.float64)
+        )
+
+    def trials(self) -> Sequence["Popularity"]:
+        return self, Popularity(90.0), Popularity(30.0), Popularity(7.0)
