@@ -1,15 +1,18 @@
 """Which towers, how wide, and both of them around one embedding table."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from foretaste.contracts import MAX_BEHAVIOUR
 from foretaste.errors import InvalidInput
 from models import checks
+from models.encoding import PADDING, UNKNOWN
 from models.towers.autoencoder import CODE, FIRST, SECOND
 from models.towers.embeddings import Embeddings, Sizes
+from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.ranking import TowerShape
 from models.towers.registry import RANKING, ZERO_SHOT, tower_class
 from models.towers.zero_shot import ZeroShotShape
@@ -81,21 +84,21 @@ def build_towers(sizes: Sizes, item_features: Tensor, architecture: Architecture
     `item_features` (items, F) are the encoded attributes of each item. Raises `InvalidInput` for a tower of one's own
     that cannot be built from its shape, or does not answer as a tower must.
     """
-    embeddings = Embeddings(sizes, item_features, architecture.dimension)
-    zero_shot = tower_class("zero_shot", architecture.zero_shot, ZERO_SHOT)(
-        ZeroShotShape(
-            attributes=len(sizes.attributes),
-            vectors=architecture.virtual_vectors,
-            dimension=architecture.dimension,
-            attention=architecture.attention,
-            encoder=architecture.encoder,
-            dropout=architecture.dropout,
-        )
+    towers = Towers(
+        Embeddings(sizes, item_features, architecture.dimension),
+        _built("zero_shot", architecture.zero_shot, ZERO_SHOT, zero_shot_shape(sizes, architecture)),
+        _built("ranking", architecture.ranking, RANKING, tower_shape(sizes, architecture)),
     )
-    ranking = tower_class("ranking", architecture.ranking, RANKING)(tower_shape(sizes, architecture))
-    towers = Towers(embeddings, zero_shot, ranking)
-    towers.apply(_xavier)
-    return towers
+    towers.embeddings.apply(_xavier)
+    for part, name, known in (
+        (towers.zero_shot, architecture.zero_shot, ZERO_SHOT),
+        (towers.ranking, architecture.ranking, RANKING),
+    ):
+        if name in known:
+            part.apply(_xavier)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():  # whatever a tower draws, training starts the same
+        _check_answers(towers.eval(), architecture)
+    return towers.train()
 
 
 def tower_shape(sizes: Sizes, architecture: Architecture) -> TowerShape:
@@ -111,6 +114,49 @@ def tower_shape(sizes: Sizes, architecture: Architecture) -> TowerShape:
         hidden=architecture.hidden,
         dropout=architecture.dropout,
     )
+
+
+def zero_shot_shape(sizes: Sizes, architecture: Architecture) -> ZeroShotShape:
+    """What a zero-shot tower is built from."""
+    return ZeroShotShape(
+        attributes=len(sizes.attributes),
+        vectors=architecture.virtual_vectors,
+        dimension=architecture.dimension,
+        attention=architecture.attention,
+        encoder=architecture.encoder,
+        dropout=architecture.dropout,
+    )
+
+
+def _built(field: str, name: str, known: Mapping[str, type[nn.Module]], shape: TowerShape | ZeroShotShape) -> nn.Module:
+    chosen = tower_class(field, name, known)
+    try:
+        return chosen(shape)
+    except TypeError as error:
+        raise InvalidInput(field, name, f"cannot be built from its shape alone: {error}") from error
+
+
+def _check_answers(towers: Towers, architecture: Architecture) -> None:
+    """Raises `InvalidInput` where the towers' answer to two users, with one and two candidates, has a wrong shape."""
+    sizes = towers.embeddings.sizes
+    attributes = torch.zeros(2, len(sizes.attributes), dtype=torch.long)
+    virtual = ZeroShotForm(towers.embeddings, towers.zero_shot)(attributes)
+    expected = (2, architecture.virtual_vectors, architecture.dimension)
+    if virtual.shape != expected:
+        raise InvalidInput("zero_shot", architecture.zero_shot, f"answers {tuple(virtual.shape)}, not {expected}")
+    items = torch.tensor([[PADDING, PADDING], [UNKNOWN, PADDING]])
+    logits = RankingForm(towers.embeddings, towers.ranking, warm_after=1).logits(
+        attributes,
+        torch.zeros(2, len(sizes.context), dtype=torch.long),
+        items,
+        items,
+        virtual,
+        torch.full((3,), UNKNOWN),
+        torch.tensor([0, 1, 1]),
+    )
+    if logits.shape != (3,):
+        problem = f"answers {tuple(logits.shape)} for 3 candidates, not one logit each, (3,)"
+        raise InvalidInput("ranking", architecture.ranking, problem)
 
 
 def _xavier(module: nn.Module) -> None:

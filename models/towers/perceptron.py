@@ -37,7 +37,7 @@ class Perceptron(nn.Module):
 class Dice(nn.Module):
     """DIN's activation: p s + (1 - p) α s with p = σ((s - E[s]) / √(Var[s] + ε)), E and Var over the rows of a batch.
 
-    Works on (…, `width`). Fewer than two rows have no variance: they are read by the running statistics.
+    Works on (P, `width`). Fewer than two rows have no variance: they are read by the running statistics.
     """
 
     mean: Tensor
@@ -50,7 +50,6 @@ class Dice(nn.Module):
         self.alpha = nn.Parameter(torch.zeros(width))
 
     def forward(self, s: Tensor) -> Tensor:
-        rows = s.flatten(0, -2)
-        by_batch = self.training and rows.shape[0] > 1
-        p = functional.batch_norm(rows, self.mean, self.variance, training=by_batch, eps=1e-8).sigmoid().view_as(s)
+        by_batch = self.training and s.shape[0] > 1
+        p = functional.batch_norm(s, self.mean, self.variance, training=by_batch, eps=1e-8).sigmoid()
         return p * s + (1 - p) * self.alpha * s

@@ -8,10 +8,21 @@ from typing import Any
 from torch import nn
 
 from foretaste.errors import InvalidInput
+from models.towers.dcn import DCN, LowRankDCN
+from models.towers.deepfm import DeepFM
+from models.towers.din import DIN
+from models.towers.dmr import DMR
 from models.towers.dnn import BaseDNN
 from models.towers.zero_shot import Absent, DualAutoencoder, LinearMap, MailAutoencoder, SingleAutoencoder
 
-RANKING: Mapping[str, type[nn.Module]] = {"dnn": BaseDNN}
+RANKING: Mapping[str, type[nn.Module]] = {
+    "dnn": BaseDNN,
+    "din": DIN,
+    "dmr": DMR,
+    "dcn": DCN,
+    "dcn-low-rank": LowRankDCN,
+    "deepfm": DeepFM,
+}
 """Each is built as `Tower(shape: TowerShape)` and is a `RankingTower`."""
 ZERO_SHOT: Mapping[str, type[nn.Module]] = {
     "absent": Absent,
@@ -41,4 +52,6 @@ def tower_class(field: str, name: str, known: Mapping[str, type[nn.Module]]) -> 
         raise InvalidInput(field, name, f"the module {module} has no {attribute}") from error
     if not (inspect.isclass(found) and issubclass(found, nn.Module)):
         raise InvalidInput(field, name, "a tower must be a class derived from torch.nn.Module")
+    if found.forward is nn.Module.forward:
+        raise InvalidInput(field, name, "a tower must have a forward of its own")
     return found

@@ -1,0 +1,52 @@
+"""DIN: Deep Interest Network (Zhou et al., KDD 2018)."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from models.towers.pairs import Memory, pair_scores, weighted_sum
+from models.towers.perceptron import Dice, Perceptron
+from models.towers.ranking import RankingInputs, TowerShape, field_vectors
+
+HIDDEN = (200, 80)
+UNIT = 36
+"""Width of the local activation unit, figure 2 of the paper."""
+
+
+class LocalActivationUnit(nn.Module):
+    """a(q, k): a dense layer on [q, k, q - k, q ⊙ k], an activation and a unit; no softmax follows."""
+
+    def __init__(self, dimension: int, width: int, activation: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        self.dense = nn.Linear(4 * dimension, width)
+        self.activate = activation(width)
+        self.unit = nn.Linear(width, 1)
+
+    def forward(self, q: Tensor, k: Tensor) -> Tensor:
+        """`q` and `k`, (…, D) each, to scores (…)."""
+        # W [q, k, q - k, q ⊙ k] by its blocks: the wide row is never made
+        of_q, of_k, of_difference, of_product = self.dense.weight.chunk(4, dim=1)
+        z = q @ (of_q + of_difference).T + k @ (of_k - of_difference).T + (q * k) @ of_product.T + self.dense.bias
+        activated = self.activate(z.flatten(0, -2)).view_as(z)
+        return self.unit(activated).squeeze(-1)  # type: ignore[no-any-return]  # modules return Any
+
+
+class DIN(nn.Module):
+    """Behaviour summed with the weights a(q, k) that each candidate q gives it, then a perceptron over all fields."""
+
+    def __init__(self, shape: TowerShape, *, activation: Callable[[int], nn.Module] = Dice) -> None:
+        """`activation` makes an activation from its width: `Dice`, or `nn.PReLU`, as the paper offers."""
+        super().__init__()
+        self.attend = LocalActivationUnit(shape.dimension, UNIT, activation)
+        self.perceptron = Perceptron(
+            shape.fields * shape.dimension, shape.hidden or HIDDEN, dropout=shape.dropout, activation=activation
+        )
+        self.unit = nn.Linear(self.perceptron.outputs, 1)
+
+    def forward(self, inputs: RankingInputs) -> Tensor:
+        """Logits (R,)."""
+        taste = inputs.taste
+        weights = taste.weights.index_select(0, inputs.owner)
+        scores = pair_scores(self.attend, inputs.target[:, 0], Memory(taste.vectors, taste.weights, inputs.owner))
+        attended = weighted_sum(scores * weights, taste.vectors, inputs.owner)
+        return self.unit(self.perceptron(field_vectors(inputs, attended).flatten(1))).squeeze(1)  # type: ignore[no-any-return]
