@@ -1,0 +1,78 @@
+"""Several trainers side by side in one run: rounds, interleaved, and what they say together."""
+
+import contextlib
+import gc
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from benchmarks.stopwatch import Clock, Enough, Lap, Stopwatch, now
+
+Train: TypeAlias = Callable[[Stopwatch], None]
+"""Builds a new model and trains it once, marking each batch on the stopwatch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """One library's one model."""
+
+    library: str
+    model: str
+    train: Train
+
+    @property
+    def name(self) -> str:
+        return f"{self.library} {self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A figure over the rounds: its median, and the lowest and highest round."""
+
+    median: float
+    low: float
+    high: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    return Spread(statistics.median(values), min(values), max(values))
+
+
+def compete(
+    contestants: Sequence[Contestant],
+    rounds: int,
+    *,
+    clock: Clock = now,
+    limit: float = math.inf,
+    progress: Callable[[str, int], None] = lambda _name, _round: None,
+) -> dict[str, list[Lap]]:
+    """The laps of each contestant by name, one a round; a run ends after `limit` counted seconds.
+
+    Everyone runs once before anyone runs again, so that a busy spell of the machine meets all alike; each round begins
+    one contestant later than the round before, so that nobody always follows the same one.
+    """
+    laps: dict[str, list[Lap]] = {each.name: [] for each in contestants}
+    for number in range(rounds):
+        turn = number % len(contestants)
+        for contestant in [*contestants[turn:], *contestants[:turn]]:
+            progress(contestant.name, number + 1)
+            gc.collect()  # what the one before left behind is not this one's cost
+            watch = Stopwatch(clock, limit=limit)
+            with contextlib.suppress(Enough):
+                contestant.train(watch)
+            laps[contestant.name].append(watch.lap())
+    return laps
+
+
+def ratio(laps: Mapping[str, Sequence[Lap]], ours: str, theirs: str) -> Spread:
+    """Rows a second of `ours` ÷ those of `theirs`, round by round."""
+    pairs = zip(laps[ours], laps[theirs], strict=True)
+    return spread([one.rows_per_second / other.rows_per_second for one, other in pairs])
+
+
+def added(laps: Mapping[str, Sequence[Lap]], whole: str, part: str) -> Spread:
+    """What `whole` takes longer than `part` for the same rows, as a share of `part`'s time, round by round."""
+    pairs = zip(laps[whole], laps[part], strict=True)
+    return spread([other.rows_per_second / one.rows_per_second - 1 for one, other in pairs])

@@ -1,0 +1,171 @@
+"""Training speed of Foretaste's towers beside torch-rechub's and DeepCTR-Torch's, in one run on the same rows."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from benchmarks import peers
+from benchmarks.contest import Contestant, Spread, added, compete, ratio
+from benchmarks.peers import Model, Task
+from benchmarks.rows import Draw, PeerRows, peer_rows
+from benchmarks.stopwatch import WARM_UP, Clock, Lap, Stopwatch, now
+from foretaste.errors import InvalidInput
+from models.cotrain import Step, TrainingConfig, cotrain
+from models.dataset import Dataset
+from models.encoding import Encoding
+from models.fitting import fit_encoding
+from models.split import TimeSplit, split_by_time
+
+OURS = "foretaste"
+DEFAULT, WITHOUT_ZERO_SHOT = "default towers", "default ranking tower alone"
+MODELS: tuple[Model, ...] = ("din", "dnn")
+WIDTHS = (512, 256)
+"""Of the perceptron of every model that the peers have too, where the default towers name none: the paper's eq. 12."""
+ATTENTION = (64, 16)
+"""Widths of the activation unit of the peers' DIN: DeepCTR-Torch's own default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is timed, and how often."""
+
+    rows: int | None
+    """Of an epoch, about; None: all."""
+    seconds: float
+    """Counted ones after which a run ends, if its epoch has not ended; inf: never."""
+    rounds: int
+    threads: int
+    peers: tuple[str, ...]
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """The default towers and how they are trained, in all that this plan does not say."""
+
+    def __post_init__(self) -> None:
+        """Raises `InvalidInput` naming the field."""
+        least = self.training.batch * (WARM_UP + 2)
+        if self.rows is not None and self.rows < least:
+            raise InvalidInput(
+                "rows", self.rows, f"must be at least {least}: {WARM_UP + 2} batches, {WARM_UP} uncounted"
+            )
+        if not self.seconds > 0:
+            raise InvalidInput("seconds", self.seconds, "must be positive")
+        for name in ("rounds", "threads"):
+            if getattr(self, name) < 1:
+                raise InvalidInput(name, getattr(self, name), "must be at least 1")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Outcome:
+    """What the rounds say."""
+
+    config: TrainingConfig
+    """Of Foretaste's default towers."""
+    rows: int
+    """Of an epoch."""
+    contestants: tuple[Contestant, ...]
+    laps: dict[str, list[Lap]]
+    ratios: dict[tuple[str, str], Spread]
+    """By our name and theirs: our rows a second ÷ theirs."""
+    zero_shot_adds: Spread
+    """Time of an epoch of the default towers ÷ that of their ranking tower alone, less 1."""
+
+
+def default_threads() -> int:
+    """As co-training chooses them."""
+    return TrainingConfig().threads or max((os.cpu_count() or 2) // 2, 1)
+
+
+def train_benchmark(
+    dataset: Dataset, plan: Plan, *, clock: Clock = now, progress: Callable[[str], None] = lambda _: None
+) -> Outcome:
+    """Run every contestant, `plan.rounds` times, interleaved."""
+    config = replace(plan.training, rows=plan.rows, epochs=1, threads=plan.threads, device="cpu")
+    split = split_by_time(dataset)
+    encoding = fit_encoding(dataset, split.instant_ms)
+    total = _rows(dataset, split, config)
+    contestants = [*_ours(dataset, split, encoding, config, total)]
+    if plan.peers:
+        progress("rows for the peers")
+        rows = peer_rows(dataset, split, encoding, Draw(plan.rows, config.negatives, config.batch, config.seed))
+        contestants += [_peer(library, model, config, rows) for library in plan.peers for model in MODELS]
+    laps = compete(
+        contestants,
+        plan.rounds,
+        clock=clock,
+        limit=plan.seconds,
+        progress=lambda name, turn: progress(f"round {turn} of {plan.rounds}: {name}"),
+    )
+    return Outcome(
+        config=config,
+        rows=total,
+        contestants=tuple(contestants),
+        laps=laps,
+        ratios={pair: ratio(laps, *pair) for pair in _pairs(plan.peers)},
+        zero_shot_adds=added(laps, f"{OURS} {DEFAULT}", f"{OURS} {WITHOUT_ZERO_SHOT}"),
+    )
+
+
+def _pairs(libraries: Sequence[str]) -> list[tuple[str, str]]:
+    """Like with like first, then the default towers with each of the peers' models."""
+    like = [(f"{OURS} {model}", f"{library} {model}") for model in MODELS for library in libraries]
+    return like + [(f"{OURS} {DEFAULT}", f"{library} {model}") for model in MODELS for library in libraries]
+
+
+def _rows(dataset: Dataset, split: TimeSplit, config: TrainingConfig) -> int:
+    every = len(split.train) * (1 if dataset.has_labels else 1 + config.negatives)
+    return every if config.rows is None else min(config.rows, every)
+
+
+def _ours(
+    dataset: Dataset, split: TimeSplit, encoding: Encoding, config: TrainingConfig, rows: int
+) -> Iterator[Contestant]:
+    """The default towers, with and without the zero-shot tower, and the plain models that the peers have too."""
+    shape = config.architecture
+    alone = replace(config, architecture=replace(shape, zero_shot="absent"))
+    configs: dict[str, TrainingConfig] = {DEFAULT: config, WITHOUT_ZERO_SHOT: alone}
+    for plain in MODELS:
+        as_theirs = replace(shape, ranking=plain, zero_shot="absent", hidden=shape.hidden or WIDTHS)
+        configs[plain] = replace(config, masked="nobody", architecture=as_theirs)
+    for model, each in configs.items():
+
+        def train(watch: Stopwatch, each: TrainingConfig = each) -> None:
+            def mark(step: Step) -> None:
+                watch.mark(step.number, rows * step.number / step.total)
+
+            cotrain(dataset, split, each, mark, encoding)
+
+        yield Contestant(OURS, model, train)
+
+
+def _peer(library: str, model: Model, config: TrainingConfig, rows: PeerRows) -> Contestant:
+    shape = config.architecture
+    task = Task(
+        model=model,
+        dimension=shape.dimension,
+        hidden=shape.hidden or WIDTHS,
+        attention=ATTENTION,
+        dropout=shape.dropout,
+        batch=config.batch,
+        rate=config.ranking_rate,
+        seed=config.seed,
+    )
+
+    def train(watch: Stopwatch) -> None:
+        with _threads(config.threads or default_threads()):
+            peers.train(library, task, rows, watch)
+
+    return Contestant(library, model, train)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Torch's threads, and its generator, as they were on leaving."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_num_threads(before)
