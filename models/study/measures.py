@@ -105,8 +105,8 @@ def _pooled(users: IndexArray, labels: npt.NDArray[np.generic], scores: Numbers,
     """The AUC of all rows together.
 
     A draw counts each user's rows so many times: from histograms of each user's scores, positives and negatives apart,
-    a matrix product gives those of every draw, and those the AUC. Within a bin, one of `BINS` quantiles, it is taken for
-    even; what that changes on the data as they are is taken off every draw.
+    a matrix product gives those of every draw, and those the AUC. Within a bin, one of `BINS` quantiles, all are taken
+    for ties; what that changes on the data as they are is taken off every draw.
     """
     value = auc(labels, scores)
     places = np.searchsorted(resamples.users, users)
@@ -130,7 +130,8 @@ def _bins(scores: Numbers) -> IndexArray:
     if len(distinct) <= BINS:
         return places.ravel().astype(np.int64)
     edges = np.quantile(scores, np.arange(1, BINS) / BINS)
-    return np.searchsorted(edges, scores, side="right").astype(np.int64)
+    found: IndexArray = np.searchsorted(edges, scores, side="right").astype(np.int64)
+    return found
 
 
 def _binned_auc(positives: Numbers, negatives: Numbers) -> Numbers:
@@ -170,4 +171,5 @@ def _discounted(ranks: IndexArray) -> Numbers:
 def _ratio(over: npt.ArrayLike, under: npt.ArrayLike) -> Numbers:
     """nan where there is nothing to divide by."""
     divisor = np.asarray(under, dtype=np.float64)
-    return np.divide(over, divisor, out=np.full(divisor.shape, np.nan), where=divisor != 0)
+    found: Numbers = np.divide(over, divisor, out=np.full(divisor.shape, np.nan), where=divisor != 0)
+    return found

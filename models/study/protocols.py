@@ -2,8 +2,8 @@
 
 *hidden*: time split; the new users first act at or after the instant, and all their events are ranked with behaviour
 hidden; the warm users' events after it with what they had really done strictly before each.
-*first_steps*: the first `STEPS` events of each new user, each ranked with exactly the behaviour strictly earlier, by how
-much that is.
+*first_steps*: the first `STEPS` events of each new user, each ranked with exactly the behaviour strictly earlier, by
+how much that is.
 *random_40*: the paper's; a random 40 % of the users are made new, their behaviour removed in training and in test.
 """
 
@@ -21,6 +21,7 @@ from models.encoding import PADDING, Encoding, IndexArray
 from models.examples import Batch, batches, encode_users
 from models.fitting import fit_encoding, item_counts
 from models.histories import Histories
+from models.indices import field_indices, item_indices
 from models.sampling import NegativeSampler
 from models.split import TimeSplit, split_by_time
 from models.study.methods import Material, Ranker
@@ -77,7 +78,8 @@ class Questions:
 
     def _batch(self, moments: IndexArray, asked: IndexArray) -> Batch:
         users = self.users[moments]
-        items, actions, _ = self.histories.before(users, self.times_ms[moments])
+        times_ms = self.times_ms[moments]
+        items, actions, seen = self.histories.before(users, times_ms)
         return Batch(
             users=users,
             attributes=self.attributes[users],
@@ -87,6 +89,8 @@ class Questions:
             candidates=self.candidates[asked],
             labels=np.zeros(len(asked), dtype=np.float32),
             owner=self.owner[asked] - moments[0],
+            times_ms=times_ms,
+            seen=seen,
         ).hidden(self.hidden[moments])
 
     def scores(self, ranker: Ranker) -> npt.NDArray[np.float32]:
@@ -134,7 +138,7 @@ class Fold:
     def material(self, protocol: ProtocolName, seed: int, threads: int = 1, device: str = "cpu") -> Material:
         """What a method learns from under a protocol; the same for *hidden* and *first_steps*."""
         new = self.made_new(protocol)
-        histories = Histories.of(_without(self.learning, new), self.encoding)
+        histories = Histories.of(self.learning, self.encoding, np.array(sorted(new), dtype=np.int64))
         nothing = self.split.test.iloc[:0]
         split = replace(self.split, test=nothing, cold_users=(), warm_users=())
         return Material(self.learning, split, self.encoding, histories, new, seed, threads, device)  # type: ignore[arg-type]
@@ -167,11 +171,11 @@ class _Events:
         users = fold.dataset.user_rows(frame["user_id"])
         times = frame["time_ms"].to_numpy(dtype=np.int64)
         histories = Histories.of(fold.dataset, encoding)
-        columns = [field.encode(frame[name].tolist()) for name, field in encoding.context.items()]
+        columns = [field_indices(field, frame[name]).astype(np.int64) for name, field in encoding.context.items()]
         return cls(
             users=users,
             times_ms=times,
-            items=encoding.encode_items(frame["item_id"].tolist()),
+            items=item_indices(fold.dataset, encoding, frame["item_id"]).astype(np.int64),
             labels=frame["label"].to_numpy(dtype=np.int8),
             context=np.column_stack(columns) if columns else np.zeros((len(frame), 0), dtype=np.int64),
             seen=_seen(histories, users, times),
@@ -199,7 +203,7 @@ def _negatives(fold: Fold, users: IndexArray) -> IndexArray:
 
 def _hidden(fold: Fold, table: _Events) -> Questions:
     cold = np.isin(table.users, fold.dataset.user_rows(fold.split.cold_users))
-    return _questions("hidden", (NEW, WARM), table, hidden=cold, group=np.where(cold, 0, 1))
+    return _questions("hidden", (NEW, WARM), fold, table, hidden=cold, group=np.where(cold, 0, 1))
 
 
 def _first_steps(fold: Fold, table: _Events) -> Questions:
@@ -208,25 +212,26 @@ def _first_steps(fold: Fold, table: _Events) -> Questions:
     group = np.full(len(table.users), -1, dtype=np.int64)
     for position, (least, most) in enumerate(SEEN.values()):
         group[cold & (place < STEPS) & (least <= table.seen) & (table.seen <= most)] = position
-    return _questions("first_steps", tuple(SEEN), table, hidden=np.zeros_like(cold), group=group)
+    return _questions("first_steps", tuple(SEEN), fold, table, hidden=np.zeros_like(cold), group=group)
 
 
 def _random_40(fold: Fold, table: _Events) -> Questions:
     new = np.isin(table.users, list(fold.made_new("random_40")))
-    return _questions("random_40", (NEW, WARM), table, hidden=new, group=np.where(new, 0, 1))
+    return _questions("random_40", (NEW, WARM), fold, table, hidden=new, group=np.where(new, 0, 1))
 
 
 def _questions(
     protocol: ProtocolName,
     groups: tuple[str, ...],
+    fold: Fold,
     table: _Events,
     *,
     hidden: npt.NDArray[np.bool_],
     group: IndexArray,
 ) -> Questions:
-    """Of the events with a `group` (E,) of 0 or more. A user's hidden moments of one context are one moment."""
+    """Of the events with a `group` (E,) of 0 or more. A user's hidden moments of one context are one, at the split."""
     asked = np.flatnonzero(group >= 0)
-    times = np.where(hidden, 0, table.times_ms)[asked]
+    times = np.where(hidden, fold.split.instant_ms, table.times_ms)[asked]
     keys = np.column_stack([times, table.users[asked], hidden[asked], table.context[asked]])
     moments, owner = np.unique(keys, axis=0, return_inverse=True)
     owner = owner.ravel()
@@ -248,15 +253,6 @@ def _questions(
         attributes=table.attributes,
         histories=table.histories,
     )
-
-
-def _without(dataset: Dataset, users: frozenset[int]) -> Dataset:
-    """The dataset without the interactions of these rows of its users."""
-    if not users:
-        return dataset
-    frame = dataset.interactions
-    kept = ~np.isin(dataset.user_rows(frame["user_id"]), list(users))
-    return replace(dataset, interactions=frame[kept])
 
 
 def check_protocols(names: Sequence[str]) -> tuple[ProtocolName, ...]:

@@ -32,28 +32,30 @@ class TowerRanker:
 
     def virtual(self, attributes: npt.NDArray[np.int64]) -> Tensor:
         """v̂ (B, M, D) of users with encoded `attributes` (B, N)."""
+        distinct, owner = np.unique(attributes, axis=0, return_inverse=True)
         with torch.inference_mode():
-            made: Tensor = self.trained.zero_shot(self._tensor(attributes))
-        return made
+            made: Tensor = self.trained.zero_shot(self.tensor(distinct))
+            return made[self.tensor(owner.ravel())]
 
     def scores_with(self, batch: Batch, virtual: Tensor) -> npt.NDArray[np.float64]:
         """Logits (R,) with any virtual behaviour (U, M, D): the order is that of the probabilities, without ties."""
         with torch.inference_mode():
             logits = self.trained.ranking.logits(
-                self._tensor(batch.attributes),
-                self._tensor(batch.context),
-                self._tensor(batch.items),
-                self._tensor(batch.actions),
+                self.tensor(batch.attributes),
+                self.tensor(batch.context),
+                self.tensor(batch.items),
+                self.tensor(batch.actions),
                 virtual,
-                self._tensor(batch.candidates),
-                self._tensor(batch.owner),
+                self.tensor(batch.candidates),
+                self.tensor(batch.owner),
             )
         found: npt.NDArray[np.float64] = logits.double().cpu().numpy()
         if not np.isfinite(found).all():
             raise ForetasteError("the ranking tower gave scores that are not finite; it cannot be judged")
         return found
 
-    def _tensor(self, values: npt.NDArray[np.int64]) -> Tensor:
+    def tensor(self, values: npt.NDArray[np.int64]) -> Tensor:
+        """On the device of the towers."""
         return torch.from_numpy(values).to(self.device)
 
 

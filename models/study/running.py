@@ -1,0 +1,56 @@
+"""Many tasks on one bench, side by side in processes of their own."""
+
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Any
+
+from foretaste.errors import ForetasteError, InvalidInput
+from models.study.scoring import Bench, Outcome, Task, judge
+
+_bench: list[Bench] = []
+"""The bench of a worker process, given to it once and not with every task."""
+
+
+def run(bench: Bench, tasks: Sequence[Task], jobs: int, heard: Callable[[Task], None]) -> list[Outcome]:
+    """The outcome of each task, in the order of the tasks; `heard` is told of each as it is done.
+
+    Raises what the first task that failed raised, and begins no other; what was done until then is in the cache.
+    """
+    if jobs == 1 or len(tasks) < 2:  # noqa: PLR2004  # one needs no company
+        return [_told(_judged(bench, task), task, heard) for task in tasks]
+    workers = min(jobs, len(tasks))
+    pool = ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(bench,)
+    )
+    try:
+        futures = {pool.submit(_in_worker, task): place for place, task in enumerate(tasks)}
+        outcomes: dict[int, Outcome] = {}
+        for future in as_completed(futures):
+            place = futures[future]
+            outcomes[place] = _told(future.result(), tasks[place], heard)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return [outcomes[place] for place in range(len(tasks))]
+
+
+def _told(outcome: Outcome, task: Task, heard: Callable[[Task], Any]) -> Outcome:
+    heard(task)
+    return outcome
+
+
+def _begin(bench: Bench) -> None:
+    _bench.append(bench)
+
+
+def _in_worker(task: Task) -> Outcome:
+    return _judged(_bench[0], task)
+
+
+def _judged(bench: Bench, task: Task) -> Outcome:
+    try:
+        return judge(bench, task)
+    except InvalidInput:
+        raise
+    except ForetasteError as error:
+        raise ForetasteError(f"{task.tower}, seed {task.seed}: {error}") from error

@@ -1,0 +1,152 @@
+"""A whole study: which towers, under which protocols, with which seeds; and what came out."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from foretaste.errors import InvalidInput
+from models import checks
+from models.dataset import Dataset
+from models.study.methods import Method, by_name
+from models.study.protocols import PROTOCOLS, Fold, ProtocolName, check_protocols
+from models.study.rows import Row, rows
+from models.study.running import run
+from models.study.scoring import Bench, Device, Task, kept_vectors
+from models.study.tuning import tuned_methods
+from models.study.vectors import Vectors
+
+BASES = ("dnn", "dnn-flagged", "dnn-dropout")
+"""The trainings of BaseDNN, against which every tower is held where they take part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """What is compared."""
+
+    towers: tuple[str, ...]
+    """Names that `methods.by_name` knows. The first is held against each of the others."""
+    protocols: tuple[ProtocolName, ...] = PROTOCOLS
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of the methods. The candidates, and who is made new, are the same for all of them."""
+    against: tuple[str, ...] = BASES
+    """Towers against which every other is held; those that do not take part are passed over."""
+    resamples: int = 1000
+    """Draws of the users, for the intervals."""
+    jobs: int = 1
+    """Processes, a thread each."""
+    device: Device = "cpu"
+
+    def __post_init__(self) -> None:
+        """Raises `InvalidInput` naming the field."""
+        for name in ("towers", "seeds"):
+            values = getattr(self, name)
+            if not values:
+                raise InvalidInput(name, list(values), "names none")
+            if len(set(values)) < len(values):
+                raise InvalidInput(name, list(values), "names one twice")
+        check_protocols(self.protocols)
+        if min(self.seeds) < 0:
+            raise InvalidInput("seeds", list(self.seeds), "must not be negative")
+        checks.at_least(self, {"jobs": 1, "resamples": 1})
+        for name in self.towers:
+            by_name(name)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Each tower that is held against another, without repetition."""
+        first, *others = self.towers
+        wanted = [(first, other) for other in others]
+        wanted += [(tower, base) for base in self.against if base in self.towers for tower in self.towers]
+        return [pair for pair in dict.fromkeys(wanted) if pair[0] != pair[1]]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Contender:
+    """A tower of a study: its method, and which trial of its tuning that is; None: never tuned."""
+
+    name: str
+    method: Method
+    trial: int | None
+    seconds: float
+    """Of a fit, the mean over the seeds, when it was made."""
+    vectors: Vectors | None
+    """Of the first seed, for the figures."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Result:
+    """What a study found."""
+
+    study: Study
+    fold: Fold
+    rows: Sequence[Row]
+    contenders: Sequence[Contender]
+    counts: dict[tuple[ProtocolName, str], tuple[int, int]]
+    """Users and rows of each group of each protocol."""
+    seconds: float
+    """On the wall, for the whole of it, with what was in the cache."""
+
+
+def evaluate(
+    dataset: Dataset,
+    study: Study,
+    home: Path,
+    tuned: Path,
+    *,
+    report: Callable[[str, int, int], None] = lambda _step, _done, _total: None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Result:
+    """Run a study. Scores are kept under `home`; `tuned` is the record of tuning, which need not be there.
+
+    1. the settings that were chosen; 2. the questions; 3. each method with each seed; 4. the figures and the pairs.
+    """
+    begun = clock()
+    fold = Fold.of(dataset)
+    methods = tuned_methods(study.towers, fold, tuned)  # 1
+    report("questions", 0, 1)
+    bench = Bench.of(fold, study.protocols, home, resamples=study.resamples, device=study.device)  # 2
+    report("questions", 1, 1)
+    tasks = [
+        Task(name, method, seed, protocols)
+        for name, (method, _) in methods.items()
+        for seed in study.seeds
+        for protocols in _sharing(study.protocols)
+    ]
+    done: list[str] = []
+
+    def told(task: Task) -> None:
+        done.append(task.tower)
+        report(task.tower, done.count(task.tower), sum(one.tower == task.tower for one in tasks))
+
+    outcomes = run(bench, tasks, study.jobs, told)  # 3
+    found = rows(outcomes, study.pairs)  # 4
+    contenders = [
+        Contender(
+            name,
+            method,
+            trial,
+            float(np.mean([outcome.seconds for outcome in outcomes if outcome.tower == name])),
+            kept_vectors(bench, Task(name, method, study.seeds[0], ())),
+        )
+        for name, (method, trial) in methods.items()
+    ]
+    return Result(study, fold, found, contenders, _counts(bench), clock() - begun)
+
+
+def _sharing(protocols: Sequence[ProtocolName]) -> list[tuple[ProtocolName, ...]]:
+    """Protocols by what a method learns from: made-new users want a fit of their own."""
+    parts = [[name for name in protocols if (name == "random_40") == made] for made in (False, True)]
+    return [tuple(part) for part in parts if part]
+
+
+def _counts(bench: Bench) -> dict[tuple[ProtocolName, str], tuple[int, int]]:
+    counts = {}
+    for name, questions in bench.questions.items():
+        users = questions.user_of_row
+        for place, group in enumerate(questions.groups):
+            of_group = questions.group == place
+            counts[name, group] = (len(np.unique(users[of_group])), int(of_group.sum()))
+    return counts
