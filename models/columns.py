@@ -1,7 +1,7 @@
-"""Columns of interactions, gathered block by block as integers and numbers, one array a block."""
+"""Columns of interactions and behaviours, gathered block by block as integers and numbers."""
 
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,133 +11,111 @@ from foretaste.contracts import MAX_ID, Scalar
 from foretaste.errors import InvalidInput
 from models import tables
 from models.encoding import canonical
-from models.tables import Table
+from models.table_files import Table
 
 ACTED = "acted"
 """The action where the data name none, as in `UserBehaved`."""
 
 
-class Column(Protocol):
-    """What a column of a file becomes."""
+class Column(ABC):
+    """A column of a file, `source`, and the numbers that it becomes: one array a block."""
+
+    is_text: ClassVar[bool] = False
+    """The values of a CSV file are kept as written ("02139")."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self._parts: list[npt.NDArray[Any]] = []
 
     def add(self, block: Table) -> None:
         """The next rows. Raises `InvalidInput` naming the file, the column, the row and the value."""
-        ...
+        self._parts.append(self._read(block))
 
     def whole(self) -> Any:
         """All rows (R,), as pandas takes them; what was gathered is let go of."""
-        ...
-
-
-class _Parts:
-    def __init__(self) -> None:
-        self._parts: list[npt.NDArray[Any]] = []
-
-    def whole(self) -> Any:
         together = np.concatenate(self._parts)
         self._parts.clear()
         return together
 
+    @abstractmethod
+    def _read(self, block: Table) -> npt.NDArray[Any]: ...
 
-class Ids(_Parts):
+
+class Ids(Column):
     """Ids of another table of the folder: categories in the order of that table's rows, so that codes are its rows."""
 
-    def __init__(self, source: str, known: "pd.Index[str]", where: str) -> None:
-        super().__init__()
-        self._source, self._known, self._where = source, known, where
+    is_text = True
 
-    def add(self, block: Table) -> None:
-        self._parts.append(tables.known_rows(block, self._source, self._known, self._where))
+    def __init__(self, source: str, known: "pd.Index[str]", where: str) -> None:
+        super().__init__(source)
+        self._known, self._where = known, where
+
+    def _read(self, block: Table) -> npt.NDArray[np.int32]:
+        return tables.known_rows(block, self.source, self._known, self._where)
 
     def whole(self) -> Any:
         return pd.Categorical.from_codes(super().whole(), categories=self._known)
 
 
-@dataclass
-class _Vocabulary:
-    """Values by their code, in the order in which they came; -1: missing."""
-
-    codes: dict[Scalar, int] = field(default_factory=dict)
-
-    def of(self, values: "list[Scalar]") -> npt.NDArray[np.int32]:
-        missing = [value is None or value != value for value in values]  # noqa: PLR0124  # nan alone differs from itself
-        found = [
-            -1 if none else self.codes.setdefault(value, len(self.codes))
-            for value, none in zip(values, missing, strict=True)
-        ]
-        return np.array(found, dtype=np.int32)
-
-
-class Names(_Parts):
+class Names(Column):
     """Raw values of a categorical field: categories in the order in which they come."""
 
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self._source, self._vocabulary = source, _Vocabulary()
+    is_text = True
 
-    def add(self, block: Table) -> None:
-        codes, values = tables.scalars(block, self._source)
-        self._parts.append(self._vocabulary.of(self._named(block, values))[codes])
+    def __init__(self, source: str) -> None:
+        super().__init__(source)
+        self._codes: dict[Scalar, int] = {}
+
+    def _read(self, block: Table) -> npt.NDArray[np.int32]:
+        codes, values = tables.scalars(block, self.source)
+        found = [self._code(value) for value in self._named(block, values)]
+        return np.array(found, dtype=np.int32)[codes]
+
+    def _code(self, value: Scalar) -> int:
+        missing = value is None or value != value  # noqa: PLR0124  # nan alone differs from itself
+        return -1 if missing else self._codes.setdefault(value, len(self._codes))
+
+    def _named(self, block: Table, values: list[Scalar]) -> list[Scalar]:  # of the subclass
+        return values
 
     def whole(self) -> Any:
-        names = pd.Index(list(self._vocabulary.codes), dtype=object)
+        names = pd.Index(list(self._codes), dtype=object)
         return pd.Categorical.from_codes(super().whole(), categories=names)
-
-    def _named(self, block: Table, values: "list[Scalar]") -> "list[Scalar]":
-        return values
 
 
 class Actions(Names):
-    """Actions by their canonical text, `ACTED` where there is none, or no such column (`source` None)."""
+    """Actions by their canonical text, `ACTED` where there is none."""
 
-    def __init__(self, source: str | None) -> None:
-        super().__init__(source or "")
-        self._none = source is None
-
-    def add(self, block: Table) -> None:
-        if self._none:
-            self._parts.append(np.repeat(self._vocabulary.of([ACTED]), block.rows))
-        else:
-            super().add(block)
-
-    def _named(self, block: Table, values: "list[Scalar]") -> "list[Scalar]":
-        names = [canonical(value) or ACTED for value in values]
-        too_long = [name for name in names if len(name) > MAX_ID]
-        if too_long:
-            raise InvalidInput(block.field(self._source), too_long[0], f"an action has at most {MAX_ID} characters")
-        return list(names)
+    def _named(self, block: Table, values: list[Scalar]) -> list[Scalar]:
+        names: list[Scalar] = []
+        for value in values:
+            name = canonical(value) or ACTED
+            if len(name) > MAX_ID:
+                raise InvalidInput(block.field(self.source), name, f"an action has at most {MAX_ID} characters")
+            names.append(name)
+        return names
 
 
-class Times(_Parts):
+class Times(Column):
     """Milliseconds since the epoch."""
 
     def __init__(self, source: str, unit: Literal["s", "ms"]) -> None:
-        super().__init__()
-        self._source: str = source
+        super().__init__(source)
         self._unit: Literal["s", "ms"] = unit
 
-    def add(self, block: Table) -> None:
-        self._parts.append(tables.times_ms(block, self._source, self._unit))
+    def _read(self, block: Table) -> npt.NDArray[np.int64]:
+        return tables.times_ms(block, self.source, self._unit)
 
 
-class Labels(_Parts):
-    """0 and 1; 1 where there is no such column (`source` None)."""
+class Labels(Column):
+    """0 and 1."""
 
-    def __init__(self, source: str | None) -> None:
-        super().__init__()
-        self._source = source
-
-    def add(self, block: Table) -> None:
-        ones = np.ones(block.rows, dtype=np.int8)
-        self._parts.append(ones if self._source is None else tables.labels(block, self._source))
+    def _read(self, block: Table) -> npt.NDArray[np.int8]:
+        return tables.labels(block, self.source)
 
 
-class Numbers(_Parts):
+class Numbers(Column):
     """Finite numbers, nan where there is none."""
 
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self._source = source
-
-    def add(self, block: Table) -> None:
-        self._parts.append(tables.numbers(block, self._source))
+    def _read(self, block: Table) -> npt.NDArray[np.float64]:
+        return tables.numbers(block, self.source)

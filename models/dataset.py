@@ -1,7 +1,7 @@
-"""A dataset folder (users, items, interactions and `dataset.yaml`) as three checked data frames."""
+"""A dataset folder (users, items, interactions, perhaps behaviours, and `dataset.yaml`) as checked data frames."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,9 @@ from pydantic import ValidationError
 
 from foretaste.errors import InvalidInput
 from models import tables
-from models.columns import Actions, Column, Ids, Labels, Names, Numbers, Times
-from models.schema import DatasetDescription, Kind
+from models.columns import ACTED, Actions, Column, Ids, Labels, Names, Numbers, Times
+from models.schema import COLUMNS, BehavioursSection, DatasetDescription, InteractionsSection, Kind
+from models.table_files import Table, data_file, read_blocks, read_table
 
 DESCRIPTION = "dataset.yaml"
 
@@ -30,6 +31,8 @@ class Dataset:
     have no labels) and one column a context field, sorted by time, rows of one time in the order of the file.
     Every `user_id` and `item_id` there is in `users` and `items`. As read, ids, actions and categorical context are
     pandas categories (an integer a row, so that many millions of rows fit in memory); numeric context is float64.
+    `behaviours`, where the data have them apart from the interactions: `user_id`, `item_id`, `action`, `time_ms` and
+    `label` (1 throughout), likewise.
     `fingerprint` is a sha256 over all files of the folder that were read.
     """
 
@@ -38,6 +41,12 @@ class Dataset:
     items: pd.DataFrame
     interactions: pd.DataFrame
     fingerprint: str
+    behaviours: pd.DataFrame | None = None
+
+    @property
+    def behaviour(self) -> pd.DataFrame:
+        """The table whose rows of label 1 are the users' behaviour."""
+        return self.interactions if self.behaviours is None else self.behaviours
 
     @property
     def has_labels(self) -> bool:
@@ -81,11 +90,23 @@ def read_dataset(folder: Path) -> Dataset:
     if not folder.is_dir():
         raise InvalidInput("dataset", str(folder), "is not a folder")
     description = read_description(folder)
-    files = {stem: tables.data_file(folder, stem) for stem in ("users", "items", "interactions")}
+    says = description.interactions
+    stems = ("users", "items", "interactions", *(("behaviours",) if description.behaviours else ()))
+    files = {stem: data_file(folder, stem) for stem in stems}
     users = _entities(files["users"], description.users.id, description.users.attributes, "user_id")
     items = _entities(files["items"], description.items.id, description.items.attributes, "item_id")
-    interactions = _interactions(files, description, users, items)
-    return Dataset(description, users, items, interactions, _fingerprint([folder / DESCRIPTION, *files.values()]))
+    known = _Known(users, items, files)
+    own: dict[str, Column] = {
+        name: Numbers(name) if kind is Kind.NUMERIC else Names(name) for name, kind in says.context.items()
+    }
+    if says.label is not None:
+        own["label"] = Labels(says.label)
+    interactions = _by_time(files["interactions"], known.columns(says) | own)
+    behaviours = None
+    if description.behaviours is not None:
+        behaviours = _by_time(files["behaviours"], known.columns(description.behaviours))
+    fingerprint = _fingerprint([folder / DESCRIPTION, *files.values()])
+    return Dataset(description, users, items, interactions, fingerprint, behaviours)
 
 
 def read_description(folder: Path) -> DatasetDescription:
@@ -106,12 +127,12 @@ def read_description(folder: Path) -> DatasetDescription:
 
 
 def _entities(path: Path, id_column: str, fields: dict[str, Kind], id_name: str) -> pd.DataFrame:
-    table = tables.read_table(path, [id_column, *fields], [id_column, *_categorical(fields)])
+    table = read_table(path, [id_column, *fields], [id_column, *_categorical(fields)])
     texts = tables.unique_ids(table, id_column)
     return pd.DataFrame({id_name: texts.to_pandas(), **{name: _raw(table, name) for name in fields}})
 
 
-def _raw(table: tables.Table, column: str) -> "pd.Series[Any]":
+def _raw(table: Table, column: str) -> "pd.Series[Any]":
     """Raw values, an object for each distinct one."""
     codes, values = tables.scalars(table, column)
     objects = np.empty(len(values), dtype=object)
@@ -119,27 +140,35 @@ def _raw(table: tables.Table, column: str) -> "pd.Series[Any]":
     return pd.Series(objects[codes], dtype=object)
 
 
-def _interactions(
-    files: dict[str, Path], description: DatasetDescription, users: pd.DataFrame, items: pd.DataFrame
-) -> pd.DataFrame:
-    """Block by block to integers, so that the file's texts are never in memory as a whole."""
-    says = description.interactions
-    extra = [column for column in (says.action, says.label) if column is not None]
-    texts = [says.user, says.item, *_categorical(says.context), *([says.action] if says.action else [])]
-    columns: dict[str, Column] = {
-        "user_id": Ids(says.user, _index(users["user_id"]), files["users"].name),
-        "item_id": Ids(says.item, _index(items["item_id"]), files["items"].name),
-        "action": Actions(says.action),
-        "time_ms": Times(says.time, says.time_unit),
-        "label": Labels(says.label),
-        **{name: Numbers(name) if kind is Kind.NUMERIC else Names(name) for name, kind in says.context.items()},
-    }
-    for block in tables.read_blocks(
-        files["interactions"], [says.user, says.item, says.time, *extra, *says.context], texts
-    ):
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """Who and what the rows of a table may name."""
+
+    users: pd.DataFrame
+    items: pd.DataFrame
+    files: Mapping[str, Path]
+
+    def columns(self, says: InteractionsSection | BehavioursSection) -> dict[str, Column]:
+        """Those that interactions and behaviours share."""
+        columns: dict[str, Column] = {
+            "user_id": Ids(says.user, _index(self.users["user_id"]), self.files["users"].name),
+            "item_id": Ids(says.item, _index(self.items["item_id"]), self.files["items"].name),
+            "time_ms": Times(says.time, says.time_unit),
+        }
+        return columns | ({"action": Actions(says.action)} if says.action else {})
+
+
+def _by_time(path: Path, columns: Mapping[str, Column]) -> pd.DataFrame:
+    """A table sorted by time, read block by block to numbers, so that its texts are never in memory as a whole."""
+    texts = [column.source for column in columns.values() if column.is_text]
+    for block in read_blocks(path, [column.source for column in columns.values()], texts):
         for column in columns.values():
             column.add(block)
-    frame = pd.DataFrame({name: column.whole() for name, column in columns.items()}, copy=False)
+    found = {name: column.whole() for name, column in columns.items()}
+    rows = len(found["time_ms"])
+    action = pd.Categorical.from_codes(np.zeros(rows, dtype=np.int8), pd.Index([ACTED]))
+    found = {"action": action, "label": np.ones(rows, dtype=np.int8)} | found
+    frame = pd.DataFrame({name: found[name] for name in dict.fromkeys([*COLUMNS, *columns])}, copy=False)
     if frame["time_ms"].is_monotonic_increasing:
         return frame
     return frame.sort_values("time_ms", kind="stable", ignore_index=True)

@@ -30,15 +30,19 @@ BINS = 16
 def fit_encoding(dataset: Dataset, before_ms: int) -> Encoding:
     """The encoding that training may know of: items, actions and values of what lies before `before_ms`.
 
-    Attribute values come from the users, and item attributes from the items, with an interaction before that instant.
+    Attribute values come from the users, and item attributes from the items, with an interaction or a behaviour before
+    that instant.
     Vocabularies put the most frequent value first (ties by text).
     An item without any interaction yet is not known: its embedding would be noise, `UNKNOWN`'s is trained.
     """
     says = dataset.description
-    frame = dataset.interactions
-    seen = frame["time_ms"].to_numpy() < before_ms
-    users = dataset.users[np.bincount(dataset.user_rows(frame["user_id"])[seen], minlength=len(dataset.users)) > 0]
-    met = np.bincount(dataset.item_rows(frame["item_id"])[seen], minlength=len(dataset.items))
+    frame, acted = dataset.interactions, dataset.behaviour
+    seen, done = (table["time_ms"].to_numpy() < before_ms for table in (frame, acted))
+    active, met = np.zeros(len(dataset.users), dtype=np.bool_), np.zeros(len(dataset.items), dtype=np.int64)
+    for table, rows in ((frame, seen),) if acted is frame else ((frame, seen), (acted, done)):
+        active[dataset.user_rows(table["user_id"])[rows]] = True
+        met += np.bincount(dataset.item_rows(table["item_id"])[rows], minlength=len(met))
+    users = dataset.users[active]
     ids = dataset.items["item_id"].tolist()
     catalogue = dataset.items.iloc[sorted(np.flatnonzero(met).tolist(), key=lambda row: (-met[row], ids[row]))]
     item_attributes = _fit_fields(catalogue, says.items.attributes)
@@ -47,7 +51,7 @@ def fit_encoding(dataset: Dataset, before_ms: int) -> Encoding:
         context=_fit_fields(frame, says.interactions.context, seen),
         item_attributes=item_attributes,
         items=tuple(catalogue["item_id"]),
-        actions=_by_frequency(*factorized(frame["action"]), seen & (frame["label"].to_numpy() == 1)),
+        actions=_by_frequency(*factorized(acted["action"]), done & (acted["label"].to_numpy() == 1)),
         item_features=_item_features(catalogue, item_attributes),
     )
 

@@ -29,7 +29,7 @@ class Histories:
 
         The users in `without`, rows of `Dataset.users`, are taken to have done nothing, ever.
         """
-        frame = dataset.interactions
+        frame = dataset.behaviour
         users = dataset.user_rows(frame["user_id"]).astype(np.int32)
         acted = frame["label"].to_numpy() == 1
         if without is not None:

@@ -51,6 +51,22 @@ class InteractionsSection(_Section):
     context: dict[Column, Kind] = Field(default_factory=dict)
 
 
+class BehavioursSection(_Section):
+    """`behaviours`, where the folder has them: who did what, when and how. Every item is one of `items`.
+
+    They take the place of the interactions in every history, so that impressions of one kind of item may follow
+    behaviour of another: categories browsed before advertisements.
+    """
+
+    user: Column
+    item: Column
+    time: Column
+    time_unit: Literal["s", "ms"] = "s"
+    """As that of the interactions."""
+    action: Column | None = None
+    """As that of the interactions."""
+
+
 class DatasetDescription(_Section):
     """The whole of `dataset.yaml`."""
 
@@ -60,6 +76,8 @@ class DatasetDescription(_Section):
     users: UsersSection
     items: ItemsSection
     interactions: InteractionsSection
+    behaviours: BehavioursSection | None = None
+    """Without it, behaviour is every interaction with label 1."""
     split: AwareDatetime | None = None
     """Training sees what lies before it; by default the instant before which 80 % of the interactions lie."""
 
