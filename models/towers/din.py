@@ -25,7 +25,8 @@ class LocalActivationUnit(nn.Module):
     def forward(self, q: Tensor, k: Tensor) -> Tensor:
         """`q` and `k`, (…, D) each, to scores (…)."""
         # W [q, k, q - k, q ⊙ k] by its blocks: the wide row is never made
-        of_q, of_k, of_difference, of_product = self.dense.weight.chunk(4, dim=1)
+        width = q.shape[-1]
+        of_q, of_k, of_difference, of_product = (self.dense.weight[:, i * width : (i + 1) * width] for i in range(4))
         z = q @ (of_q + of_difference).T + k @ (of_k - of_difference).T + (q * k) @ of_product.T + self.dense.bias
         activated = self.activate(z.flatten(0, -2)).view_as(z)
         return self.unit(activated).squeeze(-1)  # type: ignore[no-any-return]  # modules return Any
