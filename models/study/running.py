@@ -6,17 +6,23 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
 
 from foretaste.errors import ForetasteError, InvalidInput
-from models.study.scoring import Bench, Outcome, Task, judge
+from models.study.scoring import Bench, Outcome, Task, forget, judge
 
 _bench: list[Bench] = []
 """The bench of a worker process, given to it once and not with every task."""
 
 
-def run(bench: Bench, tasks: Sequence[Task], jobs: int, heard: Callable[[Task], None]) -> list[Outcome]:
+def run(
+    bench: Bench, tasks: Sequence[Task], jobs: int, heard: Callable[[Task], None], *, fresh: bool = False
+) -> list[Outcome]:
     """The outcome of each task, in the order of the tasks; `heard` is told of each as it is done.
 
+    With `fresh`, what is in the cache is forgotten first.
     Raises what the first task that failed raised, and begins no other; what was done until then is in the cache.
     """
+    if fresh:
+        for task in tasks:
+            forget(bench, task)
     if jobs == 1 or len(tasks) < 2:  # noqa: PLR2004  # one needs no company
         return [_told(_judged(bench, task), task, heard) for task in tasks]
     workers = min(jobs, len(tasks))

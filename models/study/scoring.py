@@ -109,6 +109,12 @@ def judge(bench: Bench, task: Task) -> Outcome:
     return Outcome(task.tower, task.seed, estimates, seconds)
 
 
+def forget(bench: Bench, task: Task) -> None:
+    """Takes a task's scores out of the cache."""
+    for name in task.protocols:
+        (bench.cache / task.folder / f"{name}.npz").unlink(missing_ok=True)
+
+
 def kept_vectors(bench: Bench, task: Task) -> Vectors | None:
     """What the figures draw of a judged task; None for a method without towers."""
     path = bench.cache / task.folder / "vectors.npz"

@@ -96,10 +96,11 @@ def evaluate(
     home: Path,
     tuned: Path,
     *,
+    fresh: bool = False,
     report: Callable[[str, int, int], None] = lambda _step, _done, _total: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Result:
-    """Run a study. Scores are kept under `home`; `tuned` is the record of tuning, which need not be there.
+    """Run a study. Scores are kept under `home`, and made again where `fresh`; `tuned` is the record of tuning, if any.
 
     1. the settings that were chosen; 2. the questions; 3. each method with each seed; 4. the figures and the pairs.
     """
@@ -121,7 +122,7 @@ def evaluate(
         done.append(task.tower)
         report(task.tower, done.count(task.tower), sum(one.tower == task.tower for one in tasks))
 
-    outcomes = run(bench, tasks, study.jobs, told)  # 3
+    outcomes = run(bench, tasks, study.jobs, told, fresh=fresh)  # 3
     found = rows(outcomes, study.pairs)  # 4
     contenders = [
         Contender(

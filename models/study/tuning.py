@@ -52,6 +52,7 @@ def tune(
     *,
     jobs: int = 1,
     device: Device = "cpu",
+    fresh: bool = False,
     heard: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> dict[str, Tuned]:
     """The trials of each tower. Reads nothing at or after the fold's own instant; `heard` gets trials done and in all.
@@ -67,7 +68,7 @@ def tune(
         done.append(task)
         heard(len(done), len(tasks))
 
-    outcomes = run(bench, tasks, jobs, told)
+    outcomes = run(bench, tasks, jobs, told, fresh=fresh)
     figures = [_trial(task.method, outcome) for task, outcome in zip(tasks, outcomes, strict=True)]
     return {name: Tuned(tuple(figures[place * TRIALS : (place + 1) * TRIALS])) for place, name in enumerate(trials)}
 

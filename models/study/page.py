@@ -1,0 +1,148 @@
+"""The readable page beside the rows: tables with intervals, and how they were made."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from models.study.measures import METRICS
+from models.study.methods import TRIALS
+from models.study.protocols import MADE_NEW, NEGATIVES, SEED, SEEN, STEPS, ProtocolName
+from models.study.rows import Row
+from models.study.study import Result
+from models.study.tuning import settings_of
+
+TITLES: dict[ProtocolName, str] = {
+    "hidden": "Hidden: new users without their behaviour, warm users with it",
+    "first_steps": "First steps: new users, by how many behaviours were seen before",
+    "random_40": "Random 40 %: users made new at random",
+}
+MEANINGS: dict[ProtocolName, str] = {
+    "hidden": "Split by time. New users first act at or after the split; all their events are ranked with behaviour "
+    "hidden. Warm users acted on both sides; their events after the split are ranked with what they had done strictly "
+    "before each.",
+    "first_steps": f"The first {STEPS} events of each new user, each ranked with exactly the behaviour strictly "
+    "earlier. The columns say how much that is.",
+    "random_40": f"A random {MADE_NEW:.0%} of all users are made new: their behaviour is removed in training and in "
+    "test. Warm are the others, with what they had done strictly before each event.",
+}
+NAMES = {"auc": "AUC", "gauc": "GAUC", "ndcg@10": "NDCG@10"}
+
+
+def page(result: Result, command: str, figures: Sequence[tuple[str, str]] = ()) -> str:
+    """Markdown. `command` is what makes it again; `figures` are (file, what it shows)."""
+    parts = [f"# Towers on {result.fold.dataset.description.name}", _how(result, command)]
+    parts += [_protocol(result, protocol) for protocol in result.study.protocols]
+    if figures:
+        parts.append("## Figures")
+        parts += [f"![{shown}]({file})\n\n{shown}." for file, shown in figures]
+    parts.append(_settings(result))
+    return "\n\n".join(parts) + "\n"
+
+
+def write_page(text: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _how(result: Result, command: str) -> str:
+    fold, study = result.fold, result.study
+    instant = datetime.fromtimestamp(fold.split.instant_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    if fold.dataset.has_labels:
+        candidates = "Candidates are the data's own impressions, with their labels."
+    else:
+        candidates = (
+            f"Each event is ranked against {NEGATIVES} items drawn by their popularity before the split, never one "
+            f"that the user ever met (seed {SEED}; the same candidates for every tower and every seed)."
+        )
+    return f"""Made by
+
+    {command}
+
+in {_duration(result.seconds)} on the wall, with what was in the cache. Training: {len(fold.split.train):,} interactions
+before {instant}; nothing later reached training or tuning. {candidates}
+
+Each figure is the mean over seeds {", ".join(map(str, study.seeds))}; in brackets its 95 % percentile interval over
+{study.resamples:,} draws of the users, the same draws for every tower and seed, so that differences are paired. They
+hold what other users would change, not what other seeds would. GAUC is each user's AUC weighted by impressions, users
+of one class left out. NDCG@10 ranks all candidates of a user together and is averaged over users. A difference is
+relative, (b - a) / a, in %; one in bold has an interval without 0. An empty group is nan."""
+
+
+def _protocol(result: Result, protocol: ProtocolName) -> str:
+    own = [row for row in result.rows if row.protocol == protocol]
+    groups = list(SEEN) if protocol == "first_steps" else ["new", "warm"]
+    asked = "; ".join(
+        f"{group}: {users:,} users, {rows:,} candidates"
+        for group in groups
+        for users, rows in [result.counts[protocol, group]]
+    )
+    parts = [f"## {TITLES[protocol]}", MEANINGS[protocol], f"Asked: {asked}."]
+    for metric in METRICS:
+        rows = [row for row in own if row.metric == metric and row.against is None]
+        parts += [f"### {NAMES[metric]}", _table(rows, groups, _value)]
+    for against in dict.fromkeys(row.against for row in own if row.against is not None):
+        rows = [row for row in own if row.against == against and row.metric == "gauc"]
+        parts += [f"### GAUC against {against}, %", _table(rows, groups, _relative)]
+    return "\n\n".join(parts)
+
+
+def _table(rows: Sequence[Row], groups: Sequence[str], shown: Callable[[Row], str]) -> str:
+    """A line a tower, a column a group."""
+    cells = {(row.tower, row.group): shown(row) for row in rows}
+    lines = [_line(["tower", *groups]), _line(["---", *("---:" for _ in groups)])]
+    towers = dict.fromkeys(row.tower for row in rows)
+    lines += [_line([tower, *(cells.get((tower, group), "") for group in groups)]) for tower in towers]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _value(row: Row) -> str:
+    return "nan" if math.isnan(row.value) else f"{row.value:.4f} [{row.low:.4f}, {row.high:.4f}]"
+
+
+def _relative(row: Row) -> str:
+    if math.isnan(row.relative):
+        return "nan"
+    text = f"{100 * row.relative:+.2f} [{100 * row.relative_low:+.2f}, {100 * row.relative_high:+.2f}]"
+    return f"**{text}**" if row.relative_low > 0 or row.relative_high < 0 else text
+
+
+def _settings(result: Result) -> str:
+    """What was chosen by tuning, and what a fit takes."""
+    meaning = (
+        f"Each method had {TRIALS} trials where it was tuned, judged on held-out new users inside the training period "
+        f"(every trial is in `tuned-{slug(result)}.json`). Seconds are those of one fit, when it was made."
+    )
+    lines = [
+        "## Settings",
+        "",
+        meaning,
+        "",
+        _line(["tower", "trial", "seconds", "settings"]),
+        _line(["---", "---", "---:", "---"]),
+    ]
+    for one in result.contenders:
+        trial = "not tuned" if one.trial is None else f"{one.trial + 1} of {TRIALS}"
+        lines.append(_line([one.name, trial, f"{one.seconds:.1f}", f"`{settings_of(one.method)}`"]))
+    return "\n".join(lines)
+
+
+def slug(result: Result) -> str:
+    """The name of the data, as a part of file names."""
+    return file_name(result.fold.dataset.description.name)
+
+
+def file_name(text: str) -> str:
+    """Letters, digits, points and hyphens."""
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "data"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
