@@ -12,6 +12,9 @@ from benchmarks.stopwatch import Clock, Enough, Lap, Stopwatch, now
 
 Train: TypeAlias = Callable[[Stopwatch], None]
 """Builds a new model and trains it once, marking each batch on the stopwatch."""
+Rate: TypeAlias = Callable[[Lap], float]
+Laps: TypeAlias = Mapping[str, Sequence[Lap]]
+"""Of each contestant by its name, one a round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +69,23 @@ def compete(
     return laps
 
 
-def ratio(laps: Mapping[str, Sequence[Lap]], ours: str, theirs: str) -> Spread:
-    """Rows a second of `ours` ÷ those of `theirs`, round by round."""
+def per_second(lap: Lap) -> float:
+    """Rows a second on the wall."""
+    return lap.rows_per_second
+
+
+def per_processor_second(lap: Lap) -> float:
+    """Rows a second of processor time."""
+    return lap.rows_per_processor_second
+
+
+def ratio(laps: Laps, ours: str, theirs: str, rate: Rate = per_second) -> Spread:
+    """The rate of `ours` ÷ that of `theirs`, round by round."""
     pairs = zip(laps[ours], laps[theirs], strict=True)
-    return spread([one.rows_per_second / other.rows_per_second for one, other in pairs])
+    return spread([rate(one) / rate(other) for one, other in pairs])
 
 
-def added(laps: Mapping[str, Sequence[Lap]], whole: str, part: str) -> Spread:
+def added(laps: Laps, whole: str, part: str, rate: Rate = per_second) -> Spread:
     """What `whole` takes longer than `part` for the same rows, as a share of `part`'s time, round by round."""
     pairs = zip(laps[whole], laps[part], strict=True)
-    return spread([other.rows_per_second / one.rows_per_second - 1 for one, other in pairs])
+    return spread([rate(other) / rate(one) - 1 for one, other in pairs])

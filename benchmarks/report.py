@@ -3,6 +3,7 @@
 import math
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contest import Spread, spread
+from benchmarks.contest import Contestant, Spread, added, per_processor_second, per_second, ratio, spread
 from benchmarks.stopwatch import WARM_UP, Lap
 from benchmarks.training import ATTENTION, Outcome, Plan
 
@@ -31,8 +32,7 @@ def machine() -> dict[str, Any]:
 
 
 def to_json(plan: Plan, outcome: Outcome, facts: dict[str, Any]) -> dict[str, Any]:
-    """All of it, plain."""
-    config = outcome.config
+    """All of it, plain; each figure once by the clock on the wall and once by processor time."""
     return {
         "machine": facts,
         "settings": {
@@ -42,55 +42,70 @@ def to_json(plan: Plan, outcome: Outcome, facts: dict[str, Any]) -> dict[str, An
             "threads": plan.threads,
             "uncounted_batches": WARM_UP,
             "peers_attention": list(ATTENTION),
-            "training": config.to_dict(),
+            "training": outcome.config.to_dict(),
         },
-        "contestants": {
-            each.name: {
-                "library": each.library,
-                "version": version(each.library),
-                "model": each.model,
-                "rows_per_second": asdict(rate(outcome.laps[each.name])),
-                "rounds": [asdict(lap) for lap in outcome.laps[each.name]],
-            }
-            for each in outcome.contestants
-        },
+        "contestants": {each.name: _contestant(each, outcome.laps[each.name]) for each in outcome.contestants},
         "ratios": [
-            {"foretaste": ours, "peer": theirs, **asdict(found)} for (ours, theirs), found in outcome.ratios.items()
+            {
+                "foretaste": ours,
+                "peer": theirs,
+                "rows_per_second": asdict(ratio(outcome.laps, ours, theirs)),
+                "rows_per_processor_second": asdict(ratio(outcome.laps, ours, theirs, per_processor_second)),
+            }
+            for ours, theirs in outcome.pairs
         ],
-        "zero_shot_adds": asdict(outcome.zero_shot_adds),
+        "zero_shot_adds": {
+            "seconds": asdict(added(outcome.laps, *outcome.zero_shot)),
+            "processor_seconds": asdict(added(outcome.laps, *outcome.zero_shot, per_processor_second)),
+        },
     }
 
 
-def rate(laps: list[Lap]) -> Spread:
-    """Rows a second over the rounds."""
-    return spread([lap.rows_per_second for lap in laps])
+def _contestant(contestant: Contestant, laps: Sequence[Lap]) -> dict[str, Any]:
+    return {
+        "library": contestant.library,
+        "version": version(contestant.library),
+        "model": contestant.model,
+        "rows_per_second": asdict(spread([per_second(lap) for lap in laps])),
+        "rows_per_processor_second": asdict(spread([per_processor_second(lap) for lap in laps])),
+        "rounds": [asdict(lap) for lap in laps],
+    }
 
 
 def show(console: Console, plan: Plan, outcome: Outcome, facts: dict[str, Any]) -> None:
     """The same for reading."""
-    config, ends = outcome.config, f"; a run ends after {plan.seconds:g} s" if math.isfinite(plan.seconds) else ""
+    ends = f"; a run ends after {plan.seconds:g} s" if math.isfinite(plan.seconds) else ""
     console.print(
-        f"{outcome.rows:,} rows an epoch, batches of {config.batch:,}, {plan.rounds} rounds interleaved{ends}"
+        f"{outcome.rows:,} rows an epoch, batches of {outcome.config.batch:,}, {plan.rounds} rounds interleaved{ends}\n"
+        f"torch {facts['torch']}, {facts['precision']}, threads: {plan.threads}, "
+        f"cores: {facts['cores_of_this_process']}\n"
+        "in brackets the lowest and the highest round"
     )
-    console.print(
-        f"torch {facts['torch']}, {facts['precision']}, {plan.threads} threads on {facts['cores_of_this_process']} "
-        "cores; in brackets the lowest and the highest round"
-    )
-    speeds = Table("contestant", "rows a second", "cores used", "s before the first batch")
+    speeds = Table("contestant", "rows a second", "rows a second of processor time", "s before the first batch")
     for each in outcome.contestants:
         laps = outcome.laps[each.name]
-        found = rate(laps)
-        cores = spread([lap.processor_seconds / lap.seconds for lap in laps])
-        before = spread([lap.before_seconds for lap in laps])
-        name = f"{each.library} {version(each.library)}, {each.model}"
-        speeds.add_row(name, _text(found, ",.0f"), f"{cores.median:.2f}", f"{before.median:.1f}")
+        speeds.add_row(
+            f"{each.library} {version(each.library)}, {each.model}",
+            _text(spread([per_second(lap) for lap in laps]), ",.0f"),
+            _text(spread([per_processor_second(lap) for lap in laps]), ",.0f"),
+            f"{spread([lap.before_seconds for lap in laps]).median:.1f}",
+        )
     console.print(speeds)
-    if outcome.ratios:
-        ratios = Table("foretaste", "÷ peer", "times as many rows a second")
-        for (ours, theirs), ratio in outcome.ratios.items():
-            ratios.add_row(ours, theirs, _text(ratio, ".2f"))
-        console.print(ratios)
-    console.print(f"the zero-shot tower adds {_text(outcome.zero_shot_adds, '.1%')} to the ranking tower's epoch")
+    if outcome.pairs:
+        console.print(_ratios(outcome))
+    adds, by_processor = (added(outcome.laps, *outcome.zero_shot, rate) for rate in (per_second, per_processor_second))
+    console.print(
+        f"the zero-shot tower adds {_text(adds, '.1%')} to the ranking tower's epoch, "
+        f"{_text(by_processor, '.1%')} of processor time"
+    )
+
+
+def _ratios(outcome: Outcome) -> Table:
+    ratios = Table("foretaste", "÷ peer", "rows a second", "rows a second of processor time")
+    for ours, theirs in outcome.pairs:
+        found = (ratio(outcome.laps, ours, theirs, rate) for rate in (per_second, per_processor_second))
+        ratios.add_row(ours, theirs, *(_text(each, ".2f") for each in found))
+    return ratios
 
 
 def _text(found: Spread, form: str) -> str:

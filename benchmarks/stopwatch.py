@@ -49,6 +49,11 @@ class Lap:
     def rows_per_second(self) -> float:
         return self.rows / self.seconds
 
+    @property
+    def rows_per_processor_second(self) -> float:
+        """What a busy machine disturbs least; threads that wait by spinning count as working."""
+        return self.rows / self.processor_seconds
+
 
 class Stopwatch:
     """Runs from its making; a trainer's hook marks how far the training is. One stopwatch a run.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from benchmarks import peers
-from benchmarks.contest import Contestant, Spread, added, compete, ratio
+from benchmarks.contest import Contestant, compete
 from benchmarks.peers import Model, Task
 from benchmarks.rows import Draw, PeerRows, peer_rows
 from benchmarks.stopwatch import WARM_UP, Clock, Lap, Stopwatch, now
@@ -18,14 +18,15 @@ from models.dataset import Dataset
 from models.encoding import Encoding
 from models.fitting import fit_encoding
 from models.split import TimeSplit, split_by_time
+from models.towers.din import UNIT
 
 OURS = "foretaste"
 DEFAULT, WITHOUT_ZERO_SHOT = "default towers", "default ranking tower alone"
 MODELS: tuple[Model, ...] = ("din", "dnn")
 WIDTHS = (512, 256)
 """Of the perceptron of every model that the peers have too, where the default towers name none: the paper's eq. 12."""
-ATTENTION = (64, 16)
-"""Widths of the activation unit of the peers' DIN: DeepCTR-Torch's own default."""
+ATTENTION = (UNIT,)
+"""Widths of the activation unit of the peers' DIN: Foretaste's, which is the paper's, and torch-rechub's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +67,10 @@ class Outcome:
     """Of an epoch."""
     contestants: tuple[Contestant, ...]
     laps: dict[str, list[Lap]]
-    ratios: dict[tuple[str, str], Spread]
-    """By our name and theirs: our rows a second ÷ theirs."""
-    zero_shot_adds: Spread
-    """Time of an epoch of the default towers ÷ that of their ranking tower alone, less 1."""
+    pairs: tuple[tuple[str, str], ...]
+    """Ours and theirs, to be compared."""
+    zero_shot: tuple[str, str]
+    """The default towers, and their ranking tower alone."""
 
 
 def default_threads() -> int:
@@ -102,15 +103,18 @@ def train_benchmark(
         rows=total,
         contestants=tuple(contestants),
         laps=laps,
-        ratios={pair: ratio(laps, *pair) for pair in _pairs(plan.peers)},
-        zero_shot_adds=added(laps, f"{OURS} {DEFAULT}", f"{OURS} {WITHOUT_ZERO_SHOT}"),
+        pairs=_pairs(plan.peers),
+        zero_shot=(f"{OURS} {DEFAULT}", f"{OURS} {WITHOUT_ZERO_SHOT}"),
     )
 
 
-def _pairs(libraries: Sequence[str]) -> list[tuple[str, str]]:
+def _pairs(libraries: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Like with like first, then the default towers with each of the peers' models."""
-    like = [(f"{OURS} {model}", f"{library} {model}") for model in MODELS for library in libraries]
-    return like + [(f"{OURS} {DEFAULT}", f"{library} {model}") for model in MODELS for library in libraries]
+    theirs = [(model, f"{library} {model}") for model in MODELS for library in libraries]
+    return (
+        *((f"{OURS} {model}", name) for model, name in theirs),
+        *((f"{OURS} {DEFAULT}", name) for _, name in theirs),
+    )
 
 
 def _rows(dataset: Dataset, split: TimeSplit, config: TrainingConfig) -> int:

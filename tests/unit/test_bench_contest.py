@@ -49,6 +49,7 @@ def test_a_lap_counts_what_came_after_the_warm_up_and_nothing_before() -> None:
     counted = BATCHES - WARM_UP
     assert lap == Lap(counted, counted * ROWS, counted * 2.0, counted * 1.0, 7.0)
     assert lap.rows_per_second == ROWS / 2
+    assert lap.rows_per_processor_second == ROWS
 
 
 def test_a_run_ends_at_its_limit_and_what_was_counted_stands() -> None:
@@ -92,6 +93,7 @@ def test_a_ratio_is_taken_round_by_round() -> None:
     """A machine that slows to a tenth in one round leaves each ratio as it was: a ratio of medians would not be."""
     laps = {"ours": laps_of(300, 30, 600), "theirs": laps_of(100, 10, 100)}
     assert ratio(laps, "ours", "theirs") == Spread(3.0, 3.0, 6.0)
+    assert ratio(laps, "ours", "theirs", lambda lap: lap.rows**2) == Spread(9.0, 9.0, 36.0)
     assert ratio(laps, "theirs", "ours") == Spread(1 / 3, 1 / 6, 1 / 3)
 
 
