@@ -42,11 +42,11 @@ def tower_class(field: str, name: str, known: Mapping[str, type[nn.Module]]) -> 
     if name in known:
         return known[name]
     module, colon, attribute = name.partition(":")
-    if not (module and colon and attribute):
+    if not (colon and attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))):
         raise InvalidInput(field, name, f'expected one of {", ".join(known)}, or "package.module:Class" for your own')
     try:
         found: Any = getattr(import_module(module), attribute)
-    except (ImportError, ValueError) as error:  # a name such as ".x" or "a..b" is a ValueError
+    except ImportError as error:
         raise InvalidInput(field, name, f"cannot be imported: {error}") from error
     except AttributeError as error:
         raise InvalidInput(field, name, f"the module {module} has no {attribute}") from error

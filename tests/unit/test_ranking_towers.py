@@ -1,8 +1,5 @@
 import pytest
-import torch
 
-from foretaste.errors import InvalidInput
-from models.towers.architecture import Architecture
 from models.towers.registry import RANKING
 from tests.ranking_checks import CHECKS
 
@@ -10,5 +7,4 @@ from tests.ranking_checks import CHECKS
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("ranking", RANKING)
 def test_every_ranking_tower(ranking, check):
-    torch.set_num_threads(1)
     check(ranking)
