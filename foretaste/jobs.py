@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from models.cotrain import TrainingConfig
     from models.dataset import Dataset
 
-PUBLIC_DATA = ("ml-1m", "ml-100k")
+PUBLIC_DATA = ("ml-1m", "ml-100k", "alimama")
 
 
 def fetch(settings: Settings, name: str, source: Path | None, report: Report) -> Path:
     """The folder of a public data set, fetched where it is not cached yet."""
+    from models.alimama import fetch_alimama
     from models.movielens import fetch_movielens
 
+    if name == "alimama":
+        return fetch_alimama(settings.home / "data", source=source, progress=report)
     return fetch_movielens(name, settings.home / "data", source=source, progress=report)
 
 

@@ -39,7 +39,7 @@ def fit_encoding(dataset: Dataset, before_ms: int) -> Encoding:
     frame, acted = dataset.interactions, dataset.behaviour
     seen, done = (table["time_ms"].to_numpy() < before_ms for table in (frame, acted))
     active, met = np.zeros(len(dataset.users), dtype=np.bool_), np.zeros(len(dataset.items), dtype=np.int64)
-    for table, rows in ((frame, seen),) if acted is frame else ((frame, seen), (acted, done)):
+    for table, rows in [(frame, seen), (acted, done)][: 1 if acted is frame else 2]:
         active[dataset.user_rows(table["user_id"])[rows]] = True
         met += np.bincount(dataset.item_rows(table["item_id"])[rows], minlength=len(met))
     users = dataset.users[active]

@@ -17,8 +17,8 @@ class TimeSplit:
     """Interactions before `instant_ms` and at or after it, and the users whom each kind of evaluation is about.
 
     `cold_users` have their first interaction at or after the instant, in the order of those first interactions: the
-    order in which they sign up. `warm_users` have interactions on both sides, in the order of their first one; where
-    the data have behaviours apart, a behaviour before the instant counts as an interaction.
+    order in which they sign up. `warm_users` have interactions on both sides, in the order of their first one. Where the
+    data have behaviours apart, who has one before the instant is warm too, and comes after the others.
     """
 
     instant_ms: int
@@ -43,7 +43,7 @@ def split_by_time(dataset: Dataset, instant_ms: int | None = None) -> TimeSplit:
     rows = dataset.user_rows(frame["user_id"])
     earlier, later = pd.unique(rows[:before]), pd.unique(rows[before:])
     if dataset.behaviours is not None:
-        past = dataset.behaviours[dataset.behaviours["time_ms"] < instant]["user_id"]
+        past = dataset.behaviours["user_id"][dataset.behaviours["time_ms"] < instant]
         earlier = pd.unique(np.concatenate([earlier, dataset.user_rows(past)]))
     users = dataset.users["user_id"].to_numpy()
     return TimeSplit(
