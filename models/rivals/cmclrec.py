@@ -40,8 +40,8 @@ class CMCLRec:
     dropout: float = 0.3
     rate: float = 0.001
     """Of Adam."""
-    epochs: int = 30
-    batch: int = 256
+    epochs: int = 50
+    batch: int = 128
     """Users a step, about."""
     newest: int = 100
     """Behaviours pooled of each training user, the newest ones."""

@@ -88,7 +88,7 @@ class ItemAttribute:
     which is 0 where nothing was seen. The score is its sum over the attributes, an unknown value being one like others.
     """
 
-    shrinkage: float = 10.0
+    shrinkage: float = 30.0
     """c: pseudo-actions."""
     popularity: bool = False
     """Add log[p / (1 - p)], the item's own log-odds; without it, an item's popularity says nothing."""

@@ -7,6 +7,7 @@ import numpy as np
 import scipy.linalg
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from models import checks
 from models.cotrain import TrainingConfig
@@ -40,7 +41,8 @@ class EmbLR:
     def fit(self, material: Material) -> ImputingRanker:
         base = base_of(material, self.base)
         warm = WarmUsers.of(base, material, self.newest)
-        model = Ridge(alpha=self.penalty).fit(warm.vectors.astype(np.float64), warm.behaviour.astype(np.float64))
+        with threadpool_limits(material.threads, "blas"):
+            model = Ridge(alpha=self.penalty).fit(warm.vectors.astype(np.float64), warm.behaviour.astype(np.float64))
         return ImputingRanker(
             base, lambda attributes: model.predict(base.attribute_vectors(attributes)).reshape(len(attributes), -1)
         )
@@ -97,7 +99,8 @@ class LLAE:
         warm = WarmUsers.of(base, material, self.newest)
         attributes, behaviour = StandardScaler(), StandardScaler()
         s, x = attributes.fit_transform(warm.vectors.astype(np.float64)), behaviour.fit_transform(warm.behaviour)
-        w = low_rank_map(s.T, x.T, self)
+        with threadpool_limits(material.threads, "blas"):
+            w = low_rank_map(s.T, x.T, self)
         return ImputingRanker(
             base,
             lambda rows: behaviour.inverse_transform(attributes.transform(base.attribute_vectors(rows)) @ w),

@@ -48,10 +48,10 @@ class MetaEmb:
     """For each of these rows, where the data have no labels of their own."""
     hidden: int = 64
     dropout: float = 0.3
-    rate: float = 0.001
+    rate: float = 0.003
     """Of Adam."""
-    epochs: int = 5
-    batch: int = 256
+    epochs: int = 8
+    batch: int = 64
     """Users a step, about."""
     newest: int = 100
     """Behaviours pooled of each training user for the mean that the generator begins at, the newest ones."""
@@ -87,9 +87,9 @@ class MetaEmb:
     def trials(self) -> Sequence["MetaEmb"]:
         return (
             self,
+            replace(self, epochs=3 * self.epochs),
             replace(self, alpha=0.5),
-            replace(self, rate=0.3 * self.rate),
-            replace(self, newest=20),
+            replace(self, epochs=3 * self.epochs, alpha=0.5),
         )
 
 
