@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from foretaste.errors import InvalidInput
+from models import table_files
 from models.dataset import Dataset, read_dataset
 from tests.data_factory import description, write_dataset
 
@@ -316,3 +317,149 @@ def test_a_description_that_is_no_yaml_is_refused(tmp_path: Path) -> None:
 def test_one_class_of_labels_and_constant_attributes_are_data_like_any(tmp_path: Path) -> None:
     dataset: Dataset = read_dataset(write(tmp_path / "data", interactions_acted=[1, 1, 1], users_city=["north"] * 2))
     assert dataset.interactions["label"].tolist() == [1, 1, 1]
+
+
+LONG = {
+    "who": ["a", "b", "b", "a"] * 20,
+    "what": ["x", "y", "x", "y"] * 20,
+    "at": list(range(1_700_000_000, 1_700_000_080))[::-1],
+    "did": [*["clicked"] * 50, *["bought", None] * 15],
+    "device": [*["phone"] * 70, *["desktop"] * 9, ""],
+    "acted": [0, 1] * 40,
+}
+
+
+def long(folder: Path, fmt: str, **columns: Any) -> Path:
+    return write(folder, fmt=fmt, **{f"interactions_{name}": values for name, values in (LONG | columns).items()})
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """About 20 rows of the tables above."""
+    monkeypatch.setattr(table_files, "BLOCK", 13)
+
+
+@pytest.mark.parametrize("fmt", ["parquet", "csv"])
+def test_blocks_of_any_size_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fmt: str) -> None:
+    folder = long(tmp_path / "data", fmt)
+    whole = read_dataset(folder).interactions
+    assert len(whole) == 80
+    for size in (2, 13, 79, 80):
+        monkeypatch.setattr(table_files, "BLOCK", size)
+        pd.testing.assert_frame_equal(read_dataset(folder).interactions, whole)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("fmt", ["parquet", "csv"])
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("who", "q", ["'who'", "row 70", "users.", "1 rows", "got 'q'"]),
+        ("what", "", ["'what'", "row 70", "empty"]),
+        ("acted", 2, ["'acted'", "row 70", "got 2"]),
+        ("acted", None, ["'acted'", "row 70", "0 or 1"]),
+        ("at", 10**12, ["'at'", "row 70", "9999"]),
+        ("at", None, ["'at'", "row 70", "not a time"]),
+        ("did", "c" * 257, ["'did'", "256"]),
+    ],
+)
+def test_what_is_wrong_in_a_later_block_is_named_by_its_row(
+    tmp_path: Path, fmt: str, column: str, value: Any, words: list[str]
+) -> None:
+    values = [*LONG[column]]
+    values[69] = value
+    error = refused(
+        long(
+            tmp_path / "data", fmt, **{column: pd.array(values, dtype="Int64") if column in {"at", "acted"} else values}
+        )
+    )
+    assert [word for word in words if word not in str(error)] == [], str(error)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("late", ["2023-11-14T22:13:20Z", "1.7e9", "1700000000.0"])
+def test_times_of_a_csv_file_may_change_their_form_in_a_later_block(tmp_path: Path, late: str) -> None:
+    times = [*[str(at) for at in LONG["at"][:60]], *[late] * 20]
+    rows = read_dataset(long(tmp_path / "data", "csv", at=times)).interactions
+    assert rows["time_ms"].tolist() == sorted([*[int(at) * 1000 for at in times[:60]], *[START_MS] * 20])
+
+
+def test_the_row_that_is_no_time_is_named_and_not_its_neighbours(tmp_path: Path) -> None:
+    error = refused(write(tmp_path / "data", interactions_at=["1700000000", "soon", "2020-01-01"]))
+    assert "row 2" in str(error)
+
+
+def test_ids_are_categories_whose_codes_are_rows_of_their_tables(tmp_path: Path) -> None:
+    dataset = read_dataset(write_dataset(tmp_path / "data"))
+    for column, table, rows in (
+        ("user_id", dataset.users, dataset.user_rows),
+        ("item_id", dataset.items, dataset.item_rows),
+    ):
+        ids = dataset.interactions[column]
+        assert table[column].to_numpy()[ids.cat.codes].tolist() == ids.tolist()
+        assert rows(ids).tolist() == ids.cat.codes.tolist()
+        assert rows(ids.tolist()).tolist() == ids.cat.codes.tolist()
+        assert rows(["nobody"]).tolist() == [-1]
+
+
+def test_rows_are_found_for_categories_of_another_order(tmp_path: Path) -> None:
+    dataset = read_dataset(write_dataset(tmp_path / "data"))
+    other = pd.Series(pd.Categorical(["user-3", None, "stranger", "user-0"]))
+    assert dataset.user_rows(other).tolist() == [3, -1, -1, 0]
+
+
+def test_context_keeps_raw_categories_and_numbers_are_floats(tmp_path: Path) -> None:
+    says = description(labels=True)
+    says["interactions"]["context"] = {"device": "categorical", "depth": "numeric"}
+    for fmt, missing in (("parquet", None), ("csv", "n/a")):
+        folder = write(tmp_path / fmt, fmt=fmt, interactions_depth=pd.array(["3", missing, "1.5"], dtype=object))
+        describe(folder, says)
+        rows = read_dataset(folder).interactions
+        assert rows.columns.tolist()[-2:] == ["device", "depth"]
+        assert rows["depth"].dtype == np.float64
+        assert rows["depth"].fillna(-1).tolist() == [-1, 1.5, 3]
+        assert rows["device"].tolist() == ["phone", "desktop", "phone"]
+
+
+def behaving(folder: Path, fmt: str = "parquet", **columns: Any) -> Path:
+    """The tables above and three behaviours."""
+    table = {"who": ["a", "b", "a"], "what": ["y", "y", "x"], "at": [9, 8, 7], "did": ["liked"] * 3} | columns
+    path = write(folder, fmt=fmt) / f"behaviours.{fmt}"
+    frame = pd.DataFrame(table)
+    frame.to_csv(path, index=False) if fmt == "csv" else frame.to_parquet(path, index=False)
+    says = description(labels=True)
+    says["behaviours"] = {"user": "who", "item": "what", "time": "at", "action": "did"}
+    describe(folder, says)
+    return folder
+
+
+@pytest.mark.parametrize("fmt", ["parquet", "csv"])
+def test_behaviours_may_have_a_table_of_their_own(tmp_path: Path, fmt: str) -> None:
+    dataset = read_dataset(behaving(tmp_path / "data", fmt))
+    rows = dataset.behaviours
+    assert rows is not None
+    assert rows is dataset.behaviour
+    assert rows.columns.tolist() == ["user_id", "item_id", "action", "time_ms", "label"]
+    assert rows["time_ms"].tolist() == [7000, 8000, 9000]
+    assert rows["item_id"].tolist() == ["x", "y", "y"]
+    assert rows["action"].tolist() == ["liked"] * 3
+    assert rows["label"].tolist() == [1, 1, 1]
+
+
+def test_without_them_the_interactions_are_the_behaviour(tmp_path: Path) -> None:
+    dataset = read_dataset(write(tmp_path / "data"))
+    assert dataset.behaviours is None
+    assert dataset.behaviour is dataset.interactions
+
+
+def test_the_fingerprint_covers_the_behaviours(tmp_path: Path) -> None:
+    first, second = (read_dataset(behaving(tmp_path / str(at), at=[at, 8, 7])) for at in (9, 10))
+    assert first.fingerprint != second.fingerprint
+
+
+def test_what_is_wrong_with_behaviours_is_named(tmp_path: Path) -> None:
+    error = refused(behaving(tmp_path / "item", what=["y", "q", "x"]))
+    assert [word for word in ("behaviours.parquet", "'what'", "row 2", "got 'q'") if word not in str(error)] == []
+    folder = behaving(tmp_path / "file")
+    (folder / "behaviours.parquet").unlink()
+    assert "needs behaviours.parquet or .csv" in str(refused(folder))

@@ -120,3 +120,36 @@ def test_batches_hold_every_moment_once_and_about_as_many_rows_as_asked():
 def test_no_moments_make_no_batches():
     assert list(batches(np.zeros(0, dtype=np.int64), 100)) == []
     assert [part.tolist() for part in batches(np.array([3]), 100)] == [[0]]
+
+
+def test_a_batch_tells_its_times_and_how_many_behaviours_it_shows(parts):
+    *_, examples = parts
+    moments = np.arange(300, 360)
+    batch = examples.batch(moments)
+    assert np.array_equal(batch.times_ms, examples.times_ms[moments])
+    assert np.array_equal(batch.seen, (batch.items != PADDING).sum(axis=1))
+    assert batch.seen.max() > 0
+    flags = np.arange(60) % 3 == 0
+    assert np.array_equal(batch.hidden(flags).seen, np.where(flags, 0, batch.seen))
+
+
+def test_indices_are_what_torch_wants(parts):
+    *_, examples = parts
+    batch = examples.batch(np.arange(5))
+    for name in ("users", "attributes", "context", "items", "actions", "candidates", "owner", "times_ms", "seen"):
+        assert getattr(batch, name).dtype == np.int64, name
+
+
+def test_rows_in_any_order_make_the_same_moments(parts):
+    data, split, encoding, examples = parts
+    shuffled = split.train.sample(frac=1.0, random_state=3)
+    again = Examples.of(data, shuffled, encoding, examples.histories)
+    for name in ("users", "times_ms", "context", "starts"):
+        assert np.array_equal(getattr(again, name), getattr(examples, name)), name
+
+
+def test_no_rows_make_no_moments(parts):
+    data, split, encoding, examples = parts
+    none = Examples.of(data, split.train.iloc[:0], encoding, examples.histories)
+    assert len(none.users) == len(none.sizes) == 0
+    assert len(none.batch(np.zeros(0, dtype=np.int64)).candidates) == 0

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretaste.errors import InvalidInput
+from models import sampling
 from models.dataset import Dataset, read_dataset
 from models.encoding import FIRST_KNOWN, PADDING, Encoding
 from models.fitting import fit_encoding, item_counts
@@ -80,3 +81,16 @@ def test_without_any_weight_there_is_nothing_to_draw(dataset: Dataset, encoding:
     counts = np.zeros(encoding.item_count, dtype=np.int64)
     with pytest.raises(InvalidInput, match="counts: must give a weight"):
         NegativeSampler(dataset, encoding, counts, rng())
+
+
+def test_a_binary_search_draws_the_same_where_a_bitmap_would_be_too_large(
+    dataset: Dataset, encoding: Encoding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = item_counts(dataset, encoding, 2**60)
+    by_bits = NegativeSampler(dataset, encoding, counts, rng())
+    monkeypatch.setattr(sampling, "MOST_BYTES", 10)
+    by_search = NegativeSampler(dataset, encoding, counts, rng())
+    assert by_bits._bits is not None
+    assert by_search._bits is None
+    users = np.arange(len(dataset.users))
+    assert np.array_equal(by_bits.sample(users), by_search.sample(users))
