@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,9 @@ from models.encoding import FIELD_UNKNOWN, PADDING, UNKNOWN, Encoding, IndexArra
 from models.histories import Histories
 from models.indices import Flags, Indices, field_indices, item_indices
 from models.sampling import NegativeSampler
+
+MOST_ROWS = 512
+"""Of a moment, so that no batch grows with how many events of a user share a time."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -63,8 +67,8 @@ class Batch:
 class Examples:
     """Interactions of a data frame, gathered into G moments of one user, time and context each.
 
-    The rows of moment g are `starts[g]` to `starts[g + 1]`. `attributes` (users, N) has a row for each of
-    `Dataset.users`.
+    The rows of moment g are `starts[g]` to `starts[g + 1]`, at most `MOST_ROWS`: a moment of more is cut.
+    `attributes` (users, N) has a row for each of `Dataset.users`.
     """
 
     users: Indices
@@ -83,15 +87,13 @@ class Examples:
         times_ms = frame["time_ms"].to_numpy(dtype=np.int64)
         context = [field_indices(field, frame[name]) for name, field in encoding.context.items()]
         order = np.lexsort([*reversed(context), users, times_ms])
-        new = np.ones(len(order), dtype=np.bool_)
-        if len(order):
-            new[1:] = np.logical_or.reduce([np.diff(key[order]) != 0 for key in (times_ms, users, *context)])
-        first = order[new]
+        begins = _begins([key[order] for key in (times_ms, users, *context)])
+        first = order[begins]
         return cls(
             users=users[first],
             times_ms=times_ms[first],
             context=_side_by_side([column[first] for column in context], len(first)),
-            starts=np.append(np.flatnonzero(new), len(order)).astype(np.int64),
+            starts=np.append(begins, len(order)),
             items=item_indices(dataset, encoding, frame["item_id"])[order],
             labels=frame["label"].to_numpy(dtype=np.float32)[order],
             attributes=encode_users(dataset, encoding),
@@ -144,3 +146,18 @@ def encode_users(dataset: Dataset, encoding: Encoding) -> IndexArray:
 
 def _side_by_side(columns: list[Indices], rows: int) -> Indices:
     return np.column_stack(columns) if columns else np.zeros((rows, 0), dtype=np.int32)
+
+
+def _begins(keys: list[npt.NDArray[Any]]) -> IndexArray:
+    """Where each moment begins in sorted `keys` (R,), and every `MOST_ROWS` rows within one."""
+    rows = len(keys[0])
+    new = np.ones(rows, dtype=np.bool_)
+    new[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
+    begins = np.flatnonzero(new)
+    sizes = np.diff(begins, append=rows)
+    if (sizes <= MOST_ROWS).all():
+        return begins
+    parts = -(-sizes // MOST_ROWS)
+    within = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
+    cut: IndexArray = np.repeat(begins, parts) + within * MOST_ROWS
+    return cut
