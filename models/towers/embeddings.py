@@ -71,12 +71,15 @@ class Embeddings(nn.Module):
         if self.sizes.actions > MOST_BAGS or torch.compiler.is_exporting():
             return self.behaviour(items, actions)[0].sum(dim=1)
         total = self.items.weight.new_zeros(items.shape[0], self.dimension)
+        seen = items != PADDING
         for action in range(PADDING + 1, self.sizes.actions):
-            has_it = (actions == action).to(total.dtype)
-            summed = functional.embedding_bag(
-                items, self.items.weight, mode="sum", per_sample_weights=has_it, padding_idx=PADDING
-            )
-            total = total + self.actions.weight[action] * summed
+            has_it = (actions == action) & seen
+            ends = has_it.sum(dim=1).cumsum(0)
+            with_it = items[has_it].long()
+            if len(with_it):
+                starts = functional.pad(ends[:-1], (1, 0))
+                summed = functional.embedding_bag(with_it, self.items.weight, starts, mode="sum")
+                total = total + self.actions.weight[action] * summed
         return total
 
     def target(self, items: Tensor) -> Tensor:
