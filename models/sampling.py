@@ -32,9 +32,9 @@ class NegativeSampler:
         self._last = int(drawable[-1])
         self._cumulated = np.cumsum(self._weights)
         frame = dataset.interactions
-        self._met = np.unique(
-            dataset.user_rows(frame["user_id"]) * self._items + item_indices(dataset, encoding, frame["item_id"])
-        )
+        met = dataset.user_rows(frame["user_id"]) * self._items + item_indices(dataset, encoding, frame["item_id"])
+        met.sort()
+        self._met = met[np.diff(met, prepend=-1) != 0]
         self._bits = _bitmap(self._met, len(dataset.users) * self._items)
 
     def sample(self, users: IndexArray, count: int = 4) -> IndexArray:
@@ -82,9 +82,12 @@ class NegativeSampler:
 
 
 def _bitmap(keys: IndexArray, size: int) -> npt.NDArray[np.uint8] | None:
-    """A bit for each of the numbers below `size`, set for `keys`; None where that takes more than `MOST_BYTES`."""
+    """A bit for each of the numbers below `size`, set for rising `keys`; None where that takes over `MOST_BYTES`."""
     if size > 8 * MOST_BYTES:
         return None
     bits = np.zeros(size // 8 + 1, dtype=np.uint8)
-    np.bitwise_or.at(bits, keys >> 3, np.left_shift(1, keys & 7).astype(np.uint8))
+    if len(keys):
+        places = keys >> 3
+        firsts = np.flatnonzero(np.diff(places, prepend=-1))
+        bits[places[firsts]] = np.bitwise_or.reduceat(np.left_shift(1, keys & 7).astype(np.uint8), firsts)
     return bits
