@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from models.towers.pairs import Memory, pair_scores, weighted_sum
+from models.towers.pairs import pairs_of
 from models.towers.perceptron import Dice, Perceptron
 from models.towers.ranking import RankingInputs, TowerShape, field_vectors
 
@@ -47,7 +47,7 @@ class DIN(nn.Module):
     def forward(self, inputs: RankingInputs) -> Tensor:
         """Logits (R,)."""
         taste = inputs.taste
-        weights = taste.weights.index_select(0, inputs.owner)
-        scores = pair_scores(self.attend, inputs.target[:, 0], Memory(taste.vectors, taste.weights, inputs.owner))
-        attended = weighted_sum(scores * weights, taste.vectors, inputs.owner)
+        pairs = pairs_of(taste.weights, inputs.owner)
+        scores = pairs.score(self.attend, inputs.target[:, 0], taste.vectors)
+        attended = pairs.attend(pairs.weighted(scores), taste.vectors)
         return self.unit(self.perceptron(field_vectors(inputs, attended).flatten(1))).squeeze(1)  # type: ignore[no-any-return]

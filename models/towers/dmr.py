@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from models.encoding import FIRST_KNOWN, PADDING
 from models.losses import sampled_softmax
 from models.towers.behaviour import Taste
-from models.towers.pairs import Memory, pair_scores, weighted_softmax, weighted_sum
+from models.towers.pairs import pairs_of, weighted_softmax
 from models.towers.perceptron import Perceptron
 from models.towers.ranking import RankingInputs, TowerShape, field_vectors
 
@@ -71,11 +71,10 @@ class ItemToItem(nn.Module):
 
     def forward(self, inputs: RankingInputs) -> tuple[Tensor, Tensor]:
         """The attention's output û (R, D) and the relevance r̂ (R,)."""
-        taste, owner = inputs.taste, inputs.owner
-        memory = Memory(self.clues(taste), taste.weights, owner)
-        scores = pair_scores(self.score, self.of_target(inputs.target[:, 0]), memory)
-        weights = taste.weights.index_select(0, owner)
-        return weighted_sum(weighted_softmax(scores, weights), taste.vectors, owner), (scores * weights).sum(dim=1)
+        taste = inputs.taste
+        pairs = pairs_of(taste.weights, inputs.owner)
+        scores = pairs.score(self.score, self.of_target(inputs.target[:, 0]), self.clues(taste))
+        return pairs.attend(pairs.softmax(scores), taste.vectors), pairs.total(pairs.weighted(scores))
 
 
 class DMR(nn.Module):

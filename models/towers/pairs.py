@@ -1,36 +1,105 @@
-"""Each candidate with each vector of its user's behaviour: what attention with a target query works on."""
+"""Each candidate with each vector of its user's behaviour: what attention with a target as query works on."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+Score = Callable[[Tensor, Tensor], Tensor]
+"""(…, H') queries and (…, H) keys to (…)."""
 
 
-class Memory(NamedTuple):
-    """Behaviour of U users to be attended: `keys` (U, S, H), `weights` (U, S), and the user of each candidate (R,)."""
+class Pairs(Protocol):
+    """R candidates, each with everything that counts in its user's sequence of S. `values` hold a number a pair."""
 
-    keys: Tensor
-    weights: Tensor
-    owner: Tensor
+    def score(self, score: Score, queries: Tensor, keys: Tensor) -> Tensor:
+        """Values, of `queries` (R, H') and `keys` (U, S, H)."""
+        ...
+
+    def weighted(self, values: Tensor) -> Tensor:
+        """Values times how much each of the sequence counts."""
+        ...
+
+    def softmax(self, values: Tensor) -> Tensor:
+        """Values αₜ = wₜ exp(aₜ) / Σ w exp(a) of each candidate, by the weights w of its sequence."""
+        ...
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of the values of each candidate, (R,)."""
+        ...
+
+    def attend(self, values: Tensor, vectors: Tensor) -> Tensor:
+        """Σ values × `vectors` (U, S, D) of each candidate, (R, D)."""
+        ...
 
 
-def pair_scores(score: Callable[[Tensor, Tensor], Tensor], queries: Tensor, memory: Memory) -> Tensor:
-    """`score(query, key)` of every candidate and everything in its user's sequence that counts, (R, S); elsewhere 0.
+def pairs_of(weights: Tensor, owner: Tensor) -> Pairs:
+    """Pairs of the candidates that `owner` (R,) gives a user, where `weights` (U, S) count.
 
-    `queries` are (R, H'). `score` maps (P, H') and (P, H) to (P,), or the same with more axes in front. Only pairs that
-    count are made, so that no statistic of a batch sees padding and none of its cost is paid; an exported graph, whose
-    shapes must not depend on values, makes them all.
+    Only pairs that count are made, so that no statistic of a batch sees padding and none of its cost is paid. A graph
+    for export, whose shapes must not depend on values, makes them all.
     """
-    keys, weights, owner = memory
-    counts = weights.index_select(0, owner) > 0
-    if torch.compiler.is_exporting():
-        dense = score(queries.unsqueeze(1), keys.index_select(0, owner))
-        return torch.where(counts, dense, torch.zeros_like(dense))
-    row, place = counts.nonzero(as_tuple=True)
-    key = owner.index_select(0, row) * keys.shape[1] + place
-    found = score(queries.index_select(0, row), keys.flatten(0, 1).index_select(0, key))
-    return found.new_zeros(counts.shape).index_put((row, place), found)
+    kind = AllPairs if torch.compiler.is_exporting() else CountingPairs
+    return kind(weights, owner)
+
+
+class CountingPairs:
+    """P pairs of weight above 0, candidate after candidate; values are (P,)."""
+
+    def __init__(self, weights: Tensor, owner: Tensor) -> None:
+        counts = weights.index_select(0, owner) > 0
+        self._row, place = counts.nonzero(as_tuple=True)
+        self._key = owner.long().index_select(0, self._row) * weights.shape[1] + place
+        self._starts = functional.pad(counts.sum(dim=1).cumsum(0)[:-1], (1, 0))
+        self._weights = weights.flatten().index_select(0, self._key)
+        self._rows = len(owner)
+
+    def score(self, score: Score, queries: Tensor, keys: Tensor) -> Tensor:
+        return score(queries.index_select(0, self._row), keys.flatten(0, 1).index_select(0, self._key))
+
+    def weighted(self, values: Tensor) -> Tensor:
+        return values * self._weights
+
+    def softmax(self, values: Tensor) -> Tensor:
+        greatest = values.new_zeros(self._rows).scatter_reduce(
+            0, self._row, values.detach(), "amax", include_self=False
+        )
+        raised = (values - greatest.index_select(0, self._row)).exp() * self._weights
+        return raised / self.total(raised).index_select(0, self._row)
+
+    def total(self, values: Tensor) -> Tensor:
+        return values.new_zeros(self._rows).index_add(0, self._row, values)
+
+    def attend(self, values: Tensor, vectors: Tensor) -> Tensor:
+        table = vectors.flatten(0, 1)
+        if not len(values):
+            return table.new_zeros(self._rows, table.shape[1])
+        return functional.embedding_bag(self._key, table, self._starts, mode="sum", per_sample_weights=values)
+
+
+class AllPairs:
+    """All R × S pairs; values are (R, S)."""
+
+    def __init__(self, weights: Tensor, owner: Tensor) -> None:
+        self._weights = weights.index_select(0, owner)
+        self._owner = owner
+
+    def score(self, score: Score, queries: Tensor, keys: Tensor) -> Tensor:
+        return score(queries.unsqueeze(1), keys.index_select(0, self._owner))
+
+    def weighted(self, values: Tensor) -> Tensor:
+        return values * self._weights
+
+    def softmax(self, values: Tensor) -> Tensor:
+        return weighted_softmax(values, self._weights)
+
+    def total(self, values: Tensor) -> Tensor:
+        return values.sum(dim=1)
+
+    def attend(self, values: Tensor, vectors: Tensor) -> Tensor:
+        return torch.bmm(values.unsqueeze(1), vectors.index_select(0, self._owner)).squeeze(1)
 
 
 def weighted_softmax(scores: Tensor, weights: Tensor) -> Tensor:
@@ -39,8 +108,3 @@ def weighted_softmax(scores: Tensor, weights: Tensor) -> Tensor:
     kept = torch.where(weights > 0, scores, lowest)
     raised = (kept - kept.detach().amax(dim=-1, keepdim=True)).exp() * weights
     return raised / raised.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny)
-
-
-def weighted_sum(weights: Tensor, vectors: Tensor, owner: Tensor) -> Tensor:
-    """Σ over S of `weights` (R, S) × the owner's `vectors` (U, S, D): (R, D)."""
-    return torch.bmm(weights.unsqueeze(1), vectors.index_select(0, owner)).squeeze(1)

@@ -11,7 +11,7 @@ from models.towers.behaviour import Taste
 from models.towers.dcn import CrossLayer
 from models.towers.deepfm import DeepFM, pairwise_products
 from models.towers.din import LocalActivationUnit
-from models.towers.pairs import Memory, pair_scores, weighted_softmax
+from models.towers.pairs import AllPairs, CountingPairs, pairs_of, weighted_softmax
 from models.towers.perceptron import Dice
 from models.towers.ranking import RankingInputs, field_vectors
 from tests.towers_factory import SIZES, TINY, tiny_mail
@@ -249,18 +249,46 @@ def test_weighted_softmax_leaves_out_weight_zero_and_gives_zeros_for_nothing():
     assert torch.isfinite(scores.grad).all()
 
 
-def test_pairs_are_made_where_they_count_alone_unless_a_graph_is_exported(monkeypatch):
-    keys, weights = torch.randn(2, 3, 4), torch.tensor([[1.0, 0, 0.5], [0, 0, 0]])
-    memory, queries = Memory(keys, weights, torch.tensor([0, 1, 0])), torch.randn(3, 4)
-    made = []
+def test_pairs_that_count_give_what_all_pairs_give():
+    """With fractions as weights, a user of whom nothing counts, one without candidates, and repeated owners."""
+    weights = torch.tensor([[1.0, 0, 0.5], [0, 0, 0], [0.2, 1, 1], [1, 1, 1]])
+    owner, queries, vectors = torch.tensor([2, 0, 1, 0, 2]), torch.randn(5, 4), torch.randn(4, 3, 4)
+    shapes, found = [], []
 
     def score(query, key):
-        made.append(torch.broadcast_shapes(query.shape, key.shape))
+        shapes.append(torch.broadcast_shapes(query.shape, key.shape))
         return (query * key).sum(dim=-1)
 
-    packed = pair_scores(score, queries, memory)
+    for kind in (CountingPairs, AllPairs):
+        given = vectors.clone().requires_grad_()
+        pairs = kind(weights, owner)
+        scores = pairs.score(score, queries, given)
+        summed, soft = pairs.weighted(scores), pairs.softmax(scores)
+        answers = [pairs.total(summed), pairs.total(soft), pairs.attend(summed, given), pairs.attend(soft, given)]
+        torch.cat([answer.flatten() for answer in answers]).square().sum().backward()
+        found.append([*answers, given.grad])
+    assert shapes == [(10, 4), (5, 3, 4)]
+    for counting, everything in zip(*found, strict=True):
+        torch.testing.assert_close(counting, everything)
+    total, ones, _, attended, gradient = found[0]
+    assert ones.tolist() == pytest.approx([1, 1, 0, 1, 1])
+    assert total[1].item() == pytest.approx((queries[1] @ (vectors[0, 0] + 0.5 * vectors[0, 2])).item(), rel=1e-5)
+    scores = [(queries[1] @ vectors[0, place]).item() for place in (0, 2)]
+    expected = sum(a * _array(vectors[0, place]) for a, place in zip(_softmax(scores, [1, 0.5]), (0, 2), strict=True))
+    np.testing.assert_allclose(_array(attended[1]), expected, rtol=1e-4, atol=1e-5)
+    assert not gradient[1].any()
+    assert not gradient[3].any()
+
+
+def test_pairs_of_users_for_whom_nothing_counts():
+    pairs = CountingPairs(torch.zeros(2, 3), torch.tensor([0, 1, 1]))
+    scores = pairs.score(lambda query, key: (query * key).sum(dim=-1), torch.randn(3, 4), torch.randn(2, 3, 4))
+    assert pairs.total(pairs.softmax(scores)).tolist() == [0, 0, 0]
+    assert torch.equal(pairs.attend(scores, torch.randn(2, 3, 4)), torch.zeros(3, 4))
+
+
+def test_a_graph_for_export_makes_all_pairs(monkeypatch):
+    weights, owner = torch.ones(1, 2), torch.tensor([0])
+    assert isinstance(pairs_of(weights, owner), CountingPairs)
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
-    torch.testing.assert_close(packed, pair_scores(score, queries, memory))
-    assert made == [(4, 4), (3, 3, 4)]
-    assert packed[0, 0].item() == pytest.approx((queries[0] @ keys[0, 0]).item(), rel=1e-5)
-    assert packed[:, 1].tolist() == [0, 0, 0]
+    assert isinstance(pairs_of(weights, owner), AllPairs)
