@@ -17,8 +17,8 @@ class TimeSplit:
     """Interactions before `instant_ms` and at or after it, and the users whom each kind of evaluation is about.
 
     `cold_users` have their first interaction at or after the instant, in the order of those first interactions: the
-    order in which they sign up. `warm_users` have interactions on both sides, in the order of their first one. Where the
-    data have behaviours apart, who has one before the instant is warm too, and comes after the others.
+    order in which they sign up. `warm_users` have interactions on both sides, in the order of their first one. Where
+    the data have behaviours apart, who has one before the instant is warm too, and comes after the others.
     """
 
     instant_ms: int
