@@ -20,7 +20,7 @@ from models.rivals.metaemb import MetaEmb
 from models.rivals.neighbours import Neighbours
 from models.rivals.popularity import Popularity
 from models.sampling import NegativeSampler
-from models.split import TimeSplit, split_by_time
+from models.split import TimeSplit
 from models.study.methods import Material, Method, Ranker
 from tests import towers_factory
 

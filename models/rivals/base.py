@@ -32,6 +32,12 @@ def base_config() -> TrainingConfig:
     )
 
 
+def longer(config: TrainingConfig) -> TrainingConfig:
+    """Twice as long at a lower rate, with less dropout: what tuning also tries of the towers themselves."""
+    architecture = replace(config.architecture, dropout=0.3)
+    return replace(config, architecture=architecture, epochs=2 * config.epochs, ranking_rate=0.6 * config.ranking_rate)
+
+
 @dataclass(frozen=True, eq=False)
 class Base:
     """A trained ranking tower that the rivals read and never change."""

@@ -11,7 +11,7 @@ from torch.nn import functional
 from models import checks
 from models.cotrain import TrainingConfig
 from models.encoding import IndexArray
-from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of
+from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of, longer
 from models.rivals.checks import positive
 from models.rivals.generator import Generator, generating_ranker, minimise, seeded, shuffled
 from models.study.methods import Material
@@ -36,9 +36,9 @@ class CMCLRec:
     """τ."""
     reconstruction: float = 1.0
     """λ."""
-    hidden: int = 128
+    hidden: int = 64
     dropout: float = 0.3
-    rate: float = 0.001
+    rate: float = 0.003
     """Of Adam."""
     epochs: int = 50
     batch: int = 128
@@ -74,12 +74,8 @@ class CMCLRec:
         return generating_ranker(base, generator)
 
     def trials(self) -> Sequence["CMCLRec"]:
-        return (
-            self,
-            replace(self, temperature=0.5 * self.temperature),
-            replace(self, newest=20),
-            replace(self, newest=20, epochs=max(self.epochs // 3, 1)),
-        )
+        better = replace(self, base=longer(self.base))
+        return self, better, replace(better, reconstruction=10 * self.reconstruction), replace(better, newest=20)
 
 
 def info_nce(mapped: Tensor, real: Tensor, kinds: Tensor, temperature: float) -> Tensor:

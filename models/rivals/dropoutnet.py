@@ -92,7 +92,7 @@ class DropoutNet:
     hidden: int = 128
     rate: float = 0.003
     """Of Adam."""
-    epochs: int = 30
+    epochs: int = 100
     batch: int = 256
     """Users a step, about."""
     items: int = 512

@@ -13,31 +13,38 @@ from models.encoding import IndexArray
 from models.rivals.base import Base, ImputingRanker, WarmUsers
 from models.study.methods import Material
 
+ALIKE = 1e-6
+"""A deviation below which a column says nothing."""
+
 
 class Generator(nn.Module):
     """v̂ = m + s * (W₂ LeakyReLU(W₁ Dropout(a) + b₁) + b₂), with m, s (D) the mean and deviation of real behaviour.
 
-    An untrained generator so begins near the mean behaviour.
+    a are the embedded attributes, standardised likewise. An untrained generator so begins near the mean behaviour.
     """
 
     mean: Tensor
     deviation: Tensor
+    input_mean: Tensor
+    input_deviation: Tensor
 
     def __init__(self, warm: WarmUsers, *, hidden: int, dropout: float) -> None:
         super().__init__()
-        behaviour = torch.from_numpy(warm.behaviour)
+        vectors, behaviour = torch.from_numpy(warm.vectors), torch.from_numpy(warm.behaviour)
         self.register_buffer("mean", behaviour.mean(dim=0))
-        self.register_buffer("deviation", behaviour.std(dim=0, correction=0).clamp(min=1e-6))
+        self.register_buffer("deviation", _deviation(behaviour))
+        self.register_buffer("input_mean", vectors.mean(dim=0))
+        self.register_buffer("input_deviation", _deviation(vectors))
         self.network = nn.Sequential(
             nn.Dropout(dropout),
-            nn.Linear(warm.vectors.shape[1], hidden),
+            nn.Linear(vectors.shape[1], hidden),
             nn.LeakyReLU(),
             nn.Linear(hidden, behaviour.shape[1]),
         )
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Embedded attributes (B, N * D) to behaviour (B, D) in units of its deviation around its mean."""
-        return self.network(vectors)  # type: ignore[no-any-return]  # modules return Any
+        return self.network((vectors - self.input_mean) / self.input_deviation)  # type: ignore[no-any-return]  # modules return Any
 
     def behaviour(self, standardised: Tensor) -> Tensor:
         """(B, D) in the base's space."""
@@ -46,6 +53,12 @@ class Generator(nn.Module):
     def standardised(self, behaviour: Tensor) -> Tensor:
         """The inverse of `behaviour`."""
         return (behaviour - self.mean) / self.deviation
+
+
+def _deviation(values: Tensor) -> Tensor:
+    """(H,) of each column of `values` (B, H); 1 where all rows are alike."""
+    deviation = values.std(dim=0, correction=0)
+    return torch.where(deviation > ALIKE, deviation, torch.ones_like(deviation))
 
 
 def generating_ranker(base: Base, generator: Generator) -> ImputingRanker:

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from models import checks
 from models.cotrain import TrainingConfig
-from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of
+from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of, longer
 from models.rivals.checks import positive
 from models.rivals.events import Numbers
 from models.study.methods import Material
@@ -48,12 +48,8 @@ class EmbLR:
         )
 
     def trials(self) -> Sequence["EmbLR"]:
-        return (
-            self,
-            replace(self, penalty=30 * self.penalty),
-            replace(self, newest=20),
-            replace(self, newest=20, penalty=30 * self.penalty),
-        )
+        better = replace(self, base=longer(self.base))
+        return self, better, replace(better, penalty=30 * self.penalty), replace(better, newest=20)
 
 
 @dataclass(frozen=True)
@@ -107,12 +103,8 @@ class LLAE:
         )
 
     def trials(self) -> Sequence["LLAE"]:
-        return (
-            self,
-            replace(self, weight=self.weight / 30),
-            replace(self, rank=max(self.rank // 4, 1)),
-            replace(self, newest=20),
-        )
+        better = replace(self, base=longer(self.base))
+        return self, better, replace(better, rank=max(self.rank // 4, 1)), replace(better, newest=20)
 
 
 RIDGE = 1e-6

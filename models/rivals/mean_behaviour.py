@@ -7,7 +7,7 @@ import numpy as np
 
 from models import checks
 from models.cotrain import TrainingConfig
-from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of
+from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of, longer
 from models.study.methods import Material
 
 
@@ -31,4 +31,5 @@ class MeanBehaviour:
         return ImputingRanker(base, lambda attributes: np.tile(mean, (len(attributes), 1)))
 
     def trials(self) -> Sequence["MeanBehaviour"]:
-        return self, *(replace(self, newest=newest) for newest in (50, 20, 5))
+        better = replace(self, base=longer(self.base))
+        return self, better, replace(better, newest=20), replace(better, newest=5)

@@ -13,7 +13,7 @@ from models.cotrain import TrainingConfig
 from models.encoding import PADDING, IndexArray
 from models.examples import Examples
 from models.fitting import item_counts
-from models.rivals.base import Base, ImputingRanker, WarmUsers, base_config, base_of
+from models.rivals.base import Base, ImputingRanker, WarmUsers, base_config, base_of, longer
 from models.rivals.checks import positive
 from models.rivals.generator import Generator, generating_ranker, minimise, seeded, shuffled
 from models.sampling import NegativeSampler
@@ -85,12 +85,8 @@ class MetaEmb:
         return generating_ranker(base, generator)
 
     def trials(self) -> Sequence["MetaEmb"]:
-        return (
-            self,
-            replace(self, epochs=3 * self.epochs),
-            replace(self, alpha=0.5),
-            replace(self, epochs=3 * self.epochs, alpha=0.5),
-        )
+        better = replace(self, base=longer(self.base))
+        return self, better, replace(better, epochs=3 * self.epochs), replace(better, alpha=0.5)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ import scipy.sparse
 from sklearn.neighbors import NearestNeighbors
 
 from models import checks
+from models.encoding import IndexArray
 from models.examples import Batch
 from models.rivals.checks import positive
 from models.rivals.events import Behaviour, Numbers
@@ -16,20 +17,20 @@ from models.study.methods import Material
 
 @dataclass(frozen=True, eq=False)
 class NeighbourRanker:
-    """`index` finds rows of `matrix` (U, item_count), the actions of U training users, by their attributes."""
+    """`index` finds the nearest of T kinds of training users, a kind being all with the same attributes."""
 
     method: "Neighbours"
     index: NearestNeighbors
+    sizes: IndexArray
+    """(T,) users of each kind."""
     matrix: scipy.sparse.csr_matrix
+    """(T, item_count): their actions."""
     rates: Numbers
     """(item_count,): p, each item's smoothed share of all actions."""
 
     def scores(self, batch: Batch) -> Numbers:
         tuples, which = np.unique(batch.attributes, axis=0, return_inverse=True)
-        near = self.index.kneighbors(tuples, return_distance=False)
-        rows = np.repeat(np.arange(len(near)), near.shape[1])
-        chosen = scipy.sparse.csr_matrix((np.ones(near.size), (rows, near.ravel())), (len(near), self.matrix.shape[0]))
-        actions = (chosen @ self.matrix).tocsr()
+        actions = (self.chosen(tuples) @ self.matrix).tocsr()
         totals = np.asarray(actions.sum(axis=1)).ravel()
         owners = which.ravel()[batch.owner]
         acted = np.asarray(actions[owners, batch.candidates]).ravel()
@@ -38,13 +39,22 @@ class NeighbourRanker:
         found: Numbers = np.log(shrunk if self.method.relative else shrunk * rate)
         return found
 
+    def chosen(self, attributes: IndexArray) -> scipy.sparse.csr_matrix:
+        """(B, T): 1 for the kinds nearest to each of `attributes` (B, N), as many as hold k users together."""
+        near = self.index.kneighbors(attributes, return_distance=False)
+        sizes = self.sizes[near]
+        wanted = np.cumsum(sizes, axis=1) - sizes < self.method.neighbours
+        shape = (len(near), len(self.sizes))
+        return scipy.sparse.csr_matrix((np.ones(wanted.sum()), (np.nonzero(wanted)[0], near[wanted])), shape)
+
 
 @dataclass(frozen=True)
 class Neighbours:
     """User-based nearest neighbours (Herlocker et al., SIGIR 1999) over attributes: scikit-learn's `NearestNeighbors`.
 
-    The k users nearest by the number of attributes that differ (Hamming distance; ties in the order of the users)
-    acted n times on item i and T times on anything. With p the item's share of all actions and c pseudo-actions,
+    The k users nearest by the number of attributes that differ (Hamming distance; users alike in all attributes are in
+    or out together, so that they may be a few more) acted n times on item i and T times on anything. With p the item's
+    share of all actions and c pseudo-actions,
 
         score = log[p (n + c) / (T p + c)],
 
@@ -65,15 +75,15 @@ class Neighbours:
 
     def fit(self, material: Material) -> NeighbourRanker:
         behaviour = Behaviour.of(material)
+        kinds, which, sizes = np.unique(behaviour.attributes, axis=0, return_inverse=True, return_counts=True)
+        members = (np.ones(len(which)), (which.ravel(), np.arange(len(which))))
+        matrix = (scipy.sparse.csr_matrix(members, (len(kinds), len(which))) @ behaviour.matrix).tocsr()
         index = NearestNeighbors(
-            n_neighbors=min(self.neighbours, len(behaviour.users)),
-            algorithm="brute",
-            metric="hamming",
-            n_jobs=material.threads,
-        ).fit(behaviour.attributes)
+            n_neighbors=min(self.neighbours, len(kinds)), algorithm="brute", metric="hamming", n_jobs=material.threads
+        ).fit(kinds)
         actions = np.asarray(behaviour.matrix.sum(axis=0)).ravel()
         rates = (actions + self.shrinkage) / (actions.sum() + self.shrinkage * len(actions))
-        return NeighbourRanker(self, index, behaviour.matrix, rates)
+        return NeighbourRanker(self, index, sizes, matrix, rates)
 
     def trials(self) -> Sequence["Neighbours"]:
         return (
