@@ -86,7 +86,7 @@ class MetaEmb:
 
     def trials(self) -> Sequence["MetaEmb"]:
         better = replace(self, base=longer(self.base))
-        return self, better, replace(better, epochs=3 * self.epochs), replace(better, alpha=0.5)
+        return self, better, replace(better, alpha=0.5), replace(better, inner_rate=0.1 * self.inner_rate)
 
 
 @dataclass(frozen=True, eq=False)

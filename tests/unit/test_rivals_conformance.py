@@ -133,6 +133,22 @@ def test_what_happens_after_the_split_changes_nothing(name):
     assert np.array_equal(rivals()[name].fit(other).scores(questions()), fitted(name).scores(questions()))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_single_training_user_is_enough(name):
+    data, split = towers_factory.dataset()
+    train = split.train[split.train["user_id"] == split.train["user_id"].value_counts().index[0]]
+    cut = replace(data, interactions=pd.concat([train, split.test], ignore_index=True))
+    learned = material_of(cut, replace(split, train=cut.interactions.iloc[: len(train)]))
+    batch = questions()
+    known = replace(
+        batch,
+        attributes=np.minimum(batch.attributes, [field.size - 1 for field in learned.encoding.attributes.values()]),
+        context=np.minimum(batch.context, [field.size - 1 for field in learned.encoding.context.values()]),
+        candidates=np.minimum(batch.candidates, learned.encoding.item_count - 1),
+    )
+    assert np.isfinite(rivals()[name].fit(learned).scores(known)).all()
+
+
 @pytest.mark.parametrize("name", ["neighbours", "dropoutnet", "emblr"])
 def test_behaviour_of_users_made_new_is_not_used(name):
     """Their rows may change hands among them: no rival looks at which of them did what."""
