@@ -20,6 +20,9 @@ STRANGE = "never seen in training"
 LENGTHS = (0, 1, 2, 5, 20, MAX_BEHAVIOUR, MAX_BEHAVIOUR + 7)
 """Of the behaviours that are tried: cold, warming, warm, and more than fits."""
 
+NONE_STORED = 5
+"""One of so many probes has no virtual behaviour: zeros."""
+
 
 class ParityError(ForetasteError):
     """The exported towers answer differently from the trained ones."""
@@ -57,7 +60,7 @@ def probes(trained: Trained, count: int, rng: np.random.Generator) -> list[Ranki
             context=_raw(encoding.context, rng),
             items=draw(items, LENGTHS[position % len(LENGTHS)]),
             actions=draw(actions, LENGTHS[position % len(LENGTHS)]),
-            virtual=rng.normal(size=shape).astype(np.float32),
+            virtual=rng.normal(size=shape).astype(np.float32) * (position % NONE_STORED > 0),
             candidates=draw(items, int(rng.integers(1, 20))),
         )
         for position in range(count)

@@ -162,6 +162,18 @@ def indices_of_either_width_are_read(ranking: str) -> None:
     torch.testing.assert_close(_answers(built, narrow), _answers(built, inputs))
 
 
+def mixed_precision_is_near(ranking: str) -> None:
+    built, inputs = towers(ranking, dropout=0.0), Indices.drawn()
+    expected = _answers(built, inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(_answers(built, inputs).float(), expected, rtol=0.05, atol=0.1)
+        loss = _loss(built.train(), inputs)
+    loss.backward()
+    found = [parameter.grad for parameter in built.parameters() if parameter.grad is not None]
+    assert found
+    assert all(torch.isfinite(gradient).all() for gradient in found)
+
+
 def the_ranking_loss_reaches_the_whole_table_and_every_parameter(ranking: str) -> None:
     built, inputs = towers(ranking), Indices.drawn()
     built.train()
@@ -255,6 +267,7 @@ CHECKS: tuple[Callable[[str], None], ...] = (
     the_order_of_candidates_does_not_matter,
     each_user_and_each_candidate_is_answered_as_if_alone,
     indices_of_either_width_are_read,
+    mixed_precision_is_near,
     the_ranking_loss_reaches_the_whole_table_and_every_parameter,
     gradients_are_finite_where_there_is_no_behaviour_at_all,
     virtual_behaviour_passes_a_gradient_on,

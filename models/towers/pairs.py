@@ -76,6 +76,7 @@ class CountingPairs:
         table = vectors.flatten(0, 1)
         if not len(values):
             return table.new_zeros(self._rows, table.shape[1])
+        values = values.to(table.dtype)  # under mixed precision scores are of fewer bits
         return functional.embedding_bag(self._key, table, self._starts, mode="sum", per_sample_weights=values)
 
 

@@ -149,6 +149,13 @@ def test_who_has_no_virtual_behaviour_has_the_real_one_in_full():
     torch.testing.assert_close(_pooled(taste)[1:4], _real(taste)[1:4])
 
 
+def test_a_virtual_vector_of_zeros_is_none():
+    virtual = torch.randn(U, 3, TINY.dimension)
+    virtual[:, 1] = 0
+    weights = _taste([0, 1, 2, 4, 7], warm_after=4, virtual=virtual).weights
+    assert weights[1, :4].tolist() == [0.75, 0, 0.75, 0.25]
+
+
 @pytest.mark.parametrize("most_bags", [0, 8])
 def test_pooling_without_the_sequence_is_the_sum_of_the_sequence_and_so_are_its_gradients(monkeypatch, most_bags):
     monkeypatch.setattr("models.towers.embeddings.MOST_BAGS", most_bags)
