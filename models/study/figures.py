@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 from models.study.page import file_name, slug
 from models.study.protocols import SEEN
@@ -40,7 +41,7 @@ def draw(result: Result, folder: Path) -> list[tuple[str, str]]:
     folder.mkdir(parents=True, exist_ok=True)
     data = slug(result)
     drawn: list[tuple[str, str]] = []
-    with mpl.rc_context(dict(STYLE)):
+    with mpl.rc_context(dict(STYLE)), threadpool_limits(1):  # t-SNE's threads wait for each other where cores are few
         if "first_steps" in result.study.protocols:
             file = f"gauc-by-seen-{data}.svg"
             _save(by_seen(result.rows, result.study.towers[:MOST_TOWERS]), folder / file)
@@ -104,7 +105,7 @@ def clouds(vectors: Vectors) -> Figure:
         axes = figure.add_subplot(2, 2, place + 1)
         planes = embedded(one[1], other[1])
         for label, placed, color, marker in zip(
-            (one[0], other[0]), planes, ("tab:purple", "gold"), ("o", "^"), strict=True
+            (one[0], other[0]), planes, ("tab:purple", "darkorange"), ("o", "^"), strict=True
         ):
             axes.scatter(placed[:, 0], placed[:, 1], s=9, alpha=0.6, color=color, marker=marker, label=label, lw=0)
         axes.set(title=title, xticks=[], yticks=[])
@@ -122,7 +123,7 @@ def embedded(one: Points, other: Points) -> tuple[Points, Points]:
 
 def by_seen(rows: Sequence[Row], towers: Sequence[str]) -> Figure:
     """GAUC of the first steps, a line a tower, with intervals."""
-    figure = Figure(figsize=(8, 4.8), layout="constrained")
+    figure = Figure(figsize=(9, 4.8), layout="constrained")
     axes = figure.add_subplot()
     found = {
         (row.tower, row.group): row
@@ -146,7 +147,7 @@ def by_seen(rows: Sequence[Row], towers: Sequence[str]) -> Figure:
             label=tower,
         )
     axes.set(xticks=np.arange(len(SEEN)), xticklabels=list(SEEN), xlabel="behaviours seen", ylabel="GAUC")
-    axes.legend(loc="upper left", fontsize=9)
+    figure.legend(loc="outside right upper", fontsize=9)
     return figure
 
 

@@ -3,15 +3,15 @@
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from models.study.measures import METRICS
-from models.study.methods import TRIALS
+from models.study.methods import TRIALS, Method
 from models.study.protocols import MADE_NEW, NEGATIVES, SEED, SEEN, STEPS, ProtocolName
 from models.study.rows import Row
 from models.study.study import Result
-from models.study.tuning import settings_of
 
 TITLES: dict[ProtocolName, str] = {
     "hidden": "Hidden: new users without their behaviour, warm users with it",
@@ -24,8 +24,9 @@ MEANINGS: dict[ProtocolName, str] = {
     "before each.",
     "first_steps": f"The first {STEPS} events of each new user, each ranked with exactly the behaviour strictly "
     "earlier. The columns say how much that is.",
-    "random_40": f"A random {MADE_NEW:.0%} of all users are made new: their behaviour is removed in training and in "
-    "test. Warm are the others, with what they had done strictly before each event.",
+    "random_40": f"A random {100 * MADE_NEW:.0f} % of all users are made new: their behaviour is removed in training "
+    "and in test; a tower that flags users of its own flags these instead. Warm are the others, with what they had "
+    "done strictly before each event.",
 }
 NAMES = {"auc": "AUC", "gauc": "GAUC", "ndcg@10": "NDCG@10"}
 
@@ -116,7 +117,8 @@ def _settings(result: Result) -> str:
     """What was chosen by tuning, and what a fit takes."""
     meaning = (
         f"Each method had {TRIALS} trials where it was tuned, judged on held-out new users inside the training period "
-        f"(every trial is in `tuned-{slug(result)}.json`). Seconds are those of one fit, when it was made."
+        f"(every trial is in `tuned-{slug(result)}.json`). Settings are those that differ from the defaults of the "
+        "method's class. Seconds are those of one fit, when it was made."
     )
     lines = [
         "## Settings",
@@ -128,8 +130,28 @@ def _settings(result: Result) -> str:
     ]
     for one in result.contenders:
         trial = "not tuned" if one.trial is None else f"{one.trial + 1} of {TRIALS}"
-        lines.append(_line([one.name, trial, f"{one.seconds:.1f}", f"`{settings_of(one.method)}`"]))
+        lines.append(_line([one.name, trial, f"{one.seconds:.1f}", _own_settings(one.method)]))
     return "\n".join(lines)
+
+
+def _own_settings(method: Method) -> str:
+    """What differs from the defaults of its class, or everything where it has none."""
+    try:
+        usual = _flat(type(method)())
+    except TypeError:  # a class that takes arguments
+        usual = {}
+    own = {name: value for name, value in _flat(method).items() if name not in usual or usual[name] != value}
+    return ", ".join(f"`{name}={value!r}`" for name, value in own.items()) or "the defaults"
+
+
+def _flat(settings: object, prefix: str = "") -> dict[str, object]:
+    """Each field of a dataclass and of those within it, by its path."""
+    if not is_dataclass(settings):
+        return {prefix.removesuffix("."): settings}
+    found: dict[str, object] = {}
+    for one in fields(settings):
+        found |= _flat(getattr(settings, one.name), f"{prefix}{one.name}.")
+    return found
 
 
 def slug(result: Result) -> str:

@@ -1,0 +1,72 @@
+"""Methods that learn nothing, so that the evaluation around them is tested by itself; and what to ask of them."""
+
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from models.examples import Batch
+from models.fitting import item_counts
+from models.study.methods import Material
+from models.study.protocols import Fold
+from tests.towers_factory import dataset
+
+
+@dataclass(frozen=True, eq=False)
+class ByTable:
+    """Scores an item by a table (items,), and a little by the user and by how much the batch shows."""
+
+    table: npt.NDArray[np.float64]
+
+    def scores(self, batch: Batch) -> npt.NDArray[np.float64]:
+        return self.table[batch.candidates] + 0.01 * batch.seen[batch.owner] + 0.001 * batch.users[batch.owner]
+
+
+@dataclass(frozen=True)
+class Popular:
+    """By how often an item was met in training, to some power; `fits` (not a setting) hears of each fit."""
+
+    power: float = 1.0
+    noise: float = 0.0
+    fits: list[int] = field(default_factory=list, repr=False, compare=False)
+
+    def fit(self, material: Material) -> ByTable:
+        self.fits.append(material.seed)
+        counts = item_counts(material.dataset, material.encoding, material.split.instant_ms)
+        noise = self.noise * np.random.default_rng(material.seed).random(len(counts))
+        return ByTable(np.power(counts + 1.0, self.power) + noise)
+
+    def trials(self) -> list["Popular"]:
+        return [self, Popular(0.5, 5.0), Popular(-1.0), Popular(2.0, 5.0)]
+
+
+@dataclass(frozen=True)
+class Lame:
+    """Has too few trials."""
+
+    def fit(self, material: Material) -> ByTable:
+        return Popular().fit(material)
+
+    def trials(self) -> list["Lame"]:
+        return [self]
+
+
+def popular() -> Popular:
+    return Popular()
+
+
+def noisy() -> Popular:
+    return Popular(noise=40.0)
+
+
+def backwards() -> Popular:
+    return Popular(-1.0)
+
+
+POPULAR, NOISY, BACKWARDS, LAME = (f"tests.study_parts:{name}" for name in ("popular", "noisy", "backwards", "Lame"))
+
+
+@cache
+def fold(*, labels: bool = False) -> Fold:
+    return Fold.of(dataset(labels=labels)[0])
