@@ -24,6 +24,9 @@ Towers = Annotated[
 ]
 Protocols = Annotated[str, typer.Option("--protocols", help="Of hidden, first_steps, random_40.")]
 Seeds = Annotated[str, typer.Option("--seeds", help="Of the training; every figure is a mean over them.")]
+Against = Annotated[
+    str, typer.Option("--against", help="Towers that every other one is held against, where they take part.")
+]
 Out = Annotated[Path, typer.Option("--out", help="The folder of the rows, the page and the figures.")]
 Tune = Annotated[bool, typer.Option("--tune", help="First choose each tower's settings, on held-out new users.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Train again though scores are kept: the code has changed.")]
@@ -38,6 +41,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  # a command's options
     towers: Towers = "mail,dnn,dnn-flagged,dnn-dropout",
     protocols: Protocols = "hidden,first_steps,random_40",
     seeds: Seeds = "0,1,2",
+    against: Against = "dnn,dnn-flagged,dnn-dropout",
     out: Out = Path("docs/results"),
     tune: Tune = False,
     fresh: Fresh = False,
@@ -48,7 +52,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  # a command's options
 ) -> None:
     """Compare towers and rivals on a data set: rows, a page with intervals, and figures. An interrupted one goes on."""
     options: dict[str, str | int] = {"data": data, "towers": towers, "protocols": protocols, "seeds": seeds}
-    options["resamples"] = resamples
+    options |= {"against": against, "resamples": resamples}
     study = _study(options, processes or os.cpu_count() or 1, device)
     flags = " --tune" if tune else ""
     said = " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in options.items())
@@ -116,6 +120,7 @@ def _study(options: dict[str, str | int], processes: int, device: str) -> "Study
         towers=tuple(_names(str(options["towers"]))),
         protocols=check_protocols(_names(str(options["protocols"]))),
         seeds=tuple(_number(text) for text in _names(str(options["seeds"]))),
+        against=tuple(_names(str(options["against"]))),
         resamples=int(options["resamples"]),
         jobs=processes,
         device=device,  # type: ignore[arg-type]  # one of the three, as was just checked

@@ -1,11 +1,12 @@
 """Methods that learn nothing, so that the evaluation around them is tested by itself; and what to ask of them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
+from foretaste.errors import InvalidInput
 from models.examples import Batch
 from models.fitting import item_counts
 from models.study.methods import Material
@@ -52,6 +53,14 @@ class Lame:
         return [self]
 
 
+@dataclass(frozen=True)
+class Refusing(Popular):
+    """Fails where it is fitted."""
+
+    def fit(self, material: Material) -> ByTable:
+        raise InvalidInput("power", 3, "cannot be 3")
+
+
 def popular() -> Popular:
     return Popular()
 
@@ -70,3 +79,17 @@ POPULAR, NOISY, BACKWARDS, LAME = (f"tests.study_parts:{name}" for name in ("pop
 @cache
 def fold(*, labels: bool = False) -> Fold:
     return Fold.of(dataset(labels=labels)[0])
+
+
+def with_garbage(of: Fold) -> Fold:
+    """The fold of data whose events at or after the instant name other users and other items."""
+    frame = of.dataset.interactions.copy()
+    late = (frame["time_ms"] >= of.split.instant_ms).to_numpy()
+    rng = np.random.default_rng(9)
+    for column in ("user_id", "item_id"):
+        values = frame[column].to_numpy().copy()
+        values[late] = rng.choice(
+            of.dataset.users["user_id"] if column == "user_id" else of.dataset.items["item_id"], late.sum()
+        )
+        frame[column] = values
+    return Fold.of(replace(of.dataset, interactions=frame), of.split.instant_ms)

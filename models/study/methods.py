@@ -88,18 +88,18 @@ FACTORIES: dict[str, str] = {
 """The import path of each method's factory, a callable without arguments; imported only when it is asked for."""
 
 
-def by_name(name: str) -> Method:
+def by_name(name: str, field: str = "towers") -> Method:
     """The method registered as `name`, or what the factory at an import path, "package.module:factory", makes.
 
-    Raises `InvalidInput` listing the known names.
+    Raises `InvalidInput` naming the `field` that it came from and listing the known names.
     """
     path = FACTORIES.get(name, name)
     module, colon, attribute = path.partition(":")
     if not colon:
         known = ", ".join(FACTORIES)
-        raise InvalidInput("towers", name, f"expected one of {known}, or an import path, package.module:factory")
+        raise InvalidInput(field, name, f"expected one of {known}, or an import path, package.module:factory")
     try:
         factory = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise InvalidInput("towers", name, f"cannot be imported: {error}") from error
+        raise InvalidInput(field, name, f"cannot be imported: {error}") from error
     return cast("Method", factory())

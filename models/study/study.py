@@ -32,7 +32,7 @@ class Study:
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of the methods. The candidates, and who is made new, are the same for all of them."""
     against: tuple[str, ...] = BASES
-    """Towers against which every other is held; those that do not take part are passed over."""
+    """Known towers that every other is held against; those that do not take part are passed over."""
     resamples: int = 1000
     """Draws of the users, for the intervals."""
     jobs: int = 1
@@ -51,8 +51,9 @@ class Study:
         if min(self.seeds) < 0:
             raise InvalidInput("seeds", list(self.seeds), "must not be negative")
         checks.at_least(self, {"jobs": 1, "resamples": 1})
-        for name in self.towers:
-            by_name(name)
+        for field in ("towers", "against"):
+            for name in getattr(self, field):
+                by_name(name, field)
 
     @property
     def pairs(self) -> list[tuple[str, str]]:

@@ -84,7 +84,7 @@ def test_the_same_study_gives_the_same_rows(result, tmp_path):
 
 def test_an_interrupted_study_goes_on_and_another_tower_trains_nothing_again(tmp_path, monkeypatch):
     made = {"one": Popular(), "two": Popular(2.0), "three": Popular(3.0)}
-    monkeypatch.setattr("models.study.study.by_name", made.get)
+    monkeypatch.setattr("models.study.study.by_name", lambda name, _: made[name])
     monkeypatch.setattr("models.study.tuning.by_name", made.get)
     material = type(fold()).material
 
@@ -110,7 +110,7 @@ def test_an_interrupted_study_goes_on_and_another_tower_trains_nothing_again(tmp
 
 def test_other_settings_under_the_same_name_are_trained(tmp_path, monkeypatch):
     for method in (Popular(), Popular(2.0)):
-        monkeypatch.setattr("models.study.study.by_name", lambda _, method=method: method)
+        monkeypatch.setattr("models.study.study.by_name", lambda *_, method=method: method)
         monkeypatch.setattr("models.study.tuning.by_name", lambda _, method=method: method)
         _evaluated(tmp_path, _study("one", protocols=("hidden",)))
         assert method.fits == [0, 1]

@@ -2,33 +2,17 @@ import json
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from foretaste.errors import InvalidInput
 from models.study.methods import by_name
-from models.study.protocols import Fold
 from models.study.tuning import Trial, Tuned, tune, tuned_methods, write_tuned
-from tests.study_parts import BACKWARDS, LAME, POPULAR, fold
+from tests.study_parts import BACKWARDS, LAME, POPULAR, fold, with_garbage
 
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory):
     return tune(fold(), (POPULAR, BACKWARDS), tmp_path_factory.mktemp("home"))
-
-
-def with_garbage(of):
-    """The fold of data whose events at or after the instant name other users and other items."""
-    frame = of.dataset.interactions.copy()
-    late = (frame["time_ms"] >= of.split.instant_ms).to_numpy()
-    rng = np.random.default_rng(9)
-    for column in ("user_id", "item_id"):
-        values = frame[column].to_numpy().copy()
-        values[late] = rng.choice(
-            of.dataset.users["user_id"] if column == "user_id" else of.dataset.items["item_id"], late.sum()
-        )
-        frame[column] = values
-    return Fold.of(replace(of.dataset, interactions=frame), of.split.instant_ms)
 
 
 def test_the_best_trial_is_chosen_and_the_earlier_of_two_alike(tuned):

@@ -1,0 +1,34 @@
+"""A study in processes of its own, as `foretaste evaluate` runs it."""
+
+import pytest
+
+from foretaste.errors import InvalidInput
+from models.study.running import run
+from models.study.scoring import Bench, Task
+from tests.study_parts import Popular, Refusing, fold
+
+
+def _tasks(*methods):
+    return [
+        Task(f"method {place}", method, seed, ("hidden",)) for place, method in enumerate(methods) for seed in (0, 1)
+    ]
+
+
+def test_many_processes_find_what_one_finds_in_the_order_of_the_tasks(tmp_path):
+    tasks = _tasks(Popular(), Popular(2.0, 30.0))
+    heard = []
+    found = run(Bench.of(fold(), ("hidden",), tmp_path / "many", resamples=30), tasks, 2, heard.append)
+    alone = run(Bench.of(fold(), ("hidden",), tmp_path / "one", resamples=30), tasks, 1, lambda _: None)
+    assert sorted((task.tower, task.seed) for task in heard) == [(task.tower, task.seed) for task in tasks]
+    assert [(one.tower, one.seed) for one in found] == [(task.tower, task.seed) for task in tasks]
+    for one, other in zip(found, alone, strict=True):
+        assert {key: one.estimates[key].value for key in one.estimates} == {
+            key: other.estimates[key].value for key in other.estimates
+        }
+        assert all((one.estimates[key].drawn == other.estimates[key].drawn).all() for key in one.estimates)
+
+
+def test_what_a_process_refuses_reaches_the_one_that_waits(tmp_path):
+    bench = Bench.of(fold(), ("hidden",), tmp_path, resamples=5)
+    with pytest.raises(InvalidInput, match=r"^power: cannot be 3"):
+        run(bench, _tasks(Refusing(), Refusing()), 2, lambda _: None)
