@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -15,7 +15,9 @@ from torch import Tensor
 from foretaste.contracts import MAX_BEHAVIOUR, FloatArray
 from foretaste.errors import ForetasteError, InvalidInput
 from models import checks
+from models.counting import Tables
 from models.dataset import Dataset
+from models.effects import EffectsConfig, HeldOutCodes, Negatives, fit_effects
 from models.encoding import PADDING, Encoding
 from models.examples import Batch, Examples, batches, encode_users
 from models.fitting import fit_encoding, item_counts
@@ -25,11 +27,17 @@ from models.sampling import NegativeSampler
 from models.split import TimeSplit
 from models.towers.architecture import Architecture, Towers, build_towers
 from models.towers.embeddings import Sizes
+from models.towers.experts import AttributeEffects, Experts
 from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.ranking import WithAuxiliaryLoss
 
 Device: TypeAlias = Literal["cpu", "cuda", "auto"]
 Masked: TypeAlias = Literal["rows", "users", "nobody"]
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
+
+
+UNLEARNED = ("effects", "absent")
+"""Zero-shot towers that need no hidden behaviour to learn from."""
 
 
 class NonFiniteLoss(ForetasteError):
@@ -38,24 +46,27 @@ class NonFiniteLoss(ForetasteError):
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """How the towers are trained. The defaults are the paper's where it says, and its comments tell where not."""
+    """How the towers are trained; the comments tell what the paper does."""
 
     architecture: Architecture = field(default_factory=Architecture)
-    warm_after: int = 1
+    effects: EffectsConfig = field(default_factory=EffectsConfig)
+    """How the codes of the zero-shot tower "effects" are fitted; not read for another."""
+    warm_after: int = 20
     """Behaviours after which a user is warm, 1 to 100 (= L); the paper's flag (eq. 9) is 1."""
     zero_shot_rate: float = 0.001
     """Learning rate of the zero-shot optimiser; 0.001 in the paper."""
-    ranking_rate: float = 0.005
+    ranking_rate: float = 0.003
     """Of the ranking optimiser, which owns the embeddings; 0.001 in the paper, which takes far more steps."""
-    batch: int = 2048
+    batch: int = 4096
     """Rows a step, about; 1024 in the paper, which takes longer for the same."""
     epochs: int = 1
     rows: int | None = None
     """Rows an epoch, drawn at random anew each time; None: all."""
     negatives: int = 4
     """Sampled for each positive where the data have no labels of their own."""
-    masked: Masked = "rows"
-    """Whose behaviour is hidden in training: random moments', as in the paper all of random users', or nobody's."""
+    masked: Masked | None = None
+    """Whose behaviour is hidden in training: random moments', as in the paper all of random users', or nobody's. None:
+    random moments' where the zero-shot tower learns from the ranking tower's table, else nobody's."""
     masked_share: float = 0.4
     unknown_share: float = 0.01
     """Of known values, made unknown at random so that unknown's embeddings are learned."""
@@ -63,6 +74,9 @@ class TrainingConfig:
     """Warm moments of a batch that take part in L_zst, drawn at random; None: all, as in the paper."""
     seed: int = 0
     device: Device = "auto"
+    precision: Precision = "auto"
+    """Of the ranking tower's products; auto: bfloat16 where the device has units for it (a GPU, or a CPU with
+    AMX), else float32. L_zst, the optimisers and what is exported are float32 always."""
     threads: int | None = None
     """Of torch on the CPU; None: half the cores. Its threads spin while they wait for each other, so that more of them
     than free cores slow a step down several times. Another number may change the last bits of a result."""
@@ -71,11 +85,19 @@ class TrainingConfig:
         """Raises `InvalidInput` naming the field. A batch of one row cannot be normalised."""
         if not 1 <= self.warm_after <= MAX_BEHAVIOUR:
             raise InvalidInput("warm_after", self.warm_after, f"must lie between 1 and {MAX_BEHAVIOUR}")
-        checks.one_of(self, {"masked": get_args(Masked), "device": get_args(Device)})
+        choices = {"device": get_args(Device), "precision": get_args(Precision)}
+        checks.one_of(self, choices if self.masked is None else {**choices, "masked": get_args(Masked)})
         least = {"batch": 2, "rows": 2, "epochs": 1, "negatives": 1, "zero_shot_users": 1, "threads": 1, "seed": 0}
         checks.at_least(self, least)
         checks.rates(self, "zero_shot_rate", "ranking_rate")
         checks.shares(self, "masked_share", "unknown_share")
+
+    @property
+    def hides(self) -> Masked:
+        """Whose behaviour is hidden, None resolved."""
+        if self.masked is not None:
+            return self.masked
+        return "nobody" if self.architecture.zero_shot in UNLEARNED else "rows"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON keeps it."""
@@ -84,10 +106,11 @@ class TrainingConfig:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Step `number` (from 1) of `total`, and its losses: `ranking`, and where warm users were in it those of eq. 7."""
+    """Step `number` (from 1) of `total`, its rows, and its losses: `ranking`, and of warm users those of eq. 7."""
 
     number: int
     total: int
+    rows: int
     losses: Mapping[str, float]
 
 
@@ -129,19 +152,20 @@ def cotrain(
     encoding = encoding or fit_encoding(dataset, split.instant_ms)
     rng = np.random.default_rng(config.seed)
     counts = item_counts(dataset, encoding, split.instant_ms)
-    sampler = None if dataset.has_labels else NegativeSampler(dataset, encoding, counts, rng)
+    past = replace(dataset, interactions=split.train)  # what comes after the split must not tell what is no negative
+    sampler = None if dataset.has_labels else NegativeSampler(past, encoding, counts, rng)
     _check_classes(dataset, split, counts)
     examples = Examples.of(dataset, split.train, encoding, histories or Histories.of(dataset, encoding))
     device = _device(config.device)
     with _seeded(config, device):
         model = build_towers(_sizes(encoding), torch.from_numpy(encoding.item_features), config.architecture)
-        model = model.to(device)
-        trainer = _Trainer(model, config, device)
+        codes = _fit_effects(model, examples, sampler, config, rng)
+        trainer = _Trainer(model.to(device), config, device, codes)
         for number, total, epoch, batch in _steps(examples, sampler, config, rng):
             losses = trainer.step(_with_new_users(batch, len(dataset.users), config, rng), rng)
             if not _finite(losses):
                 raise NonFiniteLoss(f"training diverged in epoch {epoch}, batch {number} of {total}: {losses}")
-            progress(Step(number, total, losses))
+            progress(Step(number, total, len(batch.candidates), losses))
     model.cpu().eval()
     known = dataset.user_rows(split.train["user_id"].drop_duplicates())
     attributes = torch.from_numpy(encode_users(dataset, encoding)[known])
@@ -150,13 +174,33 @@ def cotrain(
     return Trained(model, encoding, config, mean.numpy(), counts / counts.sum(), split.instant_ms)
 
 
+def _fit_effects(
+    model: Towers, examples: Examples, sampler: NegativeSampler | None, config: TrainingConfig, rng: np.random.Generator
+) -> "HeldOutCodes | None":
+    """Fit and adopt the codes of a zero-shot tower that has them; what a training user may see of them."""
+    if not (isinstance(model.zero_shot, AttributeEffects) and isinstance(model.ranking, Experts)):
+        return None
+    sizes, shape = model.embeddings.sizes, config.architecture
+    tables = Tables(sizes.attributes, sizes.items)
+    negatives = Negatives(sampler, config.negatives) if sampler is not None else None
+    width = shape.virtual_vectors * shape.dimension
+    effects = fit_effects(examples, tables, width, negatives, config.effects, rng)
+    model.zero_shot.adopt(effects)
+    model.ranking.adopt(effects)
+    return HeldOutCodes(effects, tables)
+
+
 class _Trainer:
     """The state of Algorithm 1: the towers and their two optimisers."""
 
-    def __init__(self, model: Towers, config: TrainingConfig, device: torch.device) -> None:
+    def __init__(
+        self, model: Towers, config: TrainingConfig, device: torch.device, codes: HeldOutCodes | None = None
+    ) -> None:
         self._model = model
         self._config = config
         self._device = device
+        self._codes = codes
+        self._precision = _precision(config.precision, device)
         self._form = RankingForm(model.embeddings, model.ranking, config.warm_after)
         self._zero_shot = ZeroShotForm(model.embeddings, model.zero_shot)
         own = list(model.of_zero_shot_optimiser())  # a tower may have nothing to learn by a loss of its own
@@ -185,7 +229,9 @@ class _Trainer:
             self._tensor(batch.candidates),
             self._tensor(batch.owner),
         )
-        loss = ranking_loss(self._model.ranking(inputs), self._tensor(batch.labels))
+        with torch.autocast(self._device.type, self._precision, enabled=self._precision is not torch.float32):
+            logits = self._model.ranking(inputs)
+        loss = ranking_loss(logits.float(), self._tensor(batch.labels))
         losses["ranking"] = loss.item()
         if isinstance(self._model.ranking, WithAuxiliaryLoss):
             auxiliary = self._model.ranking.auxiliary_loss(inputs)
@@ -222,7 +268,10 @@ class _Trainer:
         """
         shape = self._config.architecture
         virtual = torch.zeros(len(batch.users), shape.virtual_vectors, shape.dimension, device=self._device)
-        if len(flagged):
+        if self._codes is not None:
+            codes = torch.from_numpy(self._codes.of(batch.users[flagged], batch.attributes[flagged]))
+            virtual[self._tensor(flagged)] = codes.to(self._device).view(-1, *virtual.shape[1:])
+        elif len(flagged):
             self._model.zero_shot.eval()
             with torch.set_grad_enabled(self._model.learns_by_ranking):
                 virtual[self._tensor(flagged)] = self._zero_shot(self._tensor(batch.attributes[flagged]))
@@ -250,9 +299,9 @@ def _steps(
 
 def _with_new_users(batch: Batch, users: int, config: TrainingConfig, rng: np.random.Generator) -> Batch:
     """Some behaviour hidden, so that the ranking tower learns to read v̂, and some values made unknown."""
-    if config.masked == "nobody":
+    if config.hides == "nobody":
         hidden = np.zeros(len(batch.users), dtype=np.bool_)
-    elif config.masked == "rows":
+    elif config.hides == "rows":
         hidden = rng.random(len(batch.users)) < config.masked_share
     else:
         made_new = np.random.default_rng(config.seed).random(users) < config.masked_share
@@ -271,6 +320,13 @@ def _seeded(config: TrainingConfig, device: torch.device) -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(threads)
+
+
+def _precision(name: Precision, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        fast = device.type != "cpu" or bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+        return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
 
 
 def _finite(losses: Mapping[str, float]) -> bool:

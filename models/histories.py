@@ -62,6 +62,11 @@ class Histories:
         actions[seen] = self.actions[found]
         return items, actions, lengths
 
+    def seen(self, users: IndexArray, times_ms: IndexArray) -> IndexArray:
+        """(B,) how many behaviours `before` would show, at most L."""
+        seen: IndexArray = np.minimum(self._ends(users, times_ms) - self.starts[users], MAX_BEHAVIOUR)
+        return seen
+
     def _ends(self, users: IndexArray, times_ms: IndexArray) -> IndexArray:
         """(B,) the place after each user's last behaviour before the time: a bisection of all B side by side."""
         low, high = self.starts[users], self.starts[users + 1]

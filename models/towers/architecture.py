@@ -12,6 +12,7 @@ from models import checks
 from models.encoding import PADDING, UNKNOWN
 from models.towers.autoencoder import CODE, FIRST, SECOND
 from models.towers.embeddings import Embeddings, Sizes
+from models.towers.experts import AttributeEffects, Experts
 from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.ranking import TowerShape
 from models.towers.registry import RANKING, ZERO_SHOT, tower_class
@@ -20,12 +21,13 @@ from models.towers.zero_shot import ZeroShotShape
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """The towers and their widths; the defaults are MAIL-Base with the paper's widths, but for M."""
+    """The towers and their widths. The paper's are "dnn", "mail" and a dropout of 0.5; its other widths are here."""
 
-    ranking: str = "dnn"
+    ranking: str = "recency"
     """A name of `registry.RANKING`, or "package.module:Class" for a tower of one's own."""
-    zero_shot: str = "mail"
-    """A name of `registry.ZERO_SHOT`, or "package.module:Class"."""
+    zero_shot: str = "effects"
+    """A name of `registry.ZERO_SHOT`, or "package.module:Class". With "effects" the ranking tower becomes the warm one
+    of two experts."""
     dimension: int = 32
     """D, floats in an embedding."""
     virtual_vectors: int = 4
@@ -37,7 +39,7 @@ class Architecture:
     """Eq. 15, 1024-512-512; the decoders run it backwards (eq. 16)."""
     hidden: tuple[int, ...] | None = None
     """Widths of the ranking tower's perceptron; None: those of the tower's own paper, 512-256 in eq. 12."""
-    dropout: float = 0.5
+    dropout: float = 0.3
 
     def __post_init__(self) -> None:
         """Raises `InvalidInput` naming the field."""
@@ -84,10 +86,13 @@ def build_towers(sizes: Sizes, item_features: Tensor, architecture: Architecture
     `item_features` (items, F) are the encoded attributes of each item. Raises `InvalidInput` for a tower of one's own
     that cannot be built from its shape, or does not answer as a tower must.
     """
+    shape = tower_shape(sizes, architecture)
+    zero_shot = _built("zero_shot", architecture.zero_shot, ZERO_SHOT, zero_shot_shape(sizes, architecture))
+    ranking = _built("ranking", architecture.ranking, RANKING, shape)
     towers = Towers(
         Embeddings(sizes, item_features, architecture.dimension),
-        _built("zero_shot", architecture.zero_shot, ZERO_SHOT, zero_shot_shape(sizes, architecture)),
-        _built("ranking", architecture.ranking, RANKING, tower_shape(sizes, architecture)),
+        zero_shot,
+        Experts(shape, ranking) if isinstance(zero_shot, AttributeEffects) else ranking,
     )
     towers.embeddings.apply(_xavier)
     for part, name, known in (
@@ -119,7 +124,7 @@ def tower_shape(sizes: Sizes, architecture: Architecture) -> TowerShape:
 def zero_shot_shape(sizes: Sizes, architecture: Architecture) -> ZeroShotShape:
     """What a zero-shot tower is built from."""
     return ZeroShotShape(
-        attributes=len(sizes.attributes),
+        sizes=sizes.attributes,
         vectors=architecture.virtual_vectors,
         dimension=architecture.dimension,
         attention=architecture.attention,

@@ -1,6 +1,6 @@
 """What stands for a user's behaviour: condensed for the zero-shot tower, completed for the ranking tower."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -89,6 +89,15 @@ class Taste:
     def real(self) -> Tensor:
         """(U, D): the sum of real behaviour."""
         return self.embeddings.pooled(self.items, self.actions)
+
+    def recent(self, decay: float) -> Tensor:
+        """(U, D): the sum of real behaviour, the newest in full and each before it `decay` times the one after."""
+        age = (self.seen.unsqueeze(1) - 1 - torch.arange(self.items.shape[1], device=self.items.device)).clamp(min=0)
+        return self.embeddings.pooled(self.items, self.actions, decay ** age.to(self.virtual.dtype))
+
+    def without_virtual(self) -> "Taste":
+        """The same user, of whom real behaviour alone is known."""
+        return replace(self, virtual=torch.zeros_like(self.virtual))
 
     @cached_property
     def pooled(self) -> Tensor:

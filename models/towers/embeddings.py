@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from models.encoding import PADDING
 
-MOST_BAGS = 8
-"""Kinds of action up to which one pass an action is cheaper than one vector a behaviour."""
+MOST_KINDS = 1 << 18
+"""Pairs of an item and an action up to which a vector of each is cheaper than a vector of each behaviour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +63,17 @@ class Embeddings(nn.Module):
         """Behaviour (B, L, D), item times action element by element, and where it is valid (B, L); padding is zero."""
         return self.items(items) * self.actions(actions), items != PADDING
 
-    def pooled(self, items: Tensor, actions: Tensor) -> Tensor:
-        """The sum of behaviour over L, (U, D), without making its (U, L, D): items are summed by action, then scaled.
+    def pooled(self, items: Tensor, actions: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The sum of behaviour over L, (U, D), each weighted by `weights` (U, L) where given.
 
-        Σ item × action = Σ over actions of action × (Σ of the items with it).
+        Where there are few kinds of item and action, each kind's vector is made once, and no (U, L, D) is.
         """
-        if self.sizes.actions > MOST_BAGS or torch.compiler.is_exporting():
-            return self.behaviour(items, actions)[0].sum(dim=1)
-        total = self.items.weight.new_zeros(items.shape[0], self.dimension)
-        seen = items != PADDING
-        for action in range(PADDING + 1, self.sizes.actions):
-            has_it = (actions == action) & seen
-            ends = has_it.sum(dim=1).cumsum(0)
-            with_it = items[has_it].long()
-            if len(with_it):
-                starts = functional.pad(ends[:-1], (1, 0))
-                summed = functional.embedding_bag(with_it, self.items.weight, starts, mode="sum")
-                total = total + self.actions.weight[action] * summed
-        return total
+        if self.sizes.items * self.sizes.actions > MOST_KINDS or torch.compiler.is_exporting():
+            vectors = self.behaviour(items, actions)[0]
+            return vectors.sum(dim=1) if weights is None else (weights.unsqueeze(1) @ vectors).squeeze(1)
+        kinds = (self.items.weight.unsqueeze(1) * self.actions.weight).flatten(0, 1)
+        place = items * self.sizes.actions + actions
+        return functional.embedding_bag(place, kinds, mode="sum", per_sample_weights=weights, padding_idx=PADDING)
 
     def target(self, items: Tensor) -> Tensor:
         """Candidates (R,) as their own vector followed by those of their F attributes: (R, 1 + F, D)."""

@@ -18,7 +18,7 @@ class ZeroShotForm(nn.Module):
 
     def forward(self, attributes: Tensor) -> Tensor:
         """Attribute indices (B, N) to virtual behaviour (B, M, D)."""
-        return self.tower(self.attributes(attributes))
+        return self.tower(self.attributes(attributes), attributes)
 
 
 class RankingForm(nn.Module):

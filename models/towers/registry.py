@@ -13,9 +13,12 @@ from models.towers.deepfm import DeepFM
 from models.towers.din import DIN
 from models.towers.dmr import DMR
 from models.towers.dnn import BaseDNN
+from models.towers.experts import AttributeEffects
+from models.towers.recency import RecencyDNN
 from models.towers.zero_shot import Absent, DualAutoencoder, LinearMap, MailAutoencoder, SingleAutoencoder
 
 RANKING: Mapping[str, type[nn.Module]] = {
+    "recency": RecencyDNN,
     "dnn": BaseDNN,
     "din": DIN,
     "dmr": DMR,
@@ -25,6 +28,7 @@ RANKING: Mapping[str, type[nn.Module]] = {
 }
 """Each is built as `Tower(shape: TowerShape)` and is a `RankingTower`."""
 ZERO_SHOT: Mapping[str, type[nn.Module]] = {
+    "effects": AttributeEffects,
     "absent": Absent,
     "none": LinearMap,
     "single": SingleAutoencoder,

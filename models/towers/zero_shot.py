@@ -13,8 +13,8 @@ from models.towers.autoencoder import CODE, FIRST, SECOND, ResidualDecoder, Resi
 class ZeroShotShape:
     """How large a zero-shot tower is. It is built from this alone."""
 
-    attributes: int
-    """N."""
+    sizes: tuple[int, ...]
+    """Values of each attribute, unknown included, N of them."""
     vectors: int
     """M."""
     dimension: int
@@ -25,14 +25,21 @@ class ZeroShotShape:
     """Eq. 15; the decoders run it backwards (eq. 16)."""
     dropout: float = 0.5
 
+    @property
+    def attributes(self) -> int:
+        """N."""
+        return len(self.sizes)
+
 
 class ZeroShotTower(Protocol):
-    """Any module, built as `Tower(shape)`, from embedded attributes (B, N, D) to virtual behaviour (B, M, D).
+    """Any module, built as `Tower(shape)`, from attributes to virtual behaviour (B, M, D).
+
+    It is given their embeddings (B, N, D), and their values (B, N), which a tower with a table of its own reads.
 
     `losses.parts_of` says what trains it; one with `learns_by_ranking` set is trained by L_rt, through v̂.
     """
 
-    def __call__(self, attributes: Tensor) -> Tensor: ...
+    def __call__(self, attributes: Tensor, values: Tensor) -> Tensor: ...
 
 
 class Reconstruction(NamedTuple):
@@ -52,7 +59,7 @@ class Absent(nn.Module):
         super().__init__()
         self._shape = shape
 
-    def forward(self, attributes: Tensor) -> Tensor:
+    def forward(self, attributes: Tensor, values: Tensor | None = None) -> Tensor:
         """Zeros (B, M, D) for attributes (B, N, D)."""
         return attributes.new_zeros(attributes.shape[0], self._shape.vectors, self._shape.dimension)
 
@@ -67,7 +74,7 @@ class LinearMap(nn.Module):
         self._behaviour_shape = (shape.vectors, shape.dimension)
         self.map = nn.Linear(shape.attributes * shape.dimension, shape.vectors * shape.dimension)
 
-    def forward(self, attributes: Tensor) -> Tensor:
+    def forward(self, attributes: Tensor, values: Tensor | None = None) -> Tensor:
         """Attributes (B, N, D) to virtual behaviour (B, M, D)."""
         return self.map(attributes.flatten(1)).unflatten(1, self._behaviour_shape)  # type: ignore[no-any-return]
 
@@ -86,7 +93,7 @@ class SingleAutoencoder(nn.Module):
         self.decode_attributes = ResidualDecoder(shape.attributes * shape.dimension, **widths, dropout=shape.dropout)
         self.decode_behaviour = ResidualDecoder(shape.vectors * shape.dimension, **widths, dropout=shape.dropout)
 
-    def forward(self, attributes: Tensor) -> Tensor:
+    def forward(self, attributes: Tensor, values: Tensor | None = None) -> Tensor:
         """Eq. 8, v̂ = D2(E1(hᵃ)): attributes (B, N, D) to virtual behaviour (B, M, D)."""
         code = self.encode_attributes(self.attend_attributes(attributes))
         return self.decode_behaviour(code).unflatten(1, self._behaviour_shape)  # type: ignore[no-any-return]
