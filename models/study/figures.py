@@ -41,7 +41,7 @@ def draw(result: Result, folder: Path) -> list[tuple[str, str]]:
     folder.mkdir(parents=True, exist_ok=True)
     data = slug(result)
     drawn: list[tuple[str, str]] = []
-    with mpl.rc_context(dict(STYLE)), threadpool_limits(1):  # t-SNE's threads wait for each other where cores are few
+    with mpl.rc_context(dict(STYLE)):
         if "first_steps" in result.study.protocols:
             file = f"gauc-by-seen-{data}.svg"
             _save(by_seen(result.rows, result.study.towers[:MOST_TOWERS]), folder / file)
@@ -117,7 +117,8 @@ def embedded(one: Points, other: Points) -> tuple[Points, Points]:
     """Both groups of points (U, width) on one plane, (U, 2)."""
     together = np.concatenate([one, other]).astype(np.float64)
     perplexity = min(PERPLEXITY, (len(together) - 1) / 3)
-    plane = TSNE(n_components=2, perplexity=perplexity, init="random", random_state=0).fit_transform(together)
+    with threadpool_limits(1):  # its threads spin while they wait for each other
+        plane = TSNE(n_components=2, perplexity=perplexity, init="random", random_state=0).fit_transform(together)
     return plane[: len(one)], plane[len(one) :]
 
 

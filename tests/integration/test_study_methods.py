@@ -1,0 +1,56 @@
+"""Every registered method, with the settings that it is compared with, on data small enough for that."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from models.dataset import read_dataset
+from models.study.methods import FACTORIES, TRIALS, by_name
+from models.study.protocols import Fold
+from tests.data_factory import write_dataset
+from tests.study_parts import with_garbage
+from tests.towers_factory import folder
+
+
+@cache
+def small():
+    return Fold.of(read_dataset(write_dataset(folder() / "small", users=60, items=30, interactions=600)))
+
+
+@pytest.mark.parametrize("protocol", ["hidden", "random_40"])
+@pytest.mark.parametrize("name", FACTORIES)
+def test_a_method_is_deterministic_and_learns_nothing_from_after_the_split(name, protocol):
+    """Its scores are the same, bit for bit, where whatever comes after the split is garbage."""
+    questions = small().questions((protocol,))[protocol]
+    folds = small(), with_garbage(small())
+    scores = [questions.scores(by_name(name).fit(one.material(protocol, seed=0))) for one in folds]
+    assert np.array_equal(*scores)
+    assert np.unique(scores[0]).size > 1
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_a_hidden_user_is_scored_alike_whenever_asked_and_whoever_is_asked_beside(name):
+    fitted = by_name(name).fit(small().material("hidden", seed=0))
+    questions = small().questions(("hidden",))["hidden"]
+    new = questions.group == 0
+    later = replace(questions, times_ms=questions.times_ms + 86_400_000)
+    alone = np.concatenate([fitted.scores(batch) for _, batch in _only(questions, new).batches(40)])
+    expected = np.concatenate([fitted.scores(batch) for _, batch in _only(later, new).batches()])
+    assert alone == pytest.approx(expected, abs=1e-5)
+
+
+def _only(questions, rows):
+    """Without the other rows, and so without their moments."""
+    kept, owner = np.unique(questions.owner[rows], return_inverse=True)
+    moments = {name: getattr(questions, name)[kept] for name in ("users", "times_ms", "context", "hidden")}
+    asked = {name: getattr(questions, name)[rows] for name in ("candidates", "labels", "group")}
+    return replace(questions, owner=owner, **moments, **asked)
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_a_method_has_as_many_trials_as_every_other_and_each_is_another(name):
+    trials = by_name(name).trials()
+    assert len({repr(one) for one in trials}) == len(trials) == TRIALS
+    assert repr(trials[0]) == repr(by_name(name)), "itself first"
