@@ -40,7 +40,11 @@ class DIN(nn.Module):
         super().__init__()
         self.attend = LocalActivationUnit(shape.dimension, UNIT, activation)
         self.perceptron = Perceptron(
-            shape.fields * shape.dimension, shape.hidden or HIDDEN, dropout=shape.dropout, activation=activation
+            shape.fields * shape.dimension,
+            shape.hidden or HIDDEN,
+            dropout=shape.dropout,
+            activation=activation,
+            scaled=True,  # a sum of up to L vectors stands beside single ones
         )
         self.unit = nn.Linear(self.perceptron.outputs, 1)
 

@@ -89,6 +89,7 @@ class DMR(nn.Module):
             shape.hidden or HIDDEN,
             dropout=shape.dropout,
             activation=nn.PReLU,
+            scaled=True,  # a relevance, of up to L scores summed, stands beside embeddings
         )
         self.unit = nn.Linear(self.perceptron.outputs, 1)
 

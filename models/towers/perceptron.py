@@ -19,10 +19,12 @@ class Perceptron(nn.Module):
         *,
         dropout: float,
         activation: Callable[[int], nn.Module] = lambda _: nn.LeakyReLU(),
+        scaled: bool = False,
     ) -> None:
-        """`activation` makes the activation of a layer from its width."""
+        """`activation` makes the activation of a layer from its width; `scaled` normalises the input by batch first."""
         super().__init__()
         self.outputs = hidden[-1]
+        self.scale = nn.BatchNorm1d(inputs) if scaled else nn.Identity()
         self.blocks = nn.Sequential(
             *(
                 nn.Sequential(Dropout(dropout), nn.Linear(before, after), nn.BatchNorm1d(after), activation(after))
@@ -31,7 +33,7 @@ class Perceptron(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(x)  # type: ignore[no-any-return]  # modules return Any
+        return self.blocks(self.scale(x))  # type: ignore[no-any-return]  # modules return Any
 
 
 class Dice(nn.Module):

@@ -12,7 +12,7 @@ from models.towers.dcn import CrossLayer
 from models.towers.deepfm import DeepFM, pairwise_products
 from models.towers.din import LocalActivationUnit
 from models.towers.pairs import AllPairs, CountingPairs, pairs_of, weighted_softmax
-from models.towers.perceptron import Dice
+from models.towers.perceptron import Dice, Perceptron
 from models.towers.ranking import RankingInputs, field_vectors
 from tests.towers_factory import SIZES, TINY, tiny_mail
 
@@ -236,6 +236,20 @@ def test_field_vectors_are_attributes_context_pooled_behaviour_and_target():
         pooled = sum(weight * vector for vector, weight, _, _ in _sequence(inputs.taste, user))
         expected = [_array(inputs.attributes[user]), _array(inputs.context[user]), [pooled], _array(inputs.target[row])]
         np.testing.assert_allclose(fields[row], np.vstack(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_a_scaled_perceptron_does_not_mind_the_size_of_an_input():
+    """DMR's relevance, a sum of up to L scores, drowned the embeddings beside it."""
+    x, size = torch.randn(50, 4), torch.tensor([1.0, 1000, 0.1, 30])
+    for scaled in (True, False):
+        perceptron = Perceptron(4, (6, 5), dropout=0.0, scaled=scaled)
+        near = torch.isclose(perceptron(x), perceptron(x * size), atol=1e-2).all()
+        assert near == scaled
+    assert [tiny_mail(ranking=name).ranking.perceptron.scale.__class__.__name__ for name in ("din", "dmr", "dnn")] == [
+        "BatchNorm1d",
+        "BatchNorm1d",
+        "Identity",
+    ]
 
 
 def test_weighted_softmax_leaves_out_weight_zero_and_gives_zeros_for_nothing():
