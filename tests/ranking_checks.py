@@ -68,7 +68,7 @@ class Indices:
 
 def towers(ranking: str, **changes: object) -> Towers:
     """Tiny towers with embeddings of some size, so that a difference shows, and with statistics of some batches."""
-    built = tiny_mail(ranking=ranking, **changes)
+    built = tiny_mail(ranking=ranking, zero_shot="mail", **changes)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
         for parameter in built.embeddings.parameters():
@@ -209,7 +209,7 @@ def virtual_behaviour_passes_a_gradient_on(ranking: str) -> None:
 
 def a_seed_gives_the_same_tower_and_the_same_training(ranking: str) -> None:
     def trained(seed: int) -> Tensor:
-        built = tiny_mail(seed, ranking=ranking).train()
+        built = tiny_mail(seed, ranking=ranking, zero_shot="mail").train()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             optimiser = torch.optim.Adam(built.of_ranking_optimiser(), lr=0.01)

@@ -89,11 +89,7 @@ def build_towers(sizes: Sizes, item_features: Tensor, architecture: Architecture
     shape = tower_shape(sizes, architecture)
     zero_shot = _built("zero_shot", architecture.zero_shot, ZERO_SHOT, zero_shot_shape(sizes, architecture))
     ranking = _built("ranking", architecture.ranking, RANKING, shape)
-    towers = Towers(
-        Embeddings(sizes, item_features, architecture.dimension),
-        zero_shot,
-        Experts(shape, ranking) if isinstance(zero_shot, AttributeEffects) else ranking,
-    )
+    towers = Towers(Embeddings(sizes, item_features, architecture.dimension), zero_shot, ranking)
     towers.embeddings.apply(_xavier)
     for part, name, known in (
         (towers.zero_shot, architecture.zero_shot, ZERO_SHOT),
@@ -103,6 +99,8 @@ def build_towers(sizes: Sizes, item_features: Tensor, architecture: Architecture
             part.apply(_xavier)
     with torch.random.fork_rng(devices=[]), torch.no_grad():  # whatever a tower draws, training starts the same
         _check_answers(towers.eval(), architecture)
+    if isinstance(zero_shot, AttributeEffects):
+        towers.ranking = Experts(shape, ranking)
     return towers.train()
 
 

@@ -72,7 +72,8 @@ class Embeddings(nn.Module):
             vectors = self.behaviour(items, actions)[0]
             return vectors.sum(dim=1) if weights is None else (weights.unsqueeze(1) @ vectors).squeeze(1)
         kinds = (self.items.weight.unsqueeze(1) * self.actions.weight).flatten(0, 1)
-        place = items * self.sizes.actions + actions
+        real = (items != PADDING) & (actions != PADDING)  # else padding's own rows would be trained
+        place = torch.where(real, items * self.sizes.actions + actions, PADDING)
         return functional.embedding_bag(place, kinds, mode="sum", per_sample_weights=weights, padding_idx=PADDING)
 
     def target(self, items: Tensor) -> Tensor:

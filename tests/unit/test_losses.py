@@ -58,7 +58,7 @@ def _warm_users():
 
 
 def test_zero_shot_loss_is_equations_3_to_7_with_both_codes_through_both_decoders():
-    tower = tiny_mail().zero_shot
+    tower = tiny_mail(zero_shot="mail").zero_shot
     attributes, behaviour, valid = _warm_users()
     from_p, from_q = tower.from_attributes(attributes), tower.from_behaviour(behaviour, valid)
     condensed = condense(behaviour, valid, M)
@@ -71,7 +71,7 @@ def test_zero_shot_loss_is_equations_3_to_7_with_both_codes_through_both_decoder
 
 
 def test_no_gradient_of_the_zero_shot_loss_reaches_the_embedding_table():
-    mail = tiny_mail()
+    mail = tiny_mail(zero_shot="mail")
     attributes = mail.embeddings.attributes(torch.tensor([[4, 3, 2], [1, 0, 1]]))
     behaviour, valid = mail.embeddings.behaviour(torch.tensor([[5, 6], [7, 0]]), torch.tensor([[2, 3], [1, 0]]))
     assert attributes.requires_grad

@@ -79,7 +79,7 @@ def test_dins_unit_scores_query_key_difference_and_product():
 
 
 def test_din_sums_behaviour_by_unnormalised_scores_and_the_weights_of_taste():
-    towers = tiny_mail(ranking="din")
+    towers = tiny_mail(ranking="din", zero_shot="mail")
     tower, inputs = towers.ranking, _inputs(towers)
     seen = []
     tower.perceptron.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
@@ -127,7 +127,7 @@ def _clues(clues, vector, action, position):
 
 
 def test_dmrs_user_to_item_relevance():
-    towers = tiny_mail(ranking="dmr")
+    towers = tiny_mail(ranking="dmr", zero_shot="mail")
     network, inputs = towers.ranking.user_to_item, _inputs(towers)
     found = _array(network(inputs))
     for row, user in enumerate(OWNER):
@@ -140,7 +140,7 @@ def test_dmrs_user_to_item_relevance():
 
 
 def test_dmrs_item_to_item_relevance_is_the_sum_of_the_scores_before_the_softmax():
-    towers = tiny_mail(ranking="dmr")
+    towers = tiny_mail(ranking="dmr", zero_shot="mail")
     network, inputs = towers.ranking.item_to_item, _inputs(towers)
     attended, relevance = (_array(each) for each in network(inputs))
     for row, user in enumerate(OWNER):
@@ -154,7 +154,7 @@ def test_dmrs_item_to_item_relevance_is_the_sum_of_the_scores_before_the_softmax
 
 
 def test_dmrs_auxiliary_loss_tells_the_newest_item_from_the_state_before_it(monkeypatch):
-    towers = tiny_mail(ranking="dmr")
+    towers = tiny_mail(ranking="dmr", zero_shot="mail")
     tower, inputs = towers.ranking, _inputs(towers)
     network, taste = tower.user_to_item, inputs.taste
     drawn = torch.tensor([2, 3, 5, 7, 11, int(taste.items[4, 6])])
@@ -171,7 +171,7 @@ def test_dmrs_auxiliary_loss_tells_the_newest_item_from_the_state_before_it(monk
 
 
 def test_dmrs_auxiliary_loss_is_zero_where_nobody_has_done_two_things():
-    towers = tiny_mail(ranking="dmr")
+    towers = tiny_mail(ranking="dmr", zero_shot="mail")
     inputs = _inputs(towers)
     few = inputs._replace(
         taste=Taste(towers.embeddings, inputs.taste.items[:2], inputs.taste.actions[:2], inputs.taste.virtual[:2], 4)
@@ -201,7 +201,7 @@ def test_a_cross_layer_is_the_first_input_times_a_linear_map_plus_the_last(rank)
 
 
 def test_dcn_stacks_its_layers_beside_the_perceptron():
-    towers = tiny_mail(ranking="dcn")
+    towers = tiny_mail(ranking="dcn", zero_shot="mail")
     tower, inputs = towers.ranking, _inputs(towers)
     first = x = _array(field_vectors(inputs).flatten(1))
     for cross in tower.crosses:
@@ -218,7 +218,7 @@ def test_pairwise_products_are_those_of_every_pair_of_fields():
 
 
 def test_deepfm_is_first_order_and_pairs_and_perceptron():
-    towers = tiny_mail(ranking="deepfm")
+    towers = tiny_mail(ranking="deepfm", zero_shot="mail")
     tower, inputs = towers.ranking, _inputs(towers)
     assert isinstance(tower, DeepFM)
     fields = field_vectors(inputs)
@@ -245,7 +245,10 @@ def test_a_scaled_perceptron_does_not_mind_the_size_of_an_input():
         perceptron = Perceptron(4, (6, 5), dropout=0.0, scaled=scaled)
         near = torch.isclose(perceptron(x), perceptron(x * size), atol=1e-2).all()
         assert near == scaled
-    assert [tiny_mail(ranking=name).ranking.perceptron.scale.__class__.__name__ for name in ("din", "dmr", "dnn")] == [
+    assert [
+        tiny_mail(ranking=name, zero_shot="mail").ranking.perceptron.scale.__class__.__name__
+        for name in ("din", "dmr", "dnn")
+    ] == [
         "BatchNorm1d",
         "BatchNorm1d",
         "Identity",

@@ -52,15 +52,15 @@ def test_it_keeps_its_own_initialisation(monkeypatch):
         nn.init.constant_(layer.weight, 0.5)
 
     monkeypatch.setattr(nn.Linear, "reset_parameters", constant)
-    assert (tiny_mail(ranking=OWN).ranking.query.weight == 0.5).all()
-    assert not (tiny_mail(ranking="dnn").ranking.unit.weight == 0.5).any()
+    assert (tiny_mail(ranking=OWN, zero_shot="mail").ranking.query.weight == 0.5).all()
+    assert not (tiny_mail(ranking="dnn", zero_shot="mail").ranking.unit.weight == 0.5).any()
 
 
 @pytest.mark.parametrize(
     ("field", "name", "problem"),
     [
-        ("ranking", "dnm", "expected one of dnn, din, dmr"),
-        ("zero_shot", "nothing", "expected one of absent, none, single"),
+        ("ranking", "dnm", "expected one of recency, dnn, din, dmr"),
+        ("zero_shot", "nothing", "expected one of effects, absent, none, single"),
         ("ranking", "", "expected one of"),
         ("ranking", ":Likeness", "expected one of"),
         ("ranking", "shop_towers:", "expected one of"),
@@ -100,7 +100,7 @@ class OneVector(nn.Module):
     def __init__(self, shape):
         super().__init__()
 
-    def forward(self, attributes):
+    def forward(self, attributes, values):
         return attributes[:, 0]
 
 

@@ -16,6 +16,7 @@ from tests.towers_factory import SIZES, TINY, config, dataset, tiny_mail
 
 B, L, M, D, N = 6, 9, TINY.virtual_vectors, TINY.dimension, len(SIZES.attributes)
 PARTS = {
+    "effects": [],
     "absent": [],
     "none": [],
     "single": ["attributes"],
@@ -34,7 +35,15 @@ def _seeded():
 
 
 def _towers(name, seed=0, **changes):
-    return tiny_mail(seed, zero_shot=name, **changes)
+    """Beside BaseDNN; "effects" with codes, as if it had been fitted."""
+    towers = tiny_mail(seed, ranking="dnn", zero_shot=name, **changes)
+    if name == "effects":
+        towers.zero_shot.codes.normal_(generator=torch.Generator().manual_seed(seed))
+    return towers
+
+
+def _values(users):
+    return torch.stack([torch.arange(users) % size for size in SIZES.attributes], dim=1)
 
 
 def _warm():
@@ -45,22 +54,22 @@ def _warm():
 @every
 def test_virtual_behaviour_is_m_finite_vectors(name):
     for users in (1, B):
-        virtual = _towers(name).zero_shot(torch.randn(users, N, D))
+        virtual = _towers(name).zero_shot(torch.randn(users, N, D), _values(users))
         assert virtual.shape == (users, M, D)
         assert torch.isfinite(virtual).all()
 
 
 @every
 def test_each_user_is_answered_as_if_alone(name):
-    tower, attributes = _towers(name).zero_shot, torch.randn(B, N, D)
-    alone = torch.cat([tower(attributes[user : user + 1]) for user in range(B)])
-    torch.testing.assert_close(tower(attributes), alone)
+    tower, attributes, values = _towers(name).zero_shot, torch.randn(B, N, D), _values(B)
+    alone = torch.cat([tower(attributes[user : user + 1], values[user : user + 1]) for user in range(B)])
+    torch.testing.assert_close(tower(attributes, values), alone)
 
 
 @every
 def test_a_seed_gives_the_same_tower(name):
-    attributes = torch.randn(B, N, D)
-    one, same, other = (_towers(name, seed).zero_shot(attributes) for seed in (3, 3, 4))
+    attributes, values = torch.randn(B, N, D), _values(B)
+    one, same, other = (_towers(name, seed).zero_shot(attributes, values) for seed in (3, 3, 4))
     assert torch.equal(one, same)
     assert name == "absent" or not torch.equal(one, other)
 
@@ -191,7 +200,9 @@ def test_the_ranking_loss_trains_none_and_no_other():
 
 
 def test_single_has_nothing_that_reads_behaviour_and_dual_has_what_mail_has():
-    single, dual, mail = ({key for key, _ in _towers(name).zero_shot.named_parameters()} for name in list(PARTS)[2:])
+    single, dual, mail = (
+        {key for key, _ in _towers(name).zero_shot.named_parameters()} for name in ("single", "dual", "mail")
+    )
     assert single < dual == mail
     assert not any("behaviour" in key and "decode" not in key for key in single)
 
