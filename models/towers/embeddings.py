@@ -72,9 +72,11 @@ class Embeddings(nn.Module):
             vectors = self.behaviour(items, actions)[0]
             return vectors.sum(dim=1) if weights is None else (weights.unsqueeze(1) @ vectors).squeeze(1)
         kinds = (self.items.weight.unsqueeze(1) * self.actions.weight).flatten(0, 1)
-        real = (items != PADDING) & (actions != PADDING)  # else padding's own rows would be trained
-        place = torch.where(real, items * self.sizes.actions + actions, PADDING)
-        return functional.embedding_bag(place, kinds, mode="sum", per_sample_weights=weights, padding_idx=PADDING)
+        real = (items != PADDING) & (actions != PADDING)  # padding costs nothing, and its own rows are never trained
+        place = (items * self.sizes.actions + actions)[real]
+        starts = functional.pad(real.sum(dim=1).cumsum(0)[:-1], (1, 0)).to(place.dtype)
+        kept = None if weights is None else weights[real]
+        return functional.embedding_bag(place, kinds, starts, mode="sum", per_sample_weights=kept)
 
     def target(self, items: Tensor) -> Tensor:
         """Candidates (R,) as their own vector followed by those of their F attributes: (R, 1 + F, D)."""
