@@ -13,7 +13,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.12 python3.11 python3.13,$(
 PYTEST_ARGS ?=
 ARGS ?=
 
-.PHONY: help demo up test check container-test images compose-test lock clean environment packages triton
+.PHONY: help demo up test check container-test images compose-test bench-test lock clean environment packages triton
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,10 @@ images: ## What the containers need, as `kind image` pairs
 
 compose-test: $(STAMP) ## Bring docker-compose.yml up, use it from outside, and take it down
 	$(BIN)/python -m pytest tests/containers/test_compose.py $(PYTEST_ARGS)
+
+bench-test: $(STAMP) ## Try the benchmarks with the libraries that they compare
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[embedded,train,dev,bench]'
+	$(BIN)/python -m pytest benchmarks $(PYTEST_ARGS)
 
 lock: ## Write constraints.txt from what the environment holds
 	@{ echo "# Made by 'make lock' from a tested environment; pip installs from it with -c."; \

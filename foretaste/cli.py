@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.cli import bench
 from foretaste import compose, embedded, jobs, studying
 from foretaste.console import console, errors, progress
 from foretaste.contracts import RankRequest, RankResponse, Topic, UserBehaved, UserRegistered
@@ -28,6 +29,7 @@ app = typer.Typer(
 data = typer.Typer(no_args_is_help=True, help="Data sets: fetch one, or check a folder of your own.")
 app.add_typer(data, name="data")
 app.command()(studying.evaluate)
+app.add_typer(bench, name="bench")
 
 Data = Annotated[str, typer.Option("--data", help="ml-1m, ml-100k, or a folder with dataset.yaml.")]
 

@@ -233,8 +233,11 @@ class _Trainer:
             logits = self._model.ranking(inputs)
         loss = ranking_loss(logits.float(), self._tensor(batch.labels))
         losses["ranking"] = loss.item()
-        if isinstance(self._model.ranking, WithAuxiliaryLoss):
-            auxiliary = self._model.ranking.auxiliary_loss(inputs)
+        tower = self._model.ranking
+        if isinstance(tower, Experts):
+            tower, inputs = tower.warm, tower.of_warm(inputs)
+        if isinstance(tower, WithAuxiliaryLoss):
+            auxiliary = tower.auxiliary_loss(inputs)
             losses["auxiliary"] = auxiliary.item()
             loss = loss + auxiliary
         if _finite(losses):

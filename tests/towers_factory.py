@@ -19,15 +19,25 @@ from models.towers.architecture import Architecture, Towers, build_towers
 from models.towers.embeddings import Sizes
 from tests.data_factory import write_dataset
 
-TINY = Architecture(dimension=8, virtual_vectors=3, attention=8, encoder=(32, 16, 16), hidden=(32, 16), dropout=0.1)
+SMALL = Architecture(dimension=8, virtual_vectors=3, attention=8, encoder=(32, 16, 16), hidden=(32, 16), dropout=0.1)
+"""The default towers."""
+TINY = replace(SMALL, ranking="dnn", zero_shot="mail")
+"""The paper's."""
 SIZES = Sizes(attributes=(5, 4, 3), context=(3,), items=30, actions=4, item_attributes=(6,))
 METRICS = {"cold.virtual.auc": 0.75, "warm.real.auc": float("nan")}
 
 
 def config(**changes: object) -> TrainingConfig:
-    """Tiny towers, a short run, one thread: a busy machine slows several threads of tiny work down a hundredfold."""
+    """The paper's towers, a short run, one thread: a busy machine slows several threads of tiny work down."""
     base = TrainingConfig(
-        architecture=TINY, batch=256, rows=None, epochs=2, zero_shot_rate=0.005, device="cpu", threads=1
+        architecture=TINY,
+        warm_after=1,
+        batch=256,
+        epochs=2,
+        ranking_rate=0.005,
+        zero_shot_rate=0.005,
+        device="cpu",
+        threads=1,
     )
     return replace(base, **changes)  # type: ignore[arg-type]  # the fields by name
 
@@ -57,8 +67,9 @@ def dataset(*, labels: bool = False) -> tuple[Dataset, TimeSplit]:
 
 @cache
 def trained(seed: int = 0, warm_after: int = 4) -> Trained:
+    """The default towers."""
     data, split = dataset()
-    return cotrain(data, split, config(seed=seed, warm_after=warm_after))
+    return cotrain(data, split, config(architecture=SMALL, seed=seed, warm_after=warm_after))
 
 
 @cache

@@ -18,6 +18,7 @@ from models.examples import Batch, encode_users
 from models.indices import field_indices, item_indices
 from models.rivals.events import Numbers
 from models.study.methods import Material
+from models.study.towers import MILDER, lengthened
 from models.towers.architecture import Architecture
 
 KEPT = 8
@@ -28,14 +29,16 @@ USERS_AT_ONCE = 65536
 def base_config() -> TrainingConfig:
     """BaseDNN trained on all histories; the made-up behaviour is one vector, the pooled behaviour (eq. 11)."""
     return TrainingConfig(
-        architecture=Architecture(ranking="dnn", zero_shot="absent", virtual_vectors=1), masked="nobody"
+        architecture=Architecture(ranking="dnn", zero_shot="absent", virtual_vectors=1, dropout=0.5),
+        masked="nobody",
+        warm_after=1,
+        ranking_rate=0.005,
     )
 
 
 def longer(config: TrainingConfig) -> TrainingConfig:
-    """Twice as long at a lower rate, with less dropout: what tuning also tries of the towers themselves."""
-    architecture = replace(config.architecture, dropout=0.3)
-    return replace(config, architecture=architecture, epochs=2 * config.epochs, ranking_rate=0.6 * config.ranking_rate)
+    """Longer, with less dropout: what tuning also tries of the towers themselves."""
+    return lengthened(replace(config, architecture=replace(config.architecture, dropout=MILDER)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -63,6 +63,13 @@ class Method(Protocol):
 
 
 FACTORIES: dict[str, str] = {
+    "foretaste": "models.study.towers:foretaste",
+    "foretaste-dnn": "models.study.towers:foretaste_dnn",
+    "foretaste-din": "models.study.towers:foretaste_din",
+    "foretaste-dmr": "models.study.towers:foretaste_dmr",
+    "foretaste-dcn": "models.study.towers:foretaste_dcn",
+    "foretaste-deepfm": "models.study.towers:foretaste_deepfm",
+    "recency": "models.study.towers:recency",
     "dnn": "models.study.towers:dnn",
     "dnn-flagged": "models.study.towers:dnn_flagged",
     "dnn-dropout": "models.study.towers:dnn_dropout",

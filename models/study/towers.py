@@ -18,6 +18,8 @@ ABSENT = "absent"
 """The zero-shot tower of a plain ranking tower: its virtual behaviour is zero."""
 
 MILDER, PAPERS_DROPOUT = 0.3, 0.5
+FIRST_SHARE = 0.2
+"""Of the first stage's prior precision, in a trial."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,13 +98,32 @@ class TowerMethod:
         config = self.config
         dropout = MILDER if config.architecture.dropout != MILDER else PAPERS_DROPOUT
         other = replace(config.architecture, dropout=dropout)
-        longer = replace(config, epochs=4, ranking_rate=0.002)
+        if config.architecture.zero_shot == "effects":
+            return self._trials_of_effects()
+        longer = lengthened(config)
         return (
             self,
-            TowerMethod(replace(config, epochs=2, ranking_rate=0.003, architecture=other)),
+            TowerMethod(replace(config, architecture=other)),
             TowerMethod(longer),
             TowerMethod(replace(longer, architecture=other)),
         )
+
+    def _trials_of_effects(self) -> Sequence["TowerMethod"]:
+        """Longer training, and more of what users do first: it is worth most there, and costs where it is not."""
+        config = self.config
+        longer = lengthened(config)
+        first = replace(config.effects, first_precision=config.effects.first_precision * FIRST_SHARE)
+        return (
+            self,
+            TowerMethod(longer),
+            TowerMethod(replace(config, effects=first)),
+            TowerMethod(replace(longer, effects=first)),
+        )
+
+
+def lengthened(config: TrainingConfig) -> TrainingConfig:
+    """Twice the epochs in eight times as many steps, each half as large: small data have too few steps otherwise."""
+    return replace(config, epochs=2 * config.epochs, batch=config.batch // 4, ranking_rate=config.ranking_rate / 2)
 
 
 def _towers(masked: Masked, *, ranking: str = "dnn", zero_shot: str = ABSENT) -> TowerMethod:
@@ -113,7 +134,6 @@ def _towers(masked: Masked, *, ranking: str = "dnn", zero_shot: str = ABSENT) ->
             masked=masked,
             warm_after=1,
             ranking_rate=0.005,
-            batch=2048,
         )
     )
 
@@ -171,3 +191,33 @@ def mail() -> TowerMethod:
 
 def mail_dmr() -> TowerMethod:
     return _towers("users", ranking="dmr", zero_shot="mail")
+
+
+def foretaste(ranking: str = "recency") -> TowerMethod:
+    """Foretaste's default: fitted attribute effects as the cold expert, beside a ranking tower as the warm one."""
+    return TowerMethod(TrainingConfig(architecture=Architecture(ranking=ranking, zero_shot="effects")))
+
+
+def foretaste_dnn() -> TowerMethod:
+    return foretaste("dnn")
+
+
+def foretaste_din() -> TowerMethod:
+    return foretaste("din")
+
+
+def foretaste_dmr() -> TowerMethod:
+    return foretaste("dmr")
+
+
+def foretaste_dcn() -> TowerMethod:
+    return foretaste("dcn")
+
+
+def foretaste_deepfm() -> TowerMethod:
+    return foretaste("deepfm")
+
+
+def recency() -> TowerMethod:
+    """The default's warm expert alone, trained on all histories."""
+    return _towers("nobody", ranking="recency")

@@ -27,7 +27,7 @@ class Dropout(nn.Module):
             return functional.dropout(x, self.p)
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
         kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self._dropped
-        return x * kept * (_LEVELS / (_LEVELS - self._dropped))
+        return x * kept.to(x.dtype).mul_(_LEVELS / (_LEVELS - self._dropped))
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -66,8 +66,13 @@ class Experts(nn.Module):
         mix = self.mix[seen]
         a = torch.where(seen > 0, mix[:, 0], torch.ones_like(mix[:, 0]))
         b = torch.where(seen > 0, mix[:, 1], torch.zeros_like(mix[:, 1]))
-        warm: Tensor = self.warm(inputs._replace(taste=inputs.taste.without_virtual()))
+        warm: Tensor = self.warm(self.of_warm(inputs))
         return a[owner] * self.cold(inputs) + b[owner] * warm
+
+    @staticmethod
+    def of_warm(inputs: RankingInputs) -> RankingInputs:
+        """What the warm expert reads: real behaviour alone."""
+        return inputs._replace(taste=inputs.taste.without_virtual())
 
     def cold(self, inputs: RankingInputs) -> Tensor:
         """The cold expert's logits (R,)."""
