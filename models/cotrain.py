@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from foretaste.contracts import MAX_BEHAVIOUR, FloatArray
 from foretaste.errors import ForetasteError, InvalidInput
@@ -233,9 +233,9 @@ class _Trainer:
             logits = self._model.ranking(inputs)
         loss = ranking_loss(logits.float(), self._tensor(batch.labels))
         losses["ranking"] = loss.item()
-        tower = self._model.ranking
+        tower: nn.Module = self._model.ranking
         if isinstance(tower, Experts):
-            tower, inputs = tower.warm, tower.of_warm(inputs)
+            tower, inputs = tower.warm, Experts.of_warm(inputs)
         if isinstance(tower, WithAuxiliaryLoss):
             auxiliary = tower.auxiliary_loss(inputs)
             losses["auxiliary"] = auxiliary.item()
