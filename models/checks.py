@@ -30,6 +30,14 @@ def shares(config: object, *names: str) -> None:
             raise InvalidInput(name, value, "must be a share, at least 0 and below 1")
 
 
+def positive(config: object, *names: str) -> None:
+    """Each named field is finite and above 0."""
+    for name in names:
+        value = getattr(config, name)
+        if not (value > 0 and math.isfinite(value)):
+            raise InvalidInput(name, value, "must be finite and above 0")
+
+
 def rates(config: object, *names: str) -> None:
     """Each named field is finite and not negative."""
     for name in names:

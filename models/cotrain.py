@@ -60,6 +60,8 @@ class TrainingConfig:
     batch: int = 4096
     """Rows a step, about; 1024 in the paper, which takes longer for the same."""
     epochs: int = 1
+    least_steps: int = 1
+    """More epochs are taken until there are so many steps: small data need more passes."""
     rows: int | None = None
     """Rows an epoch, drawn at random anew each time; None: all."""
     negatives: int = 4
@@ -87,7 +89,16 @@ class TrainingConfig:
             raise InvalidInput("warm_after", self.warm_after, f"must lie between 1 and {MAX_BEHAVIOUR}")
         choices = {"device": get_args(Device), "precision": get_args(Precision)}
         checks.one_of(self, choices if self.masked is None else {**choices, "masked": get_args(Masked)})
-        least = {"batch": 2, "rows": 2, "epochs": 1, "negatives": 1, "zero_shot_users": 1, "threads": 1, "seed": 0}
+        least = {
+            "batch": 2,
+            "rows": 2,
+            "epochs": 1,
+            "least_steps": 1,
+            "negatives": 1,
+            "zero_shot_users": 1,
+            "threads": 1,
+            "seed": 0,
+        }
         checks.at_least(self, least)
         checks.rates(self, "zero_shot_rate", "ranking_rate")
         checks.shares(self, "masked_share", "unknown_share")
@@ -292,8 +303,10 @@ def _steps(
     sizes = examples.sizes * (1 if sampler is None else 1 + config.negatives)
     share = 1.0 if config.rows is None else min(config.rows / sizes.sum(), 1.0)
     moments = max(round(share * len(sizes)), 1)
-    plan = []
-    for epoch in range(1, config.epochs + 1):
+    plan: list[tuple[int, npt.NDArray[np.intp]]] = []
+    epoch = 0
+    while epoch < config.epochs or len(plan) < config.least_steps:
+        epoch += 1
         drawn = rng.choice(len(sizes), moments, replace=False) if moments < len(sizes) else np.arange(len(sizes))
         plan += [(epoch, drawn[part]) for part in batches(sizes[drawn], config.batch, rng)]
     for number, (epoch, part) in enumerate(plan, start=1):

@@ -17,6 +17,8 @@ from models.examples import Examples
 Floats = npt.NDArray[np.float32]
 _CELLS = 1024
 """Room for so many is kept before all items are counted."""
+_LEAST_LEFT = 1e-6
+"""Of the popularity that a user has not met, for who met nearly everything."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -73,10 +75,11 @@ class Tables(NamedTuple):
 class Counting:
     """Which users and items are counted, and what each user did, weighted; a user counts as n to a power.
 
-    `users` are rows of `Dataset.users`, `items` are indices. `value_places` (G,): where each
-    counted attribute value lies among all ΣA, field after field. `cell` (users of the dataset,). `acted` and `passed`
-    are (users, items) over the counted items. Where negatives are sampled, `drawn` (users,) is how many are expected of
-    a user over all items, and `passed` is what must be taken off for those that the user met.
+    `users` are rows of `Dataset.users`, `items` (I,) are indices. `value_places` (G,): where each counted attribute
+    value lies among all ΣA, field after field. `cell` (users of the dataset,): -1 for who is not counted. `acted` and
+    `passed` are (users of the dataset, I). Where negatives are sampled, `drawn` (users of the dataset,) is how many are
+    expected of a user over the I items if none were met, shared out by `popularity` (I,), and `passed` is what must be
+    taken off for those that the user met.
     """
 
     users: IndexArray
@@ -99,12 +102,7 @@ class Counting:
         rng: np.random.Generator,
     ) -> "Counting":
         """Of all rows with a known item, within the limits; `negatives` None: the rows have labels of their own."""
-        known = rows.items >= FIRST_KNOWN
-        users = np.unique(rows.users[known])
-        items = _most_frequent(rows.items[known], max(limits.most_counts // max(min(len(users), _CELLS), 1), 1))
-        most = max(limits.most_counts // max(len(items), 1), 1)
-        if len(users) > most:
-            users = np.sort(rng.choice(users, most, replace=False))
+        users, items = _within(rows, limits.most_counts, rng)
         design, cell, places = _designed(rows.attributes, users, tables.attributes, limits.least_users)
         column = np.full(tables.items, -1)
         column[items] = np.arange(len(items))
@@ -114,8 +112,7 @@ class Counting:
         user, item, label = rows.users[kept], column[rows.items[kept]], rows.labels[kept].astype(np.float64)
         shape = (len(rows.attributes), len(items))
         number = np.bincount(user, minlength=shape[0])
-        weight = np.maximum(number, 1.0) ** (limits.user_weight - 1.0)
-        weight *= number.sum() / max((weight * number).sum(), 1.0)
+        weight = _weights(number, limits.user_weight)
         acted = sparse.csr_matrix((label * weight[user], (user, item)), shape)
         popularity = np.bincount(item, weights=label, minlength=shape[1]) / max(label.sum(), 1.0)
         if negatives is None:
@@ -123,8 +120,8 @@ class Counting:
             passed = sparse.csr_matrix(((1 - label) * weight[user], (user, item)), shape)
         else:
             met = sparse.csr_matrix((np.ones(len(user)), (user, item)), shape)
-            met.data[:] = 1.0
-            drawn = negatives * number * weight / np.maximum(1 - met @ popularity, 1e-6)
+            met.data[:] = 1.0  # once, however often
+            drawn = negatives * number * weight / np.maximum(1 - met @ popularity, _LEAST_LEFT)
             passed = sparse.csr_matrix(-(sparse.diags(drawn) @ met @ sparse.diags(popularity)))
         return cls(users, items, places, cell, design, acted, passed, drawn, popularity)
 
@@ -137,7 +134,26 @@ class Counting:
         return Counts(torch.from_numpy(acted).float(), torch.from_numpy(np.maximum(passed, 0.0)).float())
 
 
+def _within(rows: Rows, most_counts: int, rng: np.random.Generator) -> tuple[IndexArray, IndexArray]:
+    """The users and the items counted, sorted: all with a known item, or as many as the limit lets in."""
+    known = rows.items >= FIRST_KNOWN
+    users = np.unique(rows.users[known])
+    items = _most_frequent(rows.items[known], max(most_counts // max(min(len(users), _CELLS), 1), 1))
+    most = max(most_counts // max(len(items), 1), 1)
+    if len(users) > most:
+        users = np.sort(rng.choice(users, most, replace=False))
+    return users, items
+
+
+def _weights(number: IndexArray, power: float) -> Doubles:
+    """Of one interaction of each user, (users,): n of them count as n to the power, and all together as before."""
+    weight = np.maximum(number, 1.0) ** (power - 1.0)
+    scaled: Doubles = weight * (number.sum() / max((weight * number).sum(), 1.0))
+    return scaled
+
+
 def _most_frequent(items: IndexArray, most: int) -> IndexArray:
+    """The `most` distinct items with the most rows, sorted; of equals the first by index."""
     distinct, counts = np.unique(items, return_counts=True)
     chosen: IndexArray = np.sort(distinct[np.argsort(-counts, kind="stable")[:most]])
     return chosen
@@ -148,7 +164,7 @@ def _designed(
 ) -> tuple[Design, IndexArray, IndexArray]:
     """The design of the cells of `users`, the cell of each user of the dataset, and the places of the values counted.
 
-    A value of too few users is counted as none, and so is an unknown one.
+    A value of too few users is counted as none, and so is an unknown one, and one that everybody has: b says the same.
     """
     own = attributes[users]
     offsets = np.cumsum([0, *sizes])[:-1]

@@ -65,7 +65,7 @@ class EffectsConfig:
         """Raises `InvalidInput` naming the field."""
         names = ("rounds", "iterations", "stage_rows", "stage_negatives")
         checks.at_least(self, {"folds": 2, **dict.fromkeys(names, 1)})
-        checks.rates(self, "first_precision", "bias_precision")
+        checks.positive(self, "first_precision", "bias_precision")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class Effects:
 
     `codes` (1 + folds, ΣA, H): of each value of each attribute, field after field: from all users, then without each
     fold. `fold` (users,): which of these a user may see in training; 0 for who was not learned from. `keys` (items, H).
-    `biases` (S, items): b(i) and what distinguishes each stage. `precisions`: of the priors of b and each W(n).
+    `biases` (S, items): b(i) and what distinguishes each stage. `precisions` (1 + N,): of the priors of b and W(n).
     """
 
     codes: Floats

@@ -1,4 +1,7 @@
-"""Additive logistic effects of attribute values on items, fitted to counts; the priors are found by the evidence."""
+"""Additive logistic effects of attribute values on items, fitted to counts; the priors are found by the evidence.
+
+Shapes: C cells of users, N attributes, G attribute values in all, I items.
+"""
 
 from dataclasses import dataclass
 
@@ -11,7 +14,7 @@ from torch.nn import functional
 
 Doubles = npt.NDArray[np.float64]
 LEAST, MOST = 1e-2, 1e4
-"""Bounds of a prior's precision: an attribute that says nothing ends at the greatest."""
+"""Bounds of a prior's precision: that of an attribute which says nothing grows to the greatest."""
 START = 10.0
 """Precision that the evidence starts from."""
 _MEMORY = 8
@@ -20,7 +23,7 @@ _MEMORY = 8
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """How often C cells of users acted on each of I items, and how often they met one and did not: (C, I) each."""
+    """How often each cell's users acted on each item, and how often they met it and did not: (C, I) each, weighted."""
 
     acted: Tensor
     passed: Tensor
@@ -63,7 +66,11 @@ class Design:
 
 
 def maximise(counts: Counts, design: Design, precisions: Doubles, start: Doubles, iterations: int) -> Doubles:
-    """The effects (1 + G, I) of greatest posterior density, by L-BFGS from `start`; `precisions` are their groups'."""
+    """The effects (1 + G, I) of greatest posterior density, by L-BFGS from `start` (1 + G, I).
+
+    They minimise Σ (acted + passed) log(1 + eᶻ) - acted z + ½ Σ λ W², with z the logits of cells and items, and λ the
+    `precisions` (1 + N,) of each effect's group.
+    """
     met = counts.acted + counts.passed
     prior = torch.from_numpy(precisions[design.groups]).float().unsqueeze(1)
 
@@ -84,25 +91,30 @@ def maximise(counts: Counts, design: Design, precisions: Doubles, start: Doubles
 def by_evidence(
     counts: Counts, design: Design, bias_precision: float, *, rounds: int, iterations: int
 ) -> tuple[Doubles, Doubles]:
-    """The effects (1 + G, I), and the precision of each group's prior: that of b is given, the others are found.
+    """The effects (1 + G, I), and each group's precision (1 + N,): that of b is given, the others are found.
 
-    MacKay's fixed point, λ = γ / Σ W² with γ the number of effects that the data determine.
+    The fixed point of D. MacKay, Bayesian Interpolation (1992): λ = γ / Σ W², with γ the number of effects that the
+    data determine. A group without effects has said nothing.
     """
-    precisions = np.full(int(design.groups.max()) + 1, START)
-    precisions[0] = bias_precision
+    found = np.unique(design.groups[1:])
+    precisions = np.full(1 + design.values.shape[1], MOST)
+    precisions[0], precisions[found] = bias_precision, START
     effects = np.zeros((len(design.groups), counts.acted.shape[1]))
     for _ in range(rounds):
         effects = maximise(counts, design, precisions, effects, iterations)
         p = design.logits(torch.from_numpy(effects).float()).sigmoid()
         curvature = design.gathered((counts.acted + counts.passed) * p * (1 - p)).numpy()
-        for group in range(1, len(precisions)):
+        for group in found:
             own = design.groups == group
             precisions[group] = next_precision(effects[own], curvature[own], precisions[group])
     return maximise(counts, design, precisions, effects, iterations), precisions
 
 
 def next_precision(effects: npt.ArrayLike, curvature: npt.ArrayLike, precision: float) -> float:
-    """One step of the fixed point for effects under one prior, each with the curvature of its likelihood."""
+    """One step of the fixed point for effects under one prior; `curvature`, of the same shape, is their likelihood's.
+
+    λ' = Σ c / (c + λ) / Σ W², within the bounds.
+    """
     squares = float(np.square(effects).sum())
     determined = float((np.asarray(curvature) / (np.asarray(curvature) + precision)).sum())
     return float(np.clip(determined / max(squares, 1e-12), LEAST, MOST))

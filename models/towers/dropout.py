@@ -17,7 +17,7 @@ class Dropout(nn.Module):
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
-        self._dropped = round(p * _LEVELS)
+        self._dropped = min(round(p * _LEVELS), _LEVELS - 1)  # of a share near 1, something is left
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape; as it is when not training."""

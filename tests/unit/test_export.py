@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from models import artifact, files, parity
 from models.export import export
 from models.parity import ParityError, compare
-from tests.towers_factory import METRICS, artifacts, config, dataset, trained
+from tests.towers_factory import METRICS, SMALL, artifacts, config, dataset, trained
 
 
 def test_an_exported_generation_answers_as_it_was_trained():
@@ -88,7 +88,7 @@ def test_the_manifest_says_where_it_came_from():
     assert manifest.dataset == "synthetic"
     assert manifest.dataset_fingerprint == data.fingerprint
     assert manifest.split_ms == split.instant_ms
-    expected = config(warm_after=4).to_dict()
+    expected = config(architecture=SMALL, warm_after=4).to_dict()
     assert manifest.training == json.loads(json.dumps(expected))
     assert manifest.training_fingerprint == artifact.fingerprint(expected)
     assert manifest.sizes == {

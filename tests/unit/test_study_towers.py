@@ -66,12 +66,18 @@ def test_each_tower_is_as_its_name_says_and_has_as_many_trials_as_the_others(nam
     method = by_name(name)
     assert len(set(map(repr, method.trials()))) == TRIALS
     assert method.trials()[0] == method
+    if name.startswith("foretaste"):
+        assert method.config.architecture.zero_shot == "effects"
+        assert method.config.architecture.ranking == (name.partition("-")[2] or "recency")
+        return
     assert method.config.warm_after == 1
     architecture, masked = method.config.architecture, method.config.masked
     with_virtual = architecture.zero_shot != ABSENT
     assert with_virtual == (name in {"none", "single", "dual", "mail", "mail-dmr"})
     assert masked == ("rows" if name == "dnn-dropout" else "users" if with_virtual or "flagged" in name else "nobody")
-    assert architecture.ranking == ("dmr" if "dmr" in name else name if name in {"din", "dcn", "deepfm"} else "dnn")
+    assert architecture.ranking == (
+        "dmr" if "dmr" in name else name if name in {"recency", "din", "dcn", "deepfm"} else "dnn"
+    )
 
 
 def test_scores_are_in_the_order_of_the_served_probabilities():
