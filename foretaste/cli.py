@@ -4,11 +4,12 @@ import asyncio
 import csv
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -31,7 +32,7 @@ app.add_typer(data, name="data")
 app.command()(studying.evaluate)
 app.add_typer(bench, name="bench")
 
-Data = Annotated[str, typer.Option("--data", help="ml-1m, ml-100k, or a folder with dataset.yaml.")]
+Data = Annotated[str, typer.Option("--data", help="ml-1m, ml-100k, alimama, or a folder with dataset.yaml.")]
 
 
 class Device(StrEnum):
@@ -131,8 +132,10 @@ def setup() -> None:
 
 @data.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="ml-1m or ml-100k.")],
-    source: Annotated[Path | None, typer.Option(help="GroupLens's zip file, or its unpacked folder.")] = None,
+    name: Annotated[str, typer.Argument(help="ml-1m, ml-100k or alimama.")],
+    source: Annotated[
+        Path | None, typer.Option(help="GroupLens's zip or its folder; Alimama's folder of four files.")
+    ] = None,
 ) -> None:
     """Bring a public data set, check it, convert it once and cache it."""
     with progress() as report:
@@ -155,15 +158,20 @@ def train(
     seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
     device: Annotated[Device, typer.Option(help="What to train on.")] = Device.AUTO,
     warm_after: Annotated[
-        int, typer.Option(min=1, help="Behaviours after which a user is warm; the paper's rule is 1.")
-    ] = 1,
-    masked: Annotated[Masked, typer.Option(help="Whose history is hidden in training.")] = Masked.ROWS,
+        int | None, typer.Option(min=1, help="Behaviours after which a user is warm; the paper's rule is 1.")
+    ] = None,
+    masked: Annotated[Masked | None, typer.Option(help="Whose history is hidden in training.")] = None,
+    ranking: Annotated[
+        str | None, typer.Option(help="recency, dnn, din, dmr, dcn, deepfm, or package.module:Class.")
+    ] = None,
+    zero_shot: Annotated[
+        str | None, typer.Option(help="effects, mail, dual, single, none, absent, or package.module:Class.")
+    ] = None,
 ) -> None:
     """Co-train both towers, evaluate them on the time split and write the next generation."""
-    options = {"seed": seed, "device": device.value, "warm_after": warm_after, "masked": masked.value}
-    if epochs is not None:
-        options["epochs"] = epochs
-    settings, config = Settings(), jobs.training_config(options)
+    options = {"seed": seed, "device": device.value, "warm_after": warm_after, "masked": masked, "epochs": epochs}
+    towers = {"ranking": ranking, "zero_shot": zero_shot}
+    settings, config = Settings(), jobs.training_config(_given(options), _given(towers))
     with progress() as report:
         artifact = jobs.train(settings, jobs.open_dataset(settings, data, report), config, report)
     console.print(f"generation {artifact.name} is in {artifact}")
@@ -262,6 +270,11 @@ def demo(
     from foretaste.demo.run import Plan, run
 
     run(Settings(), Plan(data=data, users=users, rate=rate, keep=keep, retrain=retrain))
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Without those that keep their default."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _split(items: str) -> list[str]:

@@ -64,11 +64,15 @@ def describe(settings: Settings, data: str, report: Report) -> dict[str, Any]:
     }
 
 
-def training_config(options: Mapping[str, Any]) -> "TrainingConfig":
-    """`options` are fields of `TrainingConfig`. Raises `InvalidInput` naming the one that is wrong."""
-    from models.cotrain import TrainingConfig
+def training_config(options: Mapping[str, Any], towers: Mapping[str, Any] | None = None) -> "TrainingConfig":
+    """`options` are fields of `TrainingConfig`, `towers` of `Architecture`.
 
-    return TrainingConfig(**options)
+    Raises `InvalidInput` naming the one that is wrong.
+    """
+    from models.cotrain import TrainingConfig
+    from models.towers.architecture import Architecture
+
+    return TrainingConfig(architecture=Architecture(**(towers or {})), **options)
 
 
 def train(settings: Settings, dataset: "Dataset", config: "TrainingConfig", report: Report) -> Path:
