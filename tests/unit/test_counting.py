@@ -2,13 +2,13 @@ import re
 
 import numpy as np
 import pytest
-import torch
 
 from foretaste.errors import InvalidInput
 from models.counting import Counting, CountingConfig, Rows, Tables
 from models.encoding import FIELD_UNKNOWN, UNKNOWN
 from tests.effects_factory import ITEMS, TABLES, attributes_of, examples_of, impressions, rows_of, sampled
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 EVERYTHING = CountingConfig(user_weight=1.0, least_users=1)
 """No limit is met, and an interaction counts as one."""
 EVENTS = [(0, 0), (0, 1), (0, 1), (0, 3), (1, 1), (1, 2), (2, 4), (2, 0), (2, 1), (3, 1), (3, 5)]
@@ -16,20 +16,6 @@ EVENTS = [(0, 0), (0, 1), (0, 1), (0, 3), (1, 1), (1, 2), (2, 4), (2, 0), (2, 1)
 OF_FOUR = np.array([[1, 1], [2, 1], [1, 1], [2, 2]])
 """Attributes of the users in `EVENTS`: the first and the third are one cell."""
 SMALL = Tables((3, 3), 8)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """On a busy machine, several threads of tiny work wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
 
 
 def _labelled(rng, users=40, config=EVERYTHING):

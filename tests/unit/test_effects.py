@@ -3,7 +3,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from scipy.special import expit
 
 from foretaste.errors import InvalidInput
@@ -22,22 +21,9 @@ from models.encoding import FIRST_KNOWN, MAX_BEHAVIOUR, UNKNOWN
 from models.evidence import MOST, maximise
 from tests.effects_factory import ITEMS, TABLES, attributes_of, examples_of, impressions, liked, rows_of, sampled
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 WIDTH = 16
 """More than the effects of `TABLES` have ranks within a fold."""
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """On a busy machine, several threads of tiny work wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
 
 
 def _fit(examples, tables=TABLES, negatives=None, width=WIDTH, **changes):

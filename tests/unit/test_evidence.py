@@ -8,26 +8,13 @@ from scipy.optimize import minimize
 
 from models.evidence import LEAST, MOST, START, Counts, Design, by_evidence, maximise, next_precision
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CELLS, ITEMS = 7, 4
 NONE = 5
 VALUES = np.array([[0, 3], [1, 3], [2, 3], [0, 4], [1, NONE], [NONE, 4], [NONE, NONE]])
 """Of an attribute with values 0 to 2 and one with 3 and 4; some cells lack one or both."""
 GROUPS = np.array([0, 1, 1, 1, 2, 2])
 PRECISIONS = np.array([0.5, 2.0, 7.0])
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """On a busy machine, several threads of tiny work wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
 
 
 def _counts(rng, cells=CELLS, items=ITEMS):
