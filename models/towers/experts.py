@@ -16,7 +16,9 @@ class AttributeEffects(nn.Module):
     """
 
     codes: Tensor
+    """(ΣA, H) with H = M D, field after field."""
     offsets: Tensor
+    """(N,): where each field begins."""
 
     def __init__(self, shape: ZeroShotShape) -> None:
         super().__init__()
@@ -44,8 +46,13 @@ class Experts(nn.Module):
     """
 
     keys: Tensor
+    """(items, H)."""
     biases: Tensor
+    """(S, items)."""
     stages: Tensor
+    """(1 + L,): the stage of each number seen."""
+    mix: Tensor
+    """(1 + L, 2): a and b of each number seen; the first row is not read."""
 
     def __init__(self, shape: TowerShape, warm: nn.Module) -> None:
         super().__init__()
@@ -56,7 +63,7 @@ class Experts(nn.Module):
         self.mix = nn.Parameter(torch.ones(len(STAGES), 2))
 
     def adopt(self, effects: Effects) -> None:
-        """Take what was fitted."""
+        """Take the keys and biases that were fitted."""
         self.keys.copy_(torch.from_numpy(effects.keys))
         self.biases.copy_(torch.from_numpy(effects.biases))
 
@@ -75,7 +82,7 @@ class Experts(nn.Module):
         return inputs._replace(taste=inputs.taste.without_virtual())
 
     def cold(self, inputs: RankingInputs) -> Tensor:
-        """The cold expert's logits (R,)."""
+        """The cold expert's logits (R,), v̂ · key(i) + bias(stage, i)."""
         taste, owner = inputs.taste, inputs.owner
         counts = (taste.seen < taste.warm_after).to(taste.virtual.dtype)
         code = taste.virtual.flatten(1) * counts.unsqueeze(1)

@@ -6,12 +6,28 @@ import pytest
 import torch
 
 from foretaste.errors import InvalidInput
-from models.cotrain import NonFiniteLoss, Step, TrainingConfig, _sizes, _Trainer, _with_new_users, cotrain
+from models.cotrain import (
+    NonFiniteLoss,
+    Step,
+    TrainingConfig,
+    _fit_effects,
+    _sizes,
+    _Trainer,
+    _with_new_users,
+    cotrain,
+)
+from models.effects import EffectsConfig, fit_effects
 from models.examples import Examples
-from models.fitting import fit_encoding
+from models.fitting import fit_encoding, item_counts
 from models.histories import Histories
-from models.towers.architecture import Architecture, build_towers
-from tests.towers_factory import TINY, config, dataset, tiny_mail, trained
+from models.sampling import NegativeSampler
+from models.towers.architecture import Architecture, build_towers, tower_shape
+from models.towers.experts import Experts
+from models.towers.recency import RecencyDNN
+from tests.towers_factory import SMALL, TINY, config, dataset, tiny_mail, trained
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+QUICK = EffectsConfig(rounds=1, iterations=4, folds=3)
 
 
 def _state(towers):
@@ -212,3 +228,160 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
 
 def test_untrained_towers_differ_by_seed():
     assert not _same(tiny_mail(0).state_dict(), tiny_mail(1).state_dict())
+
+
+def _default(**changes):
+    """The default towers."""
+    data, split = dataset()
+    return cotrain(
+        data, split, config(**{"architecture": SMALL, "effects": QUICK, "epochs": 1, "rows": 1000, **changes})
+    )
+
+
+def test_the_default_towers_are_the_same_bit_for_bit_by_their_seed():
+    one, other = _default(seed=5), _default(seed=5)
+    assert _same(_state(one), _state(other))
+    assert np.array_equal(one.mean_virtual, other.mean_virtual)
+    another = _state(_default(seed=6))
+    for name in ("zero_shot.codes", "ranking.keys", "ranking.biases", "ranking.mix", "embeddings.items.weight"):
+        assert not _same(_state(one), another, name), name
+
+
+def _effects_trainer(**changes):
+    data, split = dataset()
+    encoding = fit_encoding(data, split.instant_ms)
+    examples = Examples.of(data, split.train, encoding, Histories.of(data, encoding))
+    settings = config(architecture=SMALL, effects=QUICK, **changes)
+    rng = np.random.default_rng(0)
+    model = build_towers(_sizes(encoding), torch.from_numpy(encoding.item_features), settings.architecture)
+    sampler = NegativeSampler(data, encoding, item_counts(data, encoding, split.instant_ms), rng)
+    codes = _fit_effects(model, examples, sampler, settings, rng)
+    return _Trainer(model, settings, torch.device("cpu"), codes), examples.batch(np.arange(500, 540)), codes
+
+
+def test_training_reads_the_codes_that_a_users_own_behaviour_is_not_in():
+    trainer, batch, codes = _effects_trainer()
+    flagged = np.array([1, 4, 7])
+    virtual = trainer._virtual(batch, flagged).flatten(1).numpy()
+    effects = codes.effects
+    assert set(effects.fold[batch.users]) <= {1, 2, 3}, "each was learned from, so each has a fold"
+    for row, user, values in zip(flagged, batch.users[flagged], batch.attributes[flagged], strict=True):
+        expected = effects.codes[effects.fold[user]][codes.tables.places(values[None])[0]].sum(axis=0)
+        np.testing.assert_allclose(virtual[row], expected, rtol=1e-6)
+    served = trainer._zero_shot(torch.from_numpy(batch.attributes[flagged])).flatten(1).numpy()
+    assert np.abs(virtual[flagged] - served).max() > 1e-3
+    assert not np.delete(virtual, flagged, axis=0).any()
+
+
+def _spoilt(part):
+    def fit(*arguments):
+        effects = fit_effects(*arguments)
+        effects.codes[part] = np.nan
+        return effects
+
+    return fit
+
+
+def test_training_never_reads_the_codes_of_all_users(monkeypatch):
+    """Which are what is served, and so what the mean of virtual behaviour is of."""
+    monkeypatch.setattr("models.cotrain.fit_effects", _spoilt(0))
+    towers = _default()
+    assert np.isnan(towers.mean_virtual).all()
+    assert all(torch.isfinite(value).all() for name, value in _state(towers).items() if name != "zero_shot.codes")
+
+
+def test_a_code_that_is_not_finite_stops_training_and_names_the_batch(monkeypatch):
+    monkeypatch.setattr("models.cotrain.fit_effects", _spoilt(slice(1, None)))
+    with pytest.raises(NonFiniteLoss, match=r"epoch 1, batch 1 of \d+: .*nan"):
+        _default()
+
+
+def test_default_towers_that_diverge_stop_and_name_the_batch():
+    with pytest.raises(NonFiniteLoss, match=r"epoch \d+, batch \d+ of \d+: .*'ranking': (inf|nan)"):
+        _default(ranking_rate=1e30)
+
+
+@pytest.mark.parametrize("architecture", [SMALL, TINY], ids=["default", "paper"])
+def test_what_comes_after_the_split_is_not_known_to_training(architecture):
+    """Not even as what is no negative: the towers are those of data that end at the split."""
+    data, split = dataset()
+    settings = config(architecture=architecture, effects=QUICK, epochs=1, rows=800)
+    assert len(split.train) < len(data.interactions)
+    ended = cotrain(replace(data, interactions=split.train.reset_index(drop=True)), split, settings)
+    assert _same(_state(cotrain(data, split, settings)), _state(ended))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_either_precision_trains(precision):
+    data, split = dataset()
+    heard: list[float] = []
+    settings = config(architecture=SMALL, effects=QUICK, precision=precision, epochs=2)
+    towers = cotrain(data, split, settings, lambda step: heard.append(step.losses["ranking"]))
+    assert np.mean(heard[-10:]) < 0.98 * np.mean(heard[:10])
+    state = _state(towers)
+    assert {value.dtype for value in state.values() if value.is_floating_point()} == {torch.float32}
+    assert all(torch.isfinite(value).all() for value in state.values())
+
+
+def test_the_precision_of_products_is_the_configured_one():
+    """What the warm expert's linear layers give in a step."""
+    for precision, expected in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        trainer, batch, _ = _effects_trainer(precision=precision)
+        given = []
+        trainer._model.ranking.warm.unit.register_forward_hook(lambda *call, given=given: given.append(call[2].dtype))
+        trainer.step(batch, np.random.default_rng(0))
+        assert given == [expected]
+
+
+class _Listening(RecencyDNN):
+    """A warm expert that learns from a loss of its own, and keeps what it read for that."""
+
+    def __init__(self, shape):
+        super().__init__(shape)
+        self.heard = torch.nn.Parameter(torch.zeros(()))
+        self.read = []
+
+    def auxiliary_loss(self, inputs):
+        self.read.append(inputs)
+        return (self.heard - 3.0).square()
+
+
+def test_the_loss_of_a_warm_experts_own_is_heard():
+    trainer, batch, codes = _effects_trainer()
+    model = trainer._model
+    shape = tower_shape(model.embeddings.sizes, SMALL)
+    model.ranking = Experts(shape, _Listening(shape))
+    model.ranking.adopt(codes.effects)
+    trainer = _Trainer(model, config(architecture=SMALL), torch.device("cpu"), codes)
+    losses = [trainer.step(batch, np.random.default_rng(0)) for _ in range(2)]
+    assert losses[0]["auxiliary"] == 9.0
+    assert losses[1]["auxiliary"] < 9.0
+    assert set(losses[0]) == {"ranking", "auxiliary"}
+    warm = model.ranking.warm
+    assert warm.heard.item() > 0
+    assert not any(inputs.taste.virtual.any() for inputs in warm.read), "the warm expert reads real behaviour alone"
+
+
+def test_dmr_as_the_warm_expert_trains_by_its_auxiliary_loss():
+    heard: list[Step] = []
+    data, split = dataset()
+    settings = config(architecture=replace(SMALL, ranking="dmr"), effects=QUICK, epochs=1, rows=500)
+    cotrain(data, split, settings, heard.append)
+    assert all(step.losses["auxiliary"] > 0 for step in heard)
+
+
+def test_a_tower_beside_no_experts_has_no_effects_to_fit():
+    trainer, _, codes = _effects_trainer()
+    assert codes is not None
+    model = build_towers(trainer._model.embeddings.sizes, trainer._model.embeddings.item_features, TINY)
+    assert _fit_effects(model, None, None, config(), np.random.default_rng(0)) is None
+
+
+def test_labels_of_their_own_are_what_effects_are_fitted_to():
+    data, split = dataset(labels=True)
+    towers = cotrain(data, split, config(architecture=SMALL, epochs=1, rows=500))
+    state = _state(towers)
+    share = split.train["label"].mean()
+    odds = np.log(share / (1 - share))
+    assert state["ranking.biases"][0, 1].item() == pytest.approx(odds, abs=0.2)
+    assert state["zero_shot.codes"].abs().max() > 0.01

@@ -324,6 +324,16 @@ def test_a_value_among_100_000_that_tells_is_found(rng):
     assert not rest.any()
 
 
+def test_the_bias_of_an_item_is_how_often_it_is_acted_on(rng):
+    """Of a stage at which nobody was, nothing else is known."""
+    users, items = np.repeat(np.arange(60), 6), rng.integers(FIRST_KNOWN, ITEMS, 360)
+    labels = rng.random(360) < np.where(items == 5, 0.9, 0.3)
+    biases = _fit(examples_of(users, items, labels, attributes_of(60, rng))).biases[-1]
+    odds = np.array([labels[items == item].mean() for item in range(FIRST_KNOWN, ITEMS)])
+    assert np.corrcoef(biases[FIRST_KNOWN:], np.log(odds / (1 - odds)))[0, 1] > 0.98
+    assert biases[5] > 1
+
+
 def test_rows_beyond_the_limit_of_a_stage_are_left_out(rng):
     rows = rows_of(np.zeros(500), np.full(500, 2), np.ones(500), [[1, 1]])  # one stage, one item
     effects = _fit(examples_of(rows.users, rows.items, rows.labels, rows.attributes))

@@ -137,6 +137,21 @@ def test_the_precision_of_an_attribute_that_says_nothing_grows_and_that_of_one_t
     assert np.corrcoef(told.ravel(), (planted - planted.mean(axis=0)).ravel())[0, 1] > 0.97
 
 
+def test_precisions_are_a_fixed_point(rng):
+    counts = _counts(rng)
+    effects, precisions = by_evidence(counts, _design(), 0.5, rounds=25, iterations=30)
+    for group in (1, 2):
+        determined = squares = 0.0
+        for row, item in product(np.flatnonzero(group == GROUPS), range(ITEMS)):
+            cells = [cell for cell in range(CELLS) if row - 1 in VALUES[cell]]
+            p = [1 / (1 + math.exp(-_logit(effects, cell, item))) for cell in cells]
+            met = [float(counts.acted[cell, item] + counts.passed[cell, item]) for cell in cells]
+            curvature = sum(n * q * (1 - q) for n, q in zip(met, p, strict=True))
+            determined += curvature / (curvature + precisions[group])
+            squares += effects[row, item] ** 2
+        assert precisions[group] == pytest.approx(determined / squares, rel=0.01)
+
+
 def test_an_attribute_without_a_counted_value_has_said_nothing(rng):
     design = Design(torch.full((CELLS, 2), 3), np.array([0, 2, 2, 2]))
     _, precisions = by_evidence(_counts(rng), design, 0.5, rounds=1, iterations=5)
