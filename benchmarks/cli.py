@@ -15,13 +15,14 @@ def group() -> None:
 
 
 @bench.command()
-def train(
+def train(  # noqa: PLR0913, PLR0917  # a command's options
     data: Annotated[str, typer.Option("--data", help="ml-1m, ml-100k, or a folder with dataset.yaml.")] = "ml-1m",
     rows: Annotated[int, typer.Option(min=1, help="Training rows of an epoch, about.")] = 200_000,
     seconds: Annotated[float, typer.Option(min=1, help="A run ends after as many, if its epoch has not ended.")] = 20.0,
     full: Annotated[bool, typer.Option("--full", help="A whole epoch each, with all rows and to its end.")] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Runs of each contestant.")] = 3,
     threads: Annotated[int | None, typer.Option(min=1, help="Of torch; half the cores where absent.")] = None,
+    precision: Annotated[str, typer.Option(help="Of Foretaste's products: auto, float32 or bfloat16.")] = "auto",
     peers: Annotated[str, typer.Option(help="Libraries to run beside, or none.")] = "torch-rechub,deepctr-torch",
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
 ) -> None:
@@ -38,6 +39,7 @@ def train(
         rounds=rounds,
         threads=threads or training.default_threads(),
         peers=chosen(peers),
+        training=jobs.training_config({"precision": precision}),
     )
     facts = report.machine()
     dataset = jobs.open_dataset(Settings(), data, lambda step, done, total: errors.print(step) if not done else None)

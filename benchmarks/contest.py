@@ -85,7 +85,14 @@ def ratio(laps: Laps, ours: str, theirs: str, rate: Rate = per_second) -> Spread
     return spread([rate(one) / rate(other) for one, other in pairs])
 
 
-def added(laps: Laps, whole: str, part: str, rate: Rate = per_second) -> Spread:
-    """What `whole` takes longer than `part` for the same rows, as a share of `part`'s time, round by round."""
+def added(laps: Laps, whole: str, part: str, rows: float) -> Spread:
+    """What `whole` takes longer than `part` for an epoch of `rows`, as a share of `part`'s time, round by round.
+
+    What either does before its first batch is part of it: a zero-shot tower that is fitted is fitted there.
+    """
+
+    def seconds(lap: Lap) -> float:
+        return lap.before_seconds + rows / per_second(lap)
+
     pairs = zip(laps[whole], laps[part], strict=True)
-    return spread([rate(other) / rate(one) - 1 for one, other in pairs])
+    return spread([seconds(one) / seconds(other) - 1 for one, other in pairs])

@@ -27,7 +27,6 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": "cpu",
-        "precision": "float32",
     }
 
 
@@ -40,6 +39,7 @@ def to_json(plan: Plan, outcome: Outcome, facts: dict[str, Any]) -> dict[str, An
             "seconds": plan.seconds if math.isfinite(plan.seconds) else None,
             "rounds": plan.rounds,
             "threads": plan.threads,
+            "precision": {"foretaste": outcome.precision, "peers": "float32"},
             "uncounted_batches": WARM_UP,
             "peers_attention": list(ATTENTION),
             "training": outcome.config.to_dict(),
@@ -54,10 +54,7 @@ def to_json(plan: Plan, outcome: Outcome, facts: dict[str, Any]) -> dict[str, An
             }
             for ours, theirs in outcome.pairs
         ],
-        "zero_shot_adds": {
-            "seconds": asdict(added(outcome.laps, *outcome.zero_shot)),
-            "processor_seconds": asdict(added(outcome.laps, *outcome.zero_shot, per_processor_second)),
-        },
+        "zero_shot_adds": asdict(added(outcome.laps, *outcome.zero_shot, outcome.every_row)),
     }
 
 
@@ -77,7 +74,7 @@ def show(console: Console, plan: Plan, outcome: Outcome, facts: dict[str, Any]) 
     ends = f"; a run ends after {plan.seconds:g} s" if math.isfinite(plan.seconds) else ""
     console.print(
         f"{outcome.rows:,} rows an epoch, batches of {outcome.config.batch:,}, {plan.rounds} rounds interleaved{ends}\n"
-        f"torch {facts['torch']}, {facts['precision']}, threads: {plan.threads}, "
+        f"torch {facts['torch']}, Foretaste in {outcome.precision}, peers in float32, threads: {plan.threads}, "
         f"cores: {facts['cores_of_this_process']}\n"
         "in brackets the lowest and the highest round"
     )
@@ -93,10 +90,10 @@ def show(console: Console, plan: Plan, outcome: Outcome, facts: dict[str, Any]) 
     console.print(speeds)
     if outcome.pairs:
         console.print(_ratios(outcome))
-    adds, by_processor = (added(outcome.laps, *outcome.zero_shot, rate) for rate in (per_second, per_processor_second))
+    adds = added(outcome.laps, *outcome.zero_shot, outcome.every_row)
     console.print(
-        f"the zero-shot tower adds {_text(adds, '.1%')} to the ranking tower's epoch, "
-        f"{_text(by_processor, '.1%')} of processor time"
+        f"the zero-shot tower, its fit before the first batch included, adds {_text(adds, '.1%')} "
+        f"to the ranking tower's epoch of {outcome.every_row:,} rows"
     )
 
 

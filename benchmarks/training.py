@@ -13,7 +13,7 @@ from benchmarks.peers import Model, Task
 from benchmarks.rows import Draw, PeerRows, peer_rows
 from benchmarks.stopwatch import WARM_UP, Clock, Lap, Stopwatch, now
 from foretaste.errors import InvalidInput
-from models.cotrain import Step, TrainingConfig, cotrain
+from models.cotrain import Step, TrainingConfig, cotrain, precision_of
 from models.dataset import Dataset
 from models.encoding import Encoding
 from models.fitting import fit_encoding
@@ -63,8 +63,12 @@ class Outcome:
 
     config: TrainingConfig
     """Of Foretaste's default towers."""
+    precision: str
+    """Of Foretaste's products; the peers' are float32."""
     rows: int
-    """Of an epoch."""
+    """Of a timed epoch."""
+    every_row: int
+    """Of an epoch over all the data."""
     contestants: tuple[Contestant, ...]
     laps: dict[str, list[Lap]]
     pairs: tuple[tuple[str, str], ...]
@@ -100,7 +104,9 @@ def train_benchmark(
     )
     return Outcome(
         config=config,
+        precision=str(precision_of(config.precision, torch.device("cpu"))).removeprefix("torch."),
         rows=total,
+        every_row=_rows(dataset, split, replace(config, rows=None)),
         contestants=tuple(contestants),
         laps=laps,
         pairs=_pairs(plan.peers),

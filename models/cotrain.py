@@ -211,7 +211,7 @@ class _Trainer:
         self._config = config
         self._device = device
         self._codes = codes
-        self._precision = _precision(config.precision, device)
+        self._precision = precision_of(config.precision, device)
         self._form = RankingForm(model.embeddings, model.ranking, config.warm_after)
         self._zero_shot = ZeroShotForm(model.embeddings, model.zero_shot)
         own = list(model.of_zero_shot_optimiser())  # a tower may have nothing to learn by a loss of its own
@@ -338,7 +338,8 @@ def _seeded(config: TrainingConfig, device: torch.device) -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
-def _precision(name: Precision, device: torch.device) -> torch.dtype:
+def precision_of(name: Precision, device: torch.device) -> torch.dtype:
+    """What the ranking tower's products are computed in on this device."""
     if name == "auto":
         fast = device.type != "cpu" or bool(torch.cpu.get_capabilities().get("amx_bf16", False))
         return torch.bfloat16 if fast else torch.float32

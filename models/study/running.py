@@ -1,6 +1,8 @@
 """Many tasks on one bench, side by side in processes of their own."""
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
@@ -47,6 +49,15 @@ def _told(outcome: Outcome, task: Task, heard: Callable[[Task], Any]) -> Outcome
 
 def _begin(bench: Bench) -> None:
     _bench.append(bench)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose study was killed would go on training for nobody."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _in_worker(task: Task) -> Outcome:

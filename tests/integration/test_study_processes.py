@@ -1,5 +1,13 @@
 """A study in processes of its own, as `foretaste evaluate` runs it."""
 
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
 import pytest
 
 from foretaste.errors import InvalidInput
@@ -32,3 +40,46 @@ def test_what_a_process_refuses_reaches_the_one_that_waits(tmp_path):
     bench = Bench.of(fold(), ("hidden",), tmp_path, resamples=5)
     with pytest.raises(InvalidInput, match=r"^power: cannot be 3"):
         run(bench, _tasks(Refusing(), Refusing()), 2, lambda _: None)
+
+
+@dataclass(frozen=True)
+class Endless:
+    """Writes down its process, and never ends."""
+
+    folder: Path
+    number: int
+
+    def fit(self, _material):
+        (self.folder / str(os.getpid())).touch()
+        while True:
+            time.sleep(0.01)
+
+    def trials(self):
+        return [self] * 4
+
+
+def _study(folder):
+    run(Bench.of(fold(), ("hidden",), folder, resamples=5), _tasks(Endless(folder, 1), Endless(folder, 2)), 2, print)
+
+
+def test_workers_end_with_a_study_that_is_killed(tmp_path):
+    study = multiprocessing.get_context("spawn").Process(target=_study, args=(tmp_path,))
+    study.start()
+    try:
+        workers = _until(lambda: [int(path.name) for path in tmp_path.iterdir() if path.name.isdecimal()], 2)
+    finally:
+        os.kill(study.pid, signal.SIGKILL)
+    study.join()
+    _until(lambda: [worker for worker in workers if not _lives(worker)], 2)
+
+
+def _lives(pid):
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def _until(found, count, seconds=50):
+    for _ in range(seconds * 20):
+        if len(found()) == count:
+            return found()
+        time.sleep(0.05)
+    raise AssertionError(f"{count} were awaited, there are {found()}")

@@ -99,7 +99,12 @@ def test_a_ratio_is_taken_round_by_round() -> None:
 
 def test_what_a_part_adds_is_time_for_the_same_rows() -> None:
     laps = {"whole": laps_of(100, 80, 50), "part": laps_of(125, 80, 100)}
-    assert added(laps, "whole", "part") == Spread(0.25, 0.0, 1.0)
+    assert added(laps, "whole", "part", 1000.0) == Spread(0.25, 0.0, 1.0)
+
+
+def test_what_is_done_before_the_first_batch_is_part_of_what_is_added() -> None:
+    fitted = Lap(batches=1, rows=100.0, seconds=1.0, processor_seconds=1.0, before_seconds=5.0)
+    assert added({"whole": [fitted], "part": laps_of(100)}, "whole", "part", 1000.0) == Spread(0.5, 0.5, 0.5)
 
 
 def test_the_median_of_an_even_number_lies_between_the_middle_two() -> None:

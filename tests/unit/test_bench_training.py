@@ -47,9 +47,10 @@ def test_foretaste_runs_its_default_towers_and_what_the_peers_have(tmp_path: Pat
     assert found["settings"]["threads"] == 1
     assert found["contestants"][names[0]]["rows_per_second"]["median"] > 0
     whole, part = (outcome.laps[name] for name in names[:2])
-    adds = sorted(b.rows_per_second / a.rows_per_second - 1 for a, b in zip(whole, part, strict=True))
-    seconds = found["zero_shot_adds"]["seconds"]
-    assert (seconds["low"], seconds["high"]) == pytest.approx((adds[0], adds[-1]))
+    spent = [[lap.before_seconds + outcome.every_row / lap.rows_per_second for lap in laps] for laps in (whole, part)]
+    adds = sorted(one / other - 1 for one, other in zip(*spent, strict=True))
+    found_adds = found["zero_shot_adds"]
+    assert (found_adds["low"], found_adds["high"]) == pytest.approx((adds[0], adds[-1]))
 
 
 def test_what_is_printed_is_what_was_found() -> None:
@@ -61,12 +62,13 @@ def test_what_is_printed_is_what_was_found() -> None:
     contestants = tuple(Contestant(library, "din", lambda _: None) for library in ("foretaste", "torch"))
     laps = {"foretaste din": [lap(40), lap(60)], "torch din": [lap(10), lap(20)]}
     ours_and_theirs = ("foretaste din", "torch din")
-    outcome = Outcome(TINY, 400, contestants, laps, (ours_and_theirs,), ours_and_theirs)
+    outcome = Outcome(TINY, "float32", 400, 800, contestants, laps, (ours_and_theirs,), ours_and_theirs)
     found = report.to_json(plan(), outcome, report.machine())
     assert found["contestants"]["foretaste din"]["rows_per_second"] == {"median": 50, "low": 40, "high": 60}
     assert found["contestants"]["foretaste din"]["rows_per_processor_second"] == {"median": 100, "low": 80, "high": 120}
     assert found["ratios"][0]["rows_per_second"] == {"median": 3.5, "low": 3.0, "high": 4.0}
-    assert found["zero_shot_adds"]["seconds"]["median"] == pytest.approx((0.25 + 1 / 3) / 2 - 1)
+    spent = [(0.25 + 800 / ours) / (0.25 + 800 / theirs) for ours, theirs in ((40, 10), (60, 20))]
+    assert found["zero_shot_adds"]["median"] == pytest.approx(sum(spent) / 2 - 1)
     console = Console(width=200, file=io.StringIO())
     report.show(console, plan(), outcome, report.machine())
     assert isinstance(console.file, io.StringIO)
