@@ -305,7 +305,7 @@ def _steps(
     moments = max(round(share * len(sizes)), 1)
     plan: list[tuple[int, npt.NDArray[np.intp]]] = []
     epoch = 0
-    while epoch < config.epochs or len(plan) < config.least_steps:
+    while len(sizes) and (epoch < config.epochs or len(plan) < config.least_steps):
         epoch += 1
         drawn = rng.choice(len(sizes), moments, replace=False) if moments < len(sizes) else np.arange(len(sizes))
         plan += [(epoch, drawn[part]) for part in batches(sizes[drawn], config.batch, rng)]
