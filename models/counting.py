@@ -49,14 +49,14 @@ class CountingConfig:
 
     user_weight: float = 0.75
     """A user of n interactions counts as n to this power: the heaviest users are not everyone."""
-    most_entries: int = 1 << 23
+    most_counts: int = 1 << 23
     """Cells times items at most: of more cells a random part is counted, of more items the most frequent."""
     least_users: int = 5
     """With an attribute value; a rarer one is not told from an unknown one."""
 
     def __post_init__(self) -> None:
         """Raises `InvalidInput` naming the field."""
-        checks.at_least(self, {"most_entries": 1, "least_users": 1})
+        checks.at_least(self, {"most_counts": 1, "least_users": 1})
         if not 0 <= self.user_weight <= 1:
             raise InvalidInput("user_weight", self.user_weight, "must lie between 0 and 1")
 
@@ -104,7 +104,7 @@ class Counting:
         rng: np.random.Generator,
     ) -> "Counting":
         """Of all rows with a known item, within the limits; `negatives` None: the rows have labels of their own."""
-        users, items = _within(rows, limits.most_entries, rng)
+        users, items = _within(rows, limits.most_counts, rng)
         design, cell, places = _designed(rows.attributes, users, tables.attributes, limits.least_users)
         column = np.full(tables.items, -1)
         column[items] = np.arange(len(items))
@@ -136,13 +136,13 @@ class Counting:
         return Counts(torch.from_numpy(acted).float(), torch.from_numpy(np.maximum(passed, 0.0)).float())
 
 
-def _within(rows: Rows, most_entries: int, rng: np.random.Generator) -> tuple[IndexArray, IndexArray]:
+def _within(rows: Rows, most_counts: int, rng: np.random.Generator) -> tuple[IndexArray, IndexArray]:
     """The users and the items counted, sorted: all with a known item, or as many cells and items as are let in."""
     known = rows.items >= FIRST_KNOWN
     users = np.unique(rows.users[known])
     cells, cell = np.unique(rows.attributes[users], axis=0, return_inverse=True)
-    items = _most_frequent(rows.items[known], max(most_entries // max(min(len(cells), _CELLS), 1), 1))
-    most = max(most_entries // max(len(items), 1), 1)
+    items = _most_frequent(rows.items[known], max(most_counts // max(min(len(cells), _CELLS), 1), 1))
+    most = max(most_counts // max(len(items), 1), 1)
     if len(cells) > most:
         users = users[np.isin(cell.ravel(), rng.choice(len(cells), most, replace=False))]
     return users, items

@@ -111,7 +111,7 @@ def test_who_met_everything_passed_nothing():
 def test_no_more_is_counted_than_allowed(most, rng):
     attributes = attributes_of(60, rng)
     rows = Rows.of(impressions(attributes, 8, rng))
-    config = CountingConfig(most_entries=most, least_users=1)
+    config = CountingConfig(most_counts=most, least_users=1)
     counting = Counting.of(rows, TABLES, None, config, np.random.default_rng(1))
     counts = _together(counting)
     assert 1 <= counts.acted.numel() <= most
@@ -126,7 +126,7 @@ def test_no_more_is_counted_than_allowed(most, rng):
 def test_of_too_many_items_the_most_frequent_are_counted(rng):
     items = [2] * 5 + [3] + [4] * 7 + [5] * 2
     rows = rows_of(np.arange(len(items)) % 3, items, np.ones(len(items)), [[1, 1], [2, 2], [3, 3]])
-    counting = Counting.of(rows, TABLES, None, CountingConfig(most_entries=6, least_users=1), rng)
+    counting = Counting.of(rows, TABLES, None, CountingConfig(most_counts=6, least_users=1), rng)
     assert counting.items.tolist() == [2, 4]
 
 
@@ -173,7 +173,7 @@ def test_rows_know_what_was_seen_strictly_before():
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("most_entries", 0), ("least_users", 0), ("user_weight", -0.5), ("user_weight", float("nan"))]
+    ("field", "value"), [("most_counts", 0), ("least_users", 0), ("user_weight", -0.5), ("user_weight", float("nan"))]
 )
 def test_a_configuration_that_cannot_be_is_refused_by_field_and_value(field, value):
     with pytest.raises(InvalidInput, match=rf"^{field}: .*\(got {re.escape(repr(value))}\)"):
