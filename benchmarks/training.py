@@ -13,12 +13,13 @@ from benchmarks.peers import Model, Task
 from benchmarks.rows import Draw, PeerRows, peer_rows
 from benchmarks.stopwatch import WARM_UP, Clock, Lap, Stopwatch, now
 from foretaste.errors import InvalidInput
-from models.cotrain import Step, TrainingConfig, cotrain, precision_of
+from models.cotrain import Step, cotrain
 from models.dataset import Dataset
 from models.encoding import Encoding
 from models.fitting import fit_encoding
 from models.split import TimeSplit, split_by_time
 from models.towers.din import UNIT
+from models.training import TrainingConfig, precision_of
 
 OURS = "foretaste"
 DEFAULT, WITHOUT_ZERO_SHOT = "default towers", "default ranking tower alone"

@@ -14,8 +14,8 @@ from foretaste.settings import Settings
 from foretaste.stack.health import Health
 
 if TYPE_CHECKING:
-    from models.cotrain import TrainingConfig
     from models.dataset import Dataset
+    from models.training import TrainingConfig
 
 PUBLIC_DATA = ("ml-1m", "ml-100k", "alimama")
 
@@ -69,8 +69,8 @@ def training_config(options: Mapping[str, Any], towers: Mapping[str, Any] | None
 
     Raises `InvalidInput` naming the one that is wrong.
     """
-    from models.cotrain import TrainingConfig
     from models.towers.architecture import Architecture
+    from models.training import TrainingConfig
 
     return TrainingConfig(architecture=Architecture(**(towers or {})), **options)
 

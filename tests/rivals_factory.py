@@ -5,7 +5,6 @@ from functools import cache
 
 import numpy as np
 
-from models.cotrain import TrainingConfig
 from models.dataset import Dataset
 from models.encoding import IndexArray
 from models.examples import Batch, Examples
@@ -22,6 +21,7 @@ from models.rivals.popularity import Popularity
 from models.sampling import NegativeSampler
 from models.split import TimeSplit
 from models.study.methods import Material, Method, Ranker
+from models.training import TrainingConfig
 from tests import towers_factory
 
 

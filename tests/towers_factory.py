@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from foretaste.contracts import FloatArray
-from models.cotrain import Trained, TrainingConfig, cotrain
+from models.cotrain import Trained, cotrain
 from models.dataset import Dataset, read_dataset
 from models.export import export
 from models.parity import attribute_tensor, probes, ranking_tensors
@@ -17,6 +17,7 @@ from models.served import RankingRequest
 from models.split import TimeSplit, split_by_time
 from models.towers.architecture import Architecture, Towers, build_towers
 from models.towers.embeddings import Sizes
+from models.training import TrainingConfig
 from tests.data_factory import write_dataset
 
 SMALL = Architecture(dimension=8, virtual_vectors=3, attention=8, encoder=(32, 16, 16), hidden=(32, 16), dropout=0.1)

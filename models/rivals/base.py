@@ -12,7 +12,7 @@ import torch
 
 from foretaste.contracts import FloatArray
 from foretaste.errors import ForetasteError, InvalidInput
-from models.cotrain import Step, Trained, TrainingConfig, cotrain
+from models.cotrain import Step, Trained, cotrain
 from models.encoding import PADDING, IndexArray
 from models.examples import Batch, encode_users
 from models.indices import field_indices, item_indices
@@ -20,6 +20,7 @@ from models.rivals.events import Numbers
 from models.study.methods import Material
 from models.study.towers import MILDER, lengthened
 from models.towers.architecture import Architecture
+from models.training import TrainingConfig
 
 KEPT = 8
 """Trained towers that a process keeps: several rivals of one material and seed read the same one."""

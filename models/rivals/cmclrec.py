@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from models import checks
-from models.cotrain import TrainingConfig
 from models.encoding import IndexArray
 from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of, longer
 from models.rivals.checks import positive
 from models.rivals.generator import Generator, generating_ranker, minimise, seeded, shuffled
 from models.study.methods import Material
+from models.training import TrainingConfig
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from models import checks
-from models.cotrain import TrainingConfig
 from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of, longer
 from models.rivals.checks import positive
 from models.rivals.events import Numbers
 from models.study.methods import Material
+from models.training import TrainingConfig
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from models import checks
-from models.cotrain import TrainingConfig
 from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of, longer
 from models.study.methods import Material
+from models.training import TrainingConfig
 
 
 @dataclass(frozen=True)

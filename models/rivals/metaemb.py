@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from models import checks
-from models.cotrain import TrainingConfig
 from models.encoding import PADDING, IndexArray
 from models.examples import Examples
 from models.fitting import item_counts
@@ -18,6 +17,7 @@ from models.rivals.checks import positive
 from models.rivals.generator import Generator, generating_ranker, minimise, seeded, shuffled
 from models.sampling import NegativeSampler
 from models.study.methods import Material
+from models.training import TrainingConfig
 
 SIDES = 2
 """The mini-batches of a task: D_a and D_b."""

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from foretaste.errors import ForetasteError
-from models.cotrain import Masked, Step, Trained, TrainingConfig, cotrain
+from models.cotrain import Step, Trained, cotrain
 from models.examples import Batch
 from models.study.methods import Material
 from models.towers.architecture import Architecture
+from models.training import Masked, TrainingConfig
 
 ABSENT = "absent"
 """The zero-shot tower of a plain ranking tower: its virtual behaviour is zero."""

@@ -34,6 +34,7 @@ TRAINING = {
     "models.export",
     "models.losses",
     "models.parity",
+    "models.training",
 }
 TRAINING_ROOMS = ("models.towers.", "models.rivals.", "models.study.", "benchmarks.")
 """What trains or judges; all else runs without torch."""

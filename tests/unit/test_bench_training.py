@@ -15,9 +15,9 @@ from benchmarks.contest import Contestant
 from benchmarks.stopwatch import WARM_UP, Lap
 from benchmarks.training import DEFAULT, OURS, WITHOUT_ZERO_SHOT, Outcome, Plan, default_threads, train_benchmark
 from foretaste.errors import InvalidInput
-from models.cotrain import TrainingConfig
 from models.dataset import read_dataset
 from models.towers.architecture import Architecture
+from models.training import TrainingConfig
 from tests.data_factory import write_dataset
 
 TINY = TrainingConfig(

@@ -6,16 +6,7 @@ import pytest
 import torch
 
 from foretaste.errors import InvalidInput
-from models.cotrain import (
-    NonFiniteLoss,
-    Step,
-    TrainingConfig,
-    _fit_effects,
-    _sizes,
-    _Trainer,
-    _with_new_users,
-    cotrain,
-)
+from models.cotrain import NonFiniteLoss, Step, _fit_effects, _sizes, _Trainer, _with_new_users, cotrain
 from models.effects import EffectsConfig, fit_effects
 from models.examples import Examples
 from models.fitting import fit_encoding, item_counts
@@ -24,6 +15,7 @@ from models.sampling import NegativeSampler
 from models.towers.architecture import Architecture, build_towers, tower_shape
 from models.towers.experts import Experts
 from models.towers.recency import RecencyDNN
+from models.training import TrainingConfig
 from tests.towers_factory import SMALL, TINY, config, dataset, tiny_mail, trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
