@@ -65,14 +65,14 @@ def describe(settings: Settings, data: str, report: Report) -> dict[str, Any]:
 
 
 def training_config(options: Mapping[str, Any], towers: Mapping[str, Any] | None = None) -> "TrainingConfig":
-    """`options` are fields of `TrainingConfig`, `towers` of `Architecture`.
+    """`options` are fields of `TrainingConfig`, `towers` of its `Architecture`.
 
     Raises `InvalidInput` naming the one that is wrong.
     """
     from models.towers.architecture import Architecture
     from models.training import TrainingConfig
 
-    return TrainingConfig(architecture=Architecture(**(towers or {})), **options)
+    return TrainingConfig(**{"architecture": Architecture(**(towers or {})), **options})
 
 
 def train(settings: Settings, dataset: "Dataset", config: "TrainingConfig", report: Report) -> Path:

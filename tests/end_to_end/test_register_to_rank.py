@@ -120,10 +120,16 @@ def test_behaviour_warms_a_user(system: System) -> None:
     _, cold = system.rank(user)
     event = UserBehaved(user_id=user, item_id=system.items[3], action="bought", at="2026-01-01T00:00:00Z")
     asyncio.run(jobs.send(system.settings, Topic.BEHAVED, [event, event]))
+    until(lambda: system.served_by(user) == "blended")
+    _, warming = system.rank(user)
+    assert warming["behaviour_seen"] == 1, "the same event twice is one behaviour"
+    assert warming["ranked"] != cold["ranked"]
+    more = [
+        UserBehaved(user_id=user, item_id=item, action="clicked", at=f"2026-01-01T00:{minute:02}:00Z")
+        for minute, item in enumerate(system.items[4:24], start=1)
+    ]
+    asyncio.run(jobs.send(system.settings, Topic.BEHAVED, more))
     until(lambda: system.served_by(user) == "real")
-    _, warm = system.rank(user)
-    assert warm["behaviour_seen"] == 1, "the same event twice is one behaviour"
-    assert warm["ranked"] != cold["ranked"]
 
 
 def test_bad_events_become_dead_letters_and_the_good_ones_between_go_on(system: System) -> None:
@@ -172,9 +178,9 @@ def test_the_command_line_does_what_the_readme_says(system: System) -> None:
     foretaste("register", user, "--attributes", json.dumps(COOK))
     until(lambda: system.served_by(user) == "virtual")
     foretaste("behave", user, system.items[0], "--action", "bought")
-    until(lambda: system.served_by(user) == "real")
+    until(lambda: system.served_by(user) == "blended")
     ranked = json.loads(foretaste("rank", user, "--items", f'{system.items[1]},"{system.items[2]}"', "--json"))
-    assert (ranked["served_by"], ranked["behaviour_seen"], len(ranked["ranked"])) == ("real", 1, 2)
+    assert (ranked["served_by"], ranked["behaviour_seen"], len(ranked["ranked"])) == ("blended", 1, 2)
     assert "[/x] no event" in foretaste("dead-letters")
     assert "[/x] no event" in {json.loads(line)["event"] for line in foretaste("dead-letters", "--json").splitlines()}
     assert "down" not in foretaste("status")
