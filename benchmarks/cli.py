@@ -16,7 +16,7 @@ def group() -> None:
 
 @bench.command()
 def train(  # noqa: PLR0913, PLR0917  # a command's options
-    data: Annotated[str, typer.Option("--data", help="ml-1m, ml-100k, or a folder with dataset.yaml.")] = "ml-1m",
+    data: Annotated[str, typer.Option("--data", help="ml-1m, ml-100k, alimama, or a dataset folder.")] = "ml-1m",
     rows: Annotated[int, typer.Option(min=1, help="Training rows of an epoch, about.")] = 200_000,
     seconds: Annotated[float, typer.Option(min=1, help="A run ends after as many, if its epoch has not ended.")] = 20.0,
     full: Annotated[bool, typer.Option("--full", help="A whole epoch each, with all rows and to its end.")] = False,

@@ -162,7 +162,7 @@ def train(
     ] = None,
     masked: Annotated[Masked | None, typer.Option(help="Whose history is hidden in training.")] = None,
     ranking: Annotated[
-        str | None, typer.Option(help="recency, dnn, din, dmr, dcn, deepfm, or package.module:Class.")
+        str | None, typer.Option(help="recency, dnn, din, dmr, dcn, dcn-low-rank, deepfm, or package.module:Class.")
     ] = None,
     zero_shot: Annotated[
         str | None, typer.Option(help="effects, mail, dual, single, none, absent, or package.module:Class.")

@@ -18,7 +18,7 @@ from foretaste.settings import Settings
 if TYPE_CHECKING:
     from models.study.study import Result, Study
 
-Data = Annotated[str, typer.Option("--data", help="ml-1m, ml-100k, or a folder with dataset.yaml.")]
+Data = Annotated[str, typer.Option("--data", help="ml-1m, ml-100k, alimama, or a folder with dataset.yaml.")]
 Towers = Annotated[
     str, typer.Option("--towers", help="Names, or package.module:factory; the first is held against every other.")
 ]
@@ -28,7 +28,7 @@ Against = Annotated[
     str, typer.Option("--against", help="Towers that every other one is held against, where they take part.")
 ]
 Out = Annotated[Path, typer.Option("--out", help="The folder of the rows, the page and the figures.")]
-Tune = Annotated[bool, typer.Option("--tune", help="First choose each tower's settings, on held-out new users.")]
+Tune = Annotated[bool, typer.Option("--tune", help="First choose each tower's settings, inside the training period.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Train again though scores are kept: the code has changed.")]
 Resamples = Annotated[int, typer.Option("--resamples", min=1, help="Draws of the users, for the intervals.")]
 Processes = Annotated[int | None, typer.Option("--jobs", min=1, help="Processes, a thread each; by default the cores.")]

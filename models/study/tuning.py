@@ -1,4 +1,4 @@
-"""The settings of each method: as many trials for each, judged on held-out new users inside the training period."""
+"""The settings of each method: as many trials for each, judged inside the training period by new and warm users."""
 
 import json
 import math
