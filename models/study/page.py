@@ -117,8 +117,8 @@ def _settings(result: Result) -> str:
     """What was chosen by tuning, and what a fit takes."""
     meaning = (
         f"Each method had {TRIALS} trials where it was tuned, judged on the last fifth of the training period "
-        f"by new and warm users (every trial is in `tuned-{slug(result)}.json`). Settings are those that differ from the defaults of the "
-        "method's class. Seconds are those of one fit, when it was made."
+        f"by new and warm users (every trial is in `tuned-{slug(result)}.json`). Settings are those "
+        "that differ from the defaults of the method's class. Seconds are those of one fit, when it was made."
     )
     lines = [
         "## Settings",
