@@ -44,6 +44,7 @@ class Device(StrEnum):
 class Masked(StrEnum):
     ROWS = "rows"
     USERS = "users"
+    NOBODY = "nobody"
 
 
 EXIT_INVALID, EXIT_FAILED, EXIT_RETRIABLE = 2, 1, 75

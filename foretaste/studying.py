@@ -38,7 +38,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the rows, and nothin
 
 def evaluate(  # noqa: PLR0913, PLR0917  # a command's options
     data: Data = "ml-1m",
-    towers: Towers = "mail,dnn,dnn-flagged,dnn-dropout",
+    towers: Towers = "foretaste,mail,dnn,dnn-flagged,dnn-dropout",
     protocols: Protocols = "hidden,first_steps,random_40",
     seeds: Seeds = "0,1,2",
     against: Against = "dnn,dnn-flagged,dnn-dropout",

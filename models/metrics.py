@@ -54,8 +54,3 @@ def _ranks(groups: npt.NDArray[np.intp], values: Numbers) -> Numbers:
     ranks = np.empty(len(order))
     ranks[order] = np.repeat(mean_rank, lengths)
     return ranks
-
-
-def relative_improvement(better: float, base: float) -> float:
-    """The paper's RI: (b - a) / a."""
-    return (better - base) / base

@@ -16,7 +16,6 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from foretaste.errors import InvalidInput
-from models.dataset import Dataset
 from models.study.measures import Estimate, Metric, Resamples, measure
 from models.study.methods import Method, Ranker
 from models.study.probes import probes
@@ -81,7 +80,7 @@ class Bench:
         cls, fold: Fold, protocols: Sequence[ProtocolName], home: Path, *, resamples: int, device: Device = "cpu"
     ) -> "Bench":
         """`home` is the folder under which scores are kept. Raises `InvalidInput` for data of one class."""
-        _check_classes(fold.dataset, fold)
+        _check_classes(fold)
         questions = fold.questions(protocols)
         return cls(
             fold,
@@ -186,8 +185,8 @@ def _digest(fold: Fold) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:20]
 
 
-def _check_classes(dataset: Dataset, fold: Fold) -> None:
-    column = dataset.description.interactions.label
+def _check_classes(fold: Fold) -> None:
+    column = fold.dataset.description.interactions.label
     if column is not None:
         for side, frame in (("before", fold.split.train), ("after", fold.split.test)):
             if frame["label"].nunique() < 2:  # noqa: PLR2004  # two classes

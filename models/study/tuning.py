@@ -74,8 +74,11 @@ def tune(
 
 
 def write_tuned(tuned: Mapping[str, Tuned], fold: Fold, path: Path) -> None:
-    """Beside what the file holds of other towers on the same data."""
-    there = _read(path, fold) if path.is_file() else {}
+    """Beside what the file holds of other towers on the same data; one of other data, or a damaged one, is replaced."""
+    try:
+        there = _read(path, fold) if path.is_file() else {}
+    except InvalidInput:
+        there = {}
     ours = {
         name: {"chosen": one.chosen, "trials": [_to_dict(trial) for trial in one.trials]} for name, one in tuned.items()
     }
@@ -142,7 +145,11 @@ def _read(path: Path, fold: Fold) -> dict[str, Any]:
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise InvalidInput("tuned", str(path), f"is no record of tuning: {error!r}") from error
     if made_on != (fold.dataset.fingerprint, fold.split.instant_ms):
-        raise InvalidInput("tuned", str(path), "was tuned on other data, or at another split")
+        raise InvalidInput(
+            "tuned",
+            str(path),
+            "was tuned on other data, or at another split: evaluate with --tune, or with another --out",
+        )
     return towers
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from foretaste.errors import InvalidInput
-from models.metrics import auc, gauc, relative_improvement, user_auc
+from models.metrics import auc, gauc, user_auc
 
 ROWS = st.lists(
     st.tuples(
@@ -61,7 +61,3 @@ def test_users_may_be_texts_and_come_in_any_order() -> None:
 def test_a_score_that_is_no_number_is_refused(score: float) -> None:
     with pytest.raises(InvalidInput, match="scores: must be finite"):
         auc([0, 1], [0.5, score])
-
-
-def test_relative_improvement_is_the_papers() -> None:
-    assert relative_improvement(0.66, 0.60) == pytest.approx(0.1)
