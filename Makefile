@@ -42,7 +42,7 @@ compose-test: $(STAMP) ## Bring docker-compose.yml up, use it from outside, and 
 	$(BIN)/python -m pytest tests/containers/test_compose.py $(PYTEST_ARGS)
 
 bench-test: $(STAMP) ## Try the benchmarks with the libraries that they compare
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[embedded,train,dev,bench]'
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[embedded,train,study,dev,bench]'
 	$(BIN)/python -m pytest benchmarks $(PYTEST_ARGS)
 
 lock: ## Write constraints.txt from what the environment holds
@@ -69,7 +69,7 @@ $(BIN)/python:
 
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt \
-	  -e '.[embedded,train,dev]'
+	  -e '.[embedded,train,study,dev]'
 	@touch $@
 
 # With nothing installed but Python; where Triton cannot be had, it says so and what runs instead.
