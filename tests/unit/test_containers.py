@@ -1,3 +1,5 @@
+import tomllib
+
 """What the container files say, as far as it can be read: one place for names, no secret shown, no needless rights."""
 
 import re
@@ -62,3 +64,12 @@ def test_services_of_this_project_have_no_rights_to_spare(name: str) -> None:
 def test_the_folder_of_data_sets_is_not_a_part_of_the_repository() -> None:
     assert SERVICES["trainer"]["volumes"][-1] == "${FORETASTE_DATASETS:-./datasets}:/datasets:ro"
     assert "/datasets/" in (images.ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+
+
+def test_every_package_reaches_the_images() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    kept = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    assert [name for name in packages if f"!{name}" not in kept] == []
+    listed = (ROOT / "Dockerfile").read_text(encoding="utf-8").partition("for package in ")[2].partition(";")[0]
+    assert listed.split() == packages
