@@ -1,10 +1,9 @@
-import tomllib
-
 """What the container files say, as far as it can be read: one place for names, no secret shown, no needless rights."""
 
 import re
 import subprocess
 import sys
+import tomllib
 from typing import Any
 
 import pytest
@@ -67,9 +66,9 @@ def test_the_folder_of_data_sets_is_not_a_part_of_the_repository() -> None:
 
 
 def test_every_package_reaches_the_images() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project = tomllib.loads((images.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    kept = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    kept = (images.ROOT / ".dockerignore").read_text(encoding="utf-8").split()
     assert [name for name in packages if f"!{name}" not in kept] == []
-    listed = (ROOT / "Dockerfile").read_text(encoding="utf-8").partition("for package in ")[2].partition(";")[0]
+    listed = (images.ROOT / "Dockerfile").read_text(encoding="utf-8").partition("for package in ")[2].partition(";")[0]
     assert listed.split() == packages
