@@ -24,6 +24,7 @@ from models.histories import Histories
 from models.losses import ranking_loss, zero_shot_loss
 from models.sampling import NegativeSampler
 from models.split import TimeSplit
+from models.tensors import ranking_arguments
 from models.towers.architecture import Towers, build_towers
 from models.towers.embeddings import Sizes
 from models.towers.experts import AttributeEffects, Experts
@@ -152,15 +153,7 @@ class _Trainer:
         if not _finite(losses):
             return losses
         virtual = self._virtual(batch, np.flatnonzero(flag))
-        inputs = self._form.inputs(
-            self._tensor(batch.attributes),
-            self._tensor(batch.context),
-            self._tensor(batch.items),
-            self._tensor(batch.actions),
-            virtual,
-            self._tensor(batch.candidates),
-            self._tensor(batch.owner),
-        )
+        inputs = self._form.inputs(*ranking_arguments(batch, virtual, self._device))
         with torch.autocast(self._device.type, self._precision, enabled=self._precision is not torch.float32):
             logits = self._model.ranking(inputs)
         loss = ranking_loss(logits.float(), self._tensor(batch.labels))

@@ -20,6 +20,7 @@ from models.histories import Histories
 from models.metrics import auc, user_auc
 from models.sampling import NegativeSampler
 from models.split import TimeSplit
+from models.tensors import ranking_arguments
 
 Scores: TypeAlias = npt.NDArray[np.float64]
 WAYS = {"cold": ("virtual", "none", "popularity"), "warm": ("real", "popularity")}
@@ -126,15 +127,7 @@ def _warm(trained: Trained, batch: Batch) -> _Judged:
 
 def _scores(trained: Trained, batch: Batch, virtual: Tensor) -> Scores:
     with torch.inference_mode():
-        scores = trained.ranking(
-            torch.from_numpy(batch.attributes),
-            torch.from_numpy(batch.context),
-            torch.from_numpy(batch.items),
-            torch.from_numpy(batch.actions),
-            virtual,
-            torch.from_numpy(batch.candidates),
-            torch.from_numpy(batch.owner),
-        )
+        scores = trained.ranking(*ranking_arguments(batch, virtual, virtual.device))
     found: Scores = scores.double().numpy()
     if not np.isfinite(found).all():
         raise ForetasteError("the ranking tower gave scores that are not finite; it cannot be judged")

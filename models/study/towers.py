@@ -12,6 +12,7 @@ from foretaste.errors import ForetasteError
 from models.cotrain import Step, Trained, cotrain
 from models.examples import Batch
 from models.study.methods import Material
+from models.tensors import ranking_arguments
 from models.towers.architecture import Architecture
 from models.training import Masked, TrainingConfig
 
@@ -45,15 +46,7 @@ class TowerRanker:
     def scores_with(self, batch: Batch, virtual: Tensor) -> npt.NDArray[np.float64]:
         """Logits (R,) with any virtual behaviour (U, M, D): the order is that of the probabilities, without ties."""
         with torch.inference_mode():
-            logits = self.trained.ranking.logits(
-                self.tensor(batch.attributes),
-                self.tensor(batch.context),
-                self.tensor(batch.items),
-                self.tensor(batch.actions),
-                virtual,
-                self.tensor(batch.candidates),
-                self.tensor(batch.owner),
-            )
+            logits = self.trained.ranking.logits(*ranking_arguments(batch, virtual, self.device))
         found: npt.NDArray[np.float64] = logits.double().cpu().numpy()
         if not np.isfinite(found).all():
             raise ForetasteError("the ranking tower gave scores that are not finite; it cannot be judged")

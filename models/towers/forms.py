@@ -30,22 +30,9 @@ class RankingForm(nn.Module):
         self.tower = tower
         self.warm_after = warm_after
 
-    def logits(
-        self,
-        attributes: Tensor,
-        context: Tensor,
-        items: Tensor,
-        actions: Tensor,
-        virtual: Tensor,
-        candidates: Tensor,
-        owner: Tensor,
-    ) -> Tensor:
-        """Logits (R,) of `candidates` (R,), each for the user in row `owner` (R,).
-
-        Of U users: indices of `attributes` (U, N), `context` (U, C), behaviour `items` and `actions` (U, L), and
-        `virtual` (U, M, D).
-        """
-        return self.tower(self.inputs(attributes, context, items, actions, virtual, candidates, owner))
+    def logits(self, *arguments: Tensor) -> Tensor:
+        """Logits (R,), one a candidate; the arguments are those of `inputs`."""
+        return self.tower(self.inputs(*arguments))
 
     def inputs(
         self,
@@ -57,7 +44,11 @@ class RankingForm(nn.Module):
         candidates: Tensor,
         owner: Tensor,
     ) -> RankingInputs:
-        """What the tower reads; the arguments are those of `logits`."""
+        """What the tower reads of `candidates` (R,), each for the user in row `owner` (R,).
+
+        Of U users: indices of `attributes` (U, N), `context` (U, C), behaviour `items` and `actions` (U, L), and
+        `virtual` (U, M, D).
+        """
         return RankingInputs(
             attributes=self.embeddings.attributes(attributes),
             context=self.embeddings.context(context),

@@ -34,6 +34,7 @@ TRAINING = {
     "models.export",
     "models.losses",
     "models.parity",
+    "models.tensors",
     "models.training",
 }
 TRAINING_ROOMS = ("models.towers.", "models.rivals.", "models.study.", "benchmarks.")
