@@ -42,7 +42,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  # a command's options
     protocols: Protocols = "hidden,first_steps,random_40",
     seeds: Seeds = "0,1,2",
     against: Against = "dnn,dnn-flagged,dnn-dropout",
-    out: Out = Path("docs/results"),
+    out: Out = Path("results"),
     tune: Tune = False,
     fresh: Fresh = False,
     resamples: Resamples = 1000,
@@ -54,7 +54,9 @@ def evaluate(  # noqa: PLR0913, PLR0917  # a command's options
     options: dict[str, str | int] = {"data": data, "towers": towers, "protocols": protocols, "seeds": seeds}
     options |= {"against": against, "resamples": resamples}
     study = _study(options, processes or os.cpu_count() or 1, device)
-    flags = " --tune" if tune else ""
+    flags = "".join(f" --{name}" for name, given in (("tune", tune), ("fresh", fresh)) if given)
+    if device != "cpu":
+        options["device"] = device
     said = " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in options.items())
     command = f"foretaste evaluate {said} --out {shlex.quote(str(out))}{flags}"
     if as_json:
@@ -63,6 +65,9 @@ def evaluate(  # noqa: PLR0913, PLR0917  # a command's options
         return
     with progress() as report:
         result = run(Settings(), data, study, out, command, report, tune=tune, fresh=fresh)
+    untuned = [one.name for one in result.contenders if one.trial is None]
+    if untuned and len(untuned) < len(result.contenders):
+        console.print(f"not tuned, beside others that are: {', '.join(untuned)}", highlight=False)
     console.print(f"{len(result.rows)} rows, their page and the figures are in {out}", highlight=False)
 
 

@@ -1,7 +1,7 @@
 """Interactions counted by cells of users with the same attributes: what the effects of attributes are fitted to."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +12,8 @@ from scipy import sparse
 from foretaste.errors import InvalidInput
 from models import checks
 from models.encoding import FIELD_UNKNOWN, FIRST_KNOWN, IndexArray
-from models.evidence import Counts, Design, Doubles
 from models.examples import Examples
+from models.low_rank import Counts, Design, Doubles
 
 Floats = npt.NDArray[np.float32]
 _CELLS = 1024
@@ -127,6 +127,12 @@ class Counting:
             passed = sparse.csr_matrix(-(sparse.diags(drawn) @ met @ sparse.diags(popularity)))
         return cls(users, items, places, cell, design, acted, passed, drawn, popularity)
 
+    def dealt(self, rng: np.random.Generator) -> "Counting":
+        """With the users dealt to the cells at random, as many to each: attributes that tell nothing."""
+        cell = self.cell.copy()
+        cell[self.users] = rng.permutation(cell[self.users])
+        return replace(self, cell=cell)
+
     def counts(self, users: IndexArray) -> Counts:
         """Of some of the users, (C, I)."""
         ones = np.ones(len(users))
@@ -171,19 +177,18 @@ def _designed(
     """
     own = attributes[users]
     offsets = np.cumsum([0, *sizes])[:-1]
-    places, groups = [], [0]
+    places, count = [], 0
     local = np.full(own.shape, -1)
     for field, offset in enumerate(offsets):
         values, numbers = np.unique(own[:, field], return_counts=True)
         told = values[(numbers >= least_users) & (values != FIELD_UNKNOWN) & (numbers < len(users))]
-        first = len(groups) - 1
         index = np.full(sizes[field], -1)
-        index[told] = first + np.arange(len(told))
+        index[told] = count + np.arange(len(told))
         local[:, field] = index[own[:, field]]
-        groups += [1 + field] * len(told)
+        count += len(told)
         places.append(offset + told)
-    local[local < 0] = len(groups) - 1
+    local[local < 0] = count
     cells, member = np.unique(local, axis=0, return_inverse=True)
     cell = np.full(len(attributes), -1)
     cell[users] = member.ravel()
-    return Design(torch.from_numpy(cells), np.array(groups)), cell, np.concatenate(places).astype(np.int64)
+    return Design(torch.from_numpy(cells), count), cell, np.concatenate(places).astype(np.int64)

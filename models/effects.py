@@ -2,13 +2,13 @@
 
 The log-odds that a user with attributes a₁ … a_N acts on an item i that is shown are modelled as
 
-    b(i) + Σₙ W(n, aₙ, i),    each of b and W(n, ·, ·) with a Gaussian prior of its own,
+    b(i) + Σₙ W(aₙ, i),    W of the few directions in which attributes tell more than noise would (`models.low_rank`),
 
 and fitted on counts: users of the same attributes are one cell, and what a cell did not act on is counted where the
-data say it, and is the expectation of the sampled negatives where they do not. W is then factorised. Its left factor is
-the code of each attribute value, whose sum over a user's attributes is the virtual behaviour; its right factor is each
-item's key, and code · key is the effect. Training must not show the ranking tower what a user's own behaviour did to
-that user's code, so the codes are fitted without each fold of the users as well.
+data say it, and is the expectation of the sampled negatives where they do not. The left factor of W is the code of each
+attribute value, whose sum over a user's attributes is the virtual behaviour; its right factor is each item's key, and
+code · key is the effect. Training must not show the ranking tower what a user's own behaviour did to that user's code,
+so the codes are fitted without each fold of the users as well.
 """
 
 from collections.abc import Sequence
@@ -20,14 +20,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from numpy.random import Generator
+from scipy.linalg import block_diag
 from scipy.special import expit
-from sklearn.utils.extmath import randomized_svd
 
 from models import checks
 from models.counting import Counting, CountingConfig, Rows, Tables
 from models.encoding import FIRST_KNOWN, MAX_BEHAVIOUR, PADDING, IndexArray
-from models.evidence import START, Doubles, by_evidence, maximise, next_precision
+from models.evidence import START, next_precision
 from models.examples import Examples
+from models.low_rank import Counts, Doubles, Fit, Penalty, Weights, begin, fitted, strongest, told
 from models.sampling import NegativeSampler
 
 Floats = npt.NDArray[np.float32]
@@ -52,20 +53,21 @@ class EffectsConfig:
     bias_precision: float = 0.5
     """Prior precision of b(i) about log-odds of 0: the counts of the rarest items are low by chance, and so are the
     negatives that are drawn by them."""
-    rounds: int = 3
-    """Of the evidence's fixed point."""
-    iterations: int = 20
-    """Of L-BFGS, a round; the fits without a fold start from the whole and take half as many."""
+    shrinkage: float = 0.6
+    """Of each direction of W, as a share of what noise alone would tell."""
+    most_directions: int = 24
+    iterations: int = 16
+    """Of L-BFGS; the fits without a fold start from the whole and take half as many."""
     stage_rows: int = 30_000
     """Read for the bias of each stage, at most."""
-    stage_negatives: int = 20
+    stage_negatives: int = 10
     """Sampled for each of them where the data have no labels, to weigh as much as the configured number."""
 
     def __post_init__(self) -> None:
         """Raises `InvalidInput` naming the field."""
-        names = ("rounds", "iterations", "stage_rows", "stage_negatives")
+        names = ("most_directions", "iterations", "stage_rows", "stage_negatives")
         checks.at_least(self, {"folds": 2, **dict.fromkeys(names, 1)})
-        checks.positive(self, "first_precision", "bias_precision")
+        checks.positive(self, "first_precision", "bias_precision", "shrinkage")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,14 +76,13 @@ class Effects:
 
     `codes` (1 + folds, ΣA, H): of each value of each attribute, field after field: from all users, then without each
     fold. `fold` (users,): which of these a user may see in training; 0 for who was not learned from. `keys` (items, H).
-    `biases` (S, items): b(i) and what distinguishes each stage. `precisions` (1 + N,): of the priors of b and W(n).
+    `biases` (S, items): b(i) and what distinguishes each stage.
     """
 
     codes: Floats
     fold: IndexArray
     keys: Floats
     biases: Floats
-    precisions: Doubles
 
 
 class Negatives(NamedTuple):
@@ -100,19 +101,27 @@ def fit_effects(
     fold = np.zeros(len(rows.attributes), dtype=np.int64)
     fold[counting.users] = 1 + rng.permutation(len(counting.users)) % config.folds
     parts = [counting.counts(np.flatnonzero(fold == part)) for part in range(1, config.folds + 1)]
-    whole = reduce(add, parts)
-    fit, precisions = by_evidence(
-        whole, counting.design, config.bias_precision, rounds=config.rounds, iterations=config.iterations
-    )
-    fits = [
-        fit,
-        *(maximise(whole - part, counting.design, precisions, fit, -(-config.iterations // 2)) for part in parts),
-    ]
-    codes, keys = _factorised(fits, counting, tables, width, rng)
-    bias = np.full((len(FIRST_OF_STAGE), len(keys)), whole.log_odds)  # nothing is known of an unknown item
-    bias[:, counting.items] = fit[0]
-    effects = Effects(codes, fold, keys, bias.astype(np.float32), precisions)
+    fits, log_odds = _fits(parts, counting, config, rng)
+    codes, keys = _codes_and_keys(fits, counting, tables, width)
+    bias = np.full((len(FIRST_OF_STAGE), len(keys)), log_odds)  # nothing is known of an unknown item
+    bias[:, counting.items] = fits[0].bias.numpy()
+    effects = Effects(codes, fold, keys, bias.astype(np.float32))
     return replace(effects, biases=stage_biases(effects, rows, tables, negatives, config, rng))
+
+
+def _fits(
+    parts: Sequence[Counts], counting: Counting, config: EffectsConfig, rng: Generator
+) -> tuple[list[Fit], float]:
+    """Of the whole, then without each part; and the log-odds of all counts."""
+    whole, design, seed = reduce(add, parts), counting.design, int(rng.integers(1 << 31))
+    weights = Weights.of(whole, design)
+    dealt = counting.dealt(rng)
+    noise = strongest(told(dealt.counts(dealt.users), design, weights), 1, seed)[1].sum()  # none of no values
+    penalty = Penalty(config.shrinkage * float(noise), weights, config.bias_precision)
+    first = begin(whole, design, weights, penalty.threshold, config.most_directions, seed)
+    found = fitted(whole, design, penalty, first, config.iterations)
+    rest = [fitted(whole - part, design, penalty, found, -(-config.iterations // 2)) for part in parts]
+    return [found, *rest], whole.log_odds
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -129,22 +138,21 @@ class HeldOutCodes:
         return codes
 
 
-def _factorised(
-    fits: Sequence[Doubles], counting: Counting, tables: Tables, width: int, rng: Generator
-) -> tuple[Floats, Floats]:
+def _codes_and_keys(fits: Sequence[Fit], counting: Counting, tables: Tables, width: int) -> tuple[Floats, Floats]:
     """Codes (fits, ΣA, H) and keys (items, H) with code · key = W, as nearly as H allows.
 
-    A key's entries are of size 1, so that a code is of the size of an effect.
+    The fits are turned to common keys by the singular value decomposition of all their W, one below the other. A key's
+    entries are of size 1, so that a code is of the size of an effect.
     """
     codes = np.zeros((len(fits), sum(tables.attributes), width), dtype=np.float32)
     keys = np.zeros((tables.items, width), dtype=np.float32)
-    stacked = np.concatenate([fit[1:] for fit in fits])
-    rank = min(width, *stacked.shape)
-    if rank:
-        left, strength, right = randomized_svd(stacked, rank, random_state=int(rng.integers(1 << 31)))
-        scale = np.sqrt(stacked.shape[1])
-        keys[counting.items, :rank] = right.T * scale
-        codes[:, counting.value_places, :rank] = (left * strength / scale).reshape(len(fits), -1, rank)
+    of_values, small = np.linalg.qr(block_diag(*(fit.left.double().numpy() for fit in fits)))
+    of_items, other = np.linalg.qr(np.concatenate([fit.right.double().numpy() for fit in fits], axis=1))
+    left, strength, right = np.linalg.svd(small @ other.T, full_matrices=False)
+    rank, scale = min(width, len(strength)), np.sqrt(len(counting.items))
+    keys[counting.items, :rank] = (of_items @ right[:rank].T) * scale
+    turned = of_values @ (left[:, :rank] * strength[:rank]) / scale
+    codes[:, counting.value_places, :rank] = turned.reshape(len(fits), len(counting.value_places), rank)
     return codes, keys
 
 

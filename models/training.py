@@ -1,6 +1,6 @@
 """How the towers are trained: every number that a run depends on, and what it runs on."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
@@ -85,6 +85,10 @@ class TrainingConfig:
         if self.masked is not None:
             return self.masked
         return "nobody" if self.architecture.zero_shot in UNLEARNED else "rows"
+
+    def with_dropout(self, share: float) -> "TrainingConfig":
+        """The same with another share of the ranking tower dropped."""
+        return replace(self, architecture=replace(self.architecture, dropout=share))
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON keeps it."""

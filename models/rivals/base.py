@@ -18,7 +18,7 @@ from models.examples import Batch, encode_users
 from models.indices import field_indices, item_indices
 from models.rivals.events import Numbers
 from models.study.methods import Material
-from models.study.towers import MILDER, lengthened
+from models.study.towers import MILDEST, lengthened
 from models.towers.architecture import Architecture
 from models.training import TrainingConfig
 
@@ -39,7 +39,7 @@ def base_config() -> TrainingConfig:
 
 def longer(config: TrainingConfig) -> TrainingConfig:
     """Longer, with less dropout: what tuning also tries of the towers themselves."""
-    return lengthened(replace(config, architecture=replace(config.architecture, dropout=MILDER)))
+    return lengthened(config).with_dropout(MILDEST)
 
 
 @dataclass(frozen=True, eq=False)

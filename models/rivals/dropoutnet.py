@@ -119,9 +119,9 @@ class DropoutNet:
     def trials(self) -> Sequence["DropoutNet"]:
         return (
             self,
-            replace(self, dropout=0.8),
-            replace(self, factors=2 * self.factors),
             replace(self, confidence=self.confidence / 5),
+            replace(self, confidence=self.confidence / 25),
+            replace(self, factors=max(self.factors // 2, 1)),
         )
 
     def _factorise(self, matrix: scipy.sparse.csr_matrix, material: Material) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ from models.study.protocols import NEGATIVES, SEED, STEPS, Fold, ProtocolName, Q
 from models.study.towers import TowerRanker
 from models.study.vectors import Vectors, vectors
 
-VERSION = 2
+VERSION = 3
 """Of the scores in the cache: to be raised when the code of a method or of a protocol changes what they are."""
 DRAWS_SEED = 7
 ALL = "all"

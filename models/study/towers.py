@@ -19,8 +19,8 @@ from models.training import Masked, TrainingConfig
 ABSENT = "absent"
 """The zero-shot tower of a plain ranking tower: its virtual behaviour is zero."""
 
-MILDER, PAPERS_DROPOUT = 0.3, 0.5
-FIRST_SHARE = 0.2
+PAPERS_DROPOUT, MILDER, MILDEST = 0.5, 0.3, 0.1
+FIRST_SHARE = 0.1
 """Of the first stage's prior precision, in a trial."""
 
 
@@ -88,31 +88,15 @@ class TowerMethod:
         return TowerRanker(trained, device, losses)
 
     def trials(self) -> Sequence["TowerMethod"]:
-        """Longer training in smaller steps, and less dropped (or more, where it is little already)."""
-        config = self.config
-        dropout = MILDER if config.architecture.dropout != MILDER else PAPERS_DROPOUT
-        other = replace(config.architecture, dropout=dropout)
-        if config.architecture.zero_shot == "effects":
-            return self._trials_of_effects()
-        longer = lengthened(config)
-        return (
-            self,
-            TowerMethod(replace(config, architecture=other)),
-            TowerMethod(longer),
-            TowerMethod(replace(longer, architecture=other)),
-        )
-
-    def _trials_of_effects(self) -> Sequence["TowerMethod"]:
-        """Longer training, and more of what users do first: it is worth most there, and costs where it is not."""
-        config = self.config
-        longer = lengthened(config)
-        first = replace(config.effects, first_precision=config.effects.first_precision * FIRST_SHARE)
-        return (
-            self,
-            TowerMethod(longer),
-            TowerMethod(replace(config, effects=first)),
-            TowerMethod(replace(longer, effects=first)),
-        )
+        """Longer training in smaller steps, with less and less dropped; of effects, also with more of what users do
+        first: it is worth most there, and costs where it is not."""
+        longer = lengthened(self.config)
+        mildest = longer.with_dropout(MILDEST)
+        if self.config.architecture.zero_shot == "effects":
+            precision = self.config.effects.first_precision * FIRST_SHARE
+            effects = replace(self.config.effects, first_precision=precision)
+            return self, TowerMethod(longer), TowerMethod(mildest), TowerMethod(replace(mildest, effects=effects))
+        return self, *(TowerMethod(longer.with_dropout(share)) for share in (MILDER, MILDEST, 0.0))
 
 
 def lengthened(config: TrainingConfig) -> TrainingConfig:

@@ -69,12 +69,11 @@ class Experts(nn.Module):
 
     def forward(self, inputs: RankingInputs) -> Tensor:
         """Logits (R,)."""
-        owner, seen = inputs.owner, inputs.taste.seen
-        mix = self.mix[seen]
-        a = torch.where(seen > 0, mix[:, 0], torch.ones_like(mix[:, 0]))
-        b = torch.where(seen > 0, mix[:, 1], torch.zeros_like(mix[:, 1]))
+        seen = inputs.taste.seen[inputs.owner]
+        a, b = self.mix[seen].unbind(dim=1)
+        cold: Tensor = self.cold(inputs)
         warm: Tensor = self.warm(self.of_warm(inputs))
-        return a[owner] * self.cold(inputs) + b[owner] * warm
+        return torch.where(seen > 0, a * cold + b * warm, cold)
 
     @staticmethod
     def of_warm(inputs: RankingInputs) -> RankingInputs:

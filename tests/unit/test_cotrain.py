@@ -19,7 +19,7 @@ from models.training import TrainingConfig
 from tests.towers_factory import SMALL, TINY, config, dataset, tiny_mail, trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-QUICK = EffectsConfig(rounds=1, iterations=4, folds=3)
+QUICK = EffectsConfig(iterations=4, folds=3)
 
 
 def _state(towers):

@@ -144,14 +144,18 @@ def test_values_that_are_unknown_or_rare_or_everybodys_are_not_told(rng):
     rows = rows_of(users, np.full(len(users), 2), np.ones(len(users)), attributes)
     counting = Counting.of(rows, TABLES, None, CountingConfig(least_users=5), rng)
     assert counting.value_places.tolist() == [2], "only the second value of the first attribute is told"
-    assert counting.design.groups.tolist() == [0, 1]
+    assert counting.design.size == 1
     assert sorted(counting.design.values.numpy()[counting.cell[users], 0].tolist()) == [0] * 5 + [1] * 10
 
 
-def test_the_group_of_a_value_is_its_attribute(rng):
-    _, counting = _labelled(rng)
-    fields = 1 + (counting.value_places >= TABLES.attributes[0])
-    assert counting.design.groups.tolist() == [0, *fields]
+def test_dealt_users_fill_the_cells_as_before_with_others(rng):
+    rows, counting = _labelled(rng)
+    dealt = counting.dealt(rng)
+    assert np.array_equal(np.bincount(dealt.cell[dealt.users]), np.bincount(counting.cell[counting.users]))
+    assert (dealt.cell != counting.cell).mean() > 0.5
+    np.testing.assert_allclose(_together(dealt).acted.sum(0), _together(counting).acted.sum(0))
+    assert dealt.design is counting.design
+    assert (counting.cell[np.setdiff1d(np.arange(len(rows.attributes)), counting.users)] == -1).all()
 
 
 def test_places_lie_field_after_field():

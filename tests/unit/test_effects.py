@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import expit
 
 from foretaste.errors import InvalidInput
@@ -13,12 +14,12 @@ from models.effects import (
     STAGES,
     EffectsConfig,
     HeldOutCodes,
-    _factorised,
+    _codes_and_keys,
     fit_effects,
     stage_biases,
 )
 from models.encoding import FIRST_KNOWN, MAX_BEHAVIOUR, UNKNOWN
-from models.evidence import MOST, maximise
+from models.low_rank import Fit
 from tests.effects_factory import ITEMS, TABLES, attributes_of, examples_of, impressions, liked, rows_of, sampled
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -27,7 +28,7 @@ WIDTH = 16
 
 
 def _fit(examples, tables=TABLES, negatives=None, width=WIDTH, **changes):
-    config = EffectsConfig(**{"rounds": 1, **changes})
+    config = EffectsConfig(**changes)
     return fit_effects(examples, tables, width, negatives, config, np.random.default_rng(1))
 
 
@@ -52,12 +53,16 @@ def _factors(rng, width):
     attributes = attributes_of(60, rng)
     rows = Rows.of(impressions(attributes, 8, rng))
     counting = Counting.of(rows, TABLES, None, CountingConfig(), rng)
-    fits = [rng.normal(size=(len(counting.design.groups), len(counting.items))) for _ in range(3)]
-    codes, keys = _factorised(fits, counting, TABLES, width, np.random.default_rng(2))
+    values, items = counting.design.size, len(counting.items)
+    fits = [
+        Fit(*(torch.from_numpy(rng.normal(size=shape)).float() for shape in ((items,), (values, 3), (items, 3))))
+        for _ in range(3)
+    ]
+    codes, keys = _codes_and_keys(fits, counting, TABLES, width)
     assert codes.shape == (3, sum(TABLES.attributes), width)
     assert keys.shape == (ITEMS, width)
     made = codes[:, counting.value_places] @ keys[counting.items].T
-    return made, np.stack(fits)[:, 1:], codes, keys, counting
+    return made, np.stack([fit.effects.numpy() for fit in fits]), codes, keys, counting
 
 
 def test_code_times_key_is_the_effect(rng):
@@ -95,14 +100,9 @@ def _a_heavy_user(rng):
     )
 
 
-def _with_given_priors(counts, design, bias_precision, *, rounds, iterations):
-    precisions = np.array([bias_precision, 4.0, 20.0])
-    return maximise(counts, design, precisions, np.zeros((len(design.groups), ITEMS - FIRST_KNOWN)), 100), precisions
-
-
 def test_what_a_user_did_is_not_in_the_code_that_training_shows_of_that_user(rng, monkeypatch):
-    """The priors' precisions, a number an attribute, are of all users; whatever else moves is a leak."""
-    monkeypatch.setattr("models.effects.by_evidence", _with_given_priors)
+    """How strong noise would be, one number, is found of all users; whatever else moves is a leak."""
+    monkeypatch.setattr("models.effects.told", lambda *_: torch.eye(2))
     *pair, attributes = _a_heavy_user(rng)
     one, other = (_fit(examples, iterations=200) for examples in pair)
     assert np.array_equal(one.fold, other.fold)
@@ -150,13 +150,14 @@ def _gauc(attributes, labels, scores):
 
 
 def test_the_tastes_of_new_users_are_found_in_impressions(rng):
-    effects = _fit(impressions(attributes_of(200, rng), 10, rng), rounds=3)
+    effects = _fit(impressions(attributes_of(200, rng), 10, rng))
     new = attributes_of(60, rng)
     labels = rng.random((60, ITEMS)) < np.where(liked(new[:, 0]), 0.8, 0.2)
     by_count = np.broadcast_to(effects.biases[0], labels.shape)
     assert _gauc(new, labels, by_count) < 0.6
     assert _gauc(new, labels, _everything(effects, new)) > 0.75
-    assert effects.precisions[1] < 5 < effects.precisions[2], "the segment tells, the city does not"
+    segments, cities = np.abs(effects.codes[0, 1:4]).sum(), np.abs(effects.codes[0, 5:9]).sum()
+    assert cities < segments / 5, "the segment tells, the city does not"
 
 
 def test_the_tastes_of_new_users_are_found_where_negatives_are_sampled(rng):
@@ -174,7 +175,7 @@ def test_the_tastes_of_new_users_are_found_where_negatives_are_sampled(rng):
 def test_the_same_generator_gives_the_same_effects(rng):
     examples = impressions(attributes_of(40, rng), 6, rng)
     one, other = _fit(examples), _fit(examples)
-    for name in ("codes", "fold", "keys", "biases", "precisions"):
+    for name in ("codes", "fold", "keys", "biases"):
         assert np.array_equal(getattr(one, name), getattr(other, name)), name
 
 
@@ -304,12 +305,10 @@ def test_data_that_says_little_gives_finite_effects(made):
     *columns, tables = made(*_plain())
     effects = _fit(examples_of(*columns), tables, width=8)
     assert effects.codes.shape == (6, sum(tables.attributes), 8)
-    for values in (effects.codes, effects.keys, effects.biases, effects.precisions):
+    for values in (effects.codes, effects.keys, effects.biases):
         assert np.isfinite(values).all()
-    assert effects.precisions.shape == (1 + len(tables.attributes),)
     if made in NOTHING_TOLD:
         assert not effects.codes.any(), "nothing told, nothing said"
-        assert (effects.precisions[1:] == MOST).all()
 
 
 def test_a_value_among_100_000_that_tells_is_found(rng):
@@ -348,7 +347,8 @@ def test_rows_beyond_the_limit_of_a_stage_are_left_out(rng):
     ("field", "value"),
     [
         ("folds", 1),
-        ("rounds", 0),
+        ("most_directions", 0),
+        ("shrinkage", 0.0),
         ("iterations", 0),
         ("stage_rows", 0),
         ("stage_negatives", 0),

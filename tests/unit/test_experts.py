@@ -28,7 +28,6 @@ def _effects(seed=5):
         fold=np.zeros(0, dtype=np.int64),
         keys=rng.normal(size=(SIZES.items, WIDTH)).astype(np.float32) / 3,
         biases=rng.normal(size=(len(FIRST_OF_STAGE), SIZES.items)).astype(np.float32),
-        precisions=np.ones(4),
     )
 
 

@@ -1,0 +1,189 @@
+"""Additive logistic effects of attribute values on items, fitted to counts and shrunk to few directions of taste.
+
+Shapes: C cells of users, N attributes, G attribute values in all, I items, K directions at most.
+
+With b (I,) the bias of each item and W (G, I) the effects, the logit z of a cell and an item is b(i) + Σₙ W(aₙ, i), and
+
+    Σ (acted + passed) log(1 + eᶻ) - acted z  +  β/2 ‖b‖²  +  τ ‖R W S‖_*
+
+is least. R and S are diagonal: fourth roots of how much was counted of each value and each item. ‖·‖_* is the sum of
+the singular values, so directions in which the attributes do not tell more than noise would are 0 (N. Srebro and
+R. Salakhutdinov, Collaborative Filtering in a Non-Uniform World, 2010: the weighted trace norm). What noise would tell
+is found by dealing the users to the cells at random (J. Horn, parallel analysis, 1965).
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import minimize
+from sklearn.utils.extmath import randomized_svd
+from torch import Tensor
+from torch.nn import functional
+
+Doubles = npt.NDArray[np.float64]
+_MEMORY = 8
+"""Corrections that L-BFGS keeps."""
+_LEAST_WEIGHT = 1e-3
+"""Of a value or an item, relative to the mean, however rarely it was counted."""
+_LEAST_CURVATURE = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """How often each cell's users acted on each item, and how often they met it and did not: (C, I) each, weighted."""
+
+    acted: Tensor
+    passed: Tensor
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(self.acted + other.acted, self.passed + other.passed)
+
+    def __sub__(self, other: "Counts") -> "Counts":
+        return Counts((self.acted - other.acted).clamp(min=0), (self.passed - other.passed).clamp(min=0))
+
+    @property
+    def met(self) -> Tensor:
+        return self.acted + self.passed
+
+    @property
+    def log_odds(self) -> float:
+        """Of all counts together, kept finite where there is one class."""
+        acted, passed = float(self.acted.sum()), float(self.passed.sum())
+        return float(np.log((acted + 1) / (passed + 1)))
+
+    @property
+    def item_log_odds(self) -> Tensor:
+        """(I,), kept finite likewise."""
+        return torch.log((self.acted.sum(0) + 1) / (self.passed.sum(0) + 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """Which effects make up a cell's logit: those of its `values` (C, N), each below G = `size`; G stands for none."""
+
+    values: Tensor
+    size: int
+
+    def of_cells(self, effects: Tensor) -> Tensor:
+        """Σₙ of the rows of each cell's values, (G, X) to (C, X)."""
+        table = torch.cat([effects, effects.new_zeros(1, effects.shape[1])])
+        return functional.embedding_bag(self.values, table, mode="sum")
+
+    def gathered(self, of_cells: Tensor) -> Tensor:
+        """The transpose: for each value the sum over the cells that have it, (C, X) to (G, X)."""
+        sums = of_cells.new_zeros(self.size + 1, of_cells.shape[1])
+        for column in self.values.T:
+            sums.index_add_(0, column, of_cells)
+        return sums[:-1]
+
+
+class Weights(NamedTuple):
+    """The diagonals of R (G,) and S (I,)."""
+
+    values: Tensor
+    items: Tensor
+
+    @classmethod
+    def of(cls, counts: Counts, design: Design) -> "Weights":
+        """Fourth roots of what was counted, relative to the mean: half of what weighting by frequency would be."""
+
+        def root(met: Tensor) -> Tensor:
+            return (met / met.mean().clamp(min=1e-12)).clamp(min=_LEAST_WEIGHT) ** 0.25
+
+        return cls(root(design.gathered(counts.met).sum(1)), root(counts.met.sum(0)))
+
+    def scaled_down(self, effects: Tensor) -> Tensor:
+        """R⁻¹ E S⁻¹ of E (G, I)."""
+        return effects / self.values.unsqueeze(1) / self.items
+
+
+class Fit(NamedTuple):
+    """b (I,), and W in the factors (G, K) and (I, K): W = `left` @ `right`.T."""
+
+    bias: Tensor
+    left: Tensor
+    right: Tensor
+
+    @property
+    def effects(self) -> Tensor:
+        """W (G, I)."""
+        return self.left @ self.right.T
+
+
+def told(counts: Counts, design: Design, weights: Weights) -> Tensor:
+    """Minus the slope of the log loss in R W S at W = 0, (G, I): what attributes tell of items, beside what b says."""
+    surprise = counts.acted - counts.met * counts.item_log_odds.sigmoid()
+    return weights.scaled_down(design.gathered(surprise))
+
+
+def strongest(told: Tensor, rank: int, seed: int) -> tuple[Doubles, Doubles, Doubles]:
+    """The `rank` largest singular values of (G, I), or all, with their vectors: (G, K), (K,), (K, I)."""
+    rank = min(rank, *told.shape)
+    if not rank:
+        return np.zeros((len(told), 0)), np.zeros(0), np.zeros((0, told.shape[1]))
+    left, strength, right = randomized_svd(told.double().numpy(), rank, random_state=seed)
+    return left, strength, right
+
+
+def begin(counts: Counts, design: Design, weights: Weights, threshold: float, rank: int, seed: int) -> Fit:
+    """A Newton step from W = 0 along the directions that are told more strongly than `threshold`, `rank` at most."""
+    bias = counts.item_log_odds
+    left, strength, right = strongest(told(counts, design, weights), rank, seed)
+    kept = strength > threshold
+    p = bias.sigmoid()
+    curvature = weights.scaled_down(weights.scaled_down(design.gathered(counts.met * p * (1 - p))))
+    size = np.sqrt((strength[kept] - threshold) / max(float(curvature.mean()), _LEAST_CURVATURE)) if kept.any() else 0.0
+    return Fit(
+        bias,
+        torch.from_numpy(left[:, kept] * size).float() / weights.values.unsqueeze(1),
+        torch.from_numpy(right[kept].T * size).float() / weights.items.unsqueeze(1),
+    )
+
+
+class Penalty(NamedTuple):
+    """τ, with R and S, and β."""
+
+    threshold: float
+    weights: Weights
+    bias_precision: float
+
+
+def fitted(counts: Counts, design: Design, penalty: Penalty, first: Fit, iterations: int) -> Fit:
+    """The fit of least loss by L-BFGS from `first`.
+
+    ‖R W S‖_* is the least of ½ (‖R U‖² + ‖S V‖²) over all U Vᵀ = W (Srebro, Rennie and Jaakkola, 2004), and that is
+    what is minimised: over b, R U and S V.
+    """
+    met, acted, (threshold, weights, bias_precision) = counts.met, counts.acted, penalty
+    over_values, over_items = weights.values.unsqueeze(1), weights.items.unsqueeze(1)
+    shapes = [first.bias.shape, first.left.shape, first.right.shape]
+    ends = np.cumsum([shape.numel() for shape in shapes])[:-1]
+
+    def parts(flat: Doubles) -> list[Tensor]:
+        pieces = np.split(flat, ends)
+        return [torch.from_numpy(piece).float().view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
+
+    def objective(flat: Doubles) -> tuple[float, Doubles]:
+        bias, left, right = parts(flat)
+        codes, keys = design.of_cells(left / over_values), right / over_items
+        z = torch.addmm(bias, codes, keys.T)
+        of_cells = torch.linalg.vecdot(met, functional.softplus(z)) - torch.linalg.vecdot(acted, z)
+        loss = of_cells.sum(dtype=torch.float64) + bias_precision / 2 * bias.square().sum(dtype=torch.float64)
+        loss += threshold / 2 * (left.square().sum(dtype=torch.float64) + right.square().sum(dtype=torch.float64))
+        error = z.sigmoid_().mul_(met).sub_(acted)
+        of_left = design.gathered(error @ keys) / over_values + threshold * left
+        of_right = (error.T @ codes) / over_items + threshold * right
+        return float(loss), _flat(error.sum(0) + bias_precision * bias, of_left, of_right)
+
+    options = {"maxiter": iterations, "maxcor": _MEMORY}
+    flat = _flat(first.bias, first.left * over_values, first.right * over_items)
+    found = minimize(objective, flat, jac=True, method="L-BFGS-B", options=options)
+    bias, left, right = parts(found.x)
+    return Fit(bias, left / over_values, right / over_items)
+
+
+def _flat(*parts: Tensor) -> Doubles:
+    return torch.cat([part.flatten() for part in parts]).double().numpy()
