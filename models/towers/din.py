@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 from torch import Tensor, nn
+from torch.nn import functional
 
-from models.towers.pairs import pairs_of
+from models.towers.pairs import Pairs, pairs_of
 from models.towers.perceptron import Dice, Perceptron
 from models.towers.ranking import RankingInputs, TowerShape, field_vectors
 
@@ -22,12 +23,14 @@ class LocalActivationUnit(nn.Module):
         self.activate = activation(width)
         self.unit = nn.Linear(width, 1)
 
-    def forward(self, q: Tensor, k: Tensor) -> Tensor:
-        """`q` and `k`, (…, D) each, to scores (…)."""
-        # W [q, k, q - k, q ⊙ k] by its blocks: the wide row is never made
-        width = q.shape[-1]
-        of_q, of_k, of_difference, of_product = (self.dense.weight[:, i * width : (i + 1) * width] for i in range(4))
-        z = q @ (of_q + of_difference).T + k @ (of_k - of_difference).T + (q * k) @ of_product.T + self.dense.bias
+    def forward(self, pairs: Pairs, queries: Tensor, keys: Tensor) -> Tensor:
+        """A score for each pair of the candidates' `queries` (R, D) with `keys` (U, S, D)."""
+        # W [q, k, q - k, q ⊙ k] by its blocks: only the product is of pairs, and the wide row is never made
+        of_q, of_k, of_difference, of_product = self.dense.weight.chunk(4, dim=1)
+        of_queries = pairs.of_candidates(functional.linear(queries, of_q + of_difference, self.dense.bias))
+        of_keys = pairs.of_sequence(functional.linear(keys, of_k - of_difference))
+        product = pairs.of_candidates(queries) * pairs.of_sequence(keys)
+        z = functional.linear(product, of_product) + (of_queries + of_keys)
         activated = self.activate(z.flatten(0, -2)).view_as(z)
         return self.unit(activated).squeeze(-1)  # type: ignore[no-any-return]  # modules return Any
 
@@ -52,6 +55,6 @@ class DIN(nn.Module):
         """Logits (R,)."""
         taste = inputs.taste
         pairs = pairs_of(taste.weights, inputs.owner)
-        scores = pairs.score(self.attend, inputs.target[:, 0], taste.vectors)
+        scores = self.attend(pairs, inputs.target[:, 0], taste.vectors)
         attended = pairs.attend(pairs.weighted(scores), taste.vectors)
         return self.unit(self.perceptron(field_vectors(inputs, attended).flatten(1))).squeeze(1)  # type: ignore[no-any-return]

@@ -65,15 +65,12 @@ class ItemToItem(nn.Module):
         self.of_target = nn.Linear(shape.dimension, shape.dimension, bias=False)
         self.unit = nn.Linear(shape.dimension, 1, bias=False)
 
-    def score(self, of_target: Tensor, clues: Tensor) -> Tensor:
-        """âₜ = ẑᵀ tanh(clues + Ŵ_v v), of (…, D) each: (…)."""
-        return self.unit((of_target + clues).tanh()).squeeze(-1)  # type: ignore[no-any-return]
-
     def forward(self, inputs: RankingInputs) -> tuple[Tensor, Tensor]:
-        """The attention's output û (R, D) and the relevance r̂ (R,)."""
+        """The attention's output û (R, D) and the relevance r̂ (R,), from the scores âₜ = ẑᵀ tanh(clues + Ŵ_v v)."""
         taste = inputs.taste
         pairs = pairs_of(taste.weights, inputs.owner)
-        scores = pairs.score(self.score, self.of_target(inputs.target[:, 0]), self.clues(taste))
+        of_target = pairs.of_candidates(self.of_target(inputs.target[:, 0]))
+        scores = self.unit((of_target + pairs.of_sequence(self.clues(taste))).tanh()).squeeze(-1)
         return pairs.attend(pairs.softmax(scores), taste.vectors), pairs.total(pairs.weighted(scores))
 
 

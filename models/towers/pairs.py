@@ -1,21 +1,21 @@
 """Each candidate with each vector of its user's behaviour: what attention with a target as query works on."""
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-Score = Callable[[Tensor, Tensor], Tensor]
-"""(…, H') queries and (…, H) keys to (…)."""
-
 
 class Pairs(Protocol):
     """R candidates, each with everything that counts in its user's sequence of S. `values` hold a number a pair."""
 
-    def score(self, score: Score, queries: Tensor, keys: Tensor) -> Tensor:
-        """Values, of `queries` (R, H') and `keys` (U, S, H)."""
+    def of_candidates(self, vectors: Tensor) -> Tensor:
+        """The candidate's vector of each pair, (…, H) or to be broadcast to it, of `vectors` (R, H)."""
+        ...
+
+    def of_sequence(self, vectors: Tensor) -> Tensor:
+        """The other one's, (…, H), of `vectors` (U, S, H)."""
         ...
 
     def weighted(self, values: Tensor) -> Tensor:
@@ -56,8 +56,11 @@ class CountingPairs:
         self._weights = weights.flatten().index_select(0, self._key)
         self._rows = len(owner)
 
-    def score(self, score: Score, queries: Tensor, keys: Tensor) -> Tensor:
-        return score(queries.index_select(0, self._row), keys.flatten(0, 1).index_select(0, self._key))
+    def of_candidates(self, vectors: Tensor) -> Tensor:
+        return vectors.index_select(0, self._row)
+
+    def of_sequence(self, vectors: Tensor) -> Tensor:
+        return vectors.flatten(0, 1).index_select(0, self._key)
 
     def weighted(self, values: Tensor) -> Tensor:
         return values * self._weights
@@ -87,8 +90,11 @@ class AllPairs:
         self._weights = weights.index_select(0, owner)
         self._owner = owner
 
-    def score(self, score: Score, queries: Tensor, keys: Tensor) -> Tensor:
-        return score(queries.unsqueeze(1), keys.index_select(0, self._owner))
+    def of_candidates(self, vectors: Tensor) -> Tensor:
+        return vectors.unsqueeze(1)
+
+    def of_sequence(self, vectors: Tensor) -> Tensor:
+        return vectors.index_select(0, self._owner)
 
     def weighted(self, values: Tensor) -> Tensor:
         return values * self._weights

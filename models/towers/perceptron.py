@@ -54,4 +54,5 @@ class Dice(nn.Module):
     def forward(self, s: Tensor) -> Tensor:
         by_batch = self.training and s.shape[0] > 1
         p = functional.batch_norm(s, self.mean, self.variance, training=by_batch, eps=1e-8).sigmoid()
-        return s * (self.alpha + (1 - self.alpha) * p)  # fewer passes than the formula as it is written
+        alpha = self.alpha.to(s.dtype)
+        return s * torch.addcmul(alpha, 1 - alpha, p)  # fewer passes than the formula as it is written

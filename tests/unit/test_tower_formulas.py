@@ -70,12 +70,17 @@ def _sequence(taste, user):
     return found
 
 
+def _scored(unit, q, k):
+    """Each query (R, D) with one key (R, D)."""
+    return unit(CountingPairs(torch.ones(len(q), 1), torch.arange(len(q))), q, k.unsqueeze(1))
+
+
 def test_dins_unit_scores_query_key_difference_and_product():
     unit = LocalActivationUnit(D, 6, nn.PReLU)
     q, k = torch.randn(4, D), torch.randn(4, D)
     z = _dense(unit.dense, _array(torch.cat([q, k, q - k, q * k], dim=1)))
     expected = _dense(unit.unit, np.where(z > 0, z, 0.25 * z))[:, 0]
-    np.testing.assert_allclose(_array(unit(q, k)), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(_array(_scored(unit, q, k)), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_din_sums_behaviour_by_unnormalised_scores_and_the_weights_of_taste():
@@ -88,7 +93,7 @@ def test_din_sums_behaviour_by_unnormalised_scores_and_the_weights_of_taste():
         query = inputs.target[row, 0]
         expected = np.zeros(D)
         for vector, weight, _, _ in _sequence(inputs.taste, user):
-            score = tower.attend(query.unsqueeze(0), torch.tensor(vector, dtype=torch.float32).unsqueeze(0))
+            score = _scored(tower.attend, query.unsqueeze(0), torch.tensor(vector, dtype=torch.float32).unsqueeze(0))
             expected += weight * score.item() * vector
         fields = _array(seen[0][row]).reshape(-1, D)
         np.testing.assert_allclose(fields[4], expected, rtol=1e-4, atol=1e-4)
@@ -272,14 +277,12 @@ def test_pairs_that_count_give_what_all_pairs_give():
     owner, queries, vectors = torch.tensor([2, 0, 1, 0, 2]), torch.randn(5, 4), torch.randn(4, 3, 4)
     shapes, found = [], []
 
-    def score(query, key):
-        shapes.append(torch.broadcast_shapes(query.shape, key.shape))
-        return (query * key).sum(dim=-1)
-
     for kind in (CountingPairs, AllPairs):
         given = vectors.clone().requires_grad_()
         pairs = kind(weights, owner)
-        scores = pairs.score(score, queries, given)
+        product = pairs.of_candidates(queries) * pairs.of_sequence(given)
+        shapes.append(product.shape)
+        scores = product.sum(dim=-1)
         summed, soft = pairs.weighted(scores), pairs.softmax(scores)
         answers = [pairs.total(summed), pairs.total(soft), pairs.attend(summed, given), pairs.attend(soft, given)]
         torch.cat([answer.flatten() for answer in answers]).square().sum().backward()
@@ -299,7 +302,7 @@ def test_pairs_that_count_give_what_all_pairs_give():
 
 def test_pairs_of_users_for_whom_nothing_counts():
     pairs = CountingPairs(torch.zeros(2, 3), torch.tensor([0, 1, 1]))
-    scores = pairs.score(lambda query, key: (query * key).sum(dim=-1), torch.randn(3, 4), torch.randn(2, 3, 4))
+    scores = (pairs.of_candidates(torch.randn(3, 4)) * pairs.of_sequence(torch.randn(2, 3, 4))).sum(dim=-1)
     assert pairs.total(pairs.softmax(scores)).tolist() == [0, 0, 0]
     assert torch.equal(pairs.attend(scores, torch.randn(2, 3, 4)), torch.zeros(3, 4))
 
