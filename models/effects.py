@@ -2,7 +2,7 @@
 
 The log-odds that a user with attributes a₁ … a_N acts on an item i that is shown are modelled as
 
-    b(i) + Σₙ W(aₙ, i),    W of the few directions in which attributes tell more than noise would (`models.low_rank`),
+    b(i) + Σₙ W(aₙ, i),    W shrunk to the few directions in which attributes tell most (`models.low_rank`),
 
 and fitted on counts: users of the same attributes are one cell, and what a cell did not act on is counted where the
 data say it, and is the expectation of the sampled negatives where they do not. The left factor of W is the code of each
@@ -28,7 +28,7 @@ from models.counting import Counting, CountingConfig, Rows, Tables
 from models.encoding import FIRST_KNOWN, MAX_BEHAVIOUR, PADDING, IndexArray
 from models.evidence import START, next_precision
 from models.examples import Examples
-from models.low_rank import Counts, Doubles, Fit, Penalty, Weights, begin, fitted, strongest, told
+from models.low_rank import Counts, Doubles, Fit, Penalty, Weights, begin, fitted, slope_at_zero, strength
 from models.sampling import NegativeSampler
 
 Floats = npt.NDArray[np.float32]
@@ -54,10 +54,11 @@ class EffectsConfig:
     """Prior precision of b(i) about log-odds of 0: the counts of the rarest items are low by chance, and so are the
     negatives that are drawn by them."""
     shrinkage: float = 0.6
-    """Of each direction of W, as a share of what noise alone would tell."""
-    most_directions: int = 24
+    """Of each direction of W, as a share of the strongest that noise alone would tell."""
+    most_directions: int = 20
+    """Of each fit: with 5 folds, as many as the 128 numbers of a code hold without loss."""
     iterations: int = 16
-    """Of L-BFGS; the fits without a fold start from the whole and take half as many."""
+    """Of L-BFGS; the fits without a fold take half as many."""
     stage_rows: int = 30_000
     """Read for the bias of each stage, at most."""
     stage_negatives: int = 10
@@ -116,12 +117,17 @@ def _fits(
     whole, design, seed = reduce(add, parts), counting.design, int(rng.integers(1 << 31))
     weights = Weights.of(whole, design)
     dealt = counting.dealt(rng)
-    noise = strongest(told(dealt.counts(dealt.users), design, weights), 1, seed)[1].sum()  # none of no values
-    penalty = Penalty(config.shrinkage * float(noise), weights, config.bias_precision)
-    first = begin(whole, design, weights, penalty.threshold, config.most_directions, seed)
-    found = fitted(whole, design, penalty, first, config.iterations)
-    rest = [fitted(whole - part, design, penalty, found, -(-config.iterations // 2)) for part in parts]
-    return [found, *rest], whole.log_odds
+    noise = strength(slope_at_zero(dealt.counts(dealt.users), design, weights), seed)
+
+    def fit(counts: Counts, iterations: int) -> Fit:
+        """Noise is as the root of how much was counted. Begun anew: from the whole's fit it would remember the part."""
+        share = float(counts.met.sum()) / max(float(whole.met.sum()), 1.0)
+        penalty = Penalty(config.shrinkage * noise * share**0.5, weights, config.bias_precision)
+        first = begin(counts, design, weights, penalty.threshold, config.most_directions, seed)
+        return fitted(counts, design, penalty, first, iterations)
+
+    rest = [fit(whole - part, -(-config.iterations // 2)) for part in parts]
+    return [fit(whole, config.iterations), *rest], whole.log_odds
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -7,9 +7,9 @@ With b (I,) the bias of each item and W (G, I) the effects, the logit z of a cel
     Σ (acted + passed) log(1 + eᶻ) - acted z  +  β/2 ‖b‖²  +  τ ‖R W S‖_*
 
 is least. R and S are diagonal: fourth roots of how much was counted of each value and each item. ‖·‖_* is the sum of
-the singular values, so directions in which the attributes do not tell more than noise would are 0 (N. Srebro and
-R. Salakhutdinov, Collaborative Filtering in a Non-Uniform World, 2010: the weighted trace norm). What noise would tell
-is found by dealing the users to the cells at random (J. Horn, parallel analysis, 1965).
+the singular values, each of which is shrunk by τ, those below it to 0 (N. Srebro and R. Salakhutdinov, Collaborative
+Filtering in a Non-Uniform World, 2010: the weighted trace norm). τ is to be given in shares of what noise alone would
+tell, which is found by dealing the users to the cells at random (after J. Horn's parallel analysis, 1965).
 """
 
 from dataclasses import dataclass
@@ -23,11 +23,13 @@ from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 from torch.nn import functional
 
+from foretaste.errors import ForetasteError
+
 Doubles = npt.NDArray[np.float64]
 _MEMORY = 8
 """Corrections that L-BFGS keeps."""
-_LEAST_WEIGHT = 1e-3
-"""Of a value or an item, relative to the mean, however rarely it was counted."""
+_LEAST_COUNT = 1e-3
+"""Of a value or an item, relative to the mean: rarer ones are not weighted less."""
 _LEAST_CURVATURE = 1e-9
 
 
@@ -91,11 +93,11 @@ class Weights(NamedTuple):
         """Fourth roots of what was counted, relative to the mean: half of what weighting by frequency would be."""
 
         def root(met: Tensor) -> Tensor:
-            return (met / met.mean().clamp(min=1e-12)).clamp(min=_LEAST_WEIGHT) ** 0.25
+            return (met / met.mean().clamp(min=1e-12)).clamp(min=_LEAST_COUNT) ** 0.25
 
         return cls(root(design.gathered(counts.met).sum(1)), root(counts.met.sum(0)))
 
-    def scaled_down(self, effects: Tensor) -> Tensor:
+    def unweighted(self, effects: Tensor) -> Tensor:
         """R⁻¹ E S⁻¹ of E (G, I)."""
         return effects / self.values.unsqueeze(1) / self.items
 
@@ -113,29 +115,37 @@ class Fit(NamedTuple):
         return self.left @ self.right.T
 
 
-def told(counts: Counts, design: Design, weights: Weights) -> Tensor:
+def slope_at_zero(counts: Counts, design: Design, weights: Weights) -> Tensor:
     """Minus the slope of the log loss in R W S at W = 0, (G, I): what attributes tell of items, beside what b says."""
     surprise = counts.acted - counts.met * counts.item_log_odds.sigmoid()
-    return weights.scaled_down(design.gathered(surprise))
+    return weights.unweighted(design.gathered(surprise))
 
 
-def strongest(told: Tensor, rank: int, seed: int) -> tuple[Doubles, Doubles, Doubles]:
+def strength(slope: Tensor, seed: int) -> float:
+    """The largest singular value of (G, I); 0 where there is none."""
+    return float(strongest(slope, 1, seed)[1].sum())
+
+
+def strongest(slope: Tensor, rank: int, seed: int) -> tuple[Doubles, Doubles, Doubles]:
     """The `rank` largest singular values of (G, I), or all, with their vectors: (G, K), (K,), (K, I)."""
-    rank = min(rank, *told.shape)
+    rank = min(rank, *slope.shape)
     if not rank:
-        return np.zeros((len(told), 0)), np.zeros(0), np.zeros((0, told.shape[1]))
-    left, strength, right = randomized_svd(told.double().numpy(), rank, random_state=seed)
-    return left, strength, right
+        return np.zeros((len(slope), 0)), np.zeros(0), np.zeros((0, slope.shape[1]))
+    left, values, right = randomized_svd(slope.double().numpy(), rank, random_state=seed)
+    return left, values, right
 
 
 def begin(counts: Counts, design: Design, weights: Weights, threshold: float, rank: int, seed: int) -> Fit:
-    """A Newton step from W = 0 along the directions that are told more strongly than `threshold`, `rank` at most."""
+    """A step from W = 0 along the directions that are told more strongly than `threshold`, `rank` at most.
+
+    About a Newton step, (σ - τ) / h in each direction, with h the mean curvature of one entry of R W S.
+    """
     bias = counts.item_log_odds
-    left, strength, right = strongest(told(counts, design, weights), rank, seed)
-    kept = strength > threshold
+    left, told, right = strongest(slope_at_zero(counts, design, weights), rank, seed)
+    kept = told > threshold
     p = bias.sigmoid()
-    curvature = weights.scaled_down(weights.scaled_down(design.gathered(counts.met * p * (1 - p))))
-    size = np.sqrt((strength[kept] - threshold) / max(float(curvature.mean()), _LEAST_CURVATURE)) if kept.any() else 0.0
+    curvature = weights.unweighted(weights.unweighted(design.gathered(counts.met * p * (1 - p))))
+    size = np.sqrt((told[kept] - threshold) / max(float(curvature.mean()), _LEAST_CURVATURE)) if kept.any() else 0.0
     return Fit(
         bias,
         torch.from_numpy(left[:, kept] * size).float() / weights.values.unsqueeze(1),
@@ -152,10 +162,10 @@ class Penalty(NamedTuple):
 
 
 def fitted(counts: Counts, design: Design, penalty: Penalty, first: Fit, iterations: int) -> Fit:
-    """The fit of least loss by L-BFGS from `first`.
+    """The fit of least loss among those of no more directions than `first`, by at most `iterations` of L-BFGS from it.
 
     ‖R W S‖_* is the least of ½ (‖R U‖² + ‖S V‖²) over all U Vᵀ = W (Srebro, Rennie and Jaakkola, 2004), and that is
-    what is minimised: over b, R U and S V.
+    what is minimised: over b, R U and S V. Raises `ForetasteError` where the loss is not finite.
     """
     met, acted, (threshold, weights, bias_precision) = counts.met, counts.acted, penalty
     over_values, over_items = weights.values.unsqueeze(1), weights.items.unsqueeze(1)
@@ -167,22 +177,24 @@ def fitted(counts: Counts, design: Design, penalty: Penalty, first: Fit, iterati
         return [torch.from_numpy(piece).float().view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
     def objective(flat: Doubles) -> tuple[float, Doubles]:
-        bias, left, right = parts(flat)
-        codes, keys = design.of_cells(left / over_values), right / over_items
+        bias, scaled_left, scaled_right = parts(flat)
+        codes, keys = design.of_cells(scaled_left / over_values), scaled_right / over_items
         z = torch.addmm(bias, codes, keys.T)
         of_cells = torch.linalg.vecdot(met, functional.softplus(z)) - torch.linalg.vecdot(acted, z)
         loss = of_cells.sum(dtype=torch.float64) + bias_precision / 2 * bias.square().sum(dtype=torch.float64)
-        loss += threshold / 2 * (left.square().sum(dtype=torch.float64) + right.square().sum(dtype=torch.float64))
+        loss += threshold / 2 * sum(part.square().sum(dtype=torch.float64) for part in (scaled_left, scaled_right))
         error = z.sigmoid_().mul_(met).sub_(acted)
-        of_left = design.gathered(error @ keys) / over_values + threshold * left
-        of_right = (error.T @ codes) / over_items + threshold * right
+        of_left = design.gathered(error @ keys) / over_values + threshold * scaled_left
+        of_right = (error.T @ codes) / over_items + threshold * scaled_right
         return float(loss), _flat(error.sum(0) + bias_precision * bias, of_left, of_right)
 
     options = {"maxiter": iterations, "maxcor": _MEMORY}
     flat = _flat(first.bias, first.left * over_values, first.right * over_items)
     found = minimize(objective, flat, jac=True, method="L-BFGS-B", options=options)
-    bias, left, right = parts(found.x)
-    return Fit(bias, left / over_values, right / over_items)
+    if not (np.isfinite(found.fun) and np.isfinite(found.x).all()):
+        raise ForetasteError(f"the fit of the attributes' effects diverged: its loss is {found.fun}")
+    bias, scaled_left, scaled_right = parts(found.x)
+    return Fit(bias, scaled_left / over_values, scaled_right / over_items)
 
 
 def _flat(*parts: Tensor) -> Doubles:

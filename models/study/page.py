@@ -25,8 +25,8 @@ MEANINGS: dict[ProtocolName, str] = {
     "first_steps": f"The first {STEPS} events of each new user, each ranked with exactly the behaviour strictly "
     "earlier. The columns say how much that is.",
     "random_40": f"A random {100 * MADE_NEW:.0f} % of all users are made new: their behaviour is removed in training "
-    "and in test; a tower that flags users of its own flags these instead. Warm are the others, with what they had "
-    "done strictly before each event.",
+    "and in test, their rows stay in training with nothing before them; a tower that flags users of its own flags "
+    "these instead. Warm are the others, with what they had done strictly before each event.",
 }
 NAMES = {"auc": "AUC", "gauc": "GAUC", "ndcg@10": "NDCG@10"}
 

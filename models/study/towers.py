@@ -14,7 +14,7 @@ from models.examples import Batch
 from models.study.methods import Material
 from models.tensors import ranking_arguments
 from models.towers.architecture import Architecture
-from models.training import Masked, TrainingConfig
+from models.training import Masked, TrainingConfig, device_of
 
 ABSENT = "absent"
 """The zero-shot tower of a plain ranking tower: its virtual behaviour is zero."""
@@ -82,14 +82,15 @@ class TowerMethod:
             encoding=material.encoding,
             histories=material.histories,
         )
-        use_gpu = material.device == "cuda" or (material.device == "auto" and torch.cuda.is_available())
-        device = torch.device("cuda" if use_gpu else "cpu")
+        device = device_of(material.device)
         trained.model.to(device)
         return TowerRanker(trained, device, losses)
 
     def trials(self) -> Sequence["TowerMethod"]:
-        """Longer training in smaller steps, with less and less dropped; of effects, also with more of what users do
-        first: it is worth most there, and costs where it is not."""
+        """Longer training in smaller steps, with less and less dropped.
+
+        Of effects, the last is with more of what users do first: it is worth most there, and costs where it is not.
+        """
         longer = lengthened(self.config)
         mildest = longer.with_dropout(MILDEST)
         if self.config.architecture.zero_shot == "effects":

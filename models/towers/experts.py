@@ -52,7 +52,7 @@ class Experts(nn.Module):
     stages: Tensor
     """(1 + L,): the stage of each number seen."""
     mix: Tensor
-    """(1 + L, 2): a and b of each number seen; the first row is not read."""
+    """(1 + L, 2): a and b of each number seen; of who has seen none they do not count."""
 
     def __init__(self, shape: TowerShape, warm: nn.Module) -> None:
         super().__init__()

@@ -11,11 +11,11 @@ class Pairs(Protocol):
     """R candidates, each with everything that counts in its user's sequence of S. `values` hold a number a pair."""
 
     def of_candidates(self, vectors: Tensor) -> Tensor:
-        """The candidate's vector of each pair, (…, H) or to be broadcast to it, of `vectors` (R, H)."""
+        """The candidate's vector of each pair, of `vectors` (R, H): (P, H), or (R, 1, H) to go beside (R, S, H)."""
         ...
 
     def of_sequence(self, vectors: Tensor) -> Tensor:
-        """The other one's, (…, H), of `vectors` (U, S, H)."""
+        """The other one's, of `vectors` (U, S, H): (P, H), or (R, S, H)."""
         ...
 
     def weighted(self, values: Tensor) -> Tensor:

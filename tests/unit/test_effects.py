@@ -102,9 +102,9 @@ def _a_heavy_user(rng):
 
 def test_what_a_user_did_is_not_in_the_code_that_training_shows_of_that_user(rng, monkeypatch):
     """How strong noise would be, one number, is found of all users; whatever else moves is a leak."""
-    monkeypatch.setattr("models.effects.told", lambda *_: torch.eye(2))
+    monkeypatch.setattr("models.effects.strength", lambda *_: 1.0)
     *pair, attributes = _a_heavy_user(rng)
-    one, other = (_fit(examples, iterations=200) for examples in pair)
+    one, other = (_fit(examples) for examples in pair)
     assert np.array_equal(one.fold, other.fold)
 
     def held_out(effects, user):
@@ -119,6 +119,25 @@ def test_what_a_user_did_is_not_in_the_code_that_training_shows_of_that_user(rng
     assert np.abs(held_out(one, 0) - held_out(other, 0)).max() < 0.01 * moved
     neighbour = next(user for user in range(1, 10) if one.fold[user] != one.fold[0])
     assert np.abs(held_out(one, neighbour) - held_out(other, neighbour)).max() > 0.5 * moved
+
+
+def _size(effects):
+    """Of what attributes say of items, the sum of the singular values."""
+    return float(np.linalg.svd(effects.codes[0] @ effects.keys.T, compute_uv=False).sum())
+
+
+def test_what_attributes_tell_no_more_than_noise_is_not_said(rng):
+    """Shrunk by all that the strongest direction of noise tells; the deals differ, so that a little may be left."""
+    attributes = attributes_of(200, rng)
+    told = impressions(attributes, 10, rng)
+    noise = replace(told, labels=rng.integers(0, 2, len(told.labels)).astype(np.float32))
+    assert _size(_fit(noise, shrinkage=1.0)) < 0.05 * _size(_fit(told, shrinkage=1.0))
+
+
+def test_the_more_shrinkage_the_less_is_said(rng):
+    examples = impressions(attributes_of(200, rng), 10, rng)
+    sizes = [_size(_fit(examples, shrinkage=share)) for share in (0.3, 0.6, 1.2)]
+    assert sizes[0] > 1.05 * sizes[1] > 1.05**2 * sizes[2]
 
 
 def test_folds_are_of_equal_size_and_who_was_not_learned_from_is_in_none(rng):

@@ -77,6 +77,23 @@ def test_virtual_behaviour_does_not_read_embeddings(towers):
     assert torch.equal(one, other)
 
 
+def test_what_the_warm_expert_says_of_who_has_no_behaviour_is_not_heard():
+    towers = _towers()
+
+    class Infinite(torch.nn.Module):
+        def forward(self, inputs):
+            return torch.full((len(inputs.owner),), torch.inf)
+
+    towers.ranking.warm = Infinite()
+    indices = Indices.drawn()
+    with torch.inference_mode():
+        found = towers.ranking(_read(towers, indices))
+    cold = torch.tensor(LENGTHS)[indices.owner] == 0
+    assert cold.any()
+    assert torch.isfinite(found[cold]).all()
+    assert torch.isinf(found[~cold]).all()
+
+
 def test_without_effects_there_is_no_virtual_behaviour_yet():
     tower = AttributeEffects(ZeroShotShape(sizes=(3, 2), vectors=2, dimension=4))
     assert not tower(torch.zeros(1, 2, 4), torch.tensor([[2, 1]])).any()

@@ -6,7 +6,19 @@ import pytest
 import torch
 from scipy.special import expit
 
-from models.low_rank import Counts, Design, Penalty, Weights, begin, fitted, strongest, told
+from foretaste.errors import ForetasteError
+from models.low_rank import (
+    Counts,
+    Design,
+    Fit,
+    Penalty,
+    Weights,
+    begin,
+    fitted,
+    slope_at_zero,
+    strength,
+    strongest,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CELLS, ITEMS, SIZE = 7, 6, 5
@@ -93,7 +105,7 @@ def test_what_attributes_tell_is_the_downward_slope_at_no_effects(rng):
     counts = _counts(rng)
     weights = Weights.of(counts, _design())
     bias = counts.item_log_odds.double().numpy()
-    found, small = told(counts, _design(), weights), 1e-5
+    found, small = slope_at_zero(counts, _design(), weights), 1e-5
     for value, item in product(range(SIZE), range(ITEMS)):
         effects = np.zeros((SIZE, ITEMS))
         effects[value, item] = small / float(weights.values[value] * weights.items[item])
@@ -118,13 +130,38 @@ def test_the_loss_is_least_where_another_way_finds_it(rng, threshold):
 def test_only_directions_told_more_strongly_than_the_threshold_are_begun(rng):
     counts = _counts(rng)
     weights = Weights.of(counts, _design())
-    strength = np.linalg.svd(told(counts, _design(), weights).numpy(), compute_uv=False)
+    values = np.linalg.svd(slope_at_zero(counts, _design(), weights).numpy(), compute_uv=False)
+    assert strength(slope_at_zero(counts, _design(), weights), seed=1) == pytest.approx(values[0], rel=1e-5)
     for kept in range(SIZE):
-        threshold = float((strength[kept - 1] if kept else strength[0] + 2) + strength[kept]) / 2
+        threshold = float((values[kept - 1] if kept else values[0] + 2) + values[kept]) / 2
         first = begin(counts, _design(), weights, threshold, SIZE, seed=0)
         assert first.left.shape == (SIZE, kept)
         assert first.right.shape == (ITEMS, kept)
     assert begin(counts, _design(), weights, 0.0, 2, seed=0).left.shape == (SIZE, 2)
+
+
+def test_the_first_step_is_the_slope_above_the_threshold_over_the_curvature():
+    """Two cells of one value each, two items, all alike: one direction, and one curvature for every entry."""
+    design = Design(torch.tensor([[0], [1]]), 2)
+    counts = Counts(torch.tensor([[300.0, 100.0], [100.0, 300.0]]), torch.tensor([[100.0, 300.0], [300.0, 100.0]]))
+    first = begin(counts, design, Weights.of(counts, design), 50.0, 2, seed=0)
+    told, curvature = 200.0, 100.0  # of ±100 in each entry; 400 met, half of them acted on
+    np.testing.assert_allclose(first.effects, (told - 50) / curvature * np.array([[0.5, -0.5], [-0.5, 0.5]]), atol=1e-3)
+
+
+def test_a_loss_that_is_not_finite_is_refused():
+    counts = Counts(torch.full((CELLS, ITEMS), torch.inf), torch.ones(CELLS, ITEMS))
+    weights = Weights(torch.ones(SIZE), torch.ones(ITEMS))
+    first = Fit(torch.zeros(ITEMS), torch.ones(SIZE, 1), torch.ones(ITEMS, 1))
+    with pytest.raises(ForetasteError, match="diverged"):
+        fitted(counts, _design(), Penalty(1.0, weights, BIAS_PRECISION), first, 5)
+
+
+def test_rare_values_and_items_are_weighted_no_less_than_a_thousandth_of_the_mean():
+    acted = torch.ones(2, 3)
+    acted[:, 0] = 1e-9
+    weights = Weights.of(Counts(acted, torch.zeros(2, 3)), Design(torch.tensor([[0], [1]]), 2))
+    assert float(weights.items[0]) == pytest.approx(1e-3**0.25, rel=1e-5)
 
 
 def test_under_a_great_threshold_nothing_but_the_bias_is_said(rng):
@@ -168,14 +205,15 @@ def test_counts_are_added_and_taken_off_never_below_nothing(rng):
 
 def test_the_strongest_directions_are_those_of_the_singular_value_decomposition(rng):
     matrix = torch.from_numpy(rng.normal(size=(5, 30)))
-    left, strength, right = strongest(matrix, 2, seed=1)
-    np.testing.assert_allclose(strength, np.linalg.svd(matrix.numpy(), compute_uv=False)[:2], rtol=1e-6)
-    np.testing.assert_allclose(left.T @ matrix.numpy(), strength[:, None] * right, atol=1e-6)
+    left, values, right = strongest(matrix, 2, seed=1)
+    np.testing.assert_allclose(values, np.linalg.svd(matrix.numpy(), compute_uv=False)[:2], rtol=1e-6)
+    np.testing.assert_allclose(left.T @ matrix.numpy(), values[:, None] * right, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 0)])
 def test_where_there_is_nothing_no_direction_is_strong(shape):
-    left, strength, right = strongest(torch.zeros(shape), 3, seed=1)
+    left, values, right = strongest(torch.zeros(shape), 3, seed=1)
     assert left.shape == (shape[0], 0)
-    assert strength.shape == (0,)
+    assert values.shape == (0,)
     assert right.shape == (0, shape[1])
+    assert strength(torch.zeros(shape), seed=1) == 0.0

@@ -45,9 +45,11 @@ def test_rows_page_and_figure_are_written(run, tmp_path):
 def test_a_tower_that_was_not_tuned_beside_one_that_was_is_named(run, tmp_path):
     common = ("--seeds", "0", "--protocols", "hidden", "--resamples", "20")
     assert "not tuned" not in run("--towers", POPULAR, *common, "--tune").output
-    both = run("--towers", f"{POPULAR},{BACKWARDS}", *common, "--fresh").output
+    both = run("--towers", f"{POPULAR},{BACKWARDS}", *common, "--fresh", "--device", "auto").output
     assert f"not tuned, beside others that are: {BACKWARDS}" in both.replace("\n", "")
-    assert "--fresh" in (tmp_path / "out" / "towers-synthetic.md").read_text(encoding="utf-8")
+    page = (tmp_path / "out" / "towers-synthetic.md").read_text(encoding="utf-8")
+    assert "--device auto" in page
+    assert "--fresh" in page
 
 
 def test_json_is_all_that_is_printed(run, tmp_path):

@@ -75,6 +75,17 @@ def _scored(unit, q, k):
     return unit(CountingPairs(torch.ones(len(q), 1), torch.arange(len(q))), q, k.unsqueeze(1))
 
 
+@pytest.mark.parametrize("kind", [CountingPairs, AllPairs])
+def test_dins_unit_scores_the_pairs_of_each_candidate(kind):
+    unit, weights = LocalActivationUnit(D, 6, Dice).eval(), torch.tensor([[1.0, 0.0, 0.5], [0.2, 1.0, 1.0]])
+    owner, queries, keys = torch.tensor([1, 0, 1]), torch.randn(3, D), torch.randn(2, 3, D)
+    pairs = kind(weights, owner)
+    found = pairs.total(pairs.weighted(unit(pairs, queries, keys)))
+    for row, user in enumerate(owner):
+        scores = _scored(unit, queries[[row] * 3], keys[user])
+        assert found[row].item() == pytest.approx((scores * weights[user]).sum().item(), rel=1e-4, abs=1e-6)
+
+
 def test_dins_unit_scores_query_key_difference_and_product():
     unit = LocalActivationUnit(D, 6, nn.PReLU)
     q, k = torch.randn(4, D), torch.randn(4, D)
@@ -114,6 +125,12 @@ def test_dice_is_a_prelu_gated_by_the_batchs_statistics_and_by_running_ones_afte
     np.testing.assert_allclose(_array(dice(s)), gated(x.mean(0), x.var(0)), rtol=1e-4, atol=1e-5)
     running = 0.1 * x.mean(0), 0.9 + 0.1 * x.var(0, ddof=1)
     np.testing.assert_allclose(_array(dice.eval()(s)), gated(*running), rtol=1e-4, atol=1e-5)
+
+
+def test_dice_answers_in_the_precision_of_its_input():
+    for dice in (Dice(3), Dice(3).eval()):
+        with torch.autocast("cpu", torch.bfloat16):
+            assert dice(torch.randn(4, 3, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
 def test_dice_reads_a_single_row_in_training():
