@@ -55,8 +55,8 @@ class EffectsConfig:
     negatives that are drawn by them."""
     shrinkage: float = 0.6
     """Of each direction of W, as a share of the strongest that noise alone would tell."""
-    most_directions: int = 20
-    """Of each fit: with 5 folds, as many as the 128 numbers of a code hold without loss."""
+    most_directions: int = 24
+    """Of each fit. All fits together keep as many as a code has numbers."""
     iterations: int = 16
     """Of L-BFGS; the fits without a fold take half as many."""
     stage_rows: int = 30_000
