@@ -33,6 +33,12 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="Train again though scores 
 Resamples = Annotated[int, typer.Option("--resamples", min=1, help="Draws of the users, for the intervals.")]
 Processes = Annotated[int | None, typer.Option("--jobs", min=1, help="Processes, a thread each; by default the cores.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")]
+Trained = Annotated[
+    str | None,
+    typer.Option(
+        "--alike", help="One training for all towers, none as tuned: epochs=2,batch=1024,rate=0.003,dropout=0.1."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the rows, and nothing else.")]
 
 
@@ -48,15 +54,17 @@ def evaluate(  # noqa: PLR0913, PLR0917  # a command's options
     resamples: Resamples = 1000,
     processes: Processes = None,
     device: Device = "cpu",
+    alike: Trained = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare towers and rivals on a data set: rows, a page with intervals, and figures. An interrupted one goes on."""
     options: dict[str, str | int] = {"data": data, "towers": towers, "protocols": protocols, "seeds": seeds}
     options |= {"against": against, "resamples": resamples}
-    study = _study(options, processes or os.cpu_count() or 1, device)
+    if alike is not None and tune:
+        raise InvalidInput("alike", alike, "cannot be asked for together with --tune")
+    study = _study(options, processes or os.cpu_count() or 1, device, alike)
     flags = "".join(f" --{name}" for name, given in (("tune", tune), ("fresh", fresh)) if given)
-    if device != "cpu":
-        options["device"] = device
+    options |= {name: value for name, value in (("device", device), ("alike", alike)) if value not in {"cpu", None}}
     said = " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in options.items())
     command = f"foretaste evaluate {said} --out {shlex.quote(str(out))}{flags}"
     if as_json:
@@ -114,10 +122,11 @@ def run(
     return result
 
 
-def _study(options: dict[str, str | int], processes: int, device: str) -> "Study":
+def _study(options: dict[str, str | int], processes: int, device: str, alike: str | None) -> "Study":
     """Raises `InvalidInput` naming the option."""
     from models.study.protocols import check_protocols
     from models.study.study import Study
+    from models.study.towers import Alike
 
     if device not in {"cpu", "cuda", "auto"}:
         raise InvalidInput("device", device, "expected one of cpu, cuda, auto")
@@ -129,6 +138,7 @@ def _study(options: dict[str, str | int], processes: int, device: str) -> "Study
         resamples=int(options["resamples"]),
         jobs=processes,
         device=device,  # type: ignore[arg-type]  # one of the three, as was just checked
+        alike=None if alike is None else Alike.parse(alike),
     )
 
 

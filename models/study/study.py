@@ -15,9 +15,12 @@ from models.study.protocols import PROTOCOLS, Fold, ProtocolName, check_protocol
 from models.study.rows import Row, rows
 from models.study.running import run
 from models.study.scoring import Bench, Device, Task, kept_vectors
+from models.study.towers import Alike
 from models.study.tuning import tuned_methods
 from models.study.vectors import Vectors
 
+OURS = "foretaste-"
+"""Before the name of a ranking tower: the default's zero-shot tower and mixture around it. It is held against it."""
 BASES = ("dnn", "dnn-flagged", "dnn-dropout")
 """The trainings of BaseDNN, against which every tower is held where they take part."""
 
@@ -38,6 +41,8 @@ class Study:
     jobs: int = 1
     """Processes, a thread each."""
     device: Device = "cpu"
+    alike: Alike | None = None
+    """The same training for all towers, tuned or not; None: each as it was tuned."""
 
     def __post_init__(self) -> None:
         """Raises `InvalidInput` naming the field."""
@@ -60,6 +65,7 @@ class Study:
         """Each tower that is held against another, without repetition."""
         first, *others = self.towers
         wanted = [(first, other) for other in others]
+        wanted += [(f"{OURS}{tower}", tower) for tower in self.towers if f"{OURS}{tower}" in self.towers]
         wanted += [(tower, base) for base in self.against if base in self.towers for tower in self.towers]
         return [pair for pair in dict.fromkeys(wanted) if pair[0] != pair[1]]
 
@@ -107,7 +113,10 @@ def evaluate(
     """
     begun = clock()
     fold = Fold.of(dataset)
-    methods = tuned_methods(study.towers, fold, tuned)  # 1
+    if study.alike is None:
+        methods = tuned_methods(study.towers, fold, tuned)  # 1
+    else:
+        methods = {name: (study.alike.of(by_name(name)), None) for name in study.towers}
     report("questions", 0, 1)
     bench = Bench.of(fold, study.protocols, home, resamples=study.resamples, device=study.device)  # 2
     report("questions", 1, 1)

@@ -1,17 +1,17 @@
 """Co-trained towers as methods of the comparison."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from foretaste.errors import ForetasteError
+from foretaste.errors import ForetasteError, InvalidInput
 from models.cotrain import Step, Trained, cotrain
 from models.examples import Batch
-from models.study.methods import Material
+from models.study.methods import Material, Method
 from models.tensors import ranking_arguments
 from models.towers.architecture import Architecture
 from models.training import Masked, TrainingConfig, device_of
@@ -98,6 +98,35 @@ class TowerMethod:
             effects = replace(self.config.effects, first_precision=precision)
             return self, TowerMethod(longer), TowerMethod(mildest), TowerMethod(replace(mildest, effects=effects))
         return self, *(TowerMethod(longer.with_dropout(share)) for share in (MILDER, MILDEST, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """One training for every tower, so that towers too slow to be tuned are compared as they are."""
+
+    epochs: int
+    batch: int
+    rate: float
+    dropout: float
+
+    @classmethod
+    def parse(cls, text: str) -> "Alike":
+        """From "epochs=2,batch=1024,rate=0.003,dropout=0.1". Raises `InvalidInput` for anything else."""
+        problem = "expected epochs=2,batch=1024,rate=0.003,dropout=0.1"
+        given = dict(part.partition("=")[::2] for part in text.split(","))
+        if set(given) != {field.name for field in fields(cls)}:
+            raise InvalidInput("alike", text, problem)
+        try:
+            return cls(int(given["epochs"]), int(given["batch"]), float(given["rate"]), float(given["dropout"]))
+        except ValueError as error:
+            raise InvalidInput("alike", text, problem) from error
+
+    def of(self, method: Method) -> Method:
+        """The method with this training; one that is no tower as it is. Raises `InvalidInput` naming what is wrong."""
+        if not isinstance(method, TowerMethod):
+            return method
+        config = replace(method.config, epochs=self.epochs, batch=self.batch, ranking_rate=self.rate)
+        return TowerMethod(config.with_dropout(self.dropout))
 
 
 def lengthened(config: TrainingConfig) -> TrainingConfig:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from foretaste.errors import InvalidInput
 from models.cotrain import cotrain
 from models.encoding import FIELD_UNKNOWN
 from models.study.figures import draw, embedded, smoothed
@@ -14,7 +15,7 @@ from models.study.probes import ANOTHER, NO_ATTRIBUTES, NONE, PROBES, probes
 from models.study.rows import rows
 from models.study.scoring import Bench, Task, judge, kept_vectors
 from models.study.study import Study, evaluate
-from models.study.towers import ABSENT, TowerMethod
+from models.study.towers import ABSENT, Alike, TowerMethod
 from models.study.vectors import vectors
 from tests.study_parts import POPULAR, fold, with_garbage
 from tests.towers_factory import TINY, config
@@ -213,3 +214,27 @@ def test_points_that_differ_are_put_apart_the_same_way_each_time():
     apart = np.linalg.norm(first.mean(axis=0) - second.mean(axis=0))
     assert apart > first.std()
     assert np.array_equal(first, embedded(one, other)[0])
+
+
+def test_one_training_for_all_towers_leaves_the_towers_as_they_are():
+    alike = Alike.parse("epochs=3,batch=64,rate=0.002,dropout=0.2")
+    for name in ("foretaste-din", "mail"):
+        before, after = by_name(name).config, alike.of(by_name(name)).config
+        trained = (after.epochs, after.batch, after.ranking_rate, after.architecture.dropout)
+        assert trained == (3, 64, 0.002, 0.2)
+        assert after.architecture.ranking == before.architecture.ranking
+        assert (after.masked, after.warm_after) == (before.masked, before.warm_after)
+    assert alike.of(by_name("popularity")) == by_name("popularity")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "epochs=3", "epochs=x,batch=64,rate=0.002,dropout=0.2", "epochs=3,batch=1,rate=1"]
+)
+def test_a_training_that_cannot_be_read_is_refused(text):
+    with pytest.raises(InvalidInput, match="alike: expected epochs="):
+        Alike.parse(text)
+
+
+def test_a_ranking_tower_within_ours_is_held_against_itself_alone():
+    pairs = Study(("foretaste", "foretaste-din", "din"), against=()).pairs
+    assert pairs == [("foretaste", "foretaste-din"), ("foretaste", "din"), ("foretaste-din", "din")]
