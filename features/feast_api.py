@@ -43,20 +43,28 @@ def _light() -> Iterator[None]:
 
 
 with _light():
-    from feast import FeatureService, FeatureStore, FeatureView, RepoConfig
+    from feast import FeatureService, FeatureStore, FeatureView, FileSource, RepoConfig
+    from feast.infra.offline_stores.dask import DaskOfflineStore, DaskOfflineStoreConfig
+    from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob, RetrievalMetadata
     from feast.infra.provider import Provider, get_provider
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
     from feast.protos.feast.types.Value_pb2 import FloatList, Int64List, StringList, Value
 
 __all__ = [
+    "DaskOfflineStore",
+    "DaskOfflineStoreConfig",
     "EntityKey",
     "FeatureService",
     "FeatureStore",
     "FeatureView",
+    "FileSource",
     "FloatList",
     "Int64List",
+    "OfflineStore",
     "Provider",
     "RepoConfig",
+    "RetrievalJob",
+    "RetrievalMetadata",
     "StringList",
     "Value",
     "get_provider",

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from features.slots import slot
 from foretaste.contracts import Generation
 from foretaste.errors import InvalidInput
 
@@ -28,6 +29,7 @@ def from_json(text: str | bytes) -> Generation:
         mean_virtual=np.array(stored["mean_virtual"], dtype=np.float32),
         created_at=stored["created_at"],
         metrics=stored["metrics"],
+        profile=stored.get("profile", ""),
     )
 
 
@@ -36,3 +38,16 @@ def check_same(new: Generation, stored: Generation) -> None:
     if new.digest != stored.digest:
         problem = f"is taken by another training, of {stored.created_at}; this one is of {new.created_at}"
         raise InvalidInput("generation", new.number, problem)
+
+
+def check_slot(number: int, active: int | None) -> None:
+    """Raises `InvalidInput` where filling `number` would write over what readers of the active generation read."""
+    if active is not None and number != active and slot(number) == slot(active):
+        raise InvalidInput("generation", number, f"shares its slot with the active generation {active}")
+
+
+def check_idle(number: int, active: int | None, filling: int | None, previous: int | None) -> None:
+    """Raises `InvalidInput` where a generation is in use."""
+    for use, used in (("active", active), ("filling", filling), ("kept for rollback", previous)):
+        if number == used:
+            raise InvalidInput("generation", number, f"is {use}")

@@ -12,18 +12,23 @@ from features.redis_address import RedisAddress
 REPO = Path(__file__).parent / "repo"
 
 
-def repo_config(redis: RedisAddress, registry: str, project: str = "foretaste") -> RepoConfig:
+def repo_config(
+    redis: RedisAddress, registry: str, project: str = "foretaste", log: str | Path | None = None
+) -> RepoConfig:
     """`feature_store.yaml` with its placeholders filled in; nothing is connected to.
 
-    `registry` is a path, an object store's address (`s3://…`) or a database's (`postgresql+psycopg://…`).
+    `registry` is a path, an object store's address (`s3://…`) or a database's (`postgresql+psycopg://…`). `log` is the
+    folder of the training log; None: `log` beside the registry's file, or here where the registry is elsewhere.
     """
     database = "://" in registry and not registry.startswith(("s3://", "gs://", "az://", "abfss://"))
+    beside = Path() if "://" in registry else Path(registry).parent
     values = {
         "FEAST_PROJECT": project,
         "FEAST_REDIS": redis.feast_connection_string,
         "FEAST_REDIS_TYPE": redis.feast_type,
         "FEAST_REGISTRY": registry if "://" in registry else str(Path(registry).absolute()),
         "FEAST_REGISTRY_TYPE": "sql" if database else "file",
+        "FEAST_LOG": str(Path(log or beside / "log").absolute()),
     }
     settings = yaml.safe_load((REPO / "feature_store.yaml").read_text())
     config = RepoConfig(**_filled(settings, values))
@@ -53,6 +58,8 @@ def apply_features(config: RepoConfig) -> bool:
         definitions.user_behaviour,
         definitions.virtual_behaviour_even,
         definitions.virtual_behaviour_odd,
+        definitions.rankings,
+        definitions.behaviours,
     ]
     declared: list[Any] = [definitions.user, *views, definitions.ranking]
     if all(one in known for one in declared):

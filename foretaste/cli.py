@@ -18,10 +18,11 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.cli import bench
-from foretaste import compose, embedded, jobs, studying
+from foretaste import compose, embedded, jobs, publishing, refreshing, studying
 from foretaste.console import console, errors, progress
 from foretaste.contracts import RankRequest, RankResponse, Topic, UserBehaved, UserRegistered
 from foretaste.errors import ForetasteError, InvalidInput
+from foretaste.generation_commands import generations
 from foretaste.settings import Settings, shown, table, variable
 
 app = typer.Typer(
@@ -31,6 +32,8 @@ data = typer.Typer(no_args_is_help=True, help="Data sets: fetch one, or check a 
 app.add_typer(data, name="data")
 app.command()(studying.evaluate)
 app.add_typer(bench, name="bench")
+app.add_typer(generations, name="generations")
+app.command()(refreshing.cotrain)
 
 Data = Annotated[str, typer.Option("--data", help="ml-1m, ml-100k, alimama, or a folder with dataset.yaml.")]
 
@@ -95,7 +98,7 @@ def _first(group: ExceptionGroup[ForetasteError]) -> ForetasteError:
 
 @app.command()
 def up() -> None:
-    """Start Kafka, Redis, Triton, a worker and the ranking service on this machine, until Ctrl-C."""
+    """Start Kafka, Redis, Triton and all of Foretaste's own processes on this machine, until Ctrl-C."""
     embedded.up(Settings())
 
 
@@ -184,14 +187,26 @@ def publish(
     generation: Annotated[int | None, typer.Argument(help="The newest where absent.")] = None,
 ) -> None:
     """Load a generation into Triton beside the others, then make it the active one."""
-    number = asyncio.run(jobs.publish(compose.resolve(Settings()), generation))
+    number = asyncio.run(publishing.publish(compose.resolve(Settings()), generation))
     console.print(f"generation {number} is active")
 
 
 @app.command()
 def worker() -> None:
-    """Run one stream worker: the sign-up way and the behaviour way. Start as many as there are partitions."""
+    """Run one stream worker: sign-ups, behaviour and re-enrichment. Start as many as there are partitions."""
     asyncio.run(jobs.serve_worker(compose.resolve(Settings())))
+
+
+@app.command("log")
+def write_log() -> None:
+    """Write the training log: what was served, and what users did. Start as many as there are partitions."""
+    asyncio.run(jobs.serve_log(compose.resolve(Settings())))
+
+
+@app.command()
+def watch() -> None:
+    """Watch over what is served: drift, coverage, calibration; a generation that goes wrong is rolled back."""
+    asyncio.run(jobs.serve_watch(compose.resolve(Settings())))
 
 
 @app.command()

@@ -8,10 +8,12 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
+from foretaste.console import Report
 from foretaste.errors import Unavailable
-from foretaste.ports import Events, Generations, OnlineStore, Towers
+from foretaste.ports import Events, Generations, Lease, OnlineStore, Towers
 from foretaste.settings import Settings
 from foretaste.stack.machine import IN_PROCESS
 from foretaste.stack.record import running_stack
@@ -22,12 +24,18 @@ if TYPE_CHECKING:
     from feast import RepoConfig
     from prometheus_client import CollectorRegistry
 
+    from features.redis_address import RedisAddress
+    from features.training_log import FeastTrainingLog
     from models.in_process import InProcessTowers
     from models.triton import TritonTowers
     from serving.active import ActiveGeneration
+    from serving.impressions import Showing
+    from serving.metrics import RankingMetrics
     from serving.ranking import Ranking
+    from streams.app import AppConfig
     from streams.connection import KafkaConnection
     from streams.parts import Parts
+    from streams.reenrichment import Coverage
     from streams.worker import StreamWorker
 
 
@@ -68,11 +76,10 @@ def events(settings: Settings) -> Events:
 
 
 def feast_config(settings: Settings) -> "RepoConfig":
-    from features.redis_address import RedisAddress
     from features.repo_config import repo_config
 
-    address = RedisAddress.parse(_address("redis", settings.redis), cluster=settings.redis_cluster)
-    return repo_config(address, settings.registry or str(settings.home / "registry.db"), settings.project)
+    registry = settings.registry or str(settings.home / "registry.db")
+    return repo_config(_redis(settings), registry, settings.project, settings.training_log)
 
 
 def store(settings: Settings) -> OnlineStore:
@@ -83,10 +90,27 @@ def store(settings: Settings) -> OnlineStore:
 
 def generations(settings: Settings) -> Generations:
     from features.generations import RedisGenerations
-    from features.redis_address import RedisAddress
 
-    address = RedisAddress.parse(_address("redis", settings.redis), cluster=settings.redis_cluster)
-    return RedisGenerations(address, prefix=settings.project, timeout=settings.redis_timeout)
+    return RedisGenerations(_redis(settings), prefix=settings.project, timeout=settings.redis_timeout)
+
+
+def training_log(settings: Settings) -> "FeastTrainingLog":
+    from features.training_log import FeastTrainingLog
+
+    return FeastTrainingLog(feast_config(settings))
+
+
+def lease(settings: Settings, name: str) -> Lease:
+    """The right to do what one process does at a time."""
+    from features.lease import RedisLease
+
+    return RedisLease(
+        _redis(settings),
+        name,
+        seconds=settings.lease_seconds,
+        prefix=settings.project,
+        timeout=settings.redis_timeout,
+    )
 
 
 def towers(settings: Settings) -> "TritonTowers | InProcessTowers":
@@ -114,10 +138,11 @@ async def parts(settings: Settings) -> AsyncIterator["Parts"]:
         yield found
 
 
-def ranking(settings: Settings, found: "Parts", registry: "CollectorRegistry") -> tuple["Ranking", "ActiveGeneration"]:
-    """The ranking way, and what it knows of the active generation."""
+def ranking(
+    settings: Settings, found: "Parts", metrics: "RankingMetrics", showing: "Showing | None" = None
+) -> tuple["Ranking", "ActiveGeneration"]:
+    """The ranking way, and what it knows of the active generation; without `showing`, nothing is noted for training."""
     from serving.active import ActiveGeneration
-    from serving.metrics import RankingMetrics
     from serving.ranking import Ranking
 
     active = ActiveGeneration(found.generations, time.monotonic)
@@ -126,48 +151,123 @@ def ranking(settings: Settings, found: "Parts", registry: "CollectorRegistry") -
         found.towers,
         found.generations,
         active,
-        RankingMetrics(registry),
+        metrics,
         time.monotonic,
+        showing=showing,
         max_candidates=settings.max_candidates,
     )
     return way, active
 
 
-def api(settings: Settings, found: "Parts", registry: "CollectorRegistry") -> "FastAPI":
-    """The ranking service; who opened the parts closes them."""
+@asynccontextmanager
+async def api(settings: Settings, found: "Parts", registry: "CollectorRegistry") -> AsyncIterator["FastAPI"]:
+    """The ranking service; at the end, what it noted for training is sent. Who opened the parts closes them."""
     from serving.api import build_api
     from serving.health import Health, examine
+    from serving.impressions import BufferedImpressions, Showing
+    from serving.metrics import RankingMetrics
+    from streams.topics import TopicNames
 
-    way, active = ranking(settings, found, registry)
+    metrics = RankingMetrics(registry)
+    impressions = BufferedImpressions(found.events, TopicNames(settings.topic_prefix).ranked, metrics)
+    way, active = ranking(settings, found, metrics, Showing(impressions, settings.shown))
 
     async def health() -> Health:
         return await examine(found.store, found.towers, found.generations, active)
 
-    return build_api(way, health, registry)
+    try:
+        yield build_api(way, health, registry)
+    finally:
+        await impressions.close()
 
 
 def worker(settings: Settings, found: "Parts", registry: "CollectorRegistry") -> "StreamWorker":
-    """One worker of both ways."""
-    from streams.app import AppConfig
+    """One worker of the users' ways."""
     from streams.batching import BatchPolicy
     from streams.collector import CollectorConfig
     from streams.metrics import Metrics
     from streams.topics import TopicNames
-    from streams.worker import StreamWorker, WorkerConfig
+    from streams.ways import WaysConfig, user_ways
+    from streams.worker import StreamWorker
 
-    config = WorkerConfig(
-        topics=TopicNames(settings.topic_prefix),
+    names = TopicNames(settings.topic_prefix)
+    config = WaysConfig(
+        topics=names,
         collector=CollectorConfig(batch=BatchPolicy(settings.batch_size, settings.batch_age)),
-        app=AppConfig(
-            folder=settings.home,
-            fetch_wait=settings.kafka_fetch_wait,
-            session_timeout=settings.kafka_session_timeout,
-            heartbeat_interval=settings.kafka_session_timeout / 5,
-        ),
         max_event_bytes=settings.max_event_bytes,
         unknown_items=settings.unknown_items,
+        reenrich_rate=settings.reenrich_rate,
     )
-    return StreamWorker(kafka_connection(settings), found, Metrics(registry), config)
+    ways = partial(user_ways, found, Metrics(registry), config)
+    return StreamWorker(kafka_connection(settings), names.group, ways, _app_config(settings))
+
+
+def log_worker(settings: Settings, found: "Parts", registry: "CollectorRegistry") -> "StreamWorker":
+    """One of those that write the training log."""
+    from streams.dead_letters import DeadLetters
+    from streams.keeping import LogConfig, LogMetrics, log_ways
+    from streams.metrics import Metrics
+    from streams.topics import TopicNames
+    from streams.worker import StreamWorker
+
+    names, metrics = TopicNames(settings.topic_prefix), Metrics(registry)
+    letters = DeadLetters(found.events, names.dead_letters, metrics)
+    config = LogConfig(topics=names, max_event_bytes=settings.max_event_bytes)
+    ways = partial(log_ways, training_log(settings), letters, metrics, LogMetrics(registry), config)
+    return StreamWorker(kafka_connection(settings), names.log_group, ways, _app_config(settings))
+
+
+def watch_worker(settings: Settings, found: "Parts", registry: "CollectorRegistry") -> "StreamWorker":
+    """The watch over what is served."""
+    from streams.metrics import Metrics
+    from streams.rollback import RollbackRule
+    from streams.topics import TopicNames
+    from streams.watch_gauges import WatchGauges
+    from streams.watching import Watch, WatchConfig, watch_ways
+    from streams.worker import StreamWorker
+
+    rule = RollbackRule(guard=settings.guard_minutes * 60)
+    config = WatchConfig(topics=TopicNames(settings.topic_prefix), rule=rule)
+    watch = Watch(found.store, found.generations, config)
+    registry.register(WatchGauges(watch.snapshot))
+    ways = partial(watch_ways, watch, Metrics(registry), config)
+    return StreamWorker(kafka_connection(settings), config.group, ways, _app_config(settings))
+
+
+async def reenriched(settings: Settings, number: int, report: Report) -> "Coverage":
+    """Fill a generation: sign-ups get its virtual behaviour too, and so does every cold or warming user by now."""
+    from features.progress import RedisProgress
+    from streams.backlog import KafkaBacklog
+    from streams.reenrichment import Reenrichment
+    from streams.topics import TopicNames
+
+    names = TopicNames(settings.topic_prefix)
+    progress = RedisProgress(_redis(settings), prefix=settings.project, timeout=settings.redis_timeout)
+    backlog = KafkaBacklog(kafka_connection(settings), names.group, names.reenrich)
+    async with parts(settings) as found:
+        try:
+            way = Reenrichment(found, progress, backlog, topic=names.reenrich)
+            return await way.run(number, lambda done, total: report("re-enrich", done, total))
+        finally:
+            await backlog.close()
+            await progress.close()
+
+
+def _app_config(settings: Settings) -> "AppConfig":
+    from streams.app import AppConfig
+
+    return AppConfig(
+        folder=settings.home,
+        fetch_wait=settings.kafka_fetch_wait,
+        session_timeout=settings.kafka_session_timeout,
+        heartbeat_interval=settings.kafka_session_timeout / 5,
+    )
+
+
+def _redis(settings: Settings) -> "RedisAddress":
+    from features.redis_address import RedisAddress
+
+    return RedisAddress.parse(_address("redis", settings.redis), cluster=settings.redis_cluster)
 
 
 def _address(part: str, address: str | None) -> str:

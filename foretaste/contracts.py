@@ -9,11 +9,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MAX_ID = 256
 """Characters in a user or item id, at most."""
@@ -34,6 +37,9 @@ class Topic(StrEnum):
     REGISTERED = "user-registered"
     BEHAVED = "user-behaved"
     ENRICHED = "user-enriched"
+    RANKED = "user-ranked"
+    REENRICH = "user-reenrich"
+    """Not keyed: each event names a page of users whose virtual behaviour of one generation is to be made."""
     DEAD_LETTERS = "dead-letters"
 
 
@@ -57,6 +63,8 @@ class UserBehaved(_Event):
     item_id: Id
     at: AwareDatetime
     action: Annotated[str, Field(max_length=MAX_ID)] = "acted"
+    ranking_id: Id | None = None
+    """The ranking that it answers, where the sender knows; without it, any that showed the item shortly before."""
 
 
 class UserEnriched(_Event):
@@ -65,6 +73,13 @@ class UserEnriched(_Event):
     user_id: Id
     generation: Annotated[int, Field(ge=1)]
     enriched_at: AwareDatetime
+
+
+class ReenrichUsers(_Event):
+    """`user-reenrich`: these users need virtual behaviour of this generation, unless they are warm or have it."""
+
+    generation: Annotated[int, Field(ge=1)]
+    user_ids: tuple[Id, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +223,8 @@ class Generation:
     mean_virtual: FloatArray
     created_at: str
     metrics: Mapping[str, float] = field(default_factory=dict)
+    profile: str = ""
+    """What it was trained on, as JSON that `foretaste watch` compares with what is served; empty where absent."""
 
     @property
     def virtual_shape(self) -> tuple[int, int]:
@@ -220,6 +237,43 @@ class Generation:
         """sha256 over all fields, in hexadecimal: it tells two trainings under one number apart."""
         plain = asdict(self) | {"mean_virtual": self.mean_virtual.tolist()}
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Which generations are in use, read at one instant."""
+
+    active: Generation | None = None
+    """The one that readers use."""
+    filling: Generation | None = None
+    """The next one, while virtual behaviour is made for it: sign-ups get both."""
+    previous: int | None = None
+    """Active before this one, and kept for `rollback`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One move of the pointer."""
+
+    number: int
+    came_from: int | None
+    at: str
+    """ISO 8601, UTC."""
+    reason: str
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Logged:
+    """A part of the training log, each row once, in order of time.
+
+    `rankings` and `behaviours` are Arrow tables whose columns are the fields of `UserRanked` and `UserBehaved`:
+    `attributes` and `context` as JSON texts (null where none were known), times as timestamps in UTC.
+    `skipped` names the files that could not be read.
+    """
+
+    rankings: "pa.Table"
+    behaviours: "pa.Table"
+    skipped: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +308,32 @@ class Fallback(StrEnum):
     POPULARITY = "popularity"
 
 
+class UserRanked(_Event):
+    """`user-ranked`: a ranking as it was served, with the features that the towers read: what training learns from.
+
+    `items` are those that were shown, best first; `scores` are theirs. `attributes` is None where none were known.
+    """
+
+    ranking_id: Id
+    user_id: Id
+    at: AwareDatetime
+    items: tuple[Id, ...]
+    scores: tuple[float, ...]
+    context: Mapping[str, WireScalar] = Field(default_factory=dict)
+    attributes: Mapping[str, WireScalar] | None = None
+    behaviour_items: tuple[str, ...] = ()
+    behaviour_actions: tuple[str, ...] = ()
+    behaviour_times: tuple[int, ...] = ()
+    """Milliseconds since the epoch, as in `Behaviour`."""
+    served_by: Source
+    fallback: Fallback | None = None
+    reason: str | None = None
+    zero_shot_generation: int | None = None
+    ranking_generation: int | None = None
+    warm_after: int | None = None
+    """Of the generation that served; None where there was none."""
+
+
 class RankRequest(BaseModel):
     """`POST /v1/rank`: a user and the K candidates to put in order."""
 
@@ -262,6 +342,9 @@ class RankRequest(BaseModel):
     user_id: Id
     items: list[Id]
     context: Mapping[str, WireScalar] = Field(default_factory=dict)
+    shown: Annotated[int, Field(ge=0)] | None = None
+    """How many, from the best on, the user gets to see: impressions, which training learns from. None: the setting's
+    number; 0: none."""
 
 
 class ScoredItem(BaseModel):
@@ -274,6 +357,8 @@ class RankResponse(BaseModel):
     """The candidates, best first; equal scores keep the order of the request."""
 
     user_id: str
+    ranking_id: str = ""
+    """To be sent along with what the user does about it (`UserBehaved.ranking_id`)."""
     served_by: Source
     fallback: Fallback | None = None
     reason: str | None = None

@@ -11,7 +11,7 @@ from foretaste import compose, jobs
 from foretaste.console import Report, console, progress
 from foretaste.errors import Unavailable
 from foretaste.settings import Settings, variable
-from foretaste.stack.parts import Api, Worker
+from foretaste.stack.parts import Api, LogWriter, Watch, Worker
 from foretaste.stack.running import Incident
 from foretaste.stack.stack import Plan, Stack, plan
 
@@ -57,13 +57,14 @@ def prepare(settings: Settings) -> None:
 
 
 def start_processes(stack: Stack, settings: Settings) -> str:
-    """A worker and the ranking service as children of the stack; the service's address.
+    """A worker, a writer of the log, the watch and the ranking service as children of the stack; the last's address.
 
     The port that is set is taken where it is free, else any free one.
     """
     shared = {variable("project"): settings.project, variable("topic_prefix"): settings.topic_prefix}
     env = {**os.environ, **stack.variables, **shared}
-    stack.start(Worker(env))
+    for part in (Worker(env), LogWriter(env), Watch(env)):
+        stack.start(part)
     return stack.start(Api(env, port=0 if _is_taken(settings) else settings.api_port, host=settings.api_host))
 
 

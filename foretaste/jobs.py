@@ -2,20 +2,30 @@
 
 import asyncio
 import gc
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from foretaste import compose
 from foretaste.console import Report
 from foretaste.contracts import DeadLetter, RankRequest, RankResponse, UserBehaved, UserRegistered
-from foretaste.errors import ForetasteError, InvalidInput, Unavailable
+from foretaste.errors import InvalidInput, Unavailable
 from foretaste.settings import Settings
 from foretaste.stack.health import Health
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from models.dataset import Dataset
     from models.training import TrainingConfig
+    from streams.parts import Parts
+    from streams.worker import StreamWorker
+
+log = logging.getLogger(__name__)
 
 PUBLIC_DATA = ("ml-1m", "ml-100k", "alimama")
 
@@ -80,80 +90,43 @@ def train(settings: Settings, dataset: "Dataset", config: "TrainingConfig", repo
     from models.cotrain import cotrain
     from models.evaluation import evaluate
     from models.export import export
+    from models.lessons import Lessons
+    from models.profile import profile_of
     from models.split import split_by_time
 
     split = split_by_time(dataset)
     trained = cotrain(dataset, split, config, lambda step: report("co-train", step.number, step.total))
     metrics = evaluate(dataset, split, trained, progress=lambda done, total: report("evaluate", done, total))
     report("export", 0, 1)
-    lowest = asyncio.run(first_free_number(settings))
-    folder = export(trained, dataset, metrics, settings.generations, lowest=lowest)
+    rng = np.random.default_rng(config.seed)
+    lessons = Lessons.of(dataset, split, trained.encoding)
+    sampler = None if lessons.sampler is None else lessons.sampler(rng)
+    profile = profile_of(trained, lessons.examples, rng, sampler=sampler, negatives=config.negatives)
+    lowest, active = asyncio.run(first_free_number(settings))
+    folder = export(
+        trained,
+        dataset,
+        metrics,
+        settings.generations,
+        lowest=lowest,
+        unlike=active,
+        profile=profile.model_dump_json(),
+    )
     report("export", 1, 1)
     return folder
 
 
-def newest(settings: Settings) -> int:
-    """The highest generation that was written. Raises `InvalidInput` when there is none."""
-    from models.artifact import next_number
-
-    number = next_number(settings.generations) - 1
-    if number < 1:
-        raise InvalidInput("generation", None, f"none in {settings.generations}: run `foretaste train` first")
-    return number
-
-
-async def publish(settings: Settings, generation: int | None) -> int:
-    """Load a generation into Triton beside the others, record it, and move the pointer to it; its number.
-
-    1. its number is free, or its own; 2. written into the repository whole; 3. loaded and answering, or withdrawn;
-    4. recorded; 5. the pointer moved by compare-and-set.
-    Raises `InvalidInput` for a number that another training has, and `Unavailable` when Triton does not load it, or
-    when somebody else moved the pointer meanwhile.
-    """
-    from features.records import check_same
-    from models.artifact import generation_record
-    from models.publish import is_published, withdraw
-    from models.publish import publish as write
-
-    number = newest(settings) if generation is None else generation
-    folder = settings.generations / str(number)
-    if not folder.is_dir():
-        raise InvalidInput("generation", number, f"is not in {settings.generations}")
-    record, popularity = generation_record(folder)
-    towers, generations = compose.towers(settings), compose.generations(settings)
-    try:
-        known = await generations.get(number)
-        if known is not None:
-            check_same(record, known)  # 1
-        active = await generations.active()
-        expected = active.number if active is not None else None
-        here_before = is_published(number, settings.repository)
-        await asyncio.to_thread(write, folder, settings.repository, settings.triton_device)  # 2
-        try:
-            await towers.load(number)  # 3
-        except ForetasteError:
-            if not here_before:
-                await asyncio.to_thread(withdraw, number, settings.repository)
-            raise
-        await generations.record(record, popularity)  # 4
-        if not await generations.activate(number, expected):  # 5
-            raise Unavailable("generation", f"the pointer left {expected} while {number} was published")
-    finally:
-        await towers.close()
-        await generations.close()
-    return number
-
-
-async def first_free_number(settings: Settings) -> int:
-    """The number above every generation that Redis has recorded; 1 where no Redis answers."""
+async def first_free_number(settings: Settings) -> tuple[int, int | None]:
+    """The number above every generation that Redis has recorded, and the active one; 1 and None where none answers."""
     try:
         generations = compose.generations(compose.resolve(settings))
     except Unavailable:
-        return 1
+        return 1, None
     try:
-        return await generations.highest() + 1
+        active = await generations.active()
+        return await generations.highest() + 1, None if active is None else active.number
     except Unavailable:
-        return 1
+        return 1, None
     finally:
         await generations.close()
 
@@ -179,8 +152,10 @@ async def rank(settings: Settings, request: RankRequest) -> RankResponse:
     """One ranking request, without the HTTP service."""
     from prometheus_client import CollectorRegistry
 
+    from serving.metrics import RankingMetrics
+
     async with compose.parts(settings) as parts:
-        way, _ = compose.ranking(settings, parts, CollectorRegistry())
+        way, _ = compose.ranking(settings, parts, RankingMetrics(CollectorRegistry()))
         return await way.rank(request)
 
 
@@ -219,7 +194,8 @@ async def health(settings: Settings) -> list[Health]:
     if record is not None and "api" in record.addresses:
         asked.append(checks.api(record.addresses["api"]))
     if record is not None:
-        asked += [checks.process(name, part.pid) for name, part in record.parts.items() if name.startswith("worker")]
+        own = ("worker", "log", "watch")
+        asked += [checks.process(name, part.pid) for name, part in record.parts.items() if name.startswith(own)]
     return list(await asyncio.gather(*asked))
 
 
@@ -243,7 +219,25 @@ def generation_for(settings: Settings, dataset: "Dataset", report: Report, *, re
 
 
 async def serve_worker(settings: Settings) -> None:
-    """One worker, until SIGTERM or SIGINT."""
+    """One worker of the users' ways, until SIGTERM or SIGINT."""
+    await _serve(settings, compose.worker)
+
+
+async def serve_watch(settings: Settings) -> None:
+    """The watch over what is served, until SIGTERM or SIGINT."""
+    await _serve(settings, compose.watch_worker)
+
+
+async def serve_log(settings: Settings) -> None:
+    """One writer of the training log, until SIGTERM or SIGINT; the log is compacted and expired meanwhile."""
+    upkeep = asyncio.create_task(_keep_log(settings))
+    try:
+        await _serve(settings, compose.log_worker)
+    finally:
+        upkeep.cancel()
+
+
+async def _serve(settings: Settings, make: "Callable[[Settings, Parts, CollectorRegistry], StreamWorker]") -> None:
     from prometheus_client import CollectorRegistry, start_http_server
 
     from streams.worker import run_worker
@@ -252,9 +246,34 @@ async def serve_worker(settings: Settings) -> None:
     if settings.metrics_port is not None:
         start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=registry)
     async with compose.parts(settings) as parts:
-        worker = compose.worker(settings, parts, registry)
+        worker = make(settings, parts, registry)
         _settle_memory()
         await run_worker(worker)
+
+
+async def _keep_log(settings: Settings) -> None:
+    """Every hour, by one of the writers."""
+    while True:
+        try:
+            await keep_log(settings)
+        except Unavailable as error:
+            log.warning("the training log is not kept up yet: %s", error)
+        await asyncio.sleep(3600)
+
+
+async def keep_log(settings: Settings) -> None:
+    """One file for each day that has passed, and days beyond `log_days` removed; nothing where another is at it."""
+    lease = compose.lease(settings, "log")
+    try:
+        if not await lease.take():
+            return
+        today = datetime.now(UTC).date()
+        training_log = compose.training_log(settings)
+        await training_log.expire(today - timedelta(days=settings.log_days))
+        await training_log.compact(today)
+        await lease.give_back()
+    finally:
+        await lease.close()
 
 
 async def serve_api(settings: Settings) -> None:
@@ -262,8 +281,7 @@ async def serve_api(settings: Settings) -> None:
     import uvicorn
     from prometheus_client import CollectorRegistry
 
-    async with compose.parts(settings) as parts:
-        app = compose.api(settings, parts, CollectorRegistry())
+    async with compose.parts(settings) as parts, compose.api(settings, parts, CollectorRegistry()) as app:
         _settle_memory()
         config = uvicorn.Config(app, host=settings.api_host, port=settings.api_port, log_level="warning")
         await uvicorn.Server(config).serve()

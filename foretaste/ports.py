@@ -12,9 +12,14 @@ from foretaste.contracts import (
     EnrichedUser,
     FloatArray,
     Generation,
+    Logged,
+    Move,
     RankingInput,
     ReenrichedUser,
+    Serving,
+    UserBehaved,
     UserFeatures,
+    UserRanked,
 )
 
 Clock: TypeAlias = Callable[[], float]
@@ -42,6 +47,14 @@ class OnlineStore(Protocol):
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> None:
         """Whole behaviours of B users; a row whose version is not above the stored one changes nothing."""
+        ...
+
+    async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
+        """A page of about `count` users who have attributes, and the cursor of the next one; None after the last.
+
+        From the first cursor, "", to None, whoever was there throughout comes at least once. A cursor stays good
+        whatever happens to who holds it.
+        """
         ...
 
     async def close(self) -> None: ...
@@ -80,10 +93,37 @@ class Generations(Protocol):
         """The active generation, or None before the first."""
         ...
 
-    async def activate(self, number: int, expected: int | None) -> bool:
+    async def activate(self, number: int, expected: int | None, reason: str = "") -> bool:
         """Move the pointer to `number` if it now stands at `expected` (None: nowhere); False if it does not.
 
-        Raises `InvalidInput` when `number` was never recorded.
+        In the same step `expected` becomes the previous generation, `number` stops filling if it did, and the move is
+        kept with its reason. Raises `InvalidInput` when `number` was never recorded, or was retired.
+        """
+        ...
+
+    async def serving(self) -> Serving:
+        """The active generation, the one that is filling, and the previous one's number, of one instant."""
+        ...
+
+    async def fill(self, number: int | None) -> None:
+        """From now on sign-ups get virtual behaviour of `number` too; None: of the active generation alone.
+
+        Raises `InvalidInput` when `number` was never recorded, or when it shares the active generation's slot.
+        """
+        ...
+
+    async def numbers(self) -> list[int]:
+        """Every number that was recorded and not retired, rising."""
+        ...
+
+    async def moves(self, limit: int = 20) -> list[Move]:
+        """The newest moves of the pointer, newest first."""
+        ...
+
+    async def retire(self, number: int) -> None:
+        """Forget a generation's record for good; its number is never given again.
+
+        Raises `InvalidInput` for one that is active, filling, the previous one, or not recorded.
         """
         ...
 
@@ -110,6 +150,40 @@ class Events(Protocol):
 
     async def send_all(self, topic: str, events: Sequence[tuple[bytes | None, bytes | None]]) -> None:
         """Many events at once; returns once all are durable."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class TrainingLog(Protocol):
+    """What was served and what users did, for training (Feast's offline store)."""
+
+    async def write_rankings(self, rankings: Sequence[UserRanked]) -> None:
+        """Returns once all are durable. Written again, a ranking is read once all the same."""
+        ...
+
+    async def write_behaviours(self, behaviours: Sequence[UserBehaved]) -> None:
+        """Likewise; the same user, item, action and time are the same behaviour."""
+        ...
+
+    async def read(self, since_ms: int, until_ms: int) -> Logged:
+        """What happened from `since_ms` on and before `until_ms` (epoch milliseconds)."""
+        ...
+
+
+class Lease(Protocol):
+    """A right that one holder has at a time, for a while (Redis)."""
+
+    async def take(self) -> bool:
+        """False while another holds it."""
+        ...
+
+    async def renew(self) -> bool:
+        """Hold it for another while; False where it was lost meanwhile, and whoever held it must stop."""
+        ...
+
+    async def give_back(self) -> None:
+        """Nothing happens where it was lost."""
         ...
 
     async def close(self) -> None: ...

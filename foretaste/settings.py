@@ -82,6 +82,29 @@ class Settings(BaseSettings):
     unknown_items: Literal["keep", "dead_letter"] = "keep"
     """A behaviour for an item that the active generation does not know: kept for the next one, or a dead letter."""
 
+    reenrich_rate: Annotated[float, Field(gt=0)] | None = 2000.0
+    """Users a second whom each worker makes virtual behaviour for while a generation fills; no limit where empty."""
+
+    log: Path | None = None
+    """The folder of the training log; `home/log` where absent. A team's own Feast offline store needs none."""
+    log_days: Annotated[int, Field(ge=1)] = 90
+    """Days that the training log keeps."""
+    outcome_window: Annotated[float, Field(gt=0)] = 1800.0
+    """Seconds after a ranking in which an act on a shown item counts as its outcome."""
+    shown: Annotated[int, Field(ge=0)] = 20
+    """Items of each ranking that count as shown, from the best on, where the request does not say; 0: none."""
+
+    log_settles: Annotated[float, Field(ge=0)] = 10.0
+    """Seconds in which what happened has reached the training log: a refresh reads what is older."""
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of the rankings of a refresh, the newest, that judge it and are not learned from."""
+    keep: Annotated[int, Field(ge=2)] = 2
+    """Generations that stay loaded, the active one and the one before among them."""
+    lease_seconds: Annotated[float, Field(ge=1)] = 60.0
+    """After which a refresh that died no longer stands in another's way."""
+    guard_minutes: Annotated[float, Field(gt=0)] = 15.0
+    """After a swap, in which a generation that goes wrong is rolled back by `foretaste watch`."""
+
     api_host: str = "127.0.0.1"
     """Where the ranking service listens."""
     api_port: Annotated[int, Field(ge=0, le=65535)] = 8080
@@ -108,6 +131,10 @@ class Settings(BaseSettings):
     @property
     def generations(self) -> Path:
         return self.home / "generations"
+
+    @property
+    def training_log(self) -> Path:
+        return self.log or self.home / "log"
 
 
 def table() -> list[tuple[str, str, str]]:

@@ -6,6 +6,11 @@ zero_shot.onnx       the zero-shot tower's serving form
 ranking.onnx         the ranking tower's
 weights.safetensors  all parameters, for a later training run to start from
 popularity.json      each item's share of the training interactions
+probes.json          raw requests with the answers of the towers as trained, to be asked again wherever they are served
+counts.npz           what was counted of the log, for a later run to add to
+profile.json         how attributes and behaviour were distributed, to tell drift by
+
+The last two are there where the training made them, and an artifact of an earlier version has no probes.
 """
 
 import errno
@@ -14,10 +19,11 @@ import json
 import math
 import os
 import re
+import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,7 +31,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from foretaste.contracts import Generation
-from foretaste.errors import ForetasteError
+from foretaste.errors import ForetasteError, Unavailable
 from foretaste.ports import Clock
 from models import files
 
@@ -35,6 +41,7 @@ Metric = Annotated[float, BeforeValidator(lambda value: math.nan if value is Non
 
 LEFT_BEHIND = 24 * 3600.0
 """Seconds after which an unfinished folder or file has no writer any more."""
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _UNFINISHED = re.compile(r"\.(\d+|config)\.[^.]+")
 
 
@@ -68,6 +75,8 @@ class Manifest(BaseModel):
     """N, C, L, M, D, and the rows of the item and action tables."""
     mean_virtual: list[list[float]]
     metrics: dict[str, Metric]
+    base: int | None = None
+    """The generation whose weights training started from."""
     parity: float
     """Greatest difference between the towers as trained and as exported."""
     files: dict[str, str]
@@ -95,35 +104,60 @@ def next_number(generations: Path) -> int:
     return 1 + max((int(path.name) for path in generations.iterdir() if path.name.isdecimal()), default=0)
 
 
+def next_free(highest_recorded: int, in_folder: int, active: int | None) -> int:
+    """The lowest number above all that were ever recorded or written, in the slot that the active one does not use.
+
+    Even and odd numbers share a slot each: a refresh never fills the one that serves.
+    """
+    number = max(highest_recorded, in_folder) + 1
+    return number + 1 if active is not None and number % 2 == active % 2 else number
+
+
+@contextmanager
+def naming_a_full_disk(folder: Path) -> Iterator[None]:
+    """A disk without room for what is written inside becomes `Unavailable`, which names `folder`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise Unavailable("disk", f"no room is left in {folder}: {error.strerror}") from error
+
+
 def write_whole(target: Path, fill: Callable[[Path], None]) -> None:
     """Make the folder `target` by filling a temporary one beside it and renaming that: readers see all or nothing.
 
     1. the temporary folder is filled; 2. its files are flushed to the disk; 3. it is renamed. A failure or a crash
-    before 3 leaves `target` as it was. Raises `AlreadyThere` where `target` came to exist meanwhile. What a crash
-    leaves of the temporary folder is `sweep`'s.
+    before 3 leaves `target` as it was. Raises `AlreadyThere` where `target` came to exist meanwhile, and `Unavailable`
+    when the disk is full. What a crash leaves of the temporary folder is `sweep`'s.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        fill(unfinished)
-        for path in unfinished.rglob("*"):
-            _flush(path)
-        unfinished.chmod(0o755)  # mkdtemp lets nobody else in, and Triton may run as another user
-        _flush(unfinished)
+    with naming_a_full_disk(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
-            unfinished.rename(target)
-        except OSError as error:
-            if error.errno not in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
-                raise
-            raise AlreadyThere(f"{target} was written by someone else meanwhile") from error
-        _flush(target.parent)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+            fill(unfinished)
+            for path in unfinished.rglob("*"):
+                _flush(path)
+            unfinished.chmod(0o755)  # mkdtemp lets nobody else in, and Triton may run as another user
+            _flush(unfinished)
+            _rename(unfinished, target)
+            _flush(target.parent)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _rename(unfinished: Path, target: Path) -> None:
+    try:
+        unfinished.rename(target)
+    except OSError as error:
+        if error.errno not in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
+            raise
+        raise AlreadyThere(f"{target} was written by someone else meanwhile") from error
 
 
 def remove_whole(target: Path) -> None:
     """Take the folder `target` away at once, and then delete it: readers see all or nothing. None there is no error."""
-    doomed = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    doomed = target.with_name(f".{target.name}.{secrets.token_hex(4)}")  # a name alone: the disk may be full
     with suppress(FileNotFoundError):
         target.rename(doomed)
         _flush(target.parent)

@@ -12,7 +12,7 @@ so the codes are fitted without each fold of the users as well.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 from typing import NamedTuple
@@ -21,23 +21,31 @@ import numpy as np
 import numpy.typing as npt
 from numpy.random import Generator
 from scipy.linalg import block_diag
-from scipy.special import expit
+from threadpoolctl import threadpool_limits
 
+from foretaste.errors import InvalidInput
 from models import checks
 from models.counting import Counting, CountingConfig, Rows, Tables
-from models.encoding import FIRST_KNOWN, MAX_BEHAVIOUR, PADDING, IndexArray
-from models.evidence import START, next_precision
+from models.encoding import PADDING, IndexArray
 from models.examples import Examples
-from models.low_rank import Counts, Doubles, Fit, Penalty, Weights, begin, fitted, slope_at_zero, strength
+from models.low_rank import Counts, Doubles, Fit, Penalty, Weights, begin, fitted, resumed, slope_at_zero, strength
 from models.sampling import NegativeSampler
+from models.saved_counts import SavedCounts
+from models.stages import FIRST_OF_STAGE, STAGES, Evidence, Judgements, correction
+
+__all__ = [
+    "FIRST_OF_STAGE",
+    "STAGES",
+    "Effects",
+    "EffectsConfig",
+    "HeldOutCodes",
+    "Negatives",
+    "WarmStart",
+    "fit_effects",
+    "stage_biases",
+]
 
 Floats = npt.NDArray[np.float32]
-FIRST_OF_STAGE = (0, 1, 3, 6, 11, 21, 51)
-"""The number of behaviours seen at which each of the S stages begins."""
-STAGES: IndexArray = np.searchsorted(FIRST_OF_STAGE, np.arange(MAX_BEHAVIOUR + 1), side="right") - 1
-"""(L + 1,): the stage of each number of behaviours seen."""
-_NEWTON, _STEP = 10, 2.0
-"""Iterations, and the most that one moves a bias."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,26 @@ class EffectsConfig:
         checks.positive(self, "first_precision", "bias_precision", "shrinkage")
 
 
+@dataclass(frozen=True, slots=True)
+class WarmStart:
+    """How the fit goes on from the counts of an earlier one."""
+
+    forget: float = 1.0
+    """The share of the earlier counts that stays, taken again by each refresh: what was counted n of them ago weighs
+    forget ** n. 1 keeps all: of MovieLens less kept is worse (0.9 by nothing, 0.5 by .002 of GAUC), and a share per
+    refresh would let how often one refreshes decide how fast a taste is forgotten. Less is for tastes that drift."""
+    iterations: int = 4
+    """Of L-BFGS, from where the earlier fit ended."""
+    fold_iterations: int = 1
+    """Likewise, of each fit without a fold."""
+
+    def __post_init__(self) -> None:
+        """Raises `InvalidInput` naming the field."""
+        checks.at_least(self, {"iterations": 1, "fold_iterations": 1})
+        if not 0 <= self.forget <= 1:
+            raise InvalidInput("forget", self.forget, "must lie between 0 and 1")
+
+
 @dataclass(frozen=True, eq=False)
 class Effects:
     """What was fitted; H is the width of a code.
@@ -84,6 +112,8 @@ class Effects:
     fold: IndexArray
     keys: Floats
     biases: Floats
+    counts: SavedCounts | None = None
+    """What a later fit goes on from."""
 
 
 class Negatives(NamedTuple):
@@ -94,40 +124,87 @@ class Negatives(NamedTuple):
 
 
 def fit_effects(
-    examples: Examples, tables: Tables, width: int, negatives: Negatives | None, config: EffectsConfig, rng: Generator
+    examples: Examples,
+    tables: Tables,
+    width: int,
+    negatives: Negatives | None,
+    config: EffectsConfig,
+    rng: Generator,
+    earlier: SavedCounts | None = None,
+    warm: WarmStart | None = None,
 ) -> Effects:
-    """Fit what `examples` say; `width` is H. `negatives` is None where the data have labels of their own."""
+    """Fit what `examples` say; `width` is H. `negatives` is None where the data have labels of their own.
+
+    With `earlier` counts the examples add to them, those that lie before its `until_ms` left out, as they were counted.
+    A user's code is then without that user's behaviour among the examples that were added; what the same user did
+    earlier is in the counts of everybody's, from before everything that training is about to predict.
+    """
+    warm = warm or WarmStart()
     rows = Rows.of(examples)
-    counting = Counting.of(rows, tables, negatives.number if negatives else None, config.counting, rng)
+    until_ms = int(examples.times_ms.max(initial=-1)) + 1
+    if earlier is not None:
+        earlier = earlier.grown(tables.attributes, tables.items).faded(warm.forget)
+        rows = rows.only(np.repeat(examples.times_ms, examples.sizes) >= earlier.until_ms)
+        until_ms = max(until_ms, earlier.until_ms)
+    past, stages = (earlier.past, earlier.stages) if earlier else (None, None)
+    counting = Counting.of(rows, tables, negatives.number if negatives else None, config.counting, rng, past)
     fold = np.zeros(len(rows.attributes), dtype=np.int64)
     fold[counting.users] = 1 + rng.permutation(len(counting.users)) % config.folds
-    parts = [counting.counts(np.flatnonzero(fold == part)) for part in range(1, config.folds + 1)]
-    fits, log_odds = _fits(parts, counting, config, rng)
-    codes, keys = _codes_and_keys(fits, counting, tables, width)
-    bias = np.full((len(FIRST_OF_STAGE), len(keys)), log_odds)  # nothing is known of an unknown item
-    bias[:, counting.items] = fits[0].bias.numpy()
-    effects = Effects(codes, fold, keys, bias.astype(np.float32))
-    return replace(effects, biases=stage_biases(effects, rows, tables, negatives, config, rng))
+    with threadpool_limits(1, user_api="blas"):  # on matrices this small, threads only wait for each other
+        found = _fits(fold, counting, tables, config, rng, earlier, warm)
+        codes, keys = _codes_and_keys(found.fits, counting, tables, width)
+    base = np.full(len(keys), found.log_odds)  # nothing is known of an unknown item
+    base[counting.items] = found.fits[0].bias.numpy()
+    effects = Effects(codes, fold, keys, np.repeat(base.astype(np.float32)[None], len(FIRST_OF_STAGE), axis=0))
+    biases, stages = stage_biases(effects, rows, tables, negatives, config, rng, stages)
+    told = tables.values(counting.value_places)
+    counts = SavedCounts(counting.together(), found.fits[0], told, found.noise, stages, until_ms)
+    return Effects(codes, fold, keys, biases, counts)
+
+
+class _Found(NamedTuple):
+    """The fit of the whole, then without each fold; the log-odds of all counts; what noise alone would tell."""
+
+    fits: Sequence[Fit]
+    log_odds: float
+    noise: float
 
 
 def _fits(
-    parts: Sequence[Counts], counting: Counting, config: EffectsConfig, rng: Generator
-) -> tuple[list[Fit], float]:
-    """Of the whole, then without each part; and the log-odds of all counts."""
-    whole, design, seed = reduce(add, parts), counting.design, int(rng.integers(1 << 31))
+    fold: IndexArray,
+    counting: Counting,
+    tables: Tables,
+    config: EffectsConfig,
+    rng: Generator,
+    earlier: SavedCounts | None,
+    warm: WarmStart,
+) -> _Found:
+    parts = [counting.counts(np.flatnonzero(fold == part)) for part in range(1, config.folds + 1)]
+    before = counting.counts_before()
+    whole = reduce(add, parts if before is None else [before, *parts])
+    design, seed = counting.design, int(rng.integers(1 << 31))
     weights = Weights.of(whole, design)
     dealt = counting.dealt(rng)
     noise = strength(slope_at_zero(dealt.counts(dealt.users), design, weights), seed)
+    if earlier is not None:
+        noise = float(np.hypot(noise, earlier.noise))  # of independent draws the squares add up
 
-    def fit(counts: Counts, iterations: int) -> Fit:
-        """Noise is as the root of how much was counted. Begun anew: from the whole's fit it would remember the part."""
+    def fit(counts: Counts, iterations: int, resumed_iterations: int) -> Fit:
+        """Noise is as the root of how much was counted.
+
+        Begun where no behaviour of the fold is known: from the whole's fit it would remember the part.
+        """
         share = float(counts.met.sum()) / max(float(whole.met.sum()), 1.0)
         penalty = Penalty(config.shrinkage * noise * share**0.5, weights, config.bias_precision)
-        first = begin(counts, design, weights, penalty.threshold, config.most_directions, seed)
-        return fitted(counts, design, penalty, first, iterations)
+        if earlier is None:
+            first = begin(counts, design, weights, penalty.threshold, config.most_directions, seed)
+            return fitted(counts, design, penalty, first, iterations)
+        start = earlier.start(counts.item_log_odds, counting.items, counting.value_places, tables.offsets)
+        first = resumed(counts, design, penalty, start, config.most_directions, seed)
+        return fitted(counts, design, penalty, first, resumed_iterations)
 
-    rest = [fit(whole - part, -(-config.iterations // 2)) for part in parts]
-    return [fit(whole, config.iterations), *rest], whole.log_odds
+    rest = [fit(whole - part, -(-config.iterations // 2), warm.fold_iterations) for part in parts]
+    return _Found([fit(whole, config.iterations, warm.iterations), *rest], whole.log_odds, noise)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -163,27 +240,44 @@ def _codes_and_keys(fits: Sequence[Fit], counting: Counting, tables: Tables, wid
 
 
 def stage_biases(
-    effects: Effects, rows: Rows, tables: Tables, negatives: Negatives | None, config: EffectsConfig, rng: Generator
-) -> Floats:
-    """(S, items): the biases of `effects`, each stage's corrected by what its users did beyond them.
+    effects: Effects,
+    rows: Rows,
+    tables: Tables,
+    negatives: Negatives | None,
+    config: EffectsConfig,
+    rng: Generator,
+    before: Evidence | None = None,
+) -> tuple[Floats, Evidence]:
+    """(S, items): the biases of `effects`, each stage's corrected by what its users did beyond them; and the evidence.
 
-    A correction has one parameter an item and a Gaussian prior, and is found by Newton's method, item by item; its
-    prior's precision is the evidence's, but for the first stage, whose is given.
+    `before`: what is known of earlier windows, to which these rows are added. The first stage's prior has a precision
+    that is given, the others' is found (`models.stages`).
     """
     biases = effects.biases.copy()
+    before = before or Evidence.none(biases.shape[1])
+    after = before.copy()
     stage = STAGES[rows.seen]
     for number in range(len(FIRST_OF_STAGE)):
         own = np.flatnonzero(stage == number)
-        if len(own) > config.stage_rows:
-            own = rng.choice(own, config.stage_rows, replace=False)
-        if not len(own):
+        read, share = before.room(number, len(own), config.stage_rows)
+        after.rows[number] += len(own)
+        after.read[number] = share * before.read[number] + read
+        if read < len(own):
+            own = rng.choice(own, read, replace=False)
+        if not after.read[number]:
             continue
         owner, items, labels, weights = _judged(rows, own, negatives, config.stage_negatives)
         codes = HeldOutCodes(effects, tables).of(rows.users[own], rows.attributes[rows.users[own]])
         offsets = np.einsum("rh,rh->r", codes[owner], effects.keys[items]) + biases[number, items]
-        given = config.first_precision if number == 0 else None
-        biases[number] += _corrections(items, labels, offsets, weights, biases.shape[1], given)
-    return biases
+        found, after.slope[number], after.curvature[number] = correction(
+            Judgements(items, labels, offsets, weights),
+            effects.biases[number].astype(np.float64),
+            share * before.slope[number],
+            share * before.curvature[number],
+            config.first_precision if number == 0 else None,
+        )
+        biases[number] += found
+    return biases, after
 
 
 def _judged(
@@ -200,20 +294,3 @@ def _judged(
         labels = np.concatenate([labels, np.zeros(len(others))])
         weights = np.concatenate([weights, np.full(len(others), negatives.number / drawn_each)])
     return place, items, labels, weights
-
-
-def _corrections(
-    items: IndexArray, labels: Doubles, offsets: Doubles, weights: Doubles, count: int, given: float | None
-) -> Doubles:
-    """(count,): what to add to the offsets of each item's judgements."""
-    found = np.zeros(count)
-    precision = START if given is None else given
-    known = np.arange(count) >= FIRST_KNOWN
-    for _ in range(_NEWTON):
-        p = expit(offsets + found[items])
-        slope = np.bincount(items, weights=weights * (labels - p), minlength=count) - precision * found
-        curvature = np.bincount(items, weights=weights * p * (1 - p), minlength=count)
-        found += np.where(known, np.clip(slope / (curvature + precision), -_STEP, _STEP), 0.0)
-        if given is None:
-            precision = next_precision(found, curvature, precision)
-    return found

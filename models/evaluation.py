@@ -14,6 +14,7 @@ from torch import Tensor
 from foretaste.errors import ForetasteError
 from models.cotrain import Trained
 from models.dataset import Dataset
+from models.encoding import IndexArray
 from models.examples import Batch, Examples, batches
 from models.fitting import item_counts
 from models.histories import Histories
@@ -21,6 +22,7 @@ from models.metrics import auc, user_auc
 from models.sampling import NegativeSampler
 from models.split import TimeSplit
 from models.tensors import ranking_arguments
+from models.towers.behaviour import condense
 
 Scores: TypeAlias = npt.NDArray[np.float64]
 WAYS = {"cold": ("virtual", "none", "popularity"), "warm": ("real", "popularity")}
@@ -103,10 +105,39 @@ def _drawn(
     return shuffled[shuffled.groupby("user_id", observed=True).cumcount() < config.events_a_user].sort_index()
 
 
+def groups_of(seen: IndexArray, warm_after: int) -> IndexArray:
+    """Of each number of behaviours seen: 0 cold, 1 warming, 2 warm."""
+    groups: IndexArray = (seen > 0).astype(np.int64) + (seen >= warm_after)
+    return groups
+
+
+def virtual_behaviour(trained: Trained, batch: Batch) -> Tensor:
+    """v̂ (U, M, D) of the batch's moments, eq. 8, as they would be served."""
+    with torch.inference_mode():
+        virtual: Tensor = trained.zero_shot(torch.from_numpy(batch.attributes))
+    return virtual
+
+
+def probabilities(trained: Trained, batch: Batch, virtual: Tensor) -> Scores:
+    """(R,) of the batch's candidates, eq. 12, given v̂ (U, M, D): whatever the tower answers, finite or not."""
+    with torch.inference_mode():
+        answer: Tensor = trained.ranking(*ranking_arguments(batch, virtual, virtual.device))
+    found: Scores = answer.double().numpy()
+    return found
+
+
+def pooled_behaviour(trained: Trained, batch: Batch, vectors: int) -> Tensor:
+    """Real behaviour (U, M, D) of the batch's moments in M = `vectors`, laid out as v̂ is (`condense`)."""
+    with torch.inference_mode():
+        behaviour, valid = trained.model.embeddings.behaviour(
+            torch.from_numpy(batch.items), torch.from_numpy(batch.actions)
+        )
+        return condense(behaviour, valid, vectors)
+
+
 def _cold(trained: Trained, batch: Batch) -> _Judged:
     hidden = batch.hidden(np.ones(len(batch.users), dtype=np.bool_))
-    with torch.inference_mode():
-        virtual = trained.zero_shot(torch.from_numpy(batch.attributes))
+    virtual = virtual_behaviour(trained, batch)
     return _Judged(
         batch.users[batch.owner],
         batch.labels,
@@ -119,16 +150,13 @@ def _cold(trained: Trained, batch: Batch) -> _Judged:
 
 
 def _warm(trained: Trained, batch: Batch) -> _Judged:
-    with torch.inference_mode():
-        virtual = trained.zero_shot(torch.from_numpy(batch.attributes))
+    virtual = virtual_behaviour(trained, batch)
     scores = {"real": _scores(trained, batch, virtual), "popularity": trained.popularity[batch.candidates]}
     return _Judged(batch.users[batch.owner], batch.labels, scores)
 
 
 def _scores(trained: Trained, batch: Batch, virtual: Tensor) -> Scores:
-    with torch.inference_mode():
-        scores = trained.ranking(*ranking_arguments(batch, virtual, virtual.device))
-    found: Scores = scores.double().numpy()
+    found = probabilities(trained, batch, virtual)
     if not np.isfinite(found).all():
         raise ForetasteError("the ranking tower gave scores that are not finite; it cannot be judged")
     return found

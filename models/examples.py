@@ -10,7 +10,7 @@ import pandas as pd
 
 from models.dataset import Dataset
 from models.encoding import FIELD_UNKNOWN, PADDING, UNKNOWN, Encoding, IndexArray
-from models.histories import Histories
+from models.histories import PastBehaviour
 from models.indices import Flags, Indices, field_indices, item_indices
 from models.sampling import NegativeSampler
 
@@ -78,10 +78,10 @@ class Examples:
     items: Indices
     labels: npt.NDArray[np.float32]
     attributes: IndexArray
-    histories: Histories
+    histories: PastBehaviour
 
     @classmethod
-    def of(cls, dataset: Dataset, frame: pd.DataFrame, encoding: Encoding, histories: Histories) -> "Examples":
+    def of(cls, dataset: Dataset, frame: pd.DataFrame, encoding: Encoding, histories: PastBehaviour) -> "Examples":
         """All of `frame`, which is a part of the dataset's interactions."""
         users = dataset.user_rows(frame["user_id"]).astype(np.int32)
         times_ms = frame["time_ms"].to_numpy(dtype=np.int64)

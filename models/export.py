@@ -1,16 +1,20 @@
 """Trained towers to a generation's artifact: ONNX and weights, compared with the towers before anything is kept."""
 
+import errno
 import json
 import logging
+import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -21,9 +25,18 @@ from models.artifact import Manifest
 from models.cotrain import Trained
 from models.dataset import Dataset
 from models.encoding import FIRST_KNOWN, MAX_BEHAVIOUR
+from models.probing import write_probes
 
 
-def export(
+@dataclass(frozen=True, slots=True)
+class _Extras:
+    """What a generation takes along beside its towers."""
+
+    profile: str | None
+    base: int | None
+
+
+def export(  # noqa: PLR0913  # flat, each an option of the artifact
     trained: Trained,
     dataset: Dataset,
     metrics: Mapping[str, float],
@@ -31,31 +44,34 @@ def export(
     clock: Clock = time.time,
     *,
     lowest: int = 1,
+    unlike: int | None = None,
+    base: int | None = None,
+    profile: str | None = None,
 ) -> Path:
     """Write the next generation under `generations` and return its folder, which appears whole or not at all.
 
-    Its number is 1 + the highest there, and at least `lowest`. Of two exports that end at once, one takes the number
-    and the other the next. Raises `ParityError` when the exported towers, fed raw values, answer differently from the
-    trained ones.
+    Its number is 1 + the highest there, and at least `lowest`; never in the slot of generation `unlike`, the active
+    one. Of two exports that end at once, one takes the number and the other the next. `base` is the generation whose
+    weights the training started from, `profile` the JSON that tells drift. Raises `ParityError` when the exported
+    towers, fed raw values, answer differently from the trained ones, and `Unavailable` when the disk is full.
     """
     artifact.sweep(generations, clock)
+    extras = _Extras(profile, base)
     while True:
-        folder = generations / str(max(artifact.next_number(generations), lowest))
+        number = artifact.next_free(lowest - 1, artifact.next_number(generations) - 1, unlike)
+        folder = generations / str(number)
         try:
-            _write(trained, dataset, metrics, folder, clock)
+            _write(trained, dataset, metrics, folder, clock, extras)
         except artifact.AlreadyThere:
             continue
         return folder
 
 
-def _write(trained: Trained, dataset: Dataset, metrics: Mapping[str, float], folder: Path, clock: Clock) -> None:
+def _write(
+    trained: Trained, dataset: Dataset, metrics: Mapping[str, float], folder: Path, clock: Clock, extras: _Extras
+) -> None:
     def fill(unfinished: Path) -> None:
-        (unfinished / files.ENCODING).write_text(trained.encoding.to_json(), encoding="utf-8")
-        (unfinished / files.POPULARITY).write_text(json.dumps(_popularity(trained)), encoding="utf-8")
-        save_file(trained.model.state_dict(), unfinished / files.WEIGHTS)
-        export_towers(trained, unfinished)
-        difference = parity.compare(trained, unfinished)
-        hashes = {path.name: artifact.hash_file(path) for path in sorted(unfinished.iterdir())}
+        difference = _fill(trained, unfinished, extras.profile)
         training = trained.config.to_dict()
         manifest = Manifest(
             number=int(folder.name),
@@ -71,12 +87,39 @@ def _write(trained: Trained, dataset: Dataset, metrics: Mapping[str, float], fol
             sizes=_sizes(trained),
             mean_virtual=trained.mean_virtual.tolist(),
             metrics=dict(metrics),
+            base=extras.base,
             parity=difference,
-            files=hashes,
+            files={path.name: artifact.hash_file(path) for path in sorted(unfinished.iterdir())},
         )
         (unfinished / files.MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
 
     artifact.write_whole(folder, fill)
+
+
+def _fill(trained: Trained, folder: Path, profile: str | None) -> float:
+    """All files but the manifest; the greatest difference of the exported towers from the trained."""
+    (folder / files.ENCODING).write_text(trained.encoding.to_json(), encoding="utf-8")
+    (folder / files.POPULARITY).write_text(json.dumps(_popularity(trained)), encoding="utf-8")
+    _save_weights(trained, folder / files.WEIGHTS)
+    if trained.counts is not None:
+        trained.counts.save(folder / files.COUNTS)
+    if profile is not None:
+        (folder / files.PROFILE).write_text(profile, encoding="utf-8")
+    export_towers(trained, folder)
+    probed = parity.answered(trained)
+    difference = parity.compare(probed, folder)
+    write_probes(folder / files.PROBES, probed)
+    return difference
+
+
+def _save_weights(trained: Trained, path: Path) -> None:
+    """Raises `OSError` as the other writers do when the disk is full: safetensors says it in words alone."""
+    try:
+        save_file(trained.model.state_dict(), path)
+    except SafetensorError as error:
+        if f"os error {errno.ENOSPC}" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
 def export_towers(trained: Trained, folder: Path) -> None:

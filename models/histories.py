@@ -1,6 +1,7 @@
 """What each user had done before a moment: the behaviour that the towers see, in training and in evaluation alike."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +9,18 @@ import numpy.typing as npt
 from models.dataset import Dataset
 from models.encoding import MAX_BEHAVIOUR, PADDING, Encoding, IndexArray
 from models.indices import Indices, action_indices, item_indices
+
+
+class PastBehaviour(Protocol):
+    """What B users had done before B moments; users are rows of `Dataset.users`."""
+
+    def before(self, users: IndexArray, times_ms: IndexArray) -> tuple[IndexArray, IndexArray, IndexArray]:
+        """Items and actions (B, L), the newest L, oldest first, then `PADDING`; and their number (B,)."""
+        ...
+
+    def seen(self, users: IndexArray, times_ms: IndexArray) -> IndexArray:
+        """(B,) how many behaviours `before` would show, at most L."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,6 +55,11 @@ class InProcessTowers:
             reason = str(error).partition("\n")[0]
             raise Unavailable("in-process towers", f"generation {generation} was not loaded: {reason}") from error
 
+    async def unload(self, generation: int) -> None:
+        """Let go of a generation that was withdrawn from the repository; the others are opened again when called."""
+        self._zero_shot.cache_clear()
+        self._ranking.cache_clear()
+
     async def ready(self, generation: int) -> bool:
         """Whether both towers of the generation can answer."""
         return all(self._path(tower, generation).is_dir() for tower in (ZERO_SHOT_TOWER, RANKING_TOWER))

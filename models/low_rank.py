@@ -13,6 +13,7 @@ tell, which is found by dealing the users to the cells at random (after J. Horn'
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,8 @@ _MEMORY = 8
 _LEAST_COUNT = 1e-3
 """Of a value or an item, relative to the mean: rarer ones are not weighted less."""
 _LEAST_CURVATURE = 1e-9
+_HALVINGS = 6
+"""Of a step that leads up, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +49,7 @@ class Counts:
     def __sub__(self, other: "Counts") -> "Counts":
         return Counts((self.acted - other.acted).clamp(min=0), (self.passed - other.passed).clamp(min=0))
 
-    @property
+    @cached_property
     def met(self) -> Tensor:
         return self.acted + self.passed
 
@@ -97,6 +100,10 @@ class Weights(NamedTuple):
 
         return cls(root(design.gathered(counts.met).sum(1)), root(counts.met.sum(0)))
 
+    def weighted(self, effects: Tensor) -> Tensor:
+        """R W S of W (G, I)."""
+        return effects * self.values.unsqueeze(1) * self.items
+
     def unweighted(self, effects: Tensor) -> Tensor:
         """R⁻¹ E S⁻¹ of E (G, I)."""
         return effects / self.values.unsqueeze(1) / self.items
@@ -113,6 +120,14 @@ class Fit(NamedTuple):
     def effects(self) -> Tensor:
         """W (G, I)."""
         return self.left @ self.right.T
+
+
+class Penalty(NamedTuple):
+    """τ, with R and S, and β."""
+
+    threshold: float
+    weights: Weights
+    bias_precision: float
 
 
 def slope_at_zero(counts: Counts, design: Design, weights: Weights) -> Tensor:
@@ -153,12 +168,49 @@ def begin(counts: Counts, design: Design, weights: Weights, threshold: float, ra
     )
 
 
-class Penalty(NamedTuple):
-    """τ, with R and S, and β."""
+def resumed(counts: Counts, design: Design, penalty: Penalty, earlier: Fit, rank: int, seed: int) -> Fit:
+    """A step from an `earlier` fit, as `begin` makes one from none: to directions that are told now, `rank` at most.
 
-    threshold: float
-    weights: Weights
-    bias_precision: float
+    A proximal step in R W S: down the slope by 1 / h, after which singular values are shrunk by τ / h. h is at first
+    twice the mean curvature of one entry, and doubled until the loss falls; if it does not, the earlier fit stays.
+    Each bias moves by a Newton step of its own.
+    """
+    threshold, weights, bias_precision = penalty
+    over_values, over_items = weights.values.unsqueeze(1), weights.items.unsqueeze(1)
+    z = _logits(design, earlier)
+    least = _loss(counts, penalty, earlier, z)
+    p = z.sigmoid_()
+    surprise = counts.acted - counts.met * p
+    bend = p.mul_(1 - p).mul_(counts.met)
+    bias = earlier.bias + (surprise.sum(0) - bias_precision * earlier.bias) / (bend.sum(0) + bias_precision)
+    curvature = weights.unweighted(weights.unweighted(design.gathered(bend)))
+    h = max(float(curvature.sum()) / max(curvature.numel(), 1), _LEAST_CURVATURE)
+    slope, scaled = weights.unweighted(design.gathered(surprise)), weights.weighted(earlier.effects)
+    for _ in range(_HALVINGS):
+        h *= 2
+        left, told, right = strongest(h * scaled + slope, rank, seed)
+        kept = told > threshold
+        size = np.sqrt((told[kept] - threshold) / h)
+        factors = (torch.from_numpy(left[:, kept] * size).float(), torch.from_numpy(right[kept].T * size).float())
+        found = Fit(bias, factors[0] / over_values, factors[1] / over_items)
+        if _loss(counts, penalty, found, _logits(design, found)) < least:
+            return found
+    return earlier
+
+
+def _logits(design: Design, fit: Fit) -> Tensor:
+    """z (C, I)."""
+    return torch.addmm(fit.bias, design.of_cells(fit.left), fit.right.T)
+
+
+def _loss(counts: Counts, penalty: Penalty, fit: Fit, z: Tensor) -> float:
+    """What the fit is to make least, at logits z (C, I)."""
+    threshold, weights, bias_precision = penalty
+    of_cells = torch.linalg.vecdot(counts.met, functional.softplus(z)) - torch.linalg.vecdot(counts.acted, z)
+    loss = of_cells.sum(dtype=torch.float64) + bias_precision / 2 * fit.bias.square().sum(dtype=torch.float64)
+    for factor, weight in ((fit.left, weights.values), (fit.right, weights.items)):
+        loss += threshold / 2 * (factor * weight.unsqueeze(1)).square().sum(dtype=torch.float64)
+    return float(loss)
 
 
 def fitted(counts: Counts, design: Design, penalty: Penalty, first: Fit, iterations: int) -> Fit:

@@ -8,13 +8,11 @@ import torch
 from torch import Tensor
 
 from foretaste.contracts import FloatArray, Scalar
-from foretaste.errors import ForetasteError
 from models.cotrain import Trained
 from models.encoding import MAX_BEHAVIOUR, CategoricalEncoder, Encoding, FieldEncoder, NumericEncoder
+from models.probing import Probe, difference
 from models.served import RankingRequest, ServedRanking, ServedZeroShot
 
-TOLERANCE = 1e-4
-"""Greatest absolute difference allowed."""
 PROBES = 64
 STRANGE = "never seen in training"
 LENGTHS = (0, 1, 2, 5, 20, MAX_BEHAVIOUR, MAX_BEHAVIOUR + 7)
@@ -24,24 +22,26 @@ NONE_STORED = 5
 """One of so many probes has no virtual behaviour: zeros."""
 
 
-class ParityError(ForetasteError):
-    """The exported towers answer differently from the trained ones."""
-
-    def __init__(self, tower: str, difference: float) -> None:
-        self.difference = difference
-        super().__init__(f"the exported {tower} tower differs by {difference:.3g} from the trained; {TOLERANCE} may be")
-
-
-def compare(trained: Trained, folder: Path, seed: int = 0) -> float:
-    """The greatest absolute difference over both towers as exported in `folder`. Raises `ParityError` above 1e-4."""
+def answered(trained: Trained, seed: int = 0) -> list[Probe]:
+    """Raw requests of every kind with what the trained towers answer to them."""
     tried = probes(trained, PROBES, np.random.default_rng(seed))
-    served = ServedRanking(folder)
-    scores = np.concatenate(served.run([served.encode(probe) for probe in tried]))
-    virtual = ServedZeroShot(folder).run([probe.attributes for probe in tried])
     with torch.inference_mode():
-        expected_scores = trained.ranking(*ranking_tensors(trained.encoding, tried)).numpy()
-        expected_virtual = trained.zero_shot(attribute_tensor(trained.encoding, tried)).numpy()
-    return max(_check("zero-shot", virtual, expected_virtual), _check("ranking", scores, expected_scores))
+        scores: FloatArray = trained.ranking(*ranking_tensors(trained.encoding, tried)).numpy()
+        virtual: FloatArray = trained.zero_shot(attribute_tensor(trained.encoding, tried)).numpy()
+    of_each = np.split(scores, np.cumsum([len(request.candidates) for request in tried])[:-1])
+    return [Probe(*answer) for answer in zip(tried, virtual, of_each, strict=True)]
+
+
+def compare(probed: Sequence[Probe], folder: Path) -> float:
+    """The greatest absolute difference over both towers as exported in `folder`. Raises `ParityError` above 1e-4."""
+    ranking = ServedRanking(folder)
+    scores = ranking.run([ranking.encode(probe.request) for probe in probed])
+    virtual = ServedZeroShot(folder).run([probe.request.attributes for probe in probed])
+    expected = np.stack([probe.virtual for probe in probed]), np.concatenate([probe.scores for probe in probed])
+    return max(
+        difference("exported", "zero-shot", virtual, expected[0]),
+        difference("exported", "ranking", np.concatenate(scores), expected[1]),
+    )
 
 
 def probes(trained: Trained, count: int, rng: np.random.Generator) -> list[RankingRequest]:
@@ -100,10 +100,3 @@ def _raw(fields: Mapping[str, FieldEncoder], rng: np.random.Generator) -> dict[s
         if rng.random() < 0.9:  # noqa: PLR2004  # one in ten is missing
             drawn[name] = values[int(rng.integers(0, len(values)))]
     return drawn
-
-
-def _check(tower: str, found: FloatArray, expected: FloatArray) -> float:
-    difference = float(np.abs(found - expected).max())
-    if not difference <= TOLERANCE:  # nan is no parity either
-        raise ParityError(tower, difference)
-    return difference

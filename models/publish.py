@@ -25,22 +25,35 @@ CODE = ("__init__.py", "encoding.py", "files.py", "served.py")
 def publish(folder: Path, repository: Path, device: Literal["cpu", "gpu"] = "cpu", clock: Clock = time.time) -> int:
     """Write the generation in `folder` as a version of both towers and return its number; loading it is Triton's.
 
-    Each version appears whole, its files checked against the manifest; publishing a generation again changes nothing.
-    Where Triton then cannot load it, `withdraw` takes it back. Raises `DamagedArtifact` for files that are not what
-    the manifest says, and `ForetasteError` where the repository already holds another generation of this number.
+    Each version appears whole, its files checked against the manifest; publishing a generation again changes nothing,
+    and where it fails the repository is left without it. Where Triton then cannot load it, `withdraw` takes it back.
+    Raises `DamagedArtifact` for files that are not what the manifest says, `ForetasteError` where the repository
+    already holds another generation of this number, and `Unavailable` when the disk is full.
     """
     number = artifact.read_manifest(folder).number
-    for tower, onnx in ONNX.items():
-        home = repository / tower
+    before = [tower for tower in ONNX if (repository / tower / str(number)).exists()]
+    try:
+        for tower in ONNX:
+            _publish(folder, repository / tower, number, device, clock)
+    except (ForetasteError, OSError):
+        if not before:
+            withdraw(number, repository)
+        raise
+    return number
+
+
+def _publish(folder: Path, home: Path, number: int, device: Literal["cpu", "gpu"], clock: Clock) -> None:
+    """One tower's version, and the config beside it."""
+    tower = home.name
+    version = home / str(number)
+    with artifact.naming_a_full_disk(home):
         home.mkdir(parents=True, exist_ok=True)
         artifact.sweep(home, clock)
-        version = home / str(number)
         if not version.exists():
             with suppress(artifact.AlreadyThere):  # by another publication of the same number
-                artifact.write_whole(version, partial(_fill, folder, tower, onnx))
+                artifact.write_whole(version, partial(_fill, folder, tower, ONNX[tower]))
         _check_same(folder, version)
         _write_config(tower, home, number, device)
-    return number
 
 
 def is_published(number: int, repository: Path) -> bool:
@@ -48,12 +61,18 @@ def is_published(number: int, repository: Path) -> bool:
     return all((repository / tower / str(number)).is_dir() for tower in ONNX)
 
 
+def published(repository: Path) -> list[int]:
+    """The numbers that have a version of either tower in the repository, rising."""
+    versions = [path.name for tower in ONNX for path in (repository / tower).glob("*") if path.name.isdecimal()]
+    return sorted(set(map(int, versions)))
+
+
 def withdraw(number: int, repository: Path) -> None:
     """Take back what publishing this generation wrote: its version of both towers, and what it made of their configs.
 
-    For one that Triton could not load: one broken version keeps Triton from serving any version of its model once it
-    starts again. Never for a generation that readers are pointed to. Versions that Triton has loaded go on answering
-    until it loads the model again. Withdrawing what is not there changes nothing.
+    For one that is retired, or that Triton could not load: one broken version keeps Triton from serving any version of
+    its model once it starts again. Never for a generation that readers are pointed to. Versions that Triton has loaded
+    go on answering until it loads the model again. Withdrawing what is not there changes nothing.
     """
     for tower in ONNX:
         home = repository / tower
@@ -114,10 +133,15 @@ def _before(number: int | str) -> str:
 def _write(path: Path, text: str) -> None:
     """Whole or not at all, readable by whoever runs Triton."""
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".config.", encoding="utf-8", delete=False) as file:
-        file.write(text)
-    unfinished = Path(file.name)
-    unfinished.chmod(0o644)
-    unfinished.replace(path)
+        unfinished = Path(file.name)
+        try:
+            file.write(text)
+            file.flush()
+            unfinished.chmod(0o644)
+            unfinished.replace(path)
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+            raise
 
 
 def _of_tower(tower: str, name: str) -> str:

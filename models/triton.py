@@ -80,6 +80,16 @@ class TritonTowers:
         if not await self.ready(generation):
             raise Unavailable("triton", f"generation {generation} is not in the model repository that it reads")
 
+    async def unload(self, generation: int) -> None:
+        """Let go of a generation that was withdrawn from the repository; the others there answer throughout.
+
+        Raises `Unavailable` when Triton cannot load what is left there, or goes on with this generation.
+        """
+        for tower in (ZERO_SHOT_TOWER, RANKING_TOWER):
+            await self._load(tower, generation)
+        if await self.ready(generation):
+            raise Unavailable("triton", f"generation {generation} is still in the model repository that it reads")
+
     async def _load(self, tower: str, generation: int) -> None:
         try:
             await self._client.load_model(tower, client_timeout=self._load_timeout)

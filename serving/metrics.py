@@ -8,7 +8,7 @@ _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 class RankingMetrics:
-    """Answers by what served them and by fallback, the seconds they took, and repairs that could not be kept."""
+    """Answers by what served them and by fallback, the seconds they took, and what of it could not be kept."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ("served_by", "fallback")
@@ -20,6 +20,15 @@ class RankingMetrics:
             "foretaste_rank_repairs_lost", "Read repairs used but not written back", registry=registry
         )
 
+        self._impressions = Counter(
+            "foretaste_rank_impressions", "Rankings that were shown and are durable for training", registry=registry
+        )
+        self._lost_impressions = Counter(
+            "foretaste_rank_impressions_lost",
+            "Rankings that were shown and that training will not see",
+            registry=registry,
+        )
+
     def answered(self, response: RankResponse, seconds: float) -> None:
         fallback = "none" if response.fallback is None else response.fallback.value
         self._answers.labels(response.served_by.value, fallback).inc()
@@ -27,3 +36,9 @@ class RankingMetrics:
 
     def repair_lost(self) -> None:
         self._lost_repairs.inc()
+
+    def impressions_kept(self, count: int) -> None:
+        self._impressions.inc(count)
+
+    def impressions_lost(self, count: int) -> None:
+        self._lost_impressions.inc(count)

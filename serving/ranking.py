@@ -21,6 +21,7 @@ from foretaste.contracts import (
 from foretaste.errors import BadTowerOutput, InvalidInput, Unavailable
 from foretaste.ports import Clock, Generations, OnlineStore, Towers
 from serving.active import ActiveGeneration
+from serving.impressions import Served, Showing
 from serving.metrics import RankingMetrics
 from serving.requests import check_candidates
 from serving.telling import told
@@ -54,7 +55,8 @@ class Ranking:
 
     The tower itself takes or weighs what it is given (eqs. 9 and 10), so the last two rows pass the real behaviour too.
     Without the ranking tower the candidates go by popularity. A tower that answers with the wrong shape, or with what
-    is not finite, or that refuses what is stored, is as good as away. `clock` counts seconds monotonically.
+    is not finite, or that refuses what is stored, is as good as away. `clock` counts seconds monotonically. Without
+    `showing`, nothing is noted for training.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Ranking:
         metrics: RankingMetrics,
         clock: Clock,
         *,
+        showing: Showing | None = None,
         max_candidates: int = 1000,
     ) -> None:
         self._store = store
@@ -74,6 +77,7 @@ class Ranking:
         self._active = active
         self._metrics = metrics
         self._clock = clock
+        self._showing = showing or Showing()
         self._max_candidates = max_candidates
 
     async def rank(self, request: RankRequest) -> RankResponse:
@@ -85,6 +89,7 @@ class Ranking:
         4. What stands for the behaviour: see the class. What was computed on the spot is written back.
         5. One call of the ranking tower; by popularity where it is away.
         6. Best first; equal scores keep the order of the request.
+        7. The answer gets its number, and what the user gets to see is noted for training, which takes no time.
 
         Raises `Unavailable` when there is no generation yet, or not even the popularity can be had.
         """
@@ -94,6 +99,7 @@ class Ranking:
         features, away = await self._read(request.user_id, generation)
         taste = await self._taste(features, away, generation)
         response = await self._scored(request, features, taste, generation)
+        self._note(request, response, features, generation)
         self._metrics.answered(response, self._clock() - began)
         return response
 
@@ -170,6 +176,16 @@ class Ranking:
             behaviour_seen=len(features.behaviour),
             ranked=_best_first(request, scores),
         )
+
+    def _note(
+        self, request: RankRequest, response: RankResponse, features: UserFeatures, generation: Generation
+    ) -> None:
+        showing = self._showing
+        response.ranking_id = showing.new_id()
+        shown = showing.shown if request.shown is None else request.shown
+        if shown:
+            served = Served(response, request.context, features, generation.warm_after, shown, showing.now())
+            showing.impressions.note(served)
 
     async def _by_popularity(
         self, request: RankRequest, features: UserFeatures, generation: Generation, reason: str

@@ -6,7 +6,8 @@ The rules beyond the types in `foretaste.contracts`:
   A sign-up may come without a key (its writes need no order); a behaviour may not, since reading, appending and
   writing a user's behaviour is safe only where one worker sees all of that user.
 - A time more than a day ahead of the clock, or before 1970, is invalid: it would decide the order of what is stored.
-- An integer attribute beyond 64 bits is invalid: no tower and no store holds it.
+- An integer attribute beyond 64 bits is invalid: no tower and no store holds it. So is any other such integer.
+- A ranking has as many scores as items, and as many actions and times as behaviours.
 """
 
 from datetime import datetime
@@ -15,7 +16,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from foretaste.contracts import DeadLetter, Message, Reason, UserBehaved, UserRegistered
+from foretaste.contracts import DeadLetter, Message, Reason, UserBehaved, UserRanked, UserRegistered
 from foretaste.errors import InvalidInput
 
 DAY_MS = 86_400_000
@@ -23,7 +24,7 @@ INT64_MAX = 2**63 - 1
 MAX_FIELD = 120
 """Characters of a field's name in a detail, at most: names come from outside too."""
 
-EventT = TypeVar("EventT", UserRegistered, UserBehaved)
+EventT = TypeVar("EventT", UserRegistered, UserBehaved, UserRanked)
 
 
 def decode_registered(message: Message, *, now_ms: int, max_bytes: int) -> UserRegistered | DeadLetter:
@@ -51,6 +52,20 @@ def decode_behaved(message: Message, *, now_ms: int, max_bytes: int) -> UserBeha
     return (
         _wrong_key(message, event.user_id, optional=False)
         or _wrong_time(message, "at", to_ms(event.at), now_ms)
+        or event
+    )
+
+
+def decode_ranked(message: Message, *, now_ms: int, max_bytes: int) -> UserRanked | DeadLetter:
+    """A `user-ranked` record as an event, or as a dead letter; the arguments are those of `decode_registered`."""
+    event = _decode(message, UserRanked, max_bytes)
+    if isinstance(event, DeadLetter):
+        return event
+    return (
+        _wrong_key(message, event.user_id, optional=False)
+        or _wrong_time(message, "at", to_ms(event.at), now_ms)
+        or _uneven(message, event)
+        or _oversized_number(message, event)
         or event
     )
 
@@ -86,7 +101,7 @@ def _rejected(message: Message, value: bytes, errors: list[ErrorDetails]) -> Dea
 
 
 def _problem(first: ErrorDetails, errors: list[ErrorDetails]) -> str:
-    if len(first["loc"]) == 1:
+    if len(first["loc"]) < 3:  # noqa: PLR2004  # field, name and member of the union
         return first["msg"]
     # an attribute is a union: one error a member, of which none alone says what is wrong
     of_this_field = {error["type"] for error in errors if error["loc"][:2] == first["loc"][:2]}
@@ -121,6 +136,31 @@ def _oversized_integer(message: Message, event: UserRegistered) -> DeadLetter | 
     for name, value in event.attributes.items():
         if isinstance(value, int) and abs(value) > INT64_MAX:
             return _invalid(message, f"attributes.{name[:MAX_FIELD]}", value, "must fit in 64 bits")
+    return None
+
+
+def _uneven(message: Message, event: UserRanked) -> DeadLetter | None:
+    behaved = len(event.behaviour_items)
+    for field, values, expected in (
+        ("scores", event.scores, len(event.items)),
+        ("behaviour_actions", event.behaviour_actions, behaved),
+        ("behaviour_times", event.behaviour_times, behaved),
+    ):
+        if len(values) != expected:
+            return _invalid(message, field, len(values), f"must be {expected} values")
+    return None
+
+
+def _oversized_number(message: Message, event: UserRanked) -> DeadLetter | None:
+    numbers = {
+        "zero_shot_generation": event.zero_shot_generation or 0,
+        "ranking_generation": event.ranking_generation or 0,
+        "warm_after": event.warm_after or 0,
+        "behaviour_times": max(map(abs, event.behaviour_times), default=0),
+    }
+    for name, number in numbers.items():
+        if abs(number) > INT64_MAX:
+            return _invalid(message, name, number, "must fit in 64 bits")
     return None
 
 

@@ -1,16 +1,14 @@
 """The way of a sign-up, from Kafka records to virtual behaviour that can be read. Only ports: no Kafka, no Triton."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-
-import numpy as np
 
 from foretaste.contracts import (
     Attributes,
     DeadLetter,
     EnrichedUser,
-    FloatArray,
     Generation,
     Message,
     Reason,
@@ -20,12 +18,16 @@ from foretaste.contracts import (
     UserRegistered,
     VirtualBehaviour,
 )
-from foretaste.errors import BadTowerOutput, InvalidInput, Unavailable
+from foretaste.errors import ForetasteError, InvalidInput, Unavailable
 from foretaste.ports import Clock
 from streams.dead_letters import DeadLetters
 from streams.decoding import decode_registered, to_ms
 from streams.metrics import Metrics
 from streams.parts import Parts
+from streams.zero_shot import finite, virtual_behaviour
+
+FILLING_SECONDS = 0.5
+"""For which a batch waits for the tower of the generation that is filling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +85,16 @@ class Enriched:
     @property
     def late(self) -> ReenrichedUser | None:
         """The virtual behaviour as of just after what is stored, if the sign-up's own time would have it dropped."""
-        as_of_ms = self.known.stored.as_of_ms
-        if self.virtual is None or self.known.sign_up.at_ms > as_of_ms:
+        alone = self.alone
+        return None if alone is None or alone.at_ms == self.known.sign_up.at_ms else alone
+
+    @property
+    def alone(self) -> ReenrichedUser | None:
+        """The virtual behaviour, as of a time at which the store takes it."""
+        if self.virtual is None:
             return None
-        return ReenrichedUser(self.user_id, self.virtual, as_of_ms + 1)
+        at_ms, as_of_ms = self.known.sign_up.at_ms, self.known.stored.as_of_ms
+        return ReenrichedUser(self.user_id, self.virtual, at_ms if at_ms > as_of_ms else as_of_ms + 1)
 
     @property
     def row(self) -> EnrichedUser | None:
@@ -105,11 +113,13 @@ class SignUps:
        one whose stored one the active generation can read, if the sign-up brings no newer attributes (a replay).
     3. The others of the batch go on together (`Collector` closed it on size or age).
     4. One call of the zero-shot tower, pinned to the active generation, turns attributes into virtual behaviour: the
-       sign-up's if they are newer than the stored ones, the stored ones otherwise.
+       sign-up's if they are newer than the stored ones, the stored ones otherwise. While another generation is filling,
+       2 to 4 are done for it too, with its own `warm_after`, its slot and a call pinned to it.
     5. The answer is checked: another shape than the generation's stops the batch, what is not finite becomes a dead
        letter. Attributes and virtual behaviour are written with their generation, in one write. Virtual behaviour that
        the store would drop there, since it keeps one as new (of an earlier generation in the same slot, for a sign-up
-       that is sent again), is written just before, as of one millisecond after what is stored.
+       that is sent again), is written just before, as of one millisecond after what is stored; that of the filling
+       generation always is written just before.
     6. `user-enriched` and the dead letters are produced; on return the messages may be acknowledged.
 
     Raising at any step leaves nothing acknowledged, and all steps may be repeated: what is written is keyed by user
@@ -118,6 +128,10 @@ class SignUps:
 
     Of several sign-ups of a user in a batch the newest is written. `user-enriched` is produced once for each user whose
     virtual behaviour can now be read, written just now or before, and not for a warm one, of whom it would not be true.
+    It tells of the active generation alone, which is the one that readers use.
+
+    The filling generation holds no sign-up up: if its tower is away, does not answer within `FILLING_SECONDS` or
+    answers badly, that is counted, and re-enrichment or a read repair makes what is missing.
 
     Raises `Unavailable` when a part is away, when no generation is active yet, and when the active one answers with
     the wrong shape: the sign-ups are good, so they wait until a person moves the pointer.
@@ -148,22 +162,36 @@ class SignUps:
         await self._dead_letters.keep(bad)  # 6
 
     async def _enrich(self, sign_ups: Sequence[SignUp]) -> list[DeadLetter]:
-        generation = await self._active_generation()
-        known = await self._known(sign_ups, generation)  # 2
+        serving = await self._parts.generations.serving()
+        if serving.active is None:
+            raise Unavailable("generation", "none is active yet")
+        known = await self._known(sign_ups, serving.active)  # 2
         needing = [each for each in known if each.needs_virtual]  # 3
-        vectors = await self._virtual_behaviour(needing, generation)  # 4
-        finite = [bool(np.isfinite(each).all()) for each in vectors]  # 5
-        made = [
-            Enriched(each, VirtualBehaviour(generation.number, virtual))
-            for each, virtual, good in zip(needing, vectors, finite, strict=True)
-            if good
-        ]
+        made, not_finite = await self._made(needing, serving.active)  # 4, 5
         enriched = _newest([*made, *(Enriched(each, None) for each in known if not each.needs_virtual)])
-        await self._write(enriched)  # 5
-        await self._announce(enriched, generation)  # 6
+        await self._write(enriched, await self._filled(enriched, serving.filling))  # 5
+        await self._announce(enriched, serving.active)  # 6
         for each in enriched:
             self._metrics.sign_ups.labels(each.known.state).inc()
-        return [_not_finite(each) for each, good in zip(needing, finite, strict=True) if not good]
+        return [_not_finite(each) for each in not_finite]
+
+    async def _filled(self, enriched: Sequence[Enriched], filling: Generation | None) -> list[Enriched]:
+        """Virtual behaviour of the filling generation for those of the users who need it; never a failure of its tower.
+
+        1. read of its slot; 2. its tower; 3. the answer is checked.
+        """
+        if filling is None or not enriched:
+            return []
+        known = await self._known([each.known.sign_up for each in enriched], filling)
+        needing = [each for each in known if each.needs_virtual]
+        try:
+            async with asyncio.timeout(FILLING_SECONDS):
+                made, not_finite = await self._made(needing, filling)
+        except (ForetasteError, TimeoutError):
+            self._metrics.unfilled.labels("tower").inc(len(needing))
+            return []
+        self._metrics.unfilled.labels("non_finite").inc(len(not_finite))
+        return made
 
     def _decode(self, messages: Sequence[Message]) -> tuple[list[SignUp], list[DeadLetter]]:
         now_ms = round(self._now() * 1000)
@@ -177,40 +205,33 @@ class SignUps:
                 sign_ups.append(SignUp(message, event, _at_ms(message, event, now_ms)))
         return sign_ups, bad
 
-    async def _active_generation(self) -> Generation:
-        generation = await self._parts.generations.active()
-        if generation is None:
-            raise Unavailable("generation", "none is active yet")
-        return generation
-
     async def _known(self, sign_ups: Sequence[SignUp], generation: Generation) -> list[Known]:
         users = list(dict.fromkeys(each.event.user_id for each in sign_ups))
         features = await self._parts.store.read(users, generation.number)
         stored = {each.user_id: each for each in features}
         return [Known(each, stored[each.event.user_id], generation) for each in sign_ups]
 
-    async def _virtual_behaviour(self, needing: Sequence[Known], generation: Generation) -> Sequence[FloatArray]:
-        """Virtual behaviour (M, D) for each; raises `Unavailable` when the generation's tower answers another shape."""
-        if not needing:
-            return []
-        expected = (len(needing), *generation.virtual_shape)
-        attributes = [each.attributes for each in needing]
-        try:
-            answer = await self._parts.towers.virtual_behaviour(attributes, generation.number)
-        except BadTowerOutput as error:
-            raise Unavailable(f"generation {generation.number}", str(error)) from error
-        if answer.shape != expected:
-            problem = f"the zero-shot tower answered {answer.shape}, its record says {expected}"
-            raise Unavailable(f"generation {generation.number}", problem)
-        return list(answer)
+    async def _made(self, needing: Sequence[Known], generation: Generation) -> tuple[list[Enriched], list[Known]]:
+        """Those whose virtual behaviour was made, and those of whom it is not finite."""
+        vectors = await virtual_behaviour(self._parts.towers, [each.attributes for each in needing], generation)
+        made: list[Enriched] = []
+        not_finite: list[Known] = []
+        for each, virtual, good in zip(needing, vectors, finite(vectors), strict=True):
+            if good:
+                made.append(Enriched(each, VirtualBehaviour(generation.number, virtual)))
+            else:
+                not_finite.append(each)
+        return made, not_finite
 
-    async def _write(self, enriched: Sequence[Enriched]) -> None:
-        late = [each.late for each in enriched if each.late is not None]
-        if late:
-            await self._parts.store.write_virtual(late)
+    async def _write(self, enriched: Sequence[Enriched], filled: Sequence[Enriched]) -> None:
+        before = [*(each.late for each in enriched), *(each.alone for each in filled)]
+        first = [each for each in before if each is not None]
+        if first:
+            await self._parts.store.write_virtual(first)
         rows = [each.row for each in enriched if each.row is not None]
         if rows:
             await self._parts.store.write_enriched(rows)
+        self._metrics.filled.inc(len(filled))
 
     async def _announce(self, enriched: Sequence[Enriched], generation: Generation) -> None:
         at = datetime.fromtimestamp(self._now(), UTC)

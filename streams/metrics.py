@@ -7,7 +7,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
 class Metrics:
-    """The metrics of one worker. `way` is `sign-up` or `behaviour`."""
+    """The metrics of one worker. `way` is `sign-up`, `behaviour` or `re-enrichment`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
@@ -19,6 +19,23 @@ class Metrics:
         )
         self.enriched = Counter(
             "foretaste_enriched", "Virtual behaviours that are durable and announced", registry=registry
+        )
+        self.filled = Counter(
+            "foretaste_filled",
+            "Sign-ups with durable virtual behaviour of the filling generation too",
+            registry=registry,
+        )
+        self.unfilled = Counter(
+            "foretaste_unfilled",
+            "Sign-ups that re-enrichment is to fill: the filling generation's tower failed, or was not finite",
+            ["reason"],
+            registry=registry,
+        )
+        self.reenriched = Counter(
+            "foretaste_reenriched",
+            "Users of re-enrichment, by what came of it: made, not_needed, unknown, non_finite or dropped",
+            ["outcome"],
+            registry=registry,
         )
         self.behaviours = Counter(
             "foretaste_behaviours", "Behaviours taken, those already known included", registry=registry

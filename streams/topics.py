@@ -37,6 +37,14 @@ class TopicNames:
         return f"{self.prefix}{Topic.ENRICHED}"
 
     @property
+    def ranked(self) -> str:
+        return f"{self.prefix}{Topic.RANKED}"
+
+    @property
+    def reenrich(self) -> str:
+        return f"{self.prefix}{Topic.REENRICH}"
+
+    @property
     def dead_letters(self) -> str:
         return f"{self.prefix}{Topic.DEAD_LETTERS}"
 
@@ -45,8 +53,13 @@ class TopicNames:
         """The workers' consumer group: the same name after every start, since the offsets are kept under it."""
         return f"{self.prefix}foretaste"
 
+    @property
+    def log_group(self) -> str:
+        """The consumer group of what writes the training log."""
+        return f"{self.prefix}foretaste-log"
+
     def all(self) -> tuple[str, ...]:
-        return (self.registered, self.behaved, self.enriched, self.dead_letters)
+        return (self.registered, self.behaved, self.enriched, self.ranked, self.reenrich, self.dead_letters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +79,7 @@ async def create_topics(
     replication: int = 1,
     max_dead_letter_bytes: int = 4 * 1024 * 1024,
 ) -> list[TopicFound]:
-    """Create the four topics, before anything asks for one: a broker makes a topic that is asked for, of one partition.
+    """Create the topics, before anything asks for one: a broker makes a topic that is asked for, of one partition.
 
     Topics that exist are left as they are; one with fewer partitions than asked for is reported in a warning and in
     the answer, since more workers than partitions stay idle. `dead-letters` takes larger records than the others, so

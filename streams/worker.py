@@ -1,70 +1,44 @@
-"""A worker of both ways, in a running loop or as a process of its own."""
+"""A worker, in a running loop or as a process of its own."""
 
 import asyncio
 import signal
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from aiokafka.errors import KafkaError
 from tenacity import AsyncRetrying, retry_if_exception_type
 from tenacity.wait import wait_random_exponential
 
 from foretaste.errors import Unavailable
-from foretaste.ports import Clock
 from streams.app import AppConfig, StreamApp, build_app
-from streams.behaving import Behaviours, UnknownItems
-from streams.collector import Collector, CollectorConfig
+from streams.collector import Collector
 from streams.connection import KafkaConnection
-from streams.dead_letters import DeadLetters
-from streams.enrichment import SignUps
 from streams.logs import FailureStreak, RepeatLimiter, limit_repeats
-from streams.metrics import Metrics
-from streams.parts import Parts
-from streams.topics import TopicNames, check_answers
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerConfig:
-    """What a deployment decides of its workers."""
-
-    topics: TopicNames = field(default_factory=TopicNames)
-    collector: CollectorConfig = field(default_factory=CollectorConfig)
-    app: AppConfig = field(default_factory=AppConfig)
-    max_event_bytes: int = 65536
-    unknown_items: UnknownItems = "keep"
+from streams.topics import check_answers
 
 
 class StreamWorker:
-    """Both ways on one Kafka consumer. The topics must exist (`create_topics`); whoever made the parts closes them.
+    """Collectors of topics on one Kafka consumer. The topics must exist (`create_topics`).
 
-    As an async context in a running loop it has its partitions on entry; on exit it has settled what it took and
-    committed what it acknowledged. It may be entered again after that. Entering raises `Unavailable` when no broker
-    answers.
+    `ways` makes the collectors, by topic; offsets are kept under `group`. As an async context in a running loop it has
+    its partitions on entry; on exit it has settled what it took and committed what it acknowledged. It may be entered
+    again after that. Entering raises `Unavailable` when no broker answers.
     """
 
     def __init__(
-        self,
-        connection: KafkaConnection,
-        parts: Parts,
-        metrics: Metrics,
-        config: WorkerConfig | None = None,
-        *,
-        now: Clock = time.time,
+        self, connection: KafkaConnection, group: str, ways: Callable[[], Mapping[str, Collector]], config: AppConfig
     ) -> None:
         self._connection = connection
-        self._parts = parts
-        self._metrics = metrics
-        self._config = config or WorkerConfig()
-        self._now = now
+        self._group = group
+        self._ways = ways
+        self._config = config
         self._app: StreamApp | None = None
 
     async def __aenter__(self) -> "StreamWorker":
         limit_repeats(RepeatLimiter(time.monotonic))
         await check_answers(self._connection)
-        config = self._config
-        collectors = _collectors(self._parts, self._metrics, config, self._now)
-        self._app = build_app(self._connection, config.topics.group, collectors, config.app)
+        self._app = build_app(self._connection, self._group, self._ways(), self._config)
         try:
             await self._app.start()
         except BaseException:
@@ -118,28 +92,3 @@ async def run_worker(worker: StreamWorker) -> None:
 async def _run_once(worker: StreamWorker) -> None:
     async with worker:
         await worker.failed()
-
-
-def _collectors(parts: Parts, metrics: Metrics, config: WorkerConfig, now: Clock) -> dict[str, Collector]:
-    names = config.topics
-    dead_letters = DeadLetters(parts.events, names.dead_letters, metrics)
-    sign_ups = SignUps(
-        parts,
-        dead_letters,
-        metrics,
-        enriched_topic=names.enriched,
-        max_event_bytes=config.max_event_bytes,
-        now=now,
-    )
-    behaviours = Behaviours(
-        parts,
-        dead_letters,
-        metrics,
-        unknown_items=config.unknown_items,
-        max_event_bytes=config.max_event_bytes,
-        now=now,
-    )
-    return {
-        names.registered: Collector("sign-up", sign_ups, dead_letters.keep, metrics, config.collector, now=now),
-        names.behaved: Collector("behaviour", behaviours, dead_letters.keep, metrics, config.collector, now=now),
-    }

@@ -1,13 +1,14 @@
-"""What Feast knows of a user: four views with a push source each, and the `ranking` service that reads them all.
+"""What Feast knows of a user: four views with a push source each, and the `ranking` service that reads them all; and
+two views of the offline store alone, the training log: what was served, and what users did.
 
-Feast imports every module of this folder when it applies it, so this holds declarations alone. The parquet paths are
-where an offline store keeps each view's history; the online way does not touch them.
+Feast imports every module of this folder when it applies it, so this holds declarations alone. The paths are where an
+offline store keeps each view's history; the online way does not touch them.
 """
 
 from datetime import timedelta
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, ValueType
-from feast.types import Array, Float32, Int64, String
+from feast.types import Array, Float32, Float64, Int64, String
 
 FOREVER = timedelta(0)
 
@@ -39,6 +40,19 @@ def _slot(parity: str) -> FeatureView:
     )
 
 
+def _log(name: str, description: str, features: list[Field]) -> FeatureView:
+    rows = FileSource(name=f"{name}_log", path=f"data/{name}", timestamp_field="event_timestamp")
+    return FeatureView(
+        name=name,
+        description=description,
+        entities=[user],
+        schema=[Field(name="user_id", dtype=String), *features],
+        source=rows,
+        ttl=FOREVER,
+        online=False,
+    )
+
+
 user_attributes = _view(
     "user_attributes",
     "What is known at registration",
@@ -61,4 +75,34 @@ ranking = FeatureService(
     name="ranking",
     description="All that a ranking request reads, in one read",
     features=[user_attributes, user_behaviour, virtual_behaviour_even, virtual_behaviour_odd],
+)
+
+rankings = _log(
+    "rankings",
+    "Rankings as they were served, one row each, with the features that the towers read",
+    [
+        Field(name="ranking_id", dtype=String),
+        Field(name="items", dtype=Array(String), description="what was shown, best first"),
+        Field(name="scores", dtype=Array(Float64), description="theirs"),
+        Field(name="context", dtype=String, description="a JSON object of raw values"),
+        Field(name="attributes", dtype=String, description="a JSON object of raw values; null where none were known"),
+        Field(name="behaviour_items", dtype=Array(String)),
+        Field(name="behaviour_actions", dtype=Array(String)),
+        Field(name="behaviour_times", dtype=Array(Int64), description="milliseconds since the epoch"),
+        Field(name="served_by", dtype=String),
+        Field(name="fallback", dtype=String),
+        Field(name="reason", dtype=String),
+        Field(name="zero_shot_generation", dtype=Int64),
+        Field(name="ranking_generation", dtype=Int64),
+        Field(name="warm_after", dtype=Int64),
+    ],
+)
+behaviours = _log(
+    "behaviours",
+    "What users did, one row each",
+    [
+        Field(name="item_id", dtype=String),
+        Field(name="action", dtype=String),
+        Field(name="ranking_id", dtype=String, description="the ranking that it answers, where that is known"),
+    ],
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import numpy as np
 
-from foretaste import compose, embedded, jobs
+from foretaste import compose, embedded, jobs, publishing
 from foretaste.console import Report, console, progress
 from foretaste.contracts import Attributes, RankResponse, Source, Topic
 from foretaste.demo import judging
@@ -122,7 +122,7 @@ def _run_on(stack: Stack, settings: Settings, plan: Plan, timer: Timer, report: 
     resolved = compose.resolve(settings)
     with timer.step("publish"):
         embedded.prepare(resolved)
-        number = asyncio.run(jobs.publish(resolved, int(folder.name)))
+        number = asyncio.run(publishing.publish(resolved, int(folder.name)))
         report("publish", 1, 1)
     with timer.step("start worker and api"):
         api = embedded.start_processes(stack, settings)

@@ -201,6 +201,32 @@ class Worker:
 
 
 @dataclass(frozen=True)
+class LogWriter:
+    """A writer of the training log, `foretaste log`."""
+
+    env: Mapping[str, str]
+    name: str = "log"
+    ports: ClassVar[int] = 0
+    when_restarted: ClassVar[str] = "it goes on from what was acknowledged: nothing is lost, and no row is read twice"
+
+    def launch(self, _ports: Sequence[int]) -> Launch:
+        return _own_process("log", self.env, "", lambda pid: health.process(self.name, pid))
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The watch over what is served, `foretaste watch`."""
+
+    env: Mapping[str, str]
+    name: str = "watch"
+    ports: ClassVar[int] = 0
+    when_restarted: ClassVar[str] = "what it had counted is counted anew"
+
+    def launch(self, _ports: Sequence[int]) -> Launch:
+        return _own_process("watch", self.env, "", lambda pid: health.process(self.name, pid))
+
+
+@dataclass(frozen=True)
 class Api:
     """The ranking service, `foretaste serve`, on `port` of `host`; on a free port of it where that is 0."""
 

@@ -1,9 +1,7 @@
 """The figures of a study, as SVG: losses, real and virtual behaviour, and GAUC by how much was seen."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,26 +10,17 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
+from models.curves import STYLE, loss_curves, save
 from models.study.page import file_name, slug
 from models.study.protocols import SEEN
 from models.study.rows import Row
 from models.study.study import Result
-from models.study.vectors import LOSSES, Vectors
+from models.study.vectors import Vectors
 
 Points = npt.NDArray[np.float32]
-SMOOTHING = 0.05
-"""Of the steps of a training, in each of the means that a loss curve shows."""
 PERPLEXITY = 30
 MOST_TOWERS = 8
 """Lines of a figure that can still be told apart."""
-STYLE: "Mapping[Any, Any]" = {
-    "svg.hashsalt": "foretaste",
-    "svg.fonttype": "path",
-    "font.size": 10,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "axes.axisbelow": True,
-}
 PAPERS = "mail"
 """Whose losses and vectors the paper's own figures show."""
 
@@ -44,16 +33,16 @@ def draw(result: Result, folder: Path) -> list[tuple[str, str]]:
     with mpl.rc_context(dict(STYLE)):
         if "first_steps" in result.study.protocols:
             file = f"gauc-by-seen-{data}.svg"
-            _save(by_seen(result.rows, result.study.towers[:MOST_TOWERS]), folder / file)
+            save(by_seen(result.rows, result.study.towers[:MOST_TOWERS]), folder / file)
             drawn.append((file, "GAUC of new users by behaviours seen, with 95 % intervals over users"))
         for tower, vectors in _shown(result):
             if vectors.losses.size:
                 file = f"losses-{data}-{file_name(tower)}.svg"
-                _save(loss_curves(vectors), folder / file)
+                save(loss_curves(vectors.names, vectors.losses), folder / file)
                 drawn.append((file, f"Training losses of {tower} by step, smoothed (the paper's Figure 4)"))
             if min(len(vectors.old_virtual), len(vectors.new_virtual)) > 1:
                 file = f"tsne-{data}-{file_name(tower)}.svg"
-                _save(clouds(vectors), folder / file)
+                save(clouds(vectors), folder / file)
                 drawn.append((file, f"t-SNE of real and virtual behaviour of {tower} (the paper's Figures 5 and 6)"))
     return drawn
 
@@ -63,33 +52,6 @@ def _shown(result: Result) -> list[tuple[str, Vectors]]:
     there = [(one.name, one.vectors) for one in result.contenders if one.vectors is not None]
     with_virtual = [pair for pair in there if len(pair[1].old_virtual)] or there
     return with_virtual[:1] + [pair for pair in with_virtual[1:] if pair[0] == PAPERS]
-
-
-def loss_curves(vectors: Vectors) -> Figure:
-    """A panel a loss: each step faint, the mean of its neighbours over it."""
-    columns = min(len(vectors.names), 2)
-    lines = math.ceil(len(vectors.names) / columns)
-    figure = Figure(figsize=(4.5 * columns, 2.8 * lines), layout="constrained")
-    for place, name in enumerate(vectors.names):
-        axes = figure.add_subplot(lines, columns, place + 1)
-        told = np.flatnonzero(~np.isnan(vectors.losses[:, place]))
-        values = vectors.losses[told, place]
-        axes.plot(told + 1, values, color="tab:blue", alpha=0.25, linewidth=0.8)
-        axes.plot(told + 1, smoothed(values), color="tab:blue")
-        axes.set(title=LOSSES.get(str(name), str(name)), xlabel="step", ylabel="loss")
-        if values.size and values.min() > 0 and values.max() / values.min() > 50:  # noqa: PLR2004  # flat otherwise
-            axes.set_yscale("log")
-    return figure
-
-
-def smoothed(values: Points) -> Points:
-    """(T,) the mean of each value and its neighbours; fewer of them at the ends."""
-    half = max(round(SMOOTHING * len(values) / 2), 1)
-    sums = np.r_[0.0, np.cumsum(values, dtype=np.float64)]
-    ends = np.minimum(np.arange(len(values)) + half + 1, len(values))
-    begins = np.maximum(np.arange(len(values)) - half, 0)
-    means: Points = ((sums[ends] - sums[begins]) / (ends - begins)).astype(np.float32)
-    return means
 
 
 def clouds(vectors: Vectors) -> Figure:
@@ -150,8 +112,3 @@ def by_seen(rows: Sequence[Row], towers: Sequence[str]) -> Figure:
     axes.set(xticks=np.arange(len(SEEN)), xticklabels=list(SEEN), xlabel="behaviours seen", ylabel="GAUC")
     figure.legend(loc="outside right upper", fontsize=9)
     return figure
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Without a date: the same figure is the same file."""
-    figure.savefig(path, format="svg", metadata={"Date": None})

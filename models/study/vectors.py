@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from models.curves import by_step
 from models.encoding import IndexArray
 from models.examples import encode_users
 from models.histories import Histories
@@ -17,8 +18,6 @@ from models.study.protocols import SEED, Fold
 from models.study.towers import ABSENT, TowerRanker
 from models.towers.behaviour import condense
 
-LOSSES = {"attributes": "L_a", "behaviour": "L_v", "discrepancy": "L_d", "ranking": "L_rt"}
-"""The losses by their names in a `Step`, and by the paper's."""
 MOST_USERS = 500
 """Of each group."""
 
@@ -54,12 +53,8 @@ class Vectors:
 
 def vectors(ranker: TowerRanker, fold: Fold, material: Material) -> Vectors:
     """Of towers trained on `material`, which is of `fold`."""
-    names = sorted({name for step in ranker.losses for name in step})
-    losses = np.array([[step.get(name, np.nan) for name in names] for step in ranker.losses], dtype=np.float32)
-    made: dict[str, npt.NDArray[Any]] = {
-        "names": np.array(names, dtype=np.str_),
-        "losses": losses.reshape(len(ranker.losses), len(names)),
-    }
+    names, losses = by_step(ranker.losses)
+    made: dict[str, npt.NDArray[Any]] = {"names": np.array(names, dtype=np.str_), "losses": losses}
     rng = np.random.default_rng(SEED)
     old = fold.dataset.user_rows(fold.split.train["user_id"].drop_duplicates())
     new = fold.dataset.user_rows(fold.split.cold_users)

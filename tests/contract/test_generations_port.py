@@ -11,7 +11,7 @@ import pytest
 from features.generations import RedisGenerations
 from features.memory import InMemoryGenerations
 from features.redis_address import RedisAddress
-from foretaste.contracts import Generation
+from foretaste.contracts import Generation, Move, Serving
 from foretaste.errors import InvalidInput
 from foretaste.ports import Generations
 from tests.integration.redis_server import valkey
@@ -34,16 +34,43 @@ def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.url
 
 
+NOW = 1_800_000_000.0
+
+
+def _on_redis(request: pytest.FixtureRequest, prefix: str) -> RedisGenerations:
+    cluster = request.param == "cluster"
+    url = request.getfixturevalue("cluster_url" if cluster else "redis_url")
+    return RedisGenerations(RedisAddress.parse(url, cluster=cluster), prefix=prefix, timeout=10, now=lambda: NOW)
+
+
 @pytest.fixture(params=["memory", "redis", "cluster"])
 async def generations(request: pytest.FixtureRequest) -> AsyncIterator[Generations]:
     if request.param == "memory":
-        yield InMemoryGenerations()
+        yield InMemoryGenerations(now=lambda: NOW)
         return
-    cluster = request.param == "cluster"
-    url = request.getfixturevalue("cluster_url" if cluster else "redis_url")
-    stored = RedisGenerations(RedisAddress.parse(url, cluster=cluster), prefix=f"test-{uuid4().hex}", timeout=10)
+    stored = _on_redis(request, f"test-{uuid4().hex}")
     yield stored
     await stored.close()
+
+
+@pytest.fixture(params=["redis", "cluster"])
+async def two_readers(request: pytest.FixtureRequest) -> AsyncIterator[tuple[RedisGenerations, RedisGenerations]]:
+    """Two processes' views of the same records."""
+    prefix = f"test-{uuid4().hex}"
+    one, other = _on_redis(request, prefix), _on_redis(request, prefix)
+    yield one, other
+    await one.close()
+    await other.close()
+
+
+async def _record(generations: Generations, *numbers: int) -> None:
+    for number in numbers:
+        await generations.record(replace(ONE, number=number), SHARES)
+
+
+def _numbers(serving: Serving) -> tuple[int | None, int | None, int | None]:
+    active, filling = (one.number if one else None for one in (serving.active, serving.filling))
+    return active, filling, serving.previous
 
 
 async def test_before_the_first_there_is_none(generations: Generations) -> None:
@@ -166,3 +193,205 @@ async def test_of_many_movers_one_wins(generations: Generations) -> None:
         await generations.record(replace(ONE, number=number), SHARES)
     moved = await asyncio.gather(*[generations.activate(number, None) for number in range(1, 9)])
     assert sum(moved) == 1
+
+
+async def test_nothing_serves_before_the_first_and_nothing_is_kept(generations: Generations) -> None:
+    assert await generations.serving() == Serving()
+    assert await generations.numbers() == []
+    assert await generations.moves() == []
+
+
+async def test_a_move_leaves_the_one_before_as_the_previous(generations: Generations) -> None:
+    await _record(generations, 1, 2, 3)
+    for number, expected, found in ((1, None, (1, None, None)), (2, 1, (2, None, 1)), (3, 2, (3, None, 2))):
+        assert await generations.activate(number, expected)
+        assert _numbers(await generations.serving()) == found
+
+
+async def test_rolling_back_makes_the_one_left_the_previous(generations: Generations) -> None:
+    await _record(generations, 1, 2)
+    await generations.activate(1, None)
+    await generations.activate(2, 1)
+    assert await generations.activate(1, 2, "rollback by hand")
+    assert _numbers(await generations.serving()) == (1, None, 2)
+
+
+async def test_moves_are_kept_with_their_reasons_newest_first(generations: Generations) -> None:
+    await _record(generations, 1, 2)
+    await generations.activate(1, None, "the first")
+    await generations.activate(2, 1, "passed: „größer“")
+    await generations.activate(1, 7, "too late")
+    at = "2027-01-15T08:00:00+00:00"
+    newest, oldest = Move(2, 1, at, "passed: „größer“"), Move(1, None, at, "the first")
+    assert await generations.moves() == [newest, oldest]
+    assert await generations.moves(1) == [newest]
+    assert await generations.moves(0) == []
+
+
+async def test_activating_the_active_one_is_no_move(generations: Generations) -> None:
+    await _record(generations, 1, 2)
+    await generations.activate(1, None)
+    await generations.activate(2, 1)
+    assert await generations.activate(2, 2)
+    assert _numbers(await generations.serving()) == (2, None, 1)
+    assert len(await generations.moves()) == 2
+
+
+async def test_a_generation_fills_until_it_is_active_or_told_to_stop(generations: Generations) -> None:
+    await _record(generations, 1, 2)
+    await generations.activate(1, None)
+    await generations.fill(2)
+    assert _numbers(await generations.serving()) == (1, 2, None)
+    await generations.fill(None)
+    assert _numbers(await generations.serving()) == (1, None, None)
+    await generations.fill(2)
+    await generations.activate(2, 1)
+    assert _numbers(await generations.serving()) == (2, None, 1)
+
+
+async def test_another_one_goes_on_filling_when_the_pointer_moves(generations: Generations) -> None:
+    await _record(generations, 1, 2, 4)
+    await generations.activate(1, None)
+    await generations.fill(2)
+    await generations.activate(4, 1)
+    assert _numbers(await generations.serving()) == (4, 2, 1)
+
+
+async def test_the_active_ones_slot_is_not_filled_with_another(generations: Generations) -> None:
+    await _record(generations, 1, 2, 3)
+    await generations.fill(3)
+    await generations.activate(1, None)
+    with pytest.raises(InvalidInput, match=r"shares its slot with the active generation 1 \(got 3\)"):
+        await generations.fill(3)
+    await generations.fill(2)
+    assert _numbers(await generations.serving()) == (1, 2, None)
+
+
+async def test_a_generation_never_recorded_cannot_fill(generations: Generations) -> None:
+    with pytest.raises(InvalidInput, match="expected a recorded generation"):
+        await generations.fill(9)
+    assert await generations.serving() == Serving()
+
+
+async def test_a_retired_generation_is_gone_and_its_number_with_it(generations: Generations) -> None:
+    await _record(generations, 2, 10, 3)
+    await generations.activate(2, None)
+    await generations.retire(10)
+    assert await generations.numbers() == [2, 3]
+    assert await generations.highest() == 10
+    assert await generations.get(10) is None
+    assert await generations.popularity(10, ["i1"]) == [None]
+    for call in (generations.retire(10), generations.activate(10, 2), generations.fill(10)):
+        with pytest.raises(InvalidInput, match="expected a recorded generation"):
+            await call
+    assert _numbers(await generations.serving()) == (2, None, None)
+
+
+@pytest.mark.parametrize(("number", "use"), [(2, "active"), (3, "filling"), (1, "kept for rollback")])
+async def test_a_generation_in_use_is_not_retired(generations: Generations, number: int, use: str) -> None:
+    await _record(generations, 1, 2, 3)
+    await generations.activate(1, None)
+    await generations.activate(2, 1)
+    await generations.fill(3)
+    with pytest.raises(InvalidInput, match=f"generation: is {use}"):
+        await generations.retire(number)
+    assert await generations.numbers() == [1, 2, 3]
+    assert _numbers(await generations.serving()) == (2, 3, 1)
+
+
+async def test_activated_or_retired_but_never_both(generations: Generations) -> None:
+    await _record(generations, 1, *range(2, 12))
+    active = 1
+    await generations.activate(1, None)
+    for number in range(2, 12):
+        moved, retired = await asyncio.gather(
+            generations.activate(number, active), generations.retire(number), return_exceptions=True
+        )
+        assert (moved is True and isinstance(retired, InvalidInput)) or (
+            isinstance(moved, InvalidInput) and retired is None
+        )
+        active = number if moved is True else active
+        found = await generations.active()
+        assert found is not None
+        assert found.number == active
+
+
+async def test_of_two_moves_at_once_one_is_kept(generations: Generations) -> None:
+    await _record(generations, 1, 2, 3)
+    await generations.activate(1, None)
+    moved = await asyncio.gather(generations.activate(2, 1, "two"), generations.activate(3, 1, "three"))
+    assert sorted(moved) == [False, True]
+    won = 2 if moved[0] else 3
+    assert _numbers(await generations.serving()) == (won, None, 1)
+    assert [move.number for move in await generations.moves()] == [won, 1]
+
+
+async def test_a_retired_number_is_not_recorded_again(generations: Generations) -> None:
+    await _record(generations, 1)
+    await generations.retire(1)
+    with pytest.raises(InvalidInput, match=r"was retired.*\(got 1\)"):
+        await generations.record(ONE, SHARES)
+    assert await generations.get(1) is None
+
+
+async def test_a_reader_sees_moves_of_others_at_once_in_one_round_trip_while_nothing_moves(
+    two_readers: tuple[RedisGenerations, RedisGenerations], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mover, reader = two_readers
+    await _record(mover, 1, 2)
+    await mover.activate(1, None)
+    assert _numbers(await reader.serving()) == (1, None, None)
+    await mover.fill(2)
+    assert _numbers(await reader.serving()) == (1, 2, None)
+    await mover.activate(2, 1)
+    commands: list[object] = []
+    run = reader._run
+
+    async def counted(*command: str | int) -> object:
+        commands.append(command[0])
+        return await run(*command)
+
+    monkeypatch.setattr(reader, "_run", counted)
+    assert _numbers(await reader.serving()) == (2, None, 1)
+    active = await reader.active()
+    assert active is not None
+    assert active.number == 2
+    assert commands == ["MGET", "MGET"]
+
+
+async def test_a_reader_is_not_misled_by_what_it_knew_of_a_number_before_redis_lost_everything(
+    two_readers: tuple[RedisGenerations, RedisGenerations],
+) -> None:
+    mover, reader = two_readers
+    await _record(mover, 1)
+    await mover.activate(1, None)
+    await reader.serving()
+    for key in ("active", "generation:1", "numbers", "popularity:1"):
+        await mover._run("DEL", mover._key(key))
+    assert await reader.active() is None
+    await mover.record(replace(ONE, warm_after=7), {})
+    await mover.activate(1, None)
+    active = await reader.active()
+    assert active is not None
+    assert active.warm_after == 7
+
+
+async def test_a_pointer_whose_record_was_lost_leads_nowhere(
+    two_readers: tuple[RedisGenerations, RedisGenerations],
+) -> None:
+    mover, reader = two_readers
+    await _record(mover, 1)
+    await mover.activate(1, None)
+    await mover._run("DEL", mover._key("generation", 1))
+    assert await reader.active() is None
+
+
+async def test_a_pointer_of_an_earlier_version_is_understood(
+    two_readers: tuple[RedisGenerations, RedisGenerations],
+) -> None:
+    mover, reader = two_readers
+    await _record(mover, 1, 2)
+    await mover._run("SET", mover._key("active"), 1)
+    assert _numbers(await reader.serving()) == (1, None, None)
+    assert await mover.activate(2, 1)
+    assert _numbers(await reader.serving()) == (2, None, 1)

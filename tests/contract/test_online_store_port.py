@@ -1,6 +1,6 @@
 """What every `OnlineStore` does: the in-memory form and Feast on a real Redis-protocol server."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -250,3 +250,61 @@ async def test_virtual_behaviour_older_than_the_attributes_is_not_current(store:
     assert (await read(store)).current_virtual(generation) is None
     await store.write_virtual([reenriched(AT + 2)])
     assert (await read(store)).current_virtual(generation) is not None
+
+
+async def walked(store: OnlineStore, count: int, between: Callable[[int], Awaitable[None]] | None = None) -> list[str]:
+    """All users, each as often as it came; `between` is called with the number of the page."""
+    found: list[str] = []
+    cursor: str | None = ""
+    pages = 0
+    while cursor is not None:
+        page, cursor = await store.users(cursor, count)
+        found += page
+        pages += 1
+        if between is not None:
+            await between(pages)
+    return found
+
+
+async def signed_up(store: OnlineStore, users: Sequence[str]) -> None:
+    for start in range(0, len(users), 500):
+        await store.write_enriched([enriched(user, generation=None) for user in users[start : start + 500]])
+
+
+async def test_a_walk_finds_whoever_has_attributes_and_nobody_else(store: OnlineStore) -> None:
+    users = [f"u{each}" for each in range(700)] + ["Zürich ☕", " ", "*", "a[b]?"]
+    await signed_up(store, users)
+    await store.write_behaviour([behaved("a", version=1, user_id="behaviour alone")])
+    await store.write_virtual([reenriched(AT, user_id="virtual behaviour alone")])
+    assert set(await walked(store, 100)) == set(users)
+
+
+async def test_a_walk_over_nobody_ends(store: OnlineStore) -> None:
+    assert await store.users() == ([], None)
+
+
+async def test_pages_are_about_as_large_as_asked(store: OnlineStore) -> None:
+    await signed_up(store, [f"u{each}" for each in range(2000)])
+    page, cursor = await store.users("", 200)
+    assert 100 <= len(page) <= 300
+    assert cursor is not None
+
+
+async def test_a_cursor_is_good_for_anybody_and_again(store: OnlineStore) -> None:
+    await signed_up(store, [f"u{each}" for each in range(1000)])
+    page, cursor = await store.users("", 100)
+    assert cursor is not None
+    assert await store.users(cursor, 100) == await store.users(cursor, 100)
+    rest = await walked(store, 100)
+    assert set(page) <= set(rest)
+
+
+async def test_whoever_was_there_throughout_comes_whoever_signs_up_meanwhile(store: OnlineStore) -> None:
+    """The table behind the walk grows more than tenfold during it."""
+    there = [f"u{each}" for each in range(500)]
+    await signed_up(store, there)
+
+    async def more(page: int) -> None:
+        await signed_up(store, [f"a{page}-{each}" for each in range(500)] if page < 15 else [])
+
+    assert set(there) <= set(await walked(store, 50, more))

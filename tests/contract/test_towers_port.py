@@ -17,6 +17,7 @@ from foretaste.stack.parts import Triton
 from foretaste.stack.stack import Plan, Stack
 from models import files
 from models.in_process import InProcessTowers
+from models.probing import check_served
 from models.publish import publish, withdraw
 from models.served import RankingRequest
 from models.triton import TritonTowers
@@ -67,6 +68,11 @@ async def test_scores_are_those_of_the_generation_as_trained(towers: TowersForm,
         assert scores.dtype == np.float32
         assert scores.shape == (len(request.candidates),)
         np.testing.assert_allclose(scores, right, atol=1e-4)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+async def test_probes_are_answered_as_in_training(towers: TowersForm, generation):
+    assert 0 < await check_served(towers, artifacts()[generation - 1], generation) <= 1e-4
 
 
 async def test_requests_at_once_are_answered_as_one_by_one(towers: TowersForm):
@@ -177,6 +183,7 @@ async def test_no_triton_is_unavailable(nowhere):
         towers.score(_input(requests(1)[0]), 1),
         towers.ready(1),
         towers.load(1),
+        towers.unload(1),
     ):
         with pytest.raises(Unavailable, match="triton is not available"):
             await call
@@ -221,6 +228,22 @@ async def test_a_damaged_version_in_this_process_is_unavailable_until_it_is_mend
         await towers.load(1)
     damaged.write_bytes(whole)
     await towers.load(1)
+    await towers.close()
+
+
+async def test_a_withdrawn_generation_in_this_process_is_let_go_and_the_other_answers(tmp_path):
+    for folder in artifacts():
+        publish(folder, tmp_path)
+    towers = InProcessTowers(tmp_path)
+    for generation in GENERATIONS:
+        await towers.load(generation)
+    withdraw(2, tmp_path)
+    assert len(await towers.virtual_behaviour([{}], 2)) == 1, "it is held open until it is let go"
+    await towers.unload(2)
+    assert not await towers.ready(2)
+    with pytest.raises(Unavailable, match="2"):
+        await towers.virtual_behaviour([{}], 2)
+    assert len(await towers.virtual_behaviour([{}], 1)) == 1
     await towers.close()
 
 

@@ -17,7 +17,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from foretaste import compose, embedded, jobs
+from foretaste import compose, embedded, jobs, publishing
 from foretaste.contracts import Reason, Topic, UserBehaved, UserRegistered
 from foretaste.settings import Settings
 from foretaste.stack.environment import TritonEnvironment
@@ -94,7 +94,7 @@ def system(tmp_path_factory: pytest.TempPathFactory, triton_environment: TritonE
         dataset = jobs.open_dataset(settings, str(folder), lambda *_: None)
         artifact = jobs.train(settings, dataset, jobs.training_config(SMALL), lambda *_: None)
         embedded.prepare(resolved)
-        number = asyncio.run(jobs.publish(resolved, None))
+        number = asyncio.run(publishing.publish(resolved, None))
         assert (artifact.name, number) == ("1", 1)
         api = embedded.start_processes(stack, settings)
         yield System(stack, resolved, api, [str(item) for item in dataset.items["item_id"][:20]])

@@ -247,6 +247,7 @@ async def test_a_teams_own_apply_and_its_own_pushes(redis_url: str, tmp_path: Pa
         "FEAST_REDIS_TYPE": address.feast_type,
         "FEAST_REGISTRY": str(tmp_path / "registry.db"),
         "FEAST_REGISTRY_TYPE": "file",
+        "FEAST_LOG": str(tmp_path / "log"),
     }
     await asyncio.to_thread(team_applies, tmp_path / "repo", environment)
 

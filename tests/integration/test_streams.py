@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ from streams.kafka import KafkaEvents
 from streams.metrics import Metrics
 from streams.parts import Parts
 from streams.topics import TopicNames, create_topics
-from streams.worker import StreamWorker, WorkerConfig, run_worker
+from streams.ways import WaysConfig, user_ways
+from streams.worker import StreamWorker, run_worker
 from tests.integration.brokers import apache_kafka, free_port
 from tests.integration.kafka_reading import lag_of, read_all
 from tests.stream_parts import World
@@ -52,21 +54,19 @@ class Deployment:
         await self.events.close()
 
     def worker(self) -> StreamWorker:
-        config = WorkerConfig(
-            topics=self.names,
-            collector=CollectorConfig(BatchPolicy(size=64, age=0.005)),
-            # a broker with idempotent producers is Apache Kafka, which grants no shorter session
-            app=AppConfig(
-                folder=self.folder,
-                fetch_wait=0.02,
-                session_timeout=6.0 if self.idempotent else 2.0,
-                heartbeat_interval=0.5,
-                commit_interval=0.2,
-                grace=2.0,
-            ),
-        )
+        config = WaysConfig(topics=self.names, collector=CollectorConfig(BatchPolicy(size=64, age=0.005)))
         parts = Parts(self.world.store, self.world.towers, self.world.generations, self.events)
-        return StreamWorker(self.connection, parts, Metrics(CollectorRegistry()), config)
+        ways = partial(user_ways, parts, Metrics(CollectorRegistry()), config)
+        app = AppConfig(
+            folder=self.folder,
+            fetch_wait=0.02,
+            # a broker with idempotent producers is Apache Kafka, which grants no shorter session
+            session_timeout=6.0 if self.idempotent else 2.0,
+            heartbeat_interval=0.5,
+            commit_interval=0.2,
+            grace=2.0,
+        )
+        return StreamWorker(self.connection, self.names.group, ways, app)
 
     async def sign_up(self, users: Sequence[str]) -> None:
         registered = [UserRegistered(user_id=each, attributes={"age": 30}) for each in users]

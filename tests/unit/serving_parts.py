@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -21,6 +22,7 @@ from foretaste.contracts import (
 )
 from foretaste.errors import ForetasteError, Unavailable
 from serving.active import ActiveGeneration
+from serving.impressions import Served, Showing
 from serving.metrics import RankingMetrics
 from serving.ranking import Ranking
 
@@ -118,6 +120,16 @@ class FakeTowers:
             raise Unavailable("triton", f"{tower} is not loaded at 10.0.0.8")
 
 
+@dataclass
+class Noted:
+    """Keeps what is noted."""
+
+    served: list[Served] = field(default_factory=list)
+
+    def note(self, served: Served) -> None:
+        self.served.append(served)
+
+
 class Parts:
     """A ranking service on the parts above; `now` is its clock, `start` records and activates a first generation."""
 
@@ -125,6 +137,7 @@ class Parts:
         self.store, self.towers, self.generations = Store(), FakeTowers(), KnownGenerations()
         self.registry = CollectorRegistry()
         self.now = 0.0
+        self.noted, self._ids = Noted(), count(1)
         self.active = ActiveGeneration(self.generations, lambda: self.now)
         self.ranking = Ranking(
             self.store,
@@ -133,6 +146,7 @@ class Parts:
             self.active,
             RankingMetrics(self.registry),
             lambda: self.now,
+            showing=Showing(self.noted, shown=2, now=lambda: AT / 1000 + self.now, new_id=self._next_id),
             max_candidates=max_candidates,
         )
 
@@ -153,6 +167,9 @@ class Parts:
     async def behave(self, *items: str, user_id: str = "u1") -> None:
         behaviour = Behaviour(items, ["liked"] * len(items), [AT] * len(items))
         await self.store.write_behaviour([BehavedUser(user_id, behaviour, AT * 1000)])
+
+    def _next_id(self) -> str:
+        return f"r{next(self._ids)}"
 
     def count(self, name: str, **labels: str) -> float:
         return self.registry.get_sample_value(name, labels) or 0.0

@@ -1,10 +1,14 @@
+import errno
 import json
 import math
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from foretaste.errors import Unavailable
 from models import files
 from models.artifact import (
     LEFT_BEHIND,
@@ -13,6 +17,7 @@ from models.artifact import (
     fingerprint,
     generation_record,
     hash_file,
+    next_free,
     next_number,
     read_manifest,
     remove_whole,
@@ -37,6 +42,21 @@ def test_the_next_number_is_one_more_than_the_highest(tmp_path):
     assert next_number(tmp_path) == 11
 
 
+@given(st.integers(0, 50), st.integers(0, 50), st.none() | st.integers(1, 50))
+def test_the_next_free_number_was_never_used_and_fills_the_slot_that_does_not_serve(recorded, written, active):
+    number = next_free(recorded, written, active)
+    assert max(recorded, written) < number <= max(recorded, written) + 2
+    assert active is None or number % 2 != active % 2
+
+
+@pytest.mark.parametrize(
+    ("recorded", "written", "active", "expected"),
+    [(0, 0, None, 1), (1, 1, 1, 2), (2, 2, 1, 4), (3, 2, 2, 5), (1, 4, 1, 6), (7, 0, None, 8)],
+)
+def test_the_next_free_number_is_the_lowest_such(recorded, written, active, expected):
+    assert next_free(recorded, written, active) == expected
+
+
 def test_a_folder_appears_whole(tmp_path):
     seen = []
 
@@ -58,6 +78,18 @@ def test_a_failure_on_the_way_leaves_nothing(tmp_path):
 
     with pytest.raises(OSError, match="disk full"):
         write_whole(tmp_path / "7", fill)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("failing", ["tempfile.mkdtemp", "models.artifact._flush", "pathlib.Path.rename"])
+def test_a_disk_that_fills_on_the_way_is_named_and_nothing_is_left(tmp_path, monkeypatch, code, failing):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(failing, refuse)
+    with pytest.raises(Unavailable, match=f"disk is not available: no room is left in {tmp_path}"):
+        write_whole(tmp_path / "7", lambda folder: (folder / "file").touch())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -89,6 +121,16 @@ def test_a_folder_goes_whole_even_where_deleting_it_stops_half_way(tmp_path, mon
     assert left.name.startswith(".7.")
     monkeypatch.undo()
     sweep(tmp_path, clock=lambda: left.stat().st_mtime + LEFT_BEHIND + 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_goes_even_where_the_disk_is_full(tmp_path, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    write_whole(tmp_path / "7", lambda folder: (folder / "file").touch())
+    monkeypatch.setattr("os.mkdir", refuse)
+    remove_whole(tmp_path / "7")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -6,15 +8,18 @@ import pytest
 import torch
 
 from foretaste.errors import InvalidInput
-from models.cotrain import NonFiniteLoss, Step, _fit_effects, _sizes, _Trainer, _with_new_users, cotrain
+from models.cotrain import NonFiniteLoss, Step, cotrain, learn
 from models.effects import EffectsConfig, fit_effects
 from models.examples import Examples
-from models.fitting import fit_encoding, item_counts
+from models.fitting import fit_encoding
 from models.histories import Histories
-from models.sampling import NegativeSampler
+from models.lessons import Lessons
+from models.plan import with_new_users
+from models.run import adopted, fitted, sizes_of
 from models.towers.architecture import Architecture, build_towers, tower_shape
 from models.towers.experts import Experts
 from models.towers.recency import RecencyDNN
+from models.trainer import Trainer
 from models.training import TrainingConfig
 from tests.towers_factory import SMALL, TINY, config, dataset, tiny_mail, trained
 
@@ -54,7 +59,7 @@ def test_the_zero_shot_optimiser_moves_no_embedding_and_the_ranking_one_no_zero_
     encoding = fit_encoding(data, split.instant_ms)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        start = build_towers(_sizes(encoding), torch.from_numpy(encoding.item_features), TINY).state_dict()
+        start = build_towers(sizes_of(encoding), torch.from_numpy(encoding.item_features), TINY).state_dict()
     still = _state(_short(ranking_rate=0.0))
     assert _same(start, still, "embeddings.")
     assert not _same(start, still, "zero_shot.")
@@ -86,8 +91,8 @@ def _trainer():
     data, split = dataset()
     encoding = fit_encoding(data, split.instant_ms)
     examples = Examples.of(data, split.train, encoding, Histories.of(data, encoding))
-    model = build_towers(_sizes(encoding), torch.from_numpy(encoding.item_features), TINY)
-    return _Trainer(model, config(), torch.device("cpu")), examples.batch(np.arange(500, 540))
+    model = build_towers(sizes_of(encoding), torch.from_numpy(encoding.item_features), TINY)
+    return Trainer(model, config(), torch.device("cpu")), examples.batch(np.arange(500, 540))
 
 
 def test_padding_stays_zero_and_unknown_is_learned():
@@ -150,7 +155,7 @@ def test_made_new_are_a_share_of_the_moments_or_all_of_some_users(masked):
     _, batch = _trainer()
     batch = replace(batch, users=np.arange(len(batch.users)) % 10, items=np.full_like(batch.items, 5))
     made = [
-        ~_with_new_users(batch, 200, config(masked=masked, masked_share=0.4, unknown_share=0.0), rng).items.any(axis=1)
+        ~with_new_users(batch, 200, config(masked=masked, masked_share=0.4, unknown_share=0.0), rng).items.any(axis=1)
         for rng in (np.random.default_rng(seed) for seed in range(50))
     ]
     by_user = np.array([[hidden[batch.users == user].mean() for user in range(10)] for hidden in made])
@@ -240,15 +245,14 @@ def test_the_default_towers_are_the_same_bit_for_bit_by_their_seed():
 
 
 def _effects_trainer(**changes):
-    data, split = dataset()
-    encoding = fit_encoding(data, split.instant_ms)
-    examples = Examples.of(data, split.train, encoding, Histories.of(data, encoding))
+    lessons = Lessons.of(*dataset())
     settings = config(architecture=SMALL, effects=QUICK, **changes)
     rng = np.random.default_rng(0)
-    model = build_towers(_sizes(encoding), torch.from_numpy(encoding.item_features), settings.architecture)
-    sampler = NegativeSampler(data, encoding, item_counts(data, encoding, split.instant_ms), rng)
-    codes = _fit_effects(model, examples, sampler, settings, rng)
-    return _Trainer(model, settings, torch.device("cpu"), codes), examples.batch(np.arange(500, 540)), codes
+    model = build_towers(
+        sizes_of(lessons.encoding), torch.from_numpy(lessons.encoding.item_features), settings.architecture
+    )
+    codes = adopted(model, fitted(model, lessons, lessons.sampler(rng), settings, rng))
+    return Trainer(model, settings, torch.device("cpu"), codes), lessons.examples.batch(np.arange(500, 540)), codes
 
 
 def test_training_reads_the_codes_that_a_users_own_behaviour_is_not_in():
@@ -276,14 +280,14 @@ def _spoilt(part):
 
 def test_training_never_reads_the_codes_of_all_users(monkeypatch):
     """Which are what is served, and so what the mean of virtual behaviour is of."""
-    monkeypatch.setattr("models.cotrain.fit_effects", _spoilt(0))
+    monkeypatch.setattr("models.run.fit_effects", _spoilt(0))
     towers = _default()
     assert np.isnan(towers.mean_virtual).all()
     assert all(torch.isfinite(value).all() for name, value in _state(towers).items() if name != "zero_shot.codes")
 
 
 def test_a_code_that_is_not_finite_stops_training_and_names_the_batch(monkeypatch):
-    monkeypatch.setattr("models.cotrain.fit_effects", _spoilt(slice(1, None)))
+    monkeypatch.setattr("models.run.fit_effects", _spoilt(slice(1, None)))
     with pytest.raises(NonFiniteLoss, match=r"epoch 1, batch 1 of \d+: .*nan"):
         _default()
 
@@ -344,7 +348,7 @@ def test_the_loss_of_a_warm_experts_own_is_heard():
     shape = tower_shape(model.embeddings.sizes, SMALL)
     model.ranking = Experts(shape, _Listening(shape))
     model.ranking.adopt(codes.effects)
-    trainer = _Trainer(model, config(architecture=SMALL), torch.device("cpu"), codes)
+    trainer = Trainer(model, config(architecture=SMALL), torch.device("cpu"), codes)
     losses = [trainer.step(batch, np.random.default_rng(0)) for _ in range(2)]
     assert losses[0]["auxiliary"] == 9.0
     assert losses[1]["auxiliary"] < 9.0
@@ -366,7 +370,8 @@ def test_a_tower_beside_no_experts_has_no_effects_to_fit():
     trainer, _, codes = _effects_trainer()
     assert codes is not None
     model = build_towers(trainer._model.embeddings.sizes, trainer._model.embeddings.item_features, TINY)
-    assert _fit_effects(model, None, None, config(), np.random.default_rng(0)) is None
+    assert fitted(model, None, None, config(), np.random.default_rng(0)) is None
+    assert adopted(model, None) is None
 
 
 def test_labels_of_their_own_are_what_effects_are_fitted_to():
@@ -377,3 +382,79 @@ def test_labels_of_their_own_are_what_effects_are_fitted_to():
     odds = np.log(share / (1 - share))
     assert state["ranking.biases"][0, 1].item() == pytest.approx(odds, abs=0.2)
     assert state["zero_shot.codes"].abs().max() > 0.01
+
+
+def test_examples_made_elsewhere_train_as_those_of_a_dataset():
+    data, split = dataset(labels=True)
+    settings = config(architecture=SMALL, effects=QUICK, epochs=1, rows=800)
+    expected = cotrain(data, split, settings)
+    examples = Examples.of(data, split.train, expected.encoding, Histories.of(data, expected.encoding))
+    towers = learn(Lessons.of_examples(examples, expected.encoding, split.instant_ms), settings)
+    assert _same(_state(towers), _state(expected))
+    np.testing.assert_allclose(towers.mean_virtual, expected.mean_virtual, rtol=1e-5, atol=1e-8)
+    assert np.array_equal(towers.popularity, expected.popularity)
+    assert towers.split_ms == expected.split_ms
+
+
+@pytest.mark.parametrize(("kept", "value"), [(lambda labels: labels == 0, 0), (lambda labels: labels > 1, None)])
+def test_examples_of_one_class_or_none_are_refused(kept, value):
+    data, split = dataset(labels=True)
+    frame = split.train[kept(split.train["label"])]
+    encoding = fit_encoding(data, split.instant_ms)
+    examples = Examples.of(data, split.train, encoding, Histories.of(data, encoding))
+    with pytest.raises(InvalidInput, match="labels of both kinds") as raised:
+        Lessons.of_examples(replace(examples, labels=frame["label"].to_numpy()), encoding, split.instant_ms)
+    assert raised.value.value == value
+
+
+class _Start:
+    """Weights of an earlier run, and its counts."""
+
+    counts = None
+
+    def __init__(self, state):
+        self._state = state
+
+    def into(self, model):
+        model.load_state_dict(self._state)
+
+
+def test_training_begins_where_it_is_told_to():
+    data, split = dataset()
+    earlier = _short()
+    settings = config(epochs=1, rows=500, ranking_rate=0.0, zero_shot_rate=0.0)
+    went_on = cotrain(data, split, settings, start=_Start(_state(earlier)))
+    assert _same(_state(earlier), _state(went_on), "embeddings.")
+    assert _same(_state(earlier), _state(went_on), "zero_shot.")
+
+
+def test_effects_go_on_from_earlier_counts(monkeypatch):
+    given = []
+
+    def fit(*arguments):
+        given.append(arguments[-1])
+        return fit_effects(*arguments)
+
+    monkeypatch.setattr("models.run.fit_effects", fit)
+    data, split = dataset()
+    settings = config(architecture=SMALL, effects=QUICK, epochs=1, rows=500)
+    first = cotrain(data, split, settings)
+    start = _Start(_state(first))
+    start.counts = first.counts
+    later = cotrain(data, split, settings, start=start)
+    assert [one is first.counts for one in given] == [False, True]
+    assert later.counts is not None
+
+
+def test_a_run_leaves_the_losses_of_its_steps():
+    heard: list[Step] = []
+    data, split = dataset()
+    towers = cotrain(data, split, config(epochs=1, rows=1000), heard.append)
+    assert list(towers.losses) == [step.losses for step in heard]
+
+
+def test_alone_nothing_is_distributed():
+    told = "import sys, torch; from tests.unit.test_cotrain import _short; _short();"
+    told += "print('models.distributed' in sys.modules, torch.distributed.is_initialized())"
+    done = subprocess.run([sys.executable, "-c", told], check=True, capture_output=True, text=True, timeout=100)
+    assert done.stdout.split() == ["False", "False"]

@@ -229,7 +229,7 @@ def test_the_first_stages_corrections_are_the_likeliest_under_their_prior(rng):
     effects = _fit(examples)
     rows = replace(Rows.of(examples), seen=np.zeros(len(examples.labels), dtype=np.int64))
     config = EffectsConfig(first_precision=3.0)
-    found = stage_biases(effects, rows, TABLES, None, config, rng)
+    found, _ = stage_biases(effects, rows, TABLES, None, config, rng)
     assert np.array_equal(found[1:], effects.biases[1:]), "no row, no correction"
     added = (found - effects.biases)[0]
     slope = -3.0 * added.astype(np.float64)
@@ -254,7 +254,7 @@ def test_sampled_negatives_weigh_as_many_as_are_configured(rng):
             negatives,
             EffectsConfig(stage_negatives=number, first_precision=1.0),
             np.random.default_rng(3),
-        )
+        )[0]
         for number in (200, 600)
     )
     np.testing.assert_allclose(one[0], other[0], atol=0.1)
@@ -357,7 +357,7 @@ def test_rows_beyond_the_limit_of_a_stage_are_left_out(rng):
     effects = _fit(examples_of(rows.users, rows.items, rows.labels, rows.attributes))
     flat = replace(effects, biases=np.zeros_like(effects.biases))
     few, all_ = (
-        stage_biases(flat, rows, TABLES, None, EffectsConfig(stage_rows=count), rng)[0, 2] for count in (5, 500)
+        stage_biases(flat, rows, TABLES, None, EffectsConfig(stage_rows=count), rng)[0][0, 2] for count in (5, 500)
     )
     assert 0 < few < all_ / 5
 

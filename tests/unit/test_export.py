@@ -1,29 +1,44 @@
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from models import artifact, files, parity
+from foretaste.errors import Unavailable
+from models import artifact, files, probing
 from models.export import export
-from models.parity import ParityError, compare
-from tests.towers_factory import METRICS, SMALL, artifacts, config, dataset, trained
+from models.parity import PROBES, answered, compare
+from models.probing import ParityError, read_probes
+from tests.tiny_disk import needs_a_disk, tiny_disk
+from tests.towers_factory import (
+    METRICS,
+    SMALL,
+    artifacts,
+    config,
+    dataset,
+    expected_scores,
+    expected_virtual,
+    requests,
+    trained,
+)
 
 
 def test_an_exported_generation_answers_as_it_was_trained():
     manifest = artifact.read_manifest(artifacts()[0])
     assert 0 <= manifest.parity <= 1e-5
-    assert manifest.parity == pytest.approx(compare(trained(0), artifacts()[0]))
+    assert manifest.parity == pytest.approx(compare(answered(trained(0)), artifacts()[0]))
 
 
 def test_towers_of_another_run_are_no_parity_and_the_error_says_by_how_much():
     with pytest.raises(ParityError, match="zero-shot tower differs by") as raised:
-        compare(trained(1), artifacts()[0])
+        compare(answered(trained(1)), artifacts()[0])
     assert raised.value.difference > 1e-3
 
 
 def test_without_parity_nothing_is_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(parity, "TOLERANCE", -1.0)
+    monkeypatch.setattr(probing, "TOLERANCE", -1.0)
     monkeypatch.setattr("models.export.export_towers", _copy_towers)
     with pytest.raises(ParityError):
         export(trained(0), dataset()[0], METRICS, tmp_path)
@@ -49,6 +64,71 @@ def test_a_number_is_at_least_the_lowest_asked_for(tmp_path, monkeypatch):
     for lowest, expected in ((5, "5"), (3, "6")):
         folder = export(trained(0), dataset()[0], METRICS, tmp_path, lowest=lowest)
         assert (folder.name, artifact.read_manifest(folder).number) == (expected, int(expected))
+
+
+@pytest.mark.parametrize(("unlike", "expected"), [(None, "3"), (2, "3"), (1, "4")])
+def test_a_number_is_never_in_the_slot_that_serves(tmp_path, monkeypatch, unlike, expected):
+    monkeypatch.setattr("models.export.export_towers", _copy_towers)
+    (tmp_path / "2").mkdir()
+    assert export(trained(0), dataset()[0], METRICS, tmp_path, unlike=unlike).name == expected
+
+
+def test_what_a_later_run_needs_travels_along_under_its_hash(tmp_path, monkeypatch):
+    monkeypatch.setattr("models.export.export_towers", _copy_towers)
+    counted = SimpleNamespace(save=lambda path: path.write_bytes(b"counts"))
+    with_counts = SimpleNamespace(**_parts(trained(0)), counts=counted)
+    folder = export(with_counts, dataset()[0], METRICS, tmp_path, base=4, profile='{"age": [1]}')
+    manifest = artifact.read_manifest(folder)
+    assert manifest.base == 4
+    assert (folder / files.COUNTS).read_bytes() == b"counts"
+    assert json.loads((folder / files.PROFILE).read_text()) == {"age": [1]}
+    assert {files.COUNTS, files.PROFILE, files.PROBES} <= set(manifest.files)
+    artifact.generation_record(folder)
+    (folder / files.PROFILE).write_text("{}")
+    with pytest.raises(artifact.DamagedArtifact, match=r"profile\.json"):
+        artifact.generation_record(folder)
+
+
+def _parts(towers):
+    names = ("model", "encoding", "config", "mean_virtual", "popularity", "split_ms", "zero_shot", "ranking")
+    return {name: getattr(towers, name) for name in names}
+
+
+def test_a_manifest_of_an_earlier_version_has_no_base_and_no_probes(tmp_path):
+    kept = json.loads((artifacts()[0] / files.MANIFEST).read_text())
+    del kept["base"], kept["files"][files.PROBES]
+    (tmp_path / files.MANIFEST).write_text(json.dumps(kept))
+    assert artifact.read_manifest(tmp_path).base is None
+    assert read_probes(tmp_path) == []
+
+
+def test_the_probes_hold_what_the_trained_towers_answer_bit_for_bit():
+    probes = read_probes(artifacts()[0])
+    assert len(probes) == PROBES
+    for probe, request, virtual, scores in zip(
+        probes, requests(PROBES, seed=0), *_answers(trained(0), PROBES), strict=True
+    ):
+        assert probe.request.candidates == request.candidates
+        assert probe.request.attributes == request.attributes
+        np.testing.assert_array_equal(probe.request.virtual, request.virtual)
+        np.testing.assert_array_equal(probe.virtual, virtual)
+        np.testing.assert_array_equal(probe.scores, scores)
+        assert probe.virtual.dtype == probe.scores.dtype == np.float32
+
+
+def _answers(towers, count):
+    wanted = requests(count, seed=0)
+    return expected_virtual(towers, wanted), expected_scores(towers, wanted)
+
+
+@needs_a_disk
+@pytest.mark.parametrize("kilobytes", [4, 16, 48, 150, 300])
+def test_a_disk_that_fills_during_an_export_is_named_and_nothing_is_left(tmp_path, monkeypatch, kilobytes):
+    monkeypatch.setattr("models.export.export_towers", _copy_towers)
+    with tiny_disk(tmp_path, kilobytes):
+        with pytest.raises(Unavailable, match=f"no room is left in {tmp_path}"):
+            export(trained(0), dataset()[0], METRICS, tmp_path)
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_killed_export_left_is_swept_by_the_next_a_day_later(tmp_path, monkeypatch):
@@ -79,7 +159,7 @@ def test_weights_are_all_there_without_pickle():
     state = trained(0).model.state_dict()
     assert set(weights) == set(state)
     assert all(torch.equal(weights[name], state[name]) for name in state)
-    assert {path.suffix for path in folder.iterdir()} == {".json", ".onnx", ".safetensors"}
+    assert {path.suffix for path in folder.iterdir()} <= {".json", ".onnx", ".safetensors", ".npz"}
 
 
 def test_the_manifest_says_where_it_came_from():

@@ -15,6 +15,7 @@ from models.low_rank import (
     Weights,
     begin,
     fitted,
+    resumed,
     slope_at_zero,
     strength,
     strongest,
@@ -217,3 +218,46 @@ def test_where_there_is_nothing_no_direction_is_strong(shape):
     assert values.shape == (0,)
     assert right.shape == (0, shape[1])
     assert strength(torch.zeros(shape), seed=1) == 0.0
+
+
+def _of(fit, counts, threshold, weights):
+    return _loss(fit.bias.double().numpy(), fit.effects.double().numpy(), counts, threshold, weights)
+
+
+def _resumed(counts, weights, threshold, earlier):
+    penalty = Penalty(threshold, weights, BIAS_PRECISION)
+    return resumed(counts, _design(), penalty, earlier, SIZE, seed=0)
+
+
+def test_a_step_from_the_least_loss_stays_there(rng):
+    counts = _counts(rng)
+    fit, weights = _fit(counts, 5.0, rank=SIZE)
+    found = _resumed(counts, weights, 5.0, fit)
+    np.testing.assert_allclose(found.effects, fit.effects, atol=0.02)
+    np.testing.assert_allclose(found.bias, fit.bias, atol=0.02)
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, -1.0, 3.0])
+def test_a_step_from_elsewhere_leads_down(rng, factor):
+    counts = _counts(rng)
+    fit, weights = _fit(counts, 5.0, rank=SIZE)
+    other = fit._replace(left=factor * fit.left)
+    found = _resumed(counts, weights, 5.0, other)
+    least, before, after = (_of(each, counts, 5.0, weights) for each in (fit, other, found))
+    assert after - least < 0.85 * (before - least)
+
+
+def test_a_step_finds_directions_that_the_earlier_fit_had_not(rng):
+    counts = _counts(rng)
+    fit, weights = _fit(counts, 5.0, rank=SIZE)
+    earlier = fit._replace(left=fit.left[:, :1], right=fit.right[:, :1])
+    found = _resumed(counts, weights, 5.0, earlier)
+    assert found.left.shape[1] > 1
+    assert _of(found, counts, 5.0, weights) < _of(earlier, counts, 5.0, weights)
+
+
+def test_where_no_step_leads_down_the_earlier_fit_stays(rng, monkeypatch):
+    counts = _counts(rng)
+    fit, weights = _fit(counts, 5.0, rank=SIZE)
+    monkeypatch.setattr("models.low_rank._loss", lambda *_: 1.0)
+    assert _resumed(counts, weights, 5.0, fit) is fit

@@ -1,14 +1,19 @@
+import errno
+import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from foretaste.errors import ForetasteError
+from foretaste.errors import ForetasteError, Unavailable
 from models import files
 from models.artifact import DamagedArtifact
-from models.publish import is_published, publish, withdraw
+from models.publish import is_published, publish, published, withdraw
+from tests.tiny_disk import needs_a_disk, tiny_disk
 from tests.towers_factory import artifacts
 
 TOWERS = {"zero_shot_tower": files.ZERO_SHOT, "ranking_tower": files.RANKING}
@@ -141,3 +146,81 @@ def test_what_a_killed_publication_left_is_swept_by_the_next_a_day_later(tmp_pat
     assert left.exists()
     publish(artifacts()[0], tmp_path, clock=lambda: now + 25 * 3600)
     assert not left.exists()
+
+
+def _copied_until(monkeypatch, stop):
+    """The copy of a file fails once `stop` copies were made."""
+    whole, made = shutil.copyfile, []
+
+    def copy(source, target):
+        if len(made) == stop:
+            Path(target).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        made.append(target)
+        return whole(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", copy)
+
+
+@pytest.mark.parametrize("stop", range(6))
+def test_a_disk_that_fills_while_publishing_is_named_and_leaves_the_repository_as_it_was(tmp_path, monkeypatch, stop):
+    publish(artifacts()[0], tmp_path)
+    before = _listing(tmp_path)
+    with monkeypatch.context() as patched:
+        _copied_until(patched, stop)
+        with pytest.raises(Unavailable, match=f"disk is not available: no room is left in {tmp_path}"):
+            publish(artifacts()[1], tmp_path)
+    assert _listing(tmp_path) == before
+    assert published(tmp_path) == [1]
+    publish(artifacts()[1], tmp_path)
+    assert published(tmp_path) == [1, 2]
+
+
+def test_a_config_that_finds_no_room_leaves_nothing(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    monkeypatch.setattr("models.artifact.write_whole", lambda version, _: shutil.copytree(artifacts()[0], version))
+    with pytest.raises(Unavailable, match="no room is left"):
+        publish(artifacts()[0], tmp_path)
+    assert _listing(tmp_path) == set()
+
+
+@needs_a_disk
+@pytest.mark.parametrize("kilobytes", [4, 24, 160])
+def test_a_disk_that_really_is_full_is_named_and_stays_empty(tmp_path, kilobytes):
+    with tiny_disk(tmp_path, kilobytes):
+        with pytest.raises(Unavailable, match=f"no room is left in {tmp_path}"):
+            publish(artifacts()[0], tmp_path)
+        assert _listing(tmp_path) == set()
+
+
+KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+from models.publish import publish
+whole, made = shutil.copyfile, []
+def copy(source, target):
+    if len(made) == int(sys.argv[3]):
+        Path(target).write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+    made.append(target)
+    return whole(source, target)
+shutil.copyfile = copy
+publish(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("stop", range(6))
+def test_killed_while_it_copies_no_half_version_is_seen_and_the_next_publication_completes(tmp_path, stop):
+    publish(artifacts()[0], tmp_path)
+    arguments = [str(artifacts()[1]), str(tmp_path), str(stop)]
+    ended = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    versions = {tower: {path.name for path in (tmp_path / tower).glob("[0-9]*")} for tower in TOWERS}
+    assert versions == {"zero_shot_tower": {"1"} if stop < 3 else {"1", "2"}, "ranking_tower": {"1"}}
+    publish(artifacts()[1], tmp_path)
+    assert is_published(2, tmp_path)
+    for tower, onnx in TOWERS.items():
+        assert (tmp_path / tower / "2" / onnx).read_bytes() == (artifacts()[1] / onnx).read_bytes()

@@ -1,10 +1,11 @@
 """The way of a ranking request: what serves whom, and what happens when a part is away."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
-from foretaste.contracts import EnrichedUser, Fallback, RankingInput, RankRequest, RankResponse, Source
+from foretaste.contracts import EnrichedUser, Fallback, RankingInput, RankRequest, RankResponse, Source, UserRanked
 from foretaste.errors import BadTowerOutput, ForetasteError, InvalidInput, Unavailable
 from foretaste.ports import Generations
 from tests.unit.serving_parts import AT, KnownGenerations, Parts, generation
@@ -373,3 +374,61 @@ async def test_wrong_candidates_are_refused_before_anything_is_asked(
 async def test_as_many_candidates_as_allowed_are_ranked(parts: Parts) -> None:
     await parts.sign_up()
     assert len((await rank(parts, items=[f"i{n}" for n in range(1000)])).ranked) == 1000
+
+
+async def test_each_answer_has_a_number_of_its_own_and_is_noted_as_it_was_served(parts: Parts) -> None:
+    await parts.sign_up()
+    await parts.behave("a", "b")
+    parts.now = 0.25
+    first, second = await rank(parts), await rank(parts)
+    assert [first.ranking_id, second.ranking_id] == ["r1", "r2"]
+    event, _ = (each.event() for each in parts.noted.served)
+    assert event == UserRanked(
+        ranking_id="r1",
+        user_id="u1",
+        at=datetime.fromtimestamp(AT / 1000 + 0.25, UTC),
+        items=("i90", "i50"),
+        scores=tuple(item.score for item in first.ranked[:2]),
+        context={"hour": 8},
+        attributes={"age": 25},
+        behaviour_items=("a", "b"),
+        behaviour_actions=("liked", "liked"),
+        behaviour_times=(AT, AT),
+        served_by=Source.BLENDED,
+        zero_shot_generation=1,
+        ranking_generation=1,
+        warm_after=3,
+    )
+
+
+async def test_the_features_noted_are_those_that_the_tower_was_given(parts: Parts) -> None:
+    """Whatever is stored a moment later."""
+    await parts.sign_up()
+    await rank(parts)
+    tower_input, _ = given(parts)
+    await parts.behave("later")
+    event = parts.noted.served[0].event()
+    assert event.behaviour_items == tuple(tower_input.behaviour.items) == ()
+    assert event.attributes == tower_input.attributes
+
+
+@pytest.mark.parametrize(("shown", "noted"), [(None, 2), (1, 1), (3, 3), (50, 3), (0, None)])
+async def test_as_many_are_noted_as_are_shown(parts: Parts, shown: int | None, noted: int | None) -> None:
+    response = await parts.ranking.rank(RankRequest(user_id="u1", items=ITEMS, shown=shown))
+    assert response.ranking_id == "r1"
+    assert [len(each.event().items) for each in parts.noted.served] == ([] if noted is None else [noted])
+
+
+async def test_answers_by_popularity_are_noted_without_a_generation(parts: Parts) -> None:
+    parts.towers.away = {"ranking"}
+    response = await rank(parts, "nobody")
+    event = parts.noted.served[0].event()
+    assert (event.served_by, event.fallback, event.reason) == ("fallback", "popularity", response.reason)
+    assert (event.ranking_generation, event.zero_shot_generation, event.warm_after) == (None, None, None)
+    assert (event.items, event.attributes) == (("i50", "i10"), None)
+
+
+async def test_what_could_not_be_answered_is_not_noted(parts: Parts) -> None:
+    with pytest.raises(InvalidInput):
+        await rank(parts, items=["i1", "i1"])
+    assert parts.noted.served == []

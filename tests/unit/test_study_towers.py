@@ -8,8 +8,9 @@ import torch
 
 from foretaste.errors import InvalidInput
 from models.cotrain import cotrain
+from models.curves import smoothed
 from models.encoding import FIELD_UNKNOWN
-from models.study.figures import draw, embedded, smoothed
+from models.study.figures import draw, embedded
 from models.study.methods import FACTORIES, TRIALS, by_name
 from models.study.probes import ANOTHER, NO_ATTRIBUTES, NONE, PROBES, probes
 from models.study.rows import rows

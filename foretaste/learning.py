@@ -1,0 +1,200 @@
+"""The learning of a refresh: from a window of the training log to a candidate generation and its verdict."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from foretaste import compose, jobs
+from foretaste.console import Report
+from foretaste.errors import ForetasteError
+from foretaste.runs import Learning, Runs, Unfinished
+from foretaste.settings import Settings
+from models.artifact import read_manifest
+from models.checkpoint import Checkpoints
+from models.cotrain import Step, Trained
+from models.curves import by_step, draw_losses
+from models.execution import Alone, Execution, Peers, is_one_of_several
+from models.export import export
+from models.gate import judge
+from models.log_window import LogWindow
+from models.outcomes import joined
+from models.profile import profile_of
+from models.refresh import Prepared, RefreshPlan, held_out, nothing_to_learn, prepare, refreshed
+from models.restore import restore
+from models.training import Device
+from models.verdict import Verdict, read_verdict, write_verdict
+
+CHECKPOINT_EVERY = 30.0
+"""Seconds."""
+POINTS = 200
+"""Of a loss curve in a run's record."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshOrder:
+    """A refresh, and what is to be done about it."""
+
+    plan: RefreshPlan = field(default_factory=RefreshPlan)
+    window_days: float | None = None
+    """Of the log; None: all that the active generation has not learned from."""
+    force: bool = False
+    """Publish whatever the gate says; its verdict records that."""
+    compile: bool = False
+
+
+class Stopped(ForetasteError):
+    """The run was told to stop."""
+
+    retriable = True
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Learned:
+    """What the learning left. `number` is the candidate's; None where there was nothing to learn."""
+
+    number: int | None
+    said: str
+    held_out: LogWindow
+    told: Learning
+
+
+def learned_until_ms(settings: Settings, number: int) -> int:
+    """What lies before it, generation `number` has learned from (epoch milliseconds)."""
+    return read_manifest(settings.generations / str(number)).split_ms
+
+
+def learn(
+    settings: Settings, order: RefreshOrder, run: Unfinished, runs: Runs, lost: threading.Event, report: Report
+) -> Learned:
+    """1. the log of the run's window, joined with what came of each ranking; 2. the newest rankings are held out;
+    3. the towers learn from the others, from the active generation's on; 4. the candidate is exported.
+
+    A candidate that was exported before the run was killed is not trained again. Raises `Stopped` soon after `lost` is
+    set, and what training and export raise.
+    """
+    window = read_window(settings, run, report)  # 1
+    learned_from, judging = held_out(window, settings.held_out)  # 2
+    told = Learning(rankings=len(learned_from), impressions=len(learned_from.labels), skipped=window.skipped)
+    if run.number is not None and (settings.generations / str(run.number)).is_dir():
+        return Learned(run.number, "it was trained before", judging, told)
+    with together(order.plan.device) as peers:
+        nothing = nothing_to_learn(learned_from)
+        peers.from_first(lambda: (run, nothing))
+        if nothing is not None:
+            return Learned(None, nothing, judging, told)
+        prepared = prepare(learned_from, _base(settings, run), order.plan)
+        notices = list(prepared.notices)
+        execution = Execution(order.compile, peers, _checkpoints(runs), notices.append)
+        trained = refreshed(prepared, _stopping(lost, report), execution)  # 3
+    report("export", 0, 1)
+    folder = _exported(settings, run, prepared, trained)  # 4
+    report("export", 1, 1)
+    _checkpoints(runs).clear()
+    draw_losses(trained.losses, runs.folder / f"{run.id}.svg")
+    curves = {"steps": len(trained.losses), "losses": _thinned(trained.losses)}
+    return Learned(int(folder.name), "", judging, told.model_copy(update={"notices": tuple(notices), **curves}))
+
+
+def accompany(settings: Settings, order: RefreshOrder) -> None:
+    """A process that torchrun started beside the first one: it trains along, and leaves everything else to it."""
+    with together(order.plan.device) as peers:
+        run, nothing = peers.from_first(_first_tells)
+        if nothing is not None:
+            return
+        learned_from, _ = held_out(read_window(settings, run, _silent), settings.held_out)
+        prepared = prepare(learned_from, _base(settings, run), order.plan)
+        checkpoints = _checkpoints(Runs(settings.home / "runs"))
+        refreshed(prepared, execution=Execution(order.compile, peers, checkpoints))
+
+
+def read_window(settings: Settings, run: Unfinished, report: Report) -> LogWindow:
+    """The log of a run's window, joined with outcomes."""
+    report("read the log", 0, 1)
+    logged = asyncio.run(compose.training_log(settings).read(run.since_ms, run.until_ms))
+    window = joined(logged, round(settings.outcome_window * 1000), run.until_ms)
+    report("read the log", 1, 1)
+    return window
+
+
+def judged(settings: Settings, order: RefreshOrder, run: Unfinished, learned: Learned) -> Verdict:
+    """The gate's verdict on a run's candidate, kept beside the generations; made anew after a kill."""
+    path = verdict_path(settings, learned.number or 0)
+    base = _base(settings, run)
+    candidate = restore(settings.generations / str(learned.number))
+    verdict = judge(candidate, base, learned.held_out, number=learned.number, active_number=run.base)
+    if order.force:
+        verdict = verdict.model_copy(update={"forced": True})
+    write_verdict(verdict, path)
+    return read_verdict(path)
+
+
+def verdict_path(settings: Settings, number: int) -> Path:
+    return settings.home / "verdicts" / f"{number}.json"
+
+
+@contextmanager
+def together(device: Device) -> Iterator[Peers]:
+    """With the other processes that torchrun started, or alone."""
+    if is_one_of_several(os.environ):
+        from models.distributed import process_group  # noqa: PLC0415  # one process needs none of it
+
+        with process_group(os.environ, device) as group:
+            yield group
+    else:
+        yield Alone()
+
+
+def _base(settings: Settings, run: Unfinished) -> Trained | None:
+    return None if run.base is None else restore(settings.generations / str(run.base))
+
+
+def _exported(settings: Settings, run: Unfinished, prepared: Prepared, trained: Trained) -> Path:
+    profile = profile_of(trained, prepared.lessons.examples, np.random.default_rng(run.seed))
+    return export(
+        trained,
+        prepared.dataset,
+        {},
+        settings.generations,
+        lowest=asyncio.run(jobs.first_free_number(settings))[0],
+        unlike=run.base,
+        base=run.base if prepared.base is not None else None,
+        profile=profile.model_dump_json(),
+    )
+
+
+def _checkpoints(runs: Runs) -> Checkpoints:
+    return Checkpoints(runs.checkpoints, CHECKPOINT_EVERY, time.monotonic)
+
+
+def _stopping(lost: threading.Event, report: Report) -> Callable[[Step], None]:
+    def progress(step: Step) -> None:
+        if lost.is_set():
+            raise Stopped("the refresh was told to stop; its checkpoint stays")
+        report("co-train", step.number, step.total)
+
+    return progress
+
+
+def _thinned(losses: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    """Means of stretches of steps, at most `POINTS` of each loss."""
+    if not losses:
+        return {}
+    names, table = by_step(losses)
+    stretches = np.array_split(table, min(POINTS, len(table)))
+    means = np.array([np.nanmean(part, axis=0) if not np.isnan(part).all() else part[0] for part in stretches])
+    return {name: np.nan_to_num(means[:, place]).round(6).tolist() for place, name in enumerate(names)}
+
+
+def _first_tells() -> tuple[Unfinished, str | None]:
+    raise RuntimeError("only the first process is asked")
+
+
+def _silent(_step: str, _done: int, _total: int | None) -> None:
+    """The first process reports."""

@@ -1,0 +1,114 @@
+"""Learning from a window of the training log: what a refresh trains on, from which towers on, and how."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foretaste.errors import InvalidInput
+from models.cotrain import Step, Trained, learn
+from models.dataset import Dataset, read_description
+from models.execution import Execution
+from models.fitting import fit_encoding
+from models.growth import Start, grown
+from models.lessons import Lessons
+from models.log_schema import LOG, LogSchema, read_catalogue
+from models.log_window import LogWindow
+from models.training import Device, TrainingConfig
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshPlan:
+    """What one refresh is asked for."""
+
+    cold: bool = False
+    """Learn all anew from the log, instead of going on from the active generation."""
+    catalogue: Path | None = None
+    """A dataset folder whose items table tells the attributes of items that the active generation does not know."""
+    device: Device = "auto"
+    epochs: int | None = None
+    """Passes over the window; None: as many as the active generation's training made."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Prepared:
+    """All that training depends on, the same in every process that trains together."""
+
+    lessons: Lessons
+    config: TrainingConfig
+    base: Trained | None
+    """Whose vocabularies and weights training goes on from; None: all is learned anew."""
+    dataset: Dataset
+    """The window as a dataset."""
+    notices: Sequence[str]
+    """What a person should know of the window."""
+
+
+def prepare(window: LogWindow, base: Trained | None, plan: RefreshPlan) -> Prepared:
+    """The window as lessons for towers of the base's vocabularies, grown by what is new; for new towers if `cold`.
+
+    Raises `InvalidInput` for a window from which nothing can be learned, and where nothing names the attributes.
+    """
+    catalogue = None if plan.catalogue is None else read_catalogue(plan.catalogue)
+    changes: dict[str, Any] = {"seed": plan.seed, "device": plan.device}
+    if plan.epochs is not None:
+        changes["epochs"] = plan.epochs
+    if base is not None and not plan.cold:
+        schema = LogSchema.of(base.encoding)
+        dataset = window.dataset(schema, catalogue)
+        encoding, config = grown(base.encoding, dataset), base.config
+    else:
+        schema, base = _cold_schema(base, plan), None
+        dataset = window.dataset(schema, catalogue)
+        encoding, config = fit_encoding(dataset, window.until_ms), TrainingConfig()
+    return Prepared(
+        lessons=Lessons.of_examples(window.examples(encoding), encoding, window.until_ms),
+        config=replace(config, **changes),
+        base=base,
+        dataset=dataset,
+        notices=window.notices(schema),
+    )
+
+
+def refreshed(
+    prepared: Prepared, progress: Callable[[Step], None] = lambda _: None, execution: Execution | None = None
+) -> Trained:
+    """The towers after the window. Raises what `learn` raises."""
+    base = prepared.base
+    start = None if base is None else Start.of(base, prepared.lessons.encoding)
+    trained = learn(prepared.lessons, prepared.config, progress, start, execution or Execution())
+    if base is None:
+        return trained
+    # of what the window does not show, the base knows how popular it was
+    earlier = np.zeros(len(trained.popularity))
+    earlier[: len(base.popularity)] = base.popularity
+    return replace(trained, popularity=(earlier + trained.popularity) / 2)
+
+
+def held_out(window: LogWindow, share: float) -> tuple[LogWindow, LogWindow]:
+    """What is learned from, and the newest `share` of the rankings, which judge."""
+    if not len(window):
+        return window, window
+    cut = int(window.times_ms[min(int((1 - share) * len(window)), len(window) - 1)])
+    return window.before(cut), window.since(cut)
+
+
+def nothing_to_learn(window: LogWindow) -> str | None:
+    """Why nothing can be learned from it, None where something can."""
+    if not len(window):
+        return f"no ranking before {window.until_ms} ms has a known outcome; {window.open_rankings} are still open"
+    if len(np.unique(window.labels)) < 2:  # noqa: PLR2004  # two classes
+        return f"all {len(window.labels)} impressions of {len(window)} rankings have one outcome"
+    return None
+
+
+def _cold_schema(base: Trained | None, plan: RefreshPlan) -> LogSchema:
+    """What a cold start reads: what the catalogue's `dataset.yaml` says, else what the base reads."""
+    if plan.catalogue is not None:
+        return LogSchema.of_description(read_description(plan.catalogue))
+    if base is None:
+        raise InvalidInput(LOG, None, "a first generation needs a catalogue, whose dataset.yaml names the attributes")
+    return LogSchema.of(base.encoding)

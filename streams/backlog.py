@@ -1,0 +1,71 @@
+"""What a consumer group has not handled yet of a topic."""
+
+from typing import Protocol
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from foretaste.errors import Unavailable
+from streams.connection import KafkaConnection
+
+LOOK_MS = 100
+"""For which one look lets the broker hold a fetch."""
+
+
+class Backlog(Protocol):
+    """How many events wait to be acknowledged."""
+
+    async def remaining(self) -> int:
+        """Raises `Unavailable` when nobody answers."""
+        ...
+
+
+class KafkaBacklog:
+    """The events of a topic beyond what a group has committed, seen by a consumer that is no member of it.
+
+    Ends of partitions are taken from answered fetches: Tansu's list of offsets counts a batch as one record.
+    """
+
+    def __init__(self, connection: KafkaConnection, group: str, topic: str) -> None:
+        self._connection = connection
+        self._group = group
+        self._topic = topic
+        self._started: AIOKafkaConsumer | None = None
+
+    async def remaining(self) -> int:
+        try:
+            consumer = await self._consumer()
+            partitions = [
+                TopicPartition(self._topic, each) for each in consumer.partitions_for_topic(self._topic) or ()
+            ]
+            consumer.assign(partitions)  # anew each time, which forgets the ends seen last time
+            committed = [await consumer.position(each) for each in partitions]
+            while (ends := [consumer.highwater(each) for each in partitions]).count(None):
+                await consumer.getmany(timeout_ms=LOOK_MS)
+        except KafkaError as error:
+            raise Unavailable("kafka", f"{self._topic} at {self._connection.bootstrap}: {error!r}") from error
+        return sum(end - done for end, done in zip(ends, committed, strict=True))
+
+    async def close(self) -> None:
+        consumer, self._started = self._started, None
+        if consumer is not None:
+            await consumer.stop()
+
+    async def _consumer(self) -> AIOKafkaConsumer:
+        if self._started is None:
+            consumer = AIOKafkaConsumer(
+                **self._connection.client_arguments(),
+                group_id=self._group,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                fetch_max_wait_ms=LOOK_MS,
+                max_partition_fetch_bytes=1,  # one batch is enough to be told where its partition ends
+            )
+            try:
+                await consumer.start()
+                await consumer.topics()  # from now on it knows the partitions
+            except KafkaError:
+                await consumer.stop()
+                raise
+            self._started = consumer
+        return self._started

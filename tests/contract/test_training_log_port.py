@@ -1,0 +1,126 @@
+"""What every `TrainingLog` does: the in-memory form and Feast's offline store on files."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from features.log_rows import BEHAVIOURS, RANKINGS
+from features.memory import InMemoryTrainingLog
+from features.training_log import FeastTrainingLog
+from foretaste.contracts import Fallback, Logged, Source
+from foretaste.ports import TrainingLog
+from tests.log_factory import AT_MS, DAY_MS, at, behaved, log_config, ranked
+
+
+@pytest.fixture(params=["memory", "feast"])
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> TrainingLog:
+    return InMemoryTrainingLog() if request.param == "memory" else FeastTrainingLog(log_config(tmp_path))
+
+
+async def everything(log: TrainingLog) -> Logged:
+    return await log.read(0, 2 * AT_MS)
+
+
+def ids(logged: Logged) -> list[str]:
+    return list(logged.rankings["ranking_id"].to_pylist())
+
+
+def items(logged: Logged) -> list[str]:
+    return list(logged.behaviours["item_id"].to_pylist())
+
+
+async def test_an_empty_log_has_all_columns_and_no_rows(log: TrainingLog) -> None:
+    await log.write_rankings([])
+    await log.write_behaviours([])
+    logged = await everything(log)
+    assert (logged.rankings.schema, logged.rankings.num_rows) == (RANKINGS, 0)
+    assert (logged.behaviours.schema, logged.behaviours.num_rows) == (BEHAVIOURS, 0)
+    assert list(logged.skipped) == []
+
+
+async def test_a_ranking_is_read_back_field_by_field(log: TrainingLog) -> None:
+    event = ranked("r1", at(ms=7), fallback=Fallback.MEAN_BEHAVIOUR, served_by=Source.FALLBACK, reason="ünknown")
+    await log.write_rankings([event])
+    table = (await everything(log)).rankings
+    assert table.schema == RANKINGS
+    (row,) = table.to_pylist()
+    assert json.loads(row.pop("attributes")) == event.attributes
+    assert json.loads(row.pop("context")) == event.context
+    lists = {name: tuple(row.pop(name)) for name in list(row) if isinstance(row[name], list)}
+    assert row | lists == event.model_dump(exclude={"attributes", "context"})
+
+
+async def test_what_was_not_known_is_null(log: TrainingLog) -> None:
+    bare = {"attributes": None, "context": {}, "zero_shot_generation": None, "ranking_generation": None}
+    nothing = {"behaviour_items": (), "behaviour_actions": (), "behaviour_times": (), "items": (), "scores": ()}
+    await log.write_rankings([ranked("r1", **bare, **nothing, warm_after=None)])
+    (row,) = (await everything(log)).rankings.to_pylist()
+    absent = ("attributes", "fallback", "reason", "zero_shot_generation", "ranking_generation", "warm_after")
+    assert [row[name] for name in absent] == [None] * len(absent)
+    assert row["context"] == "{}"
+    assert [row[name] for name in nothing] == [[]] * len(nothing)
+
+
+async def test_a_behaviour_is_read_back_field_by_field(log: TrainingLog) -> None:
+    events = [behaved("i1", at(ms=1)), behaved("i2", at(ms=2), ranking_id="r1")]
+    await log.write_behaviours(events)
+    table = (await everything(log)).behaviours
+    assert table.schema == BEHAVIOURS
+    assert table.to_pylist() == [event.model_dump() for event in events]
+
+
+async def test_rows_come_in_the_order_of_time(log: TrainingLog) -> None:
+    await log.write_rankings([ranked("late", at(2)), ranked("early", at(0))])
+    await log.write_rankings([ranked("between", at(1))])
+    await log.write_behaviours([behaved("late", at(2)), behaved("early", at(0))])
+    await log.write_behaviours([behaved("between", at(1))])
+    logged = await everything(log)
+    assert ids(logged) == ["early", "between", "late"]
+    assert items(logged) == ["early", "between", "late"]
+
+
+async def test_written_again_each_row_is_read_once(log: TrainingLog) -> None:
+    rankings = [ranked(f"r{n}", at(n / 2)) for n in range(6)]
+    behaviours = [behaved(f"i{n}", at(n / 2)) for n in range(6)]
+    for part in (slice(0, 4), slice(0, 4), slice(2, 6)):
+        await log.write_rankings(rankings[part])
+        await log.write_behaviours([*behaviours[part], *behaviours[part]])
+    logged = await everything(log)
+    assert ids(logged) == [each.ranking_id for each in rankings]
+    assert items(logged) == [each.item_id for each in behaviours]
+
+
+async def test_behaviours_differ_by_user_item_action_and_time(log: TrainingLog) -> None:
+    same = behaved("i1", ranking_id="r1")
+    others = [
+        behaved("i2"),
+        behaved("i1", user_id="u2"),
+        behaved("i1", at(ms=1)),
+        behaved("i1").model_copy(update={"action": "bought"}),
+    ]
+    await log.write_behaviours([behaved("i1"), same, *others])
+    rows = (await everything(log)).behaviours.to_pylist()
+    assert len(rows) == 5
+    assert same.model_dump() in rows, "of the same behaviour, the one that names its ranking is kept"
+
+
+@pytest.mark.parametrize(
+    ("since_ms", "until_ms", "found"),
+    [
+        (AT_MS, AT_MS + 1, ["r0"]),
+        (AT_MS + 1, AT_MS + DAY_MS, []),
+        (AT_MS, AT_MS + DAY_MS, ["r0"]),
+        (AT_MS, AT_MS + DAY_MS + 1, ["r0", "r1"]),
+        (AT_MS + DAY_MS, AT_MS + 3 * DAY_MS, ["r1", "r2"]),
+        (0, 2**62, ["r0", "r1", "r2"]),
+        (AT_MS + 3 * DAY_MS, AT_MS, []),
+    ],
+)
+async def test_a_window_holds_its_start_and_not_its_end(
+    log: TrainingLog, since_ms: int, until_ms: int, found: list[str]
+) -> None:
+    await log.write_rankings([ranked(f"r{n}", at(n)) for n in range(3)])
+    await log.write_behaviours([behaved(f"r{n}", at(n)) for n in range(3)])
+    logged = await log.read(since_ms, until_ms)
+    assert ids(logged) == items(logged) == found

@@ -1,0 +1,69 @@
+"""A worker of the training log as a process of its own, for tests that kill it.
+
+`python -m tests.integration.log_worker BOOTSTRAP APACHE PREFIX FOLDER PROJECT`
+"""
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from features.redis_address import RedisAddress
+from features.repo_config import repo_config
+from features.training_log import FeastTrainingLog
+from streams.app import AppConfig
+from streams.batching import BatchPolicy
+from streams.collector import CollectorConfig
+from streams.connection import KafkaConnection
+from streams.dead_letters import DeadLetters
+from streams.kafka import KafkaEvents
+from streams.keeping import LogConfig, LogMetrics, log_ways
+from streams.metrics import Metrics
+from streams.topics import TopicNames
+from streams.worker import StreamWorker, run_worker
+
+
+@dataclass
+class LogDeployment:
+    """Topics under a prefix, a log in a folder whose registry was applied, and what both are reached by."""
+
+    connection: KafkaConnection
+    apache: bool
+    names: TopicNames
+    folder: Path
+    project: str
+
+    def __post_init__(self) -> None:
+        self.events = KafkaEvents(self.connection, idempotent=self.apache)
+        address = RedisAddress.parse("redis://127.0.0.1:1")
+        config = repo_config(address, str(self.folder / "registry.db"), self.project, self.folder / "log")
+        self.log = FeastTrainingLog(config)
+
+    def worker(self) -> StreamWorker:
+        registry = CollectorRegistry()
+        metrics = Metrics(registry)
+        dead_letters = DeadLetters(self.events, self.names.dead_letters, metrics)
+        config = LogConfig(self.names, CollectorConfig(BatchPolicy(size=16, age=0.02), capacity=64))
+        app = AppConfig(
+            fetch_wait=0.02,
+            session_timeout=6.0 if self.apache else 2.0,  # Apache Kafka grants no shorter one
+            heartbeat_interval=0.5,
+            commit_interval=0.2,
+            grace=2.0,
+            folder=self.folder,
+        )
+        ways = partial(log_ways, self.log, dead_letters, metrics, LogMetrics(registry), config)
+        return StreamWorker(self.connection, self.names.log_group, ways, app)
+
+
+async def main(bootstrap: str, apache: str, prefix: str, folder: str, project: str) -> None:
+    deployment = LogDeployment(KafkaConnection(bootstrap), apache == "True", TopicNames(prefix), Path(folder), project)
+    await run_worker(deployment.worker())
+    await deployment.events.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

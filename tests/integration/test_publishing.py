@@ -1,0 +1,328 @@
+"""Publishing, activating and retiring on a real Redis: what is killed at which step leaves what."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+
+from foretaste import compose, generation_jobs, publishing
+from foretaste.contracts import Serving
+from foretaste.errors import BadTowerOutput, InvalidInput, Unavailable
+from foretaste.ports import Generations
+from foretaste.settings import Settings
+from foretaste.stack.environment import TritonEnvironment
+from foretaste.stack.parts import Triton
+from foretaste.stack.stack import Plan, Stack
+from models import files
+from models.artifact import DamagedArtifact, generation_record
+from models.in_process import InProcessTowers
+from models.probing import ParityError
+from models.publish import is_published, published
+from models.triton import TritonTowers
+from tests.towers_factory import artifacts
+
+STEPS = (1, 2, 3, 4, 5)
+
+
+@dataclass(frozen=True)
+class System:
+    settings: Settings
+    generations: Generations
+
+    async def serving(self) -> tuple[int | None, int | None]:
+        """The active number and the previous one."""
+        found: Serving = await self.generations.serving()
+        return found.active.number if found.active else None, found.previous
+
+    def state(self) -> dict[str, object]:
+        return {"published": published(self.settings.repository), "left": self._left()}
+
+    def _left(self) -> list[str]:
+        return [path.name for path in self.settings.repository.glob("*/.*") if path.is_dir()]
+
+
+@pytest.fixture
+def settings(redis_url: str, tmp_path: Path) -> Settings:
+    """Generations 1 and 2 are written; nothing is published."""
+    shutil.copytree(artifacts()[0].parent, tmp_path / "generations")
+    return Settings(
+        home=tmp_path, redis=redis_url, redis_timeout=10, triton="in-process", project=f"test_{uuid4().hex}"
+    )
+
+
+@pytest.fixture
+async def system(settings: Settings) -> AsyncIterator[System]:
+    generations = compose.generations(settings)
+    yield System(settings, generations)
+    await generations.close()
+
+
+async def test_a_generation_is_loaded_first_and_activated_then(system: System) -> None:
+    reached: list[int] = []
+    await publishing.load(system.settings, 1, reached.append)
+    assert reached == list(STEPS)
+    assert await system.serving() == (None, None)
+    await publishing.activate(system.settings, 1, None, "the first")
+    assert await system.serving() == (1, None)
+    (move,) = await system.generations.moves()
+    assert (move.number, move.came_from, move.reason) == (1, None, "the first")
+
+
+async def test_publishing_activates_the_newest_and_may_be_repeated(system: System) -> None:
+    await publishing.publish(system.settings, 1)
+    for _ in range(2):
+        assert await publishing.publish(system.settings, None) == 2
+        assert await system.serving() == (2, 1)
+
+
+class Stopped(Exception):
+    """An injected failure."""
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_stopped_at_any_step_the_old_one_serves_on_and_the_next_try_completes(system: System, step: int) -> None:
+    await publishing.publish(system.settings, 1)
+
+    def stop(reached: int) -> None:
+        if reached == step:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        await publishing.load(system.settings, 2, stop)
+    await _serves_on_and_completes(system)
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from foretaste import publishing
+from foretaste.settings import Settings
+from foretaste.stack.environment import TritonEnvironment
+from foretaste.stack.parts import Triton
+from foretaste.stack.stack import Plan, Stack
+def reached(step):
+    if step == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(publishing.load(Settings(), 2, reached))
+"""
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_killed_at_any_step_the_old_one_serves_on_and_the_next_run_completes(system: System, step: int) -> None:
+    await publishing.publish(system.settings, 1)
+    names = ("home", "redis", "triton", "project")
+    env = {f"FORETASTE_{name.upper()}": str(getattr(system.settings, name)) for name in names}
+    command = [sys.executable, "-c", KILLED, str(step)]
+    ended = await asyncio.to_thread(subprocess.run, command, env={**os.environ, **env}, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    await _serves_on_and_completes(system)
+
+
+async def _serves_on_and_completes(system: System) -> None:
+    assert await system.serving() == (1, None)
+    towers = compose.towers(system.settings)
+    assert len(await towers.virtual_behaviour([{}], 1)) == 1
+    await towers.close()
+    assert await publishing.publish(system.settings, 2) == 2
+    assert await system.serving() == (2, 1)
+    assert system.state() == {"published": [1, 2], "left": []}
+
+
+def _damaged_file(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    (settings.generations / "2" / files.RANKING).write_bytes(b"broken")
+
+
+def _full_disk(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", refuse)
+
+
+def _not_loaded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object) -> None:
+        raise Unavailable("triton", "injected")
+
+    monkeypatch.setattr(InProcessTowers, "load", refuse)
+
+
+def _wrong_answers(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answer(_: object, attributes: list[object], __: int) -> object:
+        return np.full((len(attributes), 3, 8), np.nan, np.float32)
+
+    monkeypatch.setattr(InProcessTowers, "virtual_behaviour", answer)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "error"),
+    [
+        (_damaged_file, DamagedArtifact),
+        (_full_disk, Unavailable),
+        (_not_loaded, Unavailable),
+        (_wrong_answers, BadTowerOutput),
+    ],
+)
+async def test_one_that_may_not_serve_is_withdrawn_and_never_recorded(
+    system: System,
+    monkeypatch: pytest.MonkeyPatch,
+    break_it: Callable[[Settings, pytest.MonkeyPatch], None],
+    error: type[Exception],
+) -> None:
+    await publishing.publish(system.settings, 1)
+    with monkeypatch.context() as broken:
+        break_it(system.settings, broken)
+        with pytest.raises(error):
+            await publishing.publish(system.settings, 2)
+    assert system.state() == {"published": [1], "left": []}
+    assert await system.generations.numbers() == [1]
+    assert await system.serving() == (1, None)
+
+
+async def test_one_that_serves_is_not_withdrawn_when_publishing_it_again_fails(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await publishing.publish(system.settings, 1)
+    _not_loaded(system.settings, monkeypatch)
+    with pytest.raises(Unavailable):
+        await publishing.publish(system.settings, 1)
+    assert system.state() == {"published": [1], "left": []}
+
+
+async def test_a_number_of_another_training_is_refused_before_anything_is_written(system: System) -> None:
+    await publishing.load(system.settings, 1)
+    shutil.rmtree(system.settings.repository)
+    manifest = system.settings.generations / "1" / files.MANIFEST
+    manifest.write_text(manifest.read_text().replace("2027-01-15", "2027-01-16"))
+    with pytest.raises(InvalidInput, match="is taken by another training"):
+        await publishing.load(system.settings, 1)
+    assert system.state() == {"published": [], "left": []}
+
+
+async def test_a_pointer_that_somebody_moved_is_not_moved_again(system: System) -> None:
+    for number in (1, 2):
+        await publishing.load(system.settings, number)
+    await publishing.activate(system.settings, 1, None, "theirs")
+    with pytest.raises(Unavailable, match="the pointer is not at None any more"):
+        await publishing.activate(system.settings, 2, None, "ours")
+    assert await system.serving() == (1, None)
+
+
+async def test_what_triton_does_not_answer_for_is_not_activated(system: System) -> None:
+    await publishing.publish(system.settings, 1)
+    await publishing.load(system.settings, 2)
+    for tower in system.settings.repository.iterdir():
+        shutil.rmtree(tower / "2")
+    with pytest.raises(Unavailable, match="does not answer for generation 2"):
+        await generation_jobs.activate(system.settings, 2)
+    with pytest.raises(InvalidInput, match="expected a recorded generation"):
+        await generation_jobs.activate(system.settings, 7)
+    assert await system.serving() == (1, None)
+
+
+async def test_rolling_back_is_one_move_with_its_reason(system: System) -> None:
+    for number in (1, 2):
+        await publishing.publish(system.settings, number)
+    assert await generation_jobs.rollback(system.settings) == (2, 1)
+    assert await system.serving() == (1, 2)
+    assert (await system.generations.moves(1))[0].reason == "rollback by hand"
+
+
+@pytest.mark.parametrize("numbers", [(), (1,)])
+async def test_without_a_previous_one_there_is_nothing_to_roll_back_to(system: System, numbers: tuple[int]) -> None:
+    for number in numbers:
+        await publishing.publish(system.settings, number)
+    with pytest.raises(InvalidInput, match="no previous one"):
+        await generation_jobs.rollback(system.settings)
+
+
+@pytest.mark.parametrize("delete", [False, True])
+async def test_a_retired_generation_leaves_its_files_only(system: System, delete: bool) -> None:
+    await publishing.publish(system.settings, 1)
+    await publishing.load(system.settings, 2)
+    await generation_jobs.retire(system.settings, 2, delete=delete)
+    assert system.state() == {"published": [1], "left": []}
+    assert (system.settings.generations / "2").is_dir() is not delete
+    assert await system.generations.numbers() == [1]
+    with pytest.raises(InvalidInput, match="was retired"):
+        await system.generations.record(*generation_record(artifacts()[1]))
+
+
+async def test_a_generation_in_use_is_not_retired(system: System) -> None:
+    for number in (1, 2):
+        await publishing.publish(system.settings, number)
+    for number, use in ((2, "active"), (1, "kept for rollback")):
+        with pytest.raises(InvalidInput, match=f"is {use}"):
+            await generation_jobs.retire(system.settings, number, delete=True)
+    assert system.state() == {"published": [1, 2], "left": []}
+    with pytest.raises(InvalidInput, match="expected a recorded generation"):
+        await generation_jobs.retire(system.settings, 7, delete=True)
+
+
+async def test_a_retirement_that_was_killed_is_completed_by_the_same_call(system: System) -> None:
+    await publishing.publish(system.settings, 1)
+    await publishing.load(system.settings, 2)
+    await system.generations.retire(2)
+    assert is_published(2, system.settings.repository)
+    await generation_jobs.retire(system.settings, 2, delete=False)
+    assert system.state() == {"published": [1], "left": []}
+    await generation_jobs.retire(system.settings, 2, delete=True)
+    assert not (system.settings.generations / "2").exists()
+
+
+@pytest.fixture
+def on_triton(settings: Settings, triton_environment: TritonEnvironment) -> Iterator[Settings]:
+    """The same, on a real Triton of the test's own."""
+    part = Triton(settings.home / "triton", settings.repository, triton_environment)
+    with Stack(settings.home, Plan([part], {}, [])) as stack:
+        yield settings.model_copy(update={"triton": stack.addresses["triton"], "triton_timeout": 10.0})
+
+
+async def _asked_while(towers: TritonTowers, number: int, done: asyncio.Event) -> int:
+    """How often the towers answered until `done`; what they refuse is raised."""
+    answered = 0
+    while not done.is_set():
+        assert len(await towers.virtual_behaviour([{}], number)) == 1
+        answered += 1
+    return answered
+
+
+async def test_on_triton_the_others_answer_while_one_is_published_and_retired(on_triton: Settings) -> None:
+    towers = TritonTowers(on_triton.triton or "", timeout=10)
+    await publishing.publish(on_triton, 1)
+    done = asyncio.Event()
+    asking = asyncio.create_task(_asked_while(towers, 1, done))
+    reached: list[int] = []
+    await publishing.load(on_triton, 2, reached.append)
+    assert reached == list(STEPS)
+    assert await towers.ready(2)
+    await generation_jobs.retire(on_triton, 2, delete=False)
+    assert not await towers.ready(2)
+    done.set()
+    assert await asking > 1
+    with pytest.raises(Unavailable):
+        await towers.virtual_behaviour([{}], 2)
+    await towers.close()
+
+
+async def test_on_triton_one_that_answers_wrongly_is_withdrawn_and_let_go(
+    on_triton: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await publishing.publish(on_triton, 1)
+    probes = on_triton.generations / "2" / files.PROBES
+    shutil.copyfile(on_triton.generations / "1" / files.PROBES, probes)
+    monkeypatch.setattr("models.artifact.verify", lambda *_: None)  # as though training had written them
+    with pytest.raises(ParityError, match="the served zero-shot tower differs by"):
+        await publishing.publish(on_triton, 2)
+    assert published(on_triton.repository) == [1]
+    towers = TritonTowers(on_triton.triton or "", timeout=10)
+    assert not await towers.ready(2)
+    assert await towers.ready(1)
+    await towers.close()

@@ -1,0 +1,169 @@
+"""The watch behind a real broker: a generation that starts to answer what is not finite is taken back."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from foretaste.contracts import (
+    EnrichedUser,
+    FloatArray,
+    RankingInput,
+    RankRequest,
+    RankResponse,
+    VirtualBehaviour,
+)
+from serving.active import ActiveGeneration
+from serving.impressions import BufferedImpressions, Showing
+from serving.metrics import RankingMetrics
+from serving.ranking import Ranking
+from streams.app import AppConfig
+from streams.connection import KafkaConnection
+from streams.kafka import KafkaEvents
+from streams.metrics import Metrics
+from streams.topics import TopicNames, create_topics
+from streams.watch_gauges import WatchGauges
+from streams.watching import Watch, WatchConfig, watch_ways
+from streams.worker import StreamWorker
+from tests.integration.kafka_reading import lag_of
+from tests.unit.serving_parts import SHAPE, FakeTowers, KnownGenerations, Store, generation
+
+PARTITIONS = 4
+USERS = [f"u{each}" for each in range(40)]
+
+
+@dataclass
+class BreakingTowers(FakeTowers):
+    """The ranking tower of one generation begins to answer nan."""
+
+    broken: int | None = None
+
+    async def score(self, request: RankingInput, generation: int) -> FloatArray:
+        scores = await super().score(request, generation)
+        return np.full_like(scores, np.nan) if generation == self.broken else scores
+
+
+class Deployment:
+    """Ranking service, watch and topics of their own on a broker, the other parts in memory."""
+
+    def __init__(self, connection: KafkaConnection, idempotent: bool, folder: Path) -> None:
+        self.connection, self.idempotent, self.folder = connection, idempotent, folder
+        self.config = WatchConfig(topics=TopicNames(f"{uuid.uuid4().hex}-"), refresh=0.05)
+        self.store, self.towers, self.generations = Store(), BreakingTowers(), KnownGenerations()
+        self.events = KafkaEvents(connection, idempotent=idempotent)
+        self.watch = Watch(self.store, self.generations, self.config)
+        self.registry = CollectorRegistry()
+        self.registry.register(WatchGauges(self.watch.snapshot))
+        clock = asyncio.get_running_loop().time
+        metrics = RankingMetrics(CollectorRegistry())
+        self.impressions = BufferedImpressions(self.events, self.config.topics.ranked, metrics)
+        self.ranking = Ranking(
+            self.store,
+            self.towers,
+            self.generations,
+            ActiveGeneration(self.generations, clock, max_age=0.01),
+            metrics,
+            clock,
+            showing=Showing(self.impressions, shown=3),
+        )
+
+    def worker(self) -> StreamWorker:
+        ways = partial(watch_ways, self.watch, Metrics(CollectorRegistry()), self.config)
+        app = AppConfig(
+            folder=self.folder,
+            fetch_wait=0.02,
+            session_timeout=6.0 if self.idempotent else 2.0,
+            heartbeat_interval=0.5,
+            commit_interval=0.2,
+            grace=2.0,
+        )
+        return StreamWorker(self.connection, self.config.group, ways, app)
+
+    async def activate(self, number: int, expected: int | None) -> None:
+        """Every user has its virtual behaviour before the pointer moves."""
+        await self.generations.record(generation(number), {})
+        await self.store.write_enriched(
+            [
+                EnrichedUser(user, {"age": 3}, VirtualBehaviour(number, np.ones(SHAPE, np.float32)), number)
+                for user in USERS
+            ]
+        )
+        assert await self.generations.activate(number, expected)
+        await asyncio.sleep(0.02)  # what the ranking service knows of the pointer grows old
+
+    async def rank(self, count: int) -> list[RankResponse]:
+        requests = [RankRequest(user_id=USERS[each % len(USERS)], items=["i1", "i2"]) for each in range(count)]
+        return [await self.ranking.rank(each) for each in requests]
+
+    async def seen(self, rankings: int) -> None:
+        """The watch has counted so many of the active generation's."""
+        await until(lambda: (self.registry.get_sample_value("foretaste_watch_rankings") or 0) >= rankings)
+
+    async def active(self) -> int:
+        found = await self.generations.active()
+        assert found is not None
+        return found.number
+
+
+async def until(done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not done():
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def deployment(kafka_address: str, kafka_idempotent: bool, tmp_path: Path) -> AsyncIterator[Deployment]:
+    made = Deployment(KafkaConnection(kafka_address), kafka_idempotent, tmp_path)
+    await create_topics(made.connection, made.config.topics, partitions=PARTITIONS)
+    yield made
+    await made.impressions.close()
+    await made.events.close()
+
+
+async def test_a_generation_that_becomes_not_finite_is_taken_back(deployment: Deployment) -> None:
+    value = deployment.registry.get_sample_value
+    await deployment.activate(1, None)
+    async with deployment.worker():
+        assert {each.ranking_generation for each in await deployment.rank(300)} == {1}
+        await deployment.seen(300)
+        await deployment.activate(2, 1)
+        assert {each.zero_shot_generation for each in await deployment.rank(300)} == {2}
+        await deployment.seen(300)
+        assert value("foretaste_watch_generation") == 2
+        assert value("foretaste_watch_coverage") == 1
+        assert await deployment.active() == 2
+
+        deployment.towers.broken = 2
+        await deployment.rank(50)
+        await until(lambda: value("foretaste_watch_rollbacks_total") == 1)
+        assert await deployment.active() == 1
+        (move, *_) = await deployment.generations.moves()
+        assert (move.number, move.came_from) == (1, 2)
+        assert "not finite" in move.reason
+
+        await asyncio.sleep(0.02)
+        assert {each.ranking_generation for each in await deployment.rank(300)} == {1}
+        await deployment.seen(300)
+        assert await deployment.active() == 1
+
+    topics = (deployment.config.topics.ranked, deployment.config.topics.behaved)
+    assert await lag_of(deployment.connection, deployment.config.group, topics, PARTITIONS) == 0
+
+
+async def test_a_watch_that_was_away_goes_on_where_it_stopped(deployment: Deployment) -> None:
+    await deployment.activate(1, None)
+    await deployment.rank(100)
+    async with deployment.worker():
+        await deployment.seen(100)
+    await deployment.activate(2, 1)
+    deployment.towers.broken = 2
+    await deployment.rank(300)
+    async with deployment.worker():
+        await until(lambda: deployment.registry.get_sample_value("foretaste_watch_rollbacks_total") == 1)
+    assert await deployment.active() == 1

@@ -1,0 +1,59 @@
+"""Training as one of several processes, started by torchrun: `-m tests.together FOLDER STOP NAME …`.
+
+Each run writes what it ended with to FOLDER/<name>.<rank>.pt, and its checkpoints to FOLDER/<name>; the first process
+is killed after step STOP, 0: never.
+"""
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from models.checkpoint import Checkpoints
+from models.cotrain import Step, Trained, cotrain
+from models.distributed import process_group
+from models.effects import EffectsConfig
+from models.execution import Execution, is_one_of_several
+from models.training import TrainingConfig
+from tests.towers_factory import SMALL, TINY, config, dataset
+
+QUICK = EffectsConfig(iterations=4, folds=3)
+EXACT = replace(SMALL, ranking="tests.training_towers:Dot")
+RUNS: dict[str, TrainingConfig] = {
+    "exact": config(architecture=EXACT, effects=QUICK, rows=1500, precision="float32"),
+    "default": config(architecture=replace(SMALL, dropout=0.0), effects=QUICK, rows=6000, precision="float32"),
+    "paper": config(architecture=replace(TINY, dropout=0.0), rows=3000, precision="float32"),
+    "none": config(architecture=replace(TINY, zero_shot="none", dropout=0.0), rows=3000, precision="float32"),
+    "few rows": config(architecture=TINY, batch=4, epochs=1, rows=120),
+}
+"""Without dropout, whose masks differ by process, where the outcome is compared with one process's. The rows of "few
+rows" are one moment a step, which two cannot share."""
+
+
+def run(name: str, execution: Execution, stop: int = 0) -> tuple[Trained, list[int]]:
+    """The towers, and the numbers of the steps that were heard of."""
+    data, split = dataset()
+    heard: list[int] = []
+
+    def progress(step: Step) -> None:
+        heard.append(step.number)
+        if step.number == stop:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return cotrain(data, split, RUNS[name], progress, execution=execution), heard
+
+
+def main(folder: Path, stop: int, names: list[str]) -> None:
+    assert is_one_of_several(os.environ)
+    with process_group(os.environ, "cpu") as peers:
+        for name in names:
+            trained, heard = run(name, Execution(peers=peers, checkpoints=Checkpoints(folder / name, 0)), stop)
+            left = {"state": trained.model.state_dict(), "losses": list(trained.losses), "heard": heard}
+            torch.save(left, folder / f"{name}.{peers.rank}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
