@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from streams.reenrichment import Coverage
     from streams.worker import StreamWorker
 
+UNHURRIED = 0.5
+"""Seconds that what is served may take until the log and the watch read it."""
+
 
 def resolve(settings: Settings) -> Settings:
     """Each address that is not set is taken from the stack that runs in `settings.home`.
@@ -214,7 +217,7 @@ def log_worker(settings: Settings, found: "Parts", registry: "CollectorRegistry"
     letters = DeadLetters(found.events, names.dead_letters, metrics)
     config = LogConfig(topics=names, max_event_bytes=settings.max_event_bytes)
     ways = partial(log_ways, training_log(settings), letters, metrics, LogMetrics(registry), config)
-    return StreamWorker(kafka_connection(settings), names.log_group, ways, _app_config(settings))
+    return StreamWorker(kafka_connection(settings), names.log_group, ways, _app_config(settings, UNHURRIED))
 
 
 def watch_worker(settings: Settings, found: "Parts", registry: "CollectorRegistry") -> "StreamWorker":
@@ -231,7 +234,7 @@ def watch_worker(settings: Settings, found: "Parts", registry: "CollectorRegistr
     watch = Watch(found.store, found.generations, config)
     registry.register(WatchGauges(watch.snapshot))
     ways = partial(watch_ways, watch, Metrics(registry), config)
-    return StreamWorker(kafka_connection(settings), config.group, ways, _app_config(settings))
+    return StreamWorker(kafka_connection(settings), config.group, ways, _app_config(settings, UNHURRIED))
 
 
 async def reenriched(settings: Settings, number: int, report: Report) -> "Coverage":
@@ -253,12 +256,13 @@ async def reenriched(settings: Settings, number: int, report: Report) -> "Covera
             await progress.close()
 
 
-def _app_config(settings: Settings) -> "AppConfig":
+def _app_config(settings: Settings, fetch_wait: float = 0.0) -> "AppConfig":
+    """`fetch_wait` (seconds) is what a way that nobody waits for can bear: it spares a broker that is asked again."""
     from streams.app import AppConfig
 
     return AppConfig(
         folder=settings.home,
-        fetch_wait=settings.kafka_fetch_wait,
+        fetch_wait=max(settings.kafka_fetch_wait, fetch_wait),
         session_timeout=settings.kafka_session_timeout,
         heartbeat_interval=settings.kafka_session_timeout / 5,
     )

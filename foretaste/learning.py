@@ -22,7 +22,7 @@ from models.cotrain import Step, Trained
 from models.curves import by_step, draw_losses
 from models.execution import Alone, Execution, Peers, is_one_of_several
 from models.export import export
-from models.gate import judge
+from models.gate import GateConfig, judge
 from models.log_window import LogWindow
 from models.outcomes import joined
 from models.profile import profile_of
@@ -128,7 +128,8 @@ def judged(settings: Settings, order: RefreshOrder, run: Unfinished, learned: Le
     path = verdict_path(settings, learned.number or 0)
     base = _base(settings, run)
     candidate = restore(settings.generations / str(learned.number))
-    verdict = judge(candidate, base, learned.held_out, number=learned.number, active_number=run.base)
+    config = GateConfig(tolerance=settings.gate_tolerance)
+    verdict = judge(candidate, base, learned.held_out, config, number=learned.number, active_number=run.base)
     if order.force:
         verdict = verdict.model_copy(update={"forced": True})
     write_verdict(verdict, path)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Reached: TypeAlias = Callable[[int], None]
 """Hears the number of each step once it is done."""
+STEPS = 5
+"""Of `load`."""
 
 
 async def load(settings: Settings, number: int, reached: Reached = lambda _: None) -> None:

@@ -15,6 +15,7 @@ from foretaste.learning import Learned, RefreshOrder
 from foretaste.ports import Lease
 from foretaste.runs import Outcome, RunRecord, Runs, Unfinished, run_id
 from foretaste.settings import Settings
+from models.publish import published
 
 DAY = 86_400.0
 
@@ -91,20 +92,22 @@ async def _carried_out(
         return Outcome.NOTHING, learned.said, run, learned
     number, run = learned.number, runs.keep(run.model_copy(update={"number": learned.number}))
     with timer.step("gate"):
+        report("gate", 0, 1)
         verdict = await asyncio.to_thread(learning.judged, settings, order, run, learned)  # 4
+        report("gate", 1, 1)
     if not verdict.admits:
         return Outcome.REFUSED, "; ".join(verdict.reasons), run, learned
     with timer.step("publish"):
-        await publishing.load(settings, number)  # 5
-        report("publish", 1, 1)
+        await publishing.load(settings, number, lambda step: report("publish", step, publishing.STEPS))  # 5
     with timer.step("re-enrich"):
         coverage = await compose.reenriched(settings, number, report)  # 6
     said = f"{'; '.join(verdict.reasons)}; {coverage.users} users looked at, {coverage.missing} without its vector"
     with timer.step("swap"):
+        report("swap", 0, 1)
         await publishing.activate(settings, number, run.base, f"refresh {run.id}: {said}")  # 7
         report("swap", 1, 1)
     with timer.step("retire"):
-        await _retire_others(settings)  # 8
+        await _retire_others(settings, report)  # 8
     return Outcome.SWAPPED, f"generation {number} is active: {said}", run, learned
 
 
@@ -133,16 +136,22 @@ async def _begun(settings: Settings, order: RefreshOrder, runs: Runs, now: float
     )
 
 
-async def _retire_others(settings: Settings) -> None:
-    async with publishing.opened(settings) as (_, generations):
+async def _retire_others(settings: Settings, report: Report) -> None:
+    """Versions older than the active one that are not recorded are what a killed run left: they go first."""
+    async with publishing.opened(settings) as (towers, generations):
         serving = await generations.serving()
         recorded = await generations.numbers()
-    active = serving.active.number if serving.active is not None else None
+        active = serving.active.number if serving.active is not None else 0
+        for number in set(published(settings.repository)) - set(recorded):
+            if number < active:
+                await publishing.take_back(towers, number, settings.repository)
     filling = serving.filling.number if serving.filling is not None else None
     used = {active, serving.previous, filling}
-    others = [number for number in recorded if number not in used]
-    for number in others[: max(len(recorded) - settings.keep, 0)]:
+    others = [number for number in recorded if number not in used][: max(len(recorded) - settings.keep, 0)]
+    for done, number in enumerate(others):
+        report("retire", done, len(others))
         await generation_jobs.retire(settings, number, delete=False)
+        report("retire", done + 1, len(others))
 
 
 @asynccontextmanager

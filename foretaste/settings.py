@@ -98,6 +98,8 @@ class Settings(BaseSettings):
     """Seconds in which what happened has reached the training log: a refresh reads what is older."""
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the rankings of a refresh, the newest, that judge it and are not learned from."""
+    gate_tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Relative loss of GAUC below which a group of users is not worse, however certain the loss is."""
     keep: Annotated[int, Field(ge=2)] = 2
     """Generations that stay loaded, the active one and the one before among them."""
     lease_seconds: Annotated[float, Field(ge=1)] = 60.0

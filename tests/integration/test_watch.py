@@ -88,12 +88,8 @@ class Deployment:
     async def activate(self, number: int, expected: int | None) -> None:
         """Every user has its virtual behaviour before the pointer moves."""
         await self.generations.record(generation(number), {})
-        await self.store.write_enriched(
-            [
-                EnrichedUser(user, {"age": 3}, VirtualBehaviour(number, np.ones(SHAPE, np.float32)), number)
-                for user in USERS
-            ]
-        )
+        virtual = VirtualBehaviour(number, np.ones(SHAPE, np.float32))
+        await self.store.write_enriched([EnrichedUser(user, {"age": 3}, virtual, number) for user in USERS])
         assert await self.generations.activate(number, expected)
         await asyncio.sleep(0.02)  # what the ranking service knows of the pointer grows old
 
@@ -101,9 +97,12 @@ class Deployment:
         requests = [RankRequest(user_id=USERS[each % len(USERS)], items=["i1", "i2"]) for each in range(count)]
         return [await self.ranking.rank(each) for each in requests]
 
-    async def seen(self, rankings: int) -> None:
-        """The watch has counted so many of the active generation's."""
-        await until(lambda: (self.registry.get_sample_value("foretaste_watch_rankings") or 0) >= rankings)
+    async def seen(self, number: int, rankings: int) -> None:
+        """The watch has counted so many of the active generation `number`."""
+        value = self.registry.get_sample_value
+        await until(
+            lambda: (value("foretaste_watch_generation"), value("foretaste_watch_rankings")) == (number, rankings)
+        )
 
     async def active(self) -> int:
         found = await self.generations.active()
@@ -113,7 +112,7 @@ class Deployment:
 
 async def until(done: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
-        while not done():
+        while not done():  # noqa: ASYNC110  # what is waited for is not in this process's hands
             await asyncio.sleep(0.02)
 
 
@@ -131,11 +130,10 @@ async def test_a_generation_that_becomes_not_finite_is_taken_back(deployment: De
     await deployment.activate(1, None)
     async with deployment.worker():
         assert {each.ranking_generation for each in await deployment.rank(300)} == {1}
-        await deployment.seen(300)
+        await deployment.seen(1, 300)
         await deployment.activate(2, 1)
         assert {each.zero_shot_generation for each in await deployment.rank(300)} == {2}
-        await deployment.seen(300)
-        assert value("foretaste_watch_generation") == 2
+        await deployment.seen(2, 300)
         assert value("foretaste_watch_coverage") == 1
         assert await deployment.active() == 2
 
@@ -149,7 +147,7 @@ async def test_a_generation_that_becomes_not_finite_is_taken_back(deployment: De
 
         await asyncio.sleep(0.02)
         assert {each.ranking_generation for each in await deployment.rank(300)} == {1}
-        await deployment.seen(300)
+        await deployment.seen(1, 300)
         assert await deployment.active() == 1
 
     topics = (deployment.config.topics.ranked, deployment.config.topics.behaved)
@@ -160,7 +158,7 @@ async def test_a_watch_that_was_away_goes_on_where_it_stopped(deployment: Deploy
     await deployment.activate(1, None)
     await deployment.rank(100)
     async with deployment.worker():
-        await deployment.seen(100)
+        await deployment.seen(1, 100)
     await deployment.activate(2, 1)
     deployment.towers.broken = 2
     await deployment.rank(300)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,12 +22,14 @@ from models.examples import Examples
 from models.gate import GateConfig, judge
 from models.histories import Histories
 from models.metrics import gauc
+from models.outcomes import joined
 from models.split import TimeSplit, split_by_time
 from models.verdict import Figure, GroupVerdict, Verdict, read_verdict, write_verdict
 from tests.data_factory import write_dataset
 from tests.towers_factory import config, folder
+from tests.window_factory import acted, logged, shown
 
-QUICK = GateConfig(resamples=200)
+QUICK = GateConfig(resamples=100)
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Window:
 @cache
 def dataset() -> tuple[Dataset, TimeSplit]:
     """Enough users for each group: few rows of each are of the moments before the first behaviour."""
-    data = read_dataset(write_dataset(folder() / "gate", users=700, interactions=20_000, labels=True))
+    data = read_dataset(write_dataset(folder() / "gate", users=400, interactions=12_000, labels=True))
     return data, split_by_time(data)
 
 
@@ -218,6 +221,22 @@ def test_rows_of_another_order_are_refused() -> None:
         judge(towers(), towers(), replace(window(), order=other_each_time), QUICK)
 
 
+def test_a_window_of_the_training_log_is_judged_by_the_behaviour_as_served() -> None:
+    """All that a ranking saw of its user counts, whatever is known of that user by now."""
+    items, rankings, acts = towers().encoding.items[:6], [], []
+    for number in range(90):
+        user, at_ms = f"u{number}", 1_700_000_000_000 + 1000 * number
+        seen = items[: (0, 2, 5)[number % 3]]
+        attributes = {"segment": ("cook", "gamer", "runner", "reader")[number % 4], "age": 30}
+        rankings.append(shown(user, at_ms, items, done=seen, attributes=attributes, context={"device": "phone"}))
+        acts.append(acted(user, at_ms + 10, items[number % 6]))
+    log = joined(logged(rankings, acts), 60_000, 1_800_000_000_000)
+    verdict = judge(towers(), towers(), log, QUICK)
+    assert verdict.decision == "pass"
+    assert (verdict.rankings, verdict.impressions) == (90, 540)
+    assert [group.users for group in verdict.groups] == [30, 30, 30]
+
+
 @pytest.mark.parametrize("wrong", [{"least_users": 0}, {"resamples": 0}, {"tolerance": -0.1}])
 def test_a_config_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InvalidInput, match=next(iter(wrong))):
@@ -247,7 +266,7 @@ VERDICT = Verdict(
 )
 
 
-def test_a_verdict_is_kept_whole(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_verdict_is_kept_whole(tmp_path: Path) -> None:
     path = tmp_path / "verdicts" / "3.json"
     write_verdict(VERDICT.model_copy(update={"forced": False}), path)
     write_verdict(VERDICT, path)
@@ -255,7 +274,7 @@ def test_a_verdict_is_kept_whole(tmp_path) -> None:  # type: ignore[no-untyped-d
     assert [found.name for found in path.parent.iterdir()] == ["3.json"]
 
 
-def test_a_verdict_whose_writing_fails_leaves_the_old_one(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_verdict_whose_writing_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "3.json"
     write_verdict(VERDICT, path)
 
@@ -270,7 +289,7 @@ def test_a_verdict_whose_writing_fails_leaves_the_old_one(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b'{"decision": "maybe", "reasons": []}'])
-def test_a_verdict_that_cannot_be_read_is_said_to_be_damaged(tmp_path, content: bytes | None) -> None:  # type: ignore[no-untyped-def]
+def test_a_verdict_that_cannot_be_read_is_said_to_be_damaged(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "3.json"
     if content is not None:
         path.write_bytes(content)

@@ -248,6 +248,18 @@ async def test_what_cannot_be_read_is_counted_and_passed_over() -> None:
     assert found.figures.rankings == 1
 
 
+async def test_a_generation_that_the_watch_does_not_know_yet_is_asked_for_at_once() -> None:
+    bench = Bench()
+    await bench.activate(1, None)
+    await bench.ranked(1)
+    await bench.activate(2, 1)
+    bench.time -= 2
+    await bench.ranked(2)
+    figures = bench.watch.snapshot().figures
+    assert figures is not None
+    assert (figures.generation, figures.rankings) == (2, 1)
+
+
 async def test_a_profile_that_cannot_be_read_costs_drift_alone(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench()
     await bench.activate(1, None, {"attributes": 1})

@@ -1,0 +1,292 @@
+"""A refresh on a real broker and a real Redis, with the towers in this process: what its ends leave behind."""
+
+import asyncio
+import json
+import shutil
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from foretaste import compose, jobs, learning, publishing
+from foretaste.contracts import EnrichedUser, Serving, Source, UserBehaved, UserRanked
+from foretaste.errors import InvalidInput
+from foretaste.learning import RefreshOrder
+from foretaste.refresh import LeaseHeld, LeaseLost, refresh
+from foretaste.runs import Outcome, Runs
+from foretaste.settings import Settings
+from models.artifact import read_manifest
+from models.dataset import Dataset, read_dataset
+from models.refresh import RefreshPlan
+from models.verdict import read_verdict
+from tests.data_factory import write_dataset
+from tests.towers_factory import artifacts
+
+USERS = 60
+COLD = "nobody yet"
+
+
+@dataclass
+class System:
+    """Generation 1 is active; users are stored, and what they were shown is in the log."""
+
+    settings: Settings
+    data: Dataset
+
+    async def serving(self) -> Serving:
+        generations = compose.generations(self.settings)
+        try:
+            return await generations.serving()
+        finally:
+            await generations.close()
+
+    @property
+    def attributes(self) -> list[str]:
+        return list(read_manifest(self.settings.generations / "1").attributes)
+
+    async def show(self, rankings: int, *, ago: float = 60.0, acting: bool = True, new_item: str | None = None) -> None:
+        """So many rankings of six items in the log, of which users act on those of the first half of the catalogue."""
+        rng, log = np.random.default_rng(0), compose.training_log(self.settings)
+        items = self.data.items["item_id"].tolist()
+        users = self.data.users.head(USERS).to_dict("records")
+        begun = time.time() - ago
+        ranked, acts = [], []
+        for number in range(rankings):
+            user = users[number % USERS]
+            at = datetime.fromtimestamp(begun + number * 0.01, UTC)
+            shown = [str(each) for each in rng.choice(items, 6, replace=False)]
+            shown = shown if new_item is None else [new_item, *shown]
+            ranking_id = uuid4().hex
+            attributes = {name: user[name] for name in self.attributes}
+            ranked.append(
+                UserRanked(
+                    ranking_id=ranking_id,
+                    user_id=str(user["user_id"]),
+                    at=at,
+                    items=tuple(shown),
+                    scores=(0.5,) * len(shown),
+                    attributes=attributes,
+                    served_by=Source.VIRTUAL,
+                    ranking_generation=1,
+                    zero_shot_generation=1,
+                    warm_after=3,
+                )
+            )
+            acts += [
+                UserBehaved(user_id=str(user["user_id"]), item_id=item, at=at, ranking_id=ranking_id)
+                for item in shown
+                if acting and (item == new_item or items.index(item) < len(items) // 2)
+            ]
+        await log.write_rankings(ranked)
+        await log.write_behaviours(acts)
+
+
+@asynccontextmanager
+async def working(settings: Settings) -> AsyncIterator[None]:
+    """A worker, in this loop."""
+    async with compose.parts(settings) as parts, compose.worker(settings, parts, CollectorRegistry()):
+        yield
+
+
+@pytest.fixture
+async def system(redis_url: str, kafka_address: str, kafka_idempotent: bool, tmp_path: Path) -> System:
+    shutil.copytree(artifacts()[0].parent, tmp_path / "generations")
+    shutil.rmtree(tmp_path / "generations" / "2")
+    name = uuid4().hex
+    settings = Settings(
+        home=tmp_path,
+        kafka=kafka_address,
+        kafka_idempotent=kafka_idempotent,
+        kafka_fetch_wait=0.02,
+        kafka_session_timeout=6.0 if kafka_idempotent else 3.0,
+        topic_prefix=f"{name}-",
+        partitions=2,
+        redis=redis_url,
+        redis_timeout=10,
+        project=f"test_{name}",
+        triton="in-process",
+        outcome_window=1.0,
+        log_settles=0.0,
+    )
+    await jobs.create_topics(settings)
+    jobs.apply_features(settings)
+    await publishing.publish(settings, 1)
+    data = read_dataset(write_dataset(tmp_path / "data"))
+    found = System(settings, data)
+    store = compose.store(settings)
+    at_ms = round(time.time() * 1000)
+    rows = data.users.head(USERS).to_dict("records")
+    await store.write_enriched(
+        [EnrichedUser(str(row["user_id"]), {each: row[each] for each in found.attributes}, None, at_ms) for row in rows]
+    )
+    await store.close()
+    return found
+
+
+def order(**plan: object) -> RefreshOrder:
+    return RefreshOrder(RefreshPlan(device="cpu", **plan), window_days=1)
+
+
+def silent(_step: str, _done: int, _total: int | None) -> None:
+    """Tells nobody."""
+
+
+async def test_a_refresh_takes_over_with_every_user_re_enriched(system: System) -> None:
+    await system.show(400, new_item="brand-new")
+    async with working(system.settings):
+        record = await refresh(system.settings, order(), silent)
+    assert record.outcome is Outcome.SWAPPED
+    assert (record.base, record.number) == (1, 2)
+    serving = await system.serving()
+    assert serving.active is not None
+    assert (serving.active.number, serving.previous, serving.filling) == (2, 1, None)
+    store = compose.store(system.settings)
+    users = system.data.users["user_id"].head(USERS).astype(str).tolist()
+    assert all(each.current_virtual(serving.active) is not None for each in await store.read(users, 2))
+    await store.close()
+    manifest = read_manifest(system.settings.generations / "2")
+    assert manifest.base == 1
+    encoding = json.loads((system.settings.generations / "2" / "encoding.json").read_text(encoding="utf-8"))
+    before = json.loads((system.settings.generations / "1" / "encoding.json").read_text(encoding="utf-8"))
+    assert encoding["items"][: len(before["items"])] == before["items"], "ids never move"
+    assert "brand-new" in encoding["items"]
+    verdict = read_verdict(learning.verdict_path(system.settings, 2))
+    assert (verdict.decision, verdict.candidate, verdict.active) == ("pass", 2, 1)
+    assert record.learning is not None
+    assert record.learning.rankings + verdict.rankings == 400
+    runs = Runs(system.settings.home / "runs")
+    assert runs.records() == [record]
+    assert runs.unfinished() is None
+    assert (runs.folder / f"{record.id}.svg").is_file()
+
+
+async def test_what_was_learned_is_not_learned_again(system: System) -> None:
+    await system.show(300)
+    async with working(system.settings):
+        await refresh(system.settings, order(), silent)
+        later = await refresh(system.settings, replace(order(), window_days=None), silent)
+    learned = read_manifest(system.settings.generations / "2").split_ms
+    assert later.since_ms == learned
+    assert later.outcome in {Outcome.SWAPPED, Outcome.REFUSED}, "what was held out is learned from now"
+
+
+@pytest.mark.parametrize("case", ["an empty log", "one class"])
+async def test_nothing_to_learn_leaves_everything_as_it_is(system: System, case: str) -> None:
+    if case == "one class":
+        await system.show(50, acting=False)
+    record = await refresh(system.settings, order(), silent)
+    assert record.outcome is Outcome.NOTHING
+    assert ("no ranking" if case == "an empty log" else "one outcome") in record.said
+    assert (await system.serving()).active is not None
+    assert not (system.settings.generations / "2").exists()
+
+
+async def test_a_corrupt_file_of_the_log_is_passed_over_and_named(system: System) -> None:
+    await system.show(300)
+    day = next((system.settings.training_log / "data" / "rankings").iterdir())
+    (day / f"{'0' * 64}.parquet").write_bytes(b"PAR1 no more")
+    async with working(system.settings):
+        record = await refresh(system.settings, order(), silent)
+    assert record.outcome is Outcome.SWAPPED
+    assert record.learning is not None
+    assert [Path(each).name for each in record.learning.skipped] == [f"{'0' * 64}.parquet"]
+    assert any("could not be read" in each for each in record.learning.notices)
+
+
+async def test_a_second_refresh_is_told_that_one_is_at_work(system: System) -> None:
+    lease = compose.lease(system.settings, "refresh")
+    assert await lease.take()
+    with pytest.raises(LeaseHeld):
+        await refresh(system.settings, order(), silent)
+    await lease.give_back()
+    await lease.close()
+
+
+async def test_a_refresh_that_lost_its_lease_stops_and_moves_nothing(system: System) -> None:
+    await system.show(400)
+    settings = system.settings.model_copy(update={"lease_seconds": 1.0})
+    stolen = asyncio.Event()
+
+    def steal(step: str, _done: int, _total: int | None) -> None:
+        if step == "read the log":
+            loop.call_soon_threadsafe(stolen.set)
+
+    async def thief() -> None:
+        await stolen.wait()
+        redis = compose._redis(settings).client()
+        await redis.set(f"{{{settings.project}}}:lease:refresh", "another", px=60_000)
+        await redis.aclose()
+
+    loop = asyncio.get_running_loop()
+    taking = asyncio.create_task(thief())
+    with pytest.raises(LeaseLost):  # re-enrichment waits for workers, of whom there are none
+        await refresh(settings, order(), steal)
+    await taking
+    serving = await system.serving()
+    assert serving.active is not None
+    assert serving.active.number == 1
+
+
+async def test_a_clock_behind_the_log_is_named(system: System) -> None:
+    manifest = system.settings.generations / "1" / "manifest.json"
+    later = round((time.time() + 3600) * 1000)
+    changed = json.loads(manifest.read_text(encoding="utf-8")) | {"split_ms": later}
+    manifest.write_text(json.dumps(changed), encoding="utf-8")
+    with pytest.raises(InvalidInput, match=rf"window: .*a clock is behind the log \(got {later}\)"):
+        await refresh(system.settings, replace(order(), window_days=None), silent)
+
+
+async def test_a_refused_candidate_is_kept_with_its_verdict_and_forced_if_so_asked(system: System) -> None:
+    """Held out are acts on the other half of the catalogue: what the candidate learned is wrong there."""
+    await system.show(400)
+    await _show_the_contrary(system, 250)
+    record = await refresh(system.settings, order(epochs=20), silent)
+    assert record.outcome is Outcome.REFUSED
+    assert record.number == 2
+    verdict = read_verdict(learning.verdict_path(system.settings, 2))
+    assert verdict.decision == "fail"
+    active = (await system.serving()).active
+    assert active is not None
+    assert active.number == 1
+    async with working(system.settings):
+        forced = await refresh(system.settings, replace(order(epochs=20), force=True), silent)
+    assert forced.outcome is Outcome.SWAPPED
+    assert read_verdict(learning.verdict_path(system.settings, forced.number or 0)).forced
+
+
+async def _show_the_contrary(system: System, rankings: int) -> None:
+    rng, log = np.random.default_rng(1), compose.training_log(system.settings)
+    items = system.data.items["item_id"].tolist()
+    rows: Sequence[dict[str, object]] = system.data.users.head(USERS).to_dict("records")
+    ranked, acts = [], []
+    for number in range(rankings):
+        user, at = rows[number % USERS], datetime.fromtimestamp(time.time() - 30 + number * 0.01, UTC)
+        shown, ranking_id = [str(each) for each in rng.choice(items, 6, replace=False)], uuid4().hex
+        ranked.append(
+            UserRanked(
+                ranking_id=ranking_id,
+                user_id=str(user["user_id"]),
+                at=at,
+                items=tuple(shown),
+                scores=(0.5,) * 6,
+                attributes={name: user[name] for name in system.attributes},
+                served_by=Source.VIRTUAL,
+                ranking_generation=1,
+                zero_shot_generation=1,
+                warm_after=3,
+            )
+        )
+        acts += [
+            UserBehaved(user_id=str(user["user_id"]), item_id=item, at=at, ranking_id=ranking_id)
+            for item in shown
+            if items.index(item) >= len(items) // 2
+        ]
+    await log.write_rankings(ranked)
+    await log.write_behaviours(acts)
