@@ -2,21 +2,21 @@
 
     python -m benchmarks.reenrichment --users 1000000 --json
 
-A stack of its own in a temporary folder: real Kafka protocol, Redis and Triton; workers and the coordinator are
-processes of their own. The towers are the default ones, trained for one epoch on the data; how good they are does not
-matter here. Every user is cold, with the data's own attributes and virtual behaviour of generation 1.
+A stack of its own in a temporary folder: a broker, Redis and Triton; workers and the coordinator are processes of their
+own. The towers are trained for one epoch; how good they are does not matter here. Every user is cold, with attributes
+of the data's users and virtual behaviour of generation 1.
 """
 
 import asyncio
+import gc
 import json
 import multiprocessing
 import os
 import random
 import signal
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,24 +25,37 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from benchmarks.processes import processor_seconds, watched_memory
 from benchmarks.report import machine
 from foretaste import compose, embedded, jobs
 from foretaste.console import errors
 from foretaste.contracts import Attributes, EnrichedUser, Generation, VirtualBehaviour
 from foretaste.settings import Settings
 from foretaste.stack.environment import ensure_triton_environment
+from foretaste.stack.record import running_stack
 from foretaste.stack.stack import Stack, plan
 from streams.filling import SHARE
 from streams.reenrichment import Coverage
 
 OLD, NEW = 1, 2
 TOWER_SECONDS = 4.0
+FORMING_SECONDS = 10.0
+"""For the workers to start and their group to form, before anything is timed."""
 SPAWN = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True)
+class Alone:
+    """The tower alone, in calls of `SHARE` users one after the other."""
+
+    users_per_second: float
+    processor_us: Mapping[str, float]
+    """Microseconds a user, of this process and of Triton."""
 
 
 @dataclass
 class Seen:
-    """What was seen while the users were filled. Times in seconds, memory in MiB."""
+    """What was seen while the users were filled: times in seconds since the epoch."""
 
     began: float = 0.0
     filled: float = 0.0
@@ -51,44 +64,39 @@ class Seen:
     """When the last walk had found nobody missing."""
     killed: int = 0
     coverage: Coverage | None = None
-    memory: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-
-    def peaks(self, name: str) -> tuple[float, float]:
-        """The peak within the first tenth of the time, and over all of it."""
-        samples = self.memory.get(name, [])
-        early = [used for at, used in samples if at <= self.began + (self.filled - self.began) / 10]
-        return max(early, default=0.0), max((used for _, used in samples), default=0.0)
+    used: dict[str, float] = field(default_factory=dict)
+    """Processor seconds by part, from `began` to `filled`."""
+    memory: Mapping[str, list[tuple[float, float]]] = field(default_factory=dict)
 
 
 def main(
     users: Annotated[int, typer.Option(min=SHARE, help="Cold users.")] = 100_000,
     workers: Annotated[int, typer.Option(min=1, help="Stream workers.")] = 1,
     data: Annotated[str, typer.Option(help="ml-100k, ml-1m, or a dataset folder.")] = "ml-100k",
-    zero_shot: Annotated[
-        str, typer.Option(help="Which zero-shot tower: effects (the default one) or mail.")
-    ] = "effects",
+    zero_shot: Annotated[str, typer.Option(help="The zero-shot tower: effects, the default one, or mail.")] = "effects",
     kill: Annotated[bool, typer.Option("--kill", help="Kill workers and the coordinator at random times.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Fill a new generation for all users, and print users a second."""
     facts = machine()
     with tempfile.TemporaryDirectory(prefix="foretaste-bench-") as folder, ExitStack() as opened:
-        settings = Settings(home=Path(folder), reenrich_rate=None)
+        settings = Settings(home=Path(folder), reenrich_rate=None, redis_timeout=30.0, triton_timeout=30.0)
         attributes = _train(settings, data, zero_shot)
         environment = ensure_triton_environment(Settings().home, lambda step, *_: errors.print(step))
         opened.enter_context(Stack(settings.home, plan(settings.home, {}, triton_environment=environment)))
         settings = compose.resolve(settings)
         embedded.prepare(settings)
         generation = asyncio.run(_publish(settings))
+        gc.collect()
+        gc.freeze()  # what training left is not walked again while the tower is timed
         errors.print(f"writing {users} users")
         asyncio.run(_sign_up(settings, users, attributes, generation))
         before = asyncio.run(_tower_alone(settings, attributes))
-        errors.print(f"tower alone: {before:.0f} users a second; filling")
+        errors.print(f"tower alone: {before.users_per_second:.0f} users a second; filling")
         seen = _fill(settings, workers, kill=kill)
         after = asyncio.run(_tower_alone(settings, attributes))
-    alone = (before + after) / 2
-    outcome = _outcome(users, seen, alone)
-    typer.echo(json.dumps({"machine": facts, "zero_shot": zero_shot, **outcome}) if as_json else _told(outcome))
+    outcome = {"zero_shot": zero_shot, "workers": workers, **_outcome(users, seen, [before, after])}
+    typer.echo(json.dumps({"machine": facts, **outcome}) if as_json else _told(outcome))
 
 
 def _train(settings: Settings, data: str, zero_shot: str) -> list[Attributes]:
@@ -103,11 +111,9 @@ def _train(settings: Settings, data: str, zero_shot: str) -> list[Attributes]:
     trained = cotrain(dataset, split_by_time(dataset), config, lambda _: None)
     for number in (OLD, NEW):
         export(trained, dataset, {}, settings.generations, lowest=number)
-    names = list(dataset.description.users.attributes)
-    return [
-        {str(name): getattr(value, "item", lambda value=value: value)() for name, value in row.items()}
-        for row in dataset.users[names].astype(object).to_dict("records")
-    ]
+    known = dataset.users[list(dataset.description.users.attributes)].to_json(orient="records")
+    rows: list[Attributes] = json.loads(known)
+    return rows
 
 
 async def _publish(settings: Settings) -> Generation:
@@ -130,71 +136,84 @@ async def _publish(settings: Settings) -> Generation:
 
 
 async def _sign_up(settings: Settings, users: int, attributes: Sequence[Attributes], generation: Generation) -> None:
-    store = compose.store(settings.model_copy(update={"redis_timeout": 60.0}))
+    store = compose.store(settings)
     rng = np.random.default_rng(0)
-    virtual = [
-        VirtualBehaviour(OLD, rng.normal(size=generation.virtual_shape).astype(np.float32)) for _ in range(SHARE)
-    ]
+    vectors = rng.normal(size=(SHARE, *generation.virtual_shape)).astype(np.float32)
+    virtual = [VirtualBehaviour(OLD, each) for each in vectors]
     at_ms = round(time.time() * 1000) - 1
     for start in range(0, users, SHARE):
-        page = range(start, min(start + SHARE, users))
         rows = [
             EnrichedUser(f"user-{each}", attributes[each % len(attributes)], virtual[each % SHARE], at_ms)
-            for each in page
+            for each in range(start, min(start + SHARE, users))
         ]
         await store.write_enriched(rows)
     await store.close()
 
 
-async def _tower_alone(settings: Settings, attributes: Sequence[Attributes]) -> float:
-    """Users a second that the tower computes, in calls of `SHARE` users one after the other."""
-    towers = compose.towers(settings.model_copy(update={"triton_timeout": 60.0}))
+async def _tower_alone(settings: Settings, attributes: Sequence[Attributes]) -> Alone:
+    towers = compose.towers(settings)
     batch = [attributes[each % len(attributes)] for each in range(SHARE)]
-    for _ in range(5):
+    for _ in range(10):
         await towers.virtual_behaviour(batch, NEW)
+    used = _used(settings, {"client": os.getpid()}, ("triton",))
     began, calls = time.perf_counter(), 0
     while time.perf_counter() - began < TOWER_SECONDS:
         await towers.virtual_behaviour(batch, NEW)
         calls += 1
-    rate = calls * SHARE / (time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    spent = _since(used, _used(settings, {"client": os.getpid()}, ("triton",)))
     await towers.close()
-    return rate
+    users = calls * SHARE
+    return Alone(users / seconds, {name: 1e6 * each / users for name, each in spent.items()})
 
 
 def _fill(settings: Settings, workers: int, *, kill: bool) -> Seen:
-    """All of it: the workers, the coordinator, what is killed and started again, and the memory that they take."""
+    """All of it: the workers, the coordinator, what is killed and started again, and what all of them take."""
     seen = Seen()
     receiver, sender = SPAWN.Pipe(duplex=False)
     targets: dict[str, Any] = {f"worker-{each}": (_work, (settings,)) for each in range(workers)}
     running = {name: _started(*target) for name, target in targets.items()}
-    time.sleep(8)  # until the group has formed
+    time.sleep(FORMING_SECONDS)
     targets["coordinator"] = _coordinate, (settings, sender)
     running["coordinator"] = _started(*targets["coordinator"])
     chance = random.Random(0)  # noqa: S311  # of when to kill
     next_kill = time.monotonic() + chance.uniform(1, 4)
-    with _watched_memory(running, seen), _ending(running):
+    pids = {name: process.pid for name, process in running.items()}
+    with _ending(running), watched_memory(pids) as seen.memory:
         while seen.coverage is None:
             if receiver.poll(0.05):
-                _note(seen, *receiver.recv())
+                _note(seen, _used(settings, pids), *receiver.recv())
             for name, process in running.items():
                 if not process.is_alive() and seen.coverage is None:
                     running[name] = _started(*targets[name])
+                    pids[name] = running[name].pid
             if kill and seen.began and not seen.filled and time.monotonic() >= next_kill:
-                victim = running[chance.choice(list(running))]
-                if victim.pid is not None:
-                    os.kill(victim.pid, signal.SIGKILL)
-                    seen.killed += 1
+                os.kill(pids[chance.choice(list(pids))], signal.SIGKILL)
+                seen.killed += 1
                 next_kill = time.monotonic() + chance.uniform(2, 6)
     return seen
 
 
-def _note(seen: Seen, at: float, what: str, coverage: Coverage | None) -> None:
-    if what == "walking":
-        seen.began = seen.began or at
-    elif what == "counting":
-        seen.filled = seen.filled or at
-    else:
+def _note(seen: Seen, used: dict[str, float], at: float, what: str, coverage: Coverage | None) -> None:
+    if what == "walking" and not seen.began:
+        seen.began, seen.used = at, used
+    elif what == "counting" and not seen.filled:
+        seen.filled, seen.used = at, _since(seen.used, used)
+    elif coverage is not None:
         seen.ended, seen.coverage = at, coverage
+
+
+def _used(
+    settings: Settings, pids: Mapping[str, int], parts: Sequence[str] = ("kafka", "redis", "triton")
+) -> dict[str, float]:
+    """Processor seconds so far."""
+    stack = running_stack(settings.home)
+    of_parts = {name: stack.parts[name].pid for name in parts} if stack is not None else {}
+    return {name: processor_seconds(pid) for name, pid in {**pids, **of_parts}.items()}
+
+
+def _since(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
+    return {name: used - before.get(name, 0.0) for name, used in now.items()}
 
 
 def _started(target: Any, arguments: tuple[Any, ...]) -> Any:
@@ -212,34 +231,6 @@ def _ending(running: dict[str, Any]) -> Iterator[None]:
             process.terminate()
         for process in running.values():
             process.join(20)
-
-
-@contextmanager
-def _watched_memory(running: dict[str, Any], seen: Seen) -> Iterator[None]:
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.25):
-            for name, process in list(running.items()):
-                seen.memory.setdefault(name, []).append((time.time(), _resident(process.pid)))
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-def _resident(pid: int) -> float:
-    """MiB; 0 for a process that is gone."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0.0
-    lines = [line for line in status.splitlines() if line.startswith("VmRSS")]
-    return int(lines[0].split()[1]) / 1024 if lines else 0.0
 
 
 def _work(settings: Settings) -> None:
@@ -260,13 +251,13 @@ async def _coordinated(settings: Settings, sender: Any) -> None:
     names = TopicNames(settings.topic_prefix)
     progress = RedisProgress(RedisAddress.parse(settings.redis or ""), prefix=settings.project)
     backlog = KafkaBacklog(compose.kafka_connection(settings), names.group, names.reenrich)
-    told: set[bool] = set()
+    told: set[str] = set()
 
     def report(_done: int, total: int | None) -> None:
-        counting = total is not None
-        if counting not in told:
-            told.add(counting)
-            sender.send((time.time(), "counting" if counting else "walking", None))
+        what = "walking" if total is None else "counting"
+        if what not in told:
+            told.add(what)
+            sender.send((time.time(), what, None))
 
     async with compose.parts(settings) as parts:
         config = ReenrichmentConfig(grace=0.0, look_every=0.1)
@@ -277,24 +268,32 @@ async def _coordinated(settings: Settings, sender: Any) -> None:
     await progress.close()
 
 
-def _outcome(users: int, seen: Seen, alone: float) -> dict[str, Any]:
+def _outcome(users: int, seen: Seen, alone: Sequence[Alone]) -> dict[str, Any]:
     rate = users / (seen.filled - seen.began)
+    tower = sum(each.users_per_second for each in alone) / len(alone)
     return {
         "users": users,
         "users_per_second": round(rate),
-        "tower_alone_per_second": round(alone),
-        "ratio": round(rate / alone, 3),
+        "tower_alone_per_second": round(tower),
+        "ratio": round(rate / tower, 3),
         "seconds_filling": round(seen.filled - seen.began, 2),
         "seconds_with_the_last_look": round(seen.ended - seen.began, 2),
         "killed": seen.killed,
         "coverage": asdict(seen.coverage) if seen.coverage else None,
-        "peak_mib": {
-            name: dict(zip(("first_tenth", "all"), map(round, seen.peaks(name)), strict=True)) for name in seen.memory
-        },
+        "processor_us_a_user": {name: round(1e6 * used / users, 2) for name, used in seen.used.items()},
+        "processor_us_a_user_alone": {name: round(each, 2) for name, each in alone[0].processor_us.items()},
+        "peak_mib": {name: _peaks(seen, samples) for name, samples in seen.memory.items()},
     }
 
 
-def _told(outcome: dict[str, Any]) -> str:
+def _peaks(seen: Seen, samples: Sequence[tuple[float, float]]) -> dict[str, int]:
+    """Within the first tenth of the time, and over all of it."""
+    tenth = seen.began + (seen.filled - seen.began) / 10
+    early = [used for at, used in samples if at <= tenth]
+    return {"first_tenth": round(max(early, default=0)), "all": round(max((used for _, used in samples), default=0))}
+
+
+def _told(outcome: Mapping[str, Any]) -> str:
     return "\n".join(f"{name:28} {value}" for name, value in outcome.items())
 
 

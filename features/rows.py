@@ -9,7 +9,7 @@ of the key what all users share is kept.
 import json
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple, TypeAlias
 
@@ -42,8 +42,6 @@ _NANOS = 1_000_000_000
 _FLOAT = np.dtype("<f4")
 _JSON = json.JSONDecoder()
 _NO_BEHAVIOUR = Behaviour()
-_MAX_HEAD = 8
-"""Bytes before the floats of a list, at most, as far as `_floats` reads it without Feast's message."""
 
 
 class StoredAttributes(dict[str, Scalar]):
@@ -51,7 +49,7 @@ class StoredAttributes(dict[str, Scalar]):
 
     __slots__ = ("text",)
 
-    def __init__(self, attributes: Attributes, text: str) -> None:
+    def __init__(self, attributes: Iterable[tuple[str, Scalar]] | Attributes = (), text: str = "") -> None:
         super().__init__(attributes)
         self.text = text
 
@@ -208,9 +206,10 @@ def _floats_head(count: int) -> bytes:
 
 def _floats(raw: bytes) -> FloatArray:
     """A list of floats; of a usual length without Feast's message, which would make an object of each."""
-    count = (len(raw) - 4) // 4
-    if count > 0 and len(raw) - 4 * count < _MAX_HEAD and raw.startswith(_floats_head(count)):
-        return np.frombuffer(raw, _FLOAT, count, len(raw) - 4 * count).astype(np.float32)
+    count = max(0, len(raw) - 4) // 4
+    head = _floats_head(count)
+    if len(raw) == len(head) + 4 * count and raw.startswith(head):
+        return np.frombuffer(raw, _FLOAT, count, len(head)).astype(np.float32)
     return np.array(Value.FromString(raw).float_list_val.val, dtype=np.float32)
 
 

@@ -28,8 +28,9 @@ async def walk_keys(client: Client, pattern: bytes, cursor: str, count: int) -> 
     now = (await _ask(client, servers[name], "INFO", "server"))["run_id"]
     start = position if run == now else FIRST
     found, keys = await _ask(client, servers[name], "SCAN", start, "MATCH", pattern, "COUNT", count)
-    if str(found) != FIRST:
-        return keys, f"{name} {now} {found}"
+    where = found[name] if isinstance(found, dict) else found  # a cluster's client says whose
+    if str(where) != FIRST:
+        return keys, f"{name} {now} {where}"
     after = next((each for each in names if each > name), None)
     return keys, None if after is None else f"{after} {ONE_SERVER} {FIRST}"
 

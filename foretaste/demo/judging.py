@@ -2,24 +2,30 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import aiohttp
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from foretaste.contracts import Behaviour, Generation, RankingInput, RankResponse
-from foretaste.errors import Unavailable
-from foretaste.ports import Generations, Towers
+from foretaste.contracts import Attributes, Behaviour, Generation, RankingInput
+from foretaste.demo.asking import rank
+from foretaste.demo.stage import Stage
 from models.dataset import Dataset
 from models.encoding import FIRST_KNOWN, Encoding
 from models.metrics import auc, gauc
 from models.sampling import NegativeSampler
 
+if TYPE_CHECKING:
+    from models.study.measures import Estimate
+
 IN_FLIGHT = 8
 """Requests at once."""
+RESAMPLES = 1000
+"""Of the users, for each interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +39,30 @@ class HeldOut:
 
 
 @dataclass(slots=True)
-class Verdict:
+class Judged:
     """Labels, users and scores of each way of ranking, row by row, and what served the live answers."""
 
     users: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     scores: dict[str, list[float]] = field(default_factory=lambda: {"virtual": [], "none": [], "popularity": []})
     served_by: Counter[str] = field(default_factory=Counter)
+    by_generation: Counter[int] = field(default_factory=Counter)
+    """Live answers by the generation of their tower; 0 stands for popularity."""
+    mixed: int = 0
+    """Live answers whose virtual behaviour was of another generation than the tower."""
 
     def auc(self) -> dict[str, float]:
         return {way: auc(self.labels, scores) for way, scores in self.scores.items()}
 
     def gauc(self) -> dict[str, float]:
         return {way: gauc(self.users, self.labels, scores) for way, scores in self.scores.items()}
+
+    def estimate(self, way: str, seed: int) -> "Estimate":
+        """GAUC with its bootstrap over users: of the same users and seed, draw by draw the same users."""
+        from models.study.measures import Resamples, measure
+
+        users = np.array(self.users, dtype=np.int64)
+        return measure(users, self.labels, self.scores[way], Resamples.drawn(users, RESAMPLES, seed))["gauc"]
 
 
 @dataclass(frozen=True)
@@ -90,50 +107,38 @@ class Candidates:
 
 
 async def judge(
+    stage: Stage,
     held: Sequence[HeldOut],
-    *,
-    api: str,
-    towers: Towers,
-    generations: Generations,
     generation: Generation,
-    attributes: Mapping[str, Mapping[str, str | int | float | bool | None]],
-    advance: Callable[[int], None],
-) -> Verdict:
-    """Rank each user's candidates by `POST {api}/v1/rank`; beside it by the same tower without virtual behaviour, and
-    by popularity. Raises `Unavailable` when the service refuses an answer."""
-    verdict = Verdict()
+    attributes: Mapping[str, Attributes],
+    step: str,
+) -> Judged:
+    """Rank each user's candidates by the service; beside it by the tower of `generation` without virtual behaviour,
+    and by popularity as it counts it. Nothing of it is noted for training. Raises `Unavailable` (in an exception group)
+    when the service refuses an answer."""
+    judged = Judged()
     nothing = np.zeros(generation.virtual_shape, dtype=np.float32)
     gate = asyncio.Semaphore(IN_FLIGHT)
-    done = 0
 
     async def one(number: int, each: HeldOut, session: aiohttp.ClientSession) -> None:
-        nonlocal done
         async with gate:
-            live = await rank(session, api, each.user_id, each.items)
-            without = await towers.score(
+            live = await rank(session, stage.api, each.user_id, each.items, shown=0)
+            without = await stage.parts.towers.score(
                 RankingInput(attributes[each.user_id], {}, Behaviour(), nothing, each.items), generation.number
             )
-            shares = await generations.popularity(generation.number, each.items)
+            shares = await stage.parts.generations.popularity(generation.number, each.items)
         by_item = {item.item_id: item.score for item in live.ranked}
-        verdict.served_by[live.served_by.value] += 1
-        verdict.users += [number] * len(each.items)
-        verdict.labels += each.labels.tolist()
-        verdict.scores["virtual"] += [by_item[item] for item in each.items]
-        verdict.scores["none"] += without.tolist()
-        verdict.scores["popularity"] += [share or 0.0 for share in shares]
-        done += 1
-        advance(done)
+        judged.served_by[live.served_by.value] += 1
+        judged.by_generation[live.ranking_generation or 0] += 1
+        judged.mixed += live.zero_shot_generation not in {None, live.ranking_generation}
+        judged.users += [number] * len(each.items)
+        judged.labels += each.labels.tolist()
+        judged.scores["virtual"] += [by_item[item] for item in each.items]
+        judged.scores["none"] += without.tolist()
+        judged.scores["popularity"] += [share or 0.0 for share in shares]
+        stage.report(step, judged.served_by.total(), len(held))
 
     async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as requests:
         for number, each in enumerate(held):
             requests.create_task(one(number, each, session))
-    return verdict
-
-
-async def rank(session: aiohttp.ClientSession, api: str, user_id: str, items: Sequence[str]) -> RankResponse:
-    """One request to the ranking service. Raises `Unavailable` with its problem document when it refuses."""
-    async with session.post(f"{api}/v1/rank", json={"user_id": user_id, "items": list(items)}) as answer:
-        body = await answer.text()
-        if answer.status != 200:  # noqa: PLR2004  # HTTP's OK
-            raise Unavailable("api", f"{answer.status}: {body}")
-    return RankResponse.model_validate_json(body)
+    return judged

@@ -1,45 +1,47 @@
-"""`foretaste demo`: the whole system on real data, from an empty folder to ranked lists for new users."""
+"""`foretaste demo`: the whole system on real data, from an empty folder to a second generation that serves."""
 
 import asyncio
 import json
-import math
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
-
-import aiohttp
-import numpy as np
+from typing import TYPE_CHECKING
 
 from foretaste import compose, embedded, jobs, publishing
 from foretaste.console import Report, console, progress
-from foretaste.contracts import Attributes, RankResponse, Source, Topic
-from foretaste.demo import judging
-from foretaste.demo.judging import Verdict
-from foretaste.demo.load import Load, SignUps
+from foretaste.demo.live import live
+from foretaste.demo.people import people
+from foretaste.demo.refreshing import Refreshing
 from foretaste.demo.report import show
+from foretaste.demo.result import as_json, wrong
+from foretaste.demo.stage import Stage, Timer
 from foretaste.errors import ForetasteError, InvalidInput
 from foretaste.settings import Settings
 from foretaste.stack.stack import Stack
 
 if TYPE_CHECKING:
+    from foretaste.demo.result import Found
+    from foretaste.runs import RunRecord
     from models.dataset import Dataset
 
-EVENTS_A_USER = 40
-NEGATIVES = 4
-POOL = 200
-"""Most popular items, for the two top tens."""
+HURRIED = {"outcome_window": 2.0, "log_settles": 6.0}
+"""Settings of the refresh: here an act follows its ranking at once, and nobody waits half an hour for the next one."""
+PATIENT = {"redis_timeout": 10.0, "triton_timeout": 10.0}
+"""Of the demo itself, which trains on the cores that it measures; what serves keeps its own."""
+OWN = {"project": "foretaste_demo", "topic_prefix": "foretaste-demo-"}
 MANY = 10_000
 """Dead letters of a partition that are counted, at most."""
-PATIENCE = 30.0
-"""Seconds after the last sign-up in which its virtual behaviour must become readable."""
+POOL = 200
+"""Most popular items, which the top tens are of."""
+DAY = 86_400.0
+MARGIN = 1.0
+"""Seconds before the first act in which nothing else is noted, and the refresh may begin that much later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the demo does: `users` real users after the split sign up at `rate` a second."""
+    """What the demo does: `users` real users after the split sign up at `rate` a second, and as many later ones."""
 
     data: str = "ml-1m"
     users: int = 1000
@@ -49,86 +51,57 @@ class Plan:
     seed: int = 0
 
 
-@dataclass(slots=True)
-class Timer:
-    """Seconds by step, in the order of the steps."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(time.monotonic() - began, 2)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What the live part found."""
-
-    opening: SignUps
-    """The first sign-up alone, before which the worker had no partitions."""
-    sign_ups: SignUps
-    """All others, at the rate; the latencies are theirs."""
-    verdict: Verdict
-    dead_letters: int
-    before: RankResponse
-    after: RankResponse
-    liked: list[str]
-
-    @property
-    def sent(self) -> int:
-        return self.opening.sent + self.sign_ups.sent
-
-    @property
-    def enriched(self) -> int:
-        return self.opening.enriched + self.sign_ups.enriched
-
-
 def run(settings: Settings, plan: Plan) -> None:
-    """1. stack, 2. data, 3. generation 1, 4. publish, 5. worker and service, 6. sign-ups, 7. rankings, 8. table.
+    """The demo, in this order.
 
-    Where a part is the user's own, the demo keeps to a project and topics of its own, so that no pointer, feature or
-    topic of theirs is touched. Raises `ForetasteError` when a sign-up was not enriched or became a dead letter.
+    1. The stack starts. 2. The data are read. 3. Generation 1 is trained, or found. 4. It is published.
+    5. Worker, writer of the log, watch and ranking service start.
+    6. Users sign up, and 7. are ranked over what they did later, held out. 8. They act, and so warm up.
+    9. Later users sign up, and are ranked by the first generation.
+    10. Both towers are refreshed from what the first users did, while others sign up and are ranked.
+    11. The later users are ranked by the generation that serves now.
+    12. Tables, and `demo.json`.
+
+    Where a part is the user's own, the demo keeps to a project, topics and a log of its own, so that no pointer,
+    feature, event or row of theirs is touched. Raises `ForetasteError` saying what of it is not as it should be, once
+    everything is shown.
     """
     timer = Timer()
+    settings = settings.model_copy(update=HURRIED | PATIENT)
     if settings.kafka or settings.redis or settings.triton:
-        settings = settings.model_copy(update={"project": "foretaste_demo", "topic_prefix": "foretaste-demo-"})
+        settings = settings.model_copy(update={**OWN, "log": settings.home / "demo-log"})
         console.print("a part is your own: the demo keeps to project foretaste_demo and topics foretaste-demo-*")
     with ExitStack() as stacked:
         with progress() as report:
-            with timer.step("stack"):
+            with timer.step("stack"):  # 1
                 planned = embedded.plan_stack(settings, report)
                 stack = stacked.enter_context(Stack(settings.home, planned, report=report))
-            result, met = _run_on(stack, settings, plan, timer, report)
+            found = _run_on(stack, settings, plan, timer, report)
         path = settings.home / "demo.json"
+        result = as_json(found, plan.data, timer.seconds)
         path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        show(result, console)
+        show(result, console)  # 12
         console.print(f"the same figures are in {path}")
         if plan.keep:
             console.print(f"still running: {stack.addresses['api']} (Ctrl-C ends it)")
             embedded.keep_running(stack, settings, console.print)
-    if not met:
-        raise ForetasteError(f"not every sign-up was enriched and served by its virtual behaviour: see {path}")
+    if faults := list(wrong(found)):
+        raise ForetasteError(f"{'; '.join(faults)}: see {path}")
 
 
-def _run_on(stack: Stack, settings: Settings, plan: Plan, timer: Timer, report: Report) -> tuple[dict[str, Any], bool]:
-    with timer.step("data"):
+def _run_on(stack: Stack, settings: Settings, plan: Plan, timer: Timer, report: Report) -> "Found":
+    with timer.step("data"):  # 2
         dataset = jobs.open_dataset(settings, plan.data, report)
-    with timer.step("train"):
+    with timer.step("train"):  # 3
         folder = jobs.generation_for(settings, dataset, report, retrain=plan.retrain)
     resolved = compose.resolve(settings)
-    with timer.step("publish"):
+    with timer.step("publish"):  # 4
         embedded.prepare(resolved)
         number = asyncio.run(publishing.publish(resolved, int(folder.name)))
         report("publish", 1, 1)
-    with timer.step("start worker and api"):
+    with timer.step("start worker and api"):  # 5
         api = embedded.start_processes(stack, settings)
-    live = asyncio.run(_live(resolved, plan, dataset, number, api, timer, report))
-    met = live.enriched == live.sent and not live.dead_letters and set(live.verdict.served_by) == {Source.VIRTUAL}
-    return _result(plan, number, live, timer), met
+    return asyncio.run(_live(resolved, plan, dataset, number, api, timer, report))  # 6 to 11
 
 
 async def _live(
@@ -139,87 +112,41 @@ async def _live(
     api: str,
     timer: Timer,
     report: Report,
-) -> Outcome:
+) -> "Found":
+    from foretaste.learning import verdict_path
+    from models.encoding import Encoding
+    from models.files import ENCODING
+    from models.verdict import read_verdict
+
+    encoding = Encoding.from_json((settings.generations / str(number) / ENCODING).read_text(encoding="utf-8"))
     async with compose.parts(settings) as parts:
         generation = await parts.generations.get(number)
         if generation is None:
             raise InvalidInput("generation", number, "is not recorded")
-        letters = len(await jobs.dead_letters(settings, MANY))
-        real = _new_users(dataset, plan)
-        live_ids = {user_id: f"{user_id}.{int(time.time()):x}" for user_id in real}  # a stranger again in each run
-        users = {live_ids[user_id]: attributes for user_id, attributes in real.items()}
-        first, *others = users
-        pool = _most_popular(settings, number)
-        async with aiohttp.ClientSession() as session:
-            before = await judging.rank(session, api, first, pool)
-        load = partial(
-            Load,
-            topic=f"{settings.topic_prefix}{Topic.REGISTERED}",
-            events=parts.events,
-            store=parts.store,
-            generation=number,
-            patience=PATIENCE,
-            clock=time.monotonic,
+        stage = Stage(parts, api, settings.topic_prefix, dataset, encoding, generation, plan.seed, timer, report)
+        refreshing = Refreshing(
+            refresh=partial(_refresh, settings, report),
+            verdict_of=lambda candidate: read_verdict(verdict_path(settings, candidate)),
+            open_events=partial(compose.events, settings),
+            settles=settings.outcome_window + settings.log_settles,
         )
-        with timer.step("first sign-up"):  # the worker then has its partitions
-            opening = await load(rate=1.0).run({first: users[first]})
-        with timer.step("sign up"):
-            outcome = await load(rate=plan.rate, advance=lambda done: report("enriched", done, len(others))).run(
-                {user_id: users[user_id] for user_id in others}
-            )
-        with timer.step("rank"):
-            verdict = await judging.judge(
-                _held_out(settings, plan, dataset, live_ids, number),
-                api=api,
-                towers=parts.towers,
-                generations=parts.generations,
-                generation=generation,
-                attributes=users,
-                advance=lambda done: report("ranked", done, len(users)),
-            )
-        async with aiohttp.ClientSession() as session:
-            after = await judging.rank(session, api, first, pool)
-    letters = len(await jobs.dead_letters(settings, MANY)) - letters
-    frame = dataset.interactions
-    liked = frame[(frame["user_id"] == next(iter(real))) & (frame["label"] == 1)]["item_id"].astype(str).tolist()
-    return Outcome(opening, outcome, verdict, letters, before, after, liked)
+        everybody, pool = people(dataset, plan.users), _most_popular(settings, number)
+        return await live(stage, everybody, plan.rate, pool, refreshing, partial(_dead_letters, settings))
 
 
-def _new_users(dataset: "Dataset", plan: Plan) -> dict[str, Attributes]:
-    """The first `plan.users` users whose first event lies after the split, in order of it, with raw attributes."""
-    from models.split import split_by_time
+async def _refresh(settings: Settings, report: Report, began: float) -> "RunRecord":
+    """What `foretaste cotrain --once` runs, for the log from `began` on (seconds since the epoch).
 
-    chosen = split_by_time(dataset).cold_users[: plan.users]
-    if not chosen:
-        raise InvalidInput("data", plan.data, "no user is new after the split")
-    names = list(dataset.description.users.attributes)
-    rows = dataset.users.iloc[dataset.user_rows(chosen)][names].to_dict("records")
-    return {user_id: _scalars(row) for user_id, row in zip(chosen, rows, strict=True)}
+    The first generation has learned what lies before the split, long ago by the clock: without a window, the log of
+    every earlier demo would be learned from too. For the same reason no run of theirs is gone on with.
+    """
+    from foretaste.learning import RefreshOrder
+    from foretaste.refresh import refresh
+    from foretaste.runs import Runs
 
-
-def _scalars(row: dict[Any, Any]) -> Attributes:
-    return {str(name): value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
-
-
-def _held_out(
-    settings: Settings, plan: Plan, dataset: "Dataset", live_ids: dict[str, str], number: int
-) -> list[judging.HeldOut]:
-    from models.artifact import read_manifest
-    from models.encoding import Encoding
-    from models.files import ENCODING
-    from models.fitting import item_counts
-
-    folder = settings.generations / str(number)
-    encoding = Encoding.from_json((folder / ENCODING).read_text(encoding="utf-8"))
-    drawn = judging.Candidates(
-        dataset,
-        encoding,
-        item_counts(dataset, encoding, read_manifest(folder).split_ms),
-        EVENTS_A_USER,
-        NEGATIVES,
-        np.random.default_rng(plan.seed),
-    )
-    return drawn.of(live_ids)
+    Runs(settings.home / "runs").forget()
+    days = (time.time() - began + MARGIN) / DAY
+    return await refresh(settings, RefreshOrder(window_days=days), report)
 
 
 def _most_popular(settings: Settings, number: int) -> list[str]:
@@ -229,35 +156,5 @@ def _most_popular(settings: Settings, number: int) -> list[str]:
     return sorted(shares, key=lambda item: -shares[item])[:POOL]
 
 
-def _result(plan: Plan, number: int, live: Outcome, timer: Timer) -> dict[str, Any]:
-    """What `demo.json` holds."""
-    sign_ups = live.sign_ups
-    return {
-        "data": plan.data,
-        "generation": number,
-        "sign_ups": live.sent,
-        "enriched": live.enriched,
-        "dead_letters": live.dead_letters,
-        "latency_ms": {"p50": _rounded(sign_ups.percentile(50), 1), "p99": _rounded(sign_ups.percentile(99), 1)},
-        "sign_ups_per_second": _rounded(sign_ups.enriched / sign_ups.seconds, 1),
-        "auc": {way: _rounded(value, 4) for way, value in live.verdict.auc().items()},
-        "gauc": {way: _rounded(value, 4) for way, value in live.verdict.gauc().items()},
-        "ranked_users": sum(live.verdict.served_by.values()),
-        "served_by": dict(live.verdict.served_by),
-        "seconds": timer.seconds,
-        "top_ten": {
-            "user": live.after.user_id,
-            "acted_on_later": live.liked,
-            "before": {"served_by": live.before.served_by, "items": _top(live.before)},
-            "after": {"served_by": live.after.served_by, "items": _top(live.after)},
-        },
-    }
-
-
-def _top(response: RankResponse) -> list[str]:
-    return [item.item_id for item in response.ranked[:10]]
-
-
-def _rounded(value: float, digits: int) -> float | None:
-    """JSON has no nan: null stands for it."""
-    return None if math.isnan(value) else round(value, digits)
+async def _dead_letters(settings: Settings) -> int:
+    return len(await jobs.dead_letters(settings, MANY))

@@ -12,6 +12,7 @@ import torch
 from models.execution import Execution
 from tests.together import RUNS, run
 
+pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).parents[2]
 NORMALISED_APART = 0.03
 """How far a ranking loss may lie from one process's where each normalises by its own half of a batch of 256 rows."""

@@ -1,0 +1,61 @@
+"""Memory and processor time of processes and their children, read from /proc (Linux)."""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+def family(pid: int) -> list[int]:
+    """The process and all below it."""
+    children: defaultdict[int, list[int]] = defaultdict(list)
+    for stat in PROC.glob("[0-9]*/stat"):
+        with suppress(OSError):
+            children[int(stat.read_text().rpartition(")")[2].split()[1])].append(int(stat.parent.name))
+    found = [pid]
+    for each in found:
+        found += children[each]
+    return found
+
+
+def processor_seconds(pid: int) -> float:
+    """What the process and all below it have used so far, of the threads that are alive."""
+    used = 0
+    for each in family(pid):
+        for task in PROC.glob(f"{each}/task/*/schedstat"):
+            with suppress(OSError):
+                used += int(task.read_text().split()[0])
+    return used / 1e9
+
+
+def resident_mib(pid: int) -> float:
+    """0 for a process that is gone."""
+    with suppress(OSError):
+        for line in (PROC / str(pid) / "status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1]) / 1024
+    return 0.0
+
+
+@contextmanager
+def watched_memory(pids: Mapping[str, int], every: float = 0.25) -> Iterator[dict[str, list[tuple[float, float]]]]:
+    """While inside, (seconds since the epoch, MiB) of each process by name; `pids` may change meanwhile."""
+    samples: dict[str, list[tuple[float, float]]] = {}
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(every):
+            for name, pid in list(pids.items()):
+                samples.setdefault(name, []).append((time.time(), resident_mib(pid)))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        over.set()
+        thread.join()

@@ -1,0 +1,60 @@
+"""Who signs up in the demo: users whose first event lies after the split, in order of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from foretaste.contracts import Attributes
+from foretaste.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from models.dataset import Dataset
+
+LATER_SHARE = 0.4
+"""Of the new users, at least, who come later."""
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """New users with their raw attributes, by their id in the data, in order of their first event.
+
+    The `first` ones sign up and act: what they did from the split, `since_ms`, until the first of the `later` ones
+    came, `until_ms` (epoch milliseconds). The `later` ones only sign up; what they did is held out.
+    """
+
+    first: Mapping[str, Attributes]
+    later: Mapping[str, Attributes]
+    since_ms: int
+    until_ms: int
+
+
+def people(dataset: "Dataset", most: int) -> People:
+    """At most `most` of each kind. Raises `InvalidInput` where fewer than two users are new after the split."""
+    from models.split import split_by_time
+
+    split = split_by_time(dataset)
+    new = split.cold_users
+    if len(new) < 2:  # noqa: PLR2004  # one of each kind
+        raise InvalidInput("data", dataset.description.name, f"{len(new)} users are new after the split")
+    count = min(most, max(int((1 - LATER_SHARE) * len(new)), 1))
+    first, later = new[:count], new[count : count + most]
+    frame = dataset.interactions
+    until_ms = int(frame["time_ms"][frame["user_id"] == later[0]].iloc[0])
+    return People(_attributes(dataset, first), _attributes(dataset, later), split.instant_ms, until_ms)
+
+
+def under_new_ids(users: Mapping[str, Attributes], run: str) -> dict[str, str]:
+    """The id under which each user signs up: strangers again in each `run`."""
+    return {user_id: f"{user_id}.{run}" for user_id in users}
+
+
+def _attributes(dataset: "Dataset", user_ids: Sequence[str]) -> dict[str, Attributes]:
+    names = list(dataset.description.users.attributes)
+    rows = dataset.users.iloc[dataset.user_rows(user_ids)][names].to_dict("records")
+    return {user_id: _scalars(row) for user_id, row in zip(user_ids, rows, strict=True)}
+
+
+def _scalars(row: Mapping[Any, Any]) -> Attributes:
+    return {str(name): value.item() if isinstance(value, np.generic) else value for name, value in row.items()}

@@ -1,0 +1,237 @@
+"""Re-enrichment on a real broker and a real Redis-protocol server, by workers that are killed."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from prometheus_client import CollectorRegistry
+
+from features.generations import RedisGenerations
+from features.online import FeastOnlineStore
+from features.progress import RedisProgress
+from features.redis_address import RedisAddress
+from features.repo_config import apply_features, repo_config
+from foretaste.contracts import BehavedUser, Behaviour, EnrichedUser, UserFeatures, UserRegistered, VirtualBehaviour
+from foretaste.errors import Unavailable
+from streams.app import AppConfig
+from streams.backlog import KafkaBacklog
+from streams.batching import BatchPolicy
+from streams.collector import CollectorConfig
+from streams.connection import KafkaConnection
+from streams.kafka import KafkaEvents
+from streams.metrics import Metrics
+from streams.parts import Parts
+from streams.reenrichment import Reenrichment, ReenrichmentConfig
+from streams.topics import TopicNames, create_topics
+from streams.ways import WaysConfig, user_ways
+from streams.worker import StreamWorker, run_worker
+from tests.integration.brokers import free_port
+from tests.stream_parts import ChosenTowers, generation, virtual_of
+
+PARTITIONS = 4
+PATIENCE = 90.0
+OLD, NEW = 1, 2
+USERS = [f"user-{each}" for each in range(5000)]
+WARMING, WARM = USERS[::7], USERS[::10]
+"""Who is in both is warm."""
+WHILE_IT_RUNS = [f"new-{each}" for each in range(300)]
+SPAWN = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the parts of one test are, for its own process and for those of its workers."""
+
+    bootstrap: str
+    idempotent: bool
+    redis: str
+    folder: Path
+    name: str = field(default_factory=lambda: uuid4().hex)
+
+    @property
+    def names(self) -> TopicNames:
+        return TopicNames(f"{self.name}-")
+
+    @property
+    def connection(self) -> KafkaConnection:
+        return KafkaConnection(self.bootstrap)
+
+    async def parts(self, opened: AsyncExitStack) -> Parts:
+        """All real but for the towers."""
+        address = RedisAddress.parse(self.redis)
+        store = FeastOnlineStore(repo_config(address, str(self.folder / "registry.db"), self.name), timeout=20)
+        generations = RedisGenerations(address, prefix=self.name, timeout=20)
+        found = Parts(store, ChosenTowers(), generations, KafkaEvents(self.connection, idempotent=self.idempotent))
+        for part in (found.store, found.generations, found.events):
+            opened.push_async_callback(part.close)
+        return found
+
+    async def reenrichment(self, parts: Parts, opened: AsyncExitStack) -> Reenrichment:
+        progress = RedisProgress(RedisAddress.parse(self.redis), prefix=self.name, timeout=20)
+        backlog = KafkaBacklog(self.connection, self.names.group, self.names.reenrich)
+        opened.push_async_callback(progress.close)
+        opened.push_async_callback(backlog.close)
+        config = ReenrichmentConfig(pages=2, grace=0.5, patience=PATIENCE)
+        return Reenrichment(parts, progress, backlog, topic=self.names.reenrich, config=config)
+
+
+def work(place: Place) -> None:
+    """A worker in a process of its own, slow enough to be killed in the middle."""
+    asyncio.run(_work(place))
+
+
+async def _work(place: Place) -> None:
+    config = WaysConfig(place.names, CollectorConfig(BatchPolicy(size=64, age=0.005)), reenrich_rate=2500.0)
+    app = AppConfig(
+        folder=place.folder,
+        fetch_wait=0.02,
+        session_timeout=6.0 if place.idempotent else 2.0,  # Apache Kafka grants no shorter one
+        heartbeat_interval=0.5,
+        commit_interval=0.2,
+        grace=2.0,
+    )
+    async with AsyncExitStack() as opened:
+        parts = await place.parts(opened)
+        ways = partial(user_ways, parts, Metrics(CollectorRegistry()), config)
+        await run_worker(StreamWorker(place.connection, place.names.group, ways, app))
+
+
+@pytest.fixture
+async def place(kafka_address: str, kafka_idempotent: bool, redis_url: str, tmp_path: Path) -> Place:
+    found = Place(kafka_address, kafka_idempotent, redis_url, tmp_path)
+    await create_topics(found.connection, found.names, partitions=PARTITIONS)
+    apply_features(repo_config(RedisAddress.parse(redis_url), str(tmp_path / "registry.db"), found.name))
+    return found
+
+
+async def prepare(parts: Parts) -> None:
+    """Generation 1 is active and all but the warm have its virtual behaviour; generation 2 is on record."""
+    for number in (OLD, NEW):
+        await parts.generations.record(generation(number), {})
+    await parts.generations.activate(OLD, None)
+    warm = set(WARM)
+    virtual = VirtualBehaviour(OLD, virtual_of({"age": 7}))
+    rows = [EnrichedUser(user, {"age": 7}, None if user in warm else virtual, 1_700_000_000_000) for user in USERS]
+    for start in range(0, len(rows), 1000):
+        await parts.store.write_enriched(rows[start : start + 1000])
+    for users, count in ((WARMING, 1), (WARM, 3)):
+        behaviour = Behaviour(["i"] * count, ["acted"] * count, list(range(count)))
+        await parts.store.write_behaviour([BehavedUser(user, behaviour, count) for user in users])
+
+
+async def sign_up_slowly(place: Place, parts: Parts) -> None:
+    for user in WHILE_IT_RUNS:
+        event = UserRegistered(user_id=user, attributes={"age": 30})
+        await parts.events.send(place.names.registered, user.encode(), event.model_dump_json().encode())
+        await asyncio.sleep(0.01)
+
+
+async def held(parts: Parts, users: Sequence[str], number: int) -> list[UserFeatures]:
+    return await parts.store.read(users, number)
+
+
+async def made(parts: Parts, users: Sequence[str], number: int) -> int:
+    """How many have current virtual behaviour of this generation."""
+    found = await held(parts, users, number)
+    return sum(each.current_virtual(generation(number)) is not None for each in found)
+
+
+async def until(count: int, counted: Callable[[], Awaitable[int]]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if await counted() >= count:
+                return
+            await asyncio.sleep(0.02)
+
+
+def killed(process: Any) -> None:
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(10)
+
+
+async def test_a_worker_and_the_coordinator_are_killed_and_nobody_is_missed(place: Place) -> None:
+    warm = set(WARM)
+    needing = [user for user in USERS if user not in warm]
+    async with AsyncExitStack() as opened:
+        parts = await place.parts(opened)
+        await prepare(parts)
+        worker = SPAWN.Process(target=work, args=(place,))
+        worker.start()
+        try:
+            running = asyncio.create_task((await place.reenrichment(parts, opened)).run(NEW))
+            signing_up = asyncio.create_task(sign_up_slowly(place, parts))
+            await until(len(needing) // 4, lambda: made(parts, needing, NEW))
+            killed(worker)
+            running.cancel()
+            assert await made(parts, needing, NEW) < len(needing), "killed in the middle"
+            worker = SPAWN.Process(target=work, args=(place,))
+            worker.start()
+            coverage = await (await place.reenrichment(parts, opened)).run(NEW)
+            await signing_up
+            await until(len(WHILE_IT_RUNS), lambda: made(parts, WHILE_IT_RUNS, OLD))
+            assert coverage.missing == 0
+            assert coverage.users >= len(USERS)
+            for number in (OLD, NEW):
+                assert await made(parts, needing, number) == len(needing)
+                assert await made(parts, WHILE_IT_RUNS, number) == len(WHILE_IT_RUNS)
+            assert [each.virtual for each in await held(parts, WARM, NEW)] == [None] * len(WARM)
+        finally:
+            worker.terminate()
+            worker.join(20)
+
+
+async def test_a_backlog_is_what_the_group_has_not_committed(place: Place) -> None:
+    topic, group = place.names.reenrich, place.names.group
+    backlog = KafkaBacklog(place.connection, group, topic)
+    events = KafkaEvents(place.connection, idempotent=place.idempotent)
+    try:
+        assert await backlog.remaining() == 0
+        for total in (40, 80):
+            await events.send_all(topic, [(None, f"{each}".encode()) for each in range(40)])
+            assert await backlog.remaining() == total
+        await commit(place, topic, upto=2)
+        assert await backlog.remaining() == 80 - 2 * PARTITIONS
+        await events.send(place.names.registered, b"u", b"another topic")
+        await commit(place, topic, upto=None)
+        assert await backlog.remaining() == 0
+    finally:
+        await backlog.close()
+        await events.close()
+
+
+async def commit(place: Place, topic: str, upto: int | None) -> None:
+    """As a member that handled the first `upto` events of each partition, or all of them."""
+    arguments = {**place.connection.client_arguments(), "enable_auto_commit": False, "auto_offset_reset": "earliest"}
+    async with AIOKafkaConsumer(**arguments, group_id=place.names.group) as consumer:
+        partitions = [TopicPartition(topic, each) for each in range(PARTITIONS)]
+        consumer.assign(partitions)
+        for each in partitions:
+            await consumer.seek_to_beginning(each)
+        ends = dict.fromkeys(partitions, upto)
+        while upto is None and not await _at_the_end(consumer, partitions):
+            await consumer.getmany(timeout_ms=50)
+        if upto is None:
+            ends = {each: consumer.highwater(each) for each in partitions}
+        await consumer.commit(ends)
+
+
+async def _at_the_end(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> bool:
+    ends = [consumer.highwater(each) for each in partitions]
+    return None not in ends and [await consumer.position(each) for each in partitions] == ends
+
+
+async def test_a_broker_that_is_away_is_told() -> None:
+    backlog = KafkaBacklog(KafkaConnection(f"127.0.0.1:{free_port()}"), "group", "topic")
+    with pytest.raises(Unavailable, match="kafka is not available"):
+        await backlog.remaining()
+    await backlog.close()
