@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,10 +22,10 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def processor_seconds(pid: int) -> float:
-    """What the process and all below it have used so far, of the threads that are alive."""
+def processor_seconds(pids: Iterable[int]) -> float:
+    """What the processes have used so far, of the threads that are alive."""
     used = 0
-    for each in family(pid):
+    for each in pids:
         for task in PROC.glob(f"{each}/task/*/schedstat"):
             with suppress(OSError):
                 used += int(task.read_text().split()[0])

@@ -25,7 +25,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from benchmarks.processes import processor_seconds, watched_memory
+from benchmarks.processes import family, processor_seconds, watched_memory
 from benchmarks.report import machine
 from foretaste import compose, embedded, jobs
 from foretaste.console import errors
@@ -206,10 +206,10 @@ def _note(seen: Seen, used: dict[str, float], at: float, what: str, coverage: Co
 def _used(
     settings: Settings, pids: Mapping[str, int], parts: Sequence[str] = ("kafka", "redis", "triton")
 ) -> dict[str, float]:
-    """Processor seconds so far."""
+    """Processor seconds so far: of these processes alone, and of the stack's parts with all that they started."""
     stack = running_stack(settings.home)
-    of_parts = {name: stack.parts[name].pid for name in parts} if stack is not None else {}
-    return {name: processor_seconds(pid) for name, pid in {**pids, **of_parts}.items()}
+    of_parts = {name: family(stack.parts[name].pid) for name in parts} if stack is not None else {}
+    return {name: processor_seconds(each) for name, each in ({n: [pid] for n, pid in pids.items()} | of_parts).items()}
 
 
 def _since(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
