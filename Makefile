@@ -13,7 +13,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.12 python3.11 python3.13,$(
 PYTEST_ARGS ?=
 ARGS ?=
 
-.PHONY: help demo up test check container-test images compose-test bench-test lock clean environment packages triton
+.PHONY: help demo up test faults check container-test images compose-test bench-test lock clean environment packages triton
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,6 +26,10 @@ up: environment ## Start the embedded stack, until Ctrl-C
 
 test: environment ## Run the tests (PYTEST_ARGS="-k name" chooses)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+faults: environment ## Kill each part at each step of a refresh, on Apache Kafka (KAFKA_HOME)
+	$(BIN)/python -m pytest tests/faults --faults all --kafka home --faults-out docs/results/swap-faults.json \
+	  $(PYTEST_ARGS)
 
 check: $(STAMP) ## Lint, format and types
 	$(BIN)/ruff check .

@@ -20,6 +20,9 @@ ONNX = {ZERO_SHOT_TOWER: files.ZERO_SHOT, RANKING_TOWER: files.RANKING}
 CONFIG = "config.pbtxt"
 CODE = ("__init__.py", "encoding.py", "files.py", "served.py")
 """Modules of `models` that travel with each version, so that old generations keep the code they were exported with."""
+BYTECODE = "__pycache__"
+"""Where Python would keep bytecode there is an empty file, so that it keeps none: Triton takes a version into which
+anything was written since for another one, and starts it anew at the next load of any version of its model."""
 
 
 def publish(folder: Path, repository: Path, device: Literal["cpu", "gpu"] = "cpu", clock: Clock = time.time) -> int:
@@ -100,6 +103,8 @@ def _fill(folder: Path, tower: str, onnx: str, version: Path) -> None:
     package.mkdir()
     for name in CODE:
         (package / name).write_text((resources("models") / name).read_text(encoding="utf-8"), encoding="utf-8")
+    for place in (version, package):
+        (place / BYTECODE).touch()
 
 
 def _check_same(folder: Path, version: Path) -> None:

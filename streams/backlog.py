@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from foretaste.errors import Unavailable
 from streams.connection import KafkaConnection
@@ -63,7 +63,11 @@ class KafkaBacklog:
             )
             try:
                 await consumer.start()
-                await consumer.topics()  # from now on it knows the partitions
+                if self._topic not in await consumer.topics():
+                    raise UnknownTopicOrPartitionError(self._topic)
+                first = TopicPartition(self._topic, 0)
+                consumer.assign([first])
+                await consumer.position(first)  # from now on it knows how many partitions there are
             except KafkaError:
                 await consumer.stop()
                 raise

@@ -22,6 +22,7 @@ from foretaste.stack.parts import Triton
 from foretaste.stack.progress import silent
 from foretaste.stack.stack import Plan, Stack
 from tests import images
+from tests.faults.cases import cases
 from tests.integration import brokers, redis_server
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +43,8 @@ class Address:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kafka", help="tansu, home (KAFKA_HOME) or container, separated by commas; all that is offered")
+    parser.addoption("--faults", choices=("few", "all"), default="few", help="how many cases of tests/faults; few")
+    parser.addoption("--faults-out", help="a JSON file for what they came to")
     parser.addoption("--redis", choices=("valkey", "container"), default="valkey", help="which Redis; valkey")
 
 
@@ -90,6 +93,10 @@ def _chosen(config: pytest.Config, kind: str) -> list[str]:
     return named.split(",")
 
 
+def kafka_forms(config: pytest.Config) -> list[str]:
+    return _chosen(config, "kafka")
+
+
 def pytest_report_header(config: pytest.Config) -> list[str]:
     lines = []
     for kind, offers in config.stash[OFFERS].items():
@@ -101,7 +108,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "kafka_form" in metafunc.fixturenames:
-        metafunc.parametrize("kafka_form", _chosen(metafunc.config, "kafka"), scope="session")
+        metafunc.parametrize("kafka_form", kafka_forms(metafunc.config), scope="session")
+    if "fault" in metafunc.fixturenames:
+        metafunc.parametrize("fault", cases(metafunc.config.getoption("--faults")), ids=str)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -230,6 +230,23 @@ async def _at_the_end(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPart
     return None not in ends and [await consumer.position(each) for each in partitions] == ends
 
 
+async def test_the_first_look_sees_the_whole_backlog(place: Place) -> None:
+    events = KafkaEvents(place.connection, idempotent=place.idempotent)
+    await events.send_all(place.names.reenrich, [(None, f"{each}".encode()) for each in range(40)])
+    await events.close()
+    for _ in range(3):
+        backlog = KafkaBacklog(place.connection, place.names.group, place.names.reenrich)
+        assert await backlog.remaining() == 40
+        await backlog.close()
+
+
+async def test_a_topic_that_nobody_created_is_told(place: Place) -> None:
+    backlog = KafkaBacklog(place.connection, place.names.group, f"{place.name}-another")
+    with pytest.raises(Unavailable, match=f"{place.name}-another"):
+        await backlog.remaining()
+    await backlog.close()
+
+
 async def test_a_broker_that_is_away_is_told() -> None:
     backlog = KafkaBacklog(KafkaConnection(f"127.0.0.1:{free_port()}"), "group", "topic")
     with pytest.raises(Unavailable, match="kafka is not available"):

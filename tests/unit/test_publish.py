@@ -12,7 +12,7 @@ import pytest
 from foretaste.errors import ForetasteError, Unavailable
 from models import files
 from models.artifact import DamagedArtifact
-from models.publish import is_published, publish, published, withdraw
+from models.publish import BYTECODE, is_published, publish, published, withdraw
 from tests.tiny_disk import needs_a_disk, tiny_disk
 from tests.towers_factory import artifacts
 
@@ -29,7 +29,7 @@ def test_each_tower_gets_a_version_with_all_that_it_needs(tmp_path):
     expected = {
         f"{tower}/1/{name}"
         for tower, onnx in TOWERS.items()
-        for name in ("model.py", files.MANIFEST, files.ENCODING, onnx, *package)
+        for name in ("model.py", files.MANIFEST, files.ENCODING, onnx, *package, BYTECODE, f"models/{BYTECODE}")
     }
     assert _listing(tmp_path) == expected | {f"{tower}/config.pbtxt" for tower in TOWERS}
 
@@ -45,6 +45,16 @@ def test_a_version_runs_without_the_rest_of_the_project(tmp_path):
         "assert not strangers, strangers\n"
     )
     subprocess.run([sys.executable, "-I", "-c", code], cwd=version, check=True)
+
+
+def test_running_a_version_writes_nothing_into_it(tmp_path):
+    """Isolated, Python does not hear of PYTHONDONTWRITEBYTECODE: as in Triton, which reloads what has changed."""
+    publish(artifacts()[0], tmp_path)
+    version = tmp_path / "zero_shot_tower" / "1"
+    before = {path: path.stat().st_mtime_ns for path in version.rglob("*")}
+    code = "import sys; sys.path.insert(0, '.'); import models.served"
+    subprocess.run([sys.executable, "-I", "-c", code], cwd=version, check=True)
+    assert {path: path.stat().st_mtime_ns for path in version.rglob("*")} == before
 
 
 @pytest.mark.parametrize(("device", "kind"), [("cpu", "KIND_CPU"), ("gpu", "KIND_GPU")])

@@ -1,0 +1,132 @@
+"""The generations of `foretaste bench swap`: one training, and as many others as there are swaps, each unlike it."""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.swap_figures import Checked
+from benchmarks.swap_load import Sample
+from foretaste.console import Report
+from foretaste.contracts import Attributes, Behaviour, FloatArray
+from models.cotrain import Trained, cotrain
+from models.dataset import Dataset
+from models.export import export
+from models.served import NO_VIRTUAL, RankingRequest, ServedRanking, ServedZeroShot
+from models.split import split_by_time
+from models.training import TrainingConfig
+
+NOISE = 0.3
+"""Spread of the logarithm of the factors on all weights: users and items keep their order roughly, no score stays."""
+TOLERANCE = 1e-4
+"""Between two runs of one tower on other batches."""
+
+
+def attributes_of(dataset: Dataset) -> list[Attributes]:
+    """Raw attributes of every user."""
+    names = list(dataset.description.users.attributes)
+    rows = dataset.users[names].astype(object).to_dict("records")
+    return [{str(name): _scalar(value) for name, value in row.items()} for row in rows]
+
+
+def write_generations(
+    dataset: Dataset, config: TrainingConfig, generations: Path, count: int, seed: int, report: Report
+) -> None:
+    """Train once, and write generations 1 to `count`."""
+    trained = cotrain(dataset, split_by_time(dataset), config, lambda step: report("train", step.number, step.total))
+    attributes = torch.from_numpy(trained.encoding.encode_attributes(attributes_of(dataset)))
+    for number in range(1, count + 1):
+        own = trained if number == 1 else shaken(trained, attributes, seed + number)
+        export(own, dataset, {}, generations, lowest=number)
+        report("export", number, count)
+
+
+def shaken(trained: Trained, attributes: torch.Tensor, seed: int) -> Trained:
+    """The same towers, each weight times a factor of its own; `attributes` (B, N) give the mean virtual behaviour."""
+    model = deepcopy(trained.model)
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for value in model.state_dict().values():
+            if value.is_floating_point():
+                value.mul_(torch.exp(NOISE * torch.randn(value.shape, generator=draw)))
+        other = replace(trained, model=model)
+        mean: FloatArray = other.zero_shot(attributes).mean(dim=0).numpy()
+    return replace(other, mean_virtual=mean)
+
+
+@dataclass(frozen=True)
+class Person:
+    """What is stored of a user throughout the load."""
+
+    attributes: Attributes
+    behaviour: Behaviour
+
+
+def check_answers(samples: Sequence[Sample], people: Mapping[str, Person], generations: Path) -> Checked:
+    """Compare each sampled answer with what the artifact of its generation answers to the same, both towers of it.
+
+    Fallbacks are left out: they read nothing of the user's own.
+    """
+    towers: dict[int, _Towers] = {}
+    differences: list[float] = []
+    telling = 0
+    for sample in samples:
+        number = sample.answer.ranking
+        if number is None or sample.answer.fallback is not None:
+            continue
+        for each in (number, _neighbour(number)):
+            if each not in towers:
+                towers[each] = _Towers(generations / str(each))
+        person = people[sample.user_id]
+        own, other = towers[number], towers[_neighbour(number)]
+        expected = own.scores(sample, person, own.virtual(sample, person))
+        mixed = own.scores(sample, person, other.virtual(sample, person))
+        differences.append(float(np.abs(expected - list(sample.scores.values())).max()))
+        telling += bool(np.abs(expected - mixed).max() > TOLERANCE)
+    return Checked(
+        answers=len(differences),
+        wrong=sum(not difference <= TOLERANCE for difference in differences),
+        telling=telling,
+        greatest_difference=max(differences, default=0.0),
+    )
+
+
+def _neighbour(number: int) -> int:
+    """The one before; of the first, the one after."""
+    return number - 1 if number > 1 else 2
+
+
+class _Towers:
+    """Both towers of a generation in this process, as Triton serves them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._zero_shot = ServedZeroShot(folder)
+        self._ranking = ServedRanking(folder)
+
+    def virtual(self, sample: Sample, person: Person) -> FloatArray:
+        """(M, D), or none where the answer says that none was read."""
+        if sample.answer.zero_shot is None:
+            return np.zeros(NO_VIRTUAL, dtype=np.float32)
+        made: FloatArray = self._zero_shot.run([person.attributes])[0]
+        return made
+
+    def scores(self, sample: Sample, person: Person, virtual: FloatArray) -> FloatArray:
+        """(K,), in the order of the answer."""
+        request = RankingRequest(
+            attributes=person.attributes,
+            context={},
+            items=person.behaviour.items,
+            actions=person.behaviour.actions,
+            virtual=virtual,
+            candidates=list(sample.scores),
+        )
+        (scores,) = self._ranking.run([self._ranking.encode(request)])
+        return scores
+
+
+def _scalar(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

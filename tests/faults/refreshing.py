@@ -1,0 +1,122 @@
+"""A refresh in a process of its own that can be made to stand still at any of its steps, to be killed there."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from foretaste import learning, publishing
+from foretaste.errors import ForetasteError
+from foretaste.learning import RefreshOrder
+from foretaste.refresh import LeaseHeld, refresh
+from foretaste.runs import Outcome
+from foretaste.settings import Settings
+from tests.faults.cases import WITHDRAW, Point
+
+PATIENCE = 100.0
+"""Seconds for the next word of a refresh."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """It stands at its point, or has just passed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a refresh ended; `outcome` is None where it failed or was killed."""
+
+    outcome: Outcome | None
+    said: str
+
+
+@dataclass
+class Refreshing:
+    """A running refresh, seen from outside."""
+
+    process: BaseProcess
+    _pipe: Connection
+
+    def reached(self) -> None:
+        """Returns once it is at its point; fails where it ended before."""
+        heard = self._heard()
+        assert isinstance(heard, Reached), f"it ended before: {heard}"
+
+    def go_on(self) -> None:
+        self._pipe.send(None)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+    def end(self) -> Ended:
+        heard = self._heard()
+        assert isinstance(heard, Ended), heard
+        return heard
+
+    def _heard(self) -> Any:
+        assert self._pipe.poll(PATIENCE), f"the refresh has said nothing for {PATIENCE:g} s"
+        try:
+            return self._pipe.recv()
+        except EOFError:
+            return Ended(None, "killed")
+
+
+@contextmanager
+def refreshing(
+    context: ForkServerContext, settings: Settings, order: RefreshOrder, point: Point | None
+) -> Iterator[Refreshing]:
+    """A refresh, begun; it is gone when this ends."""
+    here, there = context.Pipe()
+    process = context.Process(target=_run, args=(settings, order, point, there), daemon=True)
+    process.start()
+    there.close()
+    try:
+        yield Refreshing(process, here)
+    finally:
+        process.kill()
+        process.join()
+        here.close()
+
+
+def _run(settings: Settings, order: RefreshOrder, point: Point | None, to: Connection) -> None:
+    learning.CHECKPOINT_EVERY = 0.0
+    waiting = point
+
+    def report(step: str, done: int, _total: int | None) -> None:
+        nonlocal waiting
+        if waiting is not None and step == waiting.step and done >= waiting.done:
+            later, waiting = waiting.later, None
+            to.send(Reached())
+            if not later:
+                to.recv()
+
+    _report_withdrawals(report)
+    to.send(asyncio.run(_refresh(settings, order, report)))
+
+
+async def _refresh(settings: Settings, order: RefreshOrder, report: Any) -> Ended:
+    while True:
+        try:
+            record = await refresh(settings, order, report)
+        except LeaseHeld:  # by the one that was killed, for a while
+            await asyncio.sleep(0.2)
+        except ForetasteError as error:
+            return Ended(None, str(error))
+        else:
+            return Ended(record.outcome, record.said)
+
+
+def _report_withdrawals(report: Any) -> None:
+    """Retiring has two halves, and reports neither."""
+    take_back = publishing.take_back
+
+    async def reported(*arguments: Any) -> None:
+        report(WITHDRAW, 0, 1)
+        await take_back(*arguments)
+
+    publishing.take_back = reported
