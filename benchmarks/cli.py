@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.replay_cli import refresh
+
 bench = typer.Typer(no_args_is_help=True, help="Benchmarks of this machine.")
 
 
@@ -92,3 +94,6 @@ def swap(  # noqa: PLR0913, PLR0917  # a command's options
         typer.echo(json.dumps(found))
     else:
         swap_report.show(console, found)
+
+
+bench.command()(refresh)

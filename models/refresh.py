@@ -1,5 +1,6 @@
 """Learning from a window of the training log: what a refresh trains on, from which towers on, and how."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,10 @@ from models.log_schema import LOG, LogSchema, read_catalogue
 from models.log_window import LogWindow
 from models.training import Device, TrainingConfig
 
+WARM_STEPS, MOST_PASSES = 100, 4
+"""A warm start passes over a small window more than once: until it has taken so many steps, but not more often. Both
+were chosen by replaying the weeks before MovieLens 1M's split (`foretaste bench refresh --until`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class RefreshPlan:
@@ -29,7 +34,7 @@ class RefreshPlan:
     """A dataset folder whose items table tells the attributes of items that the active generation does not know."""
     device: Device = "auto"
     epochs: int | None = None
-    """Passes over the window; None: as many as the active generation's training made."""
+    """Passes over the window; None: of a warm start as `WARM_STEPS` says, of a cold one as its configuration does."""
     seed: int = 0
 
 
@@ -55,11 +60,11 @@ def prepare(window: LogWindow, base: Trained | None, plan: RefreshPlan) -> Prepa
     catalogue = None if plan.catalogue is None else read_catalogue(plan.catalogue)
     changes: dict[str, Any] = {"seed": plan.seed, "device": plan.device}
     if plan.epochs is not None:
-        changes["epochs"] = plan.epochs
+        changes |= {"epochs": plan.epochs, "least_steps": 1}
     if base is not None and not plan.cold:
         schema = LogSchema.of(base.encoding)
         dataset = window.dataset(schema, catalogue)
-        encoding, config = grown(base.encoding, dataset), base.config
+        encoding, config = grown(base.encoding, dataset), _warm(base.config, len(window.labels))
     else:
         schema, base = _cold_schema(base, plan), None
         dataset = window.dataset(schema, catalogue)
@@ -86,6 +91,12 @@ def refreshed(
     earlier = np.zeros(len(trained.popularity))
     earlier[: len(base.popularity)] = base.popularity
     return replace(trained, popularity=(earlier + trained.popularity) / 2)
+
+
+def _warm(config: TrainingConfig, rows: int) -> TrainingConfig:
+    """For a window of so many rows."""
+    passes = math.ceil(WARM_STEPS * config.batch / max(rows, 1))
+    return replace(config, epochs=min(passes, MOST_PASSES), least_steps=1)
 
 
 def held_out(window: LogWindow, share: float) -> tuple[LogWindow, LogWindow]:

@@ -221,6 +221,6 @@ def test_the_console_page_and_the_metrics_are_there(system: System) -> None:
 
 def test_health_names_every_part(system: System) -> None:
     found = {part.part: part for part in asyncio.run(jobs.health(system.settings))}
-    assert set(found) == {"kafka", "redis", "triton", "worker", "api"}
+    assert set(found) == {"kafka", "redis", "triton", "worker", "log", "watch", "api"}
     assert [part for part in found.values() if not part.ok] == []
     assert Path(system.stack.home, "stack.json").is_file()

@@ -16,7 +16,7 @@ from foretaste.stack.environment import NAME, TritonEnvironment
 from foretaste.stack.record import StackRecord, running_stack
 
 ROOT = Path(__file__).parents[2]
-PARTS = {"kafka", "redis", "triton", "worker", "api"}
+PARTS = {"kafka", "redis", "triton", "worker", "log", "watch", "api"}
 UP = 90.0
 """Seconds that the whole system may take to come up on a busy machine."""
 GONE = 6.0

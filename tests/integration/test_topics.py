@@ -35,7 +35,8 @@ async def test_too_few_partitions_are_reported(
     await create_topics(connection, names, partitions=1)
     found = await create_topics(connection, names, partitions=2)
     assert {each.partitions for each in found} == {1}
-    assert sum("has 1 partitions, fewer than the 2 asked for" in message for message in caplog.messages) == 4
+    told = sum("has 1 partitions, fewer than the 2 asked for" in message for message in caplog.messages)
+    assert told == len(names.all())
 
 
 async def test_a_topic_that_the_broker_refuses_is_named(connection: KafkaConnection, kafka_idempotent: bool) -> None:

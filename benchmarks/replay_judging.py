@@ -1,0 +1,95 @@
+"""What each generation ranks a week's candidates by."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from benchmarks.replay_log import Week, first_times
+from benchmarks.replay_training import Kind
+from models.cotrain import Trained
+from models.dataset import Dataset
+from models.encoding import IndexArray
+from models.examples import Examples, batches
+from models.log_window import LogWindow
+from models.study.protocols import BATCH_ROWS, NEW, SEEN, STEPS, WARM
+from models.study.towers import TowerRanker
+
+Scores: TypeAlias = npt.NDArray[np.float32]
+Flags: TypeAlias = npt.NDArray[np.bool_]
+Protocol: TypeAlias = Literal["hidden", "first_steps", "as_served"]
+"""New users with their behaviour hidden; their first steps with it; users of earlier weeks with theirs."""
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+ALL = "all"
+GROUPS: Mapping[Protocol, Sequence[str]] = {"hidden": (NEW,), "first_steps": (ALL, *SEEN), "as_served": (WARM,)}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Asked:
+    """R rows of one protocol: `persons` (R,) are rows of `Dataset.users`, `seen` (R,) the behaviours before each.
+
+    `scores` (R,) by the kind of generation that gave them.
+    """
+
+    persons: IndexArray
+    labels: npt.NDArray[np.float32]
+    seen: IndexArray
+    scores: Mapping[Kind, Scores]
+
+    def group(self, name: str) -> Flags:
+        """(R,) the rows of one of `GROUPS`."""
+        least, most = SEEN.get(name, (0, np.inf))
+        flags: Flags = (least <= self.seen) & (self.seen <= most)
+        return flags
+
+
+Answers: TypeAlias = Mapping[Protocol, Asked]
+"""Of a week."""
+
+
+def together(weeks: Sequence[Asked]) -> Asked:
+    """The rows of several weeks, with the scores of those kinds that were asked in all of them."""
+    kinds = [kind for kind in weeks[0].scores if all(kind in week.scores for week in weeks)]
+    return Asked(
+        np.concatenate([week.persons for week in weeks]),
+        np.concatenate([week.labels for week in weeks]),
+        np.concatenate([week.seen for week in weeks]),
+        {kind: np.concatenate([week.scores[kind] for week in weeks]) for kind in kinds},
+    )
+
+
+def asked(dataset: Dataset, week: Week, window: LogWindow, generations: Mapping[Kind, Trained]) -> Answers:
+    """Put a week's rankings to all generations: the same candidates, by name, with the behaviour of the moment.
+
+    New is who first did anything in that week. First steps are rankings with at most `STEPS` behaviours before them.
+    """
+    persons = dataset.user_rows([window.names.users[number] for number in window.user_of_row])
+    new = first_times(dataset)[persons] >= week.since_ms
+    found: dict[Protocol, Asked] = {}
+    scores: dict[Protocol, dict[Kind, Scores]] = {protocol: {} for protocol in PROTOCOLS}
+    for kind, trained in generations.items():
+        examples = window.examples(trained.encoding)  # the same rows in the same order whatever the encoding
+        seen = examples.histories.seen(examples.users.astype(np.int64), examples.times_ms)
+        own = new[examples.users]
+        moments: dict[Protocol, Flags] = {"hidden": own, "first_steps": own & (seen <= STEPS), "as_served": ~own}
+        ranker = TowerRanker(trained, torch.device("cpu"), ())
+        for protocol, flags in moments.items():
+            scores[protocol][kind] = scored(ranker, examples, np.flatnonzero(flags), hidden=protocol == "hidden")
+            rows, sizes = np.repeat(flags, examples.sizes), examples.sizes[flags]
+            users = np.repeat(persons[examples.users[flags]], sizes)
+            found[protocol] = Asked(users, examples.labels[rows], np.repeat(seen[flags], sizes), scores[protocol])
+    return found
+
+
+def scored(ranker: TowerRanker, examples: Examples, moments: IndexArray, *, hidden: bool) -> Scores:
+    """(R,) of the rows of these moments, in their order; `hidden` shows none of the behaviour."""
+    parts = [np.zeros(0, dtype=np.float32)]
+    for some in batches(examples.sizes[moments], BATCH_ROWS):
+        batch = examples.batch(moments[some])
+        if hidden:
+            batch = batch.hidden(np.ones(len(batch.users), dtype=np.bool_))
+        parts.append(ranker.scores(batch).astype(np.float32))
+    return np.concatenate(parts)
