@@ -9,7 +9,7 @@ of the key what all users share is kept.
 import json
 import re
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple, TypeAlias
 
@@ -25,7 +25,7 @@ from foretaste.contracts import (
     EnrichedUser,
     FloatArray,
     ReenrichedUser,
-    Scalar,
+    StoredAttributes,
     UserFeatures,
     VirtualBehaviour,
 )
@@ -42,16 +42,6 @@ _NANOS = 1_000_000_000
 _FLOAT = np.dtype("<f4")
 _JSON = json.JSONDecoder()
 _NO_BEHAVIOUR = Behaviour()
-
-
-class StoredAttributes(dict[str, Scalar]):
-    """Attributes with the JSON that they were read from, for whoever sends them on as JSON."""
-
-    __slots__ = ("text",)
-
-    def __init__(self, attributes: Iterable[tuple[str, Scalar]] | Attributes = (), text: str = "") -> None:
-        super().__init__(attributes)
-        self.text = text
 
 
 class Keys:

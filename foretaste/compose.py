@@ -241,7 +241,7 @@ async def reenriched(settings: Settings, number: int, report: Report) -> "Covera
     """Fill a generation: sign-ups get its virtual behaviour too, and so does every cold or warming user by now."""
     from features.progress import RedisProgress
     from streams.backlog import KafkaBacklog
-    from streams.reenrichment import Reenrichment
+    from streams.reenrichment import Reenrichment, ReenrichmentConfig
     from streams.topics import TopicNames
 
     names = TopicNames(settings.topic_prefix)
@@ -249,7 +249,8 @@ async def reenriched(settings: Settings, number: int, report: Report) -> "Covera
     backlog = KafkaBacklog(kafka_connection(settings), names.group, names.reenrich)
     async with parts(settings) as found:
         try:
-            way = Reenrichment(found, progress, backlog, topic=names.reenrich)
+            config = ReenrichmentConfig(tolerated=settings.reenrich_tolerated)
+            way = Reenrichment(found, progress, backlog, topic=names.reenrich, config=config)
             return await way.run(number, lambda done, total: report("re-enrich", done, total))
         finally:
             await backlog.close()

@@ -26,9 +26,18 @@ MAX_BEHAVIOUR = 100
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 Scalar: TypeAlias = str | int | float | bool | None
 Attributes: TypeAlias = Mapping[str, Scalar]
-
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID, strict=True)]
 WireScalar: TypeAlias = StrictStr | StrictBool | StrictInt | StrictFloat | None
+
+
+class StoredAttributes(dict[str, Scalar]):
+    """Attributes with the JSON that they were read from, for whoever sends them on as JSON."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, attributes: Attributes, text: str) -> None:
+        super().__init__(attributes)
+        self.text = text
 
 
 class Topic(StrEnum):

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,14 +199,20 @@ async def health(settings: Settings) -> list[Health]:
     return list(await asyncio.gather(*asked))
 
 
-def generation_for(settings: Settings, dataset: "Dataset", report: Report, *, retrain: bool = False) -> Path:
-    """The newest generation that was trained on just these data with the default settings, or one trained now."""
+def generation_for(
+    settings: Settings, dataset: "Dataset", spent: Container[int], report: Report, *, retrain: bool = False
+) -> Path:
+    """The newest generation that was trained on just these data with the default settings, or one trained now.
+
+    Numbers in `spent` (`publishing.spent`) are passed over.
+    """
     from models.artifact import DamagedArtifact, fingerprint, read_manifest
 
     config = training_config({})
     wanted = (dataset.fingerprint, fingerprint(config.to_dict()))
     there = settings.generations.iterdir() if settings.generations.is_dir() and not retrain else ()
-    for folder in sorted((each for each in there if each.name.isdecimal()), key=lambda each: -int(each.name)):
+    numbers = {int(each.name): each for each in there if each.name.isdecimal() and int(each.name) not in spent}
+    for _, folder in sorted(numbers.items(), reverse=True):
         try:
             manifest = read_manifest(folder)
         except DamagedArtifact as damage:

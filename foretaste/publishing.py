@@ -100,6 +100,16 @@ async def active_number(settings: Settings) -> int | None:
     return None if active is None else active.number
 
 
+async def spent(settings: Settings) -> frozenset[int]:
+    """Numbers that nothing can be published under any more, or that were passed by: up to the highest ever recorded,
+    all that are not recorded now."""
+    generations = compose.generations(settings)
+    try:
+        return frozenset(range(1, await generations.highest() + 1)) - set(await generations.numbers())
+    finally:
+        await generations.close()
+
+
 async def take_back(towers: "TritonTowers | InProcessTowers", number: int, repository: Path) -> None:
     """Withdraw a version and make Triton let go of it; the others answer throughout."""
     await asyncio.to_thread(withdraw, number, repository)

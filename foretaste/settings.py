@@ -84,6 +84,8 @@ class Settings(BaseSettings):
 
     reenrich_rate: Annotated[float, Field(gt=0)] | None = 2000.0
     """Users a second whom each worker makes virtual behaviour for while a generation fills; no limit where empty."""
+    reenrich_tolerated: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the cold and warming users who may still lack virtual behaviour of a generation that is swapped in."""
 
     log: Path | None = None
     """The folder of the training log; `home/log` where absent. A team's own Feast offline store needs none."""

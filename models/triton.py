@@ -10,7 +10,7 @@ from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from foretaste.contracts import Attributes, FloatArray, RankingInput
+from foretaste.contracts import Attributes, FloatArray, RankingInput, StoredAttributes
 from foretaste.errors import BadTowerOutput, InvalidInput, Unavailable
 from models.publish import RANKING_TOWER, ZERO_SHOT_TOWER
 
@@ -43,7 +43,7 @@ class TritonTowers:
         """As the port says; at most 4096 users a call. No users make no call, and the answer is (0, 0, 0)."""
         if not attributes:
             return np.zeros((0, 0, 0), dtype=np.float32)
-        rows = _texts("attributes", [[json.dumps(dict(row))] for row in attributes])
+        rows = _texts("attributes", [[_json(row)] for row in attributes])
         answer = await self._infer(ZERO_SHOT_TOWER, generation, [rows], "virtual_behaviour")
         if answer.ndim != 3 or len(answer) != len(attributes):  # noqa: PLR2004  # B, M, D
             raise BadTowerOutput(f"{ZERO_SHOT_TOWER} {generation}: {answer.shape} for {len(attributes)} users")
@@ -58,7 +58,7 @@ class TritonTowers:
             return np.zeros(0, dtype=np.float32)
         behaviour = {"items": list(request.behaviour.items), "actions": list(request.behaviour.actions)}
         inputs = [
-            _texts("attributes", [[json.dumps(dict(request.attributes))]]),
+            _texts("attributes", [[_json(request.attributes)]]),
             _texts("context", [[json.dumps(dict(request.context))]]),
             _texts("behaviour", [[json.dumps(behaviour)]]),
             _tensor("virtual_behaviour", np.asarray(request.virtual, dtype=np.float32)[None], "FP32"),
@@ -131,6 +131,10 @@ class TritonTowers:
             raise BadTowerOutput(f"{tower} {generation}: no float32 output {output!r}")
         numbers: FloatArray = answer
         return numbers
+
+
+def _json(attributes: Attributes) -> str:
+    return attributes.text if isinstance(attributes, StoredAttributes) else json.dumps(dict(attributes))
 
 
 def _texts(name: str, rows: Sequence[Sequence[str]]) -> InferInput:

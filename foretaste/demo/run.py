@@ -92,9 +92,10 @@ def run(settings: Settings, plan: Plan) -> None:
 def _run_on(stack: Stack, settings: Settings, plan: Plan, timer: Timer, report: Report) -> "Found":
     with timer.step("data"):  # 2
         dataset = jobs.open_dataset(settings, plan.data, report)
-    with timer.step("train"):  # 3
-        folder = jobs.generation_for(settings, dataset, report, retrain=plan.retrain)
     resolved = compose.resolve(settings)
+    with timer.step("train"):  # 3
+        spent = asyncio.run(publishing.spent(resolved))
+        folder = jobs.generation_for(settings, dataset, spent, report, retrain=plan.retrain)
     with timer.step("publish"):  # 4
         embedded.prepare(resolved)
         number = asyncio.run(publishing.publish(resolved, int(folder.name)))

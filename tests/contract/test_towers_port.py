@@ -1,6 +1,7 @@
 """One suite for every form of the `Towers` port: towers in this process, and the real Triton."""
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foretaste.contracts import Behaviour, RankingInput
+from foretaste.contracts import Behaviour, RankingInput, StoredAttributes
 from foretaste.errors import BadTowerOutput, InvalidInput, Unavailable
 from foretaste.stack import health
 from foretaste.stack.environment import TritonEnvironment
@@ -57,6 +58,12 @@ async def test_virtual_behaviour_is_that_of_the_generation_as_trained(towers: To
     found = await towers.virtual_behaviour([request.attributes for request in wanted], generation)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected_virtual(trained(generation - 1), wanted), atol=1e-4)
+
+
+async def test_attributes_as_they_were_stored_make_no_difference(towers: TowersForm):
+    plain = [request.attributes for request in requests(20)]
+    stored = [StoredAttributes(row, json.dumps(dict(row))) for row in plain]
+    np.testing.assert_array_equal(await towers.virtual_behaviour(stored, 1), await towers.virtual_behaviour(plain, 1))
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
