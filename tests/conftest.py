@@ -108,7 +108,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "kafka_form" in metafunc.fixturenames:
-        metafunc.parametrize("kafka_form", kafka_forms(metafunc.config), scope="session")
+        forms = kafka_forms(metafunc.config)
+        once = metafunc.definition.get_closest_marker("one_broker") is not None
+        metafunc.parametrize("kafka_form", forms[-1:] if once else forms, scope="session")
     if "fault" in metafunc.fixturenames:
         metafunc.parametrize("fault", cases(metafunc.config.getoption("--faults")), ids=str)
 

@@ -80,6 +80,7 @@ async def until(done: Callable[[], Awaitable[bool]], pause: float = 0.05) -> Non
             await asyncio.sleep(pause)
 
 
+@pytest.mark.one_broker
 async def test_killed_in_the_middle_every_row_is_read_once(deployment: Deployment) -> None:
     rankings = [ranked(f"r{n}", at(2 * n / EACH), user_id=f"u{n % 50}") for n in range(EACH)]
     behaviours = [behaved(f"i{n}", each.at + timedelta(seconds=5), each.user_id) for n, each in enumerate(rankings)]

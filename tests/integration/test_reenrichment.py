@@ -159,6 +159,7 @@ def killed(process: Any) -> None:
     process.join(10)
 
 
+@pytest.mark.one_broker
 async def test_a_worker_and_the_coordinator_are_killed_and_nobody_is_missed(place: Place) -> None:
     warm = set(WARM)
     needing = [user for user in USERS if user not in warm]

@@ -29,6 +29,7 @@ from models.verdict import read_verdict
 from tests.data_factory import write_dataset
 from tests.towers_factory import artifacts
 
+pytestmark = pytest.mark.one_broker
 USERS = 60
 COLD = "nobody yet"
 
