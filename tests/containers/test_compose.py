@@ -22,6 +22,7 @@ from tests.data_factory import write_dataset
 
 ROOT = Path(__file__).parents[2]
 USERS = 100
+HURRIED = ("-e", "FORETASTE_OUTCOME_WINDOW=5", "-e", "FORETASTE_LOG_SETTLES=5")
 
 
 class System:
@@ -100,8 +101,20 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         system.compose("down", "--volumes", "--timeout", "5", timeout=120)
 
 
+@pytest.fixture(scope="module")
+def serving(system: System) -> System:
+    """With a generation that was trained and published in a container."""
+    system.compose("run", "--rm", "trainer", "train", "--data", "/datasets/small", timeout=600)
+    system.compose("run", "--rm", "trainer", "publish", timeout=300)
+    system.until("readiness", lambda: system.request("/readyz").get("readiness") == "ready")
+    return system
+
+
 def _ranks_for(system: System, user: str) -> dict[str, Any]:
-    return system.request("/v1/rank", {"user_id": user, "items": ["item-1", "item-2", "item-3", "never seen"]})
+    """The answer but for its own id."""
+    found = system.request("/v1/rank", {"user_id": user, "items": ["item-1", "item-2", "item-3", "never seen"]})
+    found.pop("ranking_id", None)
+    return found
 
 
 def _served_by(system: System, prefix: str) -> set[str]:
@@ -124,11 +137,8 @@ def _sign_up(system: System, prefix: str) -> None:
 
 
 @pytest.mark.timeout(1800)
-def test_a_hundred_users_sign_up_and_are_found_again_after_a_stop(system: System) -> None:
-    system.compose("run", "--rm", "trainer", "train", "--data", "/datasets/small", timeout=600)
-    system.compose("run", "--rm", "trainer", "publish", timeout=300)
-    system.until("readiness", lambda: system.request("/readyz").get("readiness") == "ready")
-
+def test_a_hundred_users_sign_up_and_are_found_again_after_a_stop(serving: System) -> None:
+    system = serving
     _sign_up(system, "first")
     system.until("100 enriched users", lambda: _served_by(system, "first") == {"virtual"})
     before = _ranks_for(system, "first-7")
@@ -143,6 +153,28 @@ def test_a_hundred_users_sign_up_and_are_found_again_after_a_stop(system: System
     assert _served_by(system, "first") == {"virtual"}
     _sign_up(system, "second")
     system.until("100 more enriched users", lambda: _served_by(system, "second") == {"virtual"})
+
+
+@pytest.mark.timeout(600)
+def test_a_refresh_learns_from_what_was_served_and_swaps(serving: System) -> None:
+    """Too little was seen to decide anything, so the gate is overruled, which is recorded."""
+    _sign_up(serving, "third")
+    serving.until("100 enriched users", lambda: _served_by(serving, "third") == {"virtual"})
+    for number in range(3):
+        serving.compose("exec", "-T", "worker", "foretaste", "behave", f"third-{number}", "item-1")
+
+    def refreshed() -> dict[str, Any] | None:
+        """Once the log has what was served: what happened within `log_settles` is left to the next refresh."""
+        ended = serving.ran("run", "--rm", *HURRIED, "trainer", "cotrain", "--once", "--force", "--json", timeout=300)
+        record: dict[str, Any] = json.loads(ended.stdout.strip().splitlines()[-1])
+        return record if record["outcome"] != "nothing to learn" else None
+
+    record = serving.until("something to learn from", refreshed, seconds=240)
+    assert (record["outcome"], record["number"]) == ("swapped", 2), record
+    answer = serving.until(
+        "an answer of generation 2", lambda: (a := _ranks_for(serving, "third-50"))["ranking_generation"] == 2 and a
+    )
+    assert (answer["served_by"], answer["zero_shot_generation"]) == ("virtual", 2)
 
 
 def test_only_the_api_is_published_and_only_on_loopback(system: System) -> None:
