@@ -142,6 +142,7 @@ class Reenrichment:
             state = replace(state, cursor=cursor, users=state.users + len(users), missing=missing)
             await self._progress.write(generation.number, json.dumps(asdict(state)))
             report(state.users, state.before)
+            await self._check_in_use(generation.number)  # else pages are dropped, and walks count in vain
         return state
 
     async def _lacking(self, users: Sequence[str], generation: Generation) -> list[str]:
