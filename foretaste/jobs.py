@@ -132,8 +132,9 @@ async def first_free_number(settings: Settings) -> tuple[int, int | None]:
 
 
 async def create_topics(settings: Settings) -> None:
-    """All four topics, explicitly, with their partitions."""
-    from streams.topics import TopicNames, create_topics
+    """All topics, explicitly, with their partitions."""
+    from streams.topic_admin import create_topics
+    from streams.topics import TopicNames
 
     names = TopicNames(settings.topic_prefix)
     await create_topics(

@@ -10,7 +10,6 @@ from typing import Protocol
 from foretaste.contracts import Generation, ReenrichUsers
 from foretaste.errors import InvalidInput, Unavailable
 from foretaste.ports import Clock
-from streams.backlog import Backlog
 from streams.filling import SHARE, lacks_virtual, shares
 from streams.parts import Parts
 
@@ -25,6 +24,14 @@ class Progress(Protocol):
     async def read(self, generation: int) -> str | None: ...
     async def write(self, generation: int, state: str) -> None: ...
     async def forget(self, generation: int) -> None: ...
+
+
+class Backlog(Protocol):
+    """How many events wait to be acknowledged."""
+
+    async def remaining(self) -> int:
+        """Raises `Unavailable` when nobody answers."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

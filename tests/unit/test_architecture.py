@@ -53,7 +53,21 @@ TRAINING = {
 }
 TRAINING_ROOMS = ("models.towers.", "models.rivals.", "models.study.", "benchmarks.")
 """What trains or judges; all else runs without torch."""
-CORE = ("streams.batching", "streams.decoding", "streams.enrichment", "streams.behaving", "serving.ranking")
+CORE = (
+    "models.gate",
+    "serving.ranking",
+    "streams.batching",
+    "streams.behaving",
+    "streams.decoding",
+    "streams.drift",
+    "streams.enrichment",
+    "streams.filling",
+    "streams.keeping",
+    "streams.reenrichment",
+    "streams.regime",
+    "streams.rollback",
+    "streams.watching",
+)
 MACHINERY = {"faust", "redis", "feast", "tritonclient", "aiokafka"}
 
 
