@@ -28,6 +28,7 @@ READ_SETTINGS = {
     "foretaste.learning",
     "foretaste.refresh",
     "foretaste.refreshing",
+    "foretaste.upkeep",
 }
 """`compose` wires what the settings say; the others take them from the command line to it."""
 CARRIED_TO_TRITON = {"models.encoding", "models.served", "models.files"}
