@@ -35,12 +35,14 @@ if ARGV[1] ~= ARGV[2] then
   redis.call('LPUSH', KEYS[5], ARGV[3])
   redis.call('LTRIM', KEYS[5], 0, ARGV[4] - 1)
 end
-if number_of(KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
+local filling = tonumber(number_of(KEYS[2]))
+if filling and filling % 2 == ARGV[1] % 2 then redis.call('DEL', KEYS[2]) end
 return 1
 """
 """Compare and set in one step of the server: -1 not recorded, 0 the pointer stands elsewhere, 1 moved.
 
-The first write is one that a full Redis refuses: after a DEL it would let all others through.
+The first write is one that a full Redis refuses: after a DEL it would let all others through. What fills the slot of
+the new active generation stops, be it that one or, after a rollback, another: two cannot share a slot.
 """
 
 _FILL = f"""{_NUMBER_OF}

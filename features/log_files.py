@@ -86,9 +86,17 @@ def read(
     return Found(table, [*skipped, *odd])
 
 
-def compact(folder: Path, before: date, time: str, each_once: Callable[[pa.Table], pa.Table], now: float) -> Compacted:
+def compact(
+    folder: Path,
+    before: date,
+    time: str,
+    each_once: Callable[[pa.Table], pa.Table],
+    now: float,
+    ended: Callable[[], bool] = lambda: False,
+) -> Compacted:
     """One file for each day before `before`, its rows as `each_once` gives them. `now` is in epoch seconds.
 
+    Once `ended` says so, no other day is begun.
     1. A day's files are read. One that cannot be stays as it is.
     2. Their rows are written as one file, as `append` does.
     3. Only now the files that were read are removed: those written meanwhile stay.
@@ -100,6 +108,8 @@ def compact(folder: Path, before: date, time: str, each_once: Callable[[pa.Table
     with _as_unavailable(folder):
         _remove_stale(folder, now)
         for day, place in _days(folder):
+            if ended():
+                break
             if day >= before or _is_compact(_files(place)):
                 continue
             of_day, unreadable = _read_day(place, time)  # 1

@@ -9,6 +9,7 @@ import numpy as np
 
 from features.log_rows import BEHAVIOUR_ROWS, RANKING_ROWS, behaviours_table, each_once, rankings_table, within
 from features.records import check_idle, check_same, check_slot
+from features.slots import slot
 from foretaste.contracts import (
     Attributes,
     BehavedUser,
@@ -115,7 +116,7 @@ class InMemoryGenerations:
             at = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="seconds")
             self._moves.insert(0, Move(number, expected, at, reason))
             self._previous, self._active = expected, number
-        if self._filling == number:
+        if self._filling is not None and slot(self._filling) == slot(number):
             self._filling = None
         return True
 

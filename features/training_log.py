@@ -68,9 +68,12 @@ class FeastTrainingLog:
         behaviours, more = await asyncio.to_thread(self._read, BEHAVIOUR_ROWS, since_ms, until_ms)
         return Logged(rankings, behaviours, [*skipped, *more])
 
-    async def compact(self, before: date) -> log_files.Compacted:
-        """One file for each day before `before` (UTC), each row in it once. Anything may write and read meanwhile."""
-        done = [await asyncio.to_thread(self._compact, kind, before) for kind in (RANKING_ROWS, BEHAVIOUR_ROWS)]
+    async def compact(self, before: date, ended: Callable[[], bool] = lambda: False) -> log_files.Compacted:
+        """One file for each day before `before` (UTC), each row in it once. Anything may write and read meanwhile.
+
+        `ended` is asked before each day, in a thread: once it is true, no other day is begun.
+        """
+        done = [await asyncio.to_thread(self._compact, kind, before, ended) for kind in (RANKING_ROWS, BEHAVIOUR_ROWS)]
         days = {day for each in done for day in each.days}
         return log_files.Compacted(sorted(days), [path for each in done for path in each.skipped])
 
@@ -101,12 +104,12 @@ class FeastTrainingLog:
         rows = conformed(table.rename_columns(names), kind.schema)
         return each_once(within(rows, since_ms, until_ms), kind), getattr(job, "skipped", ())
 
-    def _compact(self, kind: Kind, before: date) -> log_files.Compacted:
+    def _compact(self, kind: Kind, before: date, ended: Callable[[], bool]) -> log_files.Compacted:
         folder = self._folder(kind)
         if folder is None:
             return log_files.Compacted((), ())
         once = partial(each_once, kind=kind, time=EVENT_TIME)
-        return log_files.compact(folder, before, EVENT_TIME, once, self._now())
+        return log_files.compact(folder, before, EVENT_TIME, once, self._now(), ended)
 
     def _expire(self, kind: Kind, before: date) -> Sequence[date]:
         folder = self._folder(kind)

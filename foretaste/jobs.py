@@ -2,9 +2,7 @@
 
 import asyncio
 import gc
-import logging
 from collections.abc import Callable, Container, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
     from models.training import TrainingConfig
     from streams.parts import Parts
     from streams.worker import StreamWorker
-
-log = logging.getLogger(__name__)
 
 PUBLIC_DATA = ("ml-1m", "ml-100k", "alimama")
 
@@ -132,8 +128,9 @@ async def first_free_number(settings: Settings) -> tuple[int, int | None]:
 
 
 async def create_topics(settings: Settings) -> None:
-    """All four topics, explicitly, with their partitions."""
-    from streams.topics import TopicNames, create_topics
+    """All topics, explicitly, with their partitions."""
+    from streams.topic_admin import create_topics
+    from streams.topics import TopicNames
 
     names = TopicNames(settings.topic_prefix)
     await create_topics(
@@ -235,12 +232,19 @@ async def serve_watch(settings: Settings) -> None:
 
 
 async def serve_log(settings: Settings) -> None:
-    """One writer of the training log, until SIGTERM or SIGINT; the log is compacted and expired meanwhile."""
-    upkeep = asyncio.create_task(_keep_log(settings))
+    """One writer of the training log, until SIGTERM or SIGINT; the log is compacted and expired meanwhile.
+
+    What goes wrong with either for good ends both, and is raised.
+    """
+    from foretaste.upkeep import keep_up
+
     try:
-        await _serve(settings, compose.log_worker)
-    finally:
-        upkeep.cancel()
+        async with asyncio.TaskGroup() as group:
+            upkeep = group.create_task(keep_up(settings))
+            await _serve(settings, compose.log_worker)
+            upkeep.cancel()
+    except ExceptionGroup as several:
+        raise several.exceptions[0] from several
 
 
 async def _serve(settings: Settings, make: "Callable[[Settings, Parts, CollectorRegistry], StreamWorker]") -> None:
@@ -255,31 +259,6 @@ async def _serve(settings: Settings, make: "Callable[[Settings, Parts, Collector
         worker = make(settings, parts, registry)
         _settle_memory()
         await run_worker(worker)
-
-
-async def _keep_log(settings: Settings) -> None:
-    """Every hour, by one of the writers."""
-    while True:
-        try:
-            await keep_log(settings)
-        except Unavailable as error:
-            log.warning("the training log is not kept up yet: %s", error)
-        await asyncio.sleep(3600)
-
-
-async def keep_log(settings: Settings) -> None:
-    """One file for each day that has passed, and days beyond `log_days` removed; nothing where another is at it."""
-    lease = compose.lease(settings, "log")
-    try:
-        if not await lease.take():
-            return
-        today = datetime.now(UTC).date()
-        training_log = compose.training_log(settings)
-        await training_log.expire(today - timedelta(days=settings.log_days))
-        await training_log.compact(today)
-        await lease.give_back()
-    finally:
-        await lease.close()
 
 
 async def serve_api(settings: Settings) -> None:

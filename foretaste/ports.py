@@ -96,8 +96,9 @@ class Generations(Protocol):
     async def activate(self, number: int, expected: int | None, reason: str = "") -> bool:
         """Move the pointer to `number` if it now stands at `expected` (None: nowhere); False if it does not.
 
-        In the same step `expected` becomes the previous generation, `number` stops filling if it did, and the move is
-        kept with its reason. Raises `InvalidInput` when `number` was never recorded, or was retired.
+        In the same step `expected` becomes the previous generation, what fills the slot of `number` stops filling (that
+        one itself or, after a rollback, another), and the move is kept with its reason. Raises `InvalidInput` when
+        `number` was never recorded, or was retired.
         """
         ...
 

@@ -91,6 +91,8 @@ class Settings(BaseSettings):
     """The folder of the training log; `home/log` where absent. A team's own Feast offline store needs none."""
     log_days: Annotated[int, Field(ge=1)] = 90
     """Days that the training log keeps."""
+    log_compact_hours: Annotated[float, Field(gt=0)] = 1.0
+    """Hours between two looks at the training log: days that have passed become one file, those beyond it go."""
     outcome_window: Annotated[float, Field(gt=0)] = 1800.0
     """Seconds after a ranking in which an act on a shown item counts as its outcome."""
     shown: Annotated[int, Field(ge=0)] = 20

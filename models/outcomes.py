@@ -51,8 +51,9 @@ def joined(logged: Logged, window_ms: int, until_ms: int) -> LogWindow:
     """The rankings whose outcome is known at `until_ms` (epoch milliseconds), with it.
 
     An item that was shown was acted on if its user did so at or after the ranking and less than `window_ms` later. An
-    act counts once: for the newest such ranking that showed the item; or for the one that it names, whatever the time
-    between, and for no other. What was done at or after `until_ms` is not known, and a ranking whose window ends later
+    act counts once: for the newest such ranking that showed the item; or for the one that it names, and for no other.
+    That one it may precede, by a clock that is late, but not outlast: a ranking's outcome is the same whenever the log
+    is read. What was done at or after `until_ms` is not known, and a ranking whose window ends later
     than that is left out, though it keeps its acts: an older ranking does not get them.
 
     Raises `InvalidInput` for a window below 1 and for a log whose columns contradict each other.
@@ -151,8 +152,10 @@ def attributed(shown: Shown, acts: Acts, window_ms: int) -> IndexArray:
     newest = pd.merge_asof(
         asked, given[["key", "time_ms", "row"]], on="time_ms", by="key", tolerance=int(window_ms) - 1
     )
-    exact = asked.assign(named=acts.named).merge(given[["key", "named", "row"]], on=["key", "named"], how="left")
-    found = np.where(acts.named == NAMES_NONE, newest["row"], exact["row"])
+    rankings = given.rename(columns={"time_ms": "shown_ms"})
+    exact = asked.assign(named=acts.named).merge(rankings, on=["key", "named"], how="left")
+    in_time = exact["time_ms"] - exact["shown_ms"] < window_ms
+    found = np.where(acts.named == NAMES_NONE, newest["row"], exact["row"].where(in_time))
     return np.where(np.isnan(found), -1, found).astype(np.int64)
 
 

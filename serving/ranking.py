@@ -136,17 +136,24 @@ class Ranking:
         return _Taste(vectors, Source.READ_REPAIRED, generation.number, reason=missing)
 
     async def _write_back(self, features: UserFeatures, virtual: VirtualBehaviour) -> None:
-        """Never over a newer generation's, which fills the slot for when the pointer moves.
+        """Never over what another generation in use made: the next one, filling, or one that took over just now.
 
-        As of one millisecond after what was read: above it, and below any registration that is still on its way. The
-        virtual behaviour alone: the attributes are the sign-up way's, and written here could undo a newer registration.
+        What a generation out of use left in the slot (a rollback came while it filled) is written over. As of one
+        millisecond after what was read: above it, and below any registration that is still on its way. The virtual
+        behaviour alone: the attributes are the sign-up way's, and written here could undo a newer registration.
         """
-        if features.virtual is not None and features.virtual.generation > virtual.generation:
-            return
+        held = features.virtual
         try:
+            if held is not None and held.generation != virtual.generation and await self._in_use(held.generation):
+                return
             await self._store.write_virtual([ReenrichedUser(features.user_id, virtual, features.as_of_ms + 1)])
         except Unavailable:
             self._metrics.repair_lost()
+
+    async def _in_use(self, number: int) -> bool:
+        """As of now, not of when this request was pinned: what started filling since is not to be written over."""
+        serving = await self._generations.serving()
+        return number in {each.number for each in (serving.active, serving.filling) if each is not None}
 
     async def _scored(
         self, request: RankRequest, features: UserFeatures, taste: _Taste, generation: Generation

@@ -1,7 +1,5 @@
 """What a consumer group has not handled yet of a topic."""
 
-from typing import Protocol
-
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
@@ -10,14 +8,6 @@ from streams.connection import KafkaConnection
 
 LOOK_MS = 100
 """For which one look lets the broker hold a fetch."""
-
-
-class Backlog(Protocol):
-    """How many events wait to be acknowledged."""
-
-    async def remaining(self) -> int:
-        """Raises `Unavailable` when nobody answers."""
-        ...
 
 
 class KafkaBacklog:

@@ -10,7 +10,6 @@ from typing import Protocol
 from foretaste.contracts import Generation, ReenrichUsers
 from foretaste.errors import InvalidInput, Unavailable
 from foretaste.ports import Clock
-from streams.backlog import Backlog
 from streams.filling import SHARE, lacks_virtual, shares
 from streams.parts import Parts
 
@@ -25,6 +24,14 @@ class Progress(Protocol):
     async def read(self, generation: int) -> str | None: ...
     async def write(self, generation: int, state: str) -> None: ...
     async def forget(self, generation: int) -> None: ...
+
+
+class Backlog(Protocol):
+    """How many events wait to be acknowledged."""
+
+    async def remaining(self) -> int:
+        """Raises `Unavailable` when nobody answers."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +149,7 @@ class Reenrichment:
             state = replace(state, cursor=cursor, users=state.users + len(users), missing=missing)
             await self._progress.write(generation.number, json.dumps(asdict(state)))
             report(state.users, state.before)
+            await self._check_in_use(generation.number)  # else pages are dropped, and walks count in vain
         return state
 
     async def _lacking(self, users: Sequence[str], generation: Generation) -> list[str]:

@@ -15,7 +15,7 @@ from streams.app import AppConfig, StreamApp, build_app
 from streams.collector import Collector
 from streams.connection import KafkaConnection
 from streams.logs import FailureStreak, RepeatLimiter, limit_repeats
-from streams.topics import check_answers
+from streams.topic_admin import check_answers
 
 
 class StreamWorker:

@@ -11,7 +11,8 @@ from foretaste.ports import Events
 from streams.connection import KafkaConnection
 from streams.kafka import KafkaEvents
 from streams.memory import InMemoryEvents, Sent
-from streams.topics import TopicNames, create_topics
+from streams.topic_admin import create_topics
+from streams.topics import TopicNames
 from tests.integration.brokers import free_port
 from tests.integration.kafka_reading import read_all
 

@@ -250,11 +250,30 @@ async def test_a_generation_fills_until_it_is_active_or_told_to_stop(generations
 
 
 async def test_another_one_goes_on_filling_when_the_pointer_moves(generations: Generations) -> None:
-    await _record(generations, 1, 2, 4)
+    await _record(generations, 1, 2, 3)
     await generations.activate(1, None)
     await generations.fill(2)
-    await generations.activate(4, 1)
-    assert _numbers(await generations.serving()) == (4, 2, 1)
+    await generations.activate(3, 1)
+    assert _numbers(await generations.serving()) == (3, 2, 1)
+
+
+async def test_a_rollback_ends_the_filling_of_the_slot_that_it_goes_back_to(generations: Generations) -> None:
+    await _record(generations, 1, 2, 13)
+    await generations.activate(1, None)
+    await generations.activate(2, 1)
+    await generations.fill(13)
+    await generations.activate(1, 2, "rollback")
+    assert _numbers(await generations.serving()) == (1, None, 2)
+    with pytest.raises(InvalidInput, match="shares its slot with the active generation 1"):
+        await generations.fill(13)
+
+
+async def test_a_move_that_is_not_made_leaves_what_fills(generations: Generations) -> None:
+    await _record(generations, 1, 2, 3)
+    await generations.activate(2, None)
+    await generations.fill(3)
+    assert not await generations.activate(1, 7)
+    assert _numbers(await generations.serving()) == (2, 3, None)
 
 
 async def test_the_active_ones_slot_is_not_filled_with_another(generations: Generations) -> None:

@@ -16,7 +16,8 @@ from serving.impressions import BufferedImpressions
 from serving.metrics import RankingMetrics
 from streams.connection import KafkaConnection
 from streams.dead_letter_reader import newest_dead_letters
-from streams.topics import TopicNames, create_topics
+from streams.topic_admin import create_topics
+from streams.topics import TopicNames
 from tests.integration.kafka_reading import lag_of
 from tests.integration.log_worker import LogDeployment
 from tests.log_factory import AT_MS, at, behaved, log_config, ranked

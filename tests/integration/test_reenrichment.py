@@ -32,7 +32,8 @@ from streams.kafka import KafkaEvents
 from streams.metrics import Metrics
 from streams.parts import Parts
 from streams.reenrichment import Reenrichment, ReenrichmentConfig
-from streams.topics import TopicNames, create_topics
+from streams.topic_admin import create_topics
+from streams.topics import TopicNames
 from streams.ways import WaysConfig, user_ways
 from streams.worker import StreamWorker, run_worker
 from tests.integration.brokers import free_port

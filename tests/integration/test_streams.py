@@ -23,7 +23,8 @@ from streams.dead_letter_reader import newest_dead_letters
 from streams.kafka import KafkaEvents
 from streams.metrics import Metrics
 from streams.parts import Parts
-from streams.topics import TopicNames, create_topics
+from streams.topic_admin import create_topics
+from streams.topics import TopicNames
 from streams.ways import WaysConfig, user_ways
 from streams.worker import StreamWorker, run_worker
 from tests.integration.brokers import apache_kafka, free_port

@@ -8,7 +8,8 @@ from foretaste.errors import InvalidInput, Unavailable
 from streams.connection import KafkaConnection
 from streams.dead_letter_reader import newest_dead_letters
 from streams.kafka import KafkaEvents
-from streams.topics import TopicFound, TopicNames, check_answers, create_topics
+from streams.topic_admin import TopicFound, check_answers, create_topics
+from streams.topics import TopicNames
 from tests.integration.brokers import free_port
 
 

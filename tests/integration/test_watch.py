@@ -27,7 +27,8 @@ from streams.app import AppConfig
 from streams.connection import KafkaConnection
 from streams.kafka import KafkaEvents
 from streams.metrics import Metrics
-from streams.topics import TopicNames, create_topics
+from streams.topic_admin import create_topics
+from streams.topics import TopicNames
 from streams.watch_gauges import WatchGauges
 from streams.watching import Watch, WatchConfig, watch_ways
 from streams.worker import StreamWorker

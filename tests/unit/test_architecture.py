@@ -28,6 +28,7 @@ READ_SETTINGS = {
     "foretaste.learning",
     "foretaste.refresh",
     "foretaste.refreshing",
+    "foretaste.upkeep",
 }
 """`compose` wires what the settings say; the others take them from the command line to it."""
 CARRIED_TO_TRITON = {"models.encoding", "models.served", "models.files"}
@@ -53,7 +54,21 @@ TRAINING = {
 }
 TRAINING_ROOMS = ("models.towers.", "models.rivals.", "models.study.", "benchmarks.")
 """What trains or judges; all else runs without torch."""
-CORE = ("streams.batching", "streams.decoding", "streams.enrichment", "streams.behaving", "serving.ranking")
+CORE = (
+    "models.gate",
+    "serving.ranking",
+    "streams.batching",
+    "streams.behaving",
+    "streams.decoding",
+    "streams.drift",
+    "streams.enrichment",
+    "streams.filling",
+    "streams.keeping",
+    "streams.reenrichment",
+    "streams.regime",
+    "streams.rollback",
+    "streams.watching",
+)
 MACHINERY = {"faust", "redis", "feast", "tritonclient", "aiokafka"}
 
 

@@ -1,8 +1,9 @@
 """Sign-ups while another generation is filling: they get both, and its tower holds none of them up."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pytest
@@ -194,3 +195,40 @@ async def test_after_the_swap_the_next_batch_gets_the_new_generation_alone() -> 
     assert world.towers.calls == [(1, ACTIVE), (1, FILLING), (1, FILLING)]
     assert announced(world) == [("u1", ACTIVE), ("u2", FILLING)]
     assert await value(world, "u2", ACTIVE) is None
+
+
+async def test_after_a_rollback_to_the_slot_that_fills_a_sign_up_gets_what_was_announced() -> None:
+    """Else the store would keep the filling generation's, which comes first, and drop the active one's."""
+    world = await World(towers=TwoTowers()).activate()
+    for number in (2, 3):
+        await world.generations.record(generation(number), {})
+    await world.generations.activate(2, 1)
+    await world.generations.fill(3)
+    await world.generations.activate(1, 2, "rollback")
+    await way(world)([sign_up("u1", age=7)])
+    assert announced(world) == [("u1", 1)]
+    assert await value(world, "u1", 1) == 7
+
+
+class StopsFilling(TwoTowers):
+    """While the filling generation's tower computes, `stop` is awaited: the batch knows the pointers of before."""
+
+    stop: Callable[[], Awaitable[object]]
+
+    async def virtual_behaviour(self, attributes: Sequence[Attributes], generation: int) -> FloatArray:
+        answer = await super().virtual_behaviour(attributes, generation)
+        if generation != ACTIVE:
+            await self.stop()
+        return answer
+
+
+async def test_what_stops_filling_while_a_batch_is_on_its_way_costs_the_active_one_nothing() -> None:
+    towers = StopsFilling()
+    world = await world_of(towers)
+    towers.stop = partial(world.generations.fill, None)
+    await way(world)([sign_up("u1", age=7)])
+    assert [await value(world, "u1", number) for number in (ACTIVE, FILLING)] == [7, 17]
+    await way(world)([sign_up("u2", offset=1, age=8)])
+    assert [await value(world, "u2", number) for number in (ACTIVE, FILLING)] == [8, None]
+    assert announced(world) == [("u1", ACTIVE), ("u2", ACTIVE)]
+    assert towers.calls == [(1, ACTIVE), (1, FILLING), (1, ACTIVE)]

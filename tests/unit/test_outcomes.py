@@ -78,7 +78,8 @@ def test_an_act_answers(rankings: list[UserRanked], acts: list[UserBehaved], exp
     ("act", "expected"),
     [
         (acted("u", 1020, ranking_id="old"), [["did", None], [None, None]]),
-        (acted("u", 5000, ranking_id="old"), [["did", None], [None, None]]),
+        (acted("u", 1099, ranking_id="old"), [["did", None], [None, None]]),
+        (acted("u", 1100, ranking_id="old"), [[None, None], [None, None]]),
         (acted("u", 990, ranking_id="old"), [["did", None], [None, None]]),
         (acted("u", 1020, ranking_id="before the log"), [[None, None], [None, None]]),
         (acted("u", 1020, "c", ranking_id="old"), [[None, None], [None, None]]),
@@ -86,7 +87,8 @@ def test_an_act_answers(rankings: list[UserRanked], acts: list[UserBehaved], exp
     ],
     ids=[
         "not the newest",
-        "after the window",
+        "in the window's last millisecond",
+        "when the window is over",
         "by a clock that is late",
         "one that is not in the log",
         "an item that it did not show",
@@ -105,7 +107,7 @@ def naive(rankings: list[UserRanked], acts: list[UserBehaved]) -> list[list[str 
         for place in reversed(range(len(rankings))):
             one = rankings[place]
             milliseconds = (act.at - one.at).total_seconds() * 1000
-            named = act.ranking_id == one.ranking_id
+            named = act.ranking_id == one.ranking_id and milliseconds < WINDOW - 0.5
             near = act.ranking_id is None and -0.5 < milliseconds < WINDOW - 0.5
             if one.user_id == act.user_id and act.item_id in one.items and (named or near):
                 found[place][one.items.index(act.item_id)] = act.action
@@ -141,6 +143,13 @@ def test_it_is_what_a_plain_loop_finds(
     assert outcomes(join(rankings, acts)) == naive(rankings, acts)
 
 
+@pytest.mark.parametrize("ranking_id", [None, "shown"])
+def test_a_rankings_outcome_does_not_depend_on_when_the_log_is_read(ranking_id: str | None) -> None:
+    rankings = [shown("u", 1000, ranking_id="shown")]
+    acts = [acted("u", 1050, action="clicked", ranking_id=ranking_id), acted("u", 5000, ranking_id=ranking_id)]
+    assert outcomes(join(rankings, acts, 1100)) == outcomes(join(rankings, acts)) == [["clicked", None]]
+
+
 def test_a_ranking_whose_window_is_open_is_left_out_and_keeps_its_acts() -> None:
     rankings = [shown("u", 1000), shown("u", 1050), shown("u", 1051)]
     window = join(rankings, [acted("u", 1049), acted("u", 1055)], until_ms=1150)
@@ -152,8 +161,8 @@ def test_a_ranking_whose_window_is_open_is_left_out_and_keeps_its_acts() -> None
 def test_what_was_done_later_is_not_known() -> None:
     rankings = [shown("u", 1000, ranking_id="r")]
     acts = [acted("u", 1100, ranking_id="r")]
-    assert outcomes(join(rankings, acts, until_ms=1100)) == [[None, None]]
-    assert outcomes(join(rankings, acts, until_ms=1101)) == [["did", None]]
+    assert [join(rankings, acts, until_ms=until_ms).unanswered for until_ms in (1100, 1101)] == [0, 1]
+    assert "did" not in join(rankings, acts, until_ms=1100).names.actions
 
 
 def _dictionaries(table: pa.Table) -> pa.Table:

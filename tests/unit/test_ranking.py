@@ -109,7 +109,22 @@ async def test_a_stale_virtual_behaviour_of_an_older_generation_is_never_read(pa
     assert (await rank(parts)).served_by == (Source.BLENDED if seen else Source.VIRTUAL)
 
 
-async def test_a_newer_generation_in_the_slot_is_neither_read_nor_overwritten(parts: Parts) -> None:
+async def refreshed(parts: Parts) -> None:
+    """2 is active, 1 the one before, and 3 fills the slot of 1."""
+    await parts.move(1, 2)
+    await parts.generations.record(generation(3), {})
+    await parts.generations.fill(3)
+
+
+async def stored_number(parts: Parts) -> int | None:
+    """Of the odd slot."""
+    (stored,) = await parts.store.read(["u1"], 1)
+    return None if stored.virtual is None else stored.virtual.generation
+
+
+async def test_a_repair_by_a_reader_that_is_behind_is_not_written_over_the_generation_that_fills(parts: Parts) -> None:
+    await rank(parts, "another")  # pinned to 1 for half a second
+    await refreshed(parts)
     await parts.sign_up(virtual_of=3)
     for _ in range(2):
         response = await rank(parts)
@@ -118,9 +133,37 @@ async def test_a_newer_generation_in_the_slot_is_neither_read_nor_overwritten(pa
             1,
             1,
         )
-    (stored,) = await parts.store.read(["u1"], 3)
-    assert stored.virtual is not None
-    assert stored.virtual.generation == 3
+    assert await stored_number(parts) == 3
+
+
+async def test_nor_over_the_one_that_took_over_just_now(parts: Parts) -> None:
+    await rank(parts, "another")
+    await parts.move(1, 3)
+    await parts.sign_up(virtual_of=3)
+    assert (await rank(parts)).zero_shot_generation == 1
+    assert await stored_number(parts) == 3
+
+
+async def test_after_a_rollback_while_another_filled_the_first_request_repairs_and_the_next_reads(parts: Parts) -> None:
+    await refreshed(parts)
+    await parts.sign_up(virtual_of=3)
+    assert await parts.generations.activate(1, 2, "rollback")
+    first, second = await rank(parts), await rank(parts)
+    assert (first.served_by, first.reason) == (
+        Source.READ_REPAIRED,
+        "the stored virtual behaviour was of generation 3",
+    )
+    assert (second.served_by, second.zero_shot_generation, second.ranking_generation) == (Source.VIRTUAL, 1, 1)
+    assert parts.towers.made == [1]
+
+
+async def test_a_repair_that_cannot_learn_what_is_in_use_writes_nothing_and_is_counted(parts: Parts) -> None:
+    await rank(parts, "another")
+    await parts.sign_up(virtual_of=3)
+    parts.generations.away = True
+    assert (await rank(parts)).served_by == Source.READ_REPAIRED
+    assert await stored_number(parts) == 3
+    assert parts.count("foretaste_rank_repairs_lost_total") == 1
 
 
 async def test_the_same_number_of_another_shape_is_stale() -> None:

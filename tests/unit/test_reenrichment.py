@@ -240,6 +240,32 @@ async def test_a_generation_that_stops_filling_ends_it() -> None:
         await system.run()
 
 
+@pytest.mark.parametrize("rolled_back_after", [1, 2, 3], ids=["a step", "the walk", "the walk that counts"])
+async def test_a_rollback_to_its_slot_ends_it_at_once_and_it_cannot_be_gone_on_with(rolled_back_after: int) -> None:
+    """Though the workers drop its pages, and so have nothing left to do."""
+    system = await system_of(1000)
+    await system.world.generations.record(generation(4), {})
+    await system.world.generations.activate(4, OLD)
+    await system.world.generations.record(generation(3), {})
+    await system.world.generations.activate(3, 4)
+    steps = 0
+    usual = system.progress.write
+
+    async def rolled_back(number: int, state: str) -> None:
+        nonlocal steps
+        await usual(number, state)
+        steps += 1
+        if steps == rolled_back_after:
+            await system.world.generations.activate(4, 3, "rollback")
+
+    system.progress.write = rolled_back  # type: ignore[method-assign]
+    with pytest.raises(Unavailable, match="generation 2 is not filling any more"):
+        await system.run()
+    assert steps == rolled_back_after
+    with pytest.raises(InvalidInput, match="shares its slot with the active generation 4"):
+        await system.run()
+
+
 @pytest.mark.parametrize("number", [3, 9], ids=["the active one's slot", "never recorded"])
 async def test_a_generation_that_cannot_fill_is_refused(number: int) -> None:
     system = await system_of(1)
