@@ -96,6 +96,18 @@ async def test_recording_does_not_activate(generations: Generations) -> None:
     assert await generations.active() is None
 
 
+async def test_what_was_recorded_without_its_profile_is_the_same_training_with_it(generations: Generations) -> None:
+    await generations.record(ONE, SHARES)
+    await generations.record(replace(ONE, profile='{"format": 1}'), SHARES)
+    stored = await generations.get(1)
+    assert stored is not None
+    assert stored.profile == ""
+    await generations.record(replace(ONE, number=2, profile='{"format": 1}'), SHARES)
+    later = await generations.get(2)
+    assert later is not None
+    assert later.profile == '{"format": 1}'
+
+
 async def test_recording_the_same_again_changes_nothing(generations: Generations) -> None:
     await generations.record(ONE, SHARES)
     await generations.activate(1, None)
