@@ -272,6 +272,8 @@ class Move:
     at: str
     """ISO 8601, UTC."""
     reason: str
+    filled: bool = False
+    """Whether every cold or warming user had been re-enriched for `number`."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -231,10 +231,10 @@ async def test_rolling_back_makes_the_one_left_the_previous(generations: Generat
 async def test_moves_are_kept_with_their_reasons_newest_first(generations: Generations) -> None:
     await _record(generations, 1, 2)
     await generations.activate(1, None, "the first")
-    await generations.activate(2, 1, "passed: „größer“")
+    await generations.activate(2, 1, "passed: „größer“", filled=True)
     await generations.activate(1, 7, "too late")
     at = "2027-01-15T08:00:00+00:00"
-    newest, oldest = Move(2, 1, at, "passed: „größer“"), Move(1, None, at, "the first")
+    newest, oldest = Move(2, 1, at, "passed: „größer“", filled=True), Move(1, None, at, "the first")
     assert await generations.moves() == [newest, oldest]
     assert await generations.moves(1) == [newest]
     assert await generations.moves(0) == []

@@ -24,7 +24,7 @@ from models.profile import MOST_BYTES, Profile, ProfileConfig, Shares, _within, 
 from models.sampling import NegativeSampler
 from streams.drift import Drift, read_baseline
 from streams.watching import Watch
-from tests.stream_parts import NOW, message
+from tests.stream_parts import NOW, ChosenTowers, message
 from tests.towers_factory import METRICS, dataset, trained
 
 
@@ -159,7 +159,7 @@ async def test_a_published_generation_brings_its_profile_to_the_watch(tmp_path: 
     generations, now = InMemoryGenerations(lambda: NOW), datetime.fromtimestamp(NOW, UTC)
     await generations.record(from_json(to_json(record)), shares)
     await generations.activate(record.number, None)
-    watch = Watch(InMemoryOnlineStore(), generations, now=lambda: NOW)
+    watch = Watch(InMemoryOnlineStore(), ChosenTowers(), generations, now=lambda: NOW)
     moments = split.train.drop_duplicates(["user_id", "time_ms", "device"])
     people = data.users.set_index("user_id").loc[moments["user_id"]]
     for user_id, row in people.astype(object).where(people.notna(), None).iterrows():
