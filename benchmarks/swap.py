@@ -151,7 +151,7 @@ async def _swap(settings: Settings, number: int) -> Swap:
     loaded = time.monotonic()
     await compose.reenriched(settings, number, silent)
     filled = time.monotonic()
-    await publishing.activate(settings, number, number - 1, "bench swap")
+    await publishing.activate(settings, number, number - 1, "bench swap", filled=True)
     moved = time.monotonic()
     if number - 2 >= FIRST:
         await generation_jobs.retire(settings, number - 2, delete=False)

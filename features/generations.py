@@ -111,9 +111,9 @@ class RedisGenerations:
         self._read = kept = {pointer: records[pointer] for pointer in (active, filling) if pointer in records}
         return Serving(kept.get(active), kept.get(filling), int(previous) if previous else None)
 
-    async def activate(self, number: int, expected: int | None, reason: str = "") -> bool:
+    async def activate(self, number: int, expected: int | None, reason: str = "", *, filled: bool = False) -> bool:
         at = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="seconds")
-        move = json.dumps(asdict(Move(number, expected, at, reason)))
+        move = json.dumps(asdict(Move(number, expected, at, reason, filled)))
         moved = await self._step(_ACTIVATE, number, ("moves",), expected or "", move, _MOVES)
         if moved == -1:
             raise _not_recorded(number)

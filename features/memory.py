@@ -108,13 +108,13 @@ class InMemoryGenerations:
         filling = None if self._filling is None else self._records[self._filling]
         return Serving(await self.active(), filling, self._previous)
 
-    async def activate(self, number: int, expected: int | None, reason: str = "") -> bool:
+    async def activate(self, number: int, expected: int | None, reason: str = "", *, filled: bool = False) -> bool:
         self._check_recorded(number)
         if self._active != expected:
             return False
         if number != expected:
             at = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="seconds")
-            self._moves.insert(0, Move(number, expected, at, reason))
+            self._moves.insert(0, Move(number, expected, at, reason, filled))
             self._previous, self._active = expected, number
         if self._filling is not None and slot(self._filling) == slot(number):
             self._filling = None

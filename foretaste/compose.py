@@ -231,7 +231,7 @@ def watch_worker(settings: Settings, found: "Parts", registry: "CollectorRegistr
 
     rule = RollbackRule(guard=settings.guard_minutes * 60)
     config = WatchConfig(topics=TopicNames(settings.topic_prefix), rule=rule)
-    watch = Watch(found.store, found.generations, config)
+    watch = Watch(found.store, found.towers, found.generations, config)
     registry.register(WatchGauges(watch.snapshot))
     ways = partial(watch_ways, watch, Metrics(registry), config)
     return StreamWorker(kafka_connection(settings), config.group, ways, _app_config(settings, UNHURRIED))

@@ -7,7 +7,7 @@ D embedding.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -243,8 +243,11 @@ class Generation:
 
     @property
     def digest(self) -> str:
-        """sha256 over all fields, in hexadecimal: it tells two trainings under one number apart."""
-        plain = asdict(self) | {"mean_virtual": self.mean_virtual.tolist()}
+        """sha256 over all fields but the profile, in hexadecimal: it tells two trainings under one number apart.
+
+        A number that was recorded without its profile, by an earlier version, stands for the same training with it.
+        """
+        plain = asdict(replace(self, profile="")) | {"mean_virtual": self.mean_virtual.tolist()}
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
@@ -269,6 +272,8 @@ class Move:
     at: str
     """ISO 8601, UTC."""
     reason: str
+    filled: bool = False
+    """Whether every cold or warming user had been re-enriched for `number`."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -93,12 +93,12 @@ class Generations(Protocol):
         """The active generation, or None before the first."""
         ...
 
-    async def activate(self, number: int, expected: int | None, reason: str = "") -> bool:
+    async def activate(self, number: int, expected: int | None, reason: str = "", *, filled: bool = False) -> bool:
         """Move the pointer to `number` if it now stands at `expected` (None: nowhere); False if it does not.
 
         In the same step `expected` becomes the previous generation, what fills the slot of `number` stops filling (that
-        one itself or, after a rollback, another), and the move is kept with its reason. Raises `InvalidInput` when
-        `number` was never recorded, or was retired.
+        one itself or, after a rollback, another), and the move is kept with its reason and with whether `number` was
+        `filled`. Raises `InvalidInput` when `number` was never recorded, or was retired.
         """
         ...
 

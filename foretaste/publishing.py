@@ -58,9 +58,10 @@ async def load(settings: Settings, number: int, reached: Reached = lambda _: Non
         reached(5)
 
 
-async def activate(settings: Settings, number: int, expected: int | None, reason: str) -> None:
+async def activate(settings: Settings, number: int, expected: int | None, reason: str, *, filled: bool = False) -> None:
     """6. The pointer moves from `expected` (None: nowhere) to `number`, by compare-and-set.
 
+    `filled` says that every cold or warming user was re-enriched for it: only then may the watch judge its coverage.
     Raises `InvalidInput` for a generation that is not recorded, and `Unavailable` for one that Triton does not answer
     for, or when the pointer is not at `expected`.
     """
@@ -69,7 +70,7 @@ async def activate(settings: Settings, number: int, expected: int | None, reason
             raise InvalidInput("generation", number, "expected a recorded generation: publish it first")
         if not await towers.ready(number):
             raise Unavailable("triton", f"it does not answer for generation {number}: publish it again")
-        if not await generations.activate(number, expected, reason):
+        if not await generations.activate(number, expected, reason, filled=filled):
             raise Unavailable("generation", f"the pointer is not at {expected} any more")
 
 

@@ -104,7 +104,7 @@ async def _carried_out(
     said = f"{'; '.join(verdict.reasons)}; {coverage.users} users looked at, {coverage.missing} without its vector"
     with timer.step("swap"):
         report("swap", 0, 1)
-        await publishing.activate(settings, number, run.base, f"refresh {run.id}: {said}")  # 7
+        await publishing.activate(settings, number, run.base, f"refresh {run.id}: {said}", filled=True)  # 7
         report("swap", 1, 1)
     with timer.step("retire"):
         await _retire_others(settings, report)  # 8

@@ -217,6 +217,7 @@ def generation_record(folder: Path) -> tuple[Generation, dict[str, float]]:
         mean_virtual=np.array(manifest.mean_virtual, dtype=np.float32),
         created_at=manifest.created_at,
         metrics=manifest.metrics,
+        profile=(folder / files.PROFILE).read_text(encoding="utf-8") if files.PROFILE in manifest.files else "",
     )
     popularity: dict[str, float] = json.loads((folder / files.POPULARITY).read_text(encoding="utf-8"))
     return generation, popularity

@@ -30,6 +30,8 @@ class Windows:
     """Impressions whose outcome is waited for, at most: a sample where there are more."""
     sampled: int = 256
     """Newest cold and warming users whose stored virtual behaviour is looked at."""
+    asked: int = 16
+    """Newest rankings that went wrong, kept to be asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class Moved:
     at: float
     """Seconds since the epoch."""
     came_from: int | None
+    filled: bool
+    """Whether every cold or warming user had been re-enriched for it."""
 
 
 class GroupFigures(BaseModel):
@@ -95,6 +99,8 @@ class Regime:
         self._outcomes = Rolling(3 * len(GROUPS), seconds, buckets)
         self._followed = Followed(self.windows.outcome, self.windows.followed)
         self.newest: deque[str] = deque(maxlen=self.windows.sampled)
+        self.failed: deque[UserRanked] = deque(maxlen=self.windows.asked)
+        self.uncovered: deque[UserRanked] = deque(maxlen=self.windows.asked)
         self._attributes: dict[str, Drift] = {}
         self._lengths: Drift | None = None
         self._items: Drift | None = None
@@ -107,6 +113,11 @@ class Regime:
     def tally(self, now: float) -> Tally:
         """Of the generation, within the window."""
         return Tally(*self._tallies.total(now).tolist())
+
+    @property
+    def filled(self) -> bool:
+        """Whether its users had been re-enriched when it took over."""
+        return self.moved is not None and self.moved.filled
 
     def guarded(self, now: float, seconds: float) -> bool:
         """Whether a newer generation took over within the last `seconds`: a move back is not undone."""
@@ -130,6 +141,10 @@ class Regime:
         for place, amount in enumerate(astuple(tally)):
             if amount:
                 self._tallies.add(at, place, amount)
+        if tally.failures:
+            self.failed.append(event)
+        if tally.new > tally.covered:
+            self.uncovered.append(event)
         self._describe(event, at, warm_after)
 
     def acted(self, event: UserBehaved, at: float) -> None:

@@ -1,4 +1,4 @@
-"""When a generation that has just taken over goes wrong, in numbers. Pure: who acts on it is `streams.watching`."""
+"""When a generation that has just taken over seems to go wrong, in numbers. Pure: `streams.watching` acts on it."""
 
 from dataclasses import dataclass, fields
 
@@ -52,7 +52,11 @@ def tally_of(event: UserRanked, warm_after: int) -> Tally:
 
 @dataclass(frozen=True, slots=True)
 class RollbackRule:
-    """When to go back to the generation before."""
+    """When to suspect a generation that has taken over from another, by what was counted.
+
+    `before` is what was counted until the move: what went wrong as often then is not the generation's fault. Where
+    nothing was counted, as in a watch that has just started, a fault counts as new and a low coverage does not.
+    """
 
     guard: float = 900.0
     """Seconds after the pointer moved in which a generation is guarded."""
@@ -61,44 +65,51 @@ class RollbackRule:
     most_failures: float = 0.05
     """Share of failures beyond which, and …"""
     growth: float = 2.0
-    """… beyond so many times the share before the move, the generation has gone wrong."""
+    """… beyond so many times the share before the move, the generation is suspected; likewise the next."""
+    least_non_finite: int = 5
+    """Answers that are not finite, before they are judged."""
+    most_non_finite: float = 0.01
+    """Share of them."""
+    least_blamed: int = 3
+    """Rankings that went wrong and that the previous generation answers, asked again, before it takes over."""
     least_new: int = 50
     """Rankings of users who can have virtual behaviour, on either side, for coverage to be judged."""
     least_coverage: float = 0.5
     """Share below which, where it was …"""
     good_coverage: float = 0.8
-    """… above this before the move, the generation has gone wrong."""
+    """… above this before the move, the generation is suspected."""
 
-    def reason(self, after: Tally, before: Tally) -> str | None:
-        """Why to go back, in numbers; None for no reason. `before` is what was counted until the move.
-
-        What went wrong as often before the move is not the generation's fault. Where nothing was counted before, as in
-        a watch that has just started, a failure counts as new and a low coverage does not.
-        """
+    def faults(self, after: Tally, before: Tally) -> str | None:
+        """Failures and answers that are not finite, in numbers; None while there are not too many."""
         if after.rankings < self.least_rankings:
             return None
-        found = [told for told in (self._failing(after, before), self._non_finite(after, before)) if told]
-        if self._lost_coverage(after, before):
-            found.append(f"coverage {after.coverage:.1%} of {after.new:.0f} new users' rankings")
-        if not found:
+        found = []
+        if self._beyond(self.most_failures, after.failure_share, before.failure_share):
+            found.append(f"failures {after.failure_share:.1%}")
+        if after.non_finite >= self.least_non_finite and self._beyond(
+            self.most_non_finite, after.non_finite_share, before.non_finite_share
+        ):
+            found.append(f"not finite {after.non_finite:.0f}")
+        return "; ".join(found) or None
+
+    def lost_coverage(self, after: Tally, before: Tally) -> str | None:
+        """A coverage that was good and is low now, in numbers; None where it is not so, or not known."""
+        if after.rankings < self.least_rankings or min(after.new, before.new) < self.least_new:
             return None
-        return f"{'; '.join(found)}; of {after.rankings:.0f} rankings since the move, before it {_told(before)}"
+        if (after.coverage or 0.0) >= self.least_coverage or (before.coverage or 0.0) <= self.good_coverage:
+            return None
+        return f"coverage {after.coverage:.1%} of {after.new:.0f} new users' rankings"
 
-    def _failing(self, after: Tally, before: Tally) -> str | None:
-        share, earlier = after.failure_share or 0.0, before.failure_share or 0.0
-        return f"failures {share:.1%}" if share > self.most_failures and share > self.growth * earlier else None
-
-    def _non_finite(self, after: Tally, before: Tally) -> str | None:
-        share, earlier = after.non_finite_share or 0.0, before.non_finite_share or 0.0
-        return f"not finite {after.non_finite:.0f}" if share > self.growth * earlier else None
-
-    def _lost_coverage(self, after: Tally, before: Tally) -> bool:
-        if min(after.new, before.new) < self.least_new:
-            return False
-        return (after.coverage or 0.0) < self.least_coverage and (before.coverage or 0.0) > self.good_coverage
+    def _beyond(self, most: float, share: float | None, earlier: float | None) -> bool:
+        return (share or 0.0) > max(most, self.growth * (earlier or 0.0))
 
 
-def _told(before: Tally) -> str:
+def told(after: Tally, before: Tally) -> str:
+    """What a reason rests on."""
+    return f"of {after.rankings:.0f} rankings since the move, before it {_earlier(before)}"
+
+
+def _earlier(before: Tally) -> str:
     if not before.rankings:
         return "none were counted"
     coverage = "unknown" if before.coverage is None else f"{before.coverage:.1%}"

@@ -17,13 +17,14 @@ from pydantic import BaseModel, ValidationError
 
 from foretaste.contracts import DeadLetter, Generation, Message, Move, UserBehaved, UserRanked
 from foretaste.errors import InvalidInput, Unavailable
-from foretaste.ports import Clock, Generations, OnlineStore
+from foretaste.ports import Clock, Generations, OnlineStore, Towers
+from streams.asking import answered_by, blamed
 from streams.batching import BatchPolicy
 from streams.collector import Collector, CollectorConfig
 from streams.drift import Baseline, read_baseline
 from streams.metrics import Metrics
 from streams.regime import Figures, Moved, Regime, Windows, succeed
-from streams.rollback import RollbackRule
+from streams.rollback import RollbackRule, told
 from streams.topics import TopicNames
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class WatchConfig:
     windows: Windows = field(default_factory=Windows)
     rule: RollbackRule = field(default_factory=RollbackRule)
     refresh: float = 1.0
-    """How old the watch's knowledge of the pointer may be."""
+    """How old the watch's knowledge of the pointer may be, and how long it waits until it judges again."""
     sample_every: float = 30.0
     """Between looks at the stored virtual behaviour of some users."""
 
@@ -75,27 +76,38 @@ class Watch:
        name no other generation. Raises `Unavailable`; nothing was counted yet, so that doing it again is harmless.
     3. The events are counted, as of their own times, and those that could not be read.
     4. At times, the stored virtual behaviour of some of these users is looked at.
-    5. Within the guard after a move, the rule is asked; if it says so the pointer goes back, by compare-and-set.
+    5. Within the guard after a move, the rule says whether the generation is suspected: of faults, or of a lost
+       coverage where it had been filled.
+    6. The newest rankings that went wrong are asked again. It is to blame for faults where it fails what the previous
+       generation answers; for a lost coverage it is enough that the previous one answers.
+    7. If it is to blame the pointer goes back, by compare-and-set.
 
-    What fails in 4 or 5 because a part is away is tried again with the next batch. One watch sees all partitions; of
-    several, each judges by the part that it sees. What it counted is lost when it stops.
+    What fails because a part is away is tried again: 4 after `sample_every` seconds, 5 to 7 after `refresh` seconds,
+    with the next batch. One watch sees all partitions; of several, each judges by the part that it sees. What it
+    counted is lost when it stops: then 6 alone tells what was wrong before the move, and coverage is not judged.
     """
 
     def __init__(
-        self, store: OnlineStore, generations: Generations, config: WatchConfig | None = None, now: Clock = time.time
+        self,
+        store: OnlineStore,
+        towers: Towers,
+        generations: Generations,
+        config: WatchConfig | None = None,
+        now: Clock = time.time,
     ) -> None:
         self._store = store
+        self._towers = towers
         self._generations = generations
         self._config = config or WatchConfig()
         self._now = now
         self._regime: Regime | None = None
         self._previous: int | None = None
-        self._refreshed_at = self._sampled_at = -math.inf
+        self._refreshed_at = self._sampled_at = self._judged_at = -math.inf
         self._unreadable = self._rollbacks = 0
         self._last_rollback: str | None = None
 
     async def rankings(self, messages: Sequence[Message]) -> None:
-        """Steps 1 to 5 for a batch of `user-ranked`."""
+        """Steps 1 to 7 for a batch of `user-ranked`."""
         events = _decoded(UserRanked, messages)  # 1
         await self._refresh(event.ranking_generation for event in events)  # 2
         now = self._now()
@@ -109,7 +121,7 @@ class Watch:
                 self._regime.ranked(event, at)
         self._regime.settle(now)
         await self._sample(self._regime, now)  # 4
-        await self._judge(self._regime, now)  # 5
+        await self._judge(self._regime, now)  # 5 to 7
 
     async def acts(self, messages: Sequence[Message]) -> None:
         """Steps 1 to 3 for a batch of `user-behaved`."""
@@ -170,30 +182,52 @@ class Watch:
         regime.virtual_norm = None if norms is None else float(norms.mean())
 
     async def _judge(self, regime: Regime, now: float) -> None:
-        rule = self._config.rule
-        if self._previous is None or not regime.guarded(now, rule.guard):
+        rule, previous = self._config.rule, self._previous
+        if previous is None or not regime.guarded(now, rule.guard) or now - self._judged_at < self._config.refresh:
             return
-        reason = rule.reason(regime.tally(now), regime.before)
-        if reason is not None:
-            await self._go_back(regime, self._previous, reason)
-
-    async def _go_back(self, regime: Regime, previous: int, reason: str) -> None:
-        number = regime.generation.number
-        told = f"rolled back by the watch: {reason}"
+        after, before = regime.tally(now), regime.before
+        faults = rule.faults(after, before)  # 5
+        coverage = rule.lost_coverage(after, before) if regime.filled else None
+        if faults is None and coverage is None:
+            return
+        self._judged_at = now
+        number, suspected = regime.generation.number, "; ".join(filter(None, (faults, coverage)))
         try:
-            moved = await self._generations.activate(previous, expected=number, reason=told)
+            reasons = await self._proven(regime, previous, faults, coverage)  # 6
+            if reasons:
+                await self._go_back(regime, previous, "; ".join([*reasons, told(after, before)]))  # 7
+            else:
+                log.info("generation %d is not to blame: %s; asked again, %d is no better", number, suspected, previous)
         except Unavailable as error:
-            log.warning("generation %d goes wrong, and cannot be rolled back yet (%s): %s", number, error, reason)
-            return
+            log.warning(
+                "generation %d seems to go wrong, and cannot be rolled back yet (%s): %s", number, error, suspected
+            )
         except InvalidInput as error:
             regime.settled = True
-            log.error("generation %d goes wrong, and cannot be rolled back: %s; %s", number, error, reason)  # noqa: TRY400  # the message says it all
-            return
+            log.error("generation %d seems to go wrong, and cannot be rolled back: %s; %s", number, error, suspected)  # noqa: TRY400  # the message says it all
+
+    async def _proven(self, regime: Regime, previous: int, faults: str | None, coverage: str | None) -> list[str]:
+        """Those suspicions that hold once both generations were asked again."""
+        earlier = await self._generations.get(previous)
+        if earlier is None:
+            raise InvalidInput("generation", previous, "is not recorded any more")
+        least, found = self._config.rule.least_blamed, []
+        if faults is not None:
+            count = await blamed(self._towers, regime.failed, regime.generation, earlier)
+            if count >= least:
+                found.append(f"{faults}; asked again, generation {previous} answers {count} that it fails")
+        if coverage is not None and await answered_by(self._towers, regime.uncovered, earlier) >= least:
+            found.append(coverage)
+        return found
+
+    async def _go_back(self, regime: Regime, previous: int, reason: str) -> None:
+        number, said = regime.generation.number, f"rolled back by the watch: {reason}"
+        moved = await self._generations.activate(previous, expected=number, reason=said)
         regime.settled = True
         self._refreshed_at = -math.inf
         if moved:
             self._rollbacks += 1
-            self._last_rollback = told
+            self._last_rollback = said
             log.error("generation %d was rolled back to %d: %s", number, previous, reason)
 
 
@@ -220,7 +254,7 @@ def _decoded(model: type[EventT], messages: Sequence[Message]) -> list[EventT]:
 
 
 def _moved(move: Move) -> Moved:
-    return Moved(datetime.fromisoformat(move.at).timestamp(), move.came_from)
+    return Moved(datetime.fromisoformat(move.at).timestamp(), move.came_from, move.filled)
 
 
 def _baseline(generation: Generation) -> Baseline | None:

@@ -96,6 +96,18 @@ async def test_recording_does_not_activate(generations: Generations) -> None:
     assert await generations.active() is None
 
 
+async def test_what_was_recorded_without_its_profile_is_the_same_training_with_it(generations: Generations) -> None:
+    await generations.record(ONE, SHARES)
+    await generations.record(replace(ONE, profile='{"format": 1}'), SHARES)
+    stored = await generations.get(1)
+    assert stored is not None
+    assert stored.profile == ""
+    await generations.record(replace(ONE, number=2, profile='{"format": 1}'), SHARES)
+    later = await generations.get(2)
+    assert later is not None
+    assert later.profile == '{"format": 1}'
+
+
 async def test_recording_the_same_again_changes_nothing(generations: Generations) -> None:
     await generations.record(ONE, SHARES)
     await generations.activate(1, None)
@@ -219,10 +231,10 @@ async def test_rolling_back_makes_the_one_left_the_previous(generations: Generat
 async def test_moves_are_kept_with_their_reasons_newest_first(generations: Generations) -> None:
     await _record(generations, 1, 2)
     await generations.activate(1, None, "the first")
-    await generations.activate(2, 1, "passed: „größer“")
+    await generations.activate(2, 1, "passed: „größer“", filled=True)
     await generations.activate(1, 7, "too late")
     at = "2027-01-15T08:00:00+00:00"
-    newest, oldest = Move(2, 1, at, "passed: „größer“"), Move(1, None, at, "the first")
+    newest, oldest = Move(2, 1, at, "passed: „größer“", filled=True), Move(1, None, at, "the first")
     assert await generations.moves() == [newest, oldest]
     assert await generations.moves(1) == [newest]
     assert await generations.moves(0) == []

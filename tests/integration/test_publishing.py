@@ -233,6 +233,7 @@ async def test_rolling_back_is_one_move_with_its_reason(system: System) -> None:
     assert await generation_jobs.rollback(system.settings) == (2, 1)
     assert await system.serving() == (1, 2)
     assert (await system.generations.moves(1))[0].reason == "rollback by hand"
+    assert not any(move.filled for move in await system.generations.moves()), "nobody filled them"
 
 
 @pytest.mark.parametrize("numbers", [(), (1,)])

@@ -16,7 +16,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from foretaste import compose, jobs, learning, publishing
-from foretaste.contracts import EnrichedUser, Serving, Source, UserBehaved, UserRanked
+from foretaste.contracts import EnrichedUser, Move, Serving, Source, UserBehaved, UserRanked
 from foretaste.errors import InvalidInput
 from foretaste.learning import RefreshOrder
 from foretaste.refresh import LeaseHeld, LeaseLost, refresh
@@ -26,6 +26,7 @@ from models.artifact import read_manifest
 from models.dataset import Dataset, read_dataset
 from models.refresh import RefreshPlan
 from models.verdict import read_verdict
+from streams.drift import read_baseline
 from tests.data_factory import write_dataset
 from tests.towers_factory import artifacts
 
@@ -47,6 +48,14 @@ class System:
             return await generations.serving()
         finally:
             await generations.close()
+
+    async def last_move(self) -> Move:
+        generations = compose.generations(self.settings)
+        try:
+            (move,) = await generations.moves(1)
+        finally:
+            await generations.close()
+        return move
 
     @property
     def attributes(self) -> list[str]:
@@ -148,6 +157,10 @@ async def test_a_refresh_takes_over_with_every_user_re_enriched(system: System) 
     serving = await system.serving()
     assert serving.active is not None
     assert (serving.active.number, serving.previous, serving.filling) == (2, 1, None)
+    assert (await system.last_move()).filled, "the watch may judge its coverage"
+    baseline = read_baseline(serving.active.profile)
+    assert baseline is not None, "the watch can tell drift"
+    assert set(baseline.attributes) == set(system.attributes)
     store = compose.store(system.settings)
     users = system.data.users["user_id"].head(USERS).astype(str).tolist()
     assert all(each.current_virtual(serving.active) is not None for each in await store.read(users, 2))

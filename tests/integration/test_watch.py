@@ -58,7 +58,7 @@ class Deployment:
         self.config = WatchConfig(topics=TopicNames(f"{uuid.uuid4().hex}-"), refresh=0.05)
         self.store, self.towers, self.generations = Store(), BreakingTowers(), KnownGenerations()
         self.events = KafkaEvents(connection, idempotent=idempotent)
-        self.watch = Watch(self.store, self.generations, self.config)
+        self.watch = Watch(self.store, self.towers, self.generations, self.config)
         self.registry = CollectorRegistry()
         self.registry.register(WatchGauges(self.watch.snapshot))
         clock = asyncio.get_running_loop().time
@@ -91,7 +91,7 @@ class Deployment:
         await self.generations.record(generation(number), {})
         virtual = VirtualBehaviour(number, np.ones(SHAPE, np.float32))
         await self.store.write_enriched([EnrichedUser(user, {"age": 3}, virtual, number) for user in USERS])
-        assert await self.generations.activate(number, expected)
+        assert await self.generations.activate(number, expected, filled=True)
         await asyncio.sleep(0.02)  # what the ranking service knows of the pointer grows old
 
     async def rank(self, count: int) -> list[RankResponse]:

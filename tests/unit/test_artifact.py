@@ -166,6 +166,7 @@ def test_the_record_is_what_readers_need():
     assert math.isnan(generation.metrics["warm.real.auc"])
     assert sum(popularity.values()) == pytest.approx(1)
     assert set(popularity) == set(towers.encoding.items)
+    assert generation.profile == "", "it was exported without one"
 
 
 def test_a_changed_file_is_found(tmp_path):

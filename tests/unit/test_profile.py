@@ -2,21 +2,30 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from features.memory import InMemoryGenerations, InMemoryOnlineStore
+from features.records import from_json, to_json
+from foretaste.contracts import Source, UserRanked
+from models.artifact import generation_record
 from models.encoding import FIRST_KNOWN, CategoricalEncoder
 from models.examples import Examples
+from models.export import export
 from models.fitting import item_counts
 from models.histories import Histories
 from models.profile import MOST_BYTES, Profile, ProfileConfig, Shares, _within, profile_of
 from models.sampling import NegativeSampler
 from streams.drift import Drift, read_baseline
-from tests.towers_factory import dataset, trained
+from streams.watching import Watch
+from tests.stream_parts import NOW, ChosenTowers, message
+from tests.towers_factory import METRICS, dataset, trained
 
 
 @cache
@@ -141,6 +150,41 @@ def test_the_watch_reads_it_and_finds_no_drift_in_the_training_users() -> None:
         for value in people[name].astype(object).where(people[name].notna(), None):
             drift.add(0, int(value) if isinstance(value, np.integer) else value)
         assert drift.psi(0) == pytest.approx(0, abs=1e-6), name
+
+
+async def test_a_published_generation_brings_its_profile_to_the_watch(tmp_path: Path) -> None:
+    data, split = dataset()
+    folder = export(trained(), data, METRICS, tmp_path, profile=profile().model_dump_json())
+    record, shares = generation_record(folder)
+    generations, now = InMemoryGenerations(lambda: NOW), datetime.fromtimestamp(NOW, UTC)
+    await generations.record(from_json(to_json(record)), shares)
+    await generations.activate(record.number, None)
+    watch = Watch(InMemoryOnlineStore(), ChosenTowers(), generations, now=lambda: NOW)
+    moments = split.train.drop_duplicates(["user_id", "time_ms", "device"])
+    people = data.users.set_index("user_id").loc[moments["user_id"]]
+    for user_id, row in people.astype(object).where(people.notna(), None).iterrows():
+        attributes = {str(name): row[name] for name in record.attributes}
+        event = UserRanked(
+            ranking_id="r",
+            user_id=str(user_id),
+            at=now,
+            items=("i",),
+            scores=(0.5,),
+            attributes=attributes | {"segment": "never met"},
+            served_by=Source.VIRTUAL,
+            zero_shot_generation=record.number,
+            ranking_generation=record.number,
+        )
+        await watch.rankings([message(event.model_dump_json().encode())])
+    figures = watch.snapshot().figures
+    assert figures is not None
+    assert figures.attributes["age"] == pytest.approx(0, abs=1e-6)
+    assert (figures.attributes["segment"] or 0) > 0.25, "it moved away from training"
+    assert figures.virtual_norm_at_training == profile().virtual_norm
+    assert figures.behaviour_norm_at_training == profile().behaviour_norm
+    calibration = profile().calibration["cold"]
+    cold = figures.groups["cold"]
+    assert (cold.predicted_at_training, cold.acted_at_training) == (calibration.predicted, calibration.observed)
 
 
 def test_the_text_stays_small_whatever_there_is() -> None:

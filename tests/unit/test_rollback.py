@@ -1,11 +1,11 @@
-"""When a generation is taken back: a table of cases."""
+"""When a generation is suspected: a table of cases."""
 
 from datetime import UTC, datetime
 
 import pytest
 
 from foretaste.contracts import Fallback, Source, UserRanked
-from streams.rollback import RollbackRule, Tally, tally_of
+from streams.rollback import RollbackRule, Tally, tally_of, told
 
 GOOD = Tally(rankings=1000, failures=10, non_finite=0, new=400, covered=390)
 RULE = RollbackRule()
@@ -25,9 +25,24 @@ def after(**changed: float) -> Tally:
         pytest.param(after(failures=11), Tally(1000, 30), None, id="not twice as many as before"),
         pytest.param(after(failures=200), Tally(1000, 500), None, id="half failed before too"),
         pytest.param(after(failures=11), Tally(), "failures 5.5%", id="nothing known of before"),
-        pytest.param(after(non_finite=1), GOOD, "not finite 1", id="one that is not finite"),
-        pytest.param(after(non_finite=1), Tally(1000, 5, 5), None, id="as many not finite before"),
-        pytest.param(after(covered=39), GOOD, "coverage 48.8% of 80", id="coverage lost"),
+        pytest.param(after(non_finite=4), GOOD, None, id="four that are not finite"),
+        pytest.param(after(non_finite=5), GOOD, "not finite 5", id="five"),
+        pytest.param(after(rankings=5000, non_finite=50), GOOD, None, id="1 % not finite is not yet too many"),
+        pytest.param(after(rankings=5000, non_finite=51), GOOD, "not finite 51", id="more than 1 %"),
+        pytest.param(after(non_finite=5), Tally(1000, 13, 13), None, id="as many not finite before"),
+        pytest.param(after(), Tally(), None, id="all is well, nothing known of before"),
+    ],
+)
+def test_faults(tally: Tally, before: Tally, expected: str | None) -> None:
+    assert RULE.faults(tally, before) == expected
+
+
+@pytest.mark.parametrize(
+    ("tally", "before", "expected"),
+    [
+        pytest.param(after(), GOOD, None, id="all is well"),
+        pytest.param(after(rankings=199, covered=0), GOOD, None, id="too few to tell"),
+        pytest.param(after(covered=39), GOOD, "coverage 48.8% of 80 new users' rankings", id="coverage lost"),
         pytest.param(after(covered=40), GOOD, None, id="half covered"),
         pytest.param(after(covered=0), Tally(1000, 0, 0, 400, 320), None, id="coverage was not good before"),
         pytest.param(after(covered=0), Tally(), None, id="coverage before not known"),
@@ -35,22 +50,16 @@ def after(**changed: float) -> Tally:
         pytest.param(after(new=49, covered=0), GOOD, None, id="too few new users"),
     ],
 )
-def test_the_rule(tally: Tally, before: Tally, expected: str | None) -> None:
-    reason = RULE.reason(tally, before)
-    if expected is None:
-        assert reason is None
-    else:
-        assert reason is not None
-        assert reason.startswith(expected)
-        assert "of 200 rankings since the move" in reason
+def test_lost_coverage(tally: Tally, before: Tally, expected: str | None) -> None:
+    assert RULE.lost_coverage(tally, before) == expected
 
 
-def test_a_reason_tells_all_that_is_wrong_and_how_it_was_before() -> None:
-    assert RULE.reason(after(failures=30, non_finite=30, covered=4), GOOD) == (
-        "failures 15.0%; not finite 30; coverage 5.0% of 80 new users' rankings; of 200 rankings since the move, "
-        "before it failures 1.0%, not finite 0 and coverage 97.5% of 1000"
+def test_faults_are_told_together_and_with_how_it_was_before() -> None:
+    assert RULE.faults(after(failures=30, non_finite=30), GOOD) == "failures 15.0%; not finite 30"
+    assert told(after(), GOOD) == (
+        "of 200 rankings since the move, before it failures 1.0%, not finite 0 and coverage 97.5% of 1000"
     )
-    assert str(RULE.reason(after(failures=30), Tally())).endswith("before it none were counted")
+    assert told(after(), Tally()).endswith("before it none were counted")
 
 
 def ranked(**changed: object) -> UserRanked:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -12,9 +12,13 @@ from prometheus_client import CollectorRegistry
 
 from features.memory import InMemoryGenerations
 from foretaste.contracts import (
+    Attributes,
+    Behaviour,
     EnrichedUser,
     Fallback,
+    FloatArray,
     Move,
+    RankingInput,
     Serving,
     Source,
     UserBehaved,
@@ -27,7 +31,7 @@ from streams.rollback import RollbackRule
 from streams.topics import TopicNames
 from streams.watch_gauges import WatchGauges
 from streams.watching import Watch, WatchConfig, watch_ways
-from tests.stream_parts import NOW, SHAPE, ChosenStore, World, generation, message
+from tests.stream_parts import NOW, SHAPE, ChosenStore, ChosenTowers, World, generation, message
 
 AWAY = Unavailable("redis", "chosen by the test")
 PROFILE = {
@@ -69,10 +73,37 @@ class ChosenGenerations(InMemoryGenerations):
             raise self.read_outage
         return await super().serving()
 
-    async def activate(self, number: int, expected: int | None, reason: str = "") -> bool:
+    async def activate(self, number: int, expected: int | None, reason: str = "", *, filled: bool = False) -> bool:
         if self.move_outage is not None:
             raise self.move_outage
-        return await super().activate(number, expected, reason)
+        return await super().activate(number, expected, reason, filled=filled)
+
+
+@dataclass
+class WrongTowers(ChosenTowers):
+    """Towers of which some generations go wrong: they answer nan, or the wrong shape, or raise."""
+
+    wrong: dict[int, Literal["nan", "shape", "away"]] = field(default_factory=dict)
+    refused: int | None = None
+    """An age that the zero-shot towers of all generations refuse."""
+    asked: list[tuple[RankingInput, int]] = field(default_factory=list)
+
+    async def virtual_behaviour(self, attributes: Sequence[Attributes], generation: int) -> FloatArray:
+        if self.wrong.get(generation) == "away":
+            raise Unavailable("triton", "chosen by the test")
+        if self.refused is not None and attributes[0].get("age") == self.refused:
+            raise InvalidInput("age", self.refused, "chosen by the test")
+        return await super().virtual_behaviour(attributes, generation)
+
+    async def score(self, request: RankingInput, generation: int) -> FloatArray:
+        self.asked.append((request, generation))
+        scores = await super().score(request, generation)
+        match self.wrong.get(generation):
+            case "nan":
+                return np.full_like(scores, np.nan)
+            case "shape":
+                return scores[:-1]
+        return scores
 
 
 @dataclass
@@ -82,16 +113,23 @@ class Bench:
     time: float = NOW
     config: WatchConfig = field(default_factory=lambda: WatchConfig(windows=Windows(outcome=60)))
     store: ChosenStore = field(default_factory=ChosenStore)
+    towers: WrongTowers = field(default_factory=WrongTowers)
     shown: int = 0
 
     def __post_init__(self) -> None:
         self.generations = ChosenGenerations(self)
-        self.watch = Watch(self.store, self.generations, self.config, lambda: self.time)
+        self.restart()
 
-    async def activate(self, number: int, expected: int | None, profile: dict[str, Any] | None = None) -> None:
+    def restart(self) -> None:
+        """The watch forgets what it counted."""
+        self.watch = Watch(self.store, self.towers, self.generations, self.config, lambda: self.time)
+
+    async def activate(
+        self, number: int, expected: int | None, profile: dict[str, Any] | None = None, *, filled: bool = True
+    ) -> None:
         text = json.dumps(PROFILE if profile is None else profile)
         await self.generations.record(replace(generation(number), profile=text), {})
-        assert await self.generations.activate(number, expected)
+        assert await self.generations.activate(number, expected, filled=filled)
         self.time += 2
 
     async def ranked(self, number: int, count: int = 1, **changed: object) -> None:
@@ -122,12 +160,23 @@ class Bench:
         found = await self.generations.active()
         return None if found is None else found.number
 
-    async def moved(self, before: int = 300, **changed: object) -> None:
-        """Generation 2 took over from generation 1 after so many rankings, which `changed` describes."""
+    async def moved(
+        self,
+        before: int = 300,
+        wrong: Literal["nan", "shape", "away"] | None = "nan",
+        *,
+        filled: bool = True,
+        **changed: object,
+    ) -> None:
+        """Generation 2 took over from generation 1 after so many rankings, which `changed` describes.
+
+        From then on its towers are `wrong`.
+        """
         await self.activate(1, None)
         if before:
             await self.ranked(1, before, **changed)
-        await self.activate(2, 1)
+        await self.activate(2, 1, filled=filled)
+        self.towers.wrong = {2: wrong} if wrong else {}
 
 
 async def test_nothing_is_told_before_the_first_generation() -> None:
@@ -332,6 +381,114 @@ async def test_a_generation_stays(before: dict[str, Any], after: dict[str, Any],
     assert await bench.active() == 2
 
 
+POPULARITY: dict[str, Any] = NOT_FINITE | {"reason": "the ranking tower: triton is not available"}
+
+
+@pytest.mark.parametrize("wrong", ["nan", "shape", "away"])
+async def test_a_generation_that_fails_what_the_previous_one_answers_is_taken_back(
+    wrong: Literal["nan", "shape", "away"],
+) -> None:
+    bench = Bench()
+    await bench.moved(wrong=wrong)
+    await bench.ranked(2, 188)
+    await bench.ranked(2, 12, **POPULARITY)
+    assert await bench.active() == 1
+    (move, *_) = await bench.generations.moves()
+    assert "failures 6.0%; asked again, generation 1 answers 12 that it fails; of 200 rankings" in move.reason
+
+
+async def test_an_outage_of_triton_is_no_generations_fault(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    bench = Bench()
+    await bench.moved(wrong=None)
+    await bench.ranked(2, 140)
+    bench.towers.outage = AWAY
+    await bench.ranked(2, 60, **POPULARITY)
+    assert await bench.active() == 2, "nobody answers"
+    assert "generation 2 is not to blame: failures 30.0%; asked again, 1 is no better" in caplog.text
+    bench.time += 1
+    bench.towers.outage = None
+    await bench.ranked(2, 10)
+    assert await bench.active() == 2, "both answer again"
+    bench.time += 1
+    bench.towers.wrong = {2: "nan"}
+    await bench.ranked(2, 10)
+    assert await bench.active() == 1
+
+
+@pytest.mark.parametrize("refused", [None, 20], ids=["answered by now", "failed by both"])
+async def test_a_watch_that_starts_again_does_not_blame_a_generation_for_what_was_there_before(
+    refused: int | None,
+) -> None:
+    bench = Bench()
+    await bench.moved(wrong=None)
+    bench.towers.refused = refused
+    bench.restart()
+    await bench.ranked(2, 188)
+    await bench.ranked(2, 12, **POPULARITY)
+    assert await bench.active() == 2
+
+
+async def test_one_answer_that_is_not_finite_is_not_enough() -> None:
+    bench = Bench()
+    await bench.moved()
+    await bench.ranked(2, 1000)
+    await bench.ranked(2, 4, **NOT_FINITE)
+    assert await bench.active() == 2
+
+
+@pytest.mark.parametrize("after", [NOT_FINITE, REPAIRED], ids=["not finite", "coverage"])
+async def test_a_previous_generation_that_does_not_answer_does_not_take_over(after: dict[str, Any]) -> None:
+    bench = Bench()
+    await bench.moved()
+    bench.towers.wrong[1] = "away"
+    await bench.ranked(2, 300, **after)
+    assert await bench.active() == 2
+    bench.time += 1
+    del bench.towers.wrong[1]
+    await bench.ranked(2, **after)
+    assert await bench.active() == 1
+
+
+async def test_coverage_is_not_asked_of_a_generation_that_nobody_filled() -> None:
+    bench = Bench()
+    await bench.moved(wrong=None, filled=False)
+    await bench.ranked(2, 300, **REPAIRED)
+    assert await bench.active() == 2
+
+
+async def test_both_generations_are_asked_what_was_asked_before() -> None:
+    bench = Bench()
+    await bench.moved()
+    behaviour: dict[str, Any] = {
+        "behaviour_items": ("x",),
+        "behaviour_actions": ("view",),
+        "behaviour_times": (7,),
+        "context": {"hour": 3},
+    }
+    await bench.ranked(2, 180)
+    await bench.ranked(2, 10, **behaviour, **NOT_FINITE)
+    await bench.ranked(2, 10, attributes=None, **NOT_FINITE)
+    assert await bench.active() == 1
+    by_generation = {number: [asked for asked, each in bench.towers.asked if each == number] for number in (1, 2)}
+    assert len(by_generation[1]) == len(by_generation[2]) == 16
+    assert [repr(each) for each in by_generation[1]] == [repr(each) for each in by_generation[2]]
+    known, unknown = by_generation[1][0], by_generation[1][-1]
+    assert (known.attributes, known.context, known.items) == ({"city": "north", "age": 20}, {"hour": 3}, ("a", "b"))
+    assert known.behaviour == Behaviour(("x",), ("view",), (7,))
+    assert known.virtual.tolist() == np.full(SHAPE, 20.0).tolist()
+    assert (unknown.attributes, unknown.virtual.tolist()) == ({}, np.zeros(SHAPE).tolist()), "the mean"
+
+
+async def test_a_previous_generation_that_was_forgotten_is_not_gone_back_to(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    await bench.moved()
+    del bench.generations._records[1]
+    await bench.ranked(2, 300, **NOT_FINITE)
+    assert await bench.active() == 2
+    assert "cannot be rolled back: generation: is not recorded any more" in caplog.text
+
+
 async def test_without_a_previous_generation_nothing_is_done() -> None:
     bench = Bench()
     await bench.activate(1, None)
@@ -370,10 +527,13 @@ async def test_a_rollback_that_could_not_be_made_is_tried_again(caplog: pytest.L
     assert "cannot be rolled back yet" in caplog.text
     bench.generations.move_outage = None
     await bench.ranked(2)
+    assert await bench.active() == 2, "it is judged once a second"
+    bench.time += 1
+    await bench.ranked(2)
     assert await bench.active() == 1
     figures = bench.watch.snapshot().figures
     assert figures is not None
-    assert figures.rankings == 201
+    assert figures.rankings == 202
 
 
 async def test_a_rollback_that_is_refused_is_not_tried_again(caplog: pytest.LogCaptureFixture) -> None:
