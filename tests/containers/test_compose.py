@@ -22,7 +22,7 @@ from tests.data_factory import write_dataset
 
 ROOT = Path(__file__).parents[2]
 USERS = 100
-HURRIED = ("-e", "FORETASTE_OUTCOME_WINDOW=5", "-e", "FORETASTE_LOG_SETTLES=5")
+HURRIED = ("-e", "FORETASTE_OUTCOME_WINDOW=30", "-e", "FORETASTE_LOG_SETTLES=5")
 
 
 class System:
@@ -161,14 +161,17 @@ def test_a_refresh_learns_from_what_was_served_and_swaps(serving: System) -> Non
     _sign_up(serving, "third")
     serving.until("100 enriched users", lambda: _served_by(serving, "third") == {"virtual"})
     for number in range(3):
+        _ranks_for(serving, f"third-{number}")
         serving.compose("exec", "-T", "worker", "foretaste", "behave", f"third-{number}", "item-1")
 
     def refreshed() -> dict[str, Any] | None:
         """Once the log has what was served: what happened within `log_settles` is left to the next refresh."""
         ended = serving.ran("run", "--rm", *HURRIED, "trainer", "cotrain", "--once", "--force", "--json", timeout=300)
-        record: dict[str, Any] = json.loads(ended.stdout.strip().splitlines()[-1])
-        return record if record["outcome"] != "nothing to learn" else None
+        assert ended.stdout.strip(), ended.stderr
+        said.append(json.loads(ended.stdout.strip().splitlines()[-1]))
+        return said[-1] if said[-1]["outcome"] != "nothing to learn" else None
 
+    said: list[dict[str, Any]] = []
     record = serving.until("something to learn from", refreshed, seconds=240)
     assert (record["outcome"], record["number"]) == ("swapped", 2), record
     answer = serving.until(
