@@ -21,7 +21,7 @@ class Outcome(StrEnum):
     """The gate did not admit the candidate."""
     NOTHING = "nothing to learn"
     FAILED = "failed"
-    """It is not finished: the next run goes on with it."""
+    """By an error, or stopped. Where trying again can help, the next run goes on with it."""
 
 
 class _Kept(BaseModel):
@@ -38,8 +38,8 @@ class Unfinished(_Kept):
     since_ms: int
     until_ms: int
     """The log from the one on and before the other is learned from."""
-    cold: bool = False
-    seed: int = 0
+    asked: Mapping[str, str | int | float | bool | None] = {}
+    """What was asked for: another order is another run."""
     number: int | None = None
     """The candidate's, once it is exported."""
 

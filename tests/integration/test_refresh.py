@@ -19,7 +19,8 @@ from foretaste import compose, jobs, learning, publishing
 from foretaste.contracts import EnrichedUser, Serving, Source, UserBehaved, UserRanked
 from foretaste.errors import InvalidInput
 from foretaste.learning import RefreshOrder
-from foretaste.refresh import LeaseHeld, LeaseLost, refresh
+from foretaste.leasing import LeaseHeld, LeaseLost
+from foretaste.refresh import refresh
 from foretaste.runs import Outcome, Runs
 from foretaste.settings import Settings
 from models.artifact import read_manifest
