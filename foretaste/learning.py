@@ -87,13 +87,12 @@ def learn(settings: Settings, order: RefreshOrder, run: Unfinished, lost: thread
     window = read_window(settings, run, report)  # 1
     learned_from, judging = held_out(window, settings.held_out)  # 2
     told = Learning(rankings=len(learned_from), impressions=len(learned_from.labels), skipped=window.skipped)
-    if run.number is not None and (settings.generations / str(run.number)).is_dir():
-        return Learned(run.number, "it was trained before", judging, told)
+    before = run.number if run.number and (settings.generations / str(run.number)).is_dir() else None
+    needless = nothing_to_learn(learned_from) if before is None else "it was trained before"
     with together(order.plan.device) as peers:
-        nothing = nothing_to_learn(learned_from)
-        peers.from_first(lambda: (run, nothing))
-        if nothing is not None:
-            return Learned(None, nothing, judging, told)
+        peers.from_first(lambda: (run, needless))  # the others wait for this, whatever it says
+        if needless is not None:
+            return Learned(before, needless, judging, told)
         prepared = prepare(learned_from, _base(settings, run), order.plan)
         notices = list(prepared.notices)
         execution = Execution(order.compile, peers, _checkpoints(settings), notices.append)
@@ -110,8 +109,8 @@ def learn(settings: Settings, order: RefreshOrder, run: Unfinished, lost: thread
 def accompany(settings: Settings, order: RefreshOrder) -> None:
     """A process that torchrun started beside the first one: it trains along, and leaves everything else to it."""
     with together(order.plan.device) as peers:
-        run, nothing = peers.from_first(_first_tells)
-        if nothing is not None:
+        run, needless = peers.from_first(_first_tells)
+        if needless is not None:
             return
         learned_from, _ = held_out(read_window(settings, run, _silent), settings.held_out)
         prepared = prepare(learned_from, _base(settings, run), order.plan)

@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
 import shutil
+import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,21 +20,23 @@ from prometheus_client import CollectorRegistry
 
 from foretaste import compose, jobs, learning, publishing
 from foretaste.contracts import EnrichedUser, Serving, Source, UserBehaved, UserRanked
-from foretaste.errors import InvalidInput
+from foretaste.errors import InvalidInput, Unavailable
 from foretaste.learning import RefreshOrder
 from foretaste.leasing import LeaseHeld, LeaseLost
 from foretaste.refresh import refresh
-from foretaste.runs import Outcome, Runs
-from foretaste.settings import Settings
+from foretaste.runs import Outcome, RunRecord, Runs, Unfinished
+from foretaste.settings import Settings, variable
 from models.artifact import read_manifest
 from models.dataset import Dataset, read_dataset
 from models.refresh import RefreshPlan
 from models.verdict import read_verdict
 from tests.data_factory import write_dataset
-from tests.towers_factory import artifacts
+from tests.towers_factory import artifacts, trained
 
 USERS = 60
-COLD = "nobody yet"
+ROOT = Path(__file__).parents[2]
+TOGETHER = 110.0
+"""Seconds for a refresh by two processes."""
 
 
 @dataclass
@@ -291,3 +296,84 @@ async def _show_the_contrary(system: System, rankings: int) -> None:
         ]
     await log.write_rankings(ranked)
     await log.write_behaviours(acts)
+
+
+async def torchrun(settings: Settings, *arguments: str) -> tuple[int | None, str]:
+    """The exit status of `foretaste` in two processes, and what the first said."""
+    given = settings.model_dump(mode="json", exclude_none=True, exclude_unset=True)
+    environment = {variable(name): str(value) for name, value in given.items()}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"),
+        *("--rdzv-endpoint", "localhost:0", "-m", "foretaste", *arguments),
+        cwd=ROOT,
+        env={**os.environ, **environment, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(TOGETHER):
+            said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+    return process.returncode, said.decode()
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("trained_before", [False, True], ids=["from its beginning", "with a candidate"])
+async def test_two_processes_refresh_together_from_the_command_line(
+    system: System, trained_before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await system.show(400)
+    if trained_before:
+
+        async def away(*_: object) -> None:
+            raise Unavailable("triton", "it is away")
+
+        monkeypatch.setattr(publishing, "load", away)
+        with pytest.raises(Unavailable):
+            await refresh(system.settings, order(), silent)
+    async with working(system.settings):
+        status, said = await torchrun(system.settings, "cotrain", "--once", "--days", "1", "--device", "cpu", "--json")
+    assert status == 0
+    record = RunRecord.model_validate_json(said)
+    assert (record.outcome, record.number) == (Outcome.SWAPPED, 2)
+    assert record.learning is not None
+    assert (record.learning.steps == 0) is trained_before
+    active = (await system.serving()).active
+    assert active is not None
+    assert active.number == 2
+
+
+@pytest.mark.timeout(200)
+async def test_two_processes_that_have_nothing_to_learn_end_both(system: System) -> None:
+    status, said = await torchrun(system.settings, "cotrain", "--once", "--days", "1", "--device", "cpu", "--json")
+    assert status == 1, "torchrun has no other for the first's"
+    assert RunRecord.model_validate_json(said).outcome is Outcome.NOTHING
+
+
+async def test_once_the_lease_is_lost_nothing_is_exported(system: System) -> None:
+    """Lost after the last step, when nothing tells the training of it any more."""
+    await system.show(100)
+    lost, now_ms = threading.Event(), round(time.time() * 1000)
+    run = Unfinished(id="1", base=1, since_ms=0, until_ms=now_ms)
+
+    def lose(step: str, done: int, total: int | None) -> None:
+        if step == "co-train" and done == total:
+            lost.set()
+
+    with pytest.raises(learning.Stopped):
+        await asyncio.to_thread(learning.learn, system.settings, order(), run, lost, lose)
+    assert not (system.settings.generations / "2").exists()
+    assert Runs(system.settings.home / "runs").checkpoints.exists()
+
+
+def test_without_room_for_the_loss_curves_there_is_a_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(_losses: object, path: Path) -> None:
+        path.write_text("<svg", encoding="utf-8")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(learning, "draw_losses", fill)
+    (notice,) = learning._drawn(trained(), tmp_path / "1.svg")
+    assert "no room is left" in notice
+    assert list(tmp_path.iterdir()) == []
