@@ -21,6 +21,8 @@ from models.publish import published
 log = logging.getLogger(__name__)
 
 DAY = 86_400.0
+LOG_PATIENCE = 30.0
+"""Seconds for the writers of the training log to come to where Kafka was when a refresh began, for each topic."""
 
 
 @dataclass(slots=True)
@@ -57,7 +59,7 @@ async def refresh(settings: Settings, order: RefreshOrder, report: Report) -> Ru
 
     1. The lease is taken: one refresh at a time.
     2. A run that was killed is gone on with, with its own window and base, where the same is asked for and the pointer
-       has not moved since; else one begins, from the active generation on.
+       has not moved since; else one begins, from the active generation on, once the log has what Kafka has by now.
     3. The log of its window is read, joined with what came of each ranking, and the candidate is trained, from its last
        checkpoint on where there is one, and exported with a parity check.
     4. The gate judges it by the newest rankings, which it has not learned from. Where it is not admitted, this ends.
@@ -136,7 +138,19 @@ async def _begun(settings: Settings, order: RefreshOrder, runs: Runs, now: float
             f"generation {base} has learned what lies before it, and it is {until_ms} ms: a clock is behind the log"
         )
         raise InvalidInput("window", since_ms, problem)
+    await _check_logged(settings)
     return runs.keep(Unfinished(id=run_id(now), base=base, since_ms=since_ms, until_ms=until_ms, asked=order.asked))
+
+
+async def _check_logged(settings: Settings) -> None:
+    """An act that comes to the log after its window was read would be learned as none, and a ranking never.
+
+    Raises `Unavailable` where the log stays behind what Kafka has by now.
+    """
+    left = await compose.log_unwritten(settings, LOG_PATIENCE)
+    if left:
+        problem = f"{left} events have waited {LOG_PATIENCE:g} s to be written: is `foretaste log` at work?"
+        raise Unavailable("training log", problem)
 
 
 async def _retire_others(settings: Settings, report: Report) -> None:

@@ -30,6 +30,7 @@ from models.artifact import read_manifest
 from models.dataset import Dataset, read_dataset
 from models.refresh import RefreshPlan
 from models.verdict import read_verdict
+from streams.topics import TopicNames
 from tests.data_factory import write_dataset
 from tests.towers_factory import artifacts, trained
 
@@ -296,6 +297,27 @@ async def _show_the_contrary(system: System, rankings: int) -> None:
         ]
     await log.write_rankings(ranked)
     await log.write_behaviours(acts)
+
+
+async def test_acts_that_the_log_does_not_have_yet_are_waited_for(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await system.show(1, acting=False)
+    events, topic = compose.events(system.settings), TopicNames(system.settings.topic_prefix).behaved
+    acted = UserBehaved(user_id="1", item_id="1", at=datetime.now(UTC))
+    await events.send(topic, b"1", acted.model_dump_json().encode())
+    await events.close()
+    monkeypatch.setattr("foretaste.refresh.LOG_PATIENCE", 0.5)
+    with pytest.raises(Unavailable, match="training log is not available: 1 events"):
+        await refresh(system.settings, order(), silent)
+    assert Runs(system.settings.home / "runs").unfinished() is None
+    monkeypatch.setattr("foretaste.refresh.LOG_PATIENCE", 60.0)
+    settings = system.settings
+    async with compose.parts(settings) as parts, compose.log_worker(settings, parts, CollectorRegistry()):
+        record = await refresh(settings, order(), silent)
+    assert record.outcome is Outcome.NOTHING, "one ranking teaches nothing"
+    logged = await compose.training_log(settings).read(0, round(time.time() * 1000) + 1000)
+    assert "1" in logged.behaviours.column("user_id").to_pylist()
 
 
 async def torchrun(settings: Settings, *arguments: str) -> tuple[int | None, str]:

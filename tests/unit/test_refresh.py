@@ -42,6 +42,8 @@ class System:
     board: LeaseBoard
     training: Callable[[], object] = lambda: None
     loading: Callable[[], object] = lambda: None
+    unwritten: int = 0
+    """Events that the training log lacks."""
     learned: list[Unfinished] = field(default_factory=list)
     """The runs that were learned for, oldest first."""
 
@@ -59,6 +61,9 @@ class System:
         self.loading()
         await asyncio.sleep(0)
 
+    async def log_unwritten(self, _settings: object, _within: float) -> int:
+        return self.unwritten
+
     async def run(self, order: RefreshOrder = ORDER) -> RunRecord:
         return await refresh(self.settings, order, silent)
 
@@ -73,6 +78,7 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
     settings = Settings(home=tmp_path, lease_seconds=1)
     found = System(settings, LeaseBoard())
     monkeypatch.setattr(compose, "lease", lambda settings, name: InMemoryLease(found.board, name, seconds=60))
+    monkeypatch.setattr(compose, "log_unwritten", found.log_unwritten)
     monkeypatch.setattr(publishing, "active_number", _one)
     monkeypatch.setattr(publishing, "load", found.load)
     monkeypatch.setattr(learning, "learn", found.learn)
@@ -217,6 +223,17 @@ async def test_while_another_refresh_is_at_work_nothing_is_begun(system: System)
     assert await InMemoryLease(system.board, "refresh", seconds=60).take()
     await system.fails(LeaseHeld)
     assert not system.runs.folder.exists()
+
+
+async def test_a_log_that_is_behind_is_not_learned_from(system: System) -> None:
+    system.unwritten = 7
+    with pytest.raises(Unavailable, match=r"training log is not available: 7 events .* `foretaste log`"):
+        await system.run()
+    assert system.learned == []
+    assert system.runs.unfinished() is None, "the next window ends later"
+    system.unwritten = 0
+    await system.run()
+    assert len(system.learned) == 1
 
 
 @needs_a_disk
