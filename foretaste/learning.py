@@ -29,7 +29,7 @@ from models.profile import profile_of
 from models.refresh import Prepared, RefreshPlan, held_out, nothing_to_learn, prepare, refreshed
 from models.restore import restore
 from models.training import Device
-from models.verdict import Verdict, read_verdict, write_verdict
+from models.verdict import Verdict, read_verdict, verdict_path, write_verdict
 
 CHECKPOINT_EVERY = 30.0
 """Seconds."""
@@ -128,7 +128,7 @@ def read_window(settings: Settings, run: Unfinished, report: Report) -> LogWindo
 
 def judged(settings: Settings, order: RefreshOrder, run: Unfinished, learned: Learned) -> Verdict:
     """The gate's verdict on a run's candidate, kept beside the generations; made anew after a kill."""
-    path = verdict_path(settings, learned.number or 0)
+    path = verdict_path(settings.home, learned.number or 0)
     base = _base(settings, run)
     candidate = restore(settings.generations / str(learned.number))
     config = GateConfig(tolerance=settings.gate_tolerance)
@@ -137,10 +137,6 @@ def judged(settings: Settings, order: RefreshOrder, run: Unfinished, learned: Le
         verdict = verdict.model_copy(update={"forced": True})
     write_verdict(verdict, path)
     return read_verdict(path)
-
-
-def verdict_path(settings: Settings, number: int) -> Path:
-    return settings.home / "verdicts" / f"{number}.json"
 
 
 @contextmanager

@@ -70,6 +70,11 @@ class Verdict(_Kept):
         return self.decision == "pass" or self.forced
 
 
+def verdict_path(home: Path, number: int) -> Path:
+    """Where the verdict on a generation is kept, under the folder of all that is kept."""
+    return home / "verdicts" / f"{number}.json"
+
+
 def write_verdict(verdict: Verdict, path: Path) -> None:
     """Whole or not at all. Raises `Unavailable` when the disk is full."""
     write_file(path, verdict.model_dump_json(indent=2))

@@ -29,7 +29,7 @@ from foretaste.settings import Settings, variable
 from models.artifact import read_manifest
 from models.dataset import Dataset, read_dataset
 from models.refresh import RefreshPlan
-from models.verdict import read_verdict
+from models.verdict import read_verdict, verdict_path
 from streams.topics import TopicNames
 from tests.data_factory import write_dataset
 from tests.towers_factory import artifacts, trained
@@ -164,7 +164,7 @@ async def test_a_refresh_takes_over_with_every_user_re_enriched(system: System) 
     before = json.loads((system.settings.generations / "1" / "encoding.json").read_text(encoding="utf-8"))
     assert encoding["items"][: len(before["items"])] == before["items"], "ids never move"
     assert "brand-new" in encoding["items"]
-    verdict = read_verdict(learning.verdict_path(system.settings, 2))
+    verdict = read_verdict(verdict_path(system.settings.home, 2))
     assert (verdict.decision, verdict.candidate, verdict.active) == ("pass", 2, 1)
     assert record.learning is not None
     assert record.learning.rankings + verdict.rankings == 400
@@ -257,7 +257,7 @@ async def test_a_refused_candidate_is_kept_with_its_verdict_and_forced_if_so_ask
     record = await refresh(system.settings, order(epochs=20), silent)
     assert record.outcome is Outcome.REFUSED
     assert record.number == 2
-    verdict = read_verdict(learning.verdict_path(system.settings, 2))
+    verdict = read_verdict(verdict_path(system.settings.home, 2))
     assert verdict.decision == "fail"
     active = (await system.serving()).active
     assert active is not None
@@ -265,7 +265,7 @@ async def test_a_refused_candidate_is_kept_with_its_verdict_and_forced_if_so_ask
     async with working(system.settings):
         forced = await refresh(system.settings, replace(order(epochs=20), force=True), silent)
     assert forced.outcome is Outcome.SWAPPED
-    assert read_verdict(learning.verdict_path(system.settings, forced.number or 0)).forced
+    assert read_verdict(verdict_path(system.settings.home, forced.number or 0)).forced
 
 
 async def _show_the_contrary(system: System, rankings: int) -> None:
