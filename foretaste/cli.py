@@ -23,6 +23,7 @@ from foretaste.console import console, errors, progress
 from foretaste.contracts import RankRequest, RankResponse, Topic, UserBehaved, UserRegistered
 from foretaste.errors import ForetasteError, InvalidInput
 from foretaste.generation_commands import generations
+from foretaste.refreshing import Device
 from foretaste.settings import Settings, shown, table, variable
 
 app = typer.Typer(
@@ -36,12 +37,6 @@ app.add_typer(generations, name="generations")
 app.command()(refreshing.cotrain)
 
 Data = Annotated[str, typer.Option("--data", help="ml-1m, ml-100k, alimama, or a folder with dataset.yaml.")]
-
-
-class Device(StrEnum):
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 class Masked(StrEnum):
@@ -160,7 +155,7 @@ def train(
     data: Data = "ml-1m",
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training rows.")] = None,
     seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
-    device: Annotated[Device, typer.Option(help="What to train on.")] = Device.AUTO,
+    device: Annotated[Device, typer.Option(help="What to train on.")] = "auto",
     warm_after: Annotated[
         int | None, typer.Option(min=1, help="Behaviours after which a user is warm; the paper's rule is 1.")
     ] = None,
@@ -173,7 +168,7 @@ def train(
     ] = None,
 ) -> None:
     """Co-train both towers, evaluate them on the time split and write the next generation."""
-    options = {"seed": seed, "device": device.value, "warm_after": warm_after, "masked": masked, "epochs": epochs}
+    options = {"seed": seed, "device": device, "warm_after": warm_after, "masked": masked, "epochs": epochs}
     towers = {"ranking": ranking, "zero_shot": zero_shot}
     settings, config = Settings(), jobs.training_config(_given(options), _given(towers))
     with progress() as report:

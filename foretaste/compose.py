@@ -237,6 +237,23 @@ def watch_worker(settings: Settings, found: "Parts", registry: "CollectorRegistr
     return StreamWorker(kafka_connection(settings), config.group, ways, _app_config(settings, UNHURRIED))
 
 
+async def log_unwritten(settings: Settings, within: float) -> int:
+    """Rankings and behaviours in Kafka by now that have not reached the training log within so many seconds."""
+    from streams.backlog import KafkaBacklog
+    from streams.settling import unhandled
+    from streams.topics import TopicNames
+
+    names = TopicNames(settings.topic_prefix)
+    left = 0
+    for topic in (names.ranked, names.behaved):
+        backlog = KafkaBacklog(kafka_connection(settings), names.log_group, topic)
+        try:
+            left += await unhandled(backlog, within)
+        finally:
+            await backlog.close()
+    return left
+
+
 async def reenriched(settings: Settings, number: int, report: Report) -> "Coverage":
     """Fill a generation: sign-ups get its virtual behaviour too, and so does every cold or warming user by now."""
     from features.progress import RedisProgress

@@ -13,7 +13,7 @@ from foretaste.errors import InvalidInput, Unavailable
 from foretaste.settings import Settings
 from models.artifact import DamagedArtifact, Manifest, read_manifest, remove_whole
 from models.publish import is_published
-from models.verdict import Verdict, read_verdict
+from models.verdict import Verdict, read_verdict, verdict_path
 
 State: TypeAlias = Literal["active", "previous", "filling", "loaded", "recorded", "written"]
 """Of the last three: Triton answers for it, it is recorded but Triton does not, it is a folder alone."""
@@ -188,5 +188,5 @@ def _manifest(folder: Path) -> tuple[Manifest | None, str | None]:
 
 
 def _verdict(settings: Settings, number: int) -> Verdict | None:
-    path = settings.home / "verdicts" / f"{number}.json"
+    path = verdict_path(settings.home, number)
     return read_verdict(path) if path.exists() else None

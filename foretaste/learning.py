@@ -6,17 +6,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from foretaste import compose, jobs
 from foretaste.console import Report
-from foretaste.errors import ForetasteError
+from foretaste.errors import ForetasteError, Unavailable
 from foretaste.runs import Learning, Runs, Unfinished
 from foretaste.settings import Settings
-from models.artifact import read_manifest
+from models.artifact import naming_a_full_disk, read_manifest
 from models.checkpoint import Checkpoints
 from models.cotrain import Step, Trained
 from models.curves import by_step, draw_losses
@@ -29,7 +29,7 @@ from models.profile import profile_of
 from models.refresh import Prepared, RefreshPlan, held_out, nothing_to_learn, prepare, refreshed
 from models.restore import restore
 from models.training import Device
-from models.verdict import Verdict, read_verdict, write_verdict
+from models.verdict import Verdict, read_verdict, verdict_path, write_verdict
 
 CHECKPOINT_EVERY = 30.0
 """Seconds."""
@@ -47,6 +47,13 @@ class RefreshOrder:
     force: bool = False
     """Publish whatever the gate says; its verdict records that."""
     compile: bool = False
+
+    @property
+    def asked(self) -> dict[str, str | int | float | bool | None]:
+        """All that decides what is learned, fit for JSON."""
+        catalogue = self.plan.catalogue
+        told = None if catalogue is None else str(catalogue.resolve())
+        return asdict(self.plan) | {"catalogue": told, "window_days": self.window_days}
 
 
 class Stopped(ForetasteError):
@@ -70,34 +77,31 @@ def learned_until_ms(settings: Settings, number: int) -> int:
     return read_manifest(settings.generations / str(number)).split_ms
 
 
-def learn(
-    settings: Settings, order: RefreshOrder, run: Unfinished, runs: Runs, lost: threading.Event, report: Report
-) -> Learned:
+def learn(settings: Settings, order: RefreshOrder, run: Unfinished, lost: threading.Event, report: Report) -> Learned:
     """1. the log of the run's window, joined with what came of each ranking; 2. the newest rankings are held out;
     3. the towers learn from the others, from the active generation's on; 4. the candidate is exported.
 
-    A candidate that was exported before the run was killed is not trained again. Raises `Stopped` soon after `lost` is
-    set, and what training and export raise.
+    A candidate that was exported before the run was killed is not trained again; its checkpoints stay until the run is
+    over. Raises `Stopped` soon after `lost` is set, before anything is exported, and what training and export raise.
     """
     window = read_window(settings, run, report)  # 1
     learned_from, judging = held_out(window, settings.held_out)  # 2
     told = Learning(rankings=len(learned_from), impressions=len(learned_from.labels), skipped=window.skipped)
-    if run.number is not None and (settings.generations / str(run.number)).is_dir():
-        return Learned(run.number, "it was trained before", judging, told)
+    before = run.number if run.number and (settings.generations / str(run.number)).is_dir() else None
+    needless = nothing_to_learn(learned_from) if before is None else "it was trained before"
     with together(order.plan.device) as peers:
-        nothing = nothing_to_learn(learned_from)
-        peers.from_first(lambda: (run, nothing))
-        if nothing is not None:
-            return Learned(None, nothing, judging, told)
+        peers.from_first(lambda: (run, needless))  # the others wait for this, whatever it says
+        if needless is not None:
+            return Learned(before, needless, judging, told)
         prepared = prepare(learned_from, _base(settings, run), order.plan)
         notices = list(prepared.notices)
-        execution = Execution(order.compile, peers, _checkpoints(runs), notices.append)
+        execution = Execution(order.compile, peers, _checkpoints(settings), notices.append)
         trained = refreshed(prepared, _stopping(lost, report), execution)  # 3
+    _check_wanted(lost)
     report("export", 0, 1)
-    folder = _exported(settings, run, prepared, trained)  # 4
+    folder = _exported(settings, order, run, prepared, trained)  # 4
     report("export", 1, 1)
-    _checkpoints(runs).clear()
-    draw_losses(trained.losses, runs.folder / f"{run.id}.svg")
+    notices += _drawn(trained, settings.home / "runs" / f"{run.id}.svg")
     curves = {"steps": len(trained.losses), "losses": _thinned(trained.losses)}
     return Learned(int(folder.name), "", judging, told.model_copy(update={"notices": tuple(notices), **curves}))
 
@@ -105,13 +109,12 @@ def learn(
 def accompany(settings: Settings, order: RefreshOrder) -> None:
     """A process that torchrun started beside the first one: it trains along, and leaves everything else to it."""
     with together(order.plan.device) as peers:
-        run, nothing = peers.from_first(_first_tells)
-        if nothing is not None:
+        run, needless = peers.from_first(_first_tells)
+        if needless is not None:
             return
         learned_from, _ = held_out(read_window(settings, run, _silent), settings.held_out)
         prepared = prepare(learned_from, _base(settings, run), order.plan)
-        checkpoints = _checkpoints(Runs(settings.home / "runs"))
-        refreshed(prepared, execution=Execution(order.compile, peers, checkpoints))
+        refreshed(prepared, execution=Execution(order.compile, peers, _checkpoints(settings)))
 
 
 def read_window(settings: Settings, run: Unfinished, report: Report) -> LogWindow:
@@ -125,7 +128,7 @@ def read_window(settings: Settings, run: Unfinished, report: Report) -> LogWindo
 
 def judged(settings: Settings, order: RefreshOrder, run: Unfinished, learned: Learned) -> Verdict:
     """The gate's verdict on a run's candidate, kept beside the generations; made anew after a kill."""
-    path = verdict_path(settings, learned.number or 0)
+    path = verdict_path(settings.home, learned.number or 0)
     base = _base(settings, run)
     candidate = restore(settings.generations / str(learned.number))
     config = GateConfig(tolerance=settings.gate_tolerance)
@@ -134,10 +137,6 @@ def judged(settings: Settings, order: RefreshOrder, run: Unfinished, learned: Le
         verdict = verdict.model_copy(update={"forced": True})
     write_verdict(verdict, path)
     return read_verdict(path)
-
-
-def verdict_path(settings: Settings, number: int) -> Path:
-    return settings.home / "verdicts" / f"{number}.json"
 
 
 @contextmanager
@@ -156,8 +155,8 @@ def _base(settings: Settings, run: Unfinished) -> Trained | None:
     return None if run.base is None else restore(settings.generations / str(run.base))
 
 
-def _exported(settings: Settings, run: Unfinished, prepared: Prepared, trained: Trained) -> Path:
-    profile = profile_of(trained, prepared.lessons.examples, np.random.default_rng(run.seed))
+def _exported(settings: Settings, order: RefreshOrder, run: Unfinished, prepared: Prepared, trained: Trained) -> Path:
+    profile = profile_of(trained, prepared.lessons.examples, np.random.default_rng(order.plan.seed))
     return export(
         trained,
         prepared.dataset,
@@ -170,17 +169,32 @@ def _exported(settings: Settings, run: Unfinished, prepared: Prepared, trained: 
     )
 
 
-def _checkpoints(runs: Runs) -> Checkpoints:
-    return Checkpoints(runs.checkpoints, CHECKPOINT_EVERY, time.monotonic)
+def _drawn(trained: Trained, path: Path) -> list[str]:
+    """The loss curves; where there is no room for them, a notice, since the candidate is whole."""
+    try:
+        with naming_a_full_disk(path.parent):
+            draw_losses(trained.losses, path)
+    except Unavailable as error:
+        path.unlink(missing_ok=True)
+        return [f"the loss curves were not drawn: {error}"]
+    return []
+
+
+def _checkpoints(settings: Settings) -> Checkpoints:
+    return Checkpoints(Runs(settings.home / "runs").checkpoints, CHECKPOINT_EVERY, time.monotonic)
 
 
 def _stopping(lost: threading.Event, report: Report) -> Callable[[Step], None]:
     def progress(step: Step) -> None:
-        if lost.is_set():
-            raise Stopped("the refresh was told to stop; its checkpoint stays")
+        _check_wanted(lost)
         report("co-train", step.number, step.total)
 
     return progress
+
+
+def _check_wanted(lost: threading.Event) -> None:
+    if lost.is_set():
+        raise Stopped("the refresh was told to stop; its checkpoint stays")
 
 
 def _thinned(losses: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:

@@ -1,39 +1,41 @@
 """One refresh of both towers, from the training log to the swapped pointer: what `foretaste cotrain` does."""
 
 import asyncio
+import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from foretaste import compose, generation_jobs, learning, publishing
 from foretaste.console import Report
-from foretaste.errors import ForetasteError, InvalidInput
-from foretaste.learning import Learned, RefreshOrder
-from foretaste.ports import Lease
-from foretaste.runs import Outcome, RunRecord, Runs, Unfinished, run_id
+from foretaste.errors import ForetasteError, InvalidInput, Unavailable
+from foretaste.learning import RefreshOrder
+from foretaste.leasing import leased
+from foretaste.runs import Learning, Outcome, RunRecord, Runs, Unfinished, run_id
 from foretaste.settings import Settings
 from models.publish import published
 
+log = logging.getLogger(__name__)
+
 DAY = 86_400.0
-
-
-class LeaseHeld(ForetasteError):
-    """Another refresh is at work."""
-
-    retriable = True
-
-
-class LeaseLost(ForetasteError):
-    """Another refresh may have begun meanwhile: this one has stopped, and moved nothing."""
-
-    retriable = True
+LOG_PATIENCE = 30.0
+"""Seconds for the writers of the training log to come to where Kafka was when a refresh began, for each topic."""
 
 
 @dataclass(slots=True)
-class _Timer:
+class _Course:
+    """What is known of a run so far, and of its end."""
+
+    run: Unfinished
+    began: float
+    outcome: Outcome = Outcome.FAILED
+    said: str = "a defect ended it"
+    told: Learning | None = None
+    over: bool = False
+    """There is nothing for the next run to go on with."""
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -44,13 +46,20 @@ class _Timer:
         finally:
             self.seconds[name] = round(time.monotonic() - began, 3)
 
+    def end(self, outcome: Outcome, said: str) -> None:
+        self.outcome, self.said, self.over = outcome, said, True
+
+    def fail(self, error: ForetasteError) -> None:
+        """What cannot succeed later is not gone on with."""
+        self.said, self.over = str(error), not error.retriable
+
 
 async def refresh(settings: Settings, order: RefreshOrder, report: Report) -> RunRecord:
-    """One refresh; what came of it is kept as a record, whatever its end.
+    """One refresh; once it has begun, a record is kept of it, whatever its end.
 
     1. The lease is taken: one refresh at a time.
-    2. A run that was killed is gone on with, with its own window and base, unless the pointer has moved since; else one
-       begins, from the active generation on.
+    2. A run that was killed is gone on with, with its own window and base, where the same is asked for and the pointer
+       has not moved since; else one begins, from the active generation on, once the log has what Kafka has by now.
     3. The log of its window is read, joined with what came of each ranking, and the candidate is trained, from its last
        checkpoint on where there is one, and exported with a parity check.
     4. The gate judges it by the newest rankings, which it has not learned from. Where it is not admitted, this ends.
@@ -59,63 +68,63 @@ async def refresh(settings: Settings, order: RefreshOrder, report: Report) -> Ru
     7. The pointer moves, by compare-and-set.
     8. Generations that are neither active, nor the one before, nor within those kept, are retired.
 
-    Killed between any two, the active generation serves on, and the next run completes this one. Raises `LeaseHeld`,
-    `LeaseLost`, and what its steps raise.
+    Killed between any two, the active generation serves on, and the next run of the same order completes this one; so
+    it does after an error that is retriable, and after any other it begins anew. Raises `LeaseHeld`, `LeaseLost`, and
+    what its steps raise.
     """
-    runs, began, timer = Runs(settings.home / "runs"), time.time(), _Timer()
-    async with _leased(settings) as lost:  # 1
-        run = await _begun(settings, order, runs, began)  # 2
+    runs, began = Runs(settings.home / "runs"), time.time()
+    async with leased(compose.lease(settings, "refresh"), settings.lease_seconds) as lost:  # 1
+        course = _Course(await _begun(settings, order, runs, began), began)  # 2
         try:
-            outcome, said, run, learned = await _carried_out(settings, order, run, runs, timer, lost, report)
+            await _carried_out(settings, order, course, runs, lost, report)
         except ForetasteError as error:
-            runs.record(_record(run, began, timer, Outcome.FAILED, str(error)))
+            course.fail(error)
             raise
-        record = _record(run, began, timer, outcome, said, learned)
-        runs.record(record)
-        runs.forget()
+        except asyncio.CancelledError:
+            course.said = "its lease was lost" if lost.is_set() else "it was stopped"
+            raise
+        finally:
+            record = _recorded(course)
+            _keep(record, runs, lost, over=course.over)
     return record
 
 
 async def _carried_out(
-    settings: Settings,
-    order: RefreshOrder,
-    run: Unfinished,
-    runs: Runs,
-    timer: _Timer,
-    lost: threading.Event,
-    report: Report,
-) -> tuple[Outcome, str, Unfinished, Learned | None]:
+    settings: Settings, order: RefreshOrder, course: _Course, runs: Runs, lost: threading.Event, report: Report
+) -> None:
     """Steps 3 to 8."""
-    with timer.step("learn"):
-        learned = await asyncio.to_thread(learning.learn, settings, order, run, runs, lost, report)  # 3
+    with course.step("learn"):
+        learned = await asyncio.to_thread(learning.learn, settings, order, course.run, lost, report)  # 3
+    course.told = learned.told
     if learned.number is None:
-        return Outcome.NOTHING, learned.said, run, learned
-    number, run = learned.number, runs.keep(run.model_copy(update={"number": learned.number}))
-    with timer.step("gate"):
+        return course.end(Outcome.NOTHING, learned.said)
+    number, base = learned.number, course.run.base
+    course.run = runs.keep(course.run.model_copy(update={"number": number}))
+    with course.step("gate"):
         report("gate", 0, 1)
-        verdict = await asyncio.to_thread(learning.judged, settings, order, run, learned)  # 4
+        verdict = await asyncio.to_thread(learning.judged, settings, order, course.run, learned)  # 4
         report("gate", 1, 1)
     if not verdict.admits:
-        return Outcome.REFUSED, "; ".join(verdict.reasons), run, learned
-    with timer.step("publish"):
+        return course.end(Outcome.REFUSED, "; ".join(verdict.reasons))
+    with course.step("publish"):
         await publishing.load(settings, number, lambda step: report("publish", step, publishing.STEPS))  # 5
-    with timer.step("re-enrich"):
+    with course.step("re-enrich"):
         coverage = await compose.reenriched(settings, number, report)  # 6
     said = f"{'; '.join(verdict.reasons)}; {coverage.users} users looked at, {coverage.missing} without its vector"
-    with timer.step("swap"):
+    with course.step("swap"):
         report("swap", 0, 1)
-        await publishing.activate(settings, number, run.base, f"refresh {run.id}: {said}", filled=True)  # 7
+        await publishing.activate(settings, number, base, f"refresh {course.run.id}: {said}", filled=True)  # 7
         report("swap", 1, 1)
-    with timer.step("retire"):
+    with course.step("retire"):
         await _retire_others(settings, report)  # 8
-    return Outcome.SWAPPED, f"generation {number} is active: {said}", run, learned
+    return course.end(Outcome.SWAPPED, f"generation {number} is active: {said}")
 
 
 async def _begun(settings: Settings, order: RefreshOrder, runs: Runs, now: float) -> Unfinished:
     """The run to go on with, or a new one."""
     base = await publishing.active_number(settings)
     there = runs.unfinished()
-    if there is not None and (there.base, there.cold, there.seed) == (base, order.plan.cold, order.plan.seed):
+    if there is not None and (there.base, there.asked) == (base, order.asked):
         return there
     runs.forget()
     since_ms = 0
@@ -129,11 +138,19 @@ async def _begun(settings: Settings, order: RefreshOrder, runs: Runs, now: float
             f"generation {base} has learned what lies before it, and it is {until_ms} ms: a clock is behind the log"
         )
         raise InvalidInput("window", since_ms, problem)
-    return runs.keep(
-        Unfinished(
-            id=run_id(now), base=base, since_ms=since_ms, until_ms=until_ms, cold=order.plan.cold, seed=order.plan.seed
-        )
-    )
+    await _check_logged(settings)
+    return runs.keep(Unfinished(id=run_id(now), base=base, since_ms=since_ms, until_ms=until_ms, asked=order.asked))
+
+
+async def _check_logged(settings: Settings) -> None:
+    """An act that comes to the log after its window was read would be learned as none, and a ranking never.
+
+    Raises `Unavailable` where the log stays behind what Kafka has by now.
+    """
+    left = await compose.log_unwritten(settings, LOG_PATIENCE)
+    if left:
+        problem = f"{left} events have waited {LOG_PATIENCE:g} s to be written: is `foretaste log` at work?"
+        raise Unavailable("training log", problem)
 
 
 async def _retire_others(settings: Settings, report: Report) -> None:
@@ -154,51 +171,35 @@ async def _retire_others(settings: Settings, report: Report) -> None:
         report("retire", done + 1, len(others))
 
 
-@asynccontextmanager
-async def _leased(settings: Settings) -> AsyncIterator[threading.Event]:
-    """Inside, the lease is held and renewed; the event is set when it is lost, which ends what is inside."""
-    lease = compose.lease(settings, "refresh")
-    lost = threading.Event()
+def _keep(record: RunRecord, runs: Runs, lost: threading.Event, *, over: bool) -> None:
+    """1. The record is written; 2. a run that is over is forgotten.
+
+    Without the lease nothing is forgotten, and nothing written of a run that another refresh has brought to its end. A
+    disk that takes no record changes no end: it is said aloud.
+    """
+    there = runs.unfinished()
+    if lost.is_set() and (there is None or there.id != record.id):
+        return
     try:
-        if not await lease.take():
-            raise LeaseHeld("another refresh is at work: its lease ends when it does, or some time after it died")
-        try:
-            async with asyncio.TaskGroup() as group:
-                renewing = group.create_task(_renew(lease, settings.lease_seconds / 3, lost))
-                try:
-                    yield lost
-                finally:
-                    renewing.cancel()
-        except ExceptionGroup as several:
-            raise several.exceptions[0] from None
-        finally:
-            lost.set()  # whatever ended this, a thread that still trains ends too
-            await lease.give_back()
-    finally:
-        await lease.close()
+        runs.record(record)
+    except Unavailable as error:
+        log.warning("there is no record of refresh %s: %s", record.id, error)
+    if over and not lost.is_set():
+        runs.forget()
 
 
-async def _renew(lease: Lease, every: float, lost: threading.Event) -> None:
-    while True:
-        await asyncio.sleep(every)
-        if not await lease.renew():
-            lost.set()
-            raise LeaseLost("the lease went to another refresh: this one has stopped, and moved nothing")
-
-
-def _record(
-    run: Unfinished, began: float, timer: _Timer, outcome: Outcome, said: str, learned: Learned | None = None
-) -> RunRecord:
+def _recorded(course: _Course) -> RunRecord:
+    run = course.run
     return RunRecord(
         id=run.id,
-        outcome=outcome,
-        said=said,
+        outcome=course.outcome,
+        said=course.said,
         base=run.base,
         number=run.number,
         since_ms=run.since_ms,
         until_ms=run.until_ms,
-        begun=datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
-        seconds=round(time.time() - began, 3),
-        steps=timer.seconds,
-        learning=None if learned is None else learned.told,
+        begun=datetime.fromtimestamp(course.began, UTC).isoformat(timespec="seconds"),
+        seconds=round(time.time() - course.began, 3),
+        steps=course.seconds,
+        learning=course.told,
     )

@@ -6,7 +6,7 @@ import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from foretaste.learning import RefreshOrder
     from foretaste.runs import RunRecord
 
+Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 REFUSED = 3
 """Exit status where the gate did not admit the candidate, or there was nothing to learn."""
 
@@ -37,7 +38,7 @@ def cotrain(  # noqa: PLR0913, PLR0917  # a command's options
         Path | None, typer.Option(help="A dataset folder that tells the attributes of new items.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the window.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    device: Annotated[Device, typer.Option(help="What to train on.")] = "auto",
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the ranking tower: pays in long runs.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of every random draw.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record of each run as JSON.")] = False,
@@ -47,15 +48,7 @@ def cotrain(  # noqa: PLR0913, PLR0917  # a command's options
     from models.execution import is_one_of_several
     from models.refresh import RefreshPlan
 
-    if device not in {"cpu", "cuda", "auto"}:
-        raise InvalidInput("device", device, "expected one of cpu, cuda, auto")
-    plan = RefreshPlan(
-        cold=cold,
-        catalogue=catalogue,
-        device=device,  # type: ignore[arg-type]  # one of the three, as was just checked
-        epochs=epochs,
-        seed=seed,
-    )
+    plan = RefreshPlan(cold=cold, catalogue=catalogue, device=device, epochs=epochs, seed=seed)
     order = RefreshOrder(plan, window_days=days, force=force, compile=compiled)
     schedule = _schedule(once=once, every=every, cron=cron)
     if is_one_of_several(os.environ) and schedule is not None:

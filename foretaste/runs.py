@@ -1,14 +1,14 @@
 """What is kept of refreshes: the one that is not finished, and a JSON record of each that was."""
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from models.artifact import remove_whole, write_file
 
 UNFINISHED = "unfinished.json"
 
@@ -21,7 +21,7 @@ class Outcome(StrEnum):
     """The gate did not admit the candidate."""
     NOTHING = "nothing to learn"
     FAILED = "failed"
-    """It is not finished: the next run goes on with it."""
+    """By an error, or stopped. Where trying again can help, the next run goes on with it."""
 
 
 class _Kept(BaseModel):
@@ -38,8 +38,8 @@ class Unfinished(_Kept):
     since_ms: int
     until_ms: int
     """The log from the one on and before the other is learned from."""
-    cold: bool = False
-    seed: int = 0
+    asked: Mapping[str, str | int | float | bool | None] = {}
+    """What was asked for: another order is another run."""
     number: int | None = None
     """The candidate's, once it is exported."""
 
@@ -75,7 +75,7 @@ class RunRecord(_Kept):
 
 
 class Runs:
-    """The folder of all of that: every file is written whole or not at all."""
+    """The folder of all of that: every file is written whole or not at all; `Unavailable` when the disk is full."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -93,15 +93,16 @@ class Runs:
             return None
 
     def keep(self, run: Unfinished) -> Unfinished:
-        self._write(UNFINISHED, run.model_dump_json(indent=2))
+        write_file(self.folder / UNFINISHED, run.model_dump_json(indent=2))
         return run
 
     def forget(self) -> None:
-        """No run is unfinished any more."""
+        """No run is unfinished any more, and its checkpoints go."""
         (self.folder / UNFINISHED).unlink(missing_ok=True)
+        remove_whole(self.checkpoints)
 
     def record(self, record: RunRecord) -> None:
-        self._write(f"{record.id}.json", json.dumps(record.model_dump(mode="json"), indent=2))
+        write_file(self.folder / f"{record.id}.json", json.dumps(record.model_dump(mode="json"), indent=2))
 
     def records(self) -> list[RunRecord]:
         """Those that can be read, oldest first."""
@@ -112,14 +113,6 @@ class Runs:
             except ValidationError:
                 continue
         return found
-
-    def _write(self, name: str, text: str) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=self.folder, prefix=".", encoding="utf-8", delete=False) as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(file.name).replace(self.folder / name)
 
 
 def run_id(now: float) -> str:

@@ -146,6 +146,28 @@ def write_whole(target: Path, fill: Callable[[Path], None]) -> None:
             shutil.rmtree(unfinished, ignore_errors=True)
 
 
+def write_file(target: Path, text: str) -> None:
+    """Make or replace the file `target`: readers see it as it was, or all of the new one.
+
+    1. a temporary file beside it is written, and flushed to the disk; 2. it is renamed. A failure leaves `target` as it
+    was, and nothing beside it. Raises `Unavailable` when the disk is full.
+    """
+    with naming_a_full_disk(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name.partition('.')[0]}.", dir=target.parent)
+        unfinished = Path(name)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.chmod(0o644)  # mkstemp lets nobody else read, and Triton may run as another user
+            unfinished.replace(target)
+            _flush(target.parent)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
 def _rename(unfinished: Path, target: Path) -> None:
     try:
         unfinished.rename(target)

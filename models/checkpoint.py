@@ -55,11 +55,6 @@ class Checkpoints:
         """Those of the run that has this `fingerprint`; `notice` hears of what is passed over."""
         return RunCheckpoints(self, self.folder / fingerprint, notice)
 
-    def clear(self) -> None:
-        """Remove all: the run's result is kept elsewhere, and there is nothing to resume."""
-        if self.folder.exists():
-            remove_whole(self.folder)
-
 
 class Found(NamedTuple):
     """What to resume from."""

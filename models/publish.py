@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import tempfile
 import time
 from contextlib import suppress
 from functools import partial
@@ -126,27 +125,13 @@ def _write_config(tower: str, home: Path, number: int, device: Literal["cpu", "g
     if kept == config:
         return
     if kept is not None and not before.exists():
-        _write(before, kept)
-    _write(path, config)
+        artifact.write_file(before, kept)
+    artifact.write_file(path, config)
 
 
 def _before(number: int | str) -> str:
     """Name of the config as it was before this generation was published."""
     return f"{CONFIG}.before-{number}"
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all, readable by whoever runs Triton."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".config.", encoding="utf-8", delete=False) as file:
-        unfinished = Path(file.name)
-        try:
-            file.write(text)
-            file.flush()
-            unfinished.chmod(0o644)
-            unfinished.replace(path)
-        except OSError:
-            unfinished.unlink(missing_ok=True)
-            raise
 
 
 def _of_tower(tower: str, name: str) -> str:

@@ -1,13 +1,11 @@
 """What the gate found: kept as JSON beside a generation, and read without torch."""
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from models.artifact import DamagedArtifact
+from models.artifact import DamagedArtifact, write_file
 
 Decision: TypeAlias = Literal["pass", "fail", "no_decision"]
 Comparison: TypeAlias = Literal["no_worse", "worse", "no_decision"]
@@ -72,19 +70,14 @@ class Verdict(_Kept):
         return self.decision == "pass" or self.forced
 
 
+def verdict_path(home: Path, number: int) -> Path:
+    """Where the verdict on a generation is kept, under the folder of all that is kept."""
+    return home / "verdicts" / f"{number}.json"
+
+
 def write_verdict(verdict: Verdict, path: Path) -> None:
-    """Whole or not at all: 1. a temporary file beside it is written and flushed; 2. it is renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    unfinished = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(verdict.model_dump_json(indent=2))
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    """Whole or not at all. Raises `Unavailable` when the disk is full."""
+    write_file(path, verdict.model_dump_json(indent=2))
 
 
 def read_verdict(path: Path) -> Verdict:

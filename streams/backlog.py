@@ -5,6 +5,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from foretaste.errors import Unavailable
 from streams.connection import KafkaConnection
+from streams.settling import Place
 
 LOOK_MS = 100
 """For which one look lets the broker hold a fetch."""
@@ -23,6 +24,10 @@ class KafkaBacklog:
         self._started: AIOKafkaConsumer | None = None
 
     async def remaining(self) -> int:
+        return sum(place.end - place.done for place in (await self.places()).values())
+
+    async def places(self) -> dict[int, Place]:
+        """By partition, as `streams.settling.Places` has it."""
         try:
             consumer = await self._consumer()
             partitions = [
@@ -34,7 +39,7 @@ class KafkaBacklog:
                 await consumer.getmany(timeout_ms=LOOK_MS)
         except KafkaError as error:
             raise Unavailable("kafka", f"{self._topic} at {self._connection.bootstrap}: {error!r}") from error
-        return sum(end - done for end, done in zip(ends, committed, strict=True))
+        return {at.partition: Place(*place) for at, *place in zip(partitions, committed, ends, strict=True)}
 
     async def close(self) -> None:
         consumer, self._started = self._started, None

@@ -114,10 +114,9 @@ async def _live(
     timer: Timer,
     report: Report,
 ) -> "Found":
-    from foretaste.learning import verdict_path
     from models.encoding import Encoding
     from models.files import ENCODING
-    from models.verdict import read_verdict
+    from models.verdict import read_verdict, verdict_path
 
     encoding = Encoding.from_json((settings.generations / str(number) / ENCODING).read_text(encoding="utf-8"))
     async with compose.parts(settings) as parts:
@@ -127,7 +126,7 @@ async def _live(
         stage = Stage(parts, api, settings.topic_prefix, dataset, encoding, generation, plan.seed, timer, report)
         refreshing = Refreshing(
             refresh=partial(_refresh, settings, report),
-            verdict_of=lambda candidate: read_verdict(verdict_path(settings, candidate)),
+            verdict_of=lambda candidate: read_verdict(verdict_path(settings.home, candidate)),
             open_events=partial(compose.events, settings),
             settles=settings.outcome_window + settings.log_settles,
         )

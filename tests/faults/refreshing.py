@@ -12,7 +12,8 @@ from typing import Any
 from foretaste import learning, publishing
 from foretaste.errors import ForetasteError
 from foretaste.learning import RefreshOrder
-from foretaste.refresh import LeaseHeld, refresh
+from foretaste.leasing import LeaseHeld
+from foretaste.refresh import refresh
 from foretaste.runs import Outcome
 from foretaste.settings import Settings
 from tests.faults.cases import WITHDRAW, Point

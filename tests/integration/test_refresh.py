@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
 import shutil
+import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,22 +20,26 @@ from prometheus_client import CollectorRegistry
 
 from foretaste import compose, jobs, learning, publishing
 from foretaste.contracts import EnrichedUser, Move, Serving, Source, UserBehaved, UserRanked
-from foretaste.errors import InvalidInput
+from foretaste.errors import InvalidInput, Unavailable
 from foretaste.learning import RefreshOrder
-from foretaste.refresh import LeaseHeld, LeaseLost, refresh
-from foretaste.runs import Outcome, Runs
-from foretaste.settings import Settings
+from foretaste.leasing import LeaseHeld, LeaseLost
+from foretaste.refresh import refresh
+from foretaste.runs import Outcome, RunRecord, Runs, Unfinished
+from foretaste.settings import Settings, variable
 from models.artifact import read_manifest
 from models.dataset import Dataset, read_dataset
 from models.refresh import RefreshPlan
-from models.verdict import read_verdict
+from models.verdict import read_verdict, verdict_path
 from streams.drift import read_baseline
+from streams.topics import TopicNames
 from tests.data_factory import write_dataset
-from tests.towers_factory import artifacts
+from tests.towers_factory import artifacts, trained
 
 pytestmark = pytest.mark.one_broker
 USERS = 60
-COLD = "nobody yet"
+ROOT = Path(__file__).parents[2]
+TOGETHER = 110.0
+"""Seconds for a refresh by two processes."""
 
 
 @dataclass
@@ -171,7 +178,7 @@ async def test_a_refresh_takes_over_with_every_user_re_enriched(system: System) 
     before = json.loads((system.settings.generations / "1" / "encoding.json").read_text(encoding="utf-8"))
     assert encoding["items"][: len(before["items"])] == before["items"], "ids never move"
     assert "brand-new" in encoding["items"]
-    verdict = read_verdict(learning.verdict_path(system.settings, 2))
+    verdict = read_verdict(verdict_path(system.settings.home, 2))
     assert (verdict.decision, verdict.candidate, verdict.active) == ("pass", 2, 1)
     assert record.learning is not None
     assert record.learning.rankings + verdict.rankings == 400
@@ -264,7 +271,7 @@ async def test_a_refused_candidate_is_kept_with_its_verdict_and_forced_if_so_ask
     record = await refresh(system.settings, order(epochs=20), silent)
     assert record.outcome is Outcome.REFUSED
     assert record.number == 2
-    verdict = read_verdict(learning.verdict_path(system.settings, 2))
+    verdict = read_verdict(verdict_path(system.settings.home, 2))
     assert verdict.decision == "fail"
     active = (await system.serving()).active
     assert active is not None
@@ -272,7 +279,7 @@ async def test_a_refused_candidate_is_kept_with_its_verdict_and_forced_if_so_ask
     async with working(system.settings):
         forced = await refresh(system.settings, replace(order(epochs=20), force=True), silent)
     assert forced.outcome is Outcome.SWAPPED
-    assert read_verdict(learning.verdict_path(system.settings, forced.number or 0)).forced
+    assert read_verdict(verdict_path(system.settings.home, forced.number or 0)).forced
 
 
 async def _show_the_contrary(system: System, rankings: int) -> None:
@@ -304,3 +311,105 @@ async def _show_the_contrary(system: System, rankings: int) -> None:
         ]
     await log.write_rankings(ranked)
     await log.write_behaviours(acts)
+
+
+async def test_acts_that_the_log_does_not_have_yet_are_waited_for(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await system.show(1, acting=False)
+    events, topic = compose.events(system.settings), TopicNames(system.settings.topic_prefix).behaved
+    acted = UserBehaved(user_id="1", item_id="1", at=datetime.now(UTC))
+    await events.send(topic, b"1", acted.model_dump_json().encode())
+    await events.close()
+    monkeypatch.setattr("foretaste.refresh.LOG_PATIENCE", 0.5)
+    with pytest.raises(Unavailable, match="training log is not available: 1 events"):
+        await refresh(system.settings, order(), silent)
+    assert Runs(system.settings.home / "runs").unfinished() is None
+    monkeypatch.setattr("foretaste.refresh.LOG_PATIENCE", 60.0)
+    settings = system.settings
+    async with compose.parts(settings) as parts, compose.log_worker(settings, parts, CollectorRegistry()):
+        record = await refresh(settings, order(), silent)
+    assert record.outcome is Outcome.NOTHING, "one ranking teaches nothing"
+    logged = await compose.training_log(settings).read(0, round(time.time() * 1000) + 1000)
+    assert "1" in logged.behaviours.column("user_id").to_pylist()
+
+
+async def torchrun(settings: Settings, *arguments: str) -> tuple[int | None, str]:
+    """The exit status of `foretaste` in two processes, and what the first said."""
+    given = settings.model_dump(mode="json", exclude_none=True, exclude_unset=True)
+    environment = {variable(name): str(value) for name, value in given.items()}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"),
+        *("--rdzv-endpoint", "localhost:0", "-m", "foretaste", *arguments),
+        cwd=ROOT,
+        env={**os.environ, **environment, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(TOGETHER):
+            said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+    return process.returncode, said.decode()
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("trained_before", [False, True], ids=["from its beginning", "with a candidate"])
+async def test_two_processes_refresh_together_from_the_command_line(
+    system: System, trained_before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await system.show(400)
+    if trained_before:
+
+        async def away(*_: object) -> None:
+            raise Unavailable("triton", "it is away")
+
+        monkeypatch.setattr(publishing, "load", away)
+        with pytest.raises(Unavailable):
+            await refresh(system.settings, order(), silent)
+    async with working(system.settings):
+        status, said = await torchrun(system.settings, "cotrain", "--once", "--days", "1", "--device", "cpu", "--json")
+    assert status == 0
+    record = RunRecord.model_validate_json(said)
+    assert (record.outcome, record.number) == (Outcome.SWAPPED, 2)
+    assert record.learning is not None
+    assert (record.learning.steps == 0) is trained_before
+    active = (await system.serving()).active
+    assert active is not None
+    assert active.number == 2
+
+
+@pytest.mark.timeout(200)
+async def test_two_processes_that_have_nothing_to_learn_end_both(system: System) -> None:
+    status, said = await torchrun(system.settings, "cotrain", "--once", "--days", "1", "--device", "cpu", "--json")
+    assert status == 1, "torchrun has no other for the first's"
+    assert RunRecord.model_validate_json(said).outcome is Outcome.NOTHING
+
+
+async def test_once_the_lease_is_lost_nothing_is_exported(system: System) -> None:
+    """Lost after the last step, when nothing tells the training of it any more."""
+    await system.show(100)
+    lost, now_ms = threading.Event(), round(time.time() * 1000)
+    run = Unfinished(id="1", base=1, since_ms=0, until_ms=now_ms)
+
+    def lose(step: str, done: int, total: int | None) -> None:
+        if step == "co-train" and done == total:
+            lost.set()
+
+    with pytest.raises(learning.Stopped):
+        await asyncio.to_thread(learning.learn, system.settings, order(), run, lost, lose)
+    assert not (system.settings.generations / "2").exists()
+    assert Runs(system.settings.home / "runs").checkpoints.exists()
+
+
+def test_without_room_for_the_loss_curves_there_is_a_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(_losses: object, path: Path) -> None:
+        path.write_text("<svg", encoding="utf-8")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(learning, "draw_losses", fill)
+    (notice,) = learning._drawn(trained(), tmp_path / "1.svg")
+    assert "no room is left" in notice
+    assert list(tmp_path.iterdir()) == []

@@ -144,12 +144,6 @@ def test_one_is_due_so_long_after_the_last(tmp_path):
     assert not mine.due()
 
 
-def test_cleared_there_is_none(run, tmp_path):
-    Checkpoints(tmp_path / "checkpoints").clear()
-    assert run.latest(64) is None
-    Checkpoints(tmp_path / "checkpoints").clear()
-
-
 HISTORIES = Histories(np.arange(3), np.arange(3), np.arange(3), np.array([0, 3]))
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from foretaste.errors import ForetasteError, InvalidInput
+from foretaste.errors import ForetasteError, InvalidInput, Unavailable
 from models import gate
 from models.artifact import DamagedArtifact
 from models.cotrain import Trained, cotrain
@@ -282,7 +282,7 @@ def test_a_verdict_whose_writing_fails_leaves_the_old_one(tmp_path: Path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(Unavailable, match=rf"disk is not available: no room is left in {tmp_path}"):
         write_verdict(VERDICT.model_copy(update={"decision": "pass"}), path)
     assert read_verdict(path) == VERDICT
     assert [found.name for found in tmp_path.iterdir()] == ["3.json"]
