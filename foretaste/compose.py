@@ -4,6 +4,7 @@ Imports stand inside the functions, so that a command loads what it runs and not
 training no Faust.
 """
 
+import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -244,14 +245,15 @@ async def log_unwritten(settings: Settings, within: float) -> int:
     from streams.topics import TopicNames
 
     names = TopicNames(settings.topic_prefix)
-    left = 0
-    for topic in (names.ranked, names.behaved):
+
+    async def of(topic: str) -> int:
         backlog = KafkaBacklog(kafka_connection(settings), names.log_group, topic)
         try:
-            left += await unhandled(backlog, within)
+            return await unhandled(backlog, within)
         finally:
             await backlog.close()
-    return left
+
+    return sum(await asyncio.gather(of(names.ranked), of(names.behaved)))
 
 
 async def reenriched(settings: Settings, number: int, report: Report) -> "Coverage":

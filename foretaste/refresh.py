@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 DAY = 86_400.0
 LOG_PATIENCE = 30.0
-"""Seconds for the writers of the training log to come to where Kafka was when a refresh began, for each topic."""
+"""Seconds for the writers of the training log to come to where Kafka was when a refresh began."""
 
 
 @dataclass(slots=True)
