@@ -171,7 +171,7 @@ def test_a_refresh_learns_from_what_was_served_and_swaps(serving: System) -> Non
         """Once the log has what was served: what happened within `log_settles` is left to the next refresh."""
         ended = serving.ran("run", "--rm", *hurried, "trainer", "cotrain", "--once", "--force", "--json", timeout=300)
         assert ended.stdout.strip(), ended.stderr
-        print(ended.stdout)  # noqa: T201  # shown where the test fails
+        print(ended.stdout)  # shown where the test fails
         record: dict[str, Any] = json.loads(ended.stdout.strip().splitlines()[-1])
         return record if record["outcome"] != "nothing to learn" else None
 
