@@ -106,7 +106,13 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 def serving(system: System) -> System:
     """With a generation that was trained and published in a container."""
     system.compose("run", "--rm", "trainer", "train", "--data", "/datasets/small", timeout=600)
-    system.compose("run", "--rm", "trainer", "publish", timeout=300)
+
+    def published() -> bool:
+        ended = system.ran("run", "--rm", "trainer", "publish", timeout=300)
+        assert ended.returncode in {0, EXIT_RETRIABLE}, ended.stderr
+        return ended.returncode == 0
+
+    system.until("a Triton that loads", published)
     system.until("readiness", lambda: system.request("/readyz").get("readiness") == "ready")
     return system
 
