@@ -16,13 +16,13 @@ RENEWALS, TRIES = 3, 30
 
 
 class LeaseHeld(ForetasteError):
-    """Another refresh is at work."""
+    """Another process has the right: of the refresh, or of the upkeep of the log, which goes without saying it."""
 
     retriable = True
 
 
 class LeaseLost(ForetasteError):
-    """Another refresh may have begun meanwhile: this one has stopped, and moved nothing."""
+    """Another process may have begun meanwhile: this one has stopped, and moved nothing."""
 
     retriable = True
 
