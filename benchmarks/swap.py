@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.progress import silent
 from foretaste.stack.stack import Stack
 from foretaste.stack.stack import plan as plan_stack
+from models.quiet import quietly
 from streams.parts import Parts
 
 if TYPE_CHECKING:
@@ -130,7 +132,7 @@ def _under_load(
         before = processors.look()
         swaps, incidents = [], []
         for number in range(FIRST + 1, FIRST + plan.swaps + 1):
-            swaps.append(asyncio.run(_swap(settings, number)))
+            swaps.append(quietly(partial(asyncio.run, _swap(settings, number))))  # as `foretaste cotrain` runs
             incidents += [f"{each.part} {each.what}: {each.detail}" for each in stack.watch()]
             report("swap", number - FIRST, plan.swaps)
             time.sleep(max(plan.rest, SETTLED))

@@ -46,6 +46,7 @@ def cotrain(  # noqa: PLR0913, PLR0917  # a command's options
     """Refresh both towers from the training log: train, judge, publish, re-enrich, swap. Several GPUs: torchrun."""
     from foretaste.learning import RefreshOrder, accompany
     from models.execution import is_one_of_several
+    from models.quiet import NICENESS
     from models.refresh import RefreshPlan
 
     plan = RefreshPlan(cold=cold, catalogue=catalogue, device=device, epochs=epochs, seed=seed)
@@ -54,6 +55,7 @@ def cotrain(  # noqa: PLR0913, PLR0917  # a command's options
     if is_one_of_several(os.environ) and schedule is not None:
         raise InvalidInput("once", once, "torchrun's processes make one refresh: give --once, and schedule torchrun")
     settings = compose.resolve(Settings())
+    os.nice(NICENESS)  # what serves users on the same machine goes first
     if is_one_of_several(os.environ) and os.environ.get("RANK") != "0":
         accompany(settings, order)
     elif schedule is None:

@@ -17,7 +17,7 @@ ZERO_SHOT_TOWER, RANKING_TOWER = "zero_shot_tower", "ranking_tower"
 """The names of the models in Triton."""
 ONNX = {ZERO_SHOT_TOWER: files.ZERO_SHOT, RANKING_TOWER: files.RANKING}
 CONFIG = "config.pbtxt"
-CODE = ("__init__.py", "encoding.py", "files.py", "served.py")
+CODE = ("__init__.py", "encoding.py", "files.py", "quiet.py", "served.py")
 """Modules of `models` that travel with each version, so that old generations keep the code they were exported with."""
 BYTECODE = "__pycache__"
 """Where Python would keep bytecode there is an empty file, so that it keeps none: Triton takes a version into which

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -96,8 +97,9 @@ class BufferedImpressions:
     """A bounded buffer in memory, sent to `topic` by one task in batches.
 
     1. `note` puts an answer into the buffer; where it holds `capacity`, the answer is dropped and counted.
-    2. The task, made at the first note in the loop that it then belongs to, sends the oldest `batch` of them. While
-       Kafka is away they are sent again, for ever, with growing pauses of at most `max_backoff` seconds.
+    2. The task, made at the first note in the loop that it then belongs to, waits until there are `batch` of them, for
+       `age` seconds at most, and sends them: an answer a request would cost the broker and this process more than the
+       answers. While Kafka is away they are sent again, for ever, with growing pauses of at most `max_backoff` seconds.
     3. They leave the buffer once they are durable. One that Kafka will never take (too large) is dropped and counted.
     4. `close` gives the rest some seconds; what is left then is dropped and counted, and so is what comes later.
     A process that is killed loses what is in its buffer: an answer is not held back for training's sake.
@@ -111,6 +113,7 @@ class BufferedImpressions:
         *,
         capacity: int = 10_000,
         batch: int = 64,
+        age: float = 0.2,
         max_backoff: float = 5.0,
     ) -> None:
         self._events = events
@@ -118,8 +121,10 @@ class BufferedImpressions:
         self._metrics = metrics
         self._capacity = capacity
         self._batch = batch
+        self._age = age
         self._buffer: deque[Served] = deque()
         self._some = asyncio.Event()
+        self._enough = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self._retrying = AsyncRetrying(
@@ -135,6 +140,8 @@ class BufferedImpressions:
             return
         self._buffer.append(served)
         self._some.set()
+        if len(self._buffer) >= self._batch:
+            self._enough.set()
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._drain(), name="impressions")
 
@@ -145,6 +152,7 @@ class BufferedImpressions:
         if task is None:
             return
         self._some.set()
+        self._enough.set()
         await asyncio.wait({task}, timeout=grace)
         if task.cancel():
             await asyncio.wait({task})
@@ -160,10 +168,18 @@ class BufferedImpressions:
                 self._some.clear()
                 await self._some.wait()
                 continue
+            await self._gathered()
             oldest = list(islice(self._buffer, self._batch))
             await self._send([each.event() for each in oldest])
             for _ in oldest:
                 self._buffer.popleft()
+
+    async def _gathered(self) -> None:
+        """Until a batch is full, it is old enough, or this ends."""
+        if len(self._buffer) < self._batch and not self._closing:
+            self._enough.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._enough.wait(), self._age)
 
     async def _send(self, events: Sequence[UserRanked]) -> None:
         try:

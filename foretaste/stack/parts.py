@@ -163,12 +163,14 @@ class Triton:
             "metrics-address": LOOPBACK,
             "metrics-port": str(metrics),
         }
+        flags = [f"--{key}={value}" for key, value in options.items()]
+        flags.append("--disable-auto-complete-config")  # else a load starts each tower once more, to ask for its config
         load = [f"--load-model={model}" for model in published(self.repository)]
         address = f"{LOOPBACK}:{grpc}"
         environment = self.environment
         env = _minimal_environment()
         return Launch(
-            command=[environment.server, *(f"--{key}={value}" for key, value in options.items()), *load],
+            command=[environment.server, *flags, *load],
             env={
                 **env,
                 "PATH": f"{environment.bin}:{env['PATH']}",

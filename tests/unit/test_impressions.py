@@ -46,10 +46,10 @@ class Broker(InMemoryEvents):
 
 
 class Form:
-    def __init__(self, capacity: int = 10_000) -> None:
+    def __init__(self, capacity: int = 10_000, age: float = 0.001) -> None:
         self.broker, self.registry = Broker(), CollectorRegistry()
         self.impressions = BufferedImpressions(
-            self.broker, TOPIC, RankingMetrics(self.registry), capacity=capacity, batch=4, max_backoff=0.01
+            self.broker, TOPIC, RankingMetrics(self.registry), capacity=capacity, batch=4, age=age, max_backoff=0.01
         )
 
     def sent(self) -> list[str]:
@@ -81,6 +81,29 @@ async def test_it_is_sent_without_being_closed() -> None:
         await form.broker.taken.wait()
         form.broker.taken.clear()
         assert len(form.sent()) == each + 1
+    await form.impressions.close()
+
+
+async def test_a_full_batch_waits_for_no_age_and_a_close_waits_for_none_either() -> None:
+    form = Form(age=3600)
+    for each in range(5):
+        form.impressions.note(served(f"r{each}"))
+    await form.broker.taken.wait()
+    assert form.sent() == ["r0", "r1", "r2", "r3"]
+    await form.impressions.close()
+    assert form.sent() == [f"r{each}" for each in range(5)]
+
+
+async def test_few_wait_for_more() -> None:
+    form = Form(age=3600)
+    for each in range(3):
+        form.impressions.note(served(f"r{each}"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert form.sent() == []
+    form.impressions.note(served("r3"))
+    await form.broker.taken.wait()
+    assert form.sent() == ["r0", "r1", "r2", "r3"]
     await form.impressions.close()
 
 

@@ -25,7 +25,7 @@ def _listing(repository: Path) -> set[str]:
 
 def test_each_tower_gets_a_version_with_all_that_it_needs(tmp_path):
     assert publish(artifacts()[0], tmp_path) == 1
-    package = [f"models/{name}.py" for name in ("__init__", "encoding", "files", "served")]
+    package = [f"models/{name}.py" for name in ("__init__", "encoding", "files", "quiet", "served")]
     expected = {
         f"{tower}/1/{name}"
         for tower, onnx in TOWERS.items()

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,11 @@ import triton_python_backend_utils as pb_utils
 
 sys.path.insert(0, str(Path(__file__).parent))  # the `models` package of this very version
 
-from models.served import (
+from models.quiet import quietly
+
+quietly(lambda: import_module("models.served"))  # other versions answer meanwhile
+
+from models.served import (  # noqa: E402  # after the import above
     BadRequest,
     RankingRequest,
     ServedRanking,
@@ -24,11 +29,9 @@ class TritonPythonModel:
 
     def initialize(self, args):
         parameters = json.loads(args["model_config"])["parameters"]
-        self.tower = ServedRanking(
-            Path(__file__).parent,
-            providers=providers_of(args["model_instance_kind"], args["model_instance_device_id"]),
-            threads=int(parameters["threads"]["string_value"]),
-        )
+        providers = providers_of(args["model_instance_kind"], args["model_instance_device_id"])
+        threads = int(parameters["threads"]["string_value"])
+        self.tower = quietly(lambda: ServedRanking(Path(__file__).parent, providers=providers, threads=threads))
 
     def execute(self, requests):
         """All requests in one run, each with its own K; a request that cannot be read fails alone."""

@@ -2,13 +2,18 @@
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import triton_python_backend_utils as pb_utils
 
 sys.path.insert(0, str(Path(__file__).parent))  # the `models` package of this very version
 
-from models.served import BadRequest, ServedZeroShot, decode_object, providers_of
+from models.quiet import quietly
+
+quietly(lambda: import_module("models.served"))  # other versions answer meanwhile
+
+from models.served import BadRequest, ServedZeroShot, decode_object, providers_of  # noqa: E402  # after the import above
 
 
 class TritonPythonModel:
@@ -16,11 +21,9 @@ class TritonPythonModel:
 
     def initialize(self, args):
         parameters = json.loads(args["model_config"])["parameters"]
-        self.tower = ServedZeroShot(
-            Path(__file__).parent,
-            providers=providers_of(args["model_instance_kind"], args["model_instance_device_id"]),
-            threads=int(parameters["threads"]["string_value"]),
-        )
+        providers = providers_of(args["model_instance_kind"], args["model_instance_device_id"])
+        threads = int(parameters["threads"]["string_value"])
+        self.tower = quietly(lambda: ServedZeroShot(Path(__file__).parent, providers=providers, threads=threads))
 
     def execute(self, requests):
         """The users of all requests in one run; a request that cannot be read fails alone."""
