@@ -11,6 +11,8 @@ STAMP := $(VENV)/.stamp
 HOME_FOLDER := $(or $(FORETASTE_HOME),.foretaste)
 PYTHON ?= $(firstword $(foreach name,python3 python3.12 python3.11 python3.13,$(if $(shell $(name) -c 'import sys, venv; sys.version_info >= (3, 11) and print(1)' 2>/dev/null),$(name))))
 PYTEST_ARGS ?=
+# Two at a time: many tests wait for servers. Tests of one file stay together, with the servers that they share.
+PYTEST_PARALLEL ?= -n 2 --dist loadfile
 ARGS ?=
 
 .PHONY: help demo up test faults check container-test images compose-test bench-test lock clean environment packages triton
@@ -25,7 +27,7 @@ up: environment ## Start the embedded stack, until Ctrl-C
 	@$(BIN)/foretaste up
 
 test: environment ## Run the tests (PYTEST_ARGS="-k name" chooses)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_PARALLEL) $(PYTEST_ARGS)
 
 faults: environment ## Kill each part at each step of a refresh, on Apache Kafka (KAFKA_HOME)
 	$(BIN)/python -m pytest tests/faults --faults all --kafka home --faults-out docs/results/swap-faults.json \
@@ -37,7 +39,7 @@ check: $(STAMP) ## Lint, format and types
 	$(BIN)/mypy
 
 container-test: $(STAMP) ## The integration tests on Kafka and Redis in containers
-	$(BIN)/python -m pytest tests/contract tests/integration --kafka container --redis container $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_PARALLEL) tests/contract tests/integration --kafka container --redis container $(PYTEST_ARGS)
 
 images: ## What the containers need, as `kind image` pairs
 	@$(PYTHON) tests/images.py

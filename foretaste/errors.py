@@ -46,6 +46,7 @@ class NotOnThisMachine(ForetasteError):
     """A part that cannot be had on this platform; the message says what runs instead."""
 
 
-def _short(value: object, limit: int = 80) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+def _short(value: object, limit: int = 160) -> str:
+    """Both ends of what is long: a path is told by its last names."""
+    text, half = repr(value), limit // 2
+    return text if len(text) <= limit else f"{text[:half]}…{text[-half:]} ({len(text)} characters)"
