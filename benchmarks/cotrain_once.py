@@ -44,7 +44,7 @@ SECONDS = 900.0
 
 def main(
     data: Annotated[str, typer.Option(help="ml-1m, ml-100k, or a dataset folder.")] = "ml-1m",
-    weeks: Annotated[int, typer.Option(min=1, help="Of the data after their split, which the log holds.")] = 15,
+    weeks: Annotated[int, typer.Option(min=1, help="Of the data after their split, which the log holds.")] = 12,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Time one refresh on a log of so many weeks."""
