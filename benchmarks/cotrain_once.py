@@ -29,6 +29,7 @@ from benchmarks.swap_generations import attributes_of, write_generations
 from foretaste import compose, embedded, jobs, publishing
 from foretaste.console import errors
 from foretaste.contracts import EnrichedUser, Logged, UserBehaved, UserRanked, VirtualBehaviour
+from foretaste.errors import ForetasteError
 from foretaste.runs import RunRecord
 from foretaste.settings import Settings
 from foretaste.stack.environment import ensure_triton_environment
@@ -55,7 +56,8 @@ def main(
         own = own_settings(settings.model_copy(update={"home": Path(folder)}))
         config = jobs.training_config({"epochs": 1, "device": "cpu"})
         write_generations(dataset, config, own.generations, FIRST, 0, _said)
-        stack = opened.enter_context(Stack(own.home, plan(own.home, {}, triton_environment=environment)))
+        brought = {"kafka": own.kafka} if own.kafka else {}
+        stack = opened.enter_context(Stack(own.home, plan(own.home, brought, triton_environment=environment)))
         own = compose.resolve(own)
         embedded.prepare(own)
         asyncio.run(publishing.publish(own, FIRST))
@@ -117,6 +119,8 @@ def _refreshed(settings: Settings, stack: Stack) -> tuple[RunRecord, float]:
         command, env={**os.environ, **stack.variables, **shared}, stdout=subprocess.PIPE, timeout=SECONDS, check=False
     )
     seconds = time.monotonic() - began
+    if not ended.stdout:
+        raise ForetasteError(f"the refresh ended with status {ended.returncode}, and told nothing")
     return RunRecord.model_validate_json(ended.stdout.splitlines()[-1]), seconds
 
 

@@ -17,7 +17,7 @@ from foretaste.errors import ForetasteError, Unavailable
 from foretaste.runs import Learning, Runs, Unfinished
 from foretaste.settings import Settings
 from models.artifact import naming_a_full_disk, read_manifest
-from models.checkpoint import Checkpoints
+from models.checkpoint import Checkpoints, fingerprint
 from models.cotrain import Step, Trained
 from models.curves import by_step, draw_losses
 from models.execution import Alone, Execution, Peers, is_one_of_several
@@ -85,15 +85,16 @@ def learn(settings: Settings, order: RefreshOrder, run: Unfinished, lost: thread
     over. Raises `Stopped` soon after `lost` is set, before anything is exported, and what training and export raise.
     """
     window = read_window(settings, run, report)  # 1
-    learned_from, judging = held_out(window, settings.held_out)  # 2
+    learned_from, judging = _held_out(settings, run, window)  # 2
     told = Learning(rankings=len(learned_from), impressions=len(learned_from.labels), skipped=window.skipped)
     before = run.number if run.number and (settings.generations / str(run.number)).is_dir() else None
     needless = nothing_to_learn(learned_from) if before is None else "it was trained before"
     with together(order.plan.device) as peers:
         peers.from_first(lambda: (run, needless))  # the others wait for this, whatever it says
         if needless is not None:
-            return Learned(before, needless, judging, told)
+            return Learned(before, needless, judging, run.learning or told)
         prepared = prepare(learned_from, _base(settings, run), order.plan)
+        _check_same(peers, prepared)
         notices = list(prepared.notices)
         execution = Execution(order.compile, peers, _checkpoints(settings), notices.append)
         trained = refreshed(prepared, _stopping(lost, report), execution)  # 3
@@ -112,8 +113,9 @@ def accompany(settings: Settings, order: RefreshOrder) -> None:
         run, needless = peers.from_first(_first_tells)
         if needless is not None:
             return
-        learned_from, _ = held_out(read_window(settings, run, _silent), settings.held_out)
+        learned_from, _ = _held_out(settings, run, read_window(settings, run, _silent))
         prepared = prepare(learned_from, _base(settings, run), order.plan)
+        _check_same(peers, prepared)
         refreshed(prepared, execution=Execution(order.compile, peers, _checkpoints(settings)))
 
 
@@ -149,6 +151,18 @@ def together(device: Device) -> Iterator[Peers]:
             yield group
     else:
         yield Alone()
+
+
+def _held_out(settings: Settings, run: Unfinished, window: LogWindow) -> tuple[LogWindow, LogWindow]:
+    learned_ms = 0 if run.base is None else learned_until_ms(settings, run.base)
+    return held_out(window, settings.held_out, learned_ms)
+
+
+def _check_same(peers: Peers, prepared: Prepared) -> None:
+    """Each process read the log for itself. Raises `Unavailable` where a row came to it between two of the reads."""
+    own = fingerprint(prepared.lessons.encoding.to_json(), prepared.lessons.examples)
+    if peers.from_first(lambda: own) != own:
+        raise Unavailable("training log", "it changed while the processes read it")
 
 
 def _base(settings: Settings, run: Unfinished) -> Trained | None:

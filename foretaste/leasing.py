@@ -38,7 +38,7 @@ async def leased(lease: Lease, seconds: float) -> AsyncIterator[threading.Event]
     try:
         ends = time.monotonic() + seconds
         if not await lease.take():
-            raise LeaseHeld("another refresh is at work: its lease ends when it does, or some time after it died")
+            raise LeaseHeld("another process holds it: it ends when that one does, or some time after it died")
         try:
             async with asyncio.TaskGroup() as group:
                 renewing = group.create_task(_renew(lease, seconds, ends, lost))
@@ -61,7 +61,7 @@ async def _renew(lease: Lease, seconds: float, ends: float, lost: threading.Even
     asking = AsyncRetrying(retry=retry_if_exception_type(Unavailable), wait=wait_fixed(seconds / TRIES))
     while True:
         await asyncio.sleep(seconds / RENEWALS)
-        asked, why = time.monotonic(), "went to another refresh"
+        asked, why = time.monotonic(), "went to another process"
         try:
             async with asyncio.timeout(ends - asked):
                 held: bool = await asking(lease.renew)

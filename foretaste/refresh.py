@@ -27,7 +27,7 @@ LOG_PATIENCE = 30.0
 
 @dataclass(slots=True)
 class _Course:
-    """What is known of a run so far, and of its end."""
+    """What is known of a run so far, and of its end, which nothing that comes later changes."""
 
     run: Unfinished
     began: float
@@ -51,7 +51,12 @@ class _Course:
 
     def fail(self, error: ForetasteError) -> None:
         """What cannot succeed later is not gone on with."""
-        self.said, self.over = str(error), not error.retriable
+        if not self.over:
+            self.said, self.over = str(error), not error.retriable
+
+    def stop(self, said: str) -> None:
+        if not self.over:
+            self.said = said
 
 
 async def refresh(settings: Settings, order: RefreshOrder, report: Report) -> RunRecord:
@@ -66,7 +71,8 @@ async def refresh(settings: Settings, order: RefreshOrder, report: Report) -> Ru
     5. It is published: loaded beside the others, and compared with the training towers through Triton.
     6. It fills: sign-ups get virtual behaviour of both, and every cold or warming user is re-enriched.
     7. The pointer moves, by compare-and-set.
-    8. Generations that are neither active, nor the one before, nor within those kept, are retired.
+    8. Generations that are neither active, nor the one before, nor within those kept, are retired; with a part away
+       they stay for the next refresh to retire.
 
     Killed between any two, the active generation serves on, and the next run of the same order completes this one; so
     it does after an error that is retriable, and after any other it begins anew. Raises `LeaseHeld`, `LeaseLost`, and
@@ -81,7 +87,7 @@ async def refresh(settings: Settings, order: RefreshOrder, report: Report) -> Ru
             course.fail(error)
             raise
         except asyncio.CancelledError:
-            course.said = "its lease was lost" if lost.is_set() else "it was stopped"
+            course.stop("its lease was lost" if lost.is_set() else "it was stopped")
             raise
         finally:
             record = _recorded(course)
@@ -99,7 +105,7 @@ async def _carried_out(
     if learned.number is None:
         return course.end(Outcome.NOTHING, learned.said)
     number, base = learned.number, course.run.base
-    course.run = runs.keep(course.run.model_copy(update={"number": number}))
+    course.run = runs.keep(course.run.model_copy(update={"number": number, "learning": learned.told}))
     with course.step("gate"):
         report("gate", 0, 1)
         verdict = await asyncio.to_thread(learning.judged, settings, order, course.run, learned)  # 4
@@ -115,9 +121,12 @@ async def _carried_out(
         report("swap", 0, 1)
         await publishing.activate(settings, number, base, f"refresh {course.run.id}: {said}", filled=True)  # 7
         report("swap", 1, 1)
+    course.end(Outcome.SWAPPED, f"generation {number} is active: {said}")
     with course.step("retire"):
-        await _retire_others(settings, report)  # 8
-    return course.end(Outcome.SWAPPED, f"generation {number} is active: {said}")
+        try:
+            await _retire_others(settings, report)  # 8
+        except Unavailable as error:  # the swap is done all the same, and the next refresh retires them
+            course.said += f"; older generations are not retired yet: {error}"
 
 
 async def _begun(settings: Settings, order: RefreshOrder, runs: Runs, now: float) -> Unfinished:

@@ -32,7 +32,7 @@ def cotrain(  # noqa: PLR0913, PLR0917  # a command's options
     cold: Annotated[bool, typer.Option("--cold", help="Learn anew, not from the active generation on.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Publish whatever the gate says; it is recorded.")] = False,
     days: Annotated[
-        float | None, typer.Option(min=0, help="Of the log; by default what the active generation has not learned.")
+        float | None, typer.Option(help="Of the log; by default what the active generation has not learned.")
     ] = None,
     catalogue: Annotated[
         Path | None, typer.Option(help="A dataset folder that tells the attributes of new items.")
@@ -46,16 +46,18 @@ def cotrain(  # noqa: PLR0913, PLR0917  # a command's options
     """Refresh both towers from the training log: train, judge, publish, re-enrich, swap. Several GPUs: torchrun."""
     from foretaste.learning import RefreshOrder, accompany
     from models.execution import is_one_of_several
-    from models.quiet import NICENESS
+    from models.quiet import yield_to_what_serves
     from models.refresh import RefreshPlan
 
     plan = RefreshPlan(cold=cold, catalogue=catalogue, device=device, epochs=epochs, seed=seed)
     order = RefreshOrder(plan, window_days=days, force=force, compile=compiled)
+    if days is not None and days <= 0:
+        raise InvalidInput("days", days, "must be above 0")
     schedule = _schedule(once=once, every=every, cron=cron)
     if is_one_of_several(os.environ) and schedule is not None:
         raise InvalidInput("once", once, "torchrun's processes make one refresh: give --once, and schedule torchrun")
     settings = compose.resolve(Settings())
-    os.nice(NICENESS)  # what serves users on the same machine goes first
+    yield_to_what_serves()
     if is_one_of_several(os.environ) and os.environ.get("RANK") != "0":
         accompany(settings, order)
     elif schedule is None:

@@ -28,6 +28,19 @@ class _Kept(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class Learning(_Kept):
+    """What a candidate was trained on, and how."""
+
+    rankings: int
+    impressions: int
+    skipped: tuple[str, ...] = ()
+    """Files of the log that could not be read."""
+    notices: tuple[str, ...] = ()
+    steps: int = 0
+    losses: Mapping[str, Sequence[float]] = {}
+    """Of every step, by name, thinned to 200 points."""
+
+
 class Unfinished(_Kept):
     """What a run that was killed goes on with."""
 
@@ -42,19 +55,8 @@ class Unfinished(_Kept):
     """What was asked for: another order is another run."""
     number: int | None = None
     """The candidate's, once it is exported."""
-
-
-class Learning(_Kept):
-    """What a candidate was trained on, and how."""
-
-    rankings: int
-    impressions: int
-    skipped: tuple[str, ...] = ()
-    """Files of the log that could not be read."""
-    notices: tuple[str, ...] = ()
-    steps: int = 0
-    losses: Mapping[str, Sequence[float]] = {}
-    """Of every step, by name, thinned to 200 points."""
+    learning: Learning | None = None
+    """Of that candidate."""
 
 
 class RunRecord(_Kept):

@@ -85,14 +85,14 @@ class Settings(BaseSettings):
     reenrich_rate: Annotated[float, Field(gt=0)] | None = 2000.0
     """Users a second whom each worker makes virtual behaviour for while a generation fills; no limit where empty."""
     reenrich_tolerated: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the cold and warming users who may still lack virtual behaviour of a generation that is swapped in."""
+    """Share of all users who may, as cold or warming ones, still lack virtual behaviour of a generation swapped in."""
 
     log: Path | None = None
     """The folder of the training log; `home/log` where absent. A team's own Feast offline store needs none."""
     log_days: Annotated[int, Field(ge=1)] = 90
     """Days that the training log keeps."""
     log_compact_hours: Annotated[float, Field(gt=0)] = 1.0
-    """Hours between two looks at the training log: days that have passed become one file, those beyond it go."""
+    """Hours between two looks at the training log: each day becomes one file, those beyond it go."""
     outcome_window: Annotated[float, Field(gt=0)] = 1800.0
     """Seconds after a ranking in which an act on a shown item counts as its outcome."""
     shown: Annotated[int, Field(ge=0)] = 20

@@ -30,7 +30,7 @@ async def keep_up(settings: Settings) -> None:
 
 
 async def keep_log(settings: Settings, now: Clock = time.time) -> None:
-    """Days beyond `log_days` removed, and one file for each other day that has passed; nothing where another is at it.
+    """Days beyond `log_days` removed, and one file for each other day; nothing where another is at it.
 
     Files that cannot be read stay as they are, and are named in a warning. Cancelled, it ends within the day's files
     that it is at. Raises `Unavailable` for Redis or a disk that is, and `LeaseLost`.
@@ -40,7 +40,7 @@ async def keep_log(settings: Settings, now: Clock = time.time) -> None:
             today = datetime.fromtimestamp(now(), UTC).date()
             training_log = compose.training_log(settings)
             await training_log.expire(today - timedelta(days=settings.log_days))
-            compacted = await training_log.compact(today, ended.is_set)
+            compacted = await training_log.compact(today + timedelta(days=1), ended.is_set)
     except LeaseHeld:
         return
     for path in compacted.skipped:

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from foretaste.errors import Unavailable
 from foretaste.ports import Clock
-from models.artifact import DamagedArtifact, hash_file, remove_whole, verify, write_whole
+from models.artifact import AlreadyThere, DamagedArtifact, hash_file, remove_whole, verify, write_whole
 from models.effects import Effects
 from models.files import COUNTS
 from models.saved_counts import SavedCounts
@@ -115,7 +116,7 @@ class RunCheckpoints:
             remove_whole(target)
         try:
             write_whole(target, fill)
-        except (OSError, RuntimeError) as error:  # torch tells a full disk by the latter
+        except (OSError, RuntimeError, Unavailable, AlreadyThere) as error:  # torch tells a full disk by the second
             self._notice(f"no checkpoint could be written, training goes on: {error}")
             return False
         return True

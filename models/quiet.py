@@ -4,16 +4,18 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
 
 NICENESS = 10
-"""Added to that of the process: about a tenth of a core for whom others leave none."""
+"""About a tenth of a core where others want all of it."""
 
 
 def quietly(make: Callable[[], T]) -> T:
-    """What `make` gives or raises, out of a thread of low priority, and of those that it starts; the caller's stays.
+    """Run `make` in a thread of low priority, which threads that it starts inherit; the caller keeps its own.
 
     On Linux each thread has a priority of its own. One that was lowered cannot be raised again without privileges.
     """
@@ -21,6 +23,20 @@ def quietly(make: Callable[[], T]) -> T:
         return pool.submit(make).result()
 
 
+def yield_to_what_serves() -> None:
+    """Every thread of this process has a low priority from now on, and so has what they start."""
+    threads = Path("/proc/self/task")
+    if not threads.is_dir():
+        os.nice(NICENESS)
+        return
+    for each in threads.iterdir():
+        with suppress(ProcessLookupError):  # it has ended
+            _lower(int(each.name))
+
+
 def _yield_to_others() -> None:
-    thread = threading.get_native_id()
+    _lower(threading.get_native_id())
+
+
+def _lower(thread: int) -> None:
     os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)

@@ -99,11 +99,15 @@ def _warm(config: TrainingConfig, rows: int) -> TrainingConfig:
     return replace(config, epochs=min(passes, MOST_PASSES), least_steps=1)
 
 
-def held_out(window: LogWindow, share: float) -> tuple[LogWindow, LogWindow]:
-    """What is learned from, and the newest `share` of the rankings, which judge."""
+def held_out(window: LogWindow, share: float, learned_ms: int = 0) -> tuple[LogWindow, LogWindow]:
+    """What is learned from, and the newest `share` of the rankings, which judge.
+
+    Fewer judge where the active generation has learned from some of those: what lies before `learned_ms`.
+    """
     if not len(window):
         return window, window
     cut = int(window.times_ms[min(int((1 - share) * len(window)), len(window) - 1)])
+    cut = max(cut, learned_ms)
     return window.before(cut), window.since(cut)
 
 

@@ -97,9 +97,9 @@ class BufferedImpressions:
     """A bounded buffer in memory, sent to `topic` by one task in batches.
 
     1. `note` puts an answer into the buffer; where it holds `capacity`, the answer is dropped and counted.
-    2. The task, made at the first note in the loop that it then belongs to, waits until there are `batch` of them, for
-       `age` seconds at most, and sends them: an answer a request would cost the broker and this process more than the
-       answers. While Kafka is away they are sent again, for ever, with growing pauses of at most `max_backoff` seconds.
+    2. The task, made at the first note in the loop that it then belongs to, waits until there are `batch` of them or
+       the oldest is `age` seconds old, and sends them: one request to Kafka for each would cost more than the answers.
+       While Kafka is away they are sent again, for ever, with growing pauses of at most `max_backoff` seconds.
     3. They leave the buffer once they are durable. One that Kafka will never take (too large) is dropped and counted.
     4. `close` gives the rest some seconds; what is left then is dropped and counted, and so is what comes later.
     A process that is killed loses what is in its buffer: an answer is not held back for training's sake.
@@ -114,6 +114,7 @@ class BufferedImpressions:
         capacity: int = 10_000,
         batch: int = 64,
         age: float = 0.2,
+        now: Clock = time.time,
         max_backoff: float = 5.0,
     ) -> None:
         self._events = events
@@ -122,6 +123,7 @@ class BufferedImpressions:
         self._capacity = capacity
         self._batch = batch
         self._age = age
+        self._now = now
         self._buffer: deque[Served] = deque()
         self._some = asyncio.Event()
         self._enough = asyncio.Event()
@@ -179,7 +181,7 @@ class BufferedImpressions:
         if len(self._buffer) < self._batch and not self._closing:
             self._enough.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._enough.wait(), self._age)
+                await asyncio.wait_for(self._enough.wait(), self._age - (self._now() - self._buffer[0].at))
 
     async def _send(self, events: Sequence[UserRanked]) -> None:
         try:

@@ -1,5 +1,7 @@
 """What a consumer group has not handled yet of a topic."""
 
+import asyncio
+
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
@@ -17,8 +19,10 @@ class KafkaBacklog:
     Ends of partitions are taken from answered fetches: Tansu's list of offsets counts a batch as one record.
     """
 
-    def __init__(self, connection: KafkaConnection, group: str, topic: str) -> None:
+    def __init__(self, connection: KafkaConnection, group: str, topic: str, *, timeout: float = 30.0) -> None:
+        """One look takes `timeout` seconds at most: its client would wait for ever for a partition without a leader."""
         self._connection = connection
+        self._timeout = timeout
         self._group = group
         self._topic = topic
         self._started: AIOKafkaConsumer | None = None
@@ -29,15 +33,16 @@ class KafkaBacklog:
     async def places(self) -> dict[int, Place]:
         """By partition, as `streams.settling.Places` has it."""
         try:
-            consumer = await self._consumer()
-            partitions = [
-                TopicPartition(self._topic, each) for each in consumer.partitions_for_topic(self._topic) or ()
-            ]
-            consumer.assign(partitions)  # anew each time, which forgets the ends seen last time
-            committed = [await consumer.position(each) for each in partitions]
-            while (ends := [consumer.highwater(each) for each in partitions]).count(None):
-                await consumer.getmany(timeout_ms=LOOK_MS)
-        except KafkaError as error:
+            async with asyncio.timeout(self._timeout):
+                consumer = await self._consumer()
+                partitions = [
+                    TopicPartition(self._topic, each) for each in consumer.partitions_for_topic(self._topic) or ()
+                ]
+                consumer.assign(partitions)  # anew each time, which forgets the ends seen last time
+                committed = [await consumer.position(each) for each in partitions]
+                while (ends := [consumer.highwater(each) for each in partitions]).count(None):
+                    await consumer.getmany(timeout_ms=LOOK_MS)
+        except (KafkaError, TimeoutError) as error:
             raise Unavailable("kafka", f"{self._topic} at {self._connection.bootstrap}: {error!r}") from error
         return {at.partition: Place(*place) for at, *place in zip(partitions, committed, ends, strict=True)}
 

@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ from streams.topic_admin import create_topics
 from streams.topics import TopicNames
 from streams.ways import WaysConfig, user_ways
 from streams.worker import StreamWorker, run_worker
+from tests.integration import brokers
 from tests.integration.brokers import free_port
 from tests.stream_parts import ChosenTowers, generation, virtual_of
 
@@ -246,6 +248,19 @@ async def test_a_topic_that_nobody_created_is_told(place: Place) -> None:
     backlog = KafkaBacklog(place.connection, place.names.group, f"{place.name}-another")
     with pytest.raises(Unavailable, match=f"{place.name}-another"):
         await backlog.remaining()
+    await backlog.close()
+
+
+async def test_a_broker_that_goes_between_two_looks_is_told_in_time(tmp_path: Path) -> None:
+    async with brokers.tansu(tmp_path) as broker:
+        connection, names = KafkaConnection(broker.address), TopicNames()
+        await create_topics(connection, names, partitions=2)
+        backlog = KafkaBacklog(connection, names.group, names.reenrich, timeout=2.0)
+        assert await backlog.remaining() == 0
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match="kafka is not available"):
+        await backlog.remaining()
+    assert time.monotonic() - began < 10
     await backlog.close()
 
 

@@ -375,7 +375,7 @@ async def test_two_processes_refresh_together_from_the_command_line(
     record = RunRecord.model_validate_json(said)
     assert (record.outcome, record.number) == (Outcome.SWAPPED, 2)
     assert record.learning is not None
-    assert (record.learning.steps == 0) is trained_before
+    assert record.learning.steps > 0
     active = (await system.serving()).active
     assert active is not None
     assert active.number == 2

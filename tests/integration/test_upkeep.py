@@ -56,11 +56,11 @@ def files(settings: Settings, kind: str) -> dict[int, int]:
     return {day: days.count(day) for day in days}
 
 
-async def test_old_days_go_passed_ones_are_compacted_and_today_stays(settings: Settings) -> None:
+async def test_old_days_go_and_each_other_one_becomes_one_file(settings: Settings) -> None:
     log = await written(settings)
     await keep_log(settings, DAY_5)
     for kind in ("rankings", "behaviours"):
-        assert files(settings, kind) == {1: 1, 2: 1, 3: 1, 4: 1, 5: 2}
+        assert files(settings, kind) == {1: 1, 2: 1, 3: 1, 4: 1, 5: 1}
     kept = await log.read(0, round(at(9).timestamp() * 1000))
     assert kept.rankings["ranking_id"].to_pylist() == [f"r{each}" for each in range(2, 12)]
 
@@ -74,7 +74,7 @@ async def test_what_cannot_be_read_is_named_and_stays(settings: Settings, caplog
         f"training log: {bad} cannot be read, and is left out of its day's file"
     ]
     assert bad.exists()
-    assert files(settings, "rankings") == {1: 1, 2: 2, 3: 1, 4: 1, 5: 2}
+    assert files(settings, "rankings") == {1: 1, 2: 2, 3: 1, 4: 1, 5: 1}
 
 
 async def test_one_writer_is_at_it_at_a_time_and_the_next_may_be_once_it_is_done(settings: Settings) -> None:

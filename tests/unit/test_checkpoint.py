@@ -1,3 +1,4 @@
+import errno
 import shutil
 from dataclasses import replace
 
@@ -130,6 +131,18 @@ def test_a_disk_that_takes_nothing_ends_no_run(tmp_path, heard):
     mine.save(checkpoint(0), EFFECTS)
     assert len(heard) == 2
     assert "training goes on" in heard[0]
+    assert mine.latest(64) is None
+
+
+def test_a_full_disk_ends_no_run(tmp_path, heard, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    mine = Checkpoints(tmp_path).of("mine", heard.append)
+    mine.save(checkpoint(1), None)
+    assert "training goes on" in heard[0]
+    assert "disk" in heard[0]
     assert mine.latest(64) is None
 
 

@@ -13,6 +13,8 @@ from serving.metrics import RankingMetrics
 from streams.memory import InMemoryEvents
 
 TOPIC = "user-ranked"
+AT = 1_767_225_600.5
+"""When everything was shown; the clock stands still."""
 
 
 def served(ranking_id: str, user_id: str = "u1") -> Served:
@@ -24,7 +26,7 @@ def served(ranking_id: str, user_id: str = "u1") -> Served:
         ranked=[ScoredItem(item_id="i1", score=0.5)],
     )
     features = UserFeatures(user_id, {"age": 25}, Behaviour(["a"], ["liked"], [5]))
-    return Served(response, {"hour": 8}, features, warm_after=3, shown=20, at=1_767_225_600.5)
+    return Served(response, {"hour": 8}, features, warm_after=3, shown=20, at=AT)
 
 
 class Broker(InMemoryEvents):
@@ -46,10 +48,17 @@ class Broker(InMemoryEvents):
 
 
 class Form:
-    def __init__(self, capacity: int = 10_000, age: float = 0.001) -> None:
+    def __init__(self, capacity: int = 10_000, age: float = 0.001, now: float = AT) -> None:
         self.broker, self.registry = Broker(), CollectorRegistry()
         self.impressions = BufferedImpressions(
-            self.broker, TOPIC, RankingMetrics(self.registry), capacity=capacity, batch=4, age=age, max_backoff=0.01
+            self.broker,
+            TOPIC,
+            RankingMetrics(self.registry),
+            capacity=capacity,
+            batch=4,
+            age=age,
+            now=lambda: now,
+            max_backoff=0.01,
         )
 
     def sent(self) -> list[str]:
@@ -104,6 +113,14 @@ async def test_few_wait_for_more() -> None:
     form.impressions.note(served("r3"))
     await form.broker.taken.wait()
     assert form.sent() == ["r0", "r1", "r2", "r3"]
+    await form.impressions.close()
+
+
+async def test_what_is_old_enough_already_waits_for_nobody() -> None:
+    form = Form(age=3600, now=AT + 3600)
+    form.impressions.note(served("r0"))
+    await form.broker.taken.wait()
+    assert form.sent() == ["r0"]
     await form.impressions.close()
 
 

@@ -1,6 +1,8 @@
 """Work that lets others go first, and leaves the caller's own priority alone."""
 
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -33,3 +35,25 @@ def test_threads_that_it_starts_are_as_quiet() -> None:
 def test_what_it_raises_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
         quietly(lambda: 1 // 0)
+
+
+def test_a_process_that_yields_lowers_threads_that_it_has_and_those_to_come() -> None:
+    code = """
+import os, threading
+from models.quiet import yield_to_what_serves
+own = os.getpriority(os.PRIO_PROCESS, 0)
+seen, go = [], threading.Event()
+def look():
+    go.wait()
+    seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) - own)
+early = threading.Thread(target=look)
+early.start()
+yield_to_what_serves()
+late = threading.Thread(target=look)
+late.start()
+go.set()
+early.join(); late.join()
+print(seen)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == str([NICENESS, NICENESS])

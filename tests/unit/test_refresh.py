@@ -12,6 +12,7 @@ import pytest
 
 from features.memory_lease import InMemoryLease, LeaseBoard
 from foretaste import compose, learning, publishing
+from foretaste import refresh as refresh_module
 from foretaste.errors import ForetasteError, InvalidInput, Unavailable
 from foretaste.learning import Learned, RefreshOrder
 from foretaste.leasing import LeaseHeld, LeaseLost
@@ -22,6 +23,7 @@ from models.cotrain import NonFiniteLoss
 from models.probing import ParityError
 from models.refresh import RefreshPlan
 from models.verdict import Verdict
+from streams.reenrichment import Coverage
 from tests.tiny_disk import needs_a_disk, tiny_disk
 
 TOLD = Learning(rankings=40, impressions=200)
@@ -137,7 +139,7 @@ async def test_after_a_part_was_away_the_same_candidate_is_gone_on_with(admitted
     assert "triton is not available" in record.said
     await admitted.fails(Unavailable)
     first, second = admitted.learned
-    assert second == first.model_copy(update={"number": 2})
+    assert second == first.model_copy(update={"number": 2, "learning": TOLD})
 
 
 @pytest.mark.parametrize(
@@ -255,3 +257,21 @@ async def test_a_full_disk_is_the_error_though_no_record_finds_room(
     assert unfinished is not None
     assert unfinished.number == 2
     assert "there is no record of refresh" in caplog.text
+
+
+async def test_a_part_that_goes_once_the_pointer_moved_undoes_nothing(
+    admitted: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def done(*_: object, **__: object) -> Coverage:
+        return Coverage(users=5, missing=0, rounds=1)
+
+    async def away(*_: object) -> None:
+        raise Unavailable("redis", "no answer")
+
+    monkeypatch.setattr(compose, "reenriched", done)
+    monkeypatch.setattr(publishing, "activate", done)
+    monkeypatch.setattr(refresh_module, "_retire_others", away)
+    record = await admitted.run()
+    assert (record.outcome, record.number) == (Outcome.SWAPPED, 2)
+    assert "older generations are not retired yet: redis is not available" in record.said
+    assert admitted.runs.unfinished() is None

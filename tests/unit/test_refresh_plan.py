@@ -8,7 +8,7 @@ from benchmarks.replay_log import log_of, weeks_of
 from models.cotrain import Trained
 from models.log_window import LogWindow
 from models.outcomes import joined
-from models.refresh import MOST_PASSES, WARM_STEPS, RefreshPlan, prepare
+from models.refresh import MOST_PASSES, WARM_STEPS, RefreshPlan, held_out, prepare
 from models.training import TrainingConfig
 from tests.towers_factory import dataset, trained
 
@@ -39,3 +39,18 @@ def test_passes_that_are_asked_for_are_made_whatever_the_window(window):
 def test_a_cold_start_passes_as_its_configuration_says(window):
     found = prepare(window, _base(10), RefreshPlan(cold=True)).config
     assert (found.epochs, found.least_steps) == (TrainingConfig().epochs, TrainingConfig().least_steps)
+
+
+def test_what_the_active_generation_learned_from_does_not_judge(window):
+    learned_from, judging = held_out(window, 0.5)
+    assert len(learned_from) > 0
+    later = int(judging.times_ms[len(judging) // 2])
+    less, newest = held_out(window, 0.5, later)
+    assert newest.times_ms.min() == later
+    assert len(less) + len(newest) == len(window)
+    assert len(held_out(window, 0.5, int(window.times_ms.max()) + 1)[1]) == 0
+
+
+def test_what_was_learned_long_ago_changes_nothing(window):
+    before, judging = held_out(window, 0.5)
+    assert [len(each) for each in held_out(window, 0.5, int(window.times_ms[0]))] == [len(before), len(judging)]
