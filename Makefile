@@ -39,7 +39,7 @@ check: $(STAMP) ## Lint, format and types
 	$(BIN)/mypy
 
 container-test: $(STAMP) ## The integration tests on Kafka and Redis in containers
-	$(BIN)/python -m pytest $(PYTEST_PARALLEL) tests/contract tests/integration --kafka container --redis container $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/contract tests/integration --kafka container --redis container $(PYTEST_ARGS)
 
 images: ## What the containers need, as `kind image` pairs
 	@$(PYTHON) tests/images.py
