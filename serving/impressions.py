@@ -181,7 +181,9 @@ class BufferedImpressions:
         if len(self._buffer) < self._batch and not self._closing:
             self._enough.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._enough.wait(), self._age - (self._now() - self._buffer[0].at))
+                # a clock that was set back holds nothing up for longer than `age`
+                wait = min(self._age, self._buffer[0].at + self._age - self._now())
+                await asyncio.wait_for(self._enough.wait(), wait)
 
     async def _send(self, events: Sequence[UserRanked]) -> None:
         try:

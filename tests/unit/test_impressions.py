@@ -124,6 +124,15 @@ async def test_what_is_old_enough_already_waits_for_nobody() -> None:
     await form.impressions.close()
 
 
+async def test_a_clock_that_was_set_back_holds_nothing_up() -> None:
+    form = Form(now=AT - 3600)
+    form.impressions.note(served("r0"))
+    async with asyncio.timeout(5):
+        await form.broker.taken.wait()
+    assert form.sent() == ["r0"]
+    await form.impressions.close()
+
+
 async def test_noting_waits_for_nothing_and_what_does_not_fit_is_counted() -> None:
     form = Form(capacity=3)
     form.broker.hangs = True
