@@ -22,7 +22,7 @@ class LeaseHeld(ForetasteError):
 
 
 class LeaseLost(ForetasteError):
-    """Another process may have begun meanwhile: this one has stopped, and moved nothing."""
+    """Another process may have begun meanwhile: this one has stopped."""
 
     retriable = True
 
@@ -69,5 +69,5 @@ async def _renew(lease: Lease, seconds: float, ends: float, lost: threading.Even
             held, why = False, "ended while Redis did not answer"
         if not held:
             lost.set()
-            raise LeaseLost(f"the lease {why}: this refresh has stopped, and moved nothing")
+            raise LeaseLost(f"the lease {why}: what was done under it has stopped")
         ends = asked + seconds

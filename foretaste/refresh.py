@@ -125,7 +125,7 @@ async def _carried_out(
     with course.step("retire"):
         try:
             await _retire_others(settings, report)  # 8
-        except Unavailable as error:  # the swap is done all the same, and the next refresh retires them
+        except ForetasteError as error:  # the swap is done all the same, and the next refresh retires them
             course.said += f"; older generations are not retired yet: {error}"
 
 

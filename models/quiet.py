@@ -30,8 +30,7 @@ def yield_to_what_serves() -> None:
         os.nice(NICENESS)
         return
     for each in threads.iterdir():
-        with suppress(ProcessLookupError):  # it has ended
-            _lower(int(each.name))
+        _lower(int(each.name))
 
 
 def _yield_to_others() -> None:
@@ -39,4 +38,5 @@ def _yield_to_others() -> None:
 
 
 def _lower(thread: int) -> None:
-    os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
+    with suppress(OSError):  # it has ended, or the system has no such thing: courtesy is no reason to fail
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)

@@ -1,6 +1,7 @@
 """What a consumer group has not handled yet of a topic."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
@@ -61,15 +62,14 @@ class KafkaBacklog:
                 fetch_max_wait_ms=LOOK_MS,
                 max_partition_fetch_bytes=1,  # one batch is enough to be told where its partition ends
             )
-            try:
+            async with AsyncExitStack() as unless_ready:
+                unless_ready.push_async_callback(consumer.stop)
                 await consumer.start()
                 if self._topic not in await consumer.topics():
                     raise UnknownTopicOrPartitionError(self._topic)
                 first = TopicPartition(self._topic, 0)
                 consumer.assign([first])
                 await consumer.position(first)  # from now on it knows how many partitions there are
-            except KafkaError:
-                await consumer.stop()
-                raise
+                unless_ready.pop_all()
             self._started = consumer
         return self._started

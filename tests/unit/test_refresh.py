@@ -259,19 +259,49 @@ async def test_a_full_disk_is_the_error_though_no_record_finds_room(
     assert "there is no record of refresh" in caplog.text
 
 
-async def test_a_part_that_goes_once_the_pointer_moved_undoes_nothing(
-    admitted: System, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error", [Unavailable("redis", "no answer"), InvalidInput("generation", 1, "expected a recorded generation")]
+)
+async def test_what_fails_once_the_pointer_moved_undoes_nothing(
+    admitted: System, monkeypatch: pytest.MonkeyPatch, error: ForetasteError
 ) -> None:
     async def done(*_: object, **__: object) -> Coverage:
         return Coverage(users=5, missing=0, rounds=1)
 
-    async def away(*_: object) -> None:
-        raise Unavailable("redis", "no answer")
+    async def fails(*_: object) -> None:
+        raise error
 
     monkeypatch.setattr(compose, "reenriched", done)
     monkeypatch.setattr(publishing, "activate", done)
-    monkeypatch.setattr(refresh_module, "_retire_others", away)
+    monkeypatch.setattr(refresh_module, "_retire_others", fails)
     record = await admitted.run()
     assert (record.outcome, record.number) == (Outcome.SWAPPED, 2)
-    assert "older generations are not retired yet: redis is not available" in record.said
+    assert f"older generations are not retired yet: {error}" in record.said
+    assert admitted.runs.unfinished() is None
+
+
+async def test_stopped_once_the_pointer_moved_it_is_a_swap_all_the_same(
+    admitted: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retiring = asyncio.Event()
+
+    async def done(*_: object, **__: object) -> Coverage:
+        return Coverage(users=5, missing=0, rounds=1)
+
+    async def for_ever(*_: object) -> None:
+        retiring.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(compose, "reenriched", done)
+    monkeypatch.setattr(publishing, "activate", done)
+    monkeypatch.setattr(refresh_module, "_retire_others", for_ever)
+    running = asyncio.create_task(admitted.run())
+    await retiring.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    [record] = [admitted.runs.folder / path for path in admitted.runs.folder.glob("*.json")]
+    told = RunRecord.model_validate_json(record.read_text(encoding="utf-8"))
+    assert told.outcome == Outcome.SWAPPED
+    assert told.said.startswith("generation 2 is active")
     assert admitted.runs.unfinished() is None

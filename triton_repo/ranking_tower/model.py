@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -31,7 +32,8 @@ class TritonPythonModel:
         parameters = json.loads(args["model_config"])["parameters"]
         providers = providers_of(args["model_instance_kind"], args["model_instance_device_id"])
         threads = int(parameters["threads"]["string_value"])
-        self.tower = quietly(lambda: ServedRanking(Path(__file__).parent, providers=providers, threads=threads))
+        tower = partial(ServedRanking, Path(__file__).parent, providers=providers, threads=threads)
+        self.tower = quietly(tower) if threads == 1 else tower()  # threads of a session keep the priority that made it
 
     def execute(self, requests):
         """All requests in one run, each with its own K; a request that cannot be read fails alone."""
