@@ -1,6 +1,7 @@
 """Processes that train together read the log each for itself, and go on only where all have read the same."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,17 +14,17 @@ from models.execution import Alone
 READ: Any = SimpleNamespace(lessons=SimpleNamespace(encoding=SimpleNamespace(to_json=dict), examples=None))
 
 
+@dataclass(frozen=True, slots=True)
 class First(Alone):
     """The first of two processes; the other has read something else, or the same."""
 
-    def __init__(self, other_differs: bool) -> None:
-        self._other_differs = other_differs
+    other_differs: bool = False
 
     def from_first(self, make: Callable[[], Any]) -> Any:
         return make()
 
     def mean(self, values: Mapping[str, float], weight: float) -> dict[str, float]:
-        return {name: (value + self._other_differs) * weight for name, value in values.items()}
+        return {name: (value + self.other_differs) * weight for name, value in values.items()}
 
 
 def test_the_first_process_too_ends_where_another_has_read_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
