@@ -66,10 +66,11 @@ def hurt(system: System, context: ForkServerContext, case: Case) -> Row:
     """1. Users act, the load begins, and then a refresh.
     2. At the case's point its victim is killed; the refresh goes on if it can.
     3. What died has been started again, and the refresh has ended.
-    4. Unless it completed, the next one is run, and has to complete.
+    4. Unless it completed and left no old version behind, the next one is run, and has to complete.
     5. The load ends; what it saw is counted, and the system looked at.
     """
     system.act()  # 1
+    before = system.active()
     with _load(system, context, case) as load:
         with refreshing(context, system.settings, ORDER, case.point) as run:
             run.reached()
@@ -87,19 +88,21 @@ def hurt(system: System, context: ForkServerContext, case: Case) -> Row:
                 system.well_again(case.victim, incidents)  # 3
                 first = run.end()
         last = first
-        if first.outcome is not Outcome.SWAPPED:  # 4
+        if first.outcome is not Outcome.SWAPPED or system.state().left:  # 4
             with refreshing(context, system.settings, ORDER, None) as run:
                 last = run.end()
         ended = time.monotonic()
         pause(AFTERWARDS)
         record = load.end()  # 5
-    return _row(system, case, _Course(generation, first, last, killed, ended), record)
+    return _row(system, case, _Course(before, generation, first, last, killed, ended), record)
 
 
 @dataclass(frozen=True, slots=True)
 class _Course:
     """What happened, by the monotonic clock."""
 
+    before: int
+    """The generation that served when the refresh began."""
     generation: int
     first: Ended
     last: Ended
@@ -113,7 +116,7 @@ def _load(system: System, context: ForkServerContext, case: Case) -> AbstractCon
         rank_rate=RANK_RATE,
         sign_up_rate=SIGN_UP_RATE,
         seconds=LONGEST,
-        users={"cold": system.users[len(system.users) // 2 :], "warming": system.users[: system.acted]},
+        users={"cold": system.cold, "warming": system.acted},
         shares={"cold": 0.6, "warming": 0.2, "new": 0.2},
         attributes=attributes_of(system.dataset),
         items=system.items,
@@ -133,7 +136,6 @@ def _row(system: System, case: Case, course: _Course, record: Record) -> Row:
     durable = [each.user_id for each in record.sign_ups if each.durable]
     missing = system.missing(durable)
     state = system.state()
-    left = set(state.published) - {state.active.number, state.previous}
     return Row(
         step=str(case.point),
         killed=case.victim,
@@ -142,8 +144,8 @@ def _row(system: System, case: Case, course: _Course, record: Record) -> Row:
         mixed=sum(answer.zero_shot not in {None, answer.ranking} for answer in served) + checked.wrong,
         recovered=(
             course.last.outcome is Outcome.SWAPPED
-            and state.active.number > course.generation
-            and not (missing or state.lacking or left or state.filling)
+            and state.active.number > course.before
+            and not (missing or state.lacking or state.left or state.filling)
         ),
         generation=course.generation,
         then=state.active.number,
@@ -157,7 +159,7 @@ def _row(system: System, case: Case, course: _Course, record: Record) -> Row:
         sign_ups_refused=len(record.sign_ups) - len(durable),
         not_enriched=missing + state.lacking,
         seconds=round(course.ended - course.killed, 1),
-        problems=[*record.problems, *([] if course.last.outcome else [course.last.said]), *map(str, left)],
+        problems=[*record.problems, *([] if course.last.outcome else [course.last.said]), *map(str, state.left)],
     )
 
 

@@ -24,7 +24,7 @@ from foretaste.demo.asking import rank
 from foretaste.ports import OnlineStore
 from foretaste.settings import Settings, variable
 from foretaste.stack.environment import TritonEnvironment
-from foretaste.stack.parts import Api, LogWriter, Redis, Triton, Worker
+from foretaste.stack.parts import Api, LogWriter, Redis, Triton, Watch, Worker
 from foretaste.stack.running import Incident
 from foretaste.stack.stack import Plan, Stack
 from models.dataset import Dataset
@@ -38,7 +38,7 @@ from tests.integration.brokers import Broker
 USERS = 2500
 """Who signed up before: a re-enrichment of them takes some seconds."""
 ACTORS = 40
-"""So many of them act before each case; who acts in none of them stays cold."""
+"""So many of the first half of them act before each case, in turn; the others stay cold."""
 TURNS, SHOWN = 2, 8
 """Lists that each of them is shown, and their length."""
 PATIENCE = 60.0
@@ -76,6 +76,11 @@ class State:
     published: Sequence[int]
     """Versions in Triton's repository."""
 
+    @property
+    def left(self) -> set[int]:
+        """Versions that nobody needs any more."""
+        return set(self.published) - {self.active.number, self.previous}
+
 
 @dataclass
 class System:
@@ -87,9 +92,17 @@ class System:
     api: str
     dataset: Dataset
     users: Sequence[str]
-    acted: int = 0
-    """The first so many of the users have acted."""
+    turns: int = 0
+    """So often some of them have acted."""
     incidents: list[Incident] = field(default_factory=list)
+
+    @property
+    def cold(self) -> Sequence[str]:
+        return self.users[len(self.users) // 2 :]
+
+    @property
+    def acted(self) -> Sequence[str]:
+        return self.users[: min(self.turns * ACTORS, len(self.users) // 2)]
 
     @property
     def items(self) -> list[str]:
@@ -100,9 +113,10 @@ class System:
 
         So every refresh learns something else, and generations can be told by what they answer.
         """
-        users = self.users[self.acted : self.acted + ACTORS]
-        self.acted += ACTORS
-        asyncio.run(_act(self, users, self.acted // ACTORS))
+        may_act, first = self.users[: len(self.users) // 2], self.turns * ACTORS
+        users = [may_act[number % len(may_act)] for number in range(first, first + ACTORS)]
+        self.turns += 1
+        asyncio.run(_act(self, users, fashion=self.turns))
 
     def kill(self, victim: Victim) -> None:
         """SIGKILL, and nothing else: the stack starts it again; the broker is started again here."""
@@ -165,7 +179,7 @@ class System:
 @contextmanager
 def running(home: Path, broker: Broker, environment: TritonEnvironment) -> Iterator[System]:
     """1. Redis with its append-only file, and Triton, beside the broker; generation 1 is trained and active.
-    2. A worker, a writer of the log and the ranking service. 3. Users sign up.
+    2. A worker, a writer of the log, the watch and the ranking service. 3. Users sign up.
     4. Inside, what dies is started again.
     """
     dataset = jobs.open_dataset(Settings(home=home), str(write_dataset(home / "data")), _silent)
@@ -179,7 +193,7 @@ def running(home: Path, broker: Broker, environment: TritonEnvironment) -> Itera
         embedded.prepare(settings)
         asyncio.run(publishing.publish(settings, None))
         env = {**os.environ, **{variable(name): str(value) for name, value in given.items()}}
-        for part in (Worker(env), LogWriter(env)):  # 2
+        for part in (Worker(env), LogWriter(env), Watch(env)):  # 2
             stack.start(part)
         api = stack.start(Api(env))
         users = [f"user-{number}" for number in range(USERS)]
@@ -217,8 +231,9 @@ async def _act(system: System, users: Sequence[str], fashion: int) -> None:
     """
     rng, began = np.random.default_rng(fashion), _now_ms()
     genres = dict(zip(system.items, system.dataset.items["genre"], strict=True))
-    done: Counter[str] = Counter()
     async with aiohttp.ClientSession() as session, compose.parts(system.settings) as parts:
+        done = Counter({user.user_id: len(user.behaviour) for user in await parts.store.read(users, 1)})
+        before = done.total()
         for _ in range(TURNS):
             acts = []
             for user in await parts.store.read(users, 1):
@@ -230,7 +245,7 @@ async def _act(system: System, users: Sequence[str], fashion: int) -> None:
             await jobs.send(system.settings, Topic.BEHAVED, acts)  # 2
             done.update(act.user_id for act in acts)
             await _readable(parts.store, done)  # 3
-    await _logged(system.settings, began, TURNS * len(users), done.total())
+    await _logged(system.settings, began, TURNS * len(users), done.total() - before)
 
 
 def _act_on(user: str, item: str, ranking_id: str) -> UserBehaved:
@@ -241,7 +256,7 @@ async def _readable(store: OnlineStore, acts: Mapping[str, int]) -> None:
     async with asyncio.timeout(PATIENCE):
         while True:
             read = await store.read(list(acts), 1)
-            if [len(user.behaviour) for user in read] == list(acts.values()):
+            if {user.user_id: len(user.behaviour) for user in read} == dict(acts):
                 return
             await asyncio.sleep(LOOK_EVERY)
 

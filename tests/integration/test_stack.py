@@ -386,13 +386,11 @@ def test_processes_of_the_project_join_a_running_stack_and_end_before_its_server
         assert record is not None
         assert record.addresses["api"] == address
         last_words = f"""
-import signal, sys, redis
-def end(*_):
-    redis.Redis.from_url({stack.addresses["redis"]!r}).set("sign-up", "kept")
-    sys.exit()
-signal.signal(signal.SIGTERM, end)
+import signal, redis
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 print("listens", flush=True)
-signal.pause()
+signal.sigwait([signal.SIGTERM])
+redis.Redis.from_url({stack.addresses["redis"]!r}).set("sign-up", "kept")
 """
         stack.start(Script("worker", last_words))
         assert eventually(lambda: "listens" in (home / "logs" / "worker.log").read_text(), 5)
