@@ -18,6 +18,8 @@ from typing import IO
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from foretaste.stack.processes import free_ports
+
 PR_SET_PDEATHSIG = 1
 READY_SECONDS = 60.0
 TERMINATE_SECONDS = 15.0
@@ -65,7 +67,7 @@ async def tansu(folder: Path) -> AsyncIterator[Broker]:
 @asynccontextmanager
 async def apache_kafka(home: Path, folder: Path, heap: str = "256m") -> AsyncIterator[Broker]:
     """A distribution of Apache Kafka as one KRaft node that keeps its log under `folder`."""
-    port, controller = free_port(), free_port()
+    port, controller = free_ports(2)  # at once, so that they differ
     address = f"127.0.0.1:{port}"
     properties = folder / "server.properties"
     properties.write_text(_properties(port, controller, folder / "log"))

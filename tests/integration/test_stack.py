@@ -241,7 +241,7 @@ def test_a_new_stack_starts_at_once_after_a_killed_one_and_finds_its_data(
 def test_a_signal_ends_the_stack_in_order(home: Path, start_parent: StartParent, number: signal.Signals) -> None:
     parent = start_parent(OWN_TRITON)
     parent.process.send_signal(number)
-    assert parent.process.wait(timeout=8) in (128 + number, 1, -number)
+    assert parent.process.wait(timeout=20) in (128 + number, 1, -number)
     assert alive(parent.family) == []
     assert not (home / RECORD).exists()
 
