@@ -5,7 +5,6 @@ import base64
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import sys
 import uuid
@@ -186,7 +185,4 @@ async def _answered(address: str) -> bool:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_ports(1)[0]
