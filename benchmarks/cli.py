@@ -61,6 +61,7 @@ def swap(  # noqa: PLR0913, PLR0917  # a command's options
     sign_up_rate: Annotated[float, typer.Option(min=1, help="Sign-ups a second, through Kafka.")] = 100.0,
     users: Annotated[int, typer.Option(min=4, help="Stored cold users; warming and warm ones come on top.")] = 2000,
     seconds_before: Annotated[float, typer.Option(min=1, help="Steady load before the first swap.")] = 20.0,
+    warm_up: Annotated[float, typer.Option(min=0, help="Seconds of load before that, which do not count.")] = 5.0,
     rest: Annotated[float, typer.Option(min=0, help="Seconds between a swap and the next.")] = 3.0,
     data: Annotated[str, typer.Option("--data", help="ml-1m, ml-100k, or a dataset folder.")] = "ml-100k",
     home: Annotated[Path | None, typer.Option(help="Folder of the stack; a temporary one where absent.")] = None,
@@ -82,7 +83,7 @@ def swap(  # noqa: PLR0913, PLR0917  # a command's options
             errors.print(f"{step}: {'done' if done else '…'}")
 
     settings, facts = Settings(), report.machine()
-    plan = Plan(swaps, rank_rate, sign_up_rate, users, seconds_before, rest)
+    plan = Plan(swaps, rank_rate, sign_up_rate, users, seconds_before, rest, warm_up)
     dataset = jobs.open_dataset(settings, data, said)
     environment = ensure_triton_environment(settings.home, said)
     training = jobs.training_config({"epochs": 1, "device": "cpu"})

@@ -175,26 +175,34 @@ class RedisGenerations:
         await self._client.aclose()
 
     async def _recorded(self, generation: Generation, shares: Sequence[tuple[str, float]]) -> bool:
-        """One try to record all of it in one transaction; False if the number was taken between looking and writing."""
+        """One try to record all of it in one transaction; False if the number was taken between looking and writing.
+
+        redis-py says the same of a connection that broke between the two.
+        """
+        try:
+            async with self._client.pipeline(transaction=True) as transaction:
+                return await self._looked_and_written(transaction, generation, shares)
+        except WatchError:
+            return False
+
+    async def _looked_and_written(
+        self, transaction: Any, generation: Generation, shares: Sequence[tuple[str, float]]
+    ) -> bool:
         number = generation.number
         record = self._key("generation", number)
-        async with self._client.pipeline(transaction=True) as transaction:
-            await transaction.watch(record)
-            stored = await transaction.get(record)
-            if stored is not None:
-                check_same(generation, from_json(stored))
-                return True
-            if await transaction.zscore(self._key("retired"), str(number)) is not None:
-                raise InvalidInput("generation", number, "was retired, and its number is not given again")
-            transaction.multi()  # type: ignore[no-untyped-call]  # redis-py left it untyped
-            transaction.set(record, to_json(generation))
-            transaction.zadd(self._key("numbers"), {str(number): number})
-            for start in range(0, len(shares), _CHUNK):
-                transaction.hset(self._key("popularity", number), mapping=dict(shares[start : start + _CHUNK]))
-            try:
-                await transaction.execute()
-            except WatchError:
-                return False
+        await transaction.watch(record)
+        stored = await transaction.get(record)
+        if stored is not None:
+            check_same(generation, from_json(stored))
+            return True
+        if await transaction.zscore(self._key("retired"), str(number)) is not None:
+            raise InvalidInput("generation", number, "was retired, and its number is not given again")
+        transaction.multi()
+        transaction.set(record, to_json(generation))
+        transaction.zadd(self._key("numbers"), {str(number): number})
+        for start in range(0, len(shares), _CHUNK):
+            transaction.hset(self._key("popularity", number), mapping=dict(shares[start : start + _CHUNK]))
+        await transaction.execute()
         return True
 
     async def _pointers(self) -> tuple[str, str, str]:

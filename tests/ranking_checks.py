@@ -147,12 +147,13 @@ def the_order_of_candidates_does_not_matter(ranking: str) -> None:
 
 def each_user_and_each_candidate_is_answered_as_if_alone(ranking: str) -> None:
     built, inputs = towers(ranking), Indices.drawn()
+    close = {"rtol": 2e-5, "atol": 1e-5}  # a product of another height sums in another order
     together = _answers(built, inputs).view(-1, EACH)
     for user, expected in enumerate(together):
         alone = inputs.of_user(user)
-        torch.testing.assert_close(_answers(built, alone), expected)
+        torch.testing.assert_close(_answers(built, alone), expected, **close)
         first = replace(alone, candidates=alone.candidates[:1], owner=alone.owner[:1])
-        torch.testing.assert_close(_answers(built, first), expected[:1])
+        torch.testing.assert_close(_answers(built, first), expected[:1], **close)
 
 
 def indices_of_either_width_are_read(ranking: str) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import numpy as np
@@ -12,7 +14,7 @@ from features.generations import RedisGenerations
 from features.memory import InMemoryGenerations
 from features.redis_address import RedisAddress
 from foretaste.contracts import Generation, Move, Serving
-from foretaste.errors import InvalidInput
+from foretaste.errors import InvalidInput, Unavailable
 from foretaste.ports import Generations
 from tests.integration.redis_server import valkey
 
@@ -426,3 +428,49 @@ async def test_a_pointer_of_an_earlier_version_is_understood(
     assert _numbers(await reader.serving()) == (1, None, None)
     assert await mover.activate(2, 1)
     assert _numbers(await reader.serving()) == (2, None, 1)
+
+
+@pytest.mark.parametrize("command", [b"WATCH", b"GET", b"ZSCORE", b"EXEC"])
+async def test_a_connection_that_breaks_while_recording_leaves_the_record_or_is_said(
+    redis_url: str, command: bytes
+) -> None:
+    """redis-py tells of one that broke while it watched a key as if another had changed it."""
+    async with _cut_at(redis_url, command) as url:
+        generations = RedisGenerations(RedisAddress.parse(url), prefix=f"test-{uuid4().hex}", timeout=10)
+        try:
+            with suppress(Unavailable):
+                await generations.record(ONE, SHARES)
+            await generations.record(ONE, SHARES)
+            assert await generations.numbers() == [1]
+        finally:
+            await generations.close()
+
+
+@asynccontextmanager
+async def _cut_at(redis_url: str, command: bytes) -> AsyncIterator[str]:
+    """The same Redis by way of connections of which the first to carry the command is cut there."""
+    address = urlsplit(redis_url)
+    cut = False
+
+    async def passed_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal cut
+        there, back = await asyncio.open_connection(address.hostname, address.port)
+
+        async def answers() -> None:
+            while data := await there.read(65536):
+                writer.write(data)
+            writer.close()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(answers())
+            while data := await reader.read(65536):
+                if command in data and not cut:
+                    cut = True
+                    break
+                back.write(data)
+            back.close()
+
+    async with await asyncio.start_server(passed_on, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        yield urlunsplit(address._replace(netloc=f"127.0.0.1:{port}"))
+        assert cut

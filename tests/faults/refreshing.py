@@ -20,6 +20,8 @@ from tests.faults.cases import WITHDRAW, Point
 
 PATIENCE = 100.0
 """Seconds for the next word of a refresh."""
+BROKE_OFF = "broke off"
+"""What is said of a refresh whose process ended without a word: with an error that is none of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Refreshing:
         try:
             return self._pipe.recv()
         except EOFError:
-            return Ended(None, "killed")
+            return Ended(None, BROKE_OFF)
 
 
 @contextmanager

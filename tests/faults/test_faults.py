@@ -18,6 +18,7 @@ from foretaste.stack.environment import TritonEnvironment
 from tests.conftest import held, kafka_forms
 from tests.faults.cases import Case
 from tests.faults.hurting import Row, hurt
+from tests.faults.refreshing import BROKE_OFF
 from tests.faults.system import System, running
 from tests.integration import brokers
 
@@ -66,6 +67,7 @@ def test_the_old_generation_serves_on_and_the_next_run_completes(
     rows.append(row)
     assert row.recovered, row
     assert (row.failed, row.mixed) == (0, 0), row
+    assert row.hurt_run != BROKE_OFF, row
     assert row.by_generation.get(str(row.generation)), row
     assert row.scores_telling, row
     if fault.victim not in DEGRADED:
