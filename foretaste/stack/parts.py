@@ -20,6 +20,8 @@ from foretaste.stack.health import Health
 from foretaste.stack.processes import LOOPBACK
 
 TRITON_MODELS = ("zero_shot_tower", "ranking_tower")
+SIGN_UP, LEARNING = 5, 10
+"""Niceness of these two ways: rankings, which need Redis, Triton and the ranking service alone, go before them."""
 _PASSED_ON = ("HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
 
 
@@ -39,6 +41,8 @@ class Launch:
     grace: float = 2.5
     clean: Callable[[], None] = _nothing
     """Called once all of it has ended."""
+    niceness: int = 0
+    """How far it stands back where processors are short: see `SIGN_UP` and `LEARNING`."""
 
 
 class Part(Protocol):
@@ -79,6 +83,7 @@ class Kafka:
             cwd=self.folder,
             address=address,
             check=lambda _pid: health.kafka(address),
+            niceness=SIGN_UP,
         )
 
 
@@ -199,7 +204,7 @@ class Worker:
     when_restarted: ClassVar[str] = "it goes on from what was acknowledged: nothing is lost"
 
     def launch(self, _ports: Sequence[int]) -> Launch:
-        return _own_process("worker", self.env, "", lambda pid: health.process(self.name, pid))
+        return _own_process("worker", self.env, "", lambda pid: health.process(self.name, pid), SIGN_UP)
 
 
 @dataclass(frozen=True)
@@ -212,7 +217,7 @@ class LogWriter:
     when_restarted: ClassVar[str] = "it goes on from what was acknowledged: nothing is lost, and no row is read twice"
 
     def launch(self, _ports: Sequence[int]) -> Launch:
-        return _own_process("log", self.env, "", lambda pid: health.process(self.name, pid))
+        return _own_process("log", self.env, "", lambda pid: health.process(self.name, pid), LEARNING)
 
 
 @dataclass(frozen=True)
@@ -225,7 +230,7 @@ class Watch:
     when_restarted: ClassVar[str] = "what it had counted is counted anew"
 
     def launch(self, _ports: Sequence[int]) -> Launch:
-        return _own_process("watch", self.env, "", lambda pid: health.process(self.name, pid))
+        return _own_process("watch", self.env, "", lambda pid: health.process(self.name, pid), LEARNING)
 
 
 @dataclass(frozen=True)
@@ -250,7 +255,7 @@ class Api:
 
 
 def _own_process(
-    command: str, env: Mapping[str, str], address: str, check: Callable[[int], Awaitable[Health]]
+    command: str, env: Mapping[str, str], address: str, check: Callable[[int], Awaitable[Health]], niceness: int = 0
 ) -> Launch:
     """In the user's folder, so that relative paths in the settings mean what they meant there."""
     return Launch(
@@ -260,6 +265,7 @@ def _own_process(
         address=address,
         check=check,
         grace=4.0,
+        niceness=niceness,
     )
 
 

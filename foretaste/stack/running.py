@@ -47,7 +47,13 @@ class Running:
         launch = self.part.launch(self.ports)
         with self.log.open("ab") as output:
             child = spawn(
-                launch.command, env=launch.env, cwd=launch.cwd, output=output, grace=launch.grace, lock=self._lock
+                launch.command,
+                env=launch.env,
+                cwd=launch.cwd,
+                output=output,
+                grace=launch.grace,
+                lock=self._lock,
+                niceness=launch.niceness,
             )
         return launch, child
 

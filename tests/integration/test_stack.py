@@ -366,6 +366,7 @@ class Script:
     code: str
     ports: int = 0
     when_restarted: str = "nothing is lost"
+    niceness: int = 0
 
     def launch(self, ports: Sequence[int]) -> Launch:
         address = f"http://127.0.0.1:{ports[0]}" if ports else ""
@@ -375,7 +376,29 @@ class Script:
             cwd=ROOT,
             address=address,
             check=(lambda _pid: health.api(address)) if ports else (lambda pid: health.process(self.name, pid)),
+            niceness=self.niceness,
         )
+
+
+def test_what_a_ranking_does_not_need_stands_back_with_all_its_threads(home: Path) -> None:
+    threaded = "import threading, time; threading.Thread(target=time.sleep, args=(60,)).start(); time.sleep(60)"
+    with Stack(home, plan(home, {"kafka": "elsewhere", **OWN_TRITON})) as stack:
+        for part in (Script("watch", threaded, niceness=3), Script("api", threaded)):
+            stack.start(part)
+        record = running_stack(home)
+        assert record is not None
+        mine = os.getpriority(os.PRIO_PROCESS, 0)
+        assert eventually(lambda: _priorities(record.parts["watch"].pid) == [mine + 3] * 2, 5)
+        assert eventually(lambda: _priorities(record.parts["api"].pid) == [mine] * 2, 5)
+        sessions = {name: Path(f"/proc/{part.pid}/autogroup") for name, part in record.parts.items()}
+        if sessions["watch"].exists():  # this kernel may weigh sessions before processes
+            assert sessions["watch"].read_text().endswith("nice 3\n")
+            assert sessions["api"].read_text().endswith("nice 0\n")
+
+
+def _priorities(pid: int) -> list[int]:
+    """Of each of its threads."""
+    return [os.getpriority(os.PRIO_PROCESS, int(each.name)) for each in Path(f"/proc/{pid}/task").iterdir()]
 
 
 def test_processes_of_the_project_join_a_running_stack_and_end_before_its_servers(home: Path) -> None:
