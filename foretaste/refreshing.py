@@ -46,7 +46,6 @@ def cotrain(  # noqa: PLR0913, PLR0917  # a command's options
     """Refresh both towers from the training log: train, judge, publish, re-enrich, swap. Several GPUs: torchrun."""
     from foretaste.learning import RefreshOrder, accompany
     from models.execution import is_one_of_several
-    from models.quiet import yield_to_what_serves
     from models.refresh import RefreshPlan
 
     plan = RefreshPlan(cold=cold, catalogue=catalogue, device=device, epochs=epochs, seed=seed)
@@ -57,13 +56,23 @@ def cotrain(  # noqa: PLR0913, PLR0917  # a command's options
     if is_one_of_several(os.environ) and schedule is not None:
         raise InvalidInput("once", once, "torchrun's processes make one refresh: give --once, and schedule torchrun")
     settings = compose.resolve(Settings())
-    yield_to_what_serves()
+    stand_back()
     if is_one_of_several(os.environ) and os.environ.get("RANK") != "0":
         accompany(settings, order)
     elif schedule is None:
         _end(_run(settings, order, as_json=as_json))
     else:
         _repeat(settings, order, schedule, as_json=as_json)
+
+
+def stand_back() -> None:
+    """What serves goes first: before this process, and before its session unless others, a terminal say, share it."""
+    from foretaste.stack.guard import lower_session
+    from models.quiet import NICENESS, yield_to_what_serves
+
+    if os.getsid(0) == os.getpid():
+        lower_session(NICENESS)
+    yield_to_what_serves()
 
 
 def _repeat(settings: Settings, order: "RefreshOrder", schedule: Schedule, *, as_json: bool) -> None:

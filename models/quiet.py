@@ -24,14 +24,7 @@ def quietly(make: Callable[[], T]) -> T:
 
 
 def yield_to_what_serves() -> None:
-    """Every thread of this process has a low priority from now on, and so has what they start.
-
-    Linux may weigh sessions before threads (`sched_autogroup`): a session of this process's own is lowered too, and not
-    one that it shares with a terminal.
-    """
-    if os.getsid(0) == os.getpid():
-        with suppress(OSError):
-            Path("/proc/self/autogroup").write_text(str(NICENESS), encoding="ascii")
+    """Every thread of this process has a low priority from now on, and so has what they start."""
     threads = Path("/proc/self/task")
     if not threads.is_dir():
         os.nice(NICENESS)

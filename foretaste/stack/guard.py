@@ -1,9 +1,9 @@
 """The guard between a parent and one server: it ends the server, and all that the server started, with the parent.
 
-Run as a file (`python -I -S guard.py PARENT GRACE LOCK COMMAND…`, standard library only). The parent holds the other
-end of the guard's stdin and nothing is ever written there, so it closes when the parent stops the part and when the
-parent ends in any way, kill -9 included. Where a fork of the parent keeps that end open, the poll of the parent's pid
-answers instead.
+Run as a file (`python -I -S guard.py PARENT GRACE LOCK NICENESS COMMAND…`, standard library only). The parent holds the
+other end of the guard's stdin and nothing is ever written there, so it closes when the parent stops the part and when
+the parent ends in any way, kill -9 included. Where a fork of the parent keeps that end open, the poll of the parent's
+pid answers instead.
 
 Why a process and not PR_SET_PDEATHSIG from the parent: that signal fires when the *thread* that started the child
 ends, reaches the child alone and not its own children, can only be one signal, and exists on Linux alone. A guard
@@ -25,15 +25,18 @@ PR_SET_CHILD_SUBREAPER = 36
 POLL = 0.25
 """Seconds between two looks at the parent's pid."""
 CANNOT_RUN = 127
+TRIES, AGAIN = 20, 0.11
+"""Of lowering a session, and seconds between two."""
 
 
 def main(arguments: list[str]) -> int:
     """Start the command, print its pid, and end it when the parent goes; the command's exit status.
 
     LOCK is a descriptor that the guard keeps open until all has ended and does not pass on, or -1: a lock on it is
-    held for as long as something of the old stack lives, even when the parent was killed.
+    held for as long as something of the old stack lives, even when the parent was killed. NICENESS lowers the command's
+    priority.
     """
-    parent, grace, lock, command = int(arguments[0]), float(arguments[1]), int(arguments[2]), arguments[3:]
+    parent, grace, lock, niceness = int(arguments[0]), float(arguments[1]), int(arguments[2]), int(arguments[3])
     if lock >= 0:
         os.set_inheritable(lock, False)
     wake, notify = os.pipe()
@@ -48,7 +51,7 @@ def main(arguments: list[str]) -> int:
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if libc is not None:
         libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what the server leaves behind comes to the guard
-    server = _start(command, libc)
+    server = _start(arguments[4:], libc, niceness)
     with contextlib.suppress(BrokenPipeError):  # the parent has gone already: the loop below sees it
         os.write(1, f"{server}\n".encode())
     os.close(1)
@@ -64,6 +67,23 @@ def main(arguments: list[str]) -> int:
     return family.status
 
 
+def lower_session(niceness: int) -> None:
+    """Give this process's session that niceness, where the system has one: Linux may weigh sessions before processes.
+
+    It takes one such write every tenth of a second, of all who have no privileges.
+    """
+    for _ in range(TRIES):
+        try:
+            with open("/proc/self/autogroup", "w", encoding="ascii") as session:  # noqa: PTH123 - few imports here
+                session.write(str(niceness))
+        except BlockingIOError:
+            time.sleep(AGAIN)
+        except OSError:
+            return
+        else:
+            return
+
+
 class _Flag:
     raised = False
 
@@ -71,7 +91,7 @@ class _Flag:
         self.raised = True
 
 
-def _start(command: list[str], libc: ctypes.CDLL | None) -> int:
+def _start(command: list[str], libc: ctypes.CDLL | None, niceness: int) -> int:
     """Fork and exec; the server leads a process group of its own, reads nothing, and logs to the guard's stderr."""
     guard = os.getpid()
     pid = os.fork()
@@ -87,6 +107,10 @@ def _start(command: list[str], libc: ctypes.CDLL | None) -> int:
             os._exit(CANNOT_RUN)
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)  # an ignored signal stays ignored over exec
+        if niceness:
+            lower_session(niceness)
+            with contextlib.suppress(OSError):  # refused: it runs all the same
+                os.nice(niceness)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(2, 1)
         os.execvp(command[0], command)  # noqa: S606 - the command is a list, no shell is wanted

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import IO
@@ -72,13 +72,13 @@ def spawn(
 ) -> Child:
     """Start a command in a session and process group of its own, its output (both streams) going to `output`.
 
-    `lock` is a descriptor that stays open for as long as anything of the command lives; `niceness` is added to this
-    process's. Any thread may call this; the
-    child's life is bound to the process, not to the thread. Raises `Unavailable` when not even the guard starts; a
-    command that cannot be run ends with status 127 and its reason in `output`.
+    `lock` is a descriptor that stays open for as long as anything of the command lives. `niceness` is added to this
+    process's, and its session gets it. Any thread may call this; the child's life is bound to the process, not to the
+    thread. Raises `Unavailable` when not even the guard starts; a command that cannot be run ends with status 127 and
+    its reason in `output`.
     """
     held = [] if lock < 0 else [lock]
-    arguments = [str(os.getpid()), str(grace), str(lock), *(str(word) for word in command)]
+    arguments = [str(os.getpid()), str(grace), str(lock), str(niceness), *(str(word) for word in command)]
     with ExitStack() as on_failure:
         process = subprocess.Popen(  # noqa: S603 - a list, and no shell
             [sys.executable, "-I", "-S", guard.__file__, *arguments],
@@ -99,10 +99,7 @@ def spawn(
         if not line:
             raise Unavailable(Path(command[0]).name, "its guard process did not start")
         on_failure.pop_all()
-    child = Child(process, int(line))
-    if niceness:
-        _stand_back(child.pid, niceness)
-    return child
+    return Child(process, int(line))
 
 
 def free_ports(count: int) -> tuple[int, ...]:
@@ -139,13 +136,6 @@ def tail(log: Path, lines: int = 20) -> str:
     with log.open("rb") as data:
         data.seek(max(0, log.stat().st_size - 65536))
         return b"".join(deque(data, maxlen=lines)).decode(errors="replace").rstrip()
-
-
-def _stand_back(pid: int, niceness: int) -> None:
-    """Lower a process that was just started. Linux may weigh sessions, by a niceness of theirs, before processes."""
-    with suppress(OSError):  # it ended at once, which its status tells, or this system weighs processes alone
-        os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0) + niceness)
-        Path(f"/proc/{pid}/autogroup").write_text(str(niceness), encoding="ascii")
 
 
 def _kill_group(group: int) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -430,25 +430,35 @@ async def test_a_pointer_of_an_earlier_version_is_understood(
     assert _numbers(await reader.serving()) == (2, None, 1)
 
 
-@pytest.mark.parametrize("command", [b"WATCH", b"GET", b"ZSCORE", b"EXEC"])
-async def test_a_connection_that_breaks_while_recording_leaves_the_record_or_is_said(
-    redis_url: str, command: bytes
+@pytest.mark.parametrize("delivered", [False, True])
+@pytest.mark.parametrize("command", [b"GET", b"ZSCORE", b"EXEC"])
+async def test_a_connection_that_breaks_while_recording_costs_another_look(
+    redis_url: str, command: bytes, delivered: bool
 ) -> None:
     """redis-py tells of one that broke while it watched a key as if another had changed it."""
-    async with _cut_at(redis_url, command) as url:
+    async with _cut_at(redis_url, command, delivered=delivered) as url:
         generations = RedisGenerations(RedisAddress.parse(url), prefix=f"test-{uuid4().hex}", timeout=10)
         try:
-            with suppress(Unavailable):
-                await generations.record(ONE, SHARES)
             await generations.record(ONE, SHARES)
             assert await generations.numbers() == [1]
+            assert await generations.popularity(1, list(SHARES)) == list(SHARES.values())
+        finally:
+            await generations.close()
+
+
+async def test_a_connection_that_breaks_before_the_first_look_is_said(redis_url: str) -> None:
+    async with _cut_at(redis_url, b"WATCH", delivered=False) as url:
+        generations = RedisGenerations(RedisAddress.parse(url), prefix=f"test-{uuid4().hex}", timeout=10)
+        try:
+            with pytest.raises(Unavailable, match="redis"):
+                await generations.record(ONE, SHARES)
         finally:
             await generations.close()
 
 
 @asynccontextmanager
-async def _cut_at(redis_url: str, command: bytes) -> AsyncIterator[str]:
-    """The same Redis by way of connections of which the first to carry the command is cut there."""
+async def _cut_at(redis_url: str, command: bytes, *, delivered: bool) -> AsyncIterator[str]:
+    """The same Redis by way of connections of which the first to carry the command is cut, before it or its answer."""
     address = urlsplit(redis_url)
     cut = False
 
@@ -462,10 +472,15 @@ async def _cut_at(redis_url: str, command: bytes) -> AsyncIterator[str]:
             writer.close()
 
         async with asyncio.TaskGroup() as group:
-            group.create_task(answers())
+            answering = group.create_task(answers())
             while data := await reader.read(65536):
                 if command in data and not cut:
                     cut = True
+                    if delivered:
+                        answering.cancel()
+                        back.write(data)
+                        await back.drain()
+                        writer.close()
                     break
                 back.write(data)
             back.close()

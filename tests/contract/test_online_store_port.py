@@ -299,7 +299,8 @@ async def test_a_cursor_is_good_for_anybody_and_again(store: OnlineStore) -> Non
     await signed_up(store, [f"u{each}" for each in range(1000)])
     page, cursor = await store.users("", 100)
     assert cursor is not None
-    assert await store.users(cursor, 100) == await store.users(cursor, 100)
+    (once, after), (again, after_again) = await store.users(cursor, 100), await store.users(cursor, 100)
+    assert (set(once), after) == (set(again), after_again)  # Redis may order keys anew while its table grows
     rest = await walked(store, 100)
     assert set(page) <= set(rest)
 

@@ -21,7 +21,7 @@ from tests.faults.cases import WITHDRAW, Point
 PATIENCE = 100.0
 """Seconds for the next word of a refresh."""
 BROKE_OFF = "broke off"
-"""What is said of a refresh whose process ended without a word: with an error that is none of ours."""
+"""Said of a refresh whose process ended without a word: by an error, or a kill, that is none of ours."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -380,6 +380,7 @@ class Script:
         )
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority of their own on Linux alone")
 def test_what_a_ranking_does_not_need_stands_back_with_all_its_threads(home: Path) -> None:
     threaded = "import threading, time; threading.Thread(target=time.sleep, args=(60,)).start(); time.sleep(60)"
     with Stack(home, plan(home, {"kafka": "elsewhere", **OWN_TRITON})) as stack:
@@ -388,7 +389,7 @@ def test_what_a_ranking_does_not_need_stands_back_with_all_its_threads(home: Pat
         record = running_stack(home)
         assert record is not None
         mine = os.getpriority(os.PRIO_PROCESS, 0)
-        assert eventually(lambda: _priorities(record.parts["watch"].pid) == [mine + 3] * 2, 5)
+        assert eventually(lambda: _priorities(record.parts["watch"].pid) == [min(mine + 3, 19)] * 2, 5)
         assert eventually(lambda: _priorities(record.parts["api"].pid) == [mine] * 2, 5)
         sessions = {name: Path(f"/proc/{part.pid}/autogroup") for name, part in record.parts.items()}
         if sessions["watch"].exists():  # this kernel may weigh sessions before processes

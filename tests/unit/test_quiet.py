@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -58,20 +57,3 @@ print(seen)
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == str([NICENESS, NICENESS])
-
-
-@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel weighs threads alone")
-@pytest.mark.parametrize(("own_session", "expected"), [(True, f"nice {NICENESS}"), (False, "as before")])
-def test_a_process_that_yields_lowers_its_own_session_and_no_other(own_session: bool, expected: str) -> None:
-    code = """
-from pathlib import Path
-from models.quiet import yield_to_what_serves
-session = Path("/proc/self/autogroup")
-before = session.read_text()
-yield_to_what_serves()
-print("as before" if session.read_text() == before else session.read_text().split(" ", 1)[1].strip())
-"""
-    ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, start_new_session=own_session
-    )
-    assert ended.stdout.strip() == expected
