@@ -9,7 +9,7 @@ ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore FORETASTE_
 RUN useradd --uid 10001 --create-home foretaste && install -d -o foretaste -g foretaste /var/lib/foretaste /models
 WORKDIR /src
 COPY constraints.txt pyproject.toml README.md ./
-RUN for package in foretaste streams features models serving triton_repo benchmarks; do \
+RUN for package in foretaste streams features models serving triton_repo; do \
       mkdir $package && touch $package/__init__.py; done \
  && pip install --quiet -c constraints.txt .
 

@@ -26,16 +26,19 @@ from benchmarks.replay_log import WEEK_MS, Week, log_of
 from benchmarks.report import machine
 from benchmarks.swap import own_settings
 from benchmarks.swap_generations import attributes_of, write_generations
-from foretaste import compose, embedded, jobs, publishing
+from foretaste import compose, embedded, jobs
 from foretaste.console import errors
-from foretaste.contracts import EnrichedUser, Logged, UserBehaved, UserRanked, VirtualBehaviour
-from foretaste.errors import ForetasteError
-from foretaste.runs import RunRecord
+from foretaste.kernel.errors import ForetasteError
+from foretaste.kernel.events import UserBehaved, UserRanked
+from foretaste.kernel.ports import Logged
+from foretaste.kernel.users import EnrichedUser, VirtualBehaviour
 from foretaste.settings import Settings
 from foretaste.stack.environment import ensure_triton_environment
 from foretaste.stack.stack import Stack, plan
-from models.dataset import Dataset
-from models.split import split_by_time
+from models.data.dataset import Dataset
+from models.data.split import split_by_time
+from models.generations import publish as publishing
+from models.refresh.records import RunRecord
 
 FIRST, SECOND = 1, 2
 AT_ONCE = 4096

@@ -24,11 +24,11 @@ import pyarrow.csv
 import pyarrow.parquet
 import yaml
 
-from models.cotrain import cotrain
-from models.dataset import read_dataset
-from models.split import split_by_time
+from models.data.dataset import read_dataset
+from models.data.split import split_by_time
 from models.towers.architecture import Architecture
-from models.training import TrainingConfig
+from models.training.config import TrainingConfig
+from models.training.cotrain import cotrain
 
 CHUNK = 1_000_000
 """Rows written at once."""

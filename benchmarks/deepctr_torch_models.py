@@ -10,7 +10,7 @@ from benchmarks.peers import Task
 from benchmarks.rows import PeerRows
 from benchmarks.stopwatch import Stopwatch
 from benchmarks.watched import watch_batches
-from models.encoding import MAX_BEHAVIOUR
+from foretaste.kernel.values import MAX_BEHAVIOUR
 
 
 def train(task: Task, rows: PeerRows, watch: Stopwatch) -> None:

@@ -15,9 +15,9 @@ import yaml
 
 from foretaste import jobs
 from foretaste.console import console, progress
-from foretaste.errors import InvalidInput
+from foretaste.kernel.errors import InvalidInput
 from foretaste.settings import Settings
-from models.dataset import DESCRIPTION, read_description
+from models.data.dataset import DESCRIPTION, read_description
 
 LIKED = 4
 """Stars from which a film was liked."""

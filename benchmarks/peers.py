@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from benchmarks.rows import PeerRows
 from benchmarks.stopwatch import Stopwatch
-from foretaste.errors import InvalidInput
+from foretaste.kernel.errors import InvalidInput
 
 Model: TypeAlias = Literal["din", "dnn"]
 

@@ -29,12 +29,14 @@ from benchmarks.processes import family, processor_seconds, watched_memory
 from benchmarks.report import machine
 from foretaste import compose, embedded, jobs
 from foretaste.console import errors
-from foretaste.contracts import Attributes, EnrichedUser, Generation, VirtualBehaviour
+from foretaste.kernel.generations import Generation
+from foretaste.kernel.users import EnrichedUser, VirtualBehaviour
+from foretaste.kernel.values import Attributes
 from foretaste.settings import Settings
 from foretaste.stack.environment import ensure_triton_environment
 from foretaste.stack.record import running_stack
 from foretaste.stack.stack import Stack, plan
-from streams.filling import SHARE
+from streams.reenrich_worker import SHARE
 from streams.reenrichment import Coverage
 
 OLD, NEW = 1, 2
@@ -101,9 +103,9 @@ def main(
 
 def _train(settings: Settings, data: str, zero_shot: str) -> list[Attributes]:
     """Generations 1 and 2, of one training; the attributes of the data's users."""
-    from models.cotrain import cotrain  # noqa: PLC0415  # torch, which no child process of this module needs
-    from models.export import export  # noqa: PLC0415
-    from models.split import split_by_time  # noqa: PLC0415
+    from models.data.split import split_by_time  # noqa: PLC0415
+    from models.generations.export import export  # noqa: PLC0415
+    from models.training.cotrain import cotrain  # noqa: PLC0415  # torch, which no child process of this module needs
 
     dataset = jobs.open_dataset(Settings(), data, lambda *_: None)
     errors.print("training for one epoch")
@@ -118,8 +120,8 @@ def _train(settings: Settings, data: str, zero_shot: str) -> list[Attributes]:
 
 async def _publish(settings: Settings) -> Generation:
     """Both generations in Triton and on record, the old one active."""
-    from models.artifact import generation_record  # noqa: PLC0415
-    from models.publish import publish  # noqa: PLC0415
+    from models.generations.manifest import generation_record  # noqa: PLC0415
+    from models.generations.repository import publish  # noqa: PLC0415
 
     towers, generations = compose.towers(settings), compose.generations(settings)
     for number in (OLD, NEW):
@@ -242,11 +244,11 @@ def _coordinate(settings: Settings, sender: Any) -> None:
 
 
 async def _coordinated(settings: Settings, sender: Any) -> None:
-    from features.progress import RedisProgress  # noqa: PLC0415
-    from features.redis_address import RedisAddress  # noqa: PLC0415
-    from streams.backlog import KafkaBacklog  # noqa: PLC0415
+    from features.generations.progress import RedisProgress  # noqa: PLC0415
+    from features.redis.address import RedisAddress  # noqa: PLC0415
     from streams.reenrichment import Reenrichment, ReenrichmentConfig  # noqa: PLC0415
     from streams.topics import TopicNames  # noqa: PLC0415
+    from streams.worker.lag import KafkaBacklog  # noqa: PLC0415
 
     names = TopicNames(settings.topic_prefix)
     progress = RedisProgress(RedisAddress.parse(settings.redis or ""), prefix=settings.project)

@@ -14,13 +14,13 @@ from benchmarks.replay_judging import Answers, asked
 from benchmarks.replay_log import Week, log_of, up_to, weeks_of
 from benchmarks.replay_training import Kind, Trainer, Training
 from benchmarks.stopwatch import Clock, now
-from models.cotrain import Trained
-from models.dataset import Dataset
-from models.log_window import LogWindow
-from models.outcomes import joined
-from models.refresh import RefreshPlan
-from models.split import split_by_time
-from models.training import TrainingConfig
+from models.data.dataset import Dataset
+from models.data.split import split_by_time
+from models.log.join import joined
+from models.log.window import LogWindow
+from models.refresh.prepare import RefreshPlan
+from models.training.config import TrainingConfig
+from models.training.trained import Trained
 
 OUTCOME_MS = 1
 """What was done about a ranking bears its time."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foretaste.errors import InvalidInput
+from foretaste.kernel.errors import InvalidInput
 
 
 def refresh(  # noqa: PLR0913, PLR0917  # a command's options
@@ -39,7 +39,7 @@ def refresh(  # noqa: PLR0913, PLR0917  # a command's options
     from foretaste import jobs  # noqa: PLC0415
     from foretaste.console import console, errors  # noqa: PLC0415
     from foretaste.settings import Settings  # noqa: PLC0415
-    from models.refresh import RefreshPlan  # noqa: PLC0415
+    from models.refresh.prepare import RefreshPlan  # noqa: PLC0415
     from models.study.page import file_name  # noqa: PLC0415
 
     def said(step: str, done: int, total: int | None) -> None:

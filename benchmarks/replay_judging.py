@@ -10,13 +10,13 @@ import torch
 
 from benchmarks.replay_log import Week, first_times
 from benchmarks.replay_training import Kind
-from models.cotrain import Trained
-from models.dataset import Dataset
-from models.encoding import IndexArray
-from models.examples import Examples, batches
-from models.log_window import LogWindow
+from models.data.dataset import Dataset
+from models.data.examples import Examples, batches
+from models.log.window import LogWindow
+from models.rivals.towers import TowerRanker
+from models.runtime.encoding import IndexArray
 from models.study.protocols import BATCH_ROWS, NEW, SEEN, STEPS, WARM
-from models.study.towers import TowerRanker
+from models.training.trained import Trained
 
 Scores: TypeAlias = npt.NDArray[np.float32]
 Flags: TypeAlias = npt.NDArray[np.bool_]

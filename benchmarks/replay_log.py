@@ -10,15 +10,15 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from features.log_rows import BEHAVIOURS, RANKINGS, conformed
-from foretaste.contracts import Logged
-from foretaste.errors import InvalidInput
-from models.dataset import Dataset
-from models.encoding import FIRST_KNOWN, PADDING, Encoding, IndexArray
-from models.fitting import fit_encoding, item_counts
-from models.histories import Histories
-from models.indices import item_indices
-from models.sampling import NegativeSampler
+from features.log.rows import BEHAVIOURS, RANKINGS, conformed
+from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.ports import Logged
+from models.data.dataset import Dataset
+from models.data.histories import Histories
+from models.data.indices import item_indices
+from models.data.sampling import NegativeSampler
+from models.data.vocabulary import fit_encoding, item_counts
+from models.runtime.encoding import FIRST_KNOWN, PADDING, Encoding, IndexArray
 
 WEEK_MS = 7 * 86_400_000
 _AT_ONCE = 16_384

@@ -19,7 +19,7 @@ from benchmarks.replay import Replay, ReplayPlan
 from benchmarks.replay_judging import ALL, Protocol
 from benchmarks.replay_rows import LATER, Row
 from benchmarks.replay_training import Kind, compared
-from models.curves import STYLE, save
+from models.evaluation.curves import STYLE, save
 from models.study.protocols import NEW
 
 MOST_OF_COLD = 1 / 3

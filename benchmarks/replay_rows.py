@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.replay_judging import GROUPS, Answers, Asked, Protocol, together
 from benchmarks.replay_training import Kind
-from models.study.measures import Estimate, Metric, Resamples, measure
+from models.evaluation.bootstrap import Estimate, Metric, Resamples, measure
 
 DRAWS_SEED = 7
 PAIRS: Sequence[tuple[Kind, Kind]] = (("refreshed", "frozen"), ("refreshed", "cold"), ("cold", "frozen"))

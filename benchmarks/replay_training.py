@@ -8,15 +8,16 @@ from typing import Literal, TypeAlias
 
 from benchmarks.replay_log import Week
 from benchmarks.stopwatch import Clock, now
-from models.artifact import fingerprint
-from models.cotrain import Trained, cotrain
-from models.dataset import Dataset
-from models.export import export
-from models.log_window import LogWindow
-from models.refresh import RefreshPlan, prepare, refreshed
-from models.restore import restore
-from models.split import split_by_time
-from models.training import TrainingConfig
+from models.data.dataset import Dataset
+from models.data.split import split_by_time
+from models.generations.export import export
+from models.generations.load import restore
+from models.generations.manifest import fingerprint
+from models.log.window import LogWindow
+from models.refresh.prepare import RefreshPlan, prepare, refreshed
+from models.training.config import TrainingConfig
+from models.training.cotrain import cotrain
+from models.training.trained import Trained
 
 Kind: TypeAlias = Literal["frozen", "refreshed", "cold"]
 """Generation 1, as it stays; the newest of those refreshed from it; one trained anew on all before a week."""

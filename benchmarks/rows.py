@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from models.dataset import Dataset
-from models.encoding import PADDING, Encoding, IndexArray
-from models.examples import Batch, Examples, batches
-from models.fitting import item_counts
-from models.histories import Histories
-from models.sampling import NegativeSampler
-from models.split import TimeSplit
+from models.data.dataset import Dataset
+from models.data.examples import Batch, Examples, batches
+from models.data.histories import Histories
+from models.data.sampling import NegativeSampler
+from models.data.split import TimeSplit
+from models.data.vocabulary import item_counts
+from models.runtime.encoding import PADDING, Encoding, IndexArray
 
 Integers = npt.NDArray[np.int32]
 CHUNK = 65_536

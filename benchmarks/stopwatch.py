@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from foretaste.errors import InvalidInput
+from foretaste.kernel.errors import InvalidInput
 
 WARM_UP = 3
 """Batches of every run that are not counted: the first ones fill caches and the allocator."""

@@ -19,22 +19,25 @@ from benchmarks.swap_figures import SETTLED, Run, Swap
 from benchmarks.swap_load import Group, LoadPlan, Record
 from benchmarks.swap_load import run as run_load
 from benchmarks.swap_processors import Processors
-from foretaste import compose, embedded, generation_jobs, publishing
+from foretaste import compose, embedded
 from foretaste.console import Report
-from foretaste.contracts import BehavedUser, Behaviour, EnrichedUser, Topic, UserEnriched, VirtualBehaviour
-from foretaste.errors import ForetasteError, InvalidInput
+from foretaste.kernel.errors import ForetasteError, InvalidInput
+from foretaste.kernel.events import Topic, UserEnriched
+from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, VirtualBehaviour
 from foretaste.settings import Settings
 from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.progress import silent
 from foretaste.stack.stack import Stack
 from foretaste.stack.stack import plan as plan_stack
-from models.quiet import quietly
+from models.generations import catalogue as generation_jobs
+from models.generations import publish as publishing
+from models.runtime.priority import quietly
 from streams.parts import Parts
 
 if TYPE_CHECKING:
     from benchmarks.swap_generations import Person
-    from models.dataset import Dataset
-    from models.training import TrainingConfig
+    from models.data.dataset import Dataset
+    from models.training.config import TrainingConfig
 
 FIRST = 1
 SPAWN = multiprocessing.get_context("spawn")

@@ -12,13 +12,15 @@ import torch
 from benchmarks.swap_figures import Checked
 from benchmarks.swap_load import Sample
 from foretaste.console import Report
-from foretaste.contracts import Attributes, Behaviour, FloatArray
-from models.cotrain import Trained, cotrain
-from models.dataset import Dataset
-from models.export import export
-from models.served import NO_VIRTUAL, RankingRequest, ServedRanking, ServedZeroShot
-from models.split import split_by_time
-from models.training import TrainingConfig
+from foretaste.kernel.users import Behaviour
+from foretaste.kernel.values import Attributes, FloatArray
+from models.data.dataset import Dataset
+from models.data.split import split_by_time
+from models.generations.export import export
+from models.runtime.towers import NO_VIRTUAL, RankingRequest, ServedRanking, ServedZeroShot
+from models.training.config import TrainingConfig
+from models.training.cotrain import cotrain
+from models.training.trained import Trained
 
 NOISE = 0.3
 """Spread of the logarithm of the factors on all weights: users and items keep their order roughly, no score stays."""

@@ -20,9 +20,10 @@ import aiohttp
 import numpy as np
 
 from foretaste import compose
-from foretaste.contracts import Attributes, Topic, UserRegistered
-from foretaste.errors import ForetasteError
-from foretaste.ports import Clock, Events
+from foretaste.kernel.errors import ForetasteError
+from foretaste.kernel.events import Topic, UserRegistered
+from foretaste.kernel.ports import Clock, Events
+from foretaste.kernel.values import Attributes
 from foretaste.settings import Settings
 
 MOST_IN_FLIGHT = 500

@@ -12,7 +12,7 @@ from torch import nn
 from benchmarks.peers import PEERS, Model, Task, train
 from benchmarks.rows import PeerRows
 from benchmarks.stopwatch import Enough, Stopwatch
-from models.encoding import MAX_BEHAVIOUR
+from foretaste.kernel.values import MAX_BEHAVIOUR
 
 BATCH, BATCHES, ITEMS = 16, 6, 20
 BOTH = pytest.mark.parametrize("model", ["din", "dnn"])

@@ -13,7 +13,7 @@ from benchmarks.peers import Task
 from benchmarks.rows import PeerRows
 from benchmarks.stopwatch import Stopwatch
 from benchmarks.watched import watch_batches
-from models.encoding import PADDING
+from models.runtime.encoding import PADDING
 
 
 def train(task: Task, rows: PeerRows, watch: Stopwatch) -> None:

@@ -12,14 +12,15 @@ from benchmarks.contest import Contestant, compete
 from benchmarks.peers import Model, Task
 from benchmarks.rows import Draw, PeerRows, peer_rows
 from benchmarks.stopwatch import WARM_UP, Clock, Lap, Stopwatch, now
-from foretaste.errors import InvalidInput
-from models.cotrain import Step, cotrain
-from models.dataset import Dataset
-from models.encoding import Encoding
-from models.fitting import fit_encoding
-from models.split import TimeSplit, split_by_time
-from models.towers.din import UNIT
-from models.training import TrainingConfig, precision_of
+from foretaste.kernel.errors import InvalidInput
+from models.data.dataset import Dataset
+from models.data.split import TimeSplit, split_by_time
+from models.data.vocabulary import fit_encoding
+from models.runtime.encoding import Encoding
+from models.towers.ranking.din import UNIT
+from models.training.config import TrainingConfig, precision_of
+from models.training.cotrain import cotrain
+from models.training.loop import Step
 
 OURS = "foretaste"
 DEFAULT, WITHOUT_ZERO_SHOT = "default towers", "default ranking tower alone"

@@ -1,7 +1,7 @@
 """The training log as an offline store of Feast's: `offline_store: type: features.partitioned.PartitionedOfflineStore`.
 
 Feast's own file store rewrites a whole file for every write and reads all of a source for every read. This one keeps
-a source whose path is a folder as whole files by day (`features.log_files`), adds files and never changes one, and
+a source whose path is a folder as whole files by day (`features.log.files`), adds files and never changes one, and
 reads the days asked for. Everything else is Feast's file store, with relative paths starting at `folder`: its
 `get_historical_features` reads such a folder too.
 """
@@ -14,7 +14,6 @@ from typing import Any, Final, Literal
 
 import pyarrow as pa
 
-from features import log_files
 from features.feast_api import (
     DaskOfflineStore,
     DaskOfflineStoreConfig,
@@ -23,7 +22,8 @@ from features.feast_api import (
     RepoConfig,
     RetrievalJob,
 )
-from foretaste.errors import InvalidInput
+from features.log import files as log_files
+from foretaste.kernel.errors import InvalidInput
 
 log = logging.getLogger(__name__)
 

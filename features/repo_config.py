@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from features.feast_api import FeatureStore, RepoConfig
-from features.redis_address import RedisAddress
+from features.redis.address import RedisAddress
 
 REPO = Path(__file__).parent / "repo"
 

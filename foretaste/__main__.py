@@ -1,5 +1,5 @@
 """`python -m foretaste` is `foretaste`."""
 
-from foretaste.cli import main
+from foretaste.cli.main import main
 
 main()

@@ -13,8 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from foretaste.console import Report
-from foretaste.errors import Unavailable
-from foretaste.ports import Events, Generations, Lease, OnlineStore, Towers
+from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.ports import Events, Generations, Lease, OnlineStore, Towers
 from foretaste.settings import Settings
 from foretaste.stack.machine import IN_PROCESS
 from foretaste.stack.record import running_stack
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from feast import RepoConfig
     from prometheus_client import CollectorRegistry
 
-    from features.redis_address import RedisAddress
-    from features.training_log import FeastTrainingLog
-    from models.in_process import InProcessTowers
-    from models.triton import TritonTowers
+    from features.log.feast_log import FeastTrainingLog
+    from features.redis.address import RedisAddress
+    from models.generations.in_process import InProcessTowers
+    from models.generations.triton import TritonTowers
     from serving.active import ActiveGeneration
     from serving.impressions import Showing
     from serving.metrics import RankingMetrics
     from serving.ranking import Ranking
-    from streams.app import AppConfig
-    from streams.connection import KafkaConnection
     from streams.parts import Parts
     from streams.reenrichment import Coverage
-    from streams.worker import StreamWorker
+    from streams.worker.app import AppConfig
+    from streams.worker.connection import KafkaConnection
+    from streams.worker.runner import StreamWorker
 
 UNHURRIED = 0.5
 """Seconds that what is served may take until the log and the watch read it."""
@@ -60,7 +60,7 @@ def resolve(settings: Settings) -> Settings:
 
 def kafka_connection(settings: Settings) -> "KafkaConnection":
     """How every Kafka client of this process connects."""
-    from streams.connection import KafkaConnection
+    from streams.worker.connection import KafkaConnection
 
     password = settings.kafka_password
     return KafkaConnection(
@@ -74,7 +74,7 @@ def kafka_connection(settings: Settings) -> "KafkaConnection":
 
 
 def events(settings: Settings) -> Events:
-    from streams.kafka import KafkaEvents
+    from streams.worker.producer import KafkaEvents
 
     return KafkaEvents(kafka_connection(settings), idempotent=settings.kafka_idempotent)
 
@@ -87,26 +87,26 @@ def feast_config(settings: Settings) -> "RepoConfig":
 
 
 def store(settings: Settings) -> OnlineStore:
-    from features.online import FeastOnlineStore
+    from features.online.redis_store import FeastOnlineStore
 
     return FeastOnlineStore(feast_config(settings), timeout=settings.redis_timeout)
 
 
 def generations(settings: Settings) -> Generations:
-    from features.generations import RedisGenerations
+    from features.generations.pointer import RedisGenerations
 
     return RedisGenerations(_redis(settings), prefix=settings.project, timeout=settings.redis_timeout)
 
 
 def training_log(settings: Settings) -> "FeastTrainingLog":
-    from features.training_log import FeastTrainingLog
+    from features.log.feast_log import FeastTrainingLog
 
     return FeastTrainingLog(feast_config(settings))
 
 
 def lease(settings: Settings, name: str) -> Lease:
     """The right to do what one process does at a time."""
-    from features.lease import RedisLease
+    from features.generations.lease import RedisLease
 
     return RedisLease(
         _redis(settings),
@@ -120,10 +120,10 @@ def lease(settings: Settings, name: str) -> Lease:
 def towers(settings: Settings) -> "TritonTowers | InProcessTowers":
     address = _address("triton", settings.triton)
     if address == IN_PROCESS:
-        from models.in_process import InProcessTowers
+        from models.generations.in_process import InProcessTowers
 
         return InProcessTowers(settings.repository)
-    from models.triton import TritonTowers
+    from models.generations.triton import TritonTowers
 
     return TritonTowers(address, timeout=settings.triton_timeout, ssl=settings.triton_ssl)
 
@@ -187,12 +187,12 @@ async def api(settings: Settings, found: "Parts", registry: "CollectorRegistry")
 
 def worker(settings: Settings, found: "Parts", registry: "CollectorRegistry") -> "StreamWorker":
     """One worker of the users' ways."""
-    from streams.batching import BatchPolicy
-    from streams.collector import CollectorConfig
-    from streams.metrics import Metrics
+    from foretaste.kernel.batching import BatchPolicy
+    from streams.pipelines import WaysConfig, user_ways
     from streams.topics import TopicNames
-    from streams.ways import WaysConfig, user_ways
-    from streams.worker import StreamWorker
+    from streams.worker.collector import CollectorConfig
+    from streams.worker.metrics import Metrics
+    from streams.worker.runner import StreamWorker
 
     names = TopicNames(settings.topic_prefix)
     config = WaysConfig(
@@ -208,11 +208,11 @@ def worker(settings: Settings, found: "Parts", registry: "CollectorRegistry") ->
 
 def log_worker(settings: Settings, found: "Parts", registry: "CollectorRegistry") -> "StreamWorker":
     """One of those that write the training log."""
-    from streams.dead_letters import DeadLetters
-    from streams.keeping import LogConfig, LogMetrics, log_ways
-    from streams.metrics import Metrics
     from streams.topics import TopicNames
-    from streams.worker import StreamWorker
+    from streams.training_log import LogConfig, LogMetrics, log_ways
+    from streams.worker.dead_letters import DeadLetters
+    from streams.worker.metrics import Metrics
+    from streams.worker.runner import StreamWorker
 
     names, metrics = TopicNames(settings.topic_prefix), Metrics(registry)
     letters = DeadLetters(found.events, names.dead_letters, metrics)
@@ -223,12 +223,12 @@ def log_worker(settings: Settings, found: "Parts", registry: "CollectorRegistry"
 
 def watch_worker(settings: Settings, found: "Parts", registry: "CollectorRegistry") -> "StreamWorker":
     """The watch over what is served."""
-    from streams.metrics import Metrics
-    from streams.rollback import RollbackRule
     from streams.topics import TopicNames
-    from streams.watch_gauges import WatchGauges
-    from streams.watching import Watch, WatchConfig, watch_ways
-    from streams.worker import StreamWorker
+    from streams.watch.monitor import Watch, WatchConfig, watch_ways
+    from streams.watch.prometheus import WatchGauges
+    from streams.watch.rollback import RollbackRule
+    from streams.worker.metrics import Metrics
+    from streams.worker.runner import StreamWorker
 
     rule = RollbackRule(guard=settings.guard_minutes * 60)
     config = WatchConfig(topics=TopicNames(settings.topic_prefix), rule=rule)
@@ -240,9 +240,9 @@ def watch_worker(settings: Settings, found: "Parts", registry: "CollectorRegistr
 
 async def log_unwritten(settings: Settings, within: float) -> int:
     """Rankings and behaviours in Kafka by now that have not reached the training log within so many seconds."""
-    from streams.backlog import KafkaBacklog
-    from streams.settling import unhandled
     from streams.topics import TopicNames
+    from streams.worker.lag import KafkaBacklog
+    from streams.worker.settling import unhandled
 
     names = TopicNames(settings.topic_prefix)
 
@@ -258,10 +258,10 @@ async def log_unwritten(settings: Settings, within: float) -> int:
 
 async def reenriched(settings: Settings, number: int, report: Report) -> "Coverage":
     """Fill a generation: sign-ups get its virtual behaviour too, and so does every cold or warming user by now."""
-    from features.progress import RedisProgress
-    from streams.backlog import KafkaBacklog
+    from features.generations.progress import RedisProgress
     from streams.reenrichment import Reenrichment, ReenrichmentConfig
     from streams.topics import TopicNames
+    from streams.worker.lag import KafkaBacklog
 
     names = TopicNames(settings.topic_prefix)
     progress = RedisProgress(_redis(settings), prefix=settings.project, timeout=settings.redis_timeout)
@@ -278,7 +278,7 @@ async def reenriched(settings: Settings, number: int, report: Report) -> "Covera
 
 def _app_config(settings: Settings, fetch_wait: float = 0.0) -> "AppConfig":
     """`fetch_wait` (seconds) is what a way that nobody waits for can bear: it spares a broker that is asked again."""
-    from streams.app import AppConfig
+    from streams.worker.app import AppConfig
 
     return AppConfig(
         folder=settings.home,
@@ -289,7 +289,7 @@ def _app_config(settings: Settings, fetch_wait: float = 0.0) -> "AppConfig":
 
 
 def _redis(settings: Settings) -> "RedisAddress":
-    from features.redis_address import RedisAddress
+    from features.redis.address import RedisAddress
 
     return RedisAddress.parse(_address("redis", settings.redis), cluster=settings.redis_cluster)
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 from foretaste import compose, jobs
 from foretaste.console import Report, console, progress
-from foretaste.errors import Unavailable
+from foretaste.kernel.errors import Unavailable
 from foretaste.settings import Settings, variable
 from foretaste.stack.parts import Api, LogWriter, Watch, Worker
 from foretaste.stack.running import Incident

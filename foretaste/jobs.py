@@ -10,26 +10,27 @@ import numpy as np
 
 from foretaste import compose
 from foretaste.console import Report
-from foretaste.contracts import DeadLetter, RankRequest, RankResponse, UserBehaved, UserRegistered
-from foretaste.errors import InvalidInput, Unavailable
+from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.events import DeadLetter, UserBehaved, UserRegistered
 from foretaste.settings import Settings
 from foretaste.stack.health import Health
+from serving.requests import RankRequest, RankResponse
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from models.dataset import Dataset
-    from models.training import TrainingConfig
+    from models.data.dataset import Dataset
+    from models.training.config import TrainingConfig
     from streams.parts import Parts
-    from streams.worker import StreamWorker
+    from streams.worker.runner import StreamWorker
 
 PUBLIC_DATA = ("ml-1m", "ml-100k", "alimama")
 
 
 def fetch(settings: Settings, name: str, source: Path | None, report: Report) -> Path:
     """The folder of a public data set, fetched where it is not cached yet."""
-    from models.alimama import fetch_alimama
-    from models.movielens import fetch_movielens
+    from models.data.sources.alimama import fetch_alimama
+    from models.data.sources.movielens import fetch_movielens
 
     if name == "alimama":
         return fetch_alimama(settings.home / "data", source=source, progress=report)
@@ -38,7 +39,7 @@ def fetch(settings: Settings, name: str, source: Path | None, report: Report) ->
 
 def open_dataset(settings: Settings, data: str, report: Report) -> "Dataset":
     """A data set by its public name or its folder. Raises `InvalidInput` for one that is neither, or is malformed."""
-    from models.dataset import read_dataset
+    from models.data.dataset import read_dataset
 
     folder = fetch(settings, data, None, report) if data in PUBLIC_DATA else Path(data)
     if not folder.is_dir():
@@ -51,7 +52,7 @@ def open_dataset(settings: Settings, data: str, report: Report) -> "Dataset":
 
 def describe(settings: Settings, data: str, report: Report) -> dict[str, Any]:
     """What a data set holds, and how training would split it."""
-    from models.split import split_by_time
+    from models.data.split import split_by_time
 
     dataset = open_dataset(settings, data, report)
     split = split_by_time(dataset)
@@ -76,19 +77,19 @@ def training_config(options: Mapping[str, Any], towers: Mapping[str, Any] | None
     Raises `InvalidInput` naming the one that is wrong.
     """
     from models.towers.architecture import Architecture
-    from models.training import TrainingConfig
+    from models.training.config import TrainingConfig
 
     return TrainingConfig(**{"architecture": Architecture(**(towers or {})), **options})
 
 
 def train(settings: Settings, dataset: "Dataset", config: "TrainingConfig", report: Report) -> Path:
     """Co-train, evaluate, export; the folder of the next generation."""
-    from models.cotrain import cotrain
-    from models.evaluation import evaluate
-    from models.export import export
-    from models.lessons import Lessons
-    from models.profile import profile_of
-    from models.split import split_by_time
+    from models.data.split import split_by_time
+    from models.evaluation.offline import evaluate
+    from models.evaluation.profile import profile_of
+    from models.generations.export import export
+    from models.training.cotrain import cotrain
+    from models.training.data import Lessons
 
     split = split_by_time(dataset)
     trained = cotrain(dataset, split, config, lambda step: report("co-train", step.number, step.total))
@@ -129,8 +130,8 @@ async def first_free_number(settings: Settings) -> tuple[int, int | None]:
 
 async def create_topics(settings: Settings) -> None:
     """All topics, explicitly, with their partitions."""
-    from streams.topic_admin import create_topics
     from streams.topics import TopicNames
+    from streams.worker.topic_admin import create_topics
 
     names = TopicNames(settings.topic_prefix)
     await create_topics(
@@ -168,8 +169,8 @@ async def send(settings: Settings, topic: str, values: Sequence[UserRegistered |
 
 async def dead_letters(settings: Settings, limit: int) -> list[DeadLetter]:
     """The newest dead letters, oldest first, at most `limit` a partition."""
-    from streams.dead_letter_reader import newest_dead_letters
     from streams.topics import TopicNames
+    from streams.worker.dead_letter_reader import newest_dead_letters
 
     topic = TopicNames(settings.topic_prefix).dead_letters
     return await newest_dead_letters(compose.kafka_connection(settings), topic, limit)
@@ -203,7 +204,7 @@ def generation_for(
 
     Numbers in `spent` (`publishing.spent`) are passed over.
     """
-    from models.artifact import DamagedArtifact, fingerprint, read_manifest
+    from models.generations.manifest import DamagedArtifact, fingerprint, read_manifest
 
     config = training_config({})
     wanted = (dataset.fingerprint, fingerprint(config.to_dict()))
@@ -236,7 +237,7 @@ async def serve_log(settings: Settings) -> None:
 
     What goes wrong with either for good ends both, and is raised.
     """
-    from foretaste.upkeep import keep_up
+    from features.log.upkeep import keep_up
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -250,7 +251,7 @@ async def serve_log(settings: Settings) -> None:
 async def _serve(settings: Settings, make: "Callable[[Settings, Parts, CollectorRegistry], StreamWorker]") -> None:
     from prometheus_client import CollectorRegistry, start_http_server
 
-    from streams.worker import run_worker
+    from streams.worker.runner import run_worker
 
     registry = CollectorRegistry()
     if settings.metrics_port is not None:

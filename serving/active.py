@@ -2,9 +2,9 @@
 
 import asyncio
 
-from foretaste.contracts import Generation
-from foretaste.errors import Unavailable
-from foretaste.ports import Clock, Generations
+from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.generations import Generation
+from foretaste.kernel.ports import Clock, Generations
 
 
 class NoneActive(Unavailable):

@@ -7,11 +7,11 @@ from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from foretaste.contracts import RankRequest, RankResponse
 from serving.body_limit import BodyLimit
 from serving.health import Health, Readiness
 from serving.problems import RETRY_AFTER, answer_with_problems
 from serving.ranking import Ranking
+from serving.requests import RankRequest, RankResponse
 
 _CONSOLE = Path(__file__).with_name("console.html")
 _CONSOLE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"

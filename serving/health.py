@@ -7,9 +7,10 @@ from enum import StrEnum
 
 from pydantic import BaseModel
 
-from foretaste.contracts import Behaviour, RankingInput
-from foretaste.errors import ForetasteError, Unavailable
-from foretaste.ports import Generations, OnlineStore, Towers
+from foretaste.kernel.errors import ForetasteError, Unavailable
+from foretaste.kernel.ports import Generations, OnlineStore, Towers
+from foretaste.kernel.ranking import RankingInput
+from foretaste.kernel.users import Behaviour
 from serving.active import ActiveGeneration
 from serving.telling import told
 

@@ -15,10 +15,13 @@ from typing import Protocol
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_random_exponential
 
-from foretaste.contracts import Attributes, RankResponse, UserFeatures, UserRanked
-from foretaste.errors import InvalidInput, Unavailable
-from foretaste.ports import Clock, Events
+from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.events import UserRanked
+from foretaste.kernel.ports import Clock, Events
+from foretaste.kernel.users import UserFeatures
+from foretaste.kernel.values import Attributes
 from serving.metrics import RankingMetrics
+from serving.requests import RankResponse
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from foretaste.errors import ForetasteError, InvalidInput, Unavailable
+from foretaste.kernel.errors import ForetasteError, InvalidInput, Unavailable
 from serving.telling import told
 
 log = logging.getLogger(__name__)

@@ -4,26 +4,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foretaste.contracts import (
-    Attributes,
-    Fallback,
-    FloatArray,
-    Generation,
-    RankingInput,
-    RankRequest,
-    RankResponse,
-    ReenrichedUser,
-    ScoredItem,
-    Source,
-    UserFeatures,
-    VirtualBehaviour,
-)
-from foretaste.errors import BadTowerOutput, InvalidInput, Unavailable
-from foretaste.ports import Clock, Generations, OnlineStore, Towers
+from foretaste.kernel.errors import BadTowerOutput, InvalidInput, Unavailable
+from foretaste.kernel.generations import Generation
+from foretaste.kernel.ports import Clock, Generations, OnlineStore, Towers
+from foretaste.kernel.ranking import Fallback, RankingInput, Source
+from foretaste.kernel.users import ReenrichedUser, UserFeatures, VirtualBehaviour
+from foretaste.kernel.values import Attributes, FloatArray
 from serving.active import ActiveGeneration
 from serving.impressions import Served, Showing
 from serving.metrics import RankingMetrics
-from serving.requests import check_candidates
+from serving.requests import RankRequest, RankResponse, ScoredItem, check_candidates
 from serving.telling import told
 
 _NO_ANSWER = (Unavailable, BadTowerOutput, InvalidInput)

@@ -1,8 +1,13 @@
 """What a ranking request must be beyond its types."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Annotated
 
-from foretaste.errors import InvalidInput
+from pydantic import BaseModel, ConfigDict, Field
+
+from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.events import Id, WireScalar
+from foretaste.kernel.ranking import Fallback, Source
 
 
 def check_candidates(items: Sequence[str], most: int) -> None:
@@ -16,3 +21,40 @@ def check_candidates(items: Sequence[str], most: int) -> None:
         if item in seen:
             raise InvalidInput(f"items.{at}", item, f"expected each candidate once, it is at {items.index(item)} too")
         seen.add(item)
+
+
+class RankRequest(BaseModel):
+    """`POST /v1/rank`: a user and the K candidates to put in order."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    user_id: Id
+    items: list[Id]
+    context: Mapping[str, WireScalar] = Field(default_factory=dict)
+    shown: Annotated[int, Field(ge=0)] | None = None
+    """How many, from the best on, the user gets to see: impressions, which training learns from. None: the setting's
+    number; 0: none."""
+
+
+class ScoredItem(BaseModel):
+    item_id: str
+    score: float
+    """A probability from the ranking tower (eq. 12); under `popularity`, a share of the catalogue's interactions."""
+
+
+class RankResponse(BaseModel):
+    """The candidates, best first; equal scores keep the order of the request."""
+
+    user_id: str
+    ranking_id: str = ""
+    """To be sent along with what the user does about it (`UserBehaved.ranking_id`)."""
+    served_by: Source
+    fallback: Fallback | None = None
+    reason: str | None = None
+    """Why a fallback or a repair was needed."""
+    zero_shot_generation: int | None = None
+    """The generation of the virtual behaviour that was read; None where none was."""
+    ranking_generation: int | None = None
+    """The generation of the ranking tower that scored; None under `popularity`."""
+    behaviour_seen: int = 0
+    ranked: list[ScoredItem]

@@ -1,6 +1,6 @@
 """What a client may read of an error: the addresses and versions in its detail are for the log."""
 
-from foretaste.errors import BadTowerOutput, ForetasteError, InvalidInput, Unavailable
+from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput, Unavailable
 from serving.active import NoneActive
 
 

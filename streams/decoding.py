@@ -1,6 +1,6 @@
 """The edge: a Kafka record becomes an event or a dead letter, never an exception.
 
-The rules beyond the types in `foretaste.contracts`:
+The rules beyond the types in `foretaste.kernel.contracts`:
 
 - A key that is not the user id is invalid, since the key decides the partition and the partition decides the order.
   A sign-up may come without a key (its writes need no order); a behaviour may not, since reading, appending and
@@ -16,8 +16,8 @@ from typing import TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from foretaste.contracts import DeadLetter, Message, Reason, UserBehaved, UserRanked, UserRegistered
-from foretaste.errors import InvalidInput
+from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.events import DeadLetter, Message, Reason, UserBehaved, UserRanked, UserRegistered
 
 DAY_MS = 86_400_000
 INT64_MAX = 2**63 - 1

@@ -4,8 +4,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from foretaste.errors import InvalidInput
-from foretaste.ports import Clock
+from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.ports import Clock
 
 
 class Pace:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from foretaste.ports import Events, Generations, OnlineStore, Towers
+from foretaste.kernel.ports import Events, Generations, OnlineStore, Towers
 
 
 @dataclass(frozen=True, slots=True)

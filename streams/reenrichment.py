@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
-from foretaste.contracts import Generation, ReenrichUsers
-from foretaste.errors import InvalidInput, Unavailable
-from foretaste.ports import Clock
-from streams.filling import SHARE, lacks_virtual, shares
+from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.events import ReenrichUsers
+from foretaste.kernel.generations import Generation
+from foretaste.kernel.ports import Clock
 from streams.parts import Parts
+from streams.reenrich_worker import SHARE, lacks_virtual, shares
 
 Report = Callable[[int, int | None], object]
 """Called with the users walked so far, and about how many there are (None: nobody counted them yet)."""

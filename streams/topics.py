@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from foretaste.contracts import Topic
+from foretaste.kernel.events import Topic
 
 
 @dataclass(frozen=True, slots=True)

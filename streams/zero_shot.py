@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from foretaste.contracts import Attributes, FloatArray, Generation
-from foretaste.errors import BadTowerOutput, Unavailable
-from foretaste.ports import Towers
+from foretaste.kernel.errors import BadTowerOutput, Unavailable
+from foretaste.kernel.generations import Generation
+from foretaste.kernel.ports import Towers
+from foretaste.kernel.values import Attributes, FloatArray
 
 
 async def virtual_behaviour(towers: Towers, attributes: Sequence[Attributes], generation: Generation) -> FloatArray:

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from models.dataset import Dataset
-from models.encoding import Encoding
-from models.schema import DatasetDescription
+from models.data.dataset import Dataset
+from models.data.schema import DatasetDescription
+from models.runtime.encoding import Encoding
 
 SEGMENTS = ("cook", "gamer", "runner", "reader")
 """A user's segment; the genre of the same position is the one that this user likes."""

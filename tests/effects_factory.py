@@ -3,13 +3,13 @@
 import numpy as np
 import numpy.typing as npt
 
-from models.counting import Rows, Tables
-from models.effects import Negatives
-from models.encoding import FIRST_KNOWN, IndexArray
-from models.examples import Examples
-from models.fitting import item_counts
-from models.histories import Histories
-from models.sampling import NegativeSampler
+from models.data.examples import Examples
+from models.data.histories import Histories
+from models.data.sampling import NegativeSampler
+from models.data.vocabulary import item_counts
+from models.effects.counts import Rows, Tables
+from models.effects.fit import Negatives
+from models.runtime.encoding import FIRST_KNOWN, IndexArray
 from tests.data_factory import USERS, dataset_of, encoding_of
 
 SEGMENTS = 3

@@ -5,9 +5,10 @@ from pathlib import Path
 from uuid import uuid4
 
 from features.feast_api import RepoConfig
-from features.redis_address import RedisAddress
+from features.redis.address import RedisAddress
 from features.repo_config import apply_features, repo_config
-from foretaste.contracts import Source, UserBehaved, UserRanked
+from foretaste.kernel.events import UserBehaved, UserRanked
+from foretaste.kernel.ranking import Source
 
 AT_MS = 1_767_225_600_000
 """2026-01-01, 00:00 UTC."""

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from models.encoding import MAX_BEHAVIOUR, PADDING
-from models.losses import ranking_loss
+from foretaste.kernel.values import MAX_BEHAVIOUR
+from models.runtime.encoding import PADDING
 from models.towers.architecture import Towers
 from models.towers.forms import RankingForm
-from models.towers.ranking import WithAuxiliaryLoss
+from models.towers.ranking.base import WithAuxiliaryLoss
+from models.training.losses import ranking_loss
 from tests.towers_factory import SIZES, TINY, tiny_mail
 
 LENGTHS = (0, 1, 2, 5, 20, MAX_BEHAVIOUR)

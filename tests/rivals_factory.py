@@ -5,23 +5,23 @@ from functools import cache
 
 import numpy as np
 
-from models.dataset import Dataset
-from models.encoding import IndexArray
-from models.examples import Batch, Examples
-from models.fitting import fit_encoding, item_counts
-from models.histories import Histories
+from models.data.dataset import Dataset
+from models.data.examples import Batch, Examples
+from models.data.histories import Histories
+from models.data.sampling import NegativeSampler
+from models.data.split import TimeSplit
+from models.data.vocabulary import fit_encoding, item_counts
 from models.rivals.cmclrec import CMCLRec
 from models.rivals.dropoutnet import DropoutNet
 from models.rivals.item_attribute import ItemAttribute
 from models.rivals.linear import LLAE, EmbLR
 from models.rivals.mean_behaviour import MeanBehaviour
 from models.rivals.metaemb import MetaEmb
+from models.rivals.methods import Material, Method, Ranker
 from models.rivals.neighbours import Neighbours
 from models.rivals.popularity import Popularity
-from models.sampling import NegativeSampler
-from models.split import TimeSplit
-from models.study.methods import Material, Method, Ranker
-from models.training import TrainingConfig
+from models.runtime.encoding import IndexArray
+from models.training.config import TrainingConfig
 from tests import towers_factory
 
 

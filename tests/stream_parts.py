@@ -7,25 +7,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from features.memory import InMemoryGenerations, InMemoryOnlineStore
-from foretaste.contracts import (
-    Attributes,
-    BehavedUser,
-    EnrichedUser,
-    FloatArray,
-    Generation,
-    Message,
-    Origin,
-    RankingInput,
-    ReenrichedUser,
-    UserFeatures,
-)
-from foretaste.errors import ForetasteError
-from streams.dead_letters import DeadLetters
-from streams.memory import InMemoryEvents
-from streams.metrics import Metrics
+from foretaste.kernel.errors import ForetasteError
+from foretaste.kernel.events import Message, Origin
+from foretaste.kernel.generations import Generation
+from foretaste.kernel.ranking import RankingInput
+from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser, UserFeatures
+from foretaste.kernel.values import Attributes, FloatArray
+from foretaste.testing.events import InMemoryEvents
+from foretaste.testing.features import InMemoryGenerations, InMemoryOnlineStore
 from streams.parts import Parts
 from streams.topics import TopicNames
+from streams.worker.dead_letters import DeadLetters
+from streams.worker.metrics import Metrics
 
 NOW = 1_700_000_000.0
 NOW_MS = round(NOW * 1000)

@@ -6,10 +6,10 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from foretaste.errors import InvalidInput
-from models.examples import Batch
-from models.fitting import item_counts
-from models.study.methods import Material
+from foretaste.kernel.errors import InvalidInput
+from models.data.examples import Batch
+from models.data.vocabulary import item_counts
+from models.rivals.methods import Material
 from models.study.protocols import Fold
 from tests.towers_factory import dataset
 

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoint import Checkpoints
-from models.cotrain import Step, Trained, cotrain
-from models.distributed import process_group
-from models.effects import EffectsConfig
-from models.execution import Execution, is_one_of_several
-from models.training import TrainingConfig
+from models.effects.fit import EffectsConfig
+from models.training.checkpoint import Checkpoints
+from models.training.config import TrainingConfig
+from models.training.cotrain import cotrain
+from models.training.loop import Step
+from models.training.process_group import process_group
+from models.training.processes import Execution, is_one_of_several
+from models.training.trained import Trained
 from tests.towers_factory import SMALL, TINY, config, dataset
 
 QUICK = EffectsConfig(iterations=4, folds=3)

@@ -8,16 +8,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from foretaste.contracts import FloatArray
-from models.cotrain import Trained, cotrain
-from models.dataset import Dataset, read_dataset
-from models.export import export
-from models.parity import attribute_tensor, probes, ranking_tensors
-from models.served import RankingRequest
-from models.split import TimeSplit, split_by_time
+from foretaste.kernel.values import FloatArray
+from models.data.dataset import Dataset, read_dataset
+from models.data.split import TimeSplit, split_by_time
+from models.generations.export import export
+from models.generations.parity import attribute_tensor, probes, ranking_tensors
+from models.runtime.towers import RankingRequest
 from models.towers.architecture import Architecture, Towers, build_towers
 from models.towers.embeddings import Sizes
-from models.training import TrainingConfig
+from models.training.config import TrainingConfig
+from models.training.cotrain import cotrain
+from models.training.trained import Trained
 from tests.data_factory import write_dataset
 
 SMALL = Architecture(dimension=8, virtual_vectors=3, attention=8, encoder=(32, 16, 16), hidden=(32, 16), dropout=0.1)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from models.towers.ranking import RankingInputs, TowerShape
+from models.towers.ranking.base import RankingInputs, TowerShape
 
 MEMORY_ROWS = 150
 """Candidates that fit into the memory of `Greedy`'s device."""

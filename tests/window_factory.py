@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from features.log_rows import behaviours_table, rankings_table
-from foretaste.contracts import Logged, Scalar, Source, UserBehaved, UserRanked
+from features.log.rows import behaviours_table, rankings_table
+from foretaste.kernel.events import UserBehaved, UserRanked
+from foretaste.kernel.ports import Logged
+from foretaste.kernel.ranking import Source
+from foretaste.kernel.values import Scalar
 
 CITY: Mapping[str, Scalar] = {"city": "north"}
 

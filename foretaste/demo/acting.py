@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import numpy as np
 
-from foretaste.contracts import Topic, UserBehaved
 from foretaste.demo.asking import rank
 from foretaste.demo.stage import Stage
+from foretaste.kernel.events import Topic, UserBehaved
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from models.dataset import Dataset
-    from models.encoding import Encoding
-    from models.sampling import NegativeSampler
+    from models.data.dataset import Dataset
+    from models.data.sampling import NegativeSampler
+    from models.runtime.encoding import Encoding
 
 CHUNK = 10
 """Events of a user that one ranking is answered by."""
@@ -92,7 +92,7 @@ class Script:
             yield Turn([together[place] for place in self.rng.permutation(len(together))], acts)
 
     def _others(self, user_id: str, positives: int) -> list[str]:
-        from models.encoding import FIRST_KNOWN
+        from models.runtime.encoding import FIRST_KNOWN
 
         row = self.dataset.user_rows([user_id])[0]
         drawn = np.unique(self.sampler.sample(np.full(positives, row), NEGATIVES))

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import aiohttp
 
-from foretaste.contracts import RankResponse
-from foretaste.errors import Unavailable
+from foretaste.kernel.errors import Unavailable
+from serving.requests import RankResponse
 
 
 async def rank(

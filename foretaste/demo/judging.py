@@ -11,16 +11,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from foretaste.contracts import Attributes, Behaviour, Generation, RankingInput
 from foretaste.demo.asking import rank
 from foretaste.demo.stage import Stage
-from models.dataset import Dataset
-from models.encoding import FIRST_KNOWN, Encoding
-from models.metrics import auc, gauc
-from models.sampling import NegativeSampler
+from foretaste.kernel.generations import Generation
+from foretaste.kernel.ranking import RankingInput
+from foretaste.kernel.users import Behaviour
+from foretaste.kernel.values import Attributes
+from models.data.dataset import Dataset
+from models.data.sampling import NegativeSampler
+from models.evaluation.metrics import auc, gauc
+from models.runtime.encoding import FIRST_KNOWN, Encoding
 
 if TYPE_CHECKING:
-    from models.study.measures import Estimate
+    from models.evaluation.bootstrap import Estimate
 
 IN_FLIGHT = 8
 """Requests at once."""
@@ -59,7 +62,7 @@ class Judged:
 
     def estimate(self, way: str, seed: int) -> "Estimate":
         """GAUC with its bootstrap over users: of the same users and seed, draw by draw the same users."""
-        from models.study.measures import Resamples, measure
+        from models.evaluation.bootstrap import Resamples, measure
 
         users = np.array(self.users, dtype=np.int64)
         return measure(users, self.labels, self.scores[way], Resamples.drawn(users, RESAMPLES, seed))["gauc"]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import aiohttp
 import numpy as np
 
-from foretaste.contracts import Attributes, Generation, RankResponse, Topic
 from foretaste.demo.acting import Acted, Script, act
 from foretaste.demo.asking import rank
 from foretaste.demo.judging import Candidates, HeldOut, Judged, judge
@@ -17,6 +16,10 @@ from foretaste.demo.refreshing import Refreshed, Refreshing, refresh_under
 from foretaste.demo.result import Found, Introduced
 from foretaste.demo.stage import Stage
 from foretaste.demo.traffic import Traffic
+from foretaste.kernel.events import Topic
+from foretaste.kernel.generations import Generation
+from foretaste.kernel.values import Attributes
+from serving.requests import RankResponse
 
 EVENTS_A_USER = 40
 NEGATIVES = 4
@@ -88,8 +91,8 @@ async def _introduce(stage: Stage, crowd: Crowd, rate: float, pool: Sequence[str
 
 
 async def _act(stage: Stage, everybody: People, crowd: Crowd) -> Acted:
-    from models.fitting import item_counts
-    from models.sampling import NegativeSampler
+    from models.data.sampling import NegativeSampler
+    from models.data.vocabulary import item_counts
 
     rng = np.random.default_rng(stage.seed)
     counts = item_counts(stage.dataset, stage.encoding, everybody.since_ms)
@@ -132,7 +135,7 @@ async def _top_ten(stage: Stage, user_id: str, pool: Sequence[str]) -> RankRespo
 
 def _crowd(stage: Stage, users: Mapping[str, Attributes], run: str, known_until_ms: int) -> Crowd:
     """`known_until_ms`: the popularity by which candidates are drawn is that of the interactions before it."""
-    from models.fitting import item_counts
+    from models.data.vocabulary import item_counts
 
     ids = under_new_ids(users, run)
     candidates = Candidates(

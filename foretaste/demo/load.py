@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from foretaste.contracts import Attributes, UserRegistered
-from foretaste.ports import Clock, Events, OnlineStore
+from foretaste.kernel.events import UserRegistered
+from foretaste.kernel.ports import Clock, Events, OnlineStore
+from foretaste.kernel.values import Attributes
 
 READ_AT_ONCE = 128
 """Users asked for in one look at the store; the oldest first."""

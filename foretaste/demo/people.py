@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foretaste.contracts import Attributes
-from foretaste.errors import InvalidInput
+from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.values import Attributes
 
 if TYPE_CHECKING:
-    from models.dataset import Dataset
+    from models.data.dataset import Dataset
 
 LATER_SHARE = 0.4
 """Of the new users, at least, who come later."""
@@ -32,7 +32,7 @@ class People:
 
 def people(dataset: "Dataset", most: int) -> People:
     """At most `most` of each kind. Raises `InvalidInput` where fewer than two users are new after the split."""
-    from models.split import split_by_time
+    from models.data.split import split_by_time
 
     split = split_by_time(dataset)
     new = split.cold_users

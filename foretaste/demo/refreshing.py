@@ -6,16 +6,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from foretaste.contracts import Generation
 from foretaste.demo.acting import Acted
 from foretaste.demo.stage import Stage
 from foretaste.demo.traffic import During, Traffic, in_background
-from foretaste.errors import ForetasteError
-from foretaste.ports import Events
-from foretaste.runs import Outcome, RunRecord
+from foretaste.kernel.errors import ForetasteError
+from foretaste.kernel.generations import Generation
+from foretaste.kernel.ports import Events
+from models.refresh.records import Outcome, RunRecord
 
 if TYPE_CHECKING:
-    from models.verdict import Verdict
+    from models.evaluation.verdict import Verdict
 
 AFTERWARDS = 2.0
 """Seconds for which the traffic goes on once the refresh is over."""

@@ -5,14 +5,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from foretaste.contracts import RankResponse, Source
 from foretaste.demo.acting import Acted
 from foretaste.demo.judging import Judged
 from foretaste.demo.load import SignUps
 from foretaste.demo.refreshing import Refreshed
+from foretaste.kernel.ranking import Source
+from serving.requests import RankResponse
 
 if TYPE_CHECKING:
-    from models.study.measures import Estimate
+    from models.evaluation.bootstrap import Estimate
 
 TOP = 10
 
@@ -176,7 +177,7 @@ def _by_another(found: Found) -> int:
 
 
 def _difference(new: "Estimate", old: "Estimate") -> "Estimate":
-    from models.study.measures import Estimate
+    from models.evaluation.bootstrap import Estimate
 
     return Estimate(new.value - old.value, new.drawn - old.drawn)
 

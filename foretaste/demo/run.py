@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from foretaste import compose, embedded, jobs, publishing
+from foretaste import compose, embedded, jobs
 from foretaste.console import Report, console, progress
 from foretaste.demo.live import live
 from foretaste.demo.people import people
@@ -16,14 +16,15 @@ from foretaste.demo.refreshing import Refreshing
 from foretaste.demo.report import show
 from foretaste.demo.result import as_json, wrong
 from foretaste.demo.stage import Stage, Timer
-from foretaste.errors import ForetasteError, InvalidInput
+from foretaste.kernel.errors import ForetasteError, InvalidInput
 from foretaste.settings import Settings
 from foretaste.stack.stack import Stack
+from models.generations import publish as publishing
 
 if TYPE_CHECKING:
     from foretaste.demo.result import Found
-    from foretaste.runs import RunRecord
-    from models.dataset import Dataset
+    from models.data.dataset import Dataset
+    from models.refresh.records import RunRecord
 
 HURRIED = {"outcome_window": 2.0, "log_settles": 6.0}
 """Settings of the refresh: here an act follows its ranking at once, and nobody waits half an hour for the next one."""
@@ -114,9 +115,9 @@ async def _live(
     timer: Timer,
     report: Report,
 ) -> "Found":
-    from models.encoding import Encoding
-    from models.files import ENCODING
-    from models.verdict import read_verdict, verdict_path
+    from models.evaluation.verdict import read_verdict, verdict_path
+    from models.runtime.encoding import Encoding
+    from models.runtime.layout import ENCODING
 
     encoding = Encoding.from_json((settings.generations / str(number) / ENCODING).read_text(encoding="utf-8"))
     async with compose.parts(settings) as parts:
@@ -140,9 +141,9 @@ async def _refresh(settings: Settings, report: Report, began: float) -> "RunReco
     The first generation has learned what lies before the split, long ago by the clock: without a window, the log of
     every earlier demo would be learned from too. For the same reason no run of theirs is gone on with.
     """
-    from foretaste.learning import RefreshOrder
-    from foretaste.refresh import refresh
-    from foretaste.runs import Runs
+    from models.refresh.learn import RefreshOrder
+    from models.refresh.records import Runs
+    from models.refresh.refresh import refresh
 
     Runs(settings.home / "runs").forget()
     days = (time.time() - began + MARGIN) / DAY
@@ -150,7 +151,7 @@ async def _refresh(settings: Settings, report: Report, began: float) -> "RunReco
 
 
 def _most_popular(settings: Settings, number: int) -> list[str]:
-    from models.artifact import generation_record
+    from models.generations.manifest import generation_record
 
     _, shares = generation_record(settings.generations / str(number))
     return sorted(shares, key=lambda item: -shares[item])[:POOL]

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from foretaste.console import Report
-from foretaste.contracts import Generation, Topic
+from foretaste.kernel.events import Topic
+from foretaste.kernel.generations import Generation
 
 if TYPE_CHECKING:
-    from models.dataset import Dataset
-    from models.encoding import Encoding
+    from models.data.dataset import Dataset
+    from models.runtime.encoding import Encoding
     from streams.parts import Parts
 
 

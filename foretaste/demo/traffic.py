@@ -15,10 +15,12 @@ from typing import Any
 import aiohttp
 import numpy as np
 
-from foretaste.contracts import Attributes, RankResponse, UserRegistered
 from foretaste.demo.asking import rank
-from foretaste.errors import ForetasteError, Unavailable
-from foretaste.ports import Events
+from foretaste.kernel.errors import ForetasteError, Unavailable
+from foretaste.kernel.events import UserRegistered
+from foretaste.kernel.ports import Events
+from foretaste.kernel.values import Attributes
+from serving.requests import RankResponse
 
 SIGN_UPS, RANKINGS = 5.0, 20.0
 """A second."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from foretaste.errors import NotOnThisMachine, Unavailable
+from foretaste.kernel.errors import NotOnThisMachine, Unavailable
 from foretaste.stack.machine import Machine, available_parts, this_machine
 from foretaste.stack.processes import spawn
 from foretaste.stack.progress import Report

@@ -13,7 +13,7 @@ from importlib import import_module, resources
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from foretaste.errors import Unavailable
+from foretaste.kernel.errors import Unavailable
 from foretaste.stack import health
 from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.health import Health

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO
 
-from foretaste.errors import Unavailable
+from foretaste.kernel.errors import Unavailable
 from foretaste.stack import guard
 
 LOOPBACK = "127.0.0.1"

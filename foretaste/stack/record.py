@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from foretaste.errors import InvalidInput, Unavailable
-from foretaste.ports import Clock
+from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.ports import Clock
 
 RECORD = "stack.json"
 OWNER = "stack.pid"

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from foretaste.errors import InvalidInput, NotOnThisMachine, Unavailable
-from foretaste.ports import Clock
+from foretaste.kernel.errors import InvalidInput, NotOnThisMachine, Unavailable
+from foretaste.kernel.ports import Clock
 from foretaste.stack.environment import TritonEnvironment, ensure_triton_environment
 from foretaste.stack.machine import IN_PROCESS, Machine, available_parts, this_machine
 from foretaste.stack.parts import Kafka, Part, Redis, Triton

@@ -10,17 +10,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from foretaste.contracts import FloatArray
-from foretaste.errors import ForetasteError, InvalidInput
-from models.cotrain import Step, Trained, cotrain
-from models.encoding import PADDING, IndexArray
-from models.examples import Batch, encode_users
-from models.indices import field_indices, item_indices
+from foretaste.kernel.errors import ForetasteError, InvalidInput
+from foretaste.kernel.values import FloatArray
+from models.data.examples import Batch, encode_users
+from models.data.indices import field_indices, item_indices
 from models.rivals.events import Numbers
-from models.study.methods import Material
-from models.study.towers import MILDEST, lengthened
+from models.rivals.methods import Material
+from models.rivals.towers import MILDEST, lengthened
+from models.runtime.encoding import PADDING, IndexArray
 from models.towers.architecture import Architecture
-from models.training import TrainingConfig
+from models.training.config import TrainingConfig
+from models.training.cotrain import cotrain
+from models.training.loop import Step
+from models.training.trained import Trained
 
 KEPT = 8
 """Trained towers that a process keeps: several rivals of one material and seed read the same one."""

@@ -2,7 +2,7 @@
 
 import math
 
-from foretaste.errors import InvalidInput
+from foretaste.kernel.errors import InvalidInput
 
 
 def positive(method: object, *names: str) -> None:

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models import checks
-from models.encoding import IndexArray
 from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of, longer
 from models.rivals.checks import positive
 from models.rivals.generator import Generator, generating_ranker, minimise, seeded, shuffled
-from models.study.methods import Material
-from models.training import TrainingConfig
+from models.rivals.methods import Material
+from models.runtime.encoding import IndexArray
+from models.training import checks
+from models.training.config import TrainingConfig
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from models import checks
-from models.encoding import FIRST_KNOWN, IndexArray
-from models.examples import Batch
+from models.data.examples import Batch
 from models.rivals.checks import positive
 from models.rivals.events import Behaviour, Numbers
 from models.rivals.generator import minimise, seeded, shuffled
-from models.study.methods import Material
+from models.rivals.methods import Material
+from models.runtime.encoding import FIRST_KNOWN, IndexArray
 from models.towers.embeddings import FieldEmbedding
+from models.training import checks
 
 
 class Side(nn.Module):

@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from foretaste.errors import InvalidInput
-from models.encoding import IndexArray
-from models.examples import encode_users
-from models.indices import item_indices
-from models.study.methods import Material
+from foretaste.kernel.errors import InvalidInput
+from models.data.examples import encode_users
+from models.data.indices import item_indices
+from models.rivals.methods import Material
+from models.runtime.encoding import IndexArray
 
 Numbers = npt.NDArray[np.float64]
 

@@ -8,10 +8,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from models.cotrain import NonFiniteLoss
-from models.encoding import IndexArray
 from models.rivals.base import Base, ImputingRanker, WarmUsers
-from models.study.methods import Material
+from models.rivals.methods import Material
+from models.runtime.encoding import IndexArray
+from models.training.loop import NonFiniteLoss
 
 ALIKE = 1e-6
 """A deviation below which a column says nothing."""

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from models.encoding import IndexArray
-from models.examples import Batch, encode_users
+from models.data.examples import Batch, encode_users
 from models.rivals.checks import positive
 from models.rivals.events import Events, Numbers
-from models.study.methods import Material
+from models.rivals.methods import Material
+from models.runtime.encoding import IndexArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,12 +9,12 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from models import checks
 from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of, longer
 from models.rivals.checks import positive
 from models.rivals.events import Numbers
-from models.study.methods import Material
-from models.training import TrainingConfig
+from models.rivals.methods import Material
+from models.training import checks
+from models.training.config import TrainingConfig
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from models import checks
 from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of, longer
-from models.study.methods import Material
-from models.training import TrainingConfig
+from models.rivals.methods import Material
+from models.training import checks
+from models.training.config import TrainingConfig
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models import checks
-from models.encoding import PADDING, IndexArray
-from models.examples import Examples
-from models.fitting import item_counts
+from models.data.examples import Examples
+from models.data.sampling import NegativeSampler
+from models.data.vocabulary import item_counts
 from models.rivals.base import Base, ImputingRanker, WarmUsers, base_config, base_of, longer
 from models.rivals.checks import positive
 from models.rivals.generator import Generator, generating_ranker, minimise, seeded, shuffled
-from models.sampling import NegativeSampler
-from models.study.methods import Material
-from models.training import TrainingConfig
+from models.rivals.methods import Material
+from models.runtime.encoding import PADDING, IndexArray
+from models.training import checks
+from models.training.config import TrainingConfig
 
 SIDES = 2
 """The mini-batches of a task: D_a and D_b."""

@@ -7,12 +7,12 @@ import numpy as np
 import scipy.sparse
 from sklearn.neighbors import NearestNeighbors
 
-from models import checks
-from models.encoding import IndexArray
-from models.examples import Batch
+from models.data.examples import Batch
 from models.rivals.checks import positive
 from models.rivals.events import Behaviour, Numbers
-from models.study.methods import Material
+from models.rivals.methods import Material
+from models.runtime.encoding import IndexArray
+from models.training import checks
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foretaste.errors import InvalidInput
-from models.examples import Batch
+from foretaste.kernel.errors import InvalidInput
+from models.data.examples import Batch
 from models.rivals.events import Events, Numbers
-from models.study.methods import Material
+from models.rivals.methods import Material
 
 DAY_MS = 86_400_000
 

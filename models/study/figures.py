@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from models.curves import STYLE, loss_curves, save
+from models.evaluation.curves import STYLE, loss_curves, save
 from models.study.page import file_name, slug
 from models.study.protocols import SEEN
 from models.study.rows import Row

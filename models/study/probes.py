@@ -8,10 +8,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.encoding import FIELD_UNKNOWN, IndexArray
-from models.examples import Batch
+from models.data.examples import Batch
+from models.rivals.towers import ABSENT, TowerRanker
+from models.runtime.encoding import FIELD_UNKNOWN, IndexArray
 from models.study.protocols import SEED, Questions
-from models.study.towers import ABSENT, TowerRanker
 
 ANOTHER, NONE, NO_ATTRIBUTES = "another user's vector", "no vector", "no attributes"
 PROBES = (ANOTHER, NONE, NO_ATTRIBUTES)

@@ -15,16 +15,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from foretaste.errors import ForetasteError, InvalidInput
-from models.dataset import Dataset
-from models.encoding import PADDING, Encoding, IndexArray
-from models.examples import Batch, batches, encode_users
-from models.fitting import fit_encoding, item_counts
-from models.histories import Histories
-from models.indices import field_indices, item_indices
-from models.sampling import NegativeSampler
-from models.split import TimeSplit, split_by_time
-from models.study.methods import Material, Ranker
+from foretaste.kernel.errors import ForetasteError, InvalidInput
+from models.data.dataset import Dataset
+from models.data.examples import Batch, batches, encode_users
+from models.data.histories import Histories
+from models.data.indices import field_indices, item_indices
+from models.data.sampling import NegativeSampler
+from models.data.split import TimeSplit, split_by_time
+from models.data.vocabulary import fit_encoding, item_counts
+from models.rivals.methods import Material, Ranker
+from models.runtime.encoding import PADDING, Encoding, IndexArray
 
 ProtocolName: TypeAlias = Literal["hidden", "first_steps", "random_40"]
 PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from models.study.measures import Estimate, Metric, mean
+from models.evaluation.bootstrap import Estimate, Metric, mean
 from models.study.protocols import PROTOCOLS, ProtocolName
 from models.study.scoring import ALL, Key, Outcome
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
 
-from foretaste.errors import ForetasteError, InvalidInput
+from foretaste.kernel.errors import ForetasteError, InvalidInput
 from models.study.scoring import Bench, Outcome, Task, forget, judge
 
 _bench: list[Bench] = []

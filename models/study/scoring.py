@@ -15,12 +15,12 @@ import numpy.typing as npt
 import torch
 from threadpoolctl import threadpool_limits
 
-from foretaste.errors import InvalidInput
-from models.study.measures import Estimate, Metric, Resamples, measure
-from models.study.methods import Method, Ranker
+from foretaste.kernel.errors import InvalidInput
+from models.evaluation.bootstrap import Estimate, Metric, Resamples, measure
+from models.rivals.methods import Method, Ranker
+from models.rivals.towers import TowerRanker
 from models.study.probes import probes
 from models.study.protocols import NEGATIVES, SEED, STEPS, Fold, ProtocolName, Questions
-from models.study.towers import TowerRanker
 from models.study.vectors import Vectors, vectors
 
 VERSION = 3

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from foretaste.errors import InvalidInput
-from models import checks
-from models.dataset import Dataset
-from models.study.methods import Method, by_name
+from foretaste.kernel.errors import InvalidInput
+from models.data.dataset import Dataset
+from models.rivals.methods import Method, by_name
+from models.rivals.towers import Alike
 from models.study.protocols import PROTOCOLS, Fold, ProtocolName, check_protocols
 from models.study.rows import Row, rows
 from models.study.running import run
 from models.study.scoring import Bench, Device, Task, kept_vectors
-from models.study.towers import Alike
 from models.study.tuning import tuned_methods
 from models.study.vectors import Vectors
+from models.training import checks
 
 OURS = "foretaste-"
 """Before the name of a ranking tower: the default's zero-shot tower and mixture around it. It is held against it."""

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from foretaste.errors import InvalidInput
-from models.study.methods import TRIALS, Method, by_name
+from foretaste.kernel.errors import InvalidInput
+from models.rivals.methods import TRIALS, Method, by_name
 from models.study.protocols import NEW, WARM, Fold, ProtocolName
 from models.study.running import run
 from models.study.scoring import ALL, OWN, Bench, Device, Outcome, Task

@@ -9,13 +9,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from models.curves import by_step
-from models.encoding import IndexArray
-from models.examples import encode_users
-from models.histories import Histories
-from models.study.methods import Material
+from models.data.examples import encode_users
+from models.data.histories import Histories
+from models.evaluation.curves import by_step
+from models.rivals.methods import Material
+from models.rivals.towers import ABSENT, TowerRanker
+from models.runtime.encoding import IndexArray
 from models.study.protocols import SEED, Fold
-from models.study.towers import ABSENT, TowerRanker
 from models.towers.behaviour import condense
 
 MOST_USERS = 500

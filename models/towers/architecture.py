@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from foretaste.contracts import MAX_BEHAVIOUR
-from foretaste.errors import InvalidInput
-from models import checks
-from models.encoding import PADDING, UNKNOWN
-from models.towers.autoencoder import CODE, FIRST, SECOND
+from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.values import MAX_BEHAVIOUR
+from models.runtime.encoding import PADDING, UNKNOWN
 from models.towers.embeddings import Embeddings, Sizes
-from models.towers.experts import AttributeEffects, Experts
 from models.towers.forms import RankingForm, ZeroShotForm
-from models.towers.ranking import TowerShape
+from models.towers.ranking.base import TowerShape
+from models.towers.ranking.experts import AttributeEffects, Experts
 from models.towers.registry import RANKING, ZERO_SHOT, tower_class
-from models.towers.zero_shot import ZeroShotShape
+from models.towers.zero_shot.autoencoder import CODE, FIRST, SECOND
+from models.towers.zero_shot.zero_shot import ZeroShotShape
+from models.training import checks
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from models.encoding import PADDING
+from models.runtime.encoding import PADDING
 from models.towers.embeddings import Embeddings
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.encoding import PADDING
+from models.runtime.encoding import PADDING
 
 MOST_KINDS = 1 << 18
 """Pairs of an item and an action up to which a vector of each is cheaper than a vector of each behaviour."""

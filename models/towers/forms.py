@@ -4,8 +4,8 @@ from torch import Tensor, nn
 
 from models.towers.behaviour import Taste
 from models.towers.embeddings import Embeddings
-from models.towers.ranking import RankingInputs, RankingTower
-from models.towers.zero_shot import ZeroShotTower
+from models.towers.ranking.base import RankingInputs, RankingTower
+from models.towers.zero_shot.zero_shot import ZeroShotTower
 
 
 class ZeroShotForm(nn.Module):

@@ -7,15 +7,15 @@ from typing import Any
 
 from torch import nn
 
-from foretaste.errors import InvalidInput
-from models.towers.dcn import DCN, LowRankDCN
-from models.towers.deepfm import DeepFM
-from models.towers.din import DIN
-from models.towers.dmr import DMR
-from models.towers.dnn import BaseDNN
-from models.towers.experts import AttributeEffects
-from models.towers.recency import RecencyDNN
-from models.towers.zero_shot import Absent, DualAutoencoder, LinearMap, MailAutoencoder, SingleAutoencoder
+from foretaste.kernel.errors import InvalidInput
+from models.towers.ranking.dcn import DCN, LowRankDCN
+from models.towers.ranking.deepfm import DeepFM
+from models.towers.ranking.din import DIN
+from models.towers.ranking.dmr import DMR
+from models.towers.ranking.dnn import BaseDNN
+from models.towers.ranking.experts import AttributeEffects
+from models.towers.ranking.recency import RecencyDNN
+from models.towers.zero_shot.zero_shot import Absent, DualAutoencoder, LinearMap, MailAutoencoder, SingleAutoencoder
 
 RANKING: Mapping[str, type[nn.Module]] = {
     "recency": RecencyDNN,

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from foretaste.cli import EXIT_RETRIABLE
+from foretaste.cli.main import EXIT_RETRIABLE
 from tests.data_factory import write_dataset
 
 ROOT = Path(__file__).parents[2]

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from foretaste.errors import InvalidInput, Unavailable
-from foretaste.ports import Events
-from streams.connection import KafkaConnection
-from streams.kafka import KafkaEvents
-from streams.memory import InMemoryEvents, Sent
-from streams.topic_admin import create_topics
+from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.ports import Events
+from foretaste.testing.events import InMemoryEvents, Sent
 from streams.topics import TopicNames
+from streams.worker.connection import KafkaConnection
+from streams.worker.producer import KafkaEvents
+from streams.worker.topic_admin import create_topics
 from tests.integration.brokers import free_port
 from tests.integration.kafka_reading import read_all
 

@@ -10,12 +10,12 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from features.generations import RedisGenerations
-from features.memory import InMemoryGenerations
-from features.redis_address import RedisAddress
-from foretaste.contracts import Generation, Move, Serving
-from foretaste.errors import InvalidInput, Unavailable
-from foretaste.ports import Generations
+from features.generations.pointer import RedisGenerations
+from features.redis.address import RedisAddress
+from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.generations import Generation, Move, Serving
+from foretaste.kernel.ports import Generations
+from foretaste.testing.features import InMemoryGenerations
 from tests.integration.redis_server import valkey
 
 ONE = Generation(

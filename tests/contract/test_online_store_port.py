@@ -7,20 +7,13 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from features.memory import InMemoryOnlineStore
-from features.online import FeastOnlineStore
-from features.redis_address import RedisAddress
+from features.online.redis_store import FeastOnlineStore
+from features.redis.address import RedisAddress
 from features.repo_config import apply_features, repo_config
-from foretaste.contracts import (
-    BehavedUser,
-    Behaviour,
-    EnrichedUser,
-    Generation,
-    ReenrichedUser,
-    UserFeatures,
-    VirtualBehaviour,
-)
-from foretaste.ports import OnlineStore
+from foretaste.kernel.generations import Generation
+from foretaste.kernel.ports import OnlineStore
+from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
+from foretaste.testing.features import InMemoryOnlineStore
 
 AT = 1_767_225_600_000
 

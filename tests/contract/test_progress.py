@@ -5,9 +5,9 @@ from uuid import uuid4
 
 import pytest
 
-from features.progress import InMemoryProgress, RedisProgress
-from features.redis_address import RedisAddress
-from foretaste.errors import Unavailable
+from features.generations.progress import InMemoryProgress, RedisProgress
+from features.redis.address import RedisAddress
+from foretaste.kernel.errors import Unavailable
 from streams.reenrichment import Progress
 from tests.integration.brokers import free_port
 

@@ -10,18 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foretaste.contracts import Behaviour, RankingInput, StoredAttributes
-from foretaste.errors import BadTowerOutput, InvalidInput, Unavailable
+from foretaste.kernel.errors import BadTowerOutput, InvalidInput, Unavailable
+from foretaste.kernel.ranking import RankingInput
+from foretaste.kernel.users import Behaviour
+from foretaste.kernel.values import StoredAttributes
 from foretaste.stack import health
 from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.parts import Triton
 from foretaste.stack.stack import Plan, Stack
-from models import files
-from models.in_process import InProcessTowers
-from models.probing import check_served
-from models.publish import publish, withdraw
-from models.served import RankingRequest
-from models.triton import TritonTowers
+from models.generations.in_process import InProcessTowers
+from models.generations.probes import check_served
+from models.generations.repository import publish, withdraw
+from models.generations.triton import TritonTowers
+from models.runtime import layout as files
+from models.runtime.towers import RankingRequest
 from tests.towers_factory import artifacts, expected_scores, expected_virtual, requests, trained
 
 GENERATIONS = (1, 2)

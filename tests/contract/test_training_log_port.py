@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from features.log_rows import BEHAVIOURS, RANKINGS
-from features.memory import InMemoryTrainingLog
-from features.training_log import FeastTrainingLog
-from foretaste.contracts import Fallback, Logged, Source
-from foretaste.ports import TrainingLog
+from features.log.feast_log import FeastTrainingLog
+from features.log.rows import BEHAVIOURS, RANKINGS
+from foretaste.kernel.ports import Logged, TrainingLog
+from foretaste.kernel.ranking import Fallback, Source
+from foretaste.testing.features import InMemoryTrainingLog
 from tests.log_factory import AT_MS, DAY_MS, at, behaved, log_config, ranked
 
 

@@ -17,11 +17,12 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from foretaste import compose, embedded, jobs, publishing
-from foretaste.contracts import Reason, Topic, UserBehaved, UserRegistered
+from foretaste import compose, embedded, jobs
+from foretaste.kernel.events import Reason, Topic, UserBehaved, UserRegistered
 from foretaste.settings import Settings
 from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.stack import Stack, plan
+from models.generations import publish as publishing
 from models.towers.architecture import Architecture
 from streams.topics import TopicNames
 from tests.data_factory import write_dataset

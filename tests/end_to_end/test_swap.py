@@ -9,7 +9,7 @@ from benchmarks.swap import Plan, own_settings, swap_benchmark
 from benchmarks.swap_report import to_json
 from foretaste.settings import Settings
 from foretaste.stack.environment import TritonEnvironment
-from models.dataset import read_dataset
+from models.data.dataset import read_dataset
 from tests.data_factory import write_dataset
 from tests.towers_factory import SMALL, config
 

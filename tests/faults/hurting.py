@@ -9,9 +9,9 @@ from multiprocessing.context import ForkServerContext
 
 from benchmarks.swap_generations import attributes_of, check_answers
 from benchmarks.swap_load import Answer, Record
-from foretaste.learning import RefreshOrder
-from foretaste.runs import Outcome
-from models.refresh import RefreshPlan
+from models.refresh.learn import RefreshOrder
+from models.refresh.prepare import RefreshPlan
+from models.refresh.records import Outcome
 from tests.faults.cases import Case
 from tests.faults.load import Loading, NamedLoad, loading
 from tests.faults.refreshing import Ended, refreshing

@@ -8,7 +8,7 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.synchronize import Event
 
 from benchmarks.swap_load import LoadPlan, Record, run
-from foretaste.contracts import Attributes
+from foretaste.kernel.values import Attributes
 from foretaste.settings import Settings
 
 GRACE = 40.0

@@ -9,13 +9,14 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from foretaste import learning, publishing
-from foretaste.errors import ForetasteError
-from foretaste.learning import RefreshOrder
-from foretaste.leasing import LeaseHeld
-from foretaste.refresh import refresh
-from foretaste.runs import Outcome
+from foretaste.kernel.errors import ForetasteError
+from foretaste.kernel.leasing import LeaseHeld
 from foretaste.settings import Settings
+from models.generations import publish as publishing
+from models.refresh import learn as learning
+from models.refresh.learn import RefreshOrder
+from models.refresh.records import Outcome
+from models.refresh.refresh import refresh
 from tests.faults.cases import WITHDRAW, Point
 
 PATIENCE = 100.0

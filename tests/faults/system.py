@@ -18,19 +18,22 @@ import aiohttp
 import numpy as np
 
 from benchmarks.swap_generations import Person, attributes_of
-from foretaste import compose, embedded, jobs, publishing
-from foretaste.contracts import Generation, Topic, UserBehaved, UserFeatures, UserRegistered
+from foretaste import compose, embedded, jobs
 from foretaste.demo.asking import rank
-from foretaste.ports import OnlineStore
+from foretaste.kernel.events import Topic, UserBehaved, UserRegistered
+from foretaste.kernel.generations import Generation
+from foretaste.kernel.ports import OnlineStore
+from foretaste.kernel.users import UserFeatures
 from foretaste.settings import Settings, variable
 from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.parts import Api, LogWriter, Redis, Triton, Watch, Worker
 from foretaste.stack.running import Incident
 from foretaste.stack.stack import Plan, Stack
-from models.dataset import Dataset
-from models.publish import published
+from models.data.dataset import Dataset
+from models.generations import publish as publishing
+from models.generations.repository import published
 from models.towers.architecture import Architecture
-from streams.filling import lacks_virtual
+from streams.reenrich_worker import lacks_virtual
 from tests.data_factory import GENRES, SEGMENTS, write_dataset
 from tests.faults.cases import Victim
 from tests.integration.brokers import Broker

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from streams.connection import KafkaConnection
+from streams.worker.connection import KafkaConnection
 
 
 async def read_all(connection: KafkaConnection, topic: str, partitions: int) -> list[ConsumerRecord]:

@@ -11,19 +11,19 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from features.redis_address import RedisAddress
+from features.log.feast_log import FeastTrainingLog
+from features.redis.address import RedisAddress
 from features.repo_config import repo_config
-from features.training_log import FeastTrainingLog
-from streams.app import AppConfig
-from streams.batching import BatchPolicy
-from streams.collector import CollectorConfig
-from streams.connection import KafkaConnection
-from streams.dead_letters import DeadLetters
-from streams.kafka import KafkaEvents
-from streams.keeping import LogConfig, LogMetrics, log_ways
-from streams.metrics import Metrics
+from foretaste.kernel.batching import BatchPolicy
 from streams.topics import TopicNames
-from streams.worker import StreamWorker, run_worker
+from streams.training_log import LogConfig, LogMetrics, log_ways
+from streams.worker.app import AppConfig
+from streams.worker.collector import CollectorConfig
+from streams.worker.connection import KafkaConnection
+from streams.worker.dead_letters import DeadLetters
+from streams.worker.metrics import Metrics
+from streams.worker.producer import KafkaEvents
+from streams.worker.runner import StreamWorker, run_worker
 
 
 @dataclass

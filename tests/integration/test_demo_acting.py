@@ -10,16 +10,17 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from features.memory import InMemoryOnlineStore
-from foretaste.contracts import BehavedUser, Behaviour, UserBehaved, UserRegistered
 from foretaste.demo.acting import Turn, act
 from foretaste.demo.stage import Stage, Timer
 from foretaste.demo.traffic import During, Traffic, going_on, in_background
-from foretaste.errors import ForetasteError, Unavailable
-from streams.memory import InMemoryEvents
+from foretaste.kernel.errors import ForetasteError, Unavailable
+from foretaste.kernel.events import UserBehaved, UserRegistered
+from foretaste.kernel.users import BehavedUser, Behaviour
+from foretaste.testing.events import InMemoryEvents
+from foretaste.testing.features import InMemoryOnlineStore
 from streams.parts import Parts
 from tests.data_factory import dataset_of, encoding_of
-from tests.unit.serving_parts import FakeTowers, KnownGenerations, generation
+from tests.serving_parts import FakeTowers, KnownGenerations, generation
 
 Answer = Callable[[dict[str, Any]], web.Response]
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 DOWNLOAD = """
 import sys
 from pathlib import Path
-from models.downloads import download_wheel
+from models.data.sources.downloads import download_wheel
 download_wheel("nothing==1.0", Path(sys.argv[1]), lambda *_: None)
 """
 

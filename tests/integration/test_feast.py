@@ -17,21 +17,15 @@ import pandas as pd
 import pytest
 
 from features.feast_api import FeatureStore
-from features.generations import RedisGenerations
-from features.online import FeastOnlineStore
-from features.redis_address import RedisAddress
+from features.generations.pointer import RedisGenerations
+from features.online.redis_store import FeastOnlineStore
+from features.redis.address import RedisAddress
 from features.repo_config import REPO, apply_features, repo_config
-from foretaste.contracts import (
-    BehavedUser,
-    Behaviour,
-    EnrichedUser,
-    Generation,
-    ReenrichedUser,
-    UserEnriched,
-    VirtualBehaviour,
-)
-from foretaste.errors import Unavailable
-from streams.enrichment import SignUps
+from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.events import UserEnriched
+from foretaste.kernel.generations import Generation
+from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, VirtualBehaviour
+from streams.sign_ups import SignUps
 from tests.integration.redis_server import Valkey, valkey
 from tests.stream_parts import NOW, NOW_MS, World, sign_up, virtual_of
 from tests.stream_parts import generation as stream_generation

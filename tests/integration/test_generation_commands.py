@@ -10,11 +10,12 @@ from uuid import uuid4
 import pytest
 from typer.testing import CliRunner, Result
 
-from foretaste import compose, console, publishing
-from foretaste.errors import InvalidInput
-from foretaste.generation_commands import generations
+from foretaste import compose, console
+from foretaste.cli.generations import generations
+from foretaste.kernel.errors import InvalidInput
 from foretaste.settings import Settings
-from models import files
+from models.generations import publish as publishing
+from models.runtime import layout as files
 from tests.towers_factory import artifacts
 
 Run = Callable[..., Result]

@@ -6,10 +6,11 @@ from uuid import uuid4
 
 import pytest
 
-from foretaste import compose, publishing
-from foretaste.refresh import _retire_others
+from foretaste import compose
 from foretaste.settings import Settings
-from models.publish import RANKING_TOWER, published
+from models.generations import publish as publishing
+from models.generations.repository import RANKING_TOWER, published
+from models.refresh.refresh import _retire_others
 from tests.towers_factory import artifacts
 
 

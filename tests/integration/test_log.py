@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from foretaste.contracts import Reason, UserBehaved, UserRanked
+from foretaste.kernel.events import Reason, UserBehaved, UserRanked
 from serving.impressions import BufferedImpressions
 from serving.metrics import RankingMetrics
-from streams.connection import KafkaConnection
-from streams.dead_letter_reader import newest_dead_letters
-from streams.topic_admin import create_topics
 from streams.topics import TopicNames
+from streams.worker.connection import KafkaConnection
+from streams.worker.dead_letter_reader import newest_dead_letters
+from streams.worker.topic_admin import create_topics
 from tests.integration.kafka_reading import lag_of
 from tests.integration.log_worker import LogDeployment
 from tests.log_factory import AT_MS, at, behaved, log_config, ranked
-from tests.unit.test_impressions import served
+from tests.unit.serving.test_impressions import served
 
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 4

@@ -14,20 +14,22 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from foretaste import compose, generation_jobs, publishing
-from foretaste.contracts import Serving
-from foretaste.errors import BadTowerOutput, InvalidInput, Unavailable
-from foretaste.ports import Generations
+from foretaste import compose
+from foretaste.kernel.errors import BadTowerOutput, InvalidInput, Unavailable
+from foretaste.kernel.generations import Serving
+from foretaste.kernel.ports import Generations
 from foretaste.settings import Settings
 from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.parts import Triton
 from foretaste.stack.stack import Plan, Stack
-from models import files
-from models.artifact import DamagedArtifact, generation_record
-from models.in_process import InProcessTowers
-from models.probing import ParityError
-from models.publish import is_published, published
-from models.triton import TritonTowers
+from models.generations import catalogue as generation_jobs
+from models.generations import publish as publishing
+from models.generations.in_process import InProcessTowers
+from models.generations.manifest import DamagedArtifact, generation_record
+from models.generations.probes import ParityError
+from models.generations.repository import is_published, published
+from models.generations.triton import TritonTowers
+from models.runtime import layout as files
 from tests.towers_factory import artifacts
 
 STEPS = (1, 2, 3, 4, 5)
@@ -319,7 +321,7 @@ async def test_on_triton_one_that_answers_wrongly_is_withdrawn_and_let_go(
     await publishing.publish(on_triton, 1)
     probes = on_triton.generations / "2" / files.PROBES
     shutil.copyfile(on_triton.generations / "1" / files.PROBES, probes)
-    monkeypatch.setattr("models.artifact.verify", lambda *_: None)  # as though training had written them
+    monkeypatch.setattr("models.generations.manifest.verify", lambda *_: None)  # as though training had written them
     with pytest.raises(ParityError, match="the served zero-shot tower differs by"):
         await publishing.publish(on_triton, 2)
     assert published(on_triton.repository) == [1]

@@ -17,26 +17,27 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from prometheus_client import CollectorRegistry
 
-from features.generations import RedisGenerations
-from features.online import FeastOnlineStore
-from features.progress import RedisProgress
-from features.redis_address import RedisAddress
+from features.generations.pointer import RedisGenerations
+from features.generations.progress import RedisProgress
+from features.online.redis_store import FeastOnlineStore
+from features.redis.address import RedisAddress
 from features.repo_config import apply_features, repo_config
-from foretaste.contracts import BehavedUser, Behaviour, EnrichedUser, UserFeatures, UserRegistered, VirtualBehaviour
-from foretaste.errors import Unavailable
-from streams.app import AppConfig
-from streams.backlog import KafkaBacklog
-from streams.batching import BatchPolicy
-from streams.collector import CollectorConfig
-from streams.connection import KafkaConnection
-from streams.kafka import KafkaEvents
-from streams.metrics import Metrics
+from foretaste.kernel.batching import BatchPolicy
+from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.events import UserRegistered
+from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, UserFeatures, VirtualBehaviour
 from streams.parts import Parts
+from streams.pipelines import WaysConfig, user_ways
 from streams.reenrichment import Reenrichment, ReenrichmentConfig
-from streams.topic_admin import create_topics
 from streams.topics import TopicNames
-from streams.ways import WaysConfig, user_ways
-from streams.worker import StreamWorker, run_worker
+from streams.worker.app import AppConfig
+from streams.worker.collector import CollectorConfig
+from streams.worker.connection import KafkaConnection
+from streams.worker.lag import KafkaBacklog
+from streams.worker.metrics import Metrics
+from streams.worker.producer import KafkaEvents
+from streams.worker.runner import StreamWorker, run_worker
+from streams.worker.topic_admin import create_topics
 from tests.integration import brokers
 from tests.integration.brokers import free_port
 from tests.stream_parts import ChosenTowers, generation, virtual_of

@@ -18,20 +18,25 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from foretaste import compose, jobs, learning, publishing
-from foretaste.contracts import EnrichedUser, Move, Serving, Source, UserBehaved, UserRanked
-from foretaste.errors import InvalidInput, Unavailable
-from foretaste.learning import RefreshOrder
-from foretaste.leasing import LeaseHeld, LeaseLost
-from foretaste.refresh import refresh
-from foretaste.runs import Outcome, RunRecord, Runs, Unfinished
+from foretaste import compose, jobs
+from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.events import UserBehaved, UserRanked
+from foretaste.kernel.generations import Move, Serving
+from foretaste.kernel.leasing import LeaseHeld, LeaseLost
+from foretaste.kernel.ranking import Source
+from foretaste.kernel.users import EnrichedUser
 from foretaste.settings import Settings, variable
-from models.artifact import read_manifest
-from models.dataset import Dataset, read_dataset
-from models.refresh import RefreshPlan
-from models.verdict import read_verdict, verdict_path
-from streams.drift import read_baseline
+from models.data.dataset import Dataset, read_dataset
+from models.evaluation.verdict import read_verdict, verdict_path
+from models.generations import publish as publishing
+from models.generations.manifest import read_manifest
+from models.refresh import learn as learning
+from models.refresh.learn import RefreshOrder
+from models.refresh.prepare import RefreshPlan
+from models.refresh.records import Outcome, RunRecord, Runs, Unfinished
+from models.refresh.refresh import refresh
 from streams.topics import TopicNames
+from streams.watch.drift import read_baseline
 from tests.data_factory import write_dataset
 from tests.towers_factory import artifacts, trained
 
@@ -321,11 +326,11 @@ async def test_acts_that_the_log_does_not_have_yet_are_waited_for(
     acted = UserBehaved(user_id="1", item_id="1", at=datetime.now(UTC))
     await events.send(topic, b"1", acted.model_dump_json().encode())
     await events.close()
-    monkeypatch.setattr("foretaste.refresh.LOG_PATIENCE", 0.5)
+    monkeypatch.setattr("models.refresh.refresh.LOG_PATIENCE", 0.5)
     with pytest.raises(Unavailable, match="training log is not available: 1 events"):
         await refresh(system.settings, order(), silent)
     assert Runs(system.settings.home / "runs").unfinished() is None
-    monkeypatch.setattr("foretaste.refresh.LOG_PATIENCE", 60.0)
+    monkeypatch.setattr("models.refresh.refresh.LOG_PATIENCE", 60.0)
     settings = system.settings
     async with compose.parts(settings) as parts, compose.log_worker(settings, parts, CollectorRegistry()):
         record = await refresh(settings, order(), silent)

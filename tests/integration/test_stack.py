@@ -19,7 +19,7 @@ import psutil
 import pytest
 from redis import Redis as RedisClient
 
-from foretaste.errors import InvalidInput, Unavailable
+from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.stack import health, running
 from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.parts import Launch, Triton

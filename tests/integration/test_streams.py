@@ -13,20 +13,20 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from foretaste.contracts import Reason, UserBehaved, UserEnriched, UserRegistered
-from foretaste.errors import Unavailable
-from streams.app import AppConfig
-from streams.batching import BatchPolicy
-from streams.collector import CollectorConfig
-from streams.connection import KafkaConnection
-from streams.dead_letter_reader import newest_dead_letters
-from streams.kafka import KafkaEvents
-from streams.metrics import Metrics
+from foretaste.kernel.batching import BatchPolicy
+from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.events import Reason, UserBehaved, UserEnriched, UserRegistered
 from streams.parts import Parts
-from streams.topic_admin import create_topics
+from streams.pipelines import WaysConfig, user_ways
 from streams.topics import TopicNames
-from streams.ways import WaysConfig, user_ways
-from streams.worker import StreamWorker, run_worker
+from streams.worker.app import AppConfig
+from streams.worker.collector import CollectorConfig
+from streams.worker.connection import KafkaConnection
+from streams.worker.dead_letter_reader import newest_dead_letters
+from streams.worker.metrics import Metrics
+from streams.worker.producer import KafkaEvents
+from streams.worker.runner import StreamWorker, run_worker
+from streams.worker.topic_admin import create_topics
 from tests.integration.brokers import apache_kafka, free_port
 from tests.integration.kafka_reading import lag_of, read_all
 from tests.stream_parts import World

@@ -6,8 +6,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from models.dataset import read_dataset
-from models.study.methods import FACTORIES, TRIALS, by_name
+from models.data.dataset import read_dataset
+from models.rivals.methods import FACTORIES, TRIALS, by_name
 from models.study.protocols import Fold
 from tests.data_factory import write_dataset
 from tests.study_parts import with_garbage

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from foretaste.errors import InvalidInput
+from foretaste.kernel.errors import InvalidInput
 from models.study.running import run
 from models.study.scoring import Bench, Task
 from tests.study_parts import Popular, Refusing, fold

@@ -4,12 +4,12 @@ import uuid
 
 import pytest
 
-from foretaste.errors import InvalidInput, Unavailable
-from streams.connection import KafkaConnection
-from streams.dead_letter_reader import newest_dead_letters
-from streams.kafka import KafkaEvents
-from streams.topic_admin import TopicFound, check_answers, create_topics
+from foretaste.kernel.errors import InvalidInput, Unavailable
 from streams.topics import TopicNames
+from streams.worker.connection import KafkaConnection
+from streams.worker.dead_letter_reader import newest_dead_letters
+from streams.worker.producer import KafkaEvents
+from streams.worker.topic_admin import TopicFound, check_answers, create_topics
 from tests.integration.brokers import free_port
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.execution import Execution
+from models.training.processes import Execution
 from tests.together import RUNS, run
 
 pytestmark = pytest.mark.timeout(300)

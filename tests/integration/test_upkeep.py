@@ -13,12 +13,13 @@ from uuid import uuid4
 
 import pytest
 
-from features.log_files import Compacted
-from features.training_log import FeastTrainingLog
-from foretaste import compose, jobs, upkeep
-from foretaste.errors import Unavailable
+from features.log import upkeep
+from features.log.feast_log import FeastTrainingLog
+from features.log.files import Compacted
+from features.log.upkeep import keep_log, keep_up
+from foretaste import compose, jobs
+from foretaste.kernel.errors import Unavailable
 from foretaste.settings import Settings
-from foretaste.upkeep import keep_log, keep_up
 from tests.log_factory import at, behaved, ranked
 
 DAY_5 = at(5.5).timestamp
@@ -70,7 +71,7 @@ async def test_what_cannot_be_read_is_named_and_stays(settings: Settings, caplog
     bad = next(settings.training_log.rglob("rankings/day=2026-01-03/*.parquet"))
     bad.write_bytes(b"PAR1 no more PAR1")
     await keep_log(settings, DAY_5)
-    assert [record.getMessage() for record in caplog.records if record.name == "foretaste.upkeep"] == [
+    assert [record.getMessage() for record in caplog.records if record.name == "features.log.upkeep"] == [
         f"training log: {bad} cannot be read, and is left out of its day's file"
     ]
     assert bad.exists()

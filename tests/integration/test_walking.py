@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from features.feast_api import FeatureStore
-from features.online import FeastOnlineStore
-from features.redis_address import RedisAddress
+from features.online.redis_store import FeastOnlineStore
+from features.redis.address import RedisAddress
 from features.repo_config import apply_features, repo_config
-from foretaste.contracts import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, VirtualBehaviour
-from foretaste.errors import Unavailable
+from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, VirtualBehaviour
 from tests.integration.redis_server import Valkey, valkey
 
 AT = 1_767_225_600_123

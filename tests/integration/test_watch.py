@@ -11,29 +11,25 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from foretaste.contracts import (
-    EnrichedUser,
-    FloatArray,
-    RankingInput,
-    RankRequest,
-    RankResponse,
-    VirtualBehaviour,
-)
+from foretaste.kernel.ranking import RankingInput
+from foretaste.kernel.users import EnrichedUser, VirtualBehaviour
+from foretaste.kernel.values import FloatArray
 from serving.active import ActiveGeneration
 from serving.impressions import BufferedImpressions, Showing
 from serving.metrics import RankingMetrics
 from serving.ranking import Ranking
-from streams.app import AppConfig
-from streams.connection import KafkaConnection
-from streams.kafka import KafkaEvents
-from streams.metrics import Metrics
-from streams.topic_admin import create_topics
+from serving.requests import RankRequest, RankResponse
 from streams.topics import TopicNames
-from streams.watch_gauges import WatchGauges
-from streams.watching import Watch, WatchConfig, watch_ways
-from streams.worker import StreamWorker
+from streams.watch.monitor import Watch, WatchConfig, watch_ways
+from streams.watch.prometheus import WatchGauges
+from streams.worker.app import AppConfig
+from streams.worker.connection import KafkaConnection
+from streams.worker.metrics import Metrics
+from streams.worker.producer import KafkaEvents
+from streams.worker.runner import StreamWorker
+from streams.worker.topic_admin import create_topics
 from tests.integration.kafka_reading import lag_of
-from tests.unit.serving_parts import SHAPE, FakeTowers, KnownGenerations, Store, generation
+from tests.serving_parts import SHAPE, FakeTowers, KnownGenerations, Store, generation
 
 PARTITIONS = 4
 USERS = [f"u{each}" for each in range(40)]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from typer.main import get_command
 
-from foretaste.cli import app
+from foretaste.cli.main import app
 from foretaste.settings import table
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Triton's way into the ranking tower: decode, call, encode. What it does is in `models/served.py` beside it."""
+"""Triton's way into the ranking tower: decode, call, encode. The tower is `models/runtime/towers.py` beside it."""
 
 import json
 import sys
@@ -11,11 +11,11 @@ import triton_python_backend_utils as pb_utils
 
 sys.path.insert(0, str(Path(__file__).parent))  # the `models` package of this very version
 
-from models.quiet import quietly
+from models.runtime.priority import quietly
 
-quietly(lambda: import_module("models.served"))  # other versions answer meanwhile
+quietly(lambda: import_module("models.runtime.towers"))  # other versions answer meanwhile
 
-from models.served import (  # noqa: E402  # after the import above
+from models.runtime.towers import (  # noqa: E402  # after the import above
     BadRequest,
     RankingRequest,
     ServedRanking,

@@ -1,0 +1,1 @@
+"""The training log: events of rankings and behaviours, by day."""

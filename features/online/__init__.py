@@ -1,0 +1,1 @@
+"""The online store: features of users behind the `OnlineStore` port."""

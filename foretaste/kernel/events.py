@@ -1,0 +1,136 @@
+"""Events on Kafka, and what becomes of one that cannot be processed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, TypeAlias
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+
+from foretaste.kernel.ranking import Fallback, Source
+
+MAX_ID = 256
+"""Characters in a user or item id, at most."""
+
+
+Id = Annotated[str, Field(min_length=1, max_length=MAX_ID, strict=True)]
+
+
+WireScalar: TypeAlias = StrictStr | StrictBool | StrictInt | StrictFloat | None
+
+
+class Topic(StrEnum):
+    """The Kafka topics, before the prefix that a deployment may add. All are keyed by user id."""
+
+    REGISTERED = "user-registered"
+    BEHAVED = "user-behaved"
+    ENRICHED = "user-enriched"
+    RANKED = "user-ranked"
+    REENRICH = "user-reenrich"
+    """Not keyed: each event names a page of users whose virtual behaviour of one generation is to be made."""
+    DEAD_LETTERS = "dead-letters"
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null", allow_inf_nan=False)
+
+
+class UserRegistered(_Event):
+    """`user-registered`: a user signed up. Attributes are raw values; fields that nobody knows are ignored."""
+
+    user_id: Id
+    attributes: Mapping[str, WireScalar]
+    registered_at: AwareDatetime | None = None
+    """When, by the sender's clock; the Kafka timestamp where absent."""
+
+
+class UserBehaved(_Event):
+    """`user-behaved`: a user acted on an item."""
+
+    user_id: Id
+    item_id: Id
+    at: AwareDatetime
+    action: Annotated[str, Field(max_length=MAX_ID)] = "acted"
+    ranking_id: Id | None = None
+    """The ranking that it answers, where the sender knows; without it, any that showed the item shortly before."""
+
+
+class UserEnriched(_Event):
+    """`user-enriched`: the user's virtual behaviour of this generation can now be read from the online store."""
+
+    user_id: Id
+    generation: Annotated[int, Field(ge=1)]
+    enriched_at: AwareDatetime
+
+
+class ReenrichUsers(_Event):
+    """`user-reenrich`: these users need virtual behaviour of this generation, unless they are warm or have it."""
+
+    generation: Annotated[int, Field(ge=1)]
+    user_ids: tuple[Id, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an event was read: its topic, partition and offset, and its Kafka timestamp in milliseconds."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A Kafka record as it was read, not yet decoded."""
+
+    key: bytes | None
+    value: bytes | None
+    origin: Origin
+
+
+class Reason(StrEnum):
+    """Why an event became a dead letter."""
+
+    TOO_LARGE = "too_large"
+    MALFORMED = "malformed"
+    INVALID = "invalid"
+    UNKNOWN_ITEM = "unknown_item"
+    NON_FINITE = "non_finite"
+    FOREIGN = "foreign"
+    """Nothing that was ever an event here: somebody else put it on the topic of dead letters."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that cannot be processed, kept whole with its reason; `detail` names the field and the value."""
+
+    message: Message
+    reason: Reason
+    detail: str
+
+
+class UserRanked(_Event):
+    """`user-ranked`: a ranking as it was served, with the features that the towers read: what training learns from.
+
+    `items` are those that were shown, best first; `scores` are theirs. `attributes` is None where none were known.
+    """
+
+    ranking_id: Id
+    user_id: Id
+    at: AwareDatetime
+    items: tuple[Id, ...]
+    scores: tuple[float, ...]
+    context: Mapping[str, WireScalar] = Field(default_factory=dict)
+    attributes: Mapping[str, WireScalar] | None = None
+    behaviour_items: tuple[str, ...] = ()
+    behaviour_actions: tuple[str, ...] = ()
+    behaviour_times: tuple[int, ...] = ()
+    """Milliseconds since the epoch, as in `Behaviour`."""
+    served_by: Source
+    fallback: Fallback | None = None
+    reason: str | None = None
+    zero_shot_generation: int | None = None
+    ranking_generation: int | None = None
+    warm_after: int | None = None
+    """Of the generation that served; None where there was none."""

@@ -1,0 +1,128 @@
+"""Files and folders that are written whole or not at all."""
+
+import errno
+import math
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from foretaste.kernel.errors import ForetasteError, Unavailable
+from foretaste.kernel.ports import Clock
+
+LEFT_BEHIND = 24 * 3600.0
+"""Seconds after which an unfinished folder or file has no writer any more."""
+
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
+
+_UNFINISHED = re.compile(r"\.(\d+|config)\.[^.]+")
+
+
+class AlreadyThere(ForetasteError):
+    """Somebody else wrote the same folder meanwhile."""
+
+
+@contextmanager
+def naming_a_full_disk(folder: Path) -> Iterator[None]:
+    """A disk without room for what is written inside becomes `Unavailable`, which names `folder`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise Unavailable("disk", f"no room is left in {folder}: {error.strerror}") from error
+
+
+def write_whole(target: Path, fill: Callable[[Path], None]) -> None:
+    """Make the folder `target` by filling a temporary one beside it and renaming that: readers see all or nothing.
+
+    1. the temporary folder is filled; 2. its files are flushed to the disk; 3. it is renamed. A failure or a crash
+    before 3 leaves `target` as it was. Raises `AlreadyThere` where `target` came to exist meanwhile, and `Unavailable`
+    when the disk is full. What a crash leaves of the temporary folder is `sweep`'s.
+    """
+    with naming_a_full_disk(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            fill(unfinished)
+            for path in unfinished.rglob("*"):
+                _flush(path)
+            unfinished.chmod(0o755)  # mkdtemp lets nobody else in, and Triton may run as another user
+            _flush(unfinished)
+            _rename(unfinished, target)
+            _flush(target.parent)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def write_file(target: Path, text: str) -> None:
+    """Make or replace the file `target`: readers see it as it was, or all of the new one.
+
+    1. a temporary file beside it is written, and flushed to the disk; 2. it is renamed. A failure leaves `target` as it
+    was, and nothing beside it. Raises `Unavailable` when the disk is full.
+    """
+    with naming_a_full_disk(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name.partition('.')[0]}.", dir=target.parent)
+        unfinished = Path(name)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.chmod(0o644)  # mkstemp lets nobody else read, and Triton may run as another user
+            unfinished.replace(target)
+            _flush(target.parent)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def _rename(unfinished: Path, target: Path) -> None:
+    try:
+        unfinished.rename(target)
+    except OSError as error:
+        if error.errno not in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
+            raise
+        raise AlreadyThere(f"{target} was written by someone else meanwhile") from error
+
+
+def remove_whole(target: Path) -> None:
+    """Take the folder `target` away at once, and then delete it: readers see all or nothing. None there is no error."""
+    doomed = target.with_name(f".{target.name}.{secrets.token_hex(4)}")  # a name alone: the disk may be full
+    with suppress(FileNotFoundError):
+        target.rename(doomed)
+        _flush(target.parent)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def sweep(folder: Path, clock: Clock) -> None:
+    """Remove what killed writers left beside the numbered folders of `folder`, once it is older than `LEFT_BEHIND`."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if _UNFINISHED.fullmatch(path.name) is None or clock() - _changed(path) <= LEFT_BEHIND:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _changed(path: Path) -> float:
+    """When it was last written to, in seconds since the epoch; never, as it were, for one that went away meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,72 @@
+"""Generations: what readers need to know of one, and which ones are in use."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+
+from foretaste.kernel.values import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What every reader needs to know of a generation, small enough to be read whole.
+
+    `attributes` and `context` map each field that the towers read to "categorical" or "numeric".
+    `mean_virtual` (M, D) is the mean virtual behaviour over the training users, the third step of degradation.
+    """
+
+    number: int
+    warm_after: int
+    attributes: Mapping[str, str]
+    context: Mapping[str, str]
+    mean_virtual: FloatArray
+    created_at: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    profile: str = ""
+    """What it was trained on, as JSON that `foretaste watch` compares with what is served; empty where absent."""
+
+    @property
+    def virtual_shape(self) -> tuple[int, int]:
+        """(M, D)."""
+        rows, columns = self.mean_virtual.shape
+        return rows, columns
+
+    @property
+    def digest(self) -> str:
+        """sha256 over all fields but the profile, in hexadecimal: it tells two trainings under one number apart.
+
+        A number that was recorded without its profile, by an earlier version, stands for the same training with it.
+        """
+        plain = asdict(replace(self, profile="")) | {"mean_virtual": self.mean_virtual.tolist()}
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Which generations are in use, read at one instant."""
+
+    active: Generation | None = None
+    """The one that readers use."""
+    filling: Generation | None = None
+    """The next one, while virtual behaviour is made for it: sign-ups get both."""
+    previous: int | None = None
+    """Active before this one, and kept for `rollback`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One move of the pointer."""
+
+    number: int
+    came_from: int | None
+    at: str
+    """ISO 8601, UTC."""
+    reason: str
+    filled: bool = False
+    """Whether every cold or warming user had been re-enriched for `number`."""
+
+
+def slot(generation: int) -> str:
+    """The feature view that holds the virtual behaviour of `generation`: it shares it with every second one."""
+    return "virtual_behaviour_even" if generation % 2 == 0 else "virtual_behaviour_odd"

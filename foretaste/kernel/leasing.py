@@ -1,0 +1,73 @@
+"""A right that is held while something is done, and what becomes of that when it is lost."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_fixed
+
+from foretaste.kernel.errors import ForetasteError, Unavailable
+from foretaste.kernel.ports import Lease
+
+RENEWALS, TRIES = 3, 30
+"""In the time that a lease lasts: how often it is renewed, and how often that is tried while nobody answers."""
+
+
+class LeaseHeld(ForetasteError):
+    """Another process has the right: of the refresh, or of the upkeep of the log, which goes without saying it."""
+
+    retriable = True
+
+
+class LeaseLost(ForetasteError):
+    """Another process may have begun meanwhile: this one has stopped."""
+
+    retriable = True
+
+
+@asynccontextmanager
+async def leased(lease: Lease, seconds: float) -> AsyncIterator[threading.Event]:
+    """Inside, the lease of so many seconds is held and renewed; the event is set when what is inside must end.
+
+    Where it is lost, what is inside is cancelled and `LeaseLost` raised. Raises `LeaseHeld` while another holds it, and
+    `Unavailable` where nobody answers at the beginning; at the end, nobody needs to: it ends by itself.
+    """
+    lost = threading.Event()
+    try:
+        ends = time.monotonic() + seconds
+        if not await lease.take():
+            raise LeaseHeld("another process holds it: it ends when that one does, or some time after it died")
+        try:
+            async with asyncio.TaskGroup() as group:
+                renewing = group.create_task(_renew(lease, seconds, ends, lost))
+                try:
+                    yield lost
+                finally:
+                    renewing.cancel()
+        except ExceptionGroup as several:
+            raise several.exceptions[0] from None
+        finally:
+            lost.set()  # whatever ended this, a thread that still trains ends too
+            with suppress(Unavailable):
+                await lease.give_back()
+    finally:
+        await lease.close()
+
+
+async def _renew(lease: Lease, seconds: float, ends: float, lost: threading.Event) -> None:
+    """Again and again; `ends` (monotonic seconds) is when the lease does by itself, until when it is asked for."""
+    asking = AsyncRetrying(retry=retry_if_exception_type(Unavailable), wait=wait_fixed(seconds / TRIES))
+    while True:
+        await asyncio.sleep(seconds / RENEWALS)
+        asked, why = time.monotonic(), "went to another process"
+        try:
+            async with asyncio.timeout(ends - asked):
+                held: bool = await asking(lease.renew)
+        except TimeoutError:
+            held, why = False, "ended while Redis did not answer"
+        if not held:
+            lost.set()
+            raise LeaseLost(f"the lease {why}: what was done under it has stopped")
+        ends = asked + seconds

@@ -1,0 +1,198 @@
+"""The boundaries of Foretaste as Protocols. Each has an in-memory form and a real one, held to one conformance suite.
+
+Every method raises `Unavailable` (retriable) when the part behind it does not answer, and nothing else unless stated.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from foretaste.kernel.events import UserBehaved, UserRanked
+from foretaste.kernel.generations import Generation, Move, Serving
+from foretaste.kernel.ranking import RankingInput
+from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser, UserFeatures
+from foretaste.kernel.values import Attributes, FloatArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Clock: TypeAlias = Callable[[], float]
+"""Seconds since the epoch for what is stored, a monotonic count for ages; always an argument."""
+Headers: TypeAlias = Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Logged:
+    """A part of the training log, each row once, in order of time.
+
+    `rankings` and `behaviours` are Arrow tables whose columns are the fields of `UserRanked` and `UserBehaved`:
+    `attributes` and `context` as JSON texts (null where none were known), times as timestamps in UTC.
+    `skipped` names the files that could not be read.
+    """
+
+    rankings: "pa.Table"
+    behaviours: "pa.Table"
+    skipped: Sequence[str] = ()
+
+
+class OnlineStore(Protocol):
+    """Features of users for serving (Feast on Redis). Writes are idempotent and keyed by user id."""
+
+    async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
+        """Features of B users, in their order, in one round trip; `virtual` comes from the slot of `generation`."""
+        ...
+
+    async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
+        """Attributes and virtual behaviour of B users, one write a view.
+
+        A row no newer than what is stored leaves it as it is: a replay changes nothing.
+        """
+        ...
+
+    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
+        """Virtual behaviour of B users alone, by the same rule: a write that touches no attributes undoes none."""
+        ...
+
+    async def write_behaviour(self, users: Sequence[BehavedUser]) -> None:
+        """Whole behaviours of B users; a row whose version is not above the stored one changes nothing."""
+        ...
+
+    async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
+        """A page of about `count` users who have attributes, and the cursor of the next one; None after the last.
+
+        From the first cursor, "", to None, whoever was there throughout comes at least once. A cursor stays good
+        whatever happens to who holds it.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Towers(Protocol):
+    """The two towers as served (Triton). Raw attribute values and item ids go in; vocabularies live inside."""
+
+    async def virtual_behaviour(self, attributes: Sequence[Attributes], generation: int) -> FloatArray:
+        """Eq. 8 for B users: (B, M, D) float32. One call, pinned to `generation`."""
+        ...
+
+    async def score(self, request: RankingInput, generation: int) -> FloatArray:
+        """Eq. 12 for K candidates: (K,) float32 probabilities, in their order. One call, pinned to `generation`."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Generations(Protocol):
+    """The records of generations and the one authoritative pointer to the active one (Redis)."""
+
+    async def record(self, generation: Generation, popularity: Mapping[str, float]) -> None:
+        """Keep a generation's record and each of its items' share of interactions, both or nothing.
+
+        A number keeps the record that it got first: the same one again changes nothing, another one raises
+        `InvalidInput` naming the number (a training elsewhere took it; see `highest`).
+        """
+        ...
+
+    async def highest(self) -> int:
+        """The highest number that was ever recorded, 0 before the first: a new generation's number lies above it."""
+        ...
+
+    async def active(self) -> Generation | None:
+        """The active generation, or None before the first."""
+        ...
+
+    async def activate(self, number: int, expected: int | None, reason: str = "", *, filled: bool = False) -> bool:
+        """Move the pointer to `number` if it now stands at `expected` (None: nowhere); False if it does not.
+
+        In the same step `expected` becomes the previous generation, what fills the slot of `number` stops filling (that
+        one itself or, after a rollback, another), and the move is kept with its reason and with whether `number` was
+        `filled`. Raises `InvalidInput` when `number` was never recorded, or was retired.
+        """
+        ...
+
+    async def serving(self) -> Serving:
+        """The active generation, the one that is filling, and the previous one's number, of one instant."""
+        ...
+
+    async def fill(self, number: int | None) -> None:
+        """From now on sign-ups get virtual behaviour of `number` too; None: of the active generation alone.
+
+        Raises `InvalidInput` when `number` was never recorded, or when it shares the active generation's slot.
+        """
+        ...
+
+    async def numbers(self) -> list[int]:
+        """Every number that was recorded and not retired, rising."""
+        ...
+
+    async def moves(self, limit: int = 20) -> list[Move]:
+        """The newest moves of the pointer, newest first."""
+        ...
+
+    async def retire(self, number: int) -> None:
+        """Forget a generation's record for good; its number is never given again.
+
+        Raises `InvalidInput` for one that is active, filling, the previous one, or not recorded.
+        """
+        ...
+
+    async def get(self, number: int) -> Generation | None:
+        """A recorded generation by its number."""
+        ...
+
+    async def popularity(self, number: int, items: Sequence[str]) -> list[float | None]:
+        """Each item's share of the training interactions, None for an item that the generation does not know."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Events(Protocol):
+    """Where events are produced (Kafka)."""
+
+    async def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
+        """Returns once the broker has acknowledged the event as durable.
+
+        Raises `InvalidInput` for an event that the broker will never take (too large).
+        """
+        ...
+
+    async def send_all(self, topic: str, events: Sequence[tuple[bytes | None, bytes | None]]) -> None:
+        """Many events at once; returns once all are durable."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class TrainingLog(Protocol):
+    """What was served and what users did, for training (Feast's offline store)."""
+
+    async def write_rankings(self, rankings: Sequence[UserRanked]) -> None:
+        """Returns once all are durable. Written again, a ranking is read once all the same."""
+        ...
+
+    async def write_behaviours(self, behaviours: Sequence[UserBehaved]) -> None:
+        """Likewise; the same user, item, action and time are the same behaviour."""
+        ...
+
+    async def read(self, since_ms: int, until_ms: int) -> Logged:
+        """What happened from `since_ms` on and before `until_ms` (epoch milliseconds)."""
+        ...
+
+
+class Lease(Protocol):
+    """A right that one holder has at a time, for a while (Redis)."""
+
+    async def take(self) -> bool:
+        """False while another holds it."""
+        ...
+
+    async def renew(self) -> bool:
+        """Hold it for another while; False where it was lost meanwhile, and whoever held it must stop."""
+        ...
+
+    async def give_back(self) -> None:
+        """Nothing happens where it was lost."""
+        ...
+
+    async def close(self) -> None: ...

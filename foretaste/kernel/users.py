@@ -1,0 +1,93 @@
+"""What the online store holds of a user."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from foretaste.kernel.generations import Generation
+from foretaste.kernel.values import Attributes, FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """The items a user acted on, newest last, at most `MAX_BEHAVIOUR`: three columns of one length.
+
+    `times` are milliseconds since the epoch, never falling. Empty means cold (eq. 9).
+    """
+
+    items: Sequence[str] = ()
+    actions: Sequence[str] = ()
+    times: Sequence[int] = ()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualBehaviour:
+    """v̂ of eq. 8, `vectors` (M, D), which the ranking tower of the same generation reads in place of behaviour."""
+
+    generation: int
+    vectors: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class UserFeatures:
+    """All that the online store holds of a user, in one read. What was never written is None or empty."""
+
+    user_id: str
+    attributes: Attributes | None = None
+    behaviour: Behaviour = field(default_factory=Behaviour)
+    behaviour_version: int = 0
+    """Rises with each write of the behaviour (microseconds since the epoch); 0 if never written."""
+    virtual: VirtualBehaviour | None = None
+    """What the slot of the generation asked for holds: check `virtual.generation`, it may be another one."""
+    attributes_ms: int = 0
+    """`at_ms` of the attributes; 0 if never written."""
+    virtual_ms: int = 0
+    """`at_ms` of this virtual behaviour; 0 if never written."""
+
+    @property
+    def as_of_ms(self) -> int:
+        """The newer of both. A repair or a re-enrichment is written as of one millisecond later, and so yields to any
+        registration after the one it read."""
+        return max(self.attributes_ms, self.virtual_ms)
+
+    def current_virtual(self, generation: "Generation") -> VirtualBehaviour | None:
+        """The virtual behaviour if `generation` can read it and it is no older than the attributes, else None.
+
+        The shape tells a generation from one of the same number before everything was trained anew. What is older than
+        the attributes was made from others: they were written alone since, or somebody wrote over what belongs to them.
+        """
+        held = self.virtual
+        if held is None or held.generation != generation.number or held.vectors.shape != generation.virtual_shape:
+            return None
+        return held if self.virtual_ms >= self.attributes_ms else None
+
+
+@dataclass(frozen=True, slots=True)
+class EnrichedUser:
+    """One row of the sign-up way's write: attributes and virtual behaviour, as of `at_ms` (epoch milliseconds)."""
+
+    user_id: str
+    attributes: Attributes
+    virtual: VirtualBehaviour | None
+    """None for a warm user, who needs none."""
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReenrichedUser:
+    """One row of a read repair or a re-enrichment: virtual behaviour alone, as of `at_ms` (epoch milliseconds)."""
+
+    user_id: str
+    virtual: VirtualBehaviour
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class BehavedUser:
+    """One row of the behaviour way's write: the user's whole behaviour, with a version above the one read."""
+
+    user_id: str
+    behaviour: Behaviour
+    version: int

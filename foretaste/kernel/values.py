@@ -1,0 +1,72 @@
+"""Values as they come from outside, and the texts by which they are matched. Standard library and numpy alone."""
+
+import math
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+MAX_BEHAVIOUR = 100
+"""L: behaviours kept for a user, at most (the paper's setting)."""
+
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+
+
+Scalar: TypeAlias = str | int | float | bool | None
+
+
+Attributes: TypeAlias = Mapping[str, Scalar]
+
+
+class StoredAttributes(dict[str, Scalar]):
+    """Attributes with the JSON that they were read from, for whoever sends them on as JSON."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, attributes: Attributes, text: str) -> None:
+        super().__init__(attributes)
+        self.text = text
+
+
+_EXACT = 2**53
+
+
+_WIDEST = 1024
+
+
+def canonical(value: Scalar) -> str | None:
+    """The text by which a raw value is matched, or None for a missing one.
+
+    25, 25.0, "25" and "25.0" are one value; True, "true" and "True" are another. "", nan and
+    whatever is no `Scalar` are missing.
+    """
+    if isinstance(value, str):
+        return _canonical_text(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value) if value.bit_length() <= _WIDEST else hex(value)  # str() refuses thousands of digits
+    if isinstance(value, float) and not math.isnan(value):
+        return str(int(value)) if abs(value) <= _EXACT and value.is_integer() else repr(float(value))
+    return None
+
+
+def _canonical_text(text: str) -> str | None:
+    if not text:
+        return None
+    if text in {"True", "False"}:
+        return text.lower()
+    if text.endswith(".0") and text[:-2].removeprefix("-").isdecimal():
+        return text[:-2]
+    return text
+
+
+def number(value: Scalar) -> float:
+    """The finite number that a raw value stands for, or nan."""
+    try:
+        parsed = float(value)  # type: ignore[arg-type]  # None and whatever else is caught here
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+    return parsed if math.isfinite(parsed) else math.nan

@@ -1,0 +1,1 @@
+"""In-memory forms of all ports, for tests and small trials."""

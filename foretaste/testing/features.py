@@ -1,0 +1,173 @@
+"""The in-memory forms of the ports of this package: the same semantics as on Redis, for tests and small trials."""
+
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import numpy as np
+
+from features.generations.records import check_idle, check_same, check_slot
+from features.log.rows import BEHAVIOUR_ROWS, RANKING_ROWS, behaviours_table, each_once, rankings_table, within
+from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.events import UserBehaved, UserRanked
+from foretaste.kernel.generations import Generation, Move, Serving, slot
+from foretaste.kernel.ports import Clock, Logged
+from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
+from foretaste.kernel.values import Attributes
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class InMemoryOnlineStore:
+    """Each view of a user keeps the newest row that was written: a row no newer is dropped."""
+
+    def __init__(self) -> None:
+        self._attributes: dict[str, tuple[int, Attributes]] = {}
+        self._virtual: dict[tuple[str, int], tuple[int, VirtualBehaviour]] = {}
+        self._behaviour: dict[str, tuple[int, Behaviour]] = {}
+
+    async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
+        return [self._features(user_id, generation) for user_id in user_ids]
+
+    async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
+        for user in users:
+            _keep_newest(self._attributes, user.user_id, user.at_ms, dict(user.attributes))
+            if user.virtual is not None:
+                self._keep_virtual(user.user_id, user.virtual, user.at_ms)
+
+    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
+        for user in users:
+            self._keep_virtual(user.user_id, user.virtual, user.at_ms)
+
+    async def write_behaviour(self, users: Sequence[BehavedUser]) -> None:
+        for user in users:
+            _keep_newest(self._behaviour, user.user_id, user.version, user.behaviour)
+
+    async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
+        known = sorted(self._attributes)
+        start = int(cursor or 0)
+        end = start + count
+        return known[start:end], str(end) if end < len(known) else None
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    def _keep_virtual(self, user_id: str, virtual: VirtualBehaviour, at_ms: int) -> None:
+        _keep_newest(self._virtual, (user_id, virtual.generation % 2), at_ms, _own(virtual))
+
+    def _features(self, user_id: str, generation: int) -> UserFeatures:
+        attributes_at, attributes = self._attributes.get(user_id, (0, None))
+        virtual_at, virtual = self._virtual.get((user_id, generation % 2), (0, None))
+        version, behaviour = self._behaviour.get(user_id, (0, Behaviour()))
+        return UserFeatures(user_id, attributes, behaviour, version, virtual, attributes_at, virtual_at)
+
+
+class InMemoryGenerations:
+    """Records, the pointer and its moves in dictionaries of this process."""
+
+    def __init__(self, now: Clock = time.time) -> None:
+        self._now = now
+        self._records: dict[int, Generation] = {}
+        self._popularity: dict[int, dict[str, float]] = {}
+        self._highest = 0
+        self._retired: set[int] = set()
+        self._active: int | None = None
+        self._previous: int | None = None
+        self._filling: int | None = None
+        self._moves: list[Move] = []
+
+    async def record(self, generation: Generation, popularity: Mapping[str, float]) -> None:
+        number = generation.number
+        if number in self._retired:
+            raise InvalidInput("generation", number, "was retired, and its number is not given again")
+        if number in self._records:
+            check_same(generation, self._records[number])
+            return
+        self._records[number] = generation
+        self._popularity[number] = dict(popularity)
+        self._highest = max(self._highest, number)
+
+    async def active(self) -> Generation | None:
+        return None if self._active is None else self._records[self._active]
+
+    async def serving(self) -> Serving:
+        filling = None if self._filling is None else self._records[self._filling]
+        return Serving(await self.active(), filling, self._previous)
+
+    async def activate(self, number: int, expected: int | None, reason: str = "", *, filled: bool = False) -> bool:
+        self._check_recorded(number)
+        if self._active != expected:
+            return False
+        if number != expected:
+            at = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="seconds")
+            self._moves.insert(0, Move(number, expected, at, reason, filled))
+            self._previous, self._active = expected, number
+        if self._filling is not None and slot(self._filling) == slot(number):
+            self._filling = None
+        return True
+
+    async def fill(self, number: int | None) -> None:
+        if number is not None:
+            self._check_recorded(number)
+            check_slot(number, self._active)
+        self._filling = number
+
+    async def numbers(self) -> list[int]:
+        return sorted(self._records)
+
+    async def moves(self, limit: int = 20) -> list[Move]:
+        return self._moves[:limit]
+
+    async def retire(self, number: int) -> None:
+        self._check_recorded(number)
+        check_idle(number, self._active, self._filling, self._previous)
+        del self._records[number], self._popularity[number]
+        self._retired.add(number)
+
+    async def get(self, number: int) -> Generation | None:
+        return self._records.get(number)
+
+    async def popularity(self, number: int, items: Sequence[str]) -> list[float | None]:
+        shares = self._popularity.get(number, {})
+        return [shares.get(item) for item in items]
+
+    async def highest(self) -> int:
+        return self._highest
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    def _check_recorded(self, number: int) -> None:
+        if number not in self._records:
+            raise InvalidInput("generation", number, "expected a recorded generation")
+
+
+class InMemoryTrainingLog:
+    """Rows in lists of this process, each as often as it was written, and read once."""
+
+    def __init__(self) -> None:
+        self._rankings: list[UserRanked] = []
+        self._behaviours: list[UserBehaved] = []
+
+    async def write_rankings(self, rankings: Sequence[UserRanked]) -> None:
+        self._rankings += rankings
+
+    async def write_behaviours(self, behaviours: Sequence[UserBehaved]) -> None:
+        self._behaviours += behaviours
+
+    async def read(self, since_ms: int, until_ms: int) -> Logged:
+        return Logged(
+            each_once(within(rankings_table(self._rankings), since_ms, until_ms), RANKING_ROWS),
+            each_once(within(behaviours_table(self._behaviours), since_ms, until_ms), BEHAVIOUR_ROWS),
+        )
+
+
+def _keep_newest(kept: dict[Key, tuple[int, Value]], key: Key, at: int, value: Value) -> None:
+    if key not in kept or at > kept[key][0]:
+        kept[key] = (at, value)
+
+
+def _own(virtual: VirtualBehaviour) -> VirtualBehaviour:
+    return VirtualBehaviour(virtual.generation, np.array(virtual.vectors, dtype=np.float32))

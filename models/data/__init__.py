@@ -1,0 +1,1 @@
+"""Data sets: dataset folders read, checked, split, encoded."""

@@ -1,0 +1,121 @@
+"""Columns of interactions and behaviours, gathered block by block as integers and numbers."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.events import MAX_ID
+from foretaste.kernel.values import Scalar, canonical
+from models.data import tables
+from models.data.table_files import Table
+
+ACTED = "acted"
+"""The action where the data name none, as in `UserBehaved`."""
+
+
+class Column(ABC):
+    """A column of a file, `source`, and the numbers that it becomes: one array a block."""
+
+    is_text: ClassVar[bool] = False
+    """The values of a CSV file are kept as written ("02139")."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self._parts: list[npt.NDArray[Any]] = []
+
+    def add(self, block: Table) -> None:
+        """The next rows. Raises `InvalidInput` naming the file, the column, the row and the value."""
+        self._parts.append(self._read(block))
+
+    def whole(self) -> Any:
+        """All rows (R,), as pandas takes them; what was gathered is let go of."""
+        together = np.concatenate(self._parts)
+        self._parts.clear()
+        return together
+
+    @abstractmethod
+    def _read(self, block: Table) -> npt.NDArray[Any]: ...
+
+
+class Ids(Column):
+    """Ids of another table of the folder: categories in the order of that table's rows, so that codes are its rows."""
+
+    is_text = True
+
+    def __init__(self, source: str, known: "pd.Index[str]", where: str) -> None:
+        super().__init__(source)
+        self._known, self._where = known, where
+
+    def _read(self, block: Table) -> npt.NDArray[np.int32]:
+        return tables.known_rows(block, self.source, self._known, self._where)
+
+    def whole(self) -> Any:
+        return pd.Categorical.from_codes(super().whole(), categories=self._known)
+
+
+class Names(Column):
+    """Raw values of a categorical field: categories in the order in which they come."""
+
+    is_text = True
+
+    def __init__(self, source: str) -> None:
+        super().__init__(source)
+        self._codes: dict[Scalar, int] = {}
+
+    def _read(self, block: Table) -> npt.NDArray[np.int32]:
+        codes, values = tables.scalars(block, self.source)
+        found = [self._code(value) for value in self._named(block, values)]
+        return np.array(found, dtype=np.int32)[codes]
+
+    def _code(self, value: Scalar) -> int:
+        missing = value is None or value != value  # noqa: PLR0124  # nan alone differs from itself
+        return -1 if missing else self._codes.setdefault(value, len(self._codes))
+
+    def _named(self, block: Table, values: list[Scalar]) -> list[Scalar]:  # of the subclass
+        return values
+
+    def whole(self) -> Any:
+        names = pd.Index(list(self._codes), dtype=object)
+        return pd.Categorical.from_codes(super().whole(), categories=names)
+
+
+class Actions(Names):
+    """Actions by their canonical text, `ACTED` where there is none."""
+
+    def _named(self, block: Table, values: list[Scalar]) -> list[Scalar]:
+        names: list[Scalar] = []
+        for value in values:
+            name = canonical(value) or ACTED
+            if len(name) > MAX_ID:
+                raise InvalidInput(block.field(self.source), name, f"an action has at most {MAX_ID} characters")
+            names.append(name)
+        return names
+
+
+class Times(Column):
+    """Milliseconds since the epoch."""
+
+    def __init__(self, source: str, unit: Literal["s", "ms"]) -> None:
+        super().__init__(source)
+        self._unit: Literal["s", "ms"] = unit
+
+    def _read(self, block: Table) -> npt.NDArray[np.int64]:
+        return tables.times_ms(block, self.source, self._unit)
+
+
+class Labels(Column):
+    """0 and 1."""
+
+    def _read(self, block: Table) -> npt.NDArray[np.int8]:
+        return tables.labels(block, self.source)
+
+
+class Numbers(Column):
+    """Finite numbers, nan where there is none."""
+
+    def _read(self, block: Table) -> npt.NDArray[np.float64]:
+        return tables.numbers(block, self.source)

@@ -1,0 +1,186 @@
+"""A dataset folder (users, items, interactions, perhaps behaviours, and `dataset.yaml`) as checked data frames."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import yaml
+from pydantic import ValidationError
+
+from foretaste.kernel.errors import InvalidInput
+from models.data import tables
+from models.data.columns import ACTED, Actions, Column, Ids, Labels, Names, Numbers, Times
+from models.data.schema import COLUMNS, BehavioursSection, DatasetDescription, InteractionsSection, Kind
+from models.data.table_files import Table, data_file, read_blocks, read_table
+
+DESCRIPTION = "dataset.yaml"
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Data of one recommender, whichever folder they came from.
+
+    `users`: `user_id` (unique) and one column of raw values an attribute. `items`: likewise, by `item_id`.
+    `interactions`: `user_id`, `item_id`, `action`, `time_ms` (int64, since the epoch), `label` (int8; 1 where the data
+    have no labels) and one column a context field, sorted by time, rows of one time in the order of the file.
+    Every `user_id` and `item_id` there is in `users` and `items`. As read, ids, actions and categorical context are
+    pandas categories (an integer a row, so that many millions of rows fit in memory); numeric context is float64.
+    `behaviours`, where the data have them apart from the interactions: `user_id`, `item_id`, `action`, `time_ms` and
+    `label` (1 throughout), likewise.
+    `fingerprint` is a sha256 over all files of the folder that were read.
+    """
+
+    description: DatasetDescription
+    users: pd.DataFrame
+    items: pd.DataFrame
+    interactions: pd.DataFrame
+    fingerprint: str
+    behaviours: pd.DataFrame | None = None
+
+    @property
+    def behaviour(self) -> pd.DataFrame:
+        """The table whose rows of label 1 are the users' behaviour."""
+        return self.interactions if self.behaviours is None else self.behaviours
+
+    @property
+    def has_labels(self) -> bool:
+        """The data hold negatives of their own, so that none need be sampled."""
+        return self.description.interactions.label is not None
+
+    @cached_property
+    def _user_index(self) -> "pd.Index[str]":
+        return _index(self.users["user_id"])
+
+    @cached_property
+    def _item_index(self) -> "pd.Index[str]":
+        return _index(self.items["item_id"])
+
+    def user_rows(self, user_ids: "Sequence[str] | pd.Series[str]") -> npt.NDArray[np.int64]:
+        """(B,) positions in `users`, the numbers by which `Histories` and `NegativeSampler` know users; -1: unknown."""
+        return _places(user_ids, self._user_index)
+
+    def item_rows(self, item_ids: "Sequence[str] | pd.Series[str]") -> npt.NDArray[np.int64]:
+        """(B,) positions in `items`; -1: unknown."""
+        return _places(item_ids, self._item_index)
+
+
+def _index(ids: "pd.Series[str]") -> "pd.Index[str]":
+    index: pd.Index[str] = pd.Index(ids, dtype=object)
+    return index
+
+
+def _places(ids: "Sequence[str] | pd.Series[str]", index: "pd.Index[str]") -> npt.NDArray[np.int64]:
+    if isinstance(ids, pd.Series) and isinstance(ids.dtype, pd.CategoricalDtype):
+        places = np.append(index.get_indexer(ids.cat.categories), -1)  # the code -1 stands for a missing id
+        return np.asarray(places[ids.cat.codes.to_numpy()], dtype=np.int64)
+    return np.asarray(index.get_indexer(pd.Index(ids, dtype=object)), dtype=np.int64)
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """Read and check a dataset folder.
+
+    Raises `InvalidInput`, naming the file, the column and the value, for anything missing, damaged or contradictory.
+    """
+    if not folder.is_dir():
+        raise InvalidInput("dataset", str(folder), "is not a folder")
+    description = read_description(folder)
+    says = description.interactions
+    stems = ("users", "items", "interactions", *(("behaviours",) if description.behaviours else ()))
+    files = {stem: data_file(folder, stem) for stem in stems}
+    users = _entities(files["users"], description.users.id, description.users.attributes, "user_id")
+    items = _entities(files["items"], description.items.id, description.items.attributes, "item_id")
+    known = _Known(users, items, files)
+    own: dict[str, Column] = {
+        name: Numbers(name) if kind is Kind.NUMERIC else Names(name) for name, kind in says.context.items()
+    }
+    if says.label is not None:
+        own["label"] = Labels(says.label)
+    interactions = _by_time(files["interactions"], known.columns(says) | own)
+    behaviours = None
+    if description.behaviours is not None:
+        behaviours = _by_time(files["behaviours"], known.columns(description.behaviours))
+    fingerprint = _fingerprint([folder / DESCRIPTION, *files.values()])
+    return Dataset(description, users, items, interactions, fingerprint, behaviours)
+
+
+def read_description(folder: Path) -> DatasetDescription:
+    """`dataset.yaml` of a folder, checked. Raises `InvalidInput` naming the key."""
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise InvalidInput("dataset", str(folder), f"has no {DESCRIPTION}")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidInput(DESCRIPTION, str(error), "is not YAML") from error
+    try:
+        return DatasetDescription.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise InvalidInput(f"{DESCRIPTION}: {key}" if key else DESCRIPTION, first["input"], first["msg"]) from error
+
+
+def _entities(path: Path, id_column: str, fields: dict[str, Kind], id_name: str) -> pd.DataFrame:
+    table = read_table(path, [id_column, *fields], [id_column, *_categorical(fields)])
+    texts = tables.unique_ids(table, id_column)
+    return pd.DataFrame({id_name: texts.to_pandas(), **{name: _raw(table, name) for name in fields}})
+
+
+def _raw(table: Table, column: str) -> "pd.Series[Any]":
+    """Raw values, an object for each distinct one."""
+    codes, values = tables.scalars(table, column)
+    objects = np.empty(len(values), dtype=object)
+    objects[:] = values
+    return pd.Series(objects[codes], dtype=object)
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """Who and what the rows of a table may name."""
+
+    users: pd.DataFrame
+    items: pd.DataFrame
+    files: Mapping[str, Path]
+
+    def columns(self, says: InteractionsSection | BehavioursSection) -> dict[str, Column]:
+        """Those that interactions and behaviours share."""
+        columns: dict[str, Column] = {
+            "user_id": Ids(says.user, _index(self.users["user_id"]), self.files["users"].name),
+            "item_id": Ids(says.item, _index(self.items["item_id"]), self.files["items"].name),
+            "time_ms": Times(says.time, says.time_unit),
+        }
+        return columns | ({"action": Actions(says.action)} if says.action else {})
+
+
+def _by_time(path: Path, columns: Mapping[str, Column]) -> pd.DataFrame:
+    """A table sorted by time, read block by block to numbers, so that its texts are never in memory as a whole."""
+    texts = [column.source for column in columns.values() if column.is_text]
+    for block in read_blocks(path, [column.source for column in columns.values()], texts):
+        for column in columns.values():
+            column.add(block)
+    found = {name: column.whole() for name, column in columns.items()}
+    rows = len(found["time_ms"])
+    action = pd.Categorical.from_codes(np.zeros(rows, dtype=np.int8), pd.Index([ACTED]))
+    found = {"action": action, "label": np.ones(rows, dtype=np.int8)} | found
+    frame = pd.DataFrame({name: found[name] for name in dict.fromkeys([*COLUMNS, *columns])}, copy=False)
+    if frame["time_ms"].is_monotonic_increasing:
+        return frame
+    return frame.sort_values("time_ms", kind="stable", ignore_index=True)
+
+
+def _categorical(fields: dict[str, Kind]) -> list[str]:
+    return [name for name, kind in fields.items() if kind is Kind.CATEGORICAL]
+
+
+def _fingerprint(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()

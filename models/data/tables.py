@@ -1,0 +1,175 @@
+"""Arrow columns of a dataset folder's files to the types that Foretaste works with.
+
+Every error is an `InvalidInput` that names the file, the column, the row and the value.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.events import MAX_ID
+from foretaste.kernel.values import Scalar, number
+from models.data.table_files import Table
+
+Int64Array: TypeAlias = npt.NDArray[np.int64]
+_LATEST_MS = 253_402_300_800_000
+"""The year 10000: a time beyond it was read in the wrong unit."""
+_EXACT = 2.0**53
+"""Beyond it a float no longer names one whole number."""
+_MILLISECONDS = {"s": 1000, "ms": 1}
+
+
+@dataclass(frozen=True, eq=False)
+class Coded:
+    """A column's distinct `values` (V,), an Arrow array, and the place of each row's value there: `codes` (R,)."""
+
+    codes: npt.NDArray[np.int32]
+    values: Any
+
+
+def _coded(table: Table, column: str) -> Coded:
+    """Of these checks, casts and look-ups there are then as many as values, and not as rows."""
+    array = table.columns[column]
+    if pa.types.is_null(array.type):
+        return Coded(np.zeros(len(array), dtype=np.int32), array[:1])
+    try:
+        coded = array.dictionary_encode(null_encoding="encode")
+    except pa.ArrowException as error:
+        raise InvalidInput(table.field(column), str(array.type), "cannot be read as single values") from error
+    return Coded(coded.indices.to_numpy(), coded.dictionary)
+
+
+def ids(table: Table, column: str) -> Coded:
+    """A column of ids as texts. Raises `InvalidInput` for an empty one or one too long."""
+    coded = _coded(table, column)
+    array = coded.values
+    if pa.types.is_floating(array.type):
+        whole = pc.and_(pc.equal(array, pc.floor(array)), pc.less(pc.abs(array), pa.scalar(_EXACT)))
+        wrong = pc.invert(pc.fill_null(whole, True))
+        _refuse_value(table, column, coded, wrong, "an id must be a text or a whole number")
+        array = pc.cast(array, pa.int64())
+    texts = _cast(table, column, array, pa.string())
+    empty = pc.fill_null(pc.equal(texts, pa.scalar("")), True)
+    _refuse_value(table, column, coded, empty, "an id may not be empty")
+    long = pc.greater(pc.utf8_length(texts), pa.scalar(MAX_ID, pa.int32()))
+    _refuse_value(table, column, coded, long, f"an id has at most {MAX_ID} characters")
+    return Coded(coded.codes, texts)
+
+
+def unique_ids(table: Table, column: str) -> Any:
+    """As `ids`, as an Arrow array of a text a row; no id may come twice."""
+    coded = ids(table, column)
+    texts = coded.values.take(pa.array(coded.codes))
+    counted = pc.value_counts(texts)
+    repeated = counted.filter(pc.greater(counted.field("counts"), pa.scalar(1, pa.int64())))
+    if len(repeated):
+        first = repeated[0].as_py()
+        raise InvalidInput(table.field(column), first["values"], f"must be unique, but comes {first['counts']} times")
+    return texts
+
+
+def known_rows(table: Table, column: str, known: "pd.Index[str]", where: str) -> npt.NDArray[np.int32]:
+    """As `ids`, as places (R,) in `known`, which are the ids of the file `where`: each must be one of them."""
+    coded = ids(table, column)
+    places = known.get_indexer(pd.Index(coded.values.to_numpy(zero_copy_only=False), dtype=object)).astype(np.int32)
+    strangers = places < 0
+    if strangers.any():
+        rows = int(np.count_nonzero(strangers[coded.codes]))
+        many = f"is not in {where}; up to row {table.offset + table.rows}, {rows} rows name such an id"
+        _refuse_value(table, column, coded, pa.array(strangers), many)
+    found: npt.NDArray[np.int32] = places[coded.codes]
+    return found
+
+
+def scalars(table: Table, column: str) -> tuple[npt.NDArray[np.int32], list[Scalar]]:
+    """A column's codes (R,) and distinct raw values: str, int, float, bool or None; dates and the like as text."""
+    coded = _coded(table, column)
+    values: list[Scalar] = _scalar_array(table, column, coded.values).to_pylist()
+    return coded.codes, values
+
+
+def numbers(table: Table, column: str) -> npt.NDArray[np.float64]:
+    """A column (R,) as the finite numbers that it holds, nan for anything else."""
+    array = table.columns[column]
+    if _is_any(array.type, "integer", "floating"):
+        found = np.asarray(pc.cast(array, pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
+        return np.where(np.isfinite(found), found, np.nan)
+    codes, values = scalars(table, column)
+    return np.array([number(value) for value in values], dtype=np.float64)[codes]
+
+
+def _scalar_array(table: Table, column: str, array: Any) -> Any:
+    if _is_any(array.type, "integer", "floating", "boolean", "null", "string", "large_string"):
+        return array
+    return _cast(table, column, array, pa.float64() if pa.types.is_decimal(array.type) else pa.string())
+
+
+def times_ms(table: Table, column: str, unit: Literal["s", "ms"]) -> Int64Array:
+    """A column of times as milliseconds since the epoch: numbers in `unit`, timestamps or ISO 8601 texts.
+
+    A time without a zone is UTC. Raises `InvalidInput` for one that is missing, not a time, or after the year 9999.
+    """
+    array = table.columns[column]
+    if pa.types.is_temporal(array.type):
+        zone = array.type.tz if pa.types.is_timestamp(array.type) else None
+        stamps = _cast(table, column, array, pa.timestamp("ms", tz=zone), safe=False)
+        _refuse(table, column, array, pc.is_null(stamps), "a time is missing")
+        return np.asarray(pc.cast(stamps, pa.int64()).to_numpy(zero_copy_only=False), dtype=np.int64)
+    raw = pd.Series(_scalar_array(table, column, array).to_pandas())
+    moments = pd.to_numeric(raw, errors="coerce").astype("float64") * float(_MILLISECONDS[unit])
+    texts = moments.isna() & raw.notna()
+    if texts.any() and raw.dtype == object:
+        moments[texts] = _iso_ms(raw[texts])
+    _refuse_at(table, column, moments.isna(), "is not a time: a number, or a text such as 2000-11-14T23:42:00Z")
+    late = f"lies after the year 9999; is time_unit {unit!r} right?"
+    _refuse_at(table, column, moments.abs() >= _LATEST_MS, late)
+    return np.asarray(moments.round(), dtype=np.int64)
+
+
+def _iso_ms(texts: "pd.Series[Any]") -> "pd.Series[float]":
+    parsed = pd.to_datetime(texts, utc=True, format="ISO8601", errors="coerce")
+    return (parsed - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(milliseconds=1)
+
+
+def labels(table: Table, column: str) -> npt.NDArray[np.int8]:
+    """A column of 0 and 1 (or false and true). Raises `InvalidInput` for anything else, a missing value included."""
+    raw = pd.Series(_scalar_array(table, column, table.columns[column]).to_pandas())
+    values = pd.to_numeric(raw, errors="coerce")
+    _refuse_at(table, column, ~values.isin([0, 1]), "a label must be 0 or 1")
+    return np.asarray(values, dtype=np.int8)
+
+
+def _is_any(kind: Any, *names: str) -> bool:
+    return any(getattr(pa.types, f"is_{name}")(kind) for name in names)
+
+
+def _cast(table: Table, column: str, array: Any, kind: Any, *, safe: bool = True) -> Any:
+    try:
+        return pc.cast(array, kind, safe=safe)
+    except pa.ArrowException as error:
+        raise InvalidInput(table.field(column), str(array.type), f"cannot be read as {kind}") from error
+
+
+def _refuse(table: Table, column: str, array: Any, wrong: Any, problem: str) -> None:
+    """Raise for the first row that `wrong`, an Arrow array, marks; rows count from 1, a header left out."""
+    row = pc.index(wrong, pa.scalar(True)).as_py()
+    if row >= 0:
+        raise InvalidInput(f"{table.field(column)}, row {table.offset + row + 1}", array[row].as_py(), problem)
+
+
+def _refuse_at(table: Table, column: str, wrong: "pd.Series[bool]", problem: str) -> None:
+    """As `_refuse`, for a pandas mask."""
+    _refuse(table, column, table.columns[column], pa.array(wrong), problem)
+
+
+def _refuse_value(table: Table, column: str, coded: Coded, wrong: Any, problem: str) -> None:
+    """As `_refuse`, for a mask of the distinct values."""
+    if pc.any(wrong).as_py():
+        marked = np.asarray(pc.fill_null(wrong, False).to_numpy(zero_copy_only=False), dtype=np.bool_)
+        _refuse(table, column, table.columns[column], pa.array(marked[coded.codes]), problem)

@@ -1,0 +1,1 @@
+"""Attribute effects: what each attribute value says of each item, fitted on counts."""

@@ -1,0 +1,255 @@
+"""Interactions counted by cells of users with the same attributes: what the effects of attributes are fitted to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import sparse
+
+from foretaste.kernel.errors import InvalidInput
+from models.data.examples import Examples
+from models.effects.cells import Cells, Past, Tally
+from models.effects.low_rank import Counts, Design, Doubles
+from models.runtime.encoding import FIELD_UNKNOWN, FIRST_KNOWN, IndexArray
+from models.training import checks
+
+Floats = npt.NDArray[np.float32]
+_CELLS = 1024
+"""Room for so many is kept before all items are counted."""
+_LEAST_LEFT = 1e-6
+"""Of the popularity that a user has not met, for who met nearly everything."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Rows:
+    """Interactions (R,): the user's row, the item's index, whether it was acted on, and behaviours seen before.
+
+    `attributes` (users, N) has a row for each of `Dataset.users`.
+    """
+
+    users: IndexArray
+    items: IndexArray
+    labels: Floats
+    seen: IndexArray
+    attributes: IndexArray
+
+    @classmethod
+    def of(cls, examples: Examples) -> "Rows":
+        users, sizes = examples.users.astype(np.int64), examples.sizes
+        seen = examples.histories.seen(users, examples.times_ms)
+        items, labels = examples.items.astype(np.int64), examples.labels
+        return cls(np.repeat(users, sizes), items, labels, np.repeat(seen, sizes), examples.attributes)
+
+    def only(self, kept: npt.NDArray[np.bool_]) -> "Rows":
+        """The rows (R,) that are flagged, of the same users."""
+        return Rows(self.users[kept], self.items[kept], self.labels[kept], self.seen[kept], self.attributes)
+
+
+@dataclass(frozen=True, slots=True)
+class CountingConfig:
+    """Who and what is counted, and how much."""
+
+    user_weight: float = 0.75
+    """A user of n interactions counts as n to this power: the heaviest users are not everyone."""
+    most_counts: int = 1 << 23
+    """Cells times items at most: of more cells a random part is counted, of more items the most frequent."""
+    least_users: int = 5
+    """With an attribute value; a rarer one is not told from an unknown one."""
+
+    def __post_init__(self) -> None:
+        """Raises `InvalidInput` naming the field."""
+        checks.at_least(self, {"most_counts": 1, "least_users": 1})
+        if not 0 <= self.user_weight <= 1:
+            raise InvalidInput("user_weight", self.user_weight, "must lie between 0 and 1")
+
+
+class Tables(NamedTuple):
+    """Rows of the tables that effects are about: of each attribute, N of them, and of the items."""
+
+    attributes: tuple[int, ...]
+    items: int
+
+    @property
+    def offsets(self) -> IndexArray:
+        """(N,): where each field begins among all ΣA values, field after field."""
+        ends: IndexArray = np.cumsum([0, *self.attributes])
+        return ends[:-1]
+
+    def places(self, attributes: IndexArray) -> IndexArray:
+        """Indices (B, N), each within its own field, to places among all ΣA values."""
+        found: IndexArray = attributes + self.offsets
+        return found
+
+    def values(self, places: IndexArray) -> IndexArray:
+        """(G, 2): the field and the index within it of values at `places` (G,)."""
+        field = np.searchsorted(self.offsets, places, side="right") - 1
+        return np.stack([field, places - self.offsets[field]], axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Counting:
+    """Which users, cells and items are counted, and what each user did, weighted; a user counts as n to a power.
+
+    `users` are rows of `Dataset.users`, `items` (I,) are indices with their `frequency` (I,). `cells`: of equal
+    attributes; `member` (users of the dataset,) of them, -1 for who is not counted. `value_places` (G,): where each
+    counted attribute value lies among all ΣA, field after field. `of_design` (cells,): cells that differ in values that
+    are not counted are one in the `design`. `tally`: of the users of the dataset, and `past` of the cells, both over
+    the items.
+    """
+
+    users: IndexArray
+    items: IndexArray
+    frequency: Doubles
+    cells: Cells
+    member: IndexArray
+    value_places: IndexArray
+    of_design: IndexArray
+    design: Design
+    tally: Tally
+    past: Tally | None
+
+    @classmethod
+    def of(
+        cls,
+        rows: Rows,
+        tables: Tables,
+        negatives: int | None,
+        limits: CountingConfig,
+        rng: np.random.Generator,
+        past: Past | None = None,
+    ) -> "Counting":
+        """Of all rows with a known item and all of the `past`, within the limits.
+
+        `negatives` None: the rows have labels of their own.
+        """
+        known = rows.items >= FIRST_KNOWN
+        users, own = np.unique(rows.users[known]), np.zeros(len(rows.attributes), dtype=np.int64)
+        before = past or Past.none(rows.attributes.shape[1])
+        cells, own[users], others = _cells(rows.attributes[users], before.cells)
+        frequency = np.bincount(rows.items[known], minlength=tables.items).astype(np.float64)
+        frequency[before.items] += before.frequency
+        kept, items = _within(cells, frequency, limits.most_counts, rng)
+        place, column = _places(kept, len(cells.users)), _places(items, tables.items)
+        users = users[place[own[users]] >= 0]
+        member = np.full(len(rows.attributes), -1)
+        member[users] = place[own[users]]
+        cells = cells.only(kept)
+        design, of_design, value_places = _designed(cells, tables.attributes, limits.least_users)
+        tally = _tally(rows, member >= 0, column, len(items), negatives, limits.user_weight)
+        moved = None if past is None else past.tally.over(column[past.items], len(items)).by(place[others], len(kept))
+        return cls(users, items, frequency[items], cells, member, value_places, of_design, design, tally, moved)
+
+    @property
+    def cell(self) -> IndexArray:
+        """(users of the dataset,): the cell of each in the design; -1 for who is not counted."""
+        return np.append(self.of_design, -1)[self.member]
+
+    def dealt(self, rng: np.random.Generator) -> "Counting":
+        """With the users dealt to the cells at random, as many to each: attributes that tell nothing."""
+        member = self.member.copy()
+        member[self.users] = rng.permutation(member[self.users])
+        return replace(self, member=member)
+
+    def counts(self, users: IndexArray) -> Counts:
+        """Of some of the users, (C, I) for the C cells of the design."""
+        return self.tally.counts(users, self.cell, len(self.design.values))
+
+    def counts_before(self) -> Counts | None:
+        """Of the past, likewise; None where there is none."""
+        if self.past is None:
+            return None
+        return self.past.counts(np.arange(len(self.of_design)), self.of_design, len(self.design.values))
+
+    def together(self) -> Past:
+        """All that was counted, for a later window to add to."""
+        own = self.tally.by(self.member, len(self.of_design))
+        return Past(self.cells, self.items, self.frequency, own if self.past is None else self.past + own)
+
+
+def _cells(attributes: IndexArray, before: Cells) -> tuple[Cells, IndexArray, IndexArray]:
+    """All cells, and which one each user with these `attributes` (U, N) and each cell from `before` is."""
+    values, member = np.unique(attributes, axis=0, return_inverse=True)
+    own = Cells(values, np.bincount(member.ravel(), minlength=len(values)).astype(np.float64))
+    if not len(before.values):
+        return own, member.ravel(), np.zeros(0, dtype=np.int64)
+    cells, of_own, of_before = own.joined(before)
+    return cells, of_own[member.ravel()], of_before
+
+
+def _within(
+    cells: Cells, frequency: Doubles, most_counts: int, rng: np.random.Generator
+) -> tuple[IndexArray, IndexArray]:
+    """Which cells and items are counted, sorted: all that came, or as many cells and items as are let in."""
+    count = len(cells.users)
+    items = _most_frequent(frequency, max(most_counts // max(min(count, _CELLS), 1), 1))
+    most = max(most_counts // max(len(items), 1), 1)
+    kept = np.arange(count) if count <= most else np.sort(rng.choice(count, most, replace=False))
+    return kept, items
+
+
+def _places(kept: IndexArray, count: int) -> IndexArray:
+    """(count,): where each number lies in `kept`, -1 where it does not."""
+    places = np.full(count, -1)
+    places[kept] = np.arange(len(kept))
+    return places
+
+
+def _tally(
+    rows: Rows, counted: npt.NDArray[np.bool_], column: IndexArray, items: int, negatives: int | None, power: float
+) -> Tally:
+    """What each user in `counted` (users,) did with the items that have a `column`."""
+    kept = (column[rows.items] >= 0) & counted[rows.users]
+    user, item, label = rows.users[kept], column[rows.items[kept]], rows.labels[kept].astype(np.float64)
+    shape = (len(rows.attributes), items)
+    number = np.bincount(user, minlength=shape[0])
+    weight = _weights(number, power)
+    acted = sparse.csr_matrix((label * weight[user], (user, item)), shape)
+    if negatives is None:
+        passed = sparse.csr_matrix(((1 - label) * weight[user], (user, item)), shape)
+        return Tally(acted, passed, np.zeros((0, shape[0])), np.zeros((0, shape[1])))
+    popularity = np.bincount(item, weights=label, minlength=shape[1]) / max(label.sum(), 1.0)
+    met = sparse.csr_matrix((np.ones(len(user)), (user, item)), shape)
+    met.data[:] = 1.0  # once, however often
+    drawn = negatives * number * weight / np.maximum(1 - met @ popularity, _LEAST_LEFT)
+    passed = sparse.csr_matrix(-(sparse.diags(drawn) @ met @ sparse.diags(popularity)))
+    return Tally(acted, passed, drawn[None], popularity[None])
+
+
+def _weights(number: IndexArray, power: float) -> Doubles:
+    """Of one interaction of each user, (users,): n of them count as n to the power, and all together as before."""
+    weight = np.maximum(number, 1.0) ** (power - 1.0)
+    scaled: Doubles = weight * (number.sum() / max((weight * number).sum(), 1.0))
+    return scaled
+
+
+def _most_frequent(frequency: Doubles, most: int) -> IndexArray:
+    """The `most` items that came most often, of those that came, sorted; of equals the first by index."""
+    came = np.flatnonzero(frequency)
+    chosen: IndexArray = np.sort(came[np.argsort(-frequency[came], kind="stable")[:most]])
+    return chosen
+
+
+def _designed(cells: Cells, sizes: Sequence[int], least_users: int) -> tuple[Design, IndexArray, IndexArray]:
+    """The design, the cell in it of each of `cells`, and the places of the values counted.
+
+    A value of too few users is counted as none, and so is an unknown one, and one that everybody has: b says the same.
+    """
+    everybody = cells.users.sum()
+    offsets = np.cumsum([0, *sizes])[:-1]
+    places, count = [], 0
+    local = np.full(cells.values.shape, -1)
+    for field, offset in enumerate(offsets):
+        numbers = np.bincount(cells.values[:, field], cells.users, minlength=sizes[field])
+        numbers[FIELD_UNKNOWN] = 0
+        told = np.flatnonzero((numbers >= least_users) & (numbers < everybody))
+        index = np.full(sizes[field], -1)
+        index[told] = count + np.arange(len(told))
+        local[:, field] = index[cells.values[:, field]]
+        count += len(told)
+        places.append(offset + told)
+    local[local < 0] = count
+    values, place = np.unique(local, axis=0, return_inverse=True)
+    return Design(torch.from_numpy(values), count), place.ravel(), np.concatenate(places).astype(np.int64)

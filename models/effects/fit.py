@@ -1,0 +1,307 @@
+"""What each attribute value says of each item, and what users do first: the codes that the zero-shot tower stores.
+
+The log-odds that a user with attributes a₁ … a_N acts on an item i that is shown are modelled as
+
+    b(i) + Σₙ W(aₙ, i),    W shrunk to the few directions in which attributes tell most (`models.effects.low_rank`),
+
+and fitted on counts: users of the same attributes are one cell, and what a cell did not act on is counted where the
+data say it, and is the expectation of the sampled negatives where they do not. The left factor of W is the code of each
+attribute value, whose sum over a user's attributes is the virtual behaviour; its right factor is each item's key, and
+code · key is the effect. Training must not show the ranking tower what a user's own behaviour did to that user's code,
+so the codes are fitted without each fold of the users as well.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numpy.random import Generator
+from scipy.linalg import block_diag
+from threadpoolctl import threadpool_limits
+
+from foretaste.kernel.errors import InvalidInput
+from models.data.examples import Examples
+from models.data.sampling import NegativeSampler
+from models.effects.counts import Counting, CountingConfig, Rows, Tables
+from models.effects.low_rank import (
+    Counts,
+    Doubles,
+    Fit,
+    Penalty,
+    Weights,
+    begin,
+    fitted,
+    resumed,
+    slope_at_zero,
+    strength,
+)
+from models.effects.seen_bias import FIRST_OF_STAGE, STAGES, Evidence, Judgements, correction
+from models.effects.state import SavedCounts
+from models.runtime.encoding import PADDING, IndexArray
+from models.training import checks
+
+__all__ = [
+    "FIRST_OF_STAGE",
+    "STAGES",
+    "Effects",
+    "EffectsConfig",
+    "HeldOutCodes",
+    "Negatives",
+    "WarmStart",
+    "fit_effects",
+    "stage_biases",
+]
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class EffectsConfig:
+    """How the effects are fitted."""
+
+    folds: int = 5
+    """Of the users: a training user's code is fitted on the others'."""
+    counting: CountingConfig = field(default_factory=CountingConfig)
+    first_precision: float = 100.0
+    """Prior precision of what distinguishes a user's very first moments. Fixed and not found by the evidence: who has
+    no behaviour is at those moments in production, but anywhere when behaviour is hidden."""
+    bias_precision: float = 0.5
+    """Prior precision of b(i) about log-odds of 0: the counts of the rarest items are low by chance, and so are the
+    negatives that are drawn by them."""
+    shrinkage: float = 0.6
+    """Of each direction of W, as a share of the strongest that noise alone would tell."""
+    most_directions: int = 24
+    """Of each fit. All fits together keep as many as a code has numbers."""
+    iterations: int = 16
+    """Of L-BFGS; the fits without a fold take half as many."""
+    stage_rows: int = 30_000
+    """Read for the bias of each stage, at most."""
+    stage_negatives: int = 10
+    """Sampled for each of them where the data have no labels, to weigh as much as the configured number."""
+
+    def __post_init__(self) -> None:
+        """Raises `InvalidInput` naming the field."""
+        names = ("most_directions", "iterations", "stage_rows", "stage_negatives")
+        checks.at_least(self, {"folds": 2, **dict.fromkeys(names, 1)})
+        checks.positive(self, "first_precision", "bias_precision", "shrinkage")
+
+
+@dataclass(frozen=True, slots=True)
+class WarmStart:
+    """How the fit goes on from the counts of an earlier one."""
+
+    forget: float = 1.0
+    """The share of the earlier counts that stays, taken again by each refresh: what was counted n of them ago weighs
+    forget ** n. 1 keeps all: of MovieLens less kept is worse (0.9 by nothing, 0.5 by .002 of GAUC), and a share per
+    refresh would let how often one refreshes decide how fast a taste is forgotten. Less is for tastes that drift."""
+    iterations: int = 4
+    """Of L-BFGS, from where the earlier fit ended."""
+    fold_iterations: int = 1
+    """Likewise, of each fit without a fold."""
+
+    def __post_init__(self) -> None:
+        """Raises `InvalidInput` naming the field."""
+        checks.at_least(self, {"iterations": 1, "fold_iterations": 1})
+        if not 0 <= self.forget <= 1:
+            raise InvalidInput("forget", self.forget, "must lie between 0 and 1")
+
+
+@dataclass(frozen=True, eq=False)
+class Effects:
+    """What was fitted; H is the width of a code.
+
+    `codes` (1 + folds, ΣA, H): of each value of each attribute, field after field: from all users, then without each
+    fold. `fold` (users,): which of these a user may see in training; 0 for who was not learned from. `keys` (items, H).
+    `biases` (S, items): b(i) and what distinguishes each stage.
+    """
+
+    codes: Floats
+    fold: IndexArray
+    keys: Floats
+    biases: Floats
+    counts: SavedCounts | None = None
+    """What a later fit goes on from."""
+
+
+class Negatives(NamedTuple):
+    """What stands for impressions that were not acted on: `number` an interaction, drawn by the sampler."""
+
+    sampler: NegativeSampler
+    number: int
+
+
+def fit_effects(
+    examples: Examples,
+    tables: Tables,
+    width: int,
+    negatives: Negatives | None,
+    config: EffectsConfig,
+    rng: Generator,
+    earlier: SavedCounts | None = None,
+    warm: WarmStart | None = None,
+) -> Effects:
+    """Fit what `examples` say; `width` is H. `negatives` is None where the data have labels of their own.
+
+    With `earlier` counts the examples add to them, those that lie before its `until_ms` left out, as they were counted.
+    A user's code is then without that user's behaviour among the examples that were added; what the same user did
+    earlier is in the counts of everybody's, from before everything that training is about to predict.
+    """
+    warm = warm or WarmStart()
+    rows = Rows.of(examples)
+    until_ms = int(examples.times_ms.max(initial=-1)) + 1
+    if earlier is not None:
+        earlier = earlier.grown(tables.attributes, tables.items).faded(warm.forget)
+        rows = rows.only(np.repeat(examples.times_ms, examples.sizes) >= earlier.until_ms)
+        until_ms = max(until_ms, earlier.until_ms)
+    past, stages = (earlier.past, earlier.stages) if earlier else (None, None)
+    counting = Counting.of(rows, tables, negatives.number if negatives else None, config.counting, rng, past)
+    fold = np.zeros(len(rows.attributes), dtype=np.int64)
+    fold[counting.users] = 1 + rng.permutation(len(counting.users)) % config.folds
+    with threadpool_limits(1, user_api="blas"):  # on matrices this small, threads only wait for each other
+        found = _fits(fold, counting, tables, config, rng, earlier, warm)
+        codes, keys = _codes_and_keys(found.fits, counting, tables, width)
+    base = np.full(len(keys), found.log_odds)  # nothing is known of an unknown item
+    base[counting.items] = found.fits[0].bias.numpy()
+    effects = Effects(codes, fold, keys, np.repeat(base.astype(np.float32)[None], len(FIRST_OF_STAGE), axis=0))
+    biases, stages = stage_biases(effects, rows, tables, negatives, config, rng, stages)
+    told = tables.values(counting.value_places)
+    counts = SavedCounts(counting.together(), found.fits[0], told, found.noise, stages, until_ms)
+    return Effects(codes, fold, keys, biases, counts)
+
+
+class _Found(NamedTuple):
+    """The fit of the whole, then without each fold; the log-odds of all counts; what noise alone would tell."""
+
+    fits: Sequence[Fit]
+    log_odds: float
+    noise: float
+
+
+def _fits(
+    fold: IndexArray,
+    counting: Counting,
+    tables: Tables,
+    config: EffectsConfig,
+    rng: Generator,
+    earlier: SavedCounts | None,
+    warm: WarmStart,
+) -> _Found:
+    parts = [counting.counts(np.flatnonzero(fold == part)) for part in range(1, config.folds + 1)]
+    before = counting.counts_before()
+    whole = reduce(add, parts if before is None else [before, *parts])
+    design, seed = counting.design, int(rng.integers(1 << 31))
+    weights = Weights.of(whole, design)
+    dealt = counting.dealt(rng)
+    noise = strength(slope_at_zero(dealt.counts(dealt.users), design, weights), seed)
+    if earlier is not None:
+        noise = float(np.hypot(noise, earlier.noise))  # of independent draws the squares add up
+
+    def fit(counts: Counts, iterations: int, resumed_iterations: int) -> Fit:
+        """Noise is as the root of how much was counted.
+
+        Begun where no behaviour of the fold is known: from the whole's fit it would remember the part.
+        """
+        share = float(counts.met.sum()) / max(float(whole.met.sum()), 1.0)
+        penalty = Penalty(config.shrinkage * noise * share**0.5, weights, config.bias_precision)
+        if earlier is None:
+            first = begin(counts, design, weights, penalty.threshold, config.most_directions, seed)
+            return fitted(counts, design, penalty, first, iterations)
+        start = earlier.start(counts.item_log_odds, counting.items, counting.value_places, tables.offsets)
+        first = resumed(counts, design, penalty, start, config.most_directions, seed)
+        return fitted(counts, design, penalty, first, resumed_iterations)
+
+    rest = [fit(whole - part, -(-config.iterations // 2), warm.fold_iterations) for part in parts]
+    return _Found([fit(whole, config.iterations, warm.iterations), *rest], whole.log_odds, noise)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class HeldOutCodes:
+    """Codes as training may see them: each user's as the other users' behaviour has it."""
+
+    effects: Effects
+    tables: Tables
+
+    def of(self, users: IndexArray, attributes: IndexArray) -> Floats:
+        """(B, H), for rows of `Dataset.users` (B,) with these values (B, N)."""
+        fold = self.effects.fold[users][:, None]
+        codes: Floats = self.effects.codes[fold, self.tables.places(attributes)].sum(axis=1)
+        return codes
+
+
+def _codes_and_keys(fits: Sequence[Fit], counting: Counting, tables: Tables, width: int) -> tuple[Floats, Floats]:
+    """Codes (fits, ΣA, H) and keys (items, H) with code · key = W, as nearly as H allows.
+
+    The fits are turned to common keys by the singular value decomposition of all their W, one below the other. A key's
+    entries are of size 1, so that a code is of the size of an effect.
+    """
+    codes = np.zeros((len(fits), sum(tables.attributes), width), dtype=np.float32)
+    keys = np.zeros((tables.items, width), dtype=np.float32)
+    of_values, small = np.linalg.qr(block_diag(*(fit.left.double().numpy() for fit in fits)))
+    of_items, other = np.linalg.qr(np.concatenate([fit.right.double().numpy() for fit in fits], axis=1))
+    left, strength, right = np.linalg.svd(small @ other.T, full_matrices=False)
+    rank, scale = min(width, len(strength)), np.sqrt(len(counting.items))
+    keys[counting.items, :rank] = (of_items @ right[:rank].T) * scale
+    turned = of_values @ (left[:, :rank] * strength[:rank]) / scale
+    codes[:, counting.value_places, :rank] = turned.reshape(len(fits), len(counting.value_places), rank)
+    return codes, keys
+
+
+def stage_biases(
+    effects: Effects,
+    rows: Rows,
+    tables: Tables,
+    negatives: Negatives | None,
+    config: EffectsConfig,
+    rng: Generator,
+    before: Evidence | None = None,
+) -> tuple[Floats, Evidence]:
+    """(S, items): the biases of `effects`, each stage's corrected by what its users did beyond them; and the evidence.
+
+    `before`: what is known of earlier windows, to which these rows are added. The first stage's prior has a precision
+    that is given, the others' is found (`models.effects.seen_bias`).
+    """
+    biases = effects.biases.copy()
+    before = before or Evidence.none(biases.shape[1])
+    after = before.copy()
+    stage = STAGES[rows.seen]
+    for number in range(len(FIRST_OF_STAGE)):
+        own = np.flatnonzero(stage == number)
+        read, share = before.room(number, len(own), config.stage_rows)
+        after.rows[number] += len(own)
+        after.read[number] = share * before.read[number] + read
+        if read < len(own):
+            own = rng.choice(own, read, replace=False)
+        if not after.read[number]:
+            continue
+        owner, items, labels, weights = _judged(rows, own, negatives, config.stage_negatives)
+        codes = HeldOutCodes(effects, tables).of(rows.users[own], rows.attributes[rows.users[own]])
+        offsets = np.einsum("rh,rh->r", codes[owner], effects.keys[items]) + biases[number, items]
+        found, after.slope[number], after.curvature[number] = correction(
+            Judgements(items, labels, offsets, weights),
+            effects.biases[number].astype(np.float64),
+            share * before.slope[number],
+            share * before.curvature[number],
+            config.first_precision if number == 0 else None,
+        )
+        biases[number] += found
+    return biases, after
+
+
+def _judged(
+    rows: Rows, own: IndexArray, negatives: Negatives | None, drawn_each: int
+) -> tuple[IndexArray, IndexArray, Doubles, Doubles]:
+    """Of rows `own` (R,): place in `own`, item, label and weight of each judgement, sampled negatives among them."""
+    place, items, labels = np.arange(len(own)), rows.items[own], rows.labels[own].astype(np.float64)
+    weights = np.ones(len(own))
+    if negatives is not None:
+        drawn = negatives.sampler.sample(rows.users[own], drawn_each)
+        given = drawn != PADDING
+        others = np.repeat(place, drawn_each).reshape(drawn.shape)[given]
+        place, items = np.concatenate([place, others]), np.concatenate([items, drawn[given]])
+        labels = np.concatenate([labels, np.zeros(len(others))])
+        weights = np.concatenate([weights, np.full(len(others), negatives.number / drawn_each)])
+    return place, items, labels, weights

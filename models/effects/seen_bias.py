@@ -1,0 +1,101 @@
+"""What distinguishes users by how much they have done: a correction of each item's bias at each stage.
+
+What was read of a stage is kept as a quadratic in the biases, so that a later window adds to it: with h and e its
+evidence of an item, the log-likelihood of a bias t is about e t - h t²/2.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import expit
+
+from foretaste.kernel.values import MAX_BEHAVIOUR
+from models.effects.evidence import START, next_precision
+from models.effects.low_rank import Doubles
+from models.runtime.encoding import FIRST_KNOWN, IndexArray
+
+FIRST_OF_STAGE = (0, 1, 3, 6, 11, 21, 51)
+"""The number of behaviours seen at which each of the S stages begins."""
+STAGES: IndexArray = np.searchsorted(FIRST_OF_STAGE, np.arange(MAX_BEHAVIOUR + 1), side="right") - 1
+"""(L + 1,): the stage of each number of behaviours seen."""
+_NEWTON, _STEP = 10, 2.0
+"""Iterations, and the most that one moves a bias."""
+
+
+class Judgements(NamedTuple):
+    """Items (J,) with their labels, the log-odds without a correction, and how much each judgement counts."""
+
+    items: IndexArray
+    labels: Doubles
+    offsets: Doubles
+    weights: Doubles
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Evidence:
+    """What was read of each of S stages about each item's bias: `slope` e and `curvature` h, (S, items) each.
+
+    `rows` (S,): how many there were, of which `read` (S,) were read.
+    """
+
+    rows: Doubles
+    read: Doubles
+    slope: Doubles
+    curvature: Doubles
+
+    @classmethod
+    def none(cls, items: int) -> "Evidence":
+        stages = len(FIRST_OF_STAGE)
+        return cls(np.zeros(stages), np.zeros(stages), np.zeros((stages, items)), np.zeros((stages, items)))
+
+    def grown(self, items: int) -> "Evidence":
+        """Nothing is known yet of what is new."""
+        more = ((0, 0), (0, items - self.slope.shape[1]))
+        return Evidence(self.rows, self.read, np.pad(self.slope, more), np.pad(self.curvature, more))
+
+    def copy(self) -> "Evidence":
+        return Evidence(self.rows.copy(), self.read.copy(), self.slope.copy(), self.curvature.copy())
+
+    def faded(self, share: float) -> "Evidence":
+        return Evidence(self.rows * share, self.read * share, self.slope * share, self.curvature * share)
+
+    def room(self, stage: int, rows: int, most: int) -> tuple[int, float]:
+        """How many of so many new rows to read, and the share of what was read before that counts beside them.
+
+        Together they are as one draw of at most `most` from all rows: the prior weighs as it does in a first fit.
+        """
+        known = self.rows[stage] + rows
+        target = min(float(most), known)
+        read = min(round(target * rows / known), rows) if known else 0
+        return read, min((target - read) / self.read[stage], 1.0) if self.read[stage] else 0.0
+
+
+def correction(
+    judged: Judgements, base: Doubles, slope: Doubles, curvature: Doubles, given: float | None
+) -> tuple[Doubles, Doubles, Doubles]:
+    """What to add to the bias `base` (items,) of each item, and the `slope` and `curvature` with the judgements' own.
+
+    A correction has one parameter an item and a Gaussian prior, and is found by Newton's method, item by item; its
+    prior's precision is `given`, or the evidence's. `slope` and `curvature` (items,): what was known before.
+    """
+    items, labels, offsets, weights = judged
+    count = len(base)
+    found, known = np.zeros(count), np.arange(count) >= FIRST_KNOWN
+    precision = START if given is None else given
+
+    def of_judgements() -> tuple[Doubles, Doubles]:
+        p = expit(offsets + found[items])
+        rise = np.bincount(items, weights=weights * (labels - p), minlength=count)
+        bend = np.bincount(items, weights=weights * p * (1 - p), minlength=count)
+        return np.asarray(rise, dtype=np.float64), np.asarray(bend, dtype=np.float64)
+
+    for _ in range(_NEWTON):
+        rise, bend = of_judgements()
+        all_bend = bend + curvature
+        all_rise = rise + slope - curvature * (base + found) - precision * found
+        found += np.where(known, np.clip(all_rise / (all_bend + precision), -_STEP, _STEP), 0.0)
+        if given is None:
+            precision = next_precision(found, all_bend, precision)
+    rise, bend = of_judgements()
+    return found, slope + rise + bend * (base + found), curvature + bend

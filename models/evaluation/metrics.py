@@ -1,0 +1,56 @@
+"""How well scores put what was acted on before what was not."""
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from foretaste.kernel.errors import InvalidInput
+
+Numbers: TypeAlias = npt.NDArray[np.float64]
+
+
+def auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
+    """Area under the ROC curve of (B,) labels (0 or 1) and finite scores, ties counting half; nan for one class."""
+    targets = np.asarray(labels)
+    return float(user_auc(np.zeros(len(targets), dtype=np.int64), targets, scores)[0][0]) if len(targets) else np.nan
+
+
+def gauc(users: npt.ArrayLike, labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
+    """Each user's AUC weighted by impressions, users of one class left out; nan where no user is left."""
+    aucs, impressions = user_auc(users, labels, scores)
+    judged = ~np.isnan(aucs)
+    return float(np.average(aucs[judged], weights=impressions[judged])) if judged.any() else np.nan
+
+
+def user_auc(users: npt.ArrayLike, labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Numbers, Numbers]:
+    """AUC (nan for one class) and impressions of each distinct user, in the order of `np.unique(users)`.
+
+    The rank-sum form of the AUC over (B,) rows, ties sharing their mean rank; one sort for all users together.
+    Raises `InvalidInput` for a score that is not finite.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise InvalidInput("scores", values[~np.isfinite(values)][0], "must be finite")
+    positive = np.asarray(labels).astype(bool)
+    distinct, groups = np.unique(np.asarray(users), return_inverse=True)
+    impressions = np.bincount(groups, minlength=len(distinct)).astype(np.float64)
+    positives = np.bincount(groups, weights=positive, minlength=len(distinct))
+    rank_sums = np.bincount(groups, weights=_ranks(groups, values) * positive, minlength=len(distinct))
+    pairs = positives * (impressions - positives)
+    won = rank_sums - positives * (positives + 1) / 2
+    return np.divide(won, pairs, out=np.full(len(distinct), np.nan), where=pairs > 0), impressions
+
+
+def _ranks(groups: npt.NDArray[np.intp], values: Numbers) -> Numbers:
+    """Mean rank of each row within its group, from 1."""
+    order = np.lexsort((values, groups))
+    group, value = groups[order], values[order]
+    new_tie = np.r_[True, (group[1:] != group[:-1]) | (value[1:] != value[:-1])][: len(order)]
+    firsts = np.flatnonzero(new_tie)
+    lengths = np.diff(np.r_[firsts, len(order)])
+    group_starts = np.searchsorted(group, group[firsts])
+    mean_rank = firsts - group_starts + (lengths + 1) / 2
+    ranks = np.empty(len(order))
+    ranks[order] = np.repeat(mean_rank, lengths)
+    return ranks

@@ -1,0 +1,204 @@
+"""What a generation was trained on, small enough to travel with its record: what drift is told by."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from foretaste.kernel.profile import Calibration, Profile, Shares
+from models.data.examples import Examples, batches
+from models.data.sampling import NegativeSampler
+from models.effects.seen_bias import FIRST_OF_STAGE
+from models.evaluation.offline import groups_of, pooled_behaviour, probabilities, virtual_behaviour
+from models.evaluation.verdict import GROUPS, Group
+from models.runtime.encoding import FIRST_KNOWN, CategoricalEncoder, FieldEncoder, IndexArray, NumericEncoder
+from models.training.trained import Trained
+
+LENGTHS = FIRST_OF_STAGE[1:]
+"""Edges between numbers of behaviours seen."""
+
+
+MOST_BYTES = 32 * 1024
+"""Of the JSON text, which is part of a record that readers hold."""
+
+
+_DIGITS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileConfig:
+    """How much is kept."""
+
+    values: int = 50
+    """Of each categorical attribute, the most frequent."""
+    items: int = 200
+    """The most popular."""
+    moments: int = 20_000
+    """Drawn at random for the norms and for calibration, at most."""
+    batch: int = 16_384
+    """Rows scored at once."""
+
+
+def profile_of(
+    trained: Trained,
+    examples: Examples,
+    rng: np.random.Generator,
+    *,
+    sampler: NegativeSampler | None = None,
+    negatives: int = 4,
+    config: ProfileConfig | None = None,
+) -> Profile:
+    """Of the `examples` that `trained` learned from; with a `sampler`, calibration is against so many negatives a row.
+
+    Where the JSON text would be longer than `MOST_BYTES`, fewer values and items are kept, and then fewer attributes.
+    """
+    config = config or ProfileConfig()
+    users = examples.users.astype(np.int64)
+    columns = examples.attributes[users]
+    fields = trained.encoding.attributes
+    counts = {
+        name: np.bincount(columns[:, place], minlength=field.size) for place, (name, field) in enumerate(fields.items())
+    }
+    seen = examples.histories.seen(users, examples.times_ms)
+    lengths = np.bincount(np.searchsorted(LENGTHS, seen, side="right"), minlength=len(LENGTHS) + 1)
+    virtual_norm, behaviour_norm, calibration = _measured(trained, examples, rng, sampler, negatives, config)
+    whole = Profile(
+        moments=len(users),
+        attributes={name: _of_field(field, counts[name], config.values) for name, field in fields.items()},
+        lengths=_of_bins(LENGTHS, lengths),
+        items=_of_values(trained.encoding.items, trained.popularity[FIRST_KNOWN:], 0.0, config.items),
+        virtual_norm=virtual_norm,
+        behaviour_norm=behaviour_norm,
+        calibration=calibration,
+    )
+    return _within(whole, MOST_BYTES)
+
+
+def _measured(
+    trained: Trained,
+    examples: Examples,
+    rng: np.random.Generator,
+    sampler: NegativeSampler | None,
+    negatives: int,
+    config: ProfileConfig,
+) -> tuple[float | None, float | None, dict[Group, Calibration]]:
+    """The mean norms of v̂ and of v, and calibration."""
+    total = len(examples.sizes)
+    drawn = np.sort(rng.choice(total, min(config.moments, total), replace=False)) if total else np.zeros(0, np.int64)
+    virtual, real, rows = _Mean(), _Mean(), []
+    for part in batches(examples.sizes[drawn], config.batch):
+        batch = examples.batch(drawn[part], sampler, negatives)
+        made = virtual_behaviour(trained, batch)
+        virtual.add(_norms(made.numpy()))
+        real.add(_norms(pooled_behaviour(trained, batch, made.shape[1]).numpy())[batch.seen > 0])
+        rows.append(
+            (
+                groups_of(batch.seen, trained.config.warm_after)[batch.owner],
+                batch.labels,
+                probabilities(trained, batch, made),
+            )
+        )
+    if not rows:
+        return None, None, {}
+    groups, labels, scores = (np.concatenate(column) for column in zip(*rows, strict=True))
+    return virtual.value, real.value, _calibration(groups, labels, scores)
+
+
+class _Mean:
+    """Of finite numbers that come in parts; None of none."""
+
+    def __init__(self) -> None:
+        self._total, self._count = 0.0, 0
+
+    def add(self, numbers: npt.NDArray[np.float64]) -> None:
+        finite = numbers[np.isfinite(numbers)]
+        self._total, self._count = self._total + float(finite.sum()), self._count + len(finite)
+
+    @property
+    def value(self) -> float | None:
+        return round(self._total / self._count, _DIGITS) if self._count else None
+
+
+def _norms(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """(U,) of (U, M, D)."""
+    found: npt.NDArray[np.float64] = np.linalg.norm(vectors.reshape(len(vectors), -1).astype(np.float64), axis=1)
+    return found
+
+
+def _calibration(
+    groups: IndexArray, labels: npt.NDArray[np.float32], scores: npt.NDArray[np.float64]
+) -> dict[Group, Calibration]:
+    if labels.min() == labels.max() or not np.isfinite(scores).all():
+        return {}
+    return {
+        group: Calibration(
+            predicted=round(float(scores[own].mean()), _DIGITS),
+            observed=round(float(labels[own].mean()), _DIGITS),
+            impressions=int(own.sum()),
+        )
+        for place, group in enumerate(GROUPS)
+        if (own := groups == place).any()
+    }
+
+
+def _of_field(field: FieldEncoder, counts: IndexArray, most: int) -> Shares:
+    """`counts` (size,) by index, the unknown and missing first."""
+    if isinstance(field, NumericEncoder):
+        return _of_bins(field.edges, counts[1:], float(counts[0]))
+    if not isinstance(field, CategoricalEncoder):
+        raise TypeError(f"a field encoder of another kind: {type(field).__name__}")
+    return _of_values(field.values, counts[1:].astype(np.float64), float(counts[0]), most)
+
+
+def _of_bins(edges: Sequence[float], counts: IndexArray, missing: float = 0.0) -> Shares:
+    return Shares(edges=tuple(edges), shares=_shares([*counts.tolist(), missing]))
+
+
+def _of_values(values: Sequence[str], weights: npt.NDArray[np.float64], missing: float, most: int) -> Shares:
+    kept = np.argsort(-weights, kind="stable")[:most]
+    other = max(float(weights.sum() - weights[kept].sum()), 0.0)
+    return Shares(
+        values=tuple(values[place] for place in kept), shares=_shares([*weights[kept].tolist(), other, missing])
+    )
+
+
+def _shares(weights: Sequence[float]) -> tuple[float, ...]:
+    total = sum(weights) or 1.0
+    return tuple(round(weight / total, _DIGITS) for weight in weights)
+
+
+def _within(profile: Profile, most_bytes: int) -> Profile:
+    """The same with fewer values of each, halved until the text is short enough, and then with fewer attributes."""
+    while _length(profile) > most_bytes:
+        longest = max(map(_known, (*profile.attributes.values(), profile.items)), default=0)
+        if longest:
+            profile = _shortened(profile, longest // 2)
+        else:
+            *kept, _ = profile.attributes
+            left_out = profile.left_out + 1
+            attributes: Mapping[str, Shares] = {name: profile.attributes[name] for name in kept}
+            profile = profile.model_copy(update={"attributes": attributes, "left_out": left_out})
+    return profile
+
+
+def _length(profile: Profile) -> int:
+    return len(profile.model_dump_json().encode())
+
+
+def _known(shares: Shares) -> int:
+    return len(shares.values or ())
+
+
+def _shortened(profile: Profile, most: int) -> Profile:
+    attributes = {name: _fewer(shares, most) for name, shares in profile.attributes.items()}
+    return profile.model_copy(update={"attributes": attributes, "items": _fewer(profile.items, most)})
+
+
+def _fewer(shares: Shares, most: int) -> Shares:
+    """At most so many values; what the others had is added to the other ones'."""
+    if shares.values is None or len(shares.values) <= most:
+        return shares
+    *known, other, missing = shares.shares
+    rest = round(other + sum(known[most:]), _DIGITS)
+    return Shares(values=shares.values[:most], shares=(*known[:most], rest, missing))

@@ -1,0 +1,91 @@
+"""What the gate found: kept as JSON beside a generation, and read without torch."""
+
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from foretaste.kernel.files import write_file
+from models.generations.manifest import DamagedArtifact
+
+Decision: TypeAlias = Literal["pass", "fail", "no_decision"]
+Comparison: TypeAlias = Literal["no_worse", "worse", "no_decision"]
+Group: TypeAlias = Literal["cold", "warming", "warm"]
+GROUPS: tuple[Group, ...] = get_args(Group)
+"""By how much was seen: nothing, less than `warm_after`, at least that."""
+
+
+class _Kept(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Figure(_Kept):
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+class GroupVerdict(_Kept):
+    """The users who had seen so much when they were served: cold, warming or warm."""
+
+    group: Group
+    users: int
+    """Persons judged: those who acted on some of what they were shown, and not on all."""
+    impressions: int
+    """Of the group, those of persons of one class included."""
+    candidate: Figure | None = None
+    """GAUC; None where nobody can be judged."""
+    active: Figure | None = None
+    difference: Figure | None = None
+    """(candidate - active) / active, paired by user; None where there is nothing to compare with."""
+    decision: Comparison = "no_decision"
+
+
+class Verdict(_Kept):
+    """Whether a candidate generation may take over from the active one, with the numbers that say so."""
+
+    decision: Decision
+    reasons: tuple[str, ...]
+    """One sentence each."""
+    groups: tuple[GroupVerdict, ...] = ()
+    candidate: int | None = None
+    """Its number; None while it has none."""
+    active: int | None = None
+    """The number of the generation that it was compared with; None where there was none."""
+    since_ms: int | None = None
+    """The first and the last ranking of the window, milliseconds since the epoch; None for an empty one."""
+    until_ms: int | None = None
+    rankings: int = 0
+    impressions: int = 0
+    forced: bool = False
+    """Somebody asked for the candidate whatever the decision."""
+
+    @property
+    def admits(self) -> bool:
+        """Whether the candidate may be published: no decision is no pass."""
+        return self.decision == "pass" or self.forced
+
+
+def verdict_path(home: Path, number: int) -> Path:
+    """Where the verdict on a generation is kept, under the folder of all that is kept."""
+    return home / "verdicts" / f"{number}.json"
+
+
+def write_verdict(verdict: Verdict, path: Path) -> None:
+    """Whole or not at all. Raises `Unavailable` when the disk is full."""
+    write_file(path, verdict.model_dump_json(indent=2))
+
+
+def read_verdict(path: Path) -> Verdict:
+    """Raises `DamagedArtifact` for one that is missing or malformed."""
+    try:
+        return Verdict.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DamagedArtifact(f"{path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise DamagedArtifact(f"{path} is malformed: {error.errors(include_url=False)[0]['msg']}") from error

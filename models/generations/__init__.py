@@ -1,0 +1,1 @@
+"""Generations as files and in Triton: written, checked, published, loaded again."""

@@ -1,0 +1,135 @@
+"""A generation as files: `generations/<number>/`, written whole or not at all, every file under its hash.
+
+manifest.json        what follows, in short: sizes, metrics, hashes, where it came from
+encoding.json        vocabularies and bins
+zero_shot.onnx       the zero-shot tower's serving form
+ranking.onnx         the ranking tower's
+weights.safetensors  all parameters, for a later training run to start from
+popularity.json      each item's share of the training interactions
+probes.json          raw requests with the answers of the towers as trained, to be asked again wherever they are served
+counts.npz           what was counted of the log, for a later run to add to
+profile.json         how attributes and behaviour were distributed, to tell drift by
+
+The last two are there where the training made them, and an artifact of an earlier version has no probes.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from foretaste.kernel.errors import ForetasteError
+from foretaste.kernel.generations import Generation
+from models.runtime import layout
+
+Metric = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+"""JSON has no nan: null stands for it."""
+
+
+class DamagedArtifact(ForetasteError):
+    """A file of a generation is missing, or is not what its manifest says."""
+
+
+class Manifest(BaseModel):
+    """`manifest.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
+
+    format: Literal[1] = 1
+    number: Annotated[int, Field(ge=1)]
+    created_at: str
+    """ISO 8601, UTC."""
+    dataset: str
+    dataset_fingerprint: str
+    split_ms: int
+    """What lies before it was learned from; milliseconds since the epoch."""
+    training: dict[str, Any]
+    training_fingerprint: str
+    warm_after: Annotated[int, Field(ge=1)]
+    attributes: dict[str, str]
+    context: dict[str, str]
+    sizes: dict[str, int]
+    """N, C, L, M, D, and the rows of the item and action tables."""
+    mean_virtual: list[list[float]]
+    metrics: dict[str, Metric]
+    base: int | None = None
+    """The generation whose weights training started from."""
+    parity: float
+    """Greatest difference between the towers as trained and as exported."""
+    files: dict[str, str]
+    """sha256 of every other file."""
+
+
+def fingerprint(value: Any) -> str:
+    """sha256 of a JSON value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file. Raises `DamagedArtifact` where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DamagedArtifact(f"{path} cannot be read: {error.strerror}") from error
+
+
+def next_number(generations: Path) -> int:
+    """1 + the highest generation there."""
+    if not generations.is_dir():
+        return 1
+    return 1 + max((int(path.name) for path in generations.iterdir() if path.name.isdecimal()), default=0)
+
+
+def next_free(highest_recorded: int, in_folder: int, active: int | None) -> int:
+    """The lowest number above all that were ever recorded or written, in the slot that the active one does not use.
+
+    Even and odd numbers share a slot each: a refresh never fills the one that serves.
+    """
+    number = max(highest_recorded, in_folder) + 1
+    return number + 1 if active is not None and number % 2 == active % 2 else number
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises `DamagedArtifact` for one that is missing or malformed."""
+    path = folder / layout.MANIFEST
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DamagedArtifact(f"{path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise DamagedArtifact(f"{path} is malformed: {error.errors(include_url=False)[0]['msg']}") from error
+
+
+def verify(folder: Path, hashes: Mapping[str, str]) -> None:
+    """Compare the named files of a folder with their sha256. Raises `DamagedArtifact` for one that differs."""
+    for name, expected in hashes.items():
+        found = hash_file(folder / name)
+        if found != expected:
+            raise DamagedArtifact(f"{folder / name} has the sha256 {found}, but its manifest says {expected}")
+
+
+def generation_record(folder: Path) -> tuple[Generation, dict[str, float]]:
+    """What readers need to know of the generation in a folder, and each item's share of the training interactions.
+
+    Raises `DamagedArtifact` for a file that is missing or is not what the manifest says.
+    """
+    manifest = read_manifest(folder)
+    verify(folder, manifest.files)
+    generation = Generation(
+        number=manifest.number,
+        warm_after=manifest.warm_after,
+        attributes=manifest.attributes,
+        context=manifest.context,
+        mean_virtual=np.array(manifest.mean_virtual, dtype=np.float32),
+        created_at=manifest.created_at,
+        metrics=manifest.metrics,
+        profile=(folder / layout.PROFILE).read_text(encoding="utf-8") if layout.PROFILE in manifest.files else "",
+    )
+    popularity: dict[str, float] = json.loads((folder / layout.POPULARITY).read_text(encoding="utf-8"))
+    return generation, popularity

@@ -1,0 +1,102 @@
+"""Whether towers as exported answer as the towers that were trained, when both are fed the same raw values."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foretaste.kernel.values import MAX_BEHAVIOUR, FloatArray, Scalar
+from models.generations.probes import Probe, difference
+from models.runtime.encoding import CategoricalEncoder, Encoding, FieldEncoder, NumericEncoder
+from models.runtime.towers import RankingRequest, ServedRanking, ServedZeroShot
+from models.training.trained import Trained
+
+PROBES = 64
+STRANGE = "never seen in training"
+LENGTHS = (0, 1, 2, 5, 20, MAX_BEHAVIOUR, MAX_BEHAVIOUR + 7)
+"""Of the behaviours that are tried: cold, warming, warm, and more than fits."""
+
+NONE_STORED = 5
+"""One of so many probes has no virtual behaviour: zeros."""
+
+
+def answered(trained: Trained, seed: int = 0) -> list[Probe]:
+    """Raw requests of every kind with what the trained towers answer to them."""
+    tried = probes(trained, PROBES, np.random.default_rng(seed))
+    with torch.inference_mode():
+        scores: FloatArray = trained.ranking(*ranking_tensors(trained.encoding, tried)).numpy()
+        virtual: FloatArray = trained.zero_shot(attribute_tensor(trained.encoding, tried)).numpy()
+    of_each = np.split(scores, np.cumsum([len(request.candidates) for request in tried])[:-1])
+    return [Probe(*answer) for answer in zip(tried, virtual, of_each, strict=True)]
+
+
+def compare(probed: Sequence[Probe], folder: Path) -> float:
+    """The greatest absolute difference over both towers as exported in `folder`. Raises `ParityError` above 1e-4."""
+    ranking = ServedRanking(folder)
+    scores = ranking.run([ranking.encode(probe.request) for probe in probed])
+    virtual = ServedZeroShot(folder).run([probe.request.attributes for probe in probed])
+    expected = np.stack([probe.virtual for probe in probed]), np.concatenate([probe.scores for probe in probed])
+    return max(
+        difference("exported", "zero-shot", virtual, expected[0]),
+        difference("exported", "ranking", np.concatenate(scores), expected[1]),
+    )
+
+
+def probes(trained: Trained, count: int, rng: np.random.Generator) -> list[RankingRequest]:
+    """Raw requests of every kind: known, unknown and missing values, every stage from cold to more than L seen."""
+    encoding = trained.encoding
+    architecture = trained.config.architecture
+    shape = (architecture.virtual_vectors, architecture.dimension)
+    items, actions = [*encoding.items, STRANGE], [*encoding.actions, STRANGE]
+
+    def draw(values: Sequence[str], size: int) -> list[str]:
+        return [values[index] for index in rng.integers(0, len(values), size)]
+
+    return [
+        RankingRequest(
+            attributes=_raw(encoding.attributes, rng),
+            context=_raw(encoding.context, rng),
+            items=draw(items, LENGTHS[position % len(LENGTHS)]),
+            actions=draw(actions, LENGTHS[position % len(LENGTHS)]),
+            virtual=rng.normal(size=shape).astype(np.float32) * (position % NONE_STORED > 0),
+            candidates=draw(items, int(rng.integers(1, 20))),
+        )
+        for position in range(count)
+    ]
+
+
+def attribute_tensor(encoding: Encoding, requests: Sequence[RankingRequest]) -> Tensor:
+    """(U, N), what `ZeroShotForm` reads."""
+    return torch.from_numpy(encoding.encode_attributes([request.attributes for request in requests]))
+
+
+def ranking_tensors(encoding: Encoding, requests: Sequence[RankingRequest]) -> tuple[Tensor, ...]:
+    """What `RankingForm` reads, in its order."""
+    behaviour = [encoding.encode_behaviour(request.items, request.actions) for request in requests]
+    counts = [len(request.candidates) for request in requests]
+    return (
+        attribute_tensor(encoding, requests),
+        torch.from_numpy(encoding.encode_context([request.context for request in requests])),
+        torch.from_numpy(np.stack([items for items, _ in behaviour])),
+        torch.from_numpy(np.stack([actions for _, actions in behaviour])),
+        torch.from_numpy(np.stack([request.virtual for request in requests])),
+        torch.from_numpy(encoding.encode_items([item for request in requests for item in request.candidates])),
+        torch.from_numpy(np.repeat(np.arange(len(requests)), counts)),
+    )
+
+
+def _raw(fields: Mapping[str, FieldEncoder], rng: np.random.Generator) -> dict[str, Scalar]:
+    """A value for each field: most often a known one, else a strange one, else none at all."""
+    drawn: dict[str, Scalar] = {}
+    for name, field in fields.items():
+        known: Sequence[Scalar] = ()
+        if isinstance(field, CategoricalEncoder):
+            known = field.values
+        elif isinstance(field, NumericEncoder):
+            known = field.edges
+        values: Sequence[Scalar] = (*known, STRANGE)
+        if rng.random() < 0.9:  # noqa: PLR2004  # one in ten is missing
+            drawn[name] = values[int(rng.integers(0, len(values)))]
+    return drawn

@@ -1,0 +1,118 @@
+"""Whether towers answer as they did in training: probes that travel with a generation, compared wherever it is served.
+
+A probe is a raw request and what the towers answered to it as they were trained. No torch is needed to ask it again.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from foretaste.kernel.errors import BadTowerOutput, ForetasteError
+from foretaste.kernel.ports import Towers
+from foretaste.kernel.ranking import RankingInput
+from foretaste.kernel.users import Behaviour
+from foretaste.kernel.values import FloatArray
+from models.runtime import layout
+from models.runtime.towers import RankingRequest
+
+TOLERANCE = 1e-4
+"""Greatest absolute difference allowed."""
+
+
+class ParityError(ForetasteError):
+    """Towers answer differently from those that were trained."""
+
+    def __init__(self, form: str, tower: str, difference: float) -> None:
+        self.difference = difference
+        problem = f"the {form} {tower} tower differs by {difference:.3g} from the trained"
+        super().__init__(f"{problem}; {TOLERANCE} may be")
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A raw request with the answers of the towers as trained: `virtual` (M, D) of eq. 8, `scores` (K,) of eq. 12.
+
+    The scores are for the virtual behaviour in the request, not for `virtual`.
+    """
+
+    request: RankingRequest
+    virtual: FloatArray
+    scores: FloatArray
+
+
+def write_probes(path: Path, probes: Sequence[Probe]) -> None:
+    """As JSON; float32 numbers survive it bit for bit."""
+    path.write_text(json.dumps([_to_json(probe) for probe in probes]), encoding="utf-8")
+
+
+def read_probes(folder: Path) -> list[Probe]:
+    """The probes of the generation in a folder; none for one that was exported before there were any."""
+    path = folder / layout.PROBES
+    return [_from_json(stored) for stored in json.loads(path.read_text(encoding="utf-8"))] if path.exists() else []
+
+
+def difference(form: str, tower: str, found: FloatArray, expected: FloatArray) -> float:
+    """The greatest absolute difference. Raises `ParityError` above `TOLERANCE`; `form` says which towers answered."""
+    greatest = float(np.abs(found - expected).max(initial=0.0))
+    if not greatest <= TOLERANCE:  # nan is no parity either
+        raise ParityError(form, tower, greatest)
+    return greatest
+
+
+async def check_served(towers: Towers, folder: Path, number: int) -> float:
+    """Ask both towers of generation `number` as served all probes in `folder`, which warms them; 0 without probes.
+
+    The greatest absolute difference from the answers of training. Raises `ParityError` above `TOLERANCE`, and
+    `BadTowerOutput` for an answer of another shape or one that is not finite.
+    """
+    probes = await asyncio.to_thread(read_probes, folder)
+    if not probes:
+        return 0.0
+    virtual = await towers.virtual_behaviour([probe.request.attributes for probe in probes], number)
+    expected = np.stack([probe.virtual for probe in probes])
+    _check_output(number, "zero-shot", virtual, expected)
+    # one after the other: all at once would hold up the requests that other generations answer meanwhile
+    scores = [await towers.score(_input(probe.request), number) for probe in probes]
+    for found, probe in zip(scores, probes, strict=True):
+        _check_output(number, "ranking", found, probe.scores)
+    wanted = np.concatenate([probe.scores for probe in probes])
+    return max(
+        difference("served", "zero-shot", virtual, expected),
+        difference("served", "ranking", np.concatenate(scores), wanted),
+    )
+
+
+def _check_output(number: int, tower: str, found: FloatArray, expected: FloatArray) -> None:
+    if found.shape != expected.shape:
+        raise BadTowerOutput(f"generation {number}: the {tower} tower answered {found.shape}, not {expected.shape}")
+    if not np.isfinite(found).all():
+        raise BadTowerOutput(f"generation {number}: the {tower} tower gave numbers that are not finite")
+
+
+def _input(request: RankingRequest) -> RankingInput:
+    behaviour = Behaviour(request.items, request.actions, range(len(request.items)))
+    return RankingInput(request.attributes, request.context, behaviour, request.virtual, request.candidates)
+
+
+def _to_json(probe: Probe) -> dict[str, object]:
+    request = probe.request
+    return {
+        "attributes": dict(request.attributes),
+        "context": dict(request.context),
+        "items": list(request.items),
+        "actions": list(request.actions),
+        "virtual": request.virtual.tolist(),
+        "candidates": list(request.candidates),
+        "answers": {"virtual": probe.virtual.tolist(), "scores": probe.scores.tolist()},
+    }
+
+
+def _from_json(stored: dict[str, object]) -> Probe:
+    answers = stored.pop("answers")
+    virtual = np.array(stored.pop("virtual"), dtype=np.float32)
+    request = RankingRequest(**stored, virtual=virtual)  # type: ignore[arg-type]  # as `_to_json` wrote it
+    return Probe(request, *(np.array(answers[name], dtype=np.float32) for name in ("virtual", "scores")))  # type: ignore[index]

@@ -1,0 +1,1 @@
+"""The training log as training reads it: a window of rankings joined with their outcomes."""

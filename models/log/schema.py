@@ -1,0 +1,73 @@
+"""What is read of a log's raw values: the fields of a generation, and what is known of items beside the log."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from models.data import tables
+from models.data.dataset import read_description
+from models.data.schema import DatasetDescription, InteractionsSection, ItemsSection, Kind, UsersSection
+from models.data.table_files import data_file, read_table
+from models.runtime.encoding import Encoding, FieldEncoder
+
+LOG = "training log"
+
+
+@dataclass(frozen=True, slots=True)
+class LogSchema:
+    """The fields that are read, and whether each is categorical or numeric; what else the log holds is left."""
+
+    attributes: Mapping[str, Kind]
+    context: Mapping[str, Kind]
+    item_attributes: Mapping[str, Kind]
+
+    @classmethod
+    def of(cls, encoding: Encoding) -> Self:
+        """Those of a generation: a warm start and the gate read what it reads."""
+        return cls(_kinds(encoding.attributes), _kinds(encoding.context), _kinds(encoding.item_attributes))
+
+    @classmethod
+    def of_description(cls, description: DatasetDescription) -> Self:
+        """Those of a `dataset.yaml`: a cold start may read more, or less, than any generation did."""
+        return cls(description.users.attributes, description.interactions.context, description.items.attributes)
+
+    @property
+    def description(self) -> DatasetDescription:
+        """Of the dataset that the log is turned into: impressions with labels, in milliseconds."""
+        return DatasetDescription.model_construct(
+            name=LOG,
+            users=UsersSection.model_construct(id="user_id", attributes=dict(self.attributes)),
+            items=ItemsSection(id="item_id", attributes=dict(self.item_attributes)),
+            interactions=InteractionsSection(
+                user="user_id",
+                item="item_id",
+                time="time_ms",
+                time_unit="ms",
+                action="action",
+                label="label",
+                context=dict(self.context),
+            ),
+        )
+
+
+def _kinds(fields: Mapping[str, FieldEncoder]) -> dict[str, Kind]:
+    return {name: Kind(field.kind) for name, field in fields.items()}
+
+
+def read_catalogue(folder: Path) -> pd.DataFrame:
+    """The items of a dataset folder: `item_id` and a column of raw values an attribute, as in `Dataset.items`.
+
+    Raises `InvalidInput` as `read_dataset` does.
+    """
+    says = read_description(folder).items
+    texts = [says.id, *(name for name, kind in says.attributes.items() if kind is Kind.CATEGORICAL)]
+    table = read_table(data_file(folder, "items"), [says.id, *says.attributes], texts)
+    columns: dict[str, Any] = {"item_id": tables.unique_ids(table, says.id).to_pandas()}
+    for name in says.attributes:
+        codes, values = tables.scalars(table, name)
+        columns[name] = pd.Series(np.array([*values, None], dtype=object)[codes], dtype=object)
+    return pd.DataFrame(columns)

@@ -1,0 +1,1 @@
+"""The learning way: from the training log to the generation that serves."""

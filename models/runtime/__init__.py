@@ -1,0 +1,1 @@
+"""The towers as served: exactly the modules that are copied beside each version in Triton."""

@@ -1,0 +1,197 @@
+"""Raw values to indices, the same in training and in serving.
+
+This module is copied into Triton's environment beside each generation's artifact, so it holds the standard library and
+numpy alone (both 1.26 and 2, Python 3.10 and later), and of Foretaste what is copied with it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from foretaste.kernel.values import MAX_BEHAVIOUR, Scalar, canonical, number
+
+IndexArray: TypeAlias = npt.NDArray[np.int64]
+
+
+PADDING, UNKNOWN = 0, 1
+"""Of items and actions; known ones count from 2."""
+
+
+FIRST_KNOWN = 2
+
+
+FIELD_UNKNOWN = 0
+"""Of a field: missing, unparsable or never seen in training; known values count from 1."""
+
+
+class FieldEncoder(Protocol):
+    """One field's raw values to 0 … `size` - 1, where 0 is `FIELD_UNKNOWN`. Never fails on any `Scalar`."""
+
+    @property
+    def kind(self) -> Literal["categorical", "numeric"]: ...
+
+    @property
+    def size(self) -> int:
+        """Rows of the field's embedding table."""
+        ...
+
+    def encode(self, values: Sequence[Scalar]) -> IndexArray:
+        """(B,) raw values to (B,) indices."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON keeps of it."""
+        ...
+
+
+@dataclass(frozen=True)
+class CategoricalEncoder:
+    """Looks a value up by its canonical text; `values[i]` has the index i + 1."""
+
+    values: tuple[str, ...]
+    kind: Literal["categorical"] = "categorical"
+
+    @property
+    def size(self) -> int:
+        return len(self.values) + 1
+
+    @cached_property
+    def _index(self) -> dict[str | None, int]:
+        return {value: position for position, value in enumerate(self.values, start=1)}
+
+    def encode(self, values: Sequence[Scalar]) -> IndexArray:
+        find = self._index.get
+        return np.array([find(canonical(value), FIELD_UNKNOWN) for value in values], dtype=np.int64)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": self.kind, "values": list(self.values)}
+
+
+@dataclass(frozen=True)
+class NumericEncoder:
+    """Puts a number into one of `len(edges) + 1` bins: edges[i - 1] <= x < edges[i] has the index i + 1."""
+
+    edges: tuple[float, ...]
+    kind: Literal["numeric"] = "numeric"
+
+    @property
+    def size(self) -> int:
+        return len(self.edges) + 2
+
+    def encode(self, values: Sequence[Scalar]) -> IndexArray:
+        numbers = np.array([number(value) for value in values], dtype=np.float64)
+        bins = np.searchsorted(np.array(self.edges, dtype=np.float64), numbers, side="right") + 1
+        return np.where(np.isnan(numbers), FIELD_UNKNOWN, bins).astype(np.int64)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": self.kind, "edges": list(self.edges)}
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """All vocabularies of a generation. The order of the mappings is the order of the columns.
+
+    `items[i]` and `actions[i]` have the index i + 2. `item_features` (items + 2, item attributes) holds the field
+    indices of each item by its index; the rows of `PADDING` and `UNKNOWN` are `FIELD_UNKNOWN`.
+    """
+
+    attributes: Mapping[str, FieldEncoder]
+    context: Mapping[str, FieldEncoder]
+    item_attributes: Mapping[str, FieldEncoder]
+    items: tuple[str, ...]
+    actions: tuple[str, ...]
+    item_features: IndexArray
+
+    @property
+    def item_count(self) -> int:
+        """Rows of the item embedding table."""
+        return len(self.items) + FIRST_KNOWN
+
+    @property
+    def action_count(self) -> int:
+        """Rows of the action embedding table."""
+        return len(self.actions) + FIRST_KNOWN
+
+    @cached_property
+    def _item_index(self) -> dict[str, int]:
+        return {item: position for position, item in enumerate(self.items, start=FIRST_KNOWN)}
+
+    @cached_property
+    def _action_index(self) -> dict[str, int]:
+        return {action: position for position, action in enumerate(self.actions, start=FIRST_KNOWN)}
+
+    def encode_attributes(self, rows: Sequence[Mapping[str, Scalar]]) -> IndexArray:
+        """B users' raw attributes to (B, N). Names that training did not know are ignored, missing ones are unknown."""
+        return _encode(self.attributes, rows)
+
+    def encode_context(self, rows: Sequence[Mapping[str, Scalar]]) -> IndexArray:
+        """B raw contexts to (B, number of context fields), possibly of no columns."""
+        return _encode(self.context, rows)
+
+    def encode_items(self, ids: Sequence[str]) -> IndexArray:
+        """(K,) item ids to indices; what training did not know is `UNKNOWN`."""
+        find = self._item_index.get
+        return np.array([find(item, UNKNOWN) for item in ids], dtype=np.int64)
+
+    def encode_actions(self, actions: Sequence[str]) -> IndexArray:
+        """(K,) actions to indices; what training did not know is `UNKNOWN`."""
+        find = self._action_index.get
+        return np.array([find(action, UNKNOWN) for action in actions], dtype=np.int64)
+
+    def encode_behaviour(self, items: Sequence[str], actions: Sequence[str]) -> tuple[IndexArray, IndexArray]:
+        """One user's behaviour, newest last, to two (L,) arrays: the newest L, oldest first, then `PADDING`."""
+        padded = np.full((2, MAX_BEHAVIOUR), PADDING, dtype=np.int64)
+        newest = self.encode_items(items[-MAX_BEHAVIOUR:]), self.encode_actions(actions[-MAX_BEHAVIOUR:])
+        padded[0, : len(newest[0])] = newest[0]
+        padded[1, : len(newest[1])] = newest[1]
+        return padded[0], padded[1]
+
+    def to_json(self) -> str:
+        """Everything, as text; `from_json` gives the same encoding back, whose text is the same."""
+        return json.dumps(
+            {
+                "attributes": {name: field.to_dict() for name, field in self.attributes.items()},
+                "context": {name: field.to_dict() for name, field in self.context.items()},
+                "item_attributes": {name: field.to_dict() for name, field in self.item_attributes.items()},
+                "items": list(self.items),
+                "actions": list(self.actions),
+                "item_features": self.item_features.tolist(),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> "Encoding":
+        """What `to_json` wrote."""
+        raw = json.loads(text)
+        item_attributes = _fields(raw["item_attributes"])
+        shape = (len(raw["items"]) + FIRST_KNOWN, len(item_attributes))
+        return cls(
+            attributes=_fields(raw["attributes"]),
+            context=_fields(raw["context"]),
+            item_attributes=item_attributes,
+            items=tuple(raw["items"]),
+            actions=tuple(raw["actions"]),
+            item_features=np.array(raw["item_features"], dtype=np.int64).reshape(shape),
+        )
+
+
+def _encode(fields: Mapping[str, FieldEncoder], rows: Sequence[Mapping[str, Scalar]]) -> IndexArray:
+    encoded = np.empty((len(rows), len(fields)), dtype=np.int64)
+    for column, (name, field) in enumerate(fields.items()):
+        encoded[:, column] = field.encode([row.get(name) for row in rows])
+    return encoded
+
+
+def _fields(raw: Mapping[str, Mapping[str, Any]]) -> dict[str, FieldEncoder]:
+    fields: dict[str, FieldEncoder] = {}
+    for name, field in raw.items():
+        if field["kind"] == "numeric":
+            fields[name] = NumericEncoder(tuple(field["edges"]))
+        else:
+            fields[name] = CategoricalEncoder(tuple(field["values"]))
+    return fields

@@ -1,0 +1,1 @@
+"""Ranking towers: embeddings in, logits out."""

@@ -1,0 +1,1 @@
+"""Zero-shot towers: attributes in, virtual behaviour out."""

@@ -1,0 +1,1 @@
+"""Co-training of both towers: the paper's Algorithm 1."""

@@ -1,0 +1,143 @@
+"""The way of a behaviour: appended to what the user did before, which warms the user step by step. Only ports."""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from foretaste.kernel.events import DeadLetter, Message, Reason, UserBehaved
+from foretaste.kernel.ports import Clock
+from foretaste.kernel.users import BehavedUser, Behaviour
+from foretaste.kernel.values import MAX_BEHAVIOUR
+from streams.decoding import decode_behaved, to_ms
+from streams.parts import Parts
+from streams.worker.dead_letters import DeadLetters
+from streams.worker.metrics import Metrics
+
+UnknownItems = Literal["keep", "dead_letter"]
+
+ANY_GENERATION = 1
+"""Behaviour is read whatever the generation; the slot that it picks is not looked at."""
+
+
+def append(behaviour: Behaviour, item: str, action: str, at_ms: int) -> Behaviour:
+    """`behaviour` with one more, in order of time; of equal times the one appended later is newer.
+
+    Appending again what was ever appended changes nothing (the same object is returned), so a replay is harmless: it
+    is either still there, or not newer than the oldest of a full behaviour, and that never enters. At most
+    `MAX_BEHAVIOUR` newest are kept.
+    """
+    full = len(behaviour) >= MAX_BEHAVIOUR
+    if full and at_ms <= behaviour.times[0]:
+        return behaviour
+    if (item, action, at_ms) in zip(behaviour.items, behaviour.actions, behaviour.times, strict=True):
+        return behaviour
+    place = bisect_right(behaviour.times, at_ms)
+    items, actions, times = list(behaviour.items), list(behaviour.actions), list(behaviour.times)
+    items.insert(place, item)
+    actions.insert(place, action)
+    times.insert(place, at_ms)
+    return Behaviour(items[-MAX_BEHAVIOUR:], actions[-MAX_BEHAVIOUR:], times[-MAX_BEHAVIOUR:])
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """A decoded behaviour and the message that it came in."""
+
+    message: Message
+    event: UserBehaved
+
+
+class Behaviours:
+    """Handles batches of `user-behaved` messages, each call one batch.
+
+    1. Every message is decoded; a bad one becomes a dead letter. So does one for an item that the active generation
+       does not know, if `unknown_items` says so; by default it is kept, since the next generation will learn the item
+       and the towers read it as an unknown one until then.
+    2. One read of the users' stored behaviour and its version.
+    3. Each user's behaviours are appended, in the order of the batch.
+    4. What changed is written whole, in one write, with a version above the one read.
+    5. The dead letters are produced; on return the messages may be acknowledged.
+
+    Reading, appending and writing is safe because the key keeps a user on one partition, and so with one worker. The
+    version rises with the clock (microseconds), and above the stored one where a clock fell behind, so that a worker
+    that lost the partition cannot write over its successor. Raises `Unavailable` when a part is away.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        dead_letters: DeadLetters,
+        metrics: Metrics,
+        *,
+        unknown_items: UnknownItems,
+        max_event_bytes: int,
+        now: Clock,
+    ) -> None:
+        self._parts = parts
+        self._dead_letters = dead_letters
+        self._metrics = metrics
+        self._unknown_items = unknown_items
+        self._max_event_bytes = max_event_bytes
+        self._now = now
+
+    async def __call__(self, messages: Sequence[Message]) -> None:
+        """Steps 1 to 5 for one batch."""
+        acts, bad = self._decode(messages)  # 1
+        if acts and self._unknown_items == "dead_letter":
+            acts, unknown = await self._known(acts)
+            bad += unknown
+        if acts:
+            await self._store_behaviour(acts)  # 2 to 4
+        await self._dead_letters.keep(bad)  # 5
+        self._metrics.behaviours.inc(len(acts))
+
+    def _decode(self, messages: Sequence[Message]) -> tuple[list[Act], list[DeadLetter]]:
+        now_ms = round(self._now() * 1000)
+        acts: list[Act] = []
+        bad: list[DeadLetter] = []
+        for message in messages:
+            event = decode_behaved(message, now_ms=now_ms, max_bytes=self._max_event_bytes)
+            if isinstance(event, DeadLetter):
+                bad.append(event)
+            else:
+                acts.append(Act(message, event))
+        return acts, bad
+
+    async def _known(self, acts: Sequence[Act]) -> tuple[list[Act], list[DeadLetter]]:
+        """Those whose item the active generation knows, and the others as dead letters; before the first, all."""
+        generation = await self._parts.generations.active()
+        if generation is None:
+            return list(acts), []
+        items = list(dict.fromkeys(act.event.item_id for act in acts))
+        shares = await self._parts.generations.popularity(generation.number, items)
+        unknown = {item for item, share in zip(items, shares, strict=True) if share is None}
+        return (
+            [act for act in acts if act.event.item_id not in unknown],
+            [
+                DeadLetter(
+                    act.message,
+                    Reason.UNKNOWN_ITEM,
+                    f"item_id: generation {generation.number} does not know it (got {act.event.item_id[:80]!r})",
+                )
+                for act in acts
+                if act.event.item_id in unknown
+            ],
+        )
+
+    async def _store_behaviour(self, acts: Sequence[Act]) -> None:
+        of_user: defaultdict[str, list[UserBehaved]] = defaultdict(list)
+        for act in acts:
+            of_user[act.event.user_id].append(act.event)
+        stored = await self._parts.store.read(list(of_user), ANY_GENERATION)  # 2
+        changed: list[BehavedUser] = []
+        for features in stored:
+            behaviour = features.behaviour
+            for event in of_user[features.user_id]:
+                behaviour = append(behaviour, event.item_id, event.action, to_ms(event.at))  # 3
+            if behaviour is not features.behaviour:
+                version = max(features.behaviour_version + 1, int(self._now() * 1_000_000))
+                changed.append(BehavedUser(features.user_id, behaviour, version))
+        if changed:
+            await self._parts.store.write_behaviour(changed)  # 4

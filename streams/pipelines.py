@@ -1,0 +1,69 @@
+"""Which collector handles which topic: the ways that a worker serves."""
+
+import time
+from dataclasses import dataclass, field
+
+from foretaste.kernel.batching import BatchPolicy
+from foretaste.kernel.ports import Clock
+from streams.behaviours import Behaviours, UnknownItems
+from streams.pacing import Pace
+from streams.parts import Parts
+from streams.reenrich_worker import SHARE, Pages
+from streams.sign_ups import SignUps
+from streams.topics import TopicNames
+from streams.worker.collector import Collector, CollectorConfig
+from streams.worker.dead_letters import DeadLetters
+from streams.worker.metrics import Metrics
+
+MAX_PAGES = 16
+"""Pages of users in a batch: they are acknowledged together, and a worker that is killed leaves as many to do again."""
+BATCH_SECONDS = 2.0
+"""For which a batch of pages may wait for its pace, since whoever gives partitions up waits for the batch at work."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaysConfig:
+    """What a deployment decides of its workers."""
+
+    topics: TopicNames = field(default_factory=TopicNames)
+    collector: CollectorConfig = field(default_factory=CollectorConfig)
+    max_event_bytes: int = 65536
+    unknown_items: UnknownItems = "keep"
+    reenrich_rate: float | None = None
+    """Users a second that re-enrichment takes at most; None: as many as it can, a few hundred at a time."""
+
+
+def user_ways(parts: Parts, metrics: Metrics, config: WaysConfig, now: Clock = time.time) -> dict[str, Collector]:
+    """The sign-up way, the behaviour way and the way of re-enrichment, by topic. Whoever made the parts closes them."""
+    names = config.topics
+    dead_letters = DeadLetters(parts.events, names.dead_letters, metrics)
+    sign_ups = SignUps(
+        parts,
+        dead_letters,
+        metrics,
+        enriched_topic=names.enriched,
+        max_event_bytes=config.max_event_bytes,
+        now=now,
+    )
+    behaviours = Behaviours(
+        parts,
+        dead_letters,
+        metrics,
+        unknown_items=config.unknown_items,
+        max_event_bytes=config.max_event_bytes,
+        now=now,
+    )
+    pace = None if config.reenrich_rate is None else Pace(config.reenrich_rate)
+    pages = Pages(parts, dead_letters, metrics, pace=pace)
+    of_pages = CollectorConfig(_page_batches(config.reenrich_rate), capacity=2 * MAX_PAGES)
+    return {
+        names.reenrich: Collector("re-enrichment", pages, dead_letters.keep, metrics, of_pages, now=now),
+        names.registered: Collector("sign-up", sign_ups, dead_letters.keep, metrics, config.collector, now=now),
+        names.behaved: Collector("behaviour", behaviours, dead_letters.keep, metrics, config.collector, now=now),
+    }
+
+
+def _page_batches(rate: float | None) -> BatchPolicy:
+    """Batches that are done within `BATCH_SECONDS`, as far as their pace decides."""
+    pages = MAX_PAGES if rate is None else int(BATCH_SECONDS * rate / SHARE)
+    return BatchPolicy(size=min(max(pages, 1), MAX_PAGES))

@@ -1,0 +1,259 @@
+"""The way of a sign-up, from Kafka records to virtual behaviour that can be read. Only ports: no Kafka, no Triton."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from foretaste.kernel.errors import ForetasteError, InvalidInput, Unavailable
+from foretaste.kernel.events import DeadLetter, Message, Reason, UserEnriched, UserRegistered
+from foretaste.kernel.generations import Generation
+from foretaste.kernel.ports import Clock
+from foretaste.kernel.users import EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
+from foretaste.kernel.values import Attributes
+from streams.decoding import decode_registered, to_ms
+from streams.parts import Parts
+from streams.worker.dead_letters import DeadLetters
+from streams.worker.metrics import Metrics
+from streams.zero_shot import finite, virtual_behaviour
+
+FILLING_SECONDS = 0.5
+"""For which a batch waits for the tower of the generation that is filling."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignUp:
+    """A decoded sign-up and the message that it came in."""
+
+    message: Message
+    event: UserRegistered
+    at_ms: int
+    """The time of what it writes: when the user registered, or the Kafka timestamp; never ahead of the clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A sign-up beside what is stored of its user, with the slot of `generation`."""
+
+    sign_up: SignUp
+    stored: UserFeatures
+    generation: Generation
+
+    @property
+    def newer(self) -> bool:
+        """Its attributes replace the stored ones. A replay's, or an older one's, do not: the store would drop them."""
+        return self.stored.attributes is None or self.sign_up.at_ms > self.stored.attributes_ms
+
+    @property
+    def attributes(self) -> Attributes:
+        """The user's from now on: virtual behaviour is made from these, so that it belongs to what is stored."""
+        return self.sign_up.event.attributes if self.newer else self.stored.attributes or {}
+
+    @property
+    def state(self) -> str:
+        """cold, warming or warm."""
+        seen = len(self.stored.behaviour)
+        return "warm" if seen >= self.generation.warm_after else "warming" if seen else "cold"
+
+    @property
+    def needs_virtual(self) -> bool:
+        """No virtual behaviour is stored that this generation can read and that belongs to the attributes."""
+        held = None if self.newer else self.stored.current_virtual(self.generation)
+        return self.state != "warm" and held is None
+
+
+@dataclass(frozen=True, slots=True)
+class Enriched:
+    """What a sign-up comes to; `virtual` is None where none is to be written."""
+
+    known: Known
+    virtual: VirtualBehaviour | None
+
+    @property
+    def user_id(self) -> str:
+        return self.known.stored.user_id
+
+    @property
+    def late(self) -> ReenrichedUser | None:
+        """The virtual behaviour as of just after what is stored, if the sign-up's own time would have it dropped."""
+        alone = self.alone
+        return None if alone is None or alone.at_ms == self.known.sign_up.at_ms else alone
+
+    @property
+    def alone(self) -> ReenrichedUser | None:
+        """The virtual behaviour, as of a time at which the store takes it."""
+        if self.virtual is None:
+            return None
+        at_ms, as_of_ms = self.known.sign_up.at_ms, self.known.stored.as_of_ms
+        return ReenrichedUser(self.user_id, self.virtual, at_ms if at_ms > as_of_ms else as_of_ms + 1)
+
+    @property
+    def row(self) -> EnrichedUser | None:
+        """The attributes, if they replace the stored ones, with the virtual behaviour unless it is late."""
+        if not self.known.newer:
+            return None
+        virtual = self.virtual if self.late is None else None
+        return EnrichedUser(self.user_id, self.known.attributes, virtual, self.known.sign_up.at_ms)
+
+
+class SignUps:
+    """Handles batches of `user-registered` messages, each call one batch.
+
+    1. Every message is decoded; a bad one becomes a dead letter.
+    2. One read of the users' behaviour tells cold, warming and warm. A warm user needs no virtual behaviour; nor does
+       one whose stored one the active generation can read, if the sign-up brings no newer attributes (a replay).
+    3. The others of the batch go on together (`Collector` closed it on size or age).
+    4. One call of the zero-shot tower, pinned to the active generation, turns attributes into virtual behaviour: the
+       sign-up's if they are newer than the stored ones, the stored ones otherwise. While another generation is filling,
+       2 to 4 are done for it too, with its own `warm_after`, its slot and a call pinned to it.
+    5. The answer is checked: another shape than the generation's stops the batch, what is not finite becomes a dead
+       letter. Attributes and virtual behaviour are written with their generation, in one write. Virtual behaviour that
+       the store would drop there, since it keeps one as new (of an earlier generation in the same slot, for a sign-up
+       that is sent again), is written just before, as of one millisecond after what is stored; that of the filling
+       generation always is written just before.
+    6. `user-enriched` and the dead letters are produced; on return the messages may be acknowledged.
+
+    Raising at any step leaves nothing acknowledged, and all steps may be repeated: what is written is keyed by user
+    and ordered by `SignUp.at_ms`. Late virtual behaviour goes before the attributes that it belongs to, since it would
+    pass for current if they alone were there. Dead letters are produced last, so that waiting for a part repeats none.
+
+    Of several sign-ups of a user in a batch the newest is written. `user-enriched` is produced once for each user whose
+    virtual behaviour can now be read, written just now or before, and not for a warm one, of whom it would not be true.
+    It tells of the active generation alone, which is the one that readers use.
+
+    The filling generation holds no sign-up up: if its tower is away, does not answer within `FILLING_SECONDS` or
+    answers badly, that is counted, and re-enrichment or a read repair makes what is missing.
+
+    Raises `Unavailable` when a part is away, when no generation is active yet, and when the active one answers with
+    the wrong shape: the sign-ups are good, so they wait until a person moves the pointer.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        dead_letters: DeadLetters,
+        metrics: Metrics,
+        *,
+        enriched_topic: str,
+        max_event_bytes: int,
+        now: Clock,
+    ) -> None:
+        self._parts = parts
+        self._dead_letters = dead_letters
+        self._metrics = metrics
+        self._enriched_topic = enriched_topic
+        self._max_event_bytes = max_event_bytes
+        self._now = now
+
+    async def __call__(self, messages: Sequence[Message]) -> None:
+        """Steps 1 to 6 for one batch."""
+        sign_ups, bad = self._decode(messages)  # 1
+        if sign_ups:
+            bad += await self._enrich(sign_ups)  # 2 to 6
+        await self._dead_letters.keep(bad)  # 6
+
+    async def _enrich(self, sign_ups: Sequence[SignUp]) -> list[DeadLetter]:
+        serving = await self._parts.generations.serving()
+        if serving.active is None:
+            raise Unavailable("generation", "none is active yet")
+        known = await self._known(sign_ups, serving.active)  # 2
+        needing = [each for each in known if each.needs_virtual]  # 3
+        made, not_finite = await self._made(needing, serving.active)  # 4, 5
+        enriched = _newest([*made, *(Enriched(each, None) for each in known if not each.needs_virtual)])
+        await self._write(enriched, await self._filled(enriched, serving.filling))  # 5
+        await self._announce(enriched, serving.active)  # 6
+        for each in enriched:
+            self._metrics.sign_ups.labels(each.known.state).inc()
+        return [_not_finite(each) for each in not_finite]
+
+    async def _filled(self, enriched: Sequence[Enriched], filling: Generation | None) -> list[Enriched]:
+        """Virtual behaviour of the filling generation for those of the users who need it; never a failure of its tower.
+
+        1. read of its slot; 2. its tower; 3. the answer is checked.
+        """
+        if filling is None or not enriched:
+            return []
+        known = await self._known([each.known.sign_up for each in enriched], filling)
+        needing = [each for each in known if each.needs_virtual]
+        try:
+            async with asyncio.timeout(FILLING_SECONDS):
+                made, not_finite = await self._made(needing, filling)
+        except (ForetasteError, TimeoutError):
+            self._metrics.unfilled.labels("tower").inc(len(needing))
+            return []
+        self._metrics.unfilled.labels("non_finite").inc(len(not_finite))
+        return made
+
+    def _decode(self, messages: Sequence[Message]) -> tuple[list[SignUp], list[DeadLetter]]:
+        now_ms = round(self._now() * 1000)
+        sign_ups: list[SignUp] = []
+        bad: list[DeadLetter] = []
+        for message in messages:
+            event = decode_registered(message, now_ms=now_ms, max_bytes=self._max_event_bytes)
+            if isinstance(event, DeadLetter):
+                bad.append(event)
+            else:
+                sign_ups.append(SignUp(message, event, _at_ms(message, event, now_ms)))
+        return sign_ups, bad
+
+    async def _known(self, sign_ups: Sequence[SignUp], generation: Generation) -> list[Known]:
+        users = list(dict.fromkeys(each.event.user_id for each in sign_ups))
+        features = await self._parts.store.read(users, generation.number)
+        stored = {each.user_id: each for each in features}
+        return [Known(each, stored[each.event.user_id], generation) for each in sign_ups]
+
+    async def _made(self, needing: Sequence[Known], generation: Generation) -> tuple[list[Enriched], list[Known]]:
+        """Those whose virtual behaviour was made, and those of whom it is not finite."""
+        vectors = await virtual_behaviour(self._parts.towers, [each.attributes for each in needing], generation)
+        made: list[Enriched] = []
+        not_finite: list[Known] = []
+        for each, virtual, good in zip(needing, vectors, finite(vectors), strict=True):
+            if good:
+                made.append(Enriched(each, VirtualBehaviour(generation.number, virtual)))
+            else:
+                not_finite.append(each)
+        return made, not_finite
+
+    async def _write(self, enriched: Sequence[Enriched], filled: Sequence[Enriched]) -> None:
+        before = [*(each.late for each in enriched), *(each.alone for each in filled)]
+        first = [each for each in before if each is not None]
+        if first:
+            await self._parts.store.write_virtual(first)
+        rows = [each.row for each in enriched if each.row is not None]
+        if rows:
+            await self._parts.store.write_enriched(rows)
+        self._metrics.filled.inc(len(filled))
+
+    async def _announce(self, enriched: Sequence[Enriched], generation: Generation) -> None:
+        at = datetime.fromtimestamp(self._now(), UTC)
+        events = [
+            UserEnriched(user_id=each.user_id, generation=generation.number, enriched_at=at)
+            for each in enriched
+            if each.known.state != "warm"
+        ]
+        await self._parts.events.send_all(
+            self._enriched_topic, [(each.user_id.encode(), each.model_dump_json().encode()) for each in events]
+        )
+        self._metrics.enriched.inc(len(events))
+
+
+def _at_ms(message: Message, event: UserRegistered, now_ms: int) -> int:
+    if event.registered_at is not None:
+        return min(to_ms(event.registered_at), now_ms)
+    return min(message.origin.timestamp_ms, now_ms) if message.origin.timestamp_ms > 0 else now_ms
+
+
+def _newest(enriched: Sequence[Enriched]) -> list[Enriched]:
+    """One a user: the newest, and of equally new ones the later."""
+    newest: dict[str, Enriched] = {}
+    for each in enriched:
+        held = newest.get(each.user_id)
+        if held is None or each.known.sign_up.at_ms >= held.known.sign_up.at_ms:
+            newest[each.user_id] = each
+    return list(newest.values())
+
+
+def _not_finite(known: Known) -> DeadLetter:
+    problem = f"virtual behaviour of generation {known.generation.number} is not finite"
+    detail = str(InvalidInput("attributes", dict(known.attributes), problem))
+    return DeadLetter(known.sign_up.message, Reason.NON_FINITE, detail)

@@ -1,0 +1,149 @@
+"""How far what is served has moved from what a generation was trained on: shares, PSI, and running windows.
+
+No input or output happens here, and times are arguments, in seconds since the epoch.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.values import Scalar, canonical, number
+
+Numbers: TypeAlias = npt.NDArray[np.float64]
+
+FLOOR = 1e-4
+"""Least share of a bin: an empty one would make the index infinite."""
+LEAST_A_BIN = 20
+"""Observations that a PSI needs for each bin. Of n draws from the same shares over K bins its mean is about (K - 1) / n
+by chance alone (Yurdakul and Naranjo, 2020), which stays below 0.05."""
+
+
+def psi(expected: Numbers, observed: Numbers) -> float:
+    """Population stability index of two share vectors (K,): Σ (p - q) ln(p / q), shares no less than `FLOOR`.
+
+    The usual reading is below 0.1 stable, from 0.1 some shift, above 0.25 a shift that asks for action (Siddiqi,
+    Credit Risk Scorecards, 2006).
+    """
+    p, q = np.maximum(observed, FLOOR), np.maximum(expected, FLOOR)
+    return float(((p - q) * np.log(p / q)).sum())
+
+
+class Rolling:
+    """(K,) sums over the last `seconds`, forgotten in `buckets` steps. Memory is buckets × K, whatever comes."""
+
+    def __init__(self, width: int, seconds: float, buckets: int) -> None:
+        self._step = seconds / buckets
+        self._sums = np.zeros((buckets, width))
+        self._held = np.full(buckets, -1, dtype=np.int64)
+
+    def add(self, at: float, place: int, amount: float = 1.0) -> None:
+        """Add to the sum at `place`, as of the time `at`. What is older than all that is held is not taken."""
+        bucket = int(at // self._step)
+        row = bucket % len(self._held)
+        if self._held[row] > bucket:
+            return
+        if self._held[row] < bucket:
+            self._sums[row] = 0.0
+            self._held[row] = bucket
+        self._sums[row, place] += amount
+
+    def total(self, now: float) -> Numbers:
+        """(K,) sums of the last `seconds` before `now`, to a bucket."""
+        newest = int(now // self._step)
+        current = (self._held <= newest) & (self._held > newest - len(self._held))
+        found: Numbers = self._sums[current].sum(axis=0)
+        return found
+
+
+class _Read(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Distribution(_Read):
+    """One distribution of a profile: `values` with other and missing ones, or bins between `edges` and missing ones."""
+
+    values: tuple[str, ...] | None = None
+    edges: tuple[float, ...] | None = None
+    shares: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Distribution":
+        known = self.values if self.edges is None else self.edges
+        if known is None or len(self.shares) != len(known) + 2:
+            raise ValueError("shares must be as many as the values or edges, and two more")
+        return self
+
+    def places(self) -> dict[str, int]:
+        """Of each of the `values`."""
+        return {value: place for place, value in enumerate(self.values or ())}
+
+
+class Calibration(_Read):
+    """What was predicted of a group, and what came of it."""
+
+    predicted: float
+    observed: float
+
+
+class Baseline(_Read):
+    """What the profile of a generation says (`profile.json`, which the training side writes)."""
+
+    attributes: Mapping[str, Distribution]
+    lengths: Distribution
+    items: Distribution
+    virtual_norm: float | None = None
+    behaviour_norm: float | None = None
+    calibration: Mapping[str, Calibration] = {}
+
+
+def read_baseline(text: str) -> Baseline | None:
+    """None for an empty text: an older generation has no profile. Raises `InvalidInput` for a malformed one."""
+    if not text:
+        return None
+    try:
+        return Baseline.model_validate_json(text)
+    except ValidationError as error:
+        raise InvalidInput("profile", text, error.errors(include_url=False)[0]["msg"]) from error
+
+
+@dataclass(eq=False)
+class Drift:
+    """One distribution, expected and as it comes."""
+
+    expected: Distribution
+    counts: Rolling
+
+    @classmethod
+    def of(cls, expected: Distribution, seconds: float, buckets: int) -> "Drift":
+        return cls(expected, Rolling(len(expected.shares), seconds, buckets))
+
+    def __post_init__(self) -> None:
+        self._places = self.expected.places()
+        self._edges = self.expected.edges
+        self._shares = np.array(self.expected.shares)
+
+    def add(self, at: float, value: Scalar) -> None:
+        """Take a raw value as of the time `at`."""
+        self.counts.add(at, self._place(value))
+
+    def psi(self, now: float) -> float | None:
+        """None until there are `LEAST_A_BIN` values for each bin that was expected to hold any."""
+        counts = self.counts.total(now)
+        total = counts.sum()
+        if total < LEAST_A_BIN * max(int((self._shares > 0).sum()), 1):
+            return None
+        return psi(self._shares, counts / total)
+
+    def _place(self, value: Scalar) -> int:
+        missing = len(self._shares) - 1
+        if self._edges is None:
+            text = canonical(value)
+            return missing if text is None else self._places.get(text, missing - 1)
+        parsed = number(value)
+        return missing if math.isnan(parsed) else int(np.searchsorted(self._edges, parsed, side="right"))

@@ -1,0 +1,266 @@
+"""The watch: rankings and acts as they happen, against what the active generation was trained on.
+
+A generation that goes wrong right after it took over is taken back; see `streams.watch.rollback` for when.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from foretaste.kernel.batching import BatchPolicy
+from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.events import DeadLetter, Message, UserBehaved, UserRanked
+from foretaste.kernel.generations import Generation, Move
+from foretaste.kernel.ports import Clock, Generations, OnlineStore, Towers
+from streams.topics import TopicNames
+from streams.watch.drift import Baseline, read_baseline
+from streams.watch.replay import answered_by, blamed
+from streams.watch.rollback import RollbackRule, told
+from streams.watch.windows import Figures, Moved, Regime, Windows, succeed
+from streams.worker.collector import Collector, CollectorConfig
+from streams.worker.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+EventT = TypeVar("EventT", UserRanked, UserBehaved)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchConfig:
+    """What a deployment decides of its watch. Times are in seconds."""
+
+    topics: TopicNames = field(default_factory=TopicNames)
+    collector: CollectorConfig = field(default_factory=lambda: CollectorConfig(BatchPolicy(size=256, age=0.25)))
+    windows: Windows = field(default_factory=Windows)
+    rule: RollbackRule = field(default_factory=RollbackRule)
+    refresh: float = 1.0
+    """How old the watch's knowledge of the pointer may be, and how long it waits until it judges again."""
+    sample_every: float = 30.0
+    """Between looks at the stored virtual behaviour of some users."""
+
+    @property
+    def group(self) -> str:
+        """The watch's consumer group."""
+        return f"{self.topics.prefix}foretaste-watch"
+
+
+class Snapshot(BaseModel):
+    """What the watch knows at one instant."""
+
+    at: float
+    """Seconds since the epoch."""
+    active: int | None
+    previous: int | None
+    figures: Figures | None
+    """None before the first generation."""
+    unreadable: int
+    """Events that could not be read, since the start; other ways make dead letters of them."""
+    rollbacks: int
+    """Since the start."""
+    last_rollback: str | None
+    """Why, in numbers."""
+
+
+class Watch:
+    """Handles batches of `user-ranked` (`rankings`) and of `user-behaved` (`acts`).
+
+    1. The events are decoded; what cannot be read is passed over.
+    2. The active generation and its last move are read, unless that was done within `refresh` seconds and the events
+       name no other generation. Raises `Unavailable`; nothing was counted yet, so that doing it again is harmless.
+    3. The events are counted, as of their own times, and those that could not be read.
+    4. At times, the stored virtual behaviour of some of these users is looked at.
+    5. Within the guard after a move, the rule says whether the generation is suspected: of faults, or of a lost
+       coverage where it had been filled.
+    6. The newest rankings that went wrong are asked again. It is to blame for faults where it fails what the previous
+       generation answers; for a lost coverage it is enough that the previous one answers.
+    7. If it is to blame the pointer goes back, by compare-and-set.
+
+    What fails because a part is away is tried again: 4 after `sample_every` seconds, 5 to 7 after `refresh` seconds,
+    with the next batch. One watch sees all partitions; of several, each judges by the part that it sees. What it
+    counted is lost when it stops: then 6 alone tells what was wrong before the move, and coverage is not judged.
+    """
+
+    def __init__(
+        self,
+        store: OnlineStore,
+        towers: Towers,
+        generations: Generations,
+        config: WatchConfig | None = None,
+        now: Clock = time.time,
+    ) -> None:
+        self._store = store
+        self._towers = towers
+        self._generations = generations
+        self._config = config or WatchConfig()
+        self._now = now
+        self._regime: Regime | None = None
+        self._previous: int | None = None
+        self._refreshed_at = self._sampled_at = self._judged_at = -math.inf
+        self._unreadable = self._rollbacks = 0
+        self._last_rollback: str | None = None
+
+    async def rankings(self, messages: Sequence[Message]) -> None:
+        """Steps 1 to 7 for a batch of `user-ranked`."""
+        events = _decoded(UserRanked, messages)  # 1
+        await self._refresh(event.ranking_generation for event in events)  # 2
+        now = self._now()
+        self._unreadable += len(messages) - len(events)  # 3
+        if self._regime is None:
+            return
+        oldest = now - self._config.windows.seconds
+        for event in events:
+            at = min(event.at.timestamp(), now)
+            if at > oldest:
+                self._regime.ranked(event, at)
+        self._regime.settle(now)
+        await self._sample(self._regime, now)  # 4
+        await self._judge(self._regime, now)  # 5 to 7
+
+    async def acts(self, messages: Sequence[Message]) -> None:
+        """Steps 1 to 3 for a batch of `user-behaved`."""
+        events = _decoded(UserBehaved, messages)  # 1
+        await self._refresh()  # 2
+        now = self._now()
+        self._unreadable += len(messages) - len(events)  # 3
+        if self._regime is not None:
+            for event in events:
+                self._regime.acted(event, min(event.at.timestamp(), now))
+
+    def snapshot(self) -> Snapshot:
+        """As of now; it changes nothing."""
+        now, regime = self._now(), self._regime
+        return Snapshot(
+            at=now,
+            active=None if regime is None else regime.generation.number,
+            previous=self._previous,
+            figures=None if regime is None else regime.figures(now),
+            unreadable=self._unreadable,
+            rollbacks=self._rollbacks,
+            last_rollback=self._last_rollback,
+        )
+
+    async def _refresh(self, named: Iterable[int | None] = ()) -> None:
+        """Unless it is fresh, and the generations `named` by events are none but the active one."""
+        now, regime = self._now(), self._regime
+        fresh = now - self._refreshed_at < self._config.refresh
+        if fresh and regime is not None and set(named) <= {None, regime.generation.number}:
+            return
+        serving = await self._generations.serving()
+        moves = await self._generations.moves(1)
+        if serving.active is None:
+            return
+        move = moves[0] if moves else None
+        if move is not None and move.number != serving.active.number:
+            return  # it moved between the two reads: they are made again
+        self._refreshed_at, self._previous = now, serving.previous
+        moved = None if move is None else _moved(move)
+        if self._regime is None or (self._regime.generation.digest, self._regime.moved) != (
+            serving.active.digest,
+            moved,
+        ):
+            later = Regime(serving.active, _baseline(serving.active), moved, self._config.windows)
+            self._regime = succeed(self._regime, later, now)
+
+    async def _sample(self, regime: Regime, now: float) -> None:
+        if now - self._sampled_at < self._config.sample_every or not regime.newest:
+            return
+        self._sampled_at = now
+        try:
+            users = await self._store.read(list(dict.fromkeys(regime.newest)), regime.generation.number)
+        except Unavailable as error:
+            log.info("watch: the stored virtual behaviour was not looked at: %s", error)
+            return
+        stored = [found.vectors for user in users if (found := user.current_virtual(regime.generation)) is not None]
+        norms = np.linalg.norm(np.array(stored, dtype=np.float64).reshape(len(stored), -1), axis=1) if stored else None
+        regime.virtual_norm = None if norms is None else float(norms.mean())
+
+    async def _judge(self, regime: Regime, now: float) -> None:
+        rule, previous = self._config.rule, self._previous
+        if previous is None or not regime.guarded(now, rule.guard) or now - self._judged_at < self._config.refresh:
+            return
+        after, before = regime.tally(now), regime.before
+        faults = rule.faults(after, before)  # 5
+        coverage = rule.lost_coverage(after, before) if regime.filled else None
+        if faults is None and coverage is None:
+            return
+        self._judged_at = now
+        number, suspected = regime.generation.number, "; ".join(filter(None, (faults, coverage)))
+        try:
+            reasons = await self._proven(regime, previous, faults, coverage)  # 6
+            if reasons:
+                await self._go_back(regime, previous, "; ".join([*reasons, told(after, before)]))  # 7
+            else:
+                log.info("generation %d is not to blame: %s; asked again, %d is no better", number, suspected, previous)
+        except Unavailable as error:
+            log.warning(
+                "generation %d seems to go wrong, and cannot be rolled back yet (%s): %s", number, error, suspected
+            )
+        except InvalidInput as error:
+            regime.settled = True
+            log.error("generation %d seems to go wrong, and cannot be rolled back: %s; %s", number, error, suspected)  # noqa: TRY400  # the message says it all
+
+    async def _proven(self, regime: Regime, previous: int, faults: str | None, coverage: str | None) -> list[str]:
+        """Those suspicions that hold once both generations were asked again."""
+        earlier = await self._generations.get(previous)
+        if earlier is None:
+            raise InvalidInput("generation", previous, "is not recorded any more")
+        least, found = self._config.rule.least_blamed, []
+        if faults is not None:
+            count = await blamed(self._towers, regime.failed, regime.generation, earlier)
+            if count >= least:
+                found.append(f"{faults}; asked again, generation {previous} answers {count} that it fails")
+        if coverage is not None and await answered_by(self._towers, regime.uncovered, earlier) >= least:
+            found.append(coverage)
+        return found
+
+    async def _go_back(self, regime: Regime, previous: int, reason: str) -> None:
+        number, said = regime.generation.number, f"rolled back by the watch: {reason}"
+        moved = await self._generations.activate(previous, expected=number, reason=said)
+        regime.settled = True
+        self._refreshed_at = -math.inf
+        if moved:
+            self._rollbacks += 1
+            self._last_rollback = said
+            log.error("generation %d was rolled back to %d: %s", number, previous, reason)
+
+
+def watch_ways(watch: Watch, metrics: Metrics, config: WatchConfig, now: Clock = time.time) -> dict[str, Collector]:
+    """The watch's collectors, by topic, for a worker of the group `config.group`."""
+
+    async def dropped(letters: Sequence[DeadLetter]) -> None:
+        log.warning("watch: %d events were refused: %s", len(letters), letters[0].detail)
+
+    names = config.topics
+    return {
+        names.ranked: Collector("watch-ranked", watch.rankings, dropped, metrics, config.collector, now=now),
+        names.behaved: Collector("watch-behaved", watch.acts, dropped, metrics, config.collector, now=now),
+    }
+
+
+def _decoded(model: type[EventT], messages: Sequence[Message]) -> list[EventT]:
+    """Those that can be read."""
+    events = []
+    for message in messages:
+        with suppress(ValidationError):
+            events.append(model.model_validate_json(message.value or b""))
+    return events
+
+
+def _moved(move: Move) -> Moved:
+    return Moved(datetime.fromisoformat(move.at).timestamp(), move.came_from, move.filled)
+
+
+def _baseline(generation: Generation) -> Baseline | None:
+    try:
+        return read_baseline(generation.profile)
+    except InvalidInput as error:
+        log.warning("generation %d: no drift is told, its profile cannot be read: %s", generation.number, error)
+        return None

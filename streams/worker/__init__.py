@@ -1,0 +1,1 @@
+"""The worker: Kafka through Faust, batches, acknowledgements and dead letters."""

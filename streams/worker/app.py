@@ -1,0 +1,132 @@
+"""The Faust app: two agents that hand raw records to collectors, and nothing else.
+
+What Faust does on its own is turned off: it acknowledges an event whose agent raised, `take` acknowledges in a
+`finally`, its tables recover badly, and it makes topics of one partition. So values stay raw bytes, streams are
+`noack`, there is one agent a topic with a concurrency of one (more would reorder), no table, no leader topic, no
+declared topic and no web server.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import faust
+from faust.app.base import BootStrategy
+from faust.types import EventT, TopicT
+
+from foretaste.kernel.events import Message, Origin
+from streams.worker.collector import Collector
+from streams.worker.connection import KafkaConnection
+from streams.worker.transport import FetchingTransport
+
+
+@dataclass(frozen=True, slots=True)
+class AppConfig:
+    """How the worker takes part in its consumer group. Times are in seconds."""
+
+    commit_interval: float = 1.0
+    """Between commits of what was acknowledged: what a killed worker's successor reads again, at most."""
+    session_timeout: float = 10.0
+    """After which the group gives a silent worker's partitions to others; Kafka grants 6 at least.
+
+    Tansu lets a group form for half of it, which is then how long a start takes.
+    """
+    heartbeat_interval: float = 3.0
+    fetch_wait: float = 0.5
+    """For how long the broker may hold a fetch; near a latency only on a broker that does not wake it (Tansu)."""
+    grace: float = 10.0
+    """For the batch at work, when partitions leave or the worker stops; below the group's 60 s for a rebalance."""
+    buffered_events: int = 1024
+    """Between Kafka and an agent, beside what a collector holds."""
+    folder: Path = field(default_factory=Path)
+    """Where Faust makes its data folder, which stays empty without tables."""
+
+
+class _NoProducer(BootStrategy):
+    enable_kafka_producer = False  # events are produced through the Events port, with its own guarantees
+    enable_web = False
+
+
+class StreamApp(faust.App):
+    """A Faust app that gives partitions up only when no collector works on them any more."""
+
+    BootStrategy = _NoProducer
+    collectors: Sequence[Collector] = ()
+    grace: float = 0.0
+    settling: bool = False
+    """The collectors run: true from the start of the app on."""
+
+    def feed(self, collectors: Mapping[str, Collector], grace: float) -> None:
+        """One agent for each topic of `collectors`, feeding its collector."""
+        self.collectors = list(collectors.values())
+        self.grace = grace
+        for topic, collector in collectors.items():
+            self.agent(self._raw_topic(topic), name=f"{topic}-agent", concurrency=1)(_agent(collector))
+        self.on_partitions_revoked.connect(self._give_up)
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        for collector in self.collectors:
+            self.add_future(collector.run())
+        self.settling = True
+
+    async def on_stop(self) -> None:
+        """Settle what was taken; then Faust commits what was acknowledged and leaves the group."""
+        if self.settling:
+            await asyncio.gather(*(collector.stop(self.grace) for collector in self.collectors))
+        await super().on_stop()
+
+    async def _give_up(self, *_: object, **__: object) -> None:
+        await asyncio.gather(*(collector.discard(self.grace) for collector in self.collectors))
+        await self.consumer.commit()
+
+    def _raw_topic(self, name: str) -> TopicT:
+        return self.topic(
+            name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", allow_empty=True
+        )
+
+
+def build_app(
+    connection: KafkaConnection, group: str, collectors: Mapping[str, Collector], config: AppConfig
+) -> StreamApp:
+    """The app of one worker, for the running loop: `collectors` by topic, offsets kept under `group`."""
+    app = StreamApp(
+        group,
+        **connection.faust_arguments(),
+        loop=asyncio.get_running_loop(),
+        datadir=config.folder / f"{group}-faust",
+        origin=None,
+        autodiscover=False,
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        key_serializer="raw",
+        value_serializer="raw",
+        processing_guarantee="at_least_once",
+        consumer_auto_offset_reset="earliest",
+        table_standby_replicas=0,  # or Faust brings its own partition assignor, for tables
+        stream_wait_empty=False,  # the collectors are waited for instead, within a grace
+        stream_buffer_maxsize=config.buffered_events,
+        broker_commit_interval=config.commit_interval,
+        broker_session_timeout=config.session_timeout,
+        broker_heartbeat_interval=config.heartbeat_interval,
+    )
+    app.transport = FetchingTransport(app, config.fetch_wait)
+    app.feed(collectors, config.grace)
+    return app
+
+
+def _agent(collector: Collector) -> Any:
+    async def feed(stream: faust.Stream[bytes]) -> None:
+        async for event in stream.noack().events():
+            await collector.put(_message(event), event.ack)
+
+    return feed
+
+
+def _message(event: EventT[bytes]) -> Message:
+    record = event.message
+    origin = Origin(record.topic, record.partition, record.offset, round(record.timestamp * 1000))
+    return Message(record.key, record.value, origin)

@@ -1,0 +1,199 @@
+"""From single events to batches, with back-pressure, retries and acknowledgements in order."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+from tenacity.wait import wait_random_exponential
+
+from foretaste.kernel.batching import Batcher, BatchPolicy
+from foretaste.kernel.errors import ForetasteError
+from foretaste.kernel.events import DeadLetter, Message, Reason
+from foretaste.kernel.ports import Clock
+from streams.worker.logs import FailureStreak
+from streams.worker.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Sequence[Message]], Coroutine[Any, Any, None]]
+"""Returns once all effects of the messages are durable. Raising means: not done, and doing it again is harmless."""
+Reject = Callable[[Sequence[DeadLetter]], Coroutine[Any, Any, None]]
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorConfig:
+    """How a collector gathers and how patient it is."""
+
+    batch: BatchPolicy = field(default_factory=BatchPolicy)
+    capacity: int = 1024
+    """Events that may wait; `put` waits beyond that."""
+    max_backoff: float = 3.0
+    """Seconds between two tries at most, while a part is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    message: Message
+    acknowledge: Callable[[], object]
+    arrived_at: float
+    epoch: int
+
+
+class Collector:
+    """Gathers the events of one way into batches and settles one batch at a time.
+
+    1. `put` takes an event, and waits while `capacity` events wait already.
+    2. A batch closes on size or on the age of its first member.
+    3. The handler makes its effects durable. While a part is unavailable, the batch is tried again, for ever.
+    4. If the batch is refused for good, its members are handled one by one, and those refused become dead letters.
+    5. Only now its members are acknowledged, in the order in which they came.
+
+    Batches never overlap and members are acknowledged in order: Faust commits past an unacknowledged event when the
+    one right behind it is acknowledged first.
+    """
+
+    def __init__(
+        self,
+        way: str,
+        handler: Handler,
+        reject: Reject,
+        metrics: Metrics,
+        config: CollectorConfig | None = None,
+        *,
+        monotonic: Clock = time.monotonic,
+        now: Clock = time.time,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        config = config or CollectorConfig()
+        self._way = way
+        self._handler = handler
+        self._reject = reject
+        self._metrics = metrics
+        self._monotonic = monotonic
+        self._now = now
+        self._streak = FailureStreak(way, monotonic)
+        self._retrying = AsyncRetrying(
+            retry=retry_if_exception(lambda error: isinstance(error, ForetasteError) and error.retriable),
+            wait=wait_random_exponential(multiplier=0.1, max=config.max_backoff),
+            before_sleep=self._note_failure,
+            sleep=sleep,
+            reraise=True,
+        )
+        self._batcher: Batcher[_Entry] = Batcher(config.batch, monotonic)
+        self._queue: asyncio.Queue[_Entry | None] = asyncio.Queue(config.capacity)
+        self._settling: asyncio.Task[None] | None = None
+        self._epoch = 0
+        self._stopping = False
+        self._ended = False
+        self._finished = asyncio.Event()
+
+    async def put(self, message: Message, acknowledge: Callable[[], object]) -> None:
+        """Take an event; `acknowledge` is called once its effects are durable. Never returns after `stop`."""
+        if self._stopping:
+            await asyncio.get_running_loop().create_future()
+        await self._queue.put(_Entry(message, acknowledge, self._monotonic(), self._epoch))
+
+    async def run(self) -> None:
+        """Settle batches until `stop`. An error that is no `ForetasteError` is a defect and ends this."""
+        try:
+            while not self._ended:
+                current = [entry for entry in await self._gather() if entry.epoch == self._epoch]
+                if current:
+                    await self._settled(current)
+        finally:
+            self._finished.set()
+
+    async def discard(self, grace: float) -> None:
+        """The partitions went to another worker: forget what waits, unacknowledged, since that worker reads it again.
+
+        The batch at work gets `grace` seconds to end, so that no two workers write for one user at a time.
+        """
+        self._epoch += 1
+        await self._end_settling(grace)
+
+    async def stop(self, grace: float) -> None:
+        """Settle what was taken, within `grace` seconds; what is left then was never acknowledged."""
+        self._stopping = True
+        if self._finished.is_set():
+            return
+        try:
+            async with asyncio.timeout(grace):
+                await self._queue.put(None)
+                await self._finished.wait()
+        except TimeoutError:
+            log.warning("%s: stopped after %.1f s; what is left is read again at the next start", self._way, grace)
+            self._epoch += 1
+            await self._end_settling(0)
+
+    async def _gather(self) -> list[_Entry]:
+        """The next batch; the last one, which may be empty, once the end was reached."""
+        entry = await self._queue.get()
+        while entry is not None:
+            full = self._batcher.add(entry, entry.arrived_at)
+            if full is not None:
+                return full
+            try:
+                entry = await self._next_in_time()
+            except TimeoutError:
+                return self._batcher.close()
+        self._ended = True
+        return self._batcher.close()
+
+    async def _next_in_time(self) -> _Entry | None:
+        """The next entry, if one waits or comes before the open batch is too old; raises `TimeoutError`."""
+        if not self._queue.empty():
+            return self._queue.get_nowait()
+        async with asyncio.timeout(self._batcher.remaining()):
+            return await self._queue.get()
+
+    async def _settled(self, batch: Sequence[_Entry]) -> None:
+        self._settling = asyncio.create_task(self._settle(batch), name=f"settle {self._way}")
+        try:
+            await asyncio.wait({self._settling})
+        finally:
+            await self._end_settling(0)
+        if not self._settling.cancelled():
+            self._settling.result()
+
+    async def _end_settling(self, grace: float) -> None:
+        task = self._settling
+        if task is None or task.done():
+            return
+        await asyncio.wait({task}, timeout=grace)
+        if task.cancel():
+            await asyncio.wait({task})
+            self._streak.over()
+
+    async def _settle(self, batch: Sequence[_Entry]) -> None:
+        messages = [entry.message for entry in batch]
+        try:
+            await self._retrying(self._handler, messages)
+        except ForetasteError as error:
+            await self._one_by_one(messages, error)
+        self._streak.over()
+        now = self._now()
+        self._metrics.batch_size.labels(self._way).observe(len(batch))
+        for entry in batch:
+            entry.acknowledge()
+            seconds = now - entry.message.origin.timestamp_ms / 1000
+            self._metrics.durable_seconds.labels(self._way).observe(max(0.0, seconds))
+
+    async def _one_by_one(self, messages: Sequence[Message], error: ForetasteError) -> None:
+        if len(messages) == 1:
+            letter = DeadLetter(messages[0], Reason.INVALID, str(error))
+            await self._retrying(self._reject, [letter])
+            return
+        for message in messages:
+            try:
+                await self._retrying(self._handler, [message])
+            except ForetasteError as its_own:
+                await self._one_by_one([message], its_own)
+
+    def _note_failure(self, state: RetryCallState) -> None:
+        self._metrics.retries.labels(self._way).inc()
+        self._streak.note(state)

@@ -1,0 +1,98 @@
+"""The Events port on Kafka."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+
+from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.ports import Headers
+from streams.worker.connection import KafkaConnection
+
+
+class KafkaEvents:
+    """One producer, made in the running loop at the first event and kept: acks=all, and idempotent where asked for.
+
+    `timeout` is in seconds; an event not acknowledged by then raises `Unavailable`, and may still become durable.
+    `max_bytes` is the largest request: a larger record is refused here, one beyond a topic's own limit by the broker.
+    """
+
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        *,
+        idempotent: bool = True,
+        timeout: float = 10.0,
+        max_bytes: int = 8 * 1024 * 1024,
+    ) -> None:
+        self._connection = connection
+        self._idempotent = idempotent
+        self._timeout = timeout
+        self._max_bytes = max_bytes
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+
+    async def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
+        producer = await self._started()
+        try:
+            await (await _enqueue(producer, topic, key, value, headers))
+        except KafkaError as error:
+            raise await self._translated(error, topic, value) from error
+
+    async def send_all(self, topic: str, events: Sequence[tuple[bytes | None, bytes | None]]) -> None:
+        if not events:
+            return
+        producer = await self._started()
+        try:
+            acknowledged = [await _enqueue(producer, topic, key, value) for key, value in events]
+            await asyncio.gather(*acknowledged)
+        except KafkaError as error:
+            raise await self._translated(error, topic, max((value or b"" for _, value in events), key=len)) from error
+
+    async def close(self) -> None:
+        async with self._starting:
+            producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.stop()
+
+    async def _started(self) -> AIOKafkaProducer:
+        async with self._starting:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    **self._connection.client_arguments(),
+                    acks="all",
+                    enable_idempotence=self._idempotent,
+                    linger_ms=0,
+                    max_request_size=self._max_bytes,
+                    request_timeout_ms=round(self._timeout * 1000),
+                )
+                try:
+                    await producer.start()
+                except KafkaError as error:
+                    await producer.stop()
+                    raise Unavailable("kafka", f"{self._connection.bootstrap}: {error!r}") from error
+                self._producer = producer
+            return self._producer
+
+    async def _translated(self, error: KafkaError, topic: str, value: bytes | None) -> InvalidInput | Unavailable:
+        if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
+            return InvalidInput(f"event for {topic}", len(value or b""), "has too many bytes for Kafka")
+        if not error.retriable:
+            await self.close()  # an idempotent producer that met a fatal error never sends again
+        return Unavailable("kafka", f"{topic}: {error!r}")
+
+
+async def _enqueue(
+    producer: AIOKafkaProducer, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()
+) -> Awaitable[object]:
+    """Hand an event to the producer; what is returned is done once the broker acknowledged it."""
+    acknowledged: Awaitable[object]
+    if key is None and value is None:  # `send` refuses such an event, and a dead letter may be one
+        batch = producer.create_batch()
+        batch.append(key=None, value=None, timestamp=None, headers=list(headers))
+        partitions = await producer.partitions_for(topic)
+        acknowledged = await producer.send_batch(batch, topic, partition=min(partitions))
+    else:
+        acknowledged = await producer.send(topic, value, key, headers=list(headers))
+    return acknowledged

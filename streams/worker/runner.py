@@ -1,0 +1,94 @@
+"""A worker, in a running loop or as a process of its own."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from aiokafka.errors import KafkaError
+from tenacity import AsyncRetrying, retry_if_exception_type
+from tenacity.wait import wait_random_exponential
+
+from foretaste.kernel.errors import Unavailable
+from streams.worker.app import AppConfig, StreamApp, build_app
+from streams.worker.collector import Collector
+from streams.worker.connection import KafkaConnection
+from streams.worker.logs import FailureStreak, RepeatLimiter, limit_repeats
+from streams.worker.topic_admin import check_answers
+
+
+class StreamWorker:
+    """Collectors of topics on one Kafka consumer. The topics must exist (`create_topics`).
+
+    `ways` makes the collectors, by topic; offsets are kept under `group`. As an async context in a running loop it has
+    its partitions on entry; on exit it has settled what it took and committed what it acknowledged. It may be entered
+    again after that. Entering raises `Unavailable` when no broker answers.
+    """
+
+    def __init__(
+        self, connection: KafkaConnection, group: str, ways: Callable[[], Mapping[str, Collector]], config: AppConfig
+    ) -> None:
+        self._connection = connection
+        self._group = group
+        self._ways = ways
+        self._config = config
+        self._app: StreamApp | None = None
+
+    async def __aenter__(self) -> "StreamWorker":
+        limit_repeats(RepeatLimiter(time.monotonic))
+        await check_answers(self._connection)
+        self._app = build_app(self._connection, self._group, self._ways(), self._config)
+        try:
+            await self._app.start()
+        except BaseException:
+            await self._app.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._app is not None:
+            await self._app.stop()
+
+    async def failed(self) -> None:
+        """Waits until the worker cannot go on, and raises why; waits for ever while it can."""
+        if self._app is None:
+            raise RuntimeError("the worker was not entered")
+        await self._app.wait_until_stopped()
+        if self._app.crash_reason is not None:
+            raise self._app.crash_reason
+
+
+async def run_worker(worker: StreamWorker) -> None:
+    """Run until SIGTERM or SIGINT, then settle what was taken, commit, and return.
+
+    Starts anew, with growing pauses, whenever Kafka fails it for good (a broker that is not there yet, a consumer that
+    gave up). Any other failure is a defect and is raised, with nothing acknowledged that is not durable.
+    """
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, asked.set)
+    streak = FailureStreak("worker", time.monotonic)
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type((Unavailable, KafkaError)),
+        wait=wait_random_exponential(multiplier=0.5, max=10),
+        before_sleep=streak.note,
+        reraise=True,
+    )
+    running: asyncio.Task[None] = asyncio.create_task(retrying(_run_once, worker))
+    stopping = asyncio.create_task(asked.wait())
+    try:
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(each)
+        stopping.cancel()
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+
+async def _run_once(worker: StreamWorker) -> None:
+    async with worker:
+        await worker.failed()

@@ -1,0 +1,167 @@
+"""The ports of the ranking service in memory, each with a switch that takes it away."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+
+from foretaste.kernel.errors import ForetasteError, Unavailable
+from foretaste.kernel.generations import Generation
+from foretaste.kernel.ranking import RankingInput
+from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
+from foretaste.kernel.values import Attributes, FloatArray
+from foretaste.testing.features import InMemoryGenerations, InMemoryOnlineStore
+from serving.active import ActiveGeneration
+from serving.impressions import Served, Showing
+from serving.metrics import RankingMetrics
+from serving.ranking import Ranking
+
+AT = 1_767_225_600_000
+SHAPE = (3, 2)
+
+
+def generation(number: int, warm_after: int = 3, shape: tuple[int, int] = SHAPE) -> Generation:
+    return Generation(number, warm_after, {}, {}, np.full(shape, -1.0, np.float32), "2026-01-01T00:00:00Z")
+
+
+class Store(InMemoryOnlineStore):
+    """Counts its reads; its reads or its writes can be away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+        self.reads_away = self.writes_away = False
+
+    async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
+        self.reads += 1
+        if self.reads_away:
+            raise Unavailable("redis", "connection refused at 10.0.0.7")
+        return await super().read(user_ids, generation)
+
+    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
+        if self.writes_away:
+            raise Unavailable("redis", "OOM command not allowed")
+        await super().write_virtual(users)
+
+
+class KnownGenerations(InMemoryGenerations):
+    """Counts how often the active one was asked for; can be away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.away = False
+
+    async def active(self) -> Generation | None:
+        self.asked += 1
+        self._check()
+        return await super().active()
+
+    async def popularity(self, number: int, items: Sequence[str]) -> list[float | None]:
+        self._check()
+        return await super().popularity(number, items)
+
+    def _check(self) -> None:
+        if self.away:
+            raise Unavailable("redis", "connection refused at 10.0.0.7")
+
+
+@dataclass
+class FakeTowers:
+    """v̂ is the user's age everywhere, plus the generation; an item's score is its own number in [0, 1)."""
+
+    away: set[str] = field(default_factory=set)
+    not_finite: set[str] = field(default_factory=set)
+    made: list[int] = field(default_factory=list)
+    """The generation of each zero-shot call."""
+    scored: list[tuple[RankingInput, int]] = field(default_factory=list)
+    refusals: dict[str, ForetasteError] = field(default_factory=dict)
+    """What a tower raises."""
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """The shape that a tower answers with, where it is not the right one."""
+
+    async def virtual_behaviour(self, attributes: Sequence[Attributes], generation: int) -> FloatArray:
+        self._check("zero_shot")
+        self.made.append(generation)
+        if "zero_shot" in self.shapes:
+            return np.zeros(self.shapes["zero_shot"], np.float32)
+        ages = [float(one.get("age") or 0) + generation for one in attributes]
+        if "zero_shot" in self.not_finite:
+            ages = [float("nan")] * len(ages)
+        return np.stack([np.full(SHAPE, age, np.float32) for age in ages])
+
+    async def score(self, request: RankingInput, generation: int) -> FloatArray:
+        self._check("ranking")
+        self.scored.append((request, generation))
+        if "ranking" in self.shapes:
+            return np.zeros(self.shapes["ranking"], np.float32)
+        if "ranking" in self.not_finite:
+            return np.full(len(request.items), np.nan, np.float32)
+        numbers = [int(item[1:]) if item[1:].isdigit() else 0 for item in request.items]
+        return np.array([number % 100 / 100 for number in numbers], np.float32)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    def _check(self, tower: str) -> None:
+        if tower in self.refusals:
+            raise self.refusals[tower]
+        if tower in self.away:
+            raise Unavailable("triton", f"{tower} is not loaded at 10.0.0.8")
+
+
+@dataclass
+class Noted:
+    """Keeps what is noted."""
+
+    served: list[Served] = field(default_factory=list)
+
+    def note(self, served: Served) -> None:
+        self.served.append(served)
+
+
+class Parts:
+    """A ranking service on the parts above; `now` is its clock, `start` records and activates a first generation."""
+
+    def __init__(self, max_candidates: int = 1000) -> None:
+        self.store, self.towers, self.generations = Store(), FakeTowers(), KnownGenerations()
+        self.registry = CollectorRegistry()
+        self.now = 0.0
+        self.noted, self._ids = Noted(), count(1)
+        self.active = ActiveGeneration(self.generations, lambda: self.now)
+        self.ranking = Ranking(
+            self.store,
+            self.towers,
+            self.generations,
+            self.active,
+            RankingMetrics(self.registry),
+            lambda: self.now,
+            showing=Showing(self.noted, shown=2, now=lambda: AT / 1000 + self.now, new_id=self._next_id),
+            max_candidates=max_candidates,
+        )
+
+    async def start(self, made: Generation | None = None, popularity: Mapping[str, float] | None = None) -> None:
+        made = made or generation(1)
+        await self.generations.record(made, popularity or {})
+        assert await self.generations.activate(made.number, None)
+
+    async def move(self, old: int, new: int) -> None:
+        await self.generations.record(generation(new), {})
+        assert await self.generations.activate(new, old)
+
+    async def sign_up(self, user_id: str = "u1", age: int = 25, virtual_of: int | None = 1) -> None:
+        vectors = np.full(SHAPE, 7.0, np.float32)
+        virtual = None if virtual_of is None else VirtualBehaviour(virtual_of, vectors)
+        await self.store.write_enriched([EnrichedUser(user_id, {"age": age}, virtual, AT)])
+
+    async def behave(self, *items: str, user_id: str = "u1") -> None:
+        behaviour = Behaviour(items, ["liked"] * len(items), [AT] * len(items))
+        await self.store.write_behaviour([BehavedUser(user_id, behaviour, AT * 1000)])
+
+    def _next_id(self) -> str:
+        return f"r{next(self._ids)}"
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(name, labels) or 0.0

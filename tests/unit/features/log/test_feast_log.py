@@ -1,0 +1,163 @@
+"""The training log in Feast's offline store, beyond the conformance suite: corrupt files, upkeep, Feast's own reads."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from features.feast_api import FeatureStore, RepoConfig, get_provider
+from features.log.feast_log import FeastTrainingLog
+from features.log.rows import BEHAVIOUR_ROWS, RANKING_ROWS, Kind
+from features.partitioned import PartitionedOfflineStore
+from features.redis.address import RedisAddress
+from features.repo_config import repo_config
+from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.events import UserBehaved, UserRanked
+from foretaste.kernel.ports import Logged
+from tests.log_factory import AT_MS, at, behaved, log_config, ranked
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RepoConfig:
+    return log_config(tmp_path)
+
+
+def parquet(tmp_path: Path, name: str) -> list[Path]:
+    return sorted((tmp_path / "log" / "data" / name).rglob("*.parquet"))
+
+
+async def everything(log: FeastTrainingLog) -> Logged:
+    return await log.read(0, 2 * AT_MS)
+
+
+async def test_corrupt_files_are_named_and_the_others_read(config: RepoConfig, tmp_path: Path) -> None:
+    log = FeastTrainingLog(config)
+    for day in range(3):
+        await log.write_rankings([ranked(f"r{day}", at(day))])
+        await log.write_behaviours([behaved(f"i{day}", at(day))])
+    bad = [parquet(tmp_path, "rankings")[0], parquet(tmp_path, "behaviours")[2]]
+    for path in bad:
+        path.write_bytes(b"PAR1 no more PAR1")
+    logged = await everything(log)
+    assert logged.rankings["ranking_id"].to_pylist() == ["r1", "r2"]
+    assert logged.behaviours["item_id"].to_pylist() == ["i0", "i1"]
+    assert list(logged.skipped) == [str(path) for path in bad]
+
+
+async def test_compaction_and_expiry_of_both_kinds(config: RepoConfig, tmp_path: Path) -> None:
+    log = FeastTrainingLog(config)
+    for each in range(4):
+        await log.write_rankings([ranked("same", at(1)), ranked(f"r{each}", at(each % 2))])
+        await log.write_behaviours([behaved("same", at(1)), behaved(f"i{each}", at(each % 2))])
+    before = await everything(log)
+    assert (await log.compact(at(2).date())).days == [at(0).date(), at(1).date()]
+    assert [len(parquet(tmp_path, name)) for name in ("rankings", "behaviours")] == [2, 2]
+    after = await everything(log)
+    assert after.rankings.equals(before.rankings)
+    assert after.behaviours.equals(before.behaviours)
+    assert await log.expire(at(1).date()) == [at(0).date()]
+    assert (await everything(log)).rankings["ranking_id"].to_pylist() == ["r1", "r3", "same"]
+
+
+async def test_a_full_disk_is_unavailable(config: RepoConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    log = FeastTrainingLog(config)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(Unavailable, match=r"log is not available: .*No space left on device"):
+        await log.write_rankings([ranked("r1")])
+
+
+async def test_before_the_apply_it_is_unavailable_and_makes_no_registry(tmp_path: Path) -> None:
+    registry = tmp_path / "registry.db"
+    log = FeastTrainingLog(repo_config(RedisAddress.parse("redis://127.0.0.1:1"), str(registry)))
+    with pytest.raises(Unavailable, match="has not been applied"):
+        await log.read(0, 1)
+    assert not registry.exists()
+    log_config(tmp_path)
+    with pytest.raises(Unavailable, match="no view rankings of project foretaste"):
+        await log.write_rankings([ranked("r1")])
+
+
+@pytest.mark.filterwarnings("ignore:Downcasting object dtype arrays:FutureWarning")  # dask's sort, in pandas
+async def test_feasts_own_historical_read_joins_what_was_known_at_a_time(config: RepoConfig) -> None:
+    """`get_historical_features` is Feast's stock code, on files as they were written and as they were compacted."""
+    log = FeastTrainingLog(config)
+    await log.write_rankings([ranked("r0", at(0)), ranked("r1", at(1), items=("i9",), scores=(0.1,))])
+    await log.write_rankings([ranked("r2", at(2)), ranked("x", at(0), user_id="u2")])
+    await log.compact(at(1).date())
+    asked = pd.DataFrame({"user_id": ["u1", "u1", "u2"], "event_timestamp": [at(0.5), at(1.5), at(1.5)]})
+    job = FeatureStore(config=config).get_historical_features(asked, ["rankings:ranking_id", "rankings:items"])
+    found = job.to_df().sort_values(["user_id", "event_timestamp"])
+    assert found["ranking_id"].tolist() == ["r0", "r1", "x"]
+    assert [list(items) for items in found["items"]] == [["i1", "i2"], ["i9"], ["i1", "i2"]]
+
+
+def test_feasts_pull_gives_the_window_asked_for(config: RepoConfig) -> None:
+    view = FeatureStore(config=config).get_feature_view("behaviours")
+    rows = pa.table(
+        {
+            "user_id": ["u1", "u2"],
+            "item_id": ["i1", "i2"],
+            "event_timestamp": pa.array([at(0), at(1)], pa.timestamp("us", "UTC")),
+            "action": ["liked", "liked"],
+            "ranking_id": pa.nulls(2, pa.string()),
+        }
+    )
+    get_provider(config).ingest_df_to_offline_store(view, rows)
+    job = PartitionedOfflineStore.pull_all_from_table_or_query(
+        config,
+        view.batch_source,
+        ["user_id"],
+        ["item_id"],
+        "event_timestamp",
+        start_date=at(1).replace(tzinfo=None),
+        end_date=at(1).replace(tzinfo=None),
+    )
+    assert job.to_df()[["user_id", "item_id"]].to_numpy().tolist() == [["u2", "i2"]]
+    with pytest.raises(InvalidInput, match=r"rows of behaviours: lack columns of the view \(got \['ranking_id'\]\)"):
+        get_provider(config).ingest_df_to_offline_store(view, rows.drop_columns(["ranking_id"]))
+
+
+def test_a_source_of_a_single_file_is_feasts_own(config: RepoConfig, tmp_path: Path) -> None:
+    """The history of the online views, for a team that keeps one."""
+    history = tmp_path / "log" / "data" / "user_attributes.parquet"
+    history.parent.mkdir(parents=True)
+    rows = pd.DataFrame({"user_id": ["u1"], "attributes": ['{"age": 25}'], "event_timestamp": [at(0)]})
+    rows.to_parquet(history)
+    store = FeatureStore(config=config)
+    view = store.get_feature_view("user_attributes")
+    get_provider(config).ingest_df_to_offline_store(view, pa.Table.from_pandas(rows.assign(user_id="u2")))
+    assert sorted(pd.read_parquet(history)["user_id"]) == ["u1", "u2"]
+    for pull in ("pull_all_from_table_or_query", "pull_latest_from_table_or_query"):
+        job = getattr(PartitionedOfflineStore, pull)(
+            config,
+            view.batch_source,
+            ["user_id"],
+            ["attributes"],
+            "event_timestamp",
+            None,
+            start_date=at(0),
+            end_date=at(1),
+        )
+        assert sorted(job.to_df()["user_id"]) == ["u1", "u2"]
+
+
+async def test_another_offline_store_keeps_itself(config: RepoConfig) -> None:
+    config._offline_store, config.offline_config = None, {"type": "dask"}
+    log = FeastTrainingLog(config)
+    assert not (await log.compact(at(2).date())).days
+    assert await log.expire(at(2).date()) == []
+
+
+@pytest.mark.parametrize(("kind", "event"), [(RANKING_ROWS, UserRanked), (BEHAVIOUR_ROWS, UserBehaved)])
+def test_the_view_the_rows_and_the_event_have_the_same_fields(
+    config: RepoConfig, kind: Kind, event: type[UserRanked] | type[UserBehaved]
+) -> None:
+    view = FeatureStore(config=config).get_feature_view(kind.name)
+    assert set(kind.schema.names) == set(event.model_fields)
+    assert {field.name for field in view.schema} == set(kind.schema.names) - {"at"}
+    assert not view.online

@@ -1,0 +1,119 @@
+"""The command line without a stack: what it shows, and how it says what is wrong."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from foretaste import console
+from foretaste.cli import main as cli
+from foretaste.settings import Settings, shown
+from tests.data_factory import write_dataset
+
+HOSTILE = "[/x] [bold]"
+
+
+class Ran:
+    """A command's exit status and what it printed."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    monkeypatch.setenv("FORETASTE_HOME", str(tmp_path / "home"))
+    for stream in (console.console, console.errors):
+        monkeypatch.setattr(stream, "_width", 400)
+
+    def ran(*arguments: str, given: str = "") -> Ran:
+        monkeypatch.setattr(sys, "argv", ["foretaste", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(given))
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return Ran(int(ended.value.code or 0), printed.out, printed.err)
+
+    return ran
+
+
+def test_settings_shows_every_setting_without_passwords(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORETASTE_REDIS", "rediss://user:topsecret@redis:6379/0")
+    monkeypatch.setenv("FORETASTE_KAFKA_PASSWORD", "hunter2")
+    ran = run("settings")
+    assert ran.status == 0
+    assert [name for name in shown(Settings()) if name not in ran.out] == []
+    assert "rediss://redis:6379/0" in ran.out
+    assert "topsecret" not in ran.out
+    assert "hunter2" not in ran.out
+
+
+def test_a_wrong_setting_is_named_and_no_password_is_printed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORETASTE_PARTITIONS", "many")
+    assert "FORETASTE_PARTITIONS" in run("settings").err
+    monkeypatch.delenv("FORETASTE_PARTITIONS")
+    monkeypatch.setenv("FORETASTE_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+    monkeypatch.setenv("FORETASTE_KAFKA_PASSWORD", "hunter2")
+    monkeypatch.setenv("FORETASTE_REDIS", "redis://:topsecret@redis")
+    ran = run("settings")
+    assert ran.status == cli.EXIT_INVALID
+    assert "kafka_username" in ran.err
+    assert "hunter2" not in ran.err + ran.out
+    assert "topsecret" not in ran.err + ran.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        (("rank", "anna", "--items", "a", "--context", HOSTILE), "context"),
+        (("rank", "", "--items", "a"), "user_id"),
+        (("rank", "x" * 257, "--items", "a"), "user_id"),
+        (("register", "anna", "--attributes", "[1]"), "attributes"),
+        (("register", "anna", "--attributes", '{"age": [1]}'), "attributes.age"),
+        (("data", "check", HOSTILE), HOSTILE),
+        (("data", "fetch", HOSTILE), HOSTILE),
+        (("train", "--data", HOSTILE), HOSTILE),
+    ],
+)
+def test_wrong_input_is_one_line_that_names_the_field(run: Run, arguments: tuple[str, ...], field: str) -> None:
+    ran = run(*arguments)
+    assert ran.status == cli.EXIT_INVALID
+    assert field in ran.err
+    assert len(ran.err.strip().splitlines()) == 1
+
+
+def test_a_wrong_line_of_registrations_is_named(run: Run) -> None:
+    good = json.dumps({"user_id": "anna", "attributes": {}})
+    assert "line.2.user_id" in run("register", given=f'{good}\n{{"user_id": ""}}\n').err
+    assert "line.1" in run("register", given="not json\n").err
+
+
+@pytest.mark.parametrize("command", ["status", "setup", "publish", "worker", "serve", "dead-letters"])
+def test_without_a_stack_a_command_says_how_to_get_one(run: Run, command: str) -> None:
+    ran = run(command)
+    assert ran.status == cli.EXIT_RETRIABLE
+    assert "foretaste up" in ran.err
+    assert "FORETASTE_KAFKA" in ran.err
+
+
+def test_a_dataset_folder_is_described(run: Run, tmp_path: Path) -> None:
+    ran = run("data", "check", str(write_dataset(tmp_path / "mine")))
+    assert ran.status == 0
+    described = json.loads(ran.out[ran.out.index("{") :])
+    assert (described["users"], described["items"], described["labels"]) == (200, 60, False)
+
+
+def test_a_broken_dataset_folder_is_refused_by_column(run: Run, tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "mine", fmt="csv")
+    users = folder / "users.csv"
+    users.write_text(users.read_text(encoding="utf-8").replace("segment", "department", 1), encoding="utf-8")
+    ran = run("data", "check", str(folder))
+    assert ran.status == cli.EXIT_INVALID
+    assert "users.csv" in ran.err
+    assert "segment" in ran.err

@@ -1,0 +1,177 @@
+"""What the demo says of what it found: the figures of each generation, and what is not as it should be."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from foretaste.demo.acting import Acted
+from foretaste.demo.judging import Judged
+from foretaste.demo.load import SignUps
+from foretaste.demo.refreshing import Refreshed
+from foretaste.demo.report import show
+from foretaste.demo.result import Found, Introduced, as_json, wrong
+from foretaste.demo.traffic import During
+from foretaste.kernel.ranking import Source
+from models.evaluation.verdict import Figure, GroupVerdict, Verdict
+from models.refresh.records import Learning, Outcome, RunRecord
+from serving.requests import RankResponse, ScoredItem
+from tests.serving_parts import generation
+
+USERS = 30
+FIRST, NEXT = 1, 2
+
+
+def judged(skill: float, by: int = FIRST) -> Judged:
+    """Users with two of six items acted on, scored at random but for `skill` in favour of those."""
+    rng = np.random.default_rng(3)
+    labels = np.tile([1, 1, 0, 0, 0, 0], USERS)
+    scores = (rng.random(len(labels)) + skill * labels).tolist()
+    return Judged(
+        users=np.repeat(np.arange(USERS), 6).tolist(),
+        labels=labels.tolist(),
+        scores={"virtual": scores, "none": scores, "popularity": rng.random(len(labels)).tolist()},
+        served_by=Counter({Source.VIRTUAL.value: USERS}),
+        by_generation=Counter({by: USERS}),
+    )
+
+
+def answer() -> RankResponse:
+    return RankResponse(user_id="a", served_by=Source.VIRTUAL, ranked=[ScoredItem(item_id="x", score=0.5)])
+
+
+def record(outcome: Outcome = Outcome.SWAPPED, number: int | None = NEXT) -> RunRecord:
+    return RunRecord(
+        id="20260101T000000.0",
+        outcome=outcome,
+        said="said",
+        base=FIRST,
+        number=number,
+        since_ms=1,
+        until_ms=2,
+        begun="2026-01-01T00:00:00+00:00",
+        seconds=3.0,
+        steps={"learn": 2.0, "gate": 1.0},
+        learning=Learning(rankings=7, impressions=70),
+    )
+
+
+def verdict() -> Verdict:
+    figure = Figure(value=0.6, low=0.5, high=0.7)
+    cold = GroupVerdict(
+        group="cold",
+        users=USERS,
+        impressions=180,
+        candidate=figure,
+        active=figure,
+        difference=figure,
+        decision="no_worse",
+    )
+    groups = (cold, GroupVerdict(group="warm", users=0, impressions=0))
+    return Verdict(decision="pass", reasons=("no group is worse",), groups=groups)
+
+
+def refreshed() -> Refreshed:
+    during = During(["m0", "m1"], rankings=9, latencies_ms=[1.0, 3.0], by_generation=Counter({FIRST: 4, NEXT: 5}))
+    return Refreshed(Outcome.SWAPPED, "said", record(), verdict(), during, generation(NEXT), enriched=2)
+
+
+def found() -> Found:
+    signed = SignUps(USERS, USERS, [4.0, 6.0], 1.5)
+    introduced = Introduced(SignUps(1, 1, [9.0], 1.0), signed, judged(0.1), answer(), answer(), ["x"])
+    acted = Acted(USERS, 90, 900, 10.0, 20.0)
+    return Found(FIRST, introduced, acted, signed, judged(0.0), refreshed(), judged(0.4, NEXT), 0, seed=0)
+
+
+def unlike(**changes: object) -> Callable[[Found], Found]:
+    """With other fields of the refresh."""
+    return lambda whole: replace(whole, refreshed=replace(whole.refreshed, **changes))
+
+
+def with_during(**changes: object) -> Callable[[Found], Found]:
+    return lambda whole: unlike(during=replace(whole.refreshed.during, **changes))(whole)
+
+
+def refused(whole: Found) -> Found:
+    """The gate did not admit the candidate: the first generation serves on."""
+    changed = unlike(outcome=Outcome.REFUSED, record=record(Outcome.REFUSED), active=generation(FIRST))(whole)
+    return replace(changed, after=None)
+
+
+def failed(whole: Found) -> Found:
+    changed = unlike(outcome=Outcome.FAILED, said="no disk", record=None, verdict=None, active=generation(FIRST))
+    return replace(changed(whole), after=None)
+
+
+def repaired(whole: Found) -> Found:
+    later = judged(0.4, NEXT)
+    later.served_by = Counter({Source.VIRTUAL.value: USERS - 2, Source.READ_REPAIRED.value: 2})
+    return replace(whole, after=later)
+
+
+def mixed(whole: Found) -> Found:
+    later = judged(0.0)
+    later.mixed = 3
+    return replace(whole, before=later)
+
+
+def test_nothing_is_wrong_where_all_went_as_it_should() -> None:
+    assert list(wrong(found())) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda whole: replace(whole, later=SignUps(USERS, USERS - 4, [], 1.0)), ["4 sign-ups were not enriched"]),
+        (lambda whole: replace(whole, dead_letters=5), ["5 events became dead letters"]),
+        (unlike(enriched=1), ["1 users who signed up during the refresh lack virtual behaviour"]),
+        (with_during(failed=2, why="503"), ["2 requests failed during the refresh, the first by 503"]),
+        (with_during(mixed=1), ["1 answers mixed generations"]),
+        (mixed, ["3 answers mixed generations"]),
+        (repaired, ["2 users were not ranked by their virtual behaviour"]),
+        (
+            lambda whole: replace(whole, after=judged(0.4, FIRST)),
+            [f"{USERS} later users were ranked by another generation than asked"],
+        ),
+        (refused, ["generation 1 is active: refused, said"]),
+        (failed, ["generation 1 is active: failed, no disk"]),
+        (unlike(active=generation(FIRST)), [f"{USERS} later users", "generation 1 is active: swapped"]),
+    ],
+)
+def test_what_is_not_as_it_should_be_is_told(change: Callable[[Found], Found], said: list[str]) -> None:
+    told = list(wrong(change(found())))
+    assert len(told) == len(said)
+    assert all(one.startswith(start) for one, start in zip(told, said, strict=True))
+
+
+def test_both_generations_are_compared_on_the_same_draws_of_users() -> None:
+    worth = as_json(found(), "ml-1m", {})["generations"]
+    before, after, difference = worth["gauc"]["1"], worth["gauc"]["2"], worth["difference"]
+    assert worth["users"] == USERS
+    assert before["low"] < before["value"] < before["high"]
+    assert difference["value"] == pytest.approx(after["value"] - before["value"], abs=2e-4)
+    assert difference["low"] > 0
+    same = as_json(replace(found(), after=judged(0.0, NEXT)), "ml-1m", {})["generations"]["difference"]
+    assert (same["low"], same["value"], same["high"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        (lambda whole: whole, "the new one is better"),
+        (lambda whole: replace(whole, after=judged(0.0, NEXT)), "neither is shown to be better"),
+        (lambda whole: replace(whole, before=judged(0.4), after=judged(0.0, NEXT)), "the new one is worse"),
+        (refused, "refused"),
+        (failed, "no disk"),
+    ],
+)
+def test_the_tables_show_every_outcome(change: Callable[[Found], Found], shown: str) -> None:
+    console = Console(record=True, width=200)
+    show(json.loads(json.dumps(as_json(change(found()), "ml-1m", {"stack": 1.0}))), console)
+    text = console.export_text()
+    assert shown in text
+    assert "mixed generations" in text

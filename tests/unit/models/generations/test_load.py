@@ -1,0 +1,157 @@
+"""A generation's files back to what its training left."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from foretaste.kernel.errors import InvalidInput
+from models.effects.fit import EffectsConfig
+from models.generations import manifest as artifact
+from models.generations.export import export
+from models.generations.load import restore, training_config_of
+from models.generations.manifest import DamagedArtifact
+from models.runtime import layout as files
+from models.towers.architecture import Architecture
+from models.training.config import TrainingConfig
+from tests.towers_factory import (
+    METRICS,
+    TINY,
+    artifacts,
+    config,
+    dataset,
+    expected_scores,
+    expected_virtual,
+    requests,
+    trained,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_restored_towers_answer_bit_for_bit_as_the_trained_ones():
+    restored, wanted = restore(artifacts()[0]), requests()
+    assert np.array_equal(expected_virtual(restored, wanted), expected_virtual(trained(), wanted))
+    for found, expected in zip(expected_scores(restored, wanted), expected_scores(trained(), wanted), strict=True):
+        assert np.array_equal(found, expected)
+    assert not any(module.training for module in restored.model.modules())
+
+
+def test_all_else_that_training_left_is_restored():
+    restored, expected = restore(artifacts()[0]), trained()
+    assert restored.config == expected.config
+    assert restored.encoding.to_json() == expected.encoding.to_json()
+    assert restored.split_ms == expected.split_ms
+    assert np.array_equal(restored.mean_virtual, expected.mean_virtual)
+    assert restored.mean_virtual.dtype == np.float32
+    assert np.array_equal(restored.popularity, expected.popularity)
+    assert restored.counts is not None
+    assert expected.counts is not None
+    assert restored.counts.until_ms == expected.counts.until_ms
+    assert torch.equal(restored.counts.fit.bias, expected.counts.fit.bias)
+
+
+def test_towers_without_counts_are_restored_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "models.generations.export.export_towers", lambda towers, folder: _copied(artifacts()[0], folder)
+    )
+    monkeypatch.setattr("models.generations.probes.TOLERANCE", np.inf)
+    plain = replace(trained(), counts=None)
+    assert restore(export(plain, dataset()[0], METRICS, tmp_path)).counts is None
+
+
+def _copied(source, folder):
+    for name in (files.ZERO_SHOT, files.RANKING):
+        shutil.copy(source / name, folder / name)
+
+
+def test_torchs_own_generator_stays_as_it_is():
+    before = torch.random.get_rng_state()
+    restore(artifacts()[0])
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of a generation, to be damaged."""
+    return shutil.copytree(artifacts()[0], tmp_path / "1")
+
+
+def _changed_manifest(folder, change):
+    path = folder / files.MANIFEST
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    change(manifest)
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", [files.ENCODING, files.WEIGHTS, files.POPULARITY, files.COUNTS])
+def test_a_file_that_is_not_what_the_manifest_says_is_named(folder, name):
+    (folder / name).write_bytes((folder / name).read_bytes()[:-1] + b"?")
+    with pytest.raises(DamagedArtifact, match=name):
+        restore(folder)
+    (folder / name).unlink()
+    with pytest.raises(DamagedArtifact, match=name):
+        restore(folder)
+
+
+def test_a_manifest_that_lacks_a_file_is_refused(folder):
+    _changed_manifest(folder, lambda manifest: manifest["files"].pop(files.WEIGHTS))
+    with pytest.raises(DamagedArtifact, match=files.WEIGHTS):
+        restore(folder)
+
+
+def test_weights_of_other_towers_are_refused(folder):
+    _changed_manifest(folder, lambda manifest: manifest["training"]["architecture"].update(ranking="din"))
+    with pytest.raises(DamagedArtifact, match=files.WEIGHTS):
+        restore(folder)
+
+
+def test_popularity_of_other_items_is_refused(folder):
+    (folder / files.POPULARITY).write_text('{"item-0": 1.0}', encoding="utf-8")
+    hashed = artifact.hash_file(folder / files.POPULARITY)
+    _changed_manifest(folder, lambda manifest: manifest["files"].update({files.POPULARITY: hashed}))
+    with pytest.raises(DamagedArtifact, match=files.POPULARITY):
+        restore(folder)
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        TrainingConfig(),
+        config(architecture=TINY, rows=100, masked="users", threads=None),
+        config(architecture=Architecture(hidden=None), effects=EffectsConfig(folds=3, shrinkage=1.0), warm_after=7),
+    ],
+    ids=["default", "paper", "changed"],
+)
+def test_a_training_configuration_survives_json(training):
+    assert training_config_of(json.loads(json.dumps(training.to_dict()))) == training
+
+
+def test_fields_of_a_later_version_are_passed_over_and_missing_ones_are_as_by_default():
+    told = config(architecture=TINY).to_dict()
+    told["momentum"] = told["architecture"]["depth"] = told["effects"]["counting"]["decay"] = 3
+    del told["batch"], told["architecture"]["dropout"]
+    found = training_config_of(told)
+    expected = config(architecture=replace(TINY, dropout=Architecture().dropout), batch=TrainingConfig().batch)
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda told: told.update(batch="many"), "training.batch"),
+        (lambda told: told["architecture"].update(hidden=[16, "x"]), "training.architecture.hidden.1"),
+        (lambda told: told.update(effects=None), "training.effects"),
+        (lambda told: told.update(warm_after=0), "warm_after"),
+        (lambda told: told["architecture"].update(ranking="nowhere:Tower"), "ranking"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused_by_field(change, field):
+    told = json.loads(json.dumps(config(architecture=TINY).to_dict()))
+    change(told)
+    with pytest.raises(InvalidInput) as raised:
+        training_config_of(told)
+    assert raised.value.field == field

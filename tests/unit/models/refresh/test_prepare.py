@@ -1,0 +1,56 @@
+"""How often a refresh passes over its window."""
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.replay_log import log_of, weeks_of
+from models.log.join import joined
+from models.log.window import LogWindow
+from models.refresh.prepare import MOST_PASSES, WARM_STEPS, RefreshPlan, held_out, prepare
+from models.training.config import TrainingConfig
+from models.training.trained import Trained
+from tests.towers_factory import dataset, trained
+
+
+@pytest.fixture(scope="module")
+def window() -> LogWindow:
+    data, split = dataset()
+    week = weeks_of(data, split.instant_ms - 7 * 86_400_000)[0]
+    return joined(log_of(data, week, 4, seed=1), 1, week.until_ms)
+
+
+def _base(batch: int) -> Trained:
+    """Trained in two passes at least."""
+    return replace(trained(), config=replace(trained().config, batch=batch, epochs=2, least_steps=50))
+
+
+@pytest.mark.parametrize(("steps", "passes"), [(0.5, MOST_PASSES), (WARM_STEPS / 2.5, 3), (2 * WARM_STEPS, 1)])
+def test_a_warm_start_passes_over_a_small_window_more_than_once(window, steps, passes):
+    found = prepare(window, _base(round(len(window.labels) / steps)), RefreshPlan()).config
+    assert (found.epochs, found.least_steps) == (passes, 1)
+
+
+def test_passes_that_are_asked_for_are_made_whatever_the_window(window):
+    found = prepare(window, _base(10), RefreshPlan(epochs=7)).config
+    assert (found.epochs, found.least_steps) == (7, 1)
+
+
+def test_a_cold_start_passes_as_its_configuration_says(window):
+    found = prepare(window, _base(10), RefreshPlan(cold=True)).config
+    assert (found.epochs, found.least_steps) == (TrainingConfig().epochs, TrainingConfig().least_steps)
+
+
+def test_what_the_active_generation_learned_from_does_not_judge(window):
+    learned_from, judging = held_out(window, 0.5)
+    assert len(learned_from) > 0
+    later = int(judging.times_ms[len(judging) // 2])
+    less, newest = held_out(window, 0.5, later)
+    assert newest.times_ms.min() == later
+    assert len(less) + len(newest) == len(window)
+    assert len(held_out(window, 0.5, int(window.times_ms.max()) + 1)[1]) == 0
+
+
+def test_what_was_learned_long_ago_changes_nothing(window):
+    before, judging = held_out(window, 0.5)
+    assert [len(each) for each in held_out(window, 0.5, int(window.times_ms[0]))] == [len(before), len(judging)]

@@ -1,0 +1,238 @@
+import json
+import math
+from dataclasses import replace
+from datetime import UTC, datetime
+from xml.etree import ElementTree
+
+import pytest
+
+from foretaste.kernel.errors import ForetasteError, InvalidInput
+from models.rivals import methods
+from models.study import rows
+from models.study.figures import draw
+from models.study.page import file_name, page
+from models.study.protocols import SEEN
+from models.study.rows import Row
+from models.study.study import Study, evaluate
+from models.study.tuning import Trial, Tuned, write_tuned
+from tests.study_parts import BACKWARDS, NOISY, POPULAR, Popular, fold
+from tests.towers_factory import dataset
+
+KEYS = {"protocol", "tower", "group", "metric", "value", "low", "high"}
+PAIR = {"against", "relative", "relative_low", "relative_high"}
+
+
+def _study(*towers, **changes):
+    return replace(Study(towers or (NOISY, POPULAR, BACKWARDS), seeds=(0, 1), resamples=50, against=()), **changes)
+
+
+def _evaluated(home, study, **options):
+    return evaluate(dataset()[0], study, home, home / "tuned.json", **options)
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    return _evaluated(tmp_path_factory.mktemp("home"), _study())
+
+
+def test_every_tower_has_its_figures_and_the_first_is_held_against_each_other(result):
+    figures = [row for row in result.rows if row.against is None]
+    groups = {("hidden", "new"), ("hidden", "warm"), ("random_40", "new"), ("random_40", "warm")}
+    groups |= {("first_steps", seen) for seen in SEEN}
+    assert {(row.protocol, row.group) for row in figures} == groups
+    assert len(figures) == len(groups) * 3 * 3
+    pairs = {(row.tower, row.against) for row in result.rows if row.against is not None}
+    assert pairs == {(NOISY, POPULAR), (NOISY, BACKWARDS)}
+    assert all(row.low <= row.value <= row.high for row in figures)
+
+
+def test_a_pair_is_the_relative_improvement_of_its_two_figures(result):
+    value = {(row.protocol, row.tower, row.group, row.metric): row.value for row in result.rows if row.against is None}
+    for row in result.rows:
+        if row.against is not None:
+            base = value[row.protocol, row.against, row.group, row.metric]
+            assert row.relative == pytest.approx((row.value - base) / base)
+            assert row.relative_low <= row.relative_high
+
+
+def test_what_can_rank_comes_out_above_its_opposite(result):
+    found = {
+        row.tower: row
+        for row in result.rows
+        if (row.protocol, row.metric, row.group) == ("hidden", "gauc", "new") and row.against is None
+    }
+    assert found[POPULAR].value + found[BACKWARDS].value == pytest.approx(1, abs=0.02)  # the same order, backwards
+    assert found[POPULAR].low != found[POPULAR].high
+
+
+def test_rows_are_written_as_one_json_list_with_null_for_nan(result, tmp_path):
+    empty = Row("hidden", "a", "new", "auc", math.nan, math.nan, math.nan)
+    path = tmp_path / "deep" / "towers.json"
+    rows.write([*result.rows, empty], path)
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert [row for row in found[:-1] if "against" not in row] == [
+        row.to_dict() for row in result.rows if row.against is None
+    ]
+    assert all(set(row) == (KEYS | PAIR if "against" in row else KEYS) for row in found)
+    assert found[-1] == {"protocol": "hidden", "tower": "a", "group": "new", "metric": "auc"} | dict.fromkeys(
+        ("value", "low", "high")
+    )
+
+
+def test_the_same_study_gives_the_same_rows(result, tmp_path):
+    assert _evaluated(tmp_path, _study()).rows == result.rows
+
+
+def test_an_interrupted_study_goes_on_and_another_tower_trains_nothing_again(tmp_path, monkeypatch):
+    made = {"one": Popular(), "two": Popular(2.0), "three": Popular(3.0)}
+    monkeypatch.setattr("models.study.study.by_name", lambda name, _: made[name])
+    monkeypatch.setattr("models.study.tuning.by_name", made.get)
+    material = type(fold()).material
+
+    def until_the_third(self, protocol, seed, *rest):
+        if len(made["one"].fits) + len(made["two"].fits) == 5:
+            raise KeyboardInterrupt
+        return material(self, protocol, seed, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("models.study.protocols.Fold.material", until_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            _evaluated(tmp_path, _study("one", "two"))
+    assert (len(made["one"].fits), len(made["two"].fits)) == (4, 1), "two seeds under two kinds of material each"
+    _evaluated(tmp_path, _study("one", "two"))
+    assert (len(made["one"].fits), len(made["two"].fits)) == (4, 4)
+    resumed = _evaluated(tmp_path, _study("one", "two", "three"))
+    assert [len(one.fits) for one in made.values()] == [4, 4, 4]
+    assert _evaluated(tmp_path / "fresh", _study("one", "two", "three")).rows == resumed.rows
+    fits = len(made["one"].fits)
+    _evaluated(tmp_path, _study("one"), fresh=True)
+    assert len(made["one"].fits) == fits + 4
+
+
+def test_other_settings_under_the_same_name_are_trained(tmp_path, monkeypatch):
+    for method in (Popular(), Popular(2.0)):
+        monkeypatch.setattr("models.study.study.by_name", lambda *_, method=method: method)
+        monkeypatch.setattr("models.study.tuning.by_name", lambda _, method=method: method)
+        _evaluated(tmp_path, _study("one", protocols=("hidden",)))
+        assert method.fits == [0, 1]
+
+
+def test_a_study_takes_the_settings_that_tuning_chose(tmp_path):
+    trials = tuple(
+        Trial(repr(method), 0.5 + 0.1 * (place == 2), 0.5, 0.5) for place, method in enumerate(Popular().trials())
+    )
+    write_tuned({POPULAR: Tuned(trials)}, fold(), tmp_path / "tuned.json")
+    found = _evaluated(tmp_path, _study(POPULAR, BACKWARDS, protocols=("hidden",)))
+    assert [(one.trial, one.method.power) for one in found.contenders] == [(2, -1.0), (None, -1.0)]
+    by_tower = {row.tower: row.value for row in found.rows if row.against is None}
+    assert by_tower[POPULAR] == by_tower[BACKWARDS]
+    assert "3 of 4" in page(found, "made so")
+    assert "not tuned" in page(found, "made so")
+
+
+def test_the_page_says_how_it_was_made_and_shows_every_tower_and_group(result):
+    text = page(result, "foretaste evaluate --so", [("a.svg", "What it shows")])
+    assert "    foretaste evaluate --so\n" in text
+    assert "![What it shows](a.svg)" in text
+    for row in result.rows:
+        assert f"| {row.tower} |" in text
+        shown = f"{row.value:.4f} [{row.low:.4f}, {row.high:.4f}]"
+        assert row.against is not None or shown in text
+    for seen in SEEN:
+        assert f" {seen} |" in text
+    assert "seeds 0, 1" in text
+
+
+def test_figures_without_a_value_read_nan(result):
+    hollow = [replace(row, value=math.nan, relative=math.nan) for row in result.rows]
+    assert "| nan |" in page(replace(result, rows=hollow), "so")
+
+
+def test_progress_tells_of_every_fit(tmp_path):
+    heard = []
+    _evaluated(tmp_path, _study(POPULAR, protocols=("hidden",)), report=lambda *step: heard.append(step))
+    assert heard == [("questions", 0, 1), ("questions", 1, 1), (POPULAR, 1, 2), (POPULAR, 2, 2)]
+
+
+def test_a_method_that_fails_is_named(tmp_path, monkeypatch):
+    class Failing(Popular):
+        def fit(self, material):
+            raise ForetasteError("it diverged")
+
+    monkeypatch.setattr("models.study.tuning.by_name", lambda _: Failing())
+    with pytest.raises(ForetasteError, match="popular, seed 0: it diverged"):
+        _evaluated(tmp_path, _study(POPULAR))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"towers": ()}, "^towers: names none"),
+        ({"towers": ("dmn",)}, r"^towers: expected one of .*dnn, .*\(got 'dmn'\)"),
+        ({"towers": ("models.nowhere:dnn",)}, "^towers: cannot be imported"),
+        ({"towers": ("models.rivals.towers:dmn",)}, "^towers: cannot be imported"),
+        ({"towers": (POPULAR, POPULAR)}, "^towers: names one twice"),
+        ({"seeds": ()}, "^seeds: names none"),
+        ({"seeds": (1, -1)}, "^seeds: must not be negative"),
+        ({"protocols": ()}, "^protocols: names none"),
+        ({"protocols": ("seen",)}, "^protocols: expected one of"),
+        ({"jobs": 0}, "^jobs: "),
+        ({"resamples": 0}, "^resamples: "),
+    ],
+)
+def test_a_study_that_cannot_be_is_refused_by_field(changes, said):
+    with pytest.raises(InvalidInput, match=said):
+        Study(**({"towers": (POPULAR,)} | changes))
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_data_of_one_class_are_refused(side, tmp_path):
+    data = fold(labels=True).dataset
+    frame = data.interactions
+    early = frame["time_ms"] < fold(labels=True).split.instant_ms
+    of_side = early if side == "before" else ~early
+    only = _with(fold(labels=True), frame[~of_side | (frame["label"] == 1)])
+    with pytest.raises(InvalidInput, match=f"'acted'.*both kinds {side}"):
+        evaluate(only, _study(POPULAR), tmp_path, tmp_path / "tuned.json")
+
+
+def _with(of, frame):
+    """The data of a fold with other interactions, split at the same instant."""
+    instant = datetime.fromtimestamp(of.split.instant_ms / 1000, UTC)
+    description = of.dataset.description.model_copy(update={"split": instant})
+    return replace(of.dataset, description=description, interactions=frame.reset_index(drop=True))
+
+
+def test_a_catalogue_of_one_item_is_refused(tmp_path):
+    data = fold().dataset
+    frame = data.interactions[data.interactions["item_id"] == data.interactions["item_id"].iloc[0]]
+    with pytest.raises(InvalidInput, match="interactions: need two items"):
+        evaluate(replace(data, interactions=frame), _study(POPULAR), tmp_path, tmp_path / "tuned.json")
+
+
+def test_groups_of_nobody_are_nan(tmp_path):
+    frame = fold().dataset.interactions
+    only = _with(fold(), frame[frame["user_id"].isin(fold().split.train["user_id"].unique())])
+    found = evaluate(only, _study(POPULAR), tmp_path, tmp_path / "tuned.json")
+    new = [row for row in found.rows if row.group in {"0", "1-2"} or (row.protocol, row.group) == ("hidden", "new")]
+    assert new
+    assert all(math.isnan(row.value) and row.to_dict()["high"] is None for row in new)
+    assert "| nan |" in page(found, "so")
+
+
+def test_every_registered_name_is_unlike_the_others():
+    assert len(set(methods.FACTORIES.values())) == len(methods.FACTORIES)
+
+
+@pytest.mark.parametrize(("name", "file"), [("ml-1m", "ml-1m"), ("../a b", "a-b"), ("«»", "data")])
+def test_names_of_data_become_names_of_files(name, file):
+    assert file_name(name) == file
+
+
+def test_the_gauc_by_seen_is_drawn_whatever_the_towers(result, tmp_path):
+    ((file, shown),) = draw(result, tmp_path / "figures")
+    assert "behaviours seen" in shown
+    drawn = (tmp_path / "figures" / file).read_text(encoding="utf-8")
+    assert ElementTree.fromstring(drawn).tag.endswith("svg")  # noqa: S314  # our own file
+    draw(result, tmp_path / "again")
+    assert (tmp_path / "again" / file).read_text(encoding="utf-8") == drawn

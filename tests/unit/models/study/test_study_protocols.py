@@ -1,0 +1,224 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from foretaste.kernel.errors import ForetasteError, InvalidInput
+from models.runtime.encoding import UNKNOWN
+from models.study.protocols import PROTOCOLS, SEEN, STEPS, check_protocols
+from tests.study_parts import ByTable, fold
+
+
+@pytest.fixture(scope="module")
+def asked():
+    return fold().questions(PROTOCOLS)
+
+
+def _events():
+    """(user, item index, time, event) of every interaction, in the order of the data."""
+    frame = fold().dataset.interactions
+    users = fold().dataset.user_rows(frame["user_id"])
+    items = fold().encoding.encode_items(frame["item_id"].tolist())
+    return list(zip(users.tolist(), items.tolist(), frame["time_ms"].tolist(), strict=True))
+
+
+def _rows(questions):
+    return pd.DataFrame(
+        {
+            "user": questions.user_of_row,
+            "item": questions.candidates,
+            "label": questions.labels,
+            "group": [questions.groups[place] for place in questions.group],
+            "time": questions.times_ms[questions.owner],
+        }
+    )
+
+
+def test_no_negative_is_an_item_that_its_user_ever_met(asked):
+    met = {(user, item) for user, item, _ in _events()}
+    for questions in asked.values():
+        rows = _rows(questions)
+        negatives = rows[rows["label"] == 0]
+        assert len(negatives) == 4 * (rows["label"] == 1).sum()
+        assert not met & set(zip(negatives["user"], negatives["item"], strict=True))
+        assert set(zip(*rows.loc[rows["label"] == 1, ["user", "item"]].to_numpy().T, strict=True)) <= met
+
+
+def test_an_event_has_the_same_candidates_under_every_protocol_and_whenever_it_is_asked(asked):
+    again = fold().questions(("first_steps",))["first_steps"]
+    assert np.array_equal(again.candidates, asked["first_steps"].candidates)
+    everything = _rows(asked["hidden"]).value_counts(["user", "item", "label"])
+    steps = _rows(asked["first_steps"]).value_counts(["user", "item", "label"])
+    assert (steps <= everything.reindex(steps.index, fill_value=0)).all()
+    made_new = _rows(asked["random_40"]).value_counts(["user", "item", "label"])
+    assert made_new.sort_index().equals(everything.sort_index().reindex(made_new.sort_index().index))
+
+
+def test_negatives_are_drawn_by_their_popularity_before_the_split_among_what_a_user_never_met(asked):
+    """How often each item is drawn against how often it should be, in units of that number's own spread."""
+    rows = _rows(asked["hidden"])
+    negatives = rows[rows["label"] == 0]
+    items = fold().encoding.item_count
+    before = [item for _, item, time in _events() if time < fold().split.instant_ms]
+    weights = np.bincount(before, minlength=items).astype(float)
+    expected = np.zeros(items)
+    for user, drawn in negatives.groupby("user").size().items():
+        own = weights.copy()
+        own[[item for other, item, _ in _events() if other == user]] = 0
+        expected += drawn * own / own.sum()
+    found = np.bincount(negatives["item"], minlength=items)
+    possible = expected > 0
+    assert not found[~possible].any()
+    assert np.mean((found - expected)[possible] ** 2 / expected[possible]) == pytest.approx(1, abs=0.5)
+
+
+def test_every_event_after_the_split_is_asked_once_and_new_users_show_no_behaviour(asked):
+    questions = asked["hidden"]
+    split = fold().split
+    rows = _rows(questions)
+    positives = rows[rows["label"] == 1].groupby("group").size()
+    assert positives["new"] == split.test["user_id"].isin(split.cold_users).sum()
+    assert positives["warm"] == split.test["user_id"].isin(split.warm_users).sum()
+    cold = set(fold().dataset.user_rows(split.cold_users).tolist())
+    for _, batch in questions.batches(300):
+        new = np.isin(batch.users, list(cold))
+        assert not batch.items[new].any()
+        assert not batch.actions[new].any()
+        assert not batch.seen[new].any()
+        assert batch.items[~new].any(axis=1).all()
+
+
+def test_a_batch_shows_what_lies_strictly_before_its_instant_and_nothing_else(asked):
+    """Against a search through all events, one by one."""
+    events = _events()
+    equal_times = 0
+    for _, batch in asked["first_steps"].batches(400):
+        for place in range(len(batch.users)):
+            own = [event for event in events if event[0] == batch.users[place]]
+            earlier = [item for _, item, time in own if time < batch.times_ms[place]]
+            equal_times += sum(time == batch.times_ms[place] for _, _, time in own) > 1
+            shown = batch.items[place][batch.items[place] != 0].tolist()
+            assert shown == earlier[-100:]
+            assert batch.seen[place] == len(shown)
+    assert equal_times, "without events of one time this test would say little"
+
+
+def test_no_label_reaches_a_ranker(asked):
+    assert not any(batch.labels.any() for _, batch in asked["hidden"].batches())
+
+
+def test_first_steps_are_grouped_by_how_many_behaviours_lie_strictly_before(asked):
+    """Against counting them for each new user."""
+    events, split = _events(), fold().split
+    expected = []
+    for user in fold().dataset.user_rows(split.cold_users).tolist():
+        own = [event for event in events if event[0] == user]
+        for _, item, time in own[:STEPS]:
+            seen = sum(other < time for _, _, other in own)
+            (group,) = (name for name, (least, most) in SEEN.items() if least <= seen <= most)
+            expected.append((user, item, group))
+    rows = _rows(asked["first_steps"])
+    found = rows.loc[rows["label"] == 1, ["user", "item", "group"]].itertuples(index=False, name=None)
+    assert sorted(found) == sorted(expected)
+    assert {group for *_, group in expected} == set(SEEN)
+
+
+def test_random_40_hides_the_users_that_training_hides_too(asked):
+    new = fold().made_new("random_40")
+    assert len(new) / len(fold().dataset.users) == pytest.approx(0.4, abs=0.1)
+    rows = _rows(asked["random_40"])
+    assert set(rows.loc[rows["group"] == "new", "user"]) <= new
+    assert not set(rows.loc[rows["group"] == "warm", "user"]) & new
+    material = fold().material("random_40", seed=3)
+    assert material.new_users == new
+    users = np.arange(len(fold().dataset.users))
+    seen = material.histories.before(users, np.full(len(users), 2**60))[2]
+    assert not seen[sorted(new)].any()
+    trained_on = fold().dataset.user_rows(fold().split.train["user_id"].unique())
+    assert all(seen[user] for user in trained_on if user not in new)
+
+
+def test_what_a_method_learns_from_holds_nothing_at_or_after_the_split():
+    for protocol in PROTOCOLS:
+        material = fold().material(protocol, seed=0)
+        instant = fold().split.instant_ms
+        assert (material.dataset.interactions["time_ms"] < instant).all()
+        assert not len(material.split.test)
+        assert not material.split.cold_users
+        assert not material.split.warm_users
+        assert (material.histories.times_ms < instant).all()
+        assert len(material.histories.times_ms) > 0
+        assert len(material.dataset.users) == len(fold().dataset.users)
+
+
+def test_validation_lies_inside_the_training_period_with_new_users_of_its_own():
+    inner, outer = fold().validation(), fold().split
+    assert inner.dataset.interactions["time_ms"].max() < outer.instant_ms
+    assert len(inner.split.train) == pytest.approx(0.8 * len(outer.train), rel=0.05)
+    assert inner.split.cold_users
+    assert not set(inner.split.cold_users) & set(outer.cold_users)
+    assert not set(inner.split.cold_users) & set(inner.split.train["user_id"])
+
+
+def test_labels_of_the_data_are_asked_as_they_are():
+    labelled = fold(labels=True)
+    questions = labelled.questions(("hidden",))["hidden"]
+    rows = _rows(questions)
+    test = labelled.split.test
+    items = labelled.encoding.encode_items(test["item_id"].tolist())
+    expected = zip(labelled.dataset.user_rows(test["user_id"]), items, test["label"], strict=True)
+    assert sorted(rows[["user", "item", "label"]].itertuples(index=False, name=None)) == sorted(expected)
+
+
+def test_context_stays_with_its_event(asked):
+    test = fold().split.test
+    context = fold().encoding.context["device"].encode(test["device"].tolist())
+    items = fold().encoding.encode_items(test["item_id"].tolist())
+    users = fold().dataset.user_rows(test["user_id"])
+    expected = sorted(zip(users, items, context, strict=True))
+    questions = asked["hidden"]
+    shown = []
+    for _, batch in questions.batches(500):
+        shown += list(zip(batch.users[batch.owner], batch.candidates, batch.context[batch.owner, 0], strict=True))
+    positive = {(user, item) for user, item, _ in expected}
+    assert sorted(row for row in shown if row[:2] in positive) == expected
+
+
+def test_batches_ask_every_row_once_whatever_their_size(asked):
+    for questions in asked.values():
+        by_size = []
+        for size in (100, 10**6):
+            rows = np.concatenate([rows for rows, _ in questions.batches(size)])
+            assert sorted(rows) == list(range(len(questions.owner)))
+            table = np.random.default_rng(0).random(fold().encoding.item_count)
+            by_size.append(questions.scores(ByTable(table)))
+        assert np.array_equal(*by_size)
+
+
+@pytest.mark.parametrize("bad", [np.full(1, np.nan), np.zeros((1, 1)), np.zeros(0)])
+def test_scores_that_cannot_be_judged_are_refused(asked, bad):
+    class Broken:
+        def scores(self, batch):
+            return np.resize(bad, (len(batch.candidates), *bad.shape[1:])) if bad.size else bad
+
+    with pytest.raises(ForetasteError, match="finite number a candidate"):
+        asked["hidden"].scores(Broken())
+
+
+def test_an_item_that_training_never_met_is_ranked_as_unknown():
+    data = fold().dataset
+    late = data.interactions.copy()
+    item = late["item_id"].iloc[0]
+    early = (late["time_ms"] < fold().split.instant_ms) & (late["item_id"] == item)
+    without = type(fold()).of(replace(data, interactions=late[~early]), fold().split.instant_ms)
+    rows = _rows(without.questions(("hidden",))["hidden"])
+    assert (rows["item"] == UNKNOWN).any()
+    assert (rows.loc[rows["item"] == UNKNOWN, "label"] == 1).all()
+
+
+def test_protocols_that_are_unknown_or_none_are_refused():
+    assert check_protocols(["random_40", "hidden"]) == ("hidden", "random_40")
+    for names, said in (([], "names none"), (["seen"], "seen")):
+        with pytest.raises(InvalidInput, match=f"^protocols: .*{said}"):
+            check_protocols(names)

@@ -1,0 +1,200 @@
+"""The zero-shot tower of fitted codes, and the two experts that its ranking tower is."""
+
+import numpy as np
+import pytest
+import torch
+
+from models.effects.fit import FIRST_OF_STAGE, STAGES, Effects
+from models.generations.parity import attribute_tensor
+from models.runtime.towers import ServedRanking, ServedZeroShot
+from models.towers.forms import RankingForm, ZeroShotForm
+from models.towers.ranking.dmr import DMR
+from models.towers.ranking.experts import AttributeEffects, Experts
+from models.towers.ranking.recency import RecencyDNN
+from models.towers.zero_shot.zero_shot import ZeroShotShape
+from tests import ranking_checks
+from tests.ranking_checks import CHECKS, LENGTHS, WARM_AFTER, Indices
+from tests.towers_factory import SIZES, TINY, artifacts, expected_scores, requests, tiny_mail, trained
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+WIDTH = TINY.virtual_vectors * TINY.dimension
+
+
+def _effects(seed=5):
+    """Drawn, but for what is not known of padding."""
+    rng = np.random.default_rng(seed)
+    return Effects(
+        codes=rng.normal(size=(3, sum(SIZES.attributes), WIDTH)).astype(np.float32),
+        fold=np.zeros(0, dtype=np.int64),
+        keys=rng.normal(size=(SIZES.items, WIDTH)).astype(np.float32) / 3,
+        biases=rng.normal(size=(len(FIRST_OF_STAGE), SIZES.items)).astype(np.float32),
+    )
+
+
+def _towers(seed=0, **changes):
+    """Untrained towers in eval mode that have adopted `_effects`, and a mix that is not the one it starts from."""
+    towers = tiny_mail(seed, **{"ranking": "recency", **changes, "zero_shot": "effects"})
+    towers.zero_shot.adopt(_effects())
+    towers.ranking.adopt(_effects())
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(6)
+        towers.ranking.mix.copy_(0.5 + torch.rand_like(towers.ranking.mix))
+    return towers
+
+
+@pytest.fixture(scope="module")
+def towers():
+    return _towers()
+
+
+def _form(towers):
+    return RankingForm(towers.embeddings, towers.ranking, WARM_AFTER)
+
+
+def _read(towers, indices):
+    names = ("attributes", "context", "items", "actions", "virtual", "candidates", "owner")
+    return _form(towers).inputs(*(getattr(indices, name) for name in names))
+
+
+def _changed(indices, **changes):
+    fields = {name: getattr(indices, name) for name in Indices.__dataclass_fields__}
+    return Indices(**{**fields, **changes})
+
+
+def test_virtual_behaviour_is_the_sum_of_the_codes_of_a_users_values(towers):
+    values = torch.tensor([[0, 0, 0], [4, 3, 2], [1, 2, 0]])
+    codes = _effects().codes[0]
+    expected = [codes[a] + codes[5 + b] + codes[9 + c] for a, b, c in values.tolist()]
+    with torch.inference_mode():
+        found = ZeroShotForm(towers.embeddings, towers.zero_shot)(values)
+    assert found.shape == (3, TINY.virtual_vectors, TINY.dimension)
+    np.testing.assert_allclose(found.flatten(1), np.array(expected), rtol=1e-5)
+
+
+def test_virtual_behaviour_does_not_read_embeddings(towers):
+    values = torch.tensor([[1, 2, 0]])
+    one, other = (towers.zero_shot(torch.full((1, 3, TINY.dimension), size), values) for size in (0.0, float("nan")))
+    assert torch.equal(one, other)
+
+
+def test_what_the_warm_expert_says_of_who_has_no_behaviour_is_not_heard():
+    towers = _towers()
+
+    class Infinite(torch.nn.Module):
+        def forward(self, inputs):
+            return torch.full((len(inputs.owner),), torch.inf)
+
+    towers.ranking.warm = Infinite()
+    indices = Indices.drawn()
+    with torch.inference_mode():
+        found = towers.ranking(_read(towers, indices))
+    cold = torch.tensor(LENGTHS)[indices.owner] == 0
+    assert cold.any()
+    assert torch.isfinite(found[cold]).all()
+    assert torch.isinf(found[~cold]).all()
+
+
+def test_without_effects_there_is_no_virtual_behaviour_yet():
+    tower = AttributeEffects(ZeroShotShape(sizes=(3, 2), vectors=2, dimension=4))
+    assert not tower(torch.zeros(1, 2, 4), torch.tensor([[2, 1]])).any()
+    assert list(tower.parameters()) == []
+
+
+def test_the_logit_is_the_cold_and_the_warm_one_mixed_by_how_much_was_seen(towers):
+    indices = Indices.drawn()
+    inputs = _read(towers, indices)
+    with torch.inference_mode():
+        found = towers.ranking(inputs).numpy()
+        warm = towers.ranking.warm(inputs._replace(taste=inputs.taste.without_virtual())).numpy()
+    effects, mix = _effects(), towers.ranking.mix.detach().numpy()
+    for row, (owner, item) in enumerate(zip(indices.owner.tolist(), indices.candidates.tolist(), strict=True)):
+        seen = LENGTHS[owner]
+        code = indices.virtual[owner].flatten().numpy() if seen < WARM_AFTER else np.zeros(WIDTH)
+        cold = code @ effects.keys[item] + effects.biases[STAGES[seen], item]
+        a, b = mix[seen] if seen else (1.0, 0.0)
+        assert found[row] == pytest.approx(a * cold + b * warm[row], rel=1e-4, abs=1e-4)
+
+
+def test_of_who_has_no_behaviour_nothing_but_the_vector_is_read(towers):
+    indices = Indices.drawn((0, 0, 1))
+    others = _changed(indices, attributes=indices.attributes * 0, context=1 + indices.context * 0)
+    with torch.inference_mode():
+        one, other = (towers.ranking(_read(towers, each)) for each in (indices, others))
+    cold = indices.owner < 2
+    assert torch.equal(one[cold], other[cold])
+    assert not torch.isclose(one[~cold], other[~cold]).any()
+
+
+@pytest.mark.parametrize("seen", [WARM_AFTER - 1, WARM_AFTER, 50])
+def test_the_vector_counts_until_a_user_is_warm(towers, seen):
+    indices = Indices.drawn((seen,))
+    with torch.inference_mode():
+        one, other = (
+            towers.ranking(_read(towers, each)) for each in (indices, _changed(indices, virtual=-indices.virtual))
+        )
+    assert torch.equal(one, other) == (seen >= WARM_AFTER)
+
+
+def test_the_mix_of_who_has_no_behaviour_is_not_learned(towers):
+    indices = Indices.drawn()
+    logits = towers.ranking(_read(towers, indices))
+    (slope,) = torch.autograd.grad(logits.square().sum(), [towers.ranking.mix])
+    assert not slope[0].any()
+    assert all(slope[seen].all() for seen in LENGTHS if seen)
+    unseen = torch.ones(len(slope), dtype=torch.bool)
+    unseen[list(LENGTHS)] = False
+    assert not slope[unseen].any()
+
+
+def test_no_gradient_reaches_what_was_fitted(towers):
+    assert {name for name, _ in towers.ranking.named_parameters() if not name.startswith("warm.")} == {"mix"}
+    assert list(towers.zero_shot.parameters()) == []
+    kept = set(towers.state_dict())
+    assert {"zero_shot.codes", "ranking.keys", "ranking.biases", "ranking.mix"} <= kept
+    assert not {"zero_shot.offsets", "ranking.stages"} & kept, "these follow from the shape"
+
+
+def test_any_ranking_tower_is_the_warm_expert(towers):
+    assert isinstance(towers.ranking, Experts)
+    assert isinstance(towers.ranking.warm, RecencyDNN)
+    assert isinstance(_towers(ranking="dmr").ranking.warm, DMR)
+    assert not isinstance(tiny_mail().ranking, Experts)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("ranking", ["recency", "din"])
+def test_experts_keep_what_every_ranking_tower_promises(ranking, check, monkeypatch):
+    monkeypatch.setattr(ranking_checks, "tiny_mail", _towers)
+    check(ranking)
+
+
+def test_what_is_served_to_the_new_is_the_vector_the_keys_and_the_biases():
+    """The default towers as exported, against the formula on the weights as trained."""
+    folder, state = artifacts()[0], trained().model.state_dict()
+    wanted = [request for request in requests() if not request.items]
+    assert wanted
+    served = ServedRanking(folder)
+    scores = served.run([served.encode(request) for request in wanted])
+    for request, of_request in zip(wanted, scores, strict=True):
+        item = served.encode(request).candidates
+        logits = (
+            state["ranking.keys"][item] @ torch.tensor(request.virtual).flatten() + state["ranking.biases"][0, item]
+        )
+        np.testing.assert_allclose(of_request, logits.sigmoid(), atol=1e-5)
+
+
+def test_what_is_stored_of_the_new_is_the_sum_of_codes():
+    towers, wanted = trained(), requests()
+    served = ServedZeroShot(artifacts()[0]).run([request.attributes for request in wanted])
+    values = attribute_tensor(towers.encoding, wanted).numpy()
+    offsets = np.cumsum([0, *(one.size for one in towers.encoding.attributes.values())])[:-1]
+    codes = towers.model.state_dict()["zero_shot.codes"].numpy()
+    assert np.abs(codes).max() > 0.01
+    np.testing.assert_allclose(served.reshape(len(wanted), -1), codes[values + offsets].sum(axis=1), atol=1e-5)
+
+
+def test_served_experts_answer_as_they_were_trained():
+    served = ServedRanking(artifacts()[0])
+    scores = served.run([served.encode(request) for request in requests()])
+    for found, expected in zip(scores, expected_scores(trained(), requests()), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -1,0 +1,34 @@
+"""Every tower as ONNX answers as it did in torch, from no behaviour to more than fits."""
+
+from dataclasses import replace
+from itertools import zip_longest
+
+import numpy as np
+import pytest
+
+from models.generations.export import export_towers
+from models.generations.parity import answered, compare
+from models.runtime import layout as files
+from models.runtime.towers import ServedRanking, ServedZeroShot
+from models.towers.registry import RANKING, ZERO_SHOT
+from models.training.cotrain import cotrain
+from tests.towers_factory import TINY, config, dataset, requests
+
+PAIRS = list(zip_longest(RANKING, ZERO_SHOT))
+"""Each tower of both kinds once."""
+
+
+@pytest.mark.parametrize(("ranking", "zero_shot"), PAIRS)
+def test_every_tower_is_served_as_it_was_trained(ranking, zero_shot, tmp_path):
+    data, split = dataset()
+    architecture = replace(TINY, ranking=ranking or "dnn", zero_shot=zero_shot or "absent")
+    trained = cotrain(data, split, config(architecture=architecture, epochs=1, rows=1500, warm_after=4))
+    (tmp_path / files.ENCODING).write_text(trained.encoding.to_json(), encoding="utf-8")
+    export_towers(trained, tmp_path)
+    assert compare(answered(trained), tmp_path) <= 1e-5
+    virtual = ServedZeroShot(tmp_path).run([request.attributes for request in requests()])
+    assert virtual.any() == (architecture.zero_shot != "absent")
+    served = ServedRanking(tmp_path)
+    for count in (1, len(requests())):
+        scores = served.run([served.encode(request) for request in requests()[:count]])
+        assert len(np.unique(np.concatenate(scores))) > 1

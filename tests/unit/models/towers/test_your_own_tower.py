@@ -1,0 +1,144 @@
+"""The tower of docs/your-own-tower.md, as it stands there, and what is refused."""
+
+import re
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from foretaste.kernel.errors import InvalidInput
+from models.generations import manifest as artifact
+from models.towers.architecture import Architecture, build_towers
+from tests.data_factory import write_dataset
+from tests.ranking_checks import CHECKS
+from tests.towers_factory import SIZES, TINY, tiny_mail
+
+PAGE = (Path(__file__).parents[4] / "docs" / "your-own-tower.md").read_text(encoding="utf-8")
+TOWER, TRAINING = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+OWN = "shop_towers:Likeness"
+
+
+@pytest.fixture(autouse=True)
+def shop_towers(tmp_path, monkeypatch):
+    """The page's file where Python finds it, and gone afterwards."""
+    (tmp_path / "shop_towers.py").write_text(TOWER, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    yield
+    sys.modules.pop("shop_towers", None)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_pages_tower_keeps_every_promise(check):
+    check(OWN)
+
+
+def test_the_pages_training_exports_it(tmp_path):
+    write_dataset(tmp_path / "my-data", users=40, interactions=400)
+    found: dict[str, object] = {}
+    exec(TRAINING, found)  # noqa: S102  # the page's own lines
+    assert found["generation"] == Path("generations/1")
+    manifest = artifact.read_manifest(tmp_path / "generations" / "1")
+    assert manifest.training["architecture"]["ranking"] == OWN
+    assert manifest.parity <= 1e-4
+
+
+def test_it_keeps_its_own_initialisation(monkeypatch):
+    def constant(layer):
+        nn.init.constant_(layer.weight, 0.5)
+
+    monkeypatch.setattr(nn.Linear, "reset_parameters", constant)
+    assert (tiny_mail(ranking=OWN, zero_shot="mail").ranking.query.weight == 0.5).all()
+    assert not (tiny_mail(ranking="dnn", zero_shot="mail").ranking.unit.weight == 0.5).any()
+
+
+@pytest.mark.parametrize(
+    ("field", "name", "problem"),
+    [
+        ("ranking", "dnm", "expected one of recency, dnn, din, dmr"),
+        ("zero_shot", "nothing", "expected one of effects, absent, none, single"),
+        ("ranking", "", "expected one of"),
+        ("ranking", ":Likeness", "expected one of"),
+        ("ranking", "shop_towers:", "expected one of"),
+        ("ranking", "no_such_module:Tower", "cannot be imported: No module named 'no_such_module'"),
+        ("ranking", ".towers:Tower", "expected one of"),
+        ("ranking", "models..towers:Tower", "expected one of"),
+        ("ranking", "shop_towers:Like ness", "expected one of"),
+        ("ranking", "shop_towers:Unlikeness", "module shop_towers has no Unlikeness"),
+        ("ranking", "shop_towers:field_vectors", "class derived from torch.nn.Module"),
+        ("ranking", "shop_towers:RankingInputs", "class derived from torch.nn.Module"),
+        ("ranking", "torch.nn:Module", "forward of its own"),
+    ],
+)
+def test_what_cannot_be_a_tower_is_refused_by_field_and_value(field, name, problem):
+    with pytest.raises(InvalidInput, match=re.escape(problem)) as raised:
+        Architecture(**{field: name})
+    assert (raised.value.field, raised.value.value) == (field, name)
+
+
+class NeedsMore(nn.Module):
+    def __init__(self, shape, buckets):
+        super().__init__()
+
+    def forward(self, inputs):
+        return inputs.owner.float()
+
+
+class TwoAxes(nn.Module):
+    def __init__(self, shape):
+        super().__init__()
+
+    def forward(self, inputs):
+        return inputs.owner.float().unsqueeze(1)
+
+
+class OneVector(nn.Module):
+    def __init__(self, shape):
+        super().__init__()
+
+    def forward(self, attributes, values):
+        return attributes[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("field", "tower", "problem"),
+    [
+        ("ranking", NeedsMore, "cannot be built from its shape alone: .*'buckets'"),
+        ("ranking", TwoAxes, r"answers \(3, 1\) for 3 candidates"),
+        ("zero_shot", OneVector, r"answers \(2, 8\), not \(2, 3, 8\)"),
+    ],
+)
+def test_a_class_that_answers_otherwise_is_refused_before_training(monkeypatch, field, tower, problem):
+    module = types.ModuleType("other_towers")
+    module.Tower = tower
+    monkeypatch.setitem(sys.modules, "other_towers", module)
+    with pytest.raises(InvalidInput, match=problem) as raised:
+        tiny_mail(**{field: "other_towers:Tower"})
+    assert (raised.value.field, raised.value.value) == (field, "other_towers:Tower")
+
+
+def test_trying_a_tower_out_draws_nothing_from_torchs_generator(monkeypatch):
+    class Noisy(TwoAxes):
+        def forward(self, inputs):
+            return inputs.owner + torch.rand(len(inputs.owner))
+
+    class Quiet(TwoAxes):
+        def forward(self, inputs):
+            return inputs.owner.float()
+
+    module = types.ModuleType("other_towers")
+    module.Tower = Noisy
+    monkeypatch.setitem(sys.modules, "other_towers", module)
+    own = replace(TINY, ranking="other_towers:Tower")
+    with torch.random.fork_rng(devices=[]):
+        after = []
+        for tower in (Noisy, Quiet):
+            module.Tower = tower
+            torch.manual_seed(0)
+            build_towers(SIZES, torch.zeros(SIZES.items, 1, dtype=torch.long), own)
+            after.append(torch.rand(1))
+    assert torch.equal(*after)

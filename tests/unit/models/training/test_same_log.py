@@ -1,0 +1,34 @@
+"""Processes that train together read the log each for itself, and go on only where all have read the same."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from foretaste.kernel.errors import Unavailable
+from models.refresh import learn as learning
+from models.training.processes import Alone
+
+READ: Any = SimpleNamespace(lessons=SimpleNamespace(encoding=SimpleNamespace(to_json=dict), examples=None))
+
+
+@dataclass(frozen=True, slots=True)
+class First(Alone):
+    """The first of two processes; the other has read something else, or the same."""
+
+    other_differs: bool = False
+
+    def from_first(self, make: Callable[[], Any]) -> Any:
+        return make()
+
+    def mean(self, values: Mapping[str, float], weight: float) -> dict[str, float]:
+        return {name: (value + self.other_differs) * weight for name, value in values.items()}
+
+
+def test_the_first_process_too_ends_where_another_has_read_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning, "fingerprint", lambda *_: "read")
+    learning._check_same(First(other_differs=False), READ)
+    with pytest.raises(Unavailable, match="changed while the processes read it"):
+        learning._check_same(First(other_differs=True), READ)

@@ -1,0 +1,256 @@
+"""The ranking service over HTTP: answers, problem documents, health, metrics and the console page."""
+
+import json
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput
+from serving.api import build_api
+from serving.health import examine
+from tests.serving_parts import Parts
+
+GOOD = {"user_id": "u1", "items": ["i1", "i9"]}
+
+
+@pytest.fixture
+async def parts() -> Parts:
+    made = Parts(max_candidates=5)
+    await made.start()
+    await made.sign_up()
+    return made
+
+
+@pytest.fixture
+def api(parts: Parts) -> FastAPI:
+    health = partial(examine, parts.store, parts.towers, parts.generations, parts.active)
+    return build_api(parts.ranking, health, parts.registry, max_body_bytes=4096)
+
+
+@pytest.fixture
+async def client(api: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(api, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as made:
+        yield made
+
+
+def problem(response: httpx.Response, status: int) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert body["status"] == status
+    assert body["type"] == "about:blank"
+    return body
+
+
+async def test_candidates_come_back_ranked(client: httpx.AsyncClient) -> None:
+    response = await client.post("/v1/rank", json=GOOD | {"context": {"hour": 8, "device": None}, "unknown": 1})
+    assert response.status_code == 200
+    body = response.json()
+    assert [item["item_id"] for item in body["ranked"]] == ["i9", "i1"]
+    assert body["served_by"] == "virtual"
+    assert body["fallback"] is None
+    assert (body["zero_shot_generation"], body["ranking_generation"], body["behaviour_seen"]) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "value"),
+    [
+        ({"items": []}, "items", "[]"),
+        ({"items": ["a", "b", "a"]}, "items.2", "a"),
+        ({"items": [f"i{n}" for n in range(6)]}, "items", 6),
+        ({"items": ["a", "x" * 257]}, "items.1", "x" * 80 + "… (257 characters)"),
+        ({"items": ["a", ""]}, "items.1", ""),
+        ({"items": ["a", 7]}, "items.1", 7),
+        ({"items": "a"}, "items", "a"),
+        ({"user_id": ""}, "user_id", ""),
+        ({"user_id": None}, "user_id", None),
+        ({"user_id": "u" * 257}, "user_id", "u" * 80 + "… (257 characters)"),
+        ({"context": {"hour": [8]}}, "context.hour", "[8]"),
+        ({"context": {"hour": {"of": "day"}}}, "context.hour", "{'of': 'day'}"),
+        ({"context": {"hour": float("nan")}}, "context.hour", "nan"),
+        ({"context": [1]}, "context", "[1]"),
+    ],
+)
+async def test_what_is_wrong_is_named(
+    client: httpx.AsyncClient, change: dict[str, object], field: str, value: object
+) -> None:
+    headers = {"content-type": "application/json"}
+    body = problem(await client.post("/v1/rank", content=json.dumps(GOOD | change), headers=headers), 422)
+    assert (body["field"], body["value"]) == (field, value)
+    assert body["detail"].startswith(f"{field}: ")
+    assert len(body["errors"]) == 1
+
+
+async def test_everything_that_is_wrong_is_named_at_once(client: httpx.AsyncClient) -> None:
+    wrong = {"user_id": 5, "items": ["a", 7, None], "context": {"a": [1], "b": [2]}}
+    body = problem(await client.post("/v1/rank", json=wrong), 422)
+    named = [error["field"] for error in body["errors"]]
+    assert named == ["user_id", "items.1", "items.2", "context.a", "context.b"]
+
+
+@pytest.mark.parametrize("missing", ["user_id", "items"])
+async def test_a_missing_field_is_named(client: httpx.AsyncClient, missing: str) -> None:
+    body = problem(await client.post("/v1/rank", json={k: v for k, v in GOOD.items() if k != missing}), 422)
+    assert body["field"] == missing
+    assert "required" in body["detail"]
+
+
+@pytest.mark.parametrize("content", ["{", "", "[]", "null", "\udcff".encode("utf-8", "surrogateescape")])
+async def test_what_is_no_request_is_refused(client: httpx.AsyncClient, content: str | bytes) -> None:
+    headers = {"content-type": "application/json"}
+    response = await client.post("/v1/rank", content=content, headers=headers)
+    assert response.status_code in (400, 422)
+    problem(response, response.status_code)
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_body_too_large_is_refused(client: httpx.AsyncClient, announced: bool) -> None:
+    content = json.dumps(GOOD | {"items": ["x" * 200] * 40}).encode()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for at in range(0, len(content), 1000):
+            yield content[at : at + 1000]
+
+    body = problem(await client.post("/v1/rank", content=content if announced else chunks()), 413)
+    assert "4096 bytes" in body["detail"]
+
+
+async def test_when_nothing_can_be_answered_it_says_when_to_ask_again(
+    client: httpx.AsyncClient, parts: Parts, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts.generations.away = True
+    response = await client.post("/v1/rank", json=GOOD)
+    body = problem(response, 503)
+    assert response.headers["retry-after"] == "1"
+    assert body["detail"] == "redis is not available", "addresses are for the log"
+    assert "connection refused at 10.0.0.7" in caplog.text
+
+
+async def test_before_the_first_generation_it_says_what_to_do() -> None:
+    parts = Parts()
+    health = partial(examine, parts.store, parts.towers, parts.generations, parts.active)
+    transport = httpx.ASGITransport(build_api(parts.ranking, health, parts.registry))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        body = problem(await client.post("/v1/rank", json=GOOD), 503)
+    assert body["detail"].endswith("none is active yet: train, publish and activate one first")
+
+
+async def test_an_error_with_a_name_is_a_problem_that_says_it(
+    client: httpx.AsyncClient, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def read(*_: object) -> None:
+        raise ForetasteError("the online store is of another version")
+
+    monkeypatch.setattr(parts.store, "read", read)
+    assert "of another version" in problem(await client.post("/v1/rank", json=GOOD), 500)["detail"]
+
+
+@pytest.mark.parametrize(
+    "error", [BadTowerOutput("expected (2,), got (3,)"), InvalidInput("virtual_behaviour", (3, 2), "expected (3, 4)")]
+)
+async def test_a_broken_ranking_tower_is_no_fault_of_the_clients(
+    client: httpx.AsyncClient, parts: Parts, error: ForetasteError
+) -> None:
+    parts.towers.refusals["ranking"] = error
+    response = await client.post("/v1/rank", json=GOOD)
+    assert response.status_code == 200
+    assert response.json()["fallback"] == "popularity"
+
+
+async def test_what_nobody_foresaw_is_a_problem_that_tells_nothing(
+    client: httpx.AsyncClient, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def score(*_: object) -> None:
+        raise LookupError("secret")
+
+    monkeypatch.setattr(parts.towers, "score", score)
+    assert "secret" not in problem(await client.post("/v1/rank", json=GOOD), 500)["detail"]
+
+
+async def test_other_ways_and_methods_are_problems_too(client: httpx.AsyncClient) -> None:
+    problem(await client.get("/v2/rank"), 404)
+    problem(await client.get("/v1/rank"), 405)
+
+
+async def test_it_lives_whatever_is_away(client: httpx.AsyncClient, parts: Parts) -> None:
+    parts.generations.away = parts.store.reads_away = True
+    assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_it_is_ready_when_every_part_is(client: httpx.AsyncClient) -> None:
+    response = await client.get("/readyz")
+    assert response.status_code == 200
+    body = response.json()
+    assert (body["readiness"], body["generation"]) == ("ready", 1)
+    assert [part["name"] for part in body["parts"]] == [
+        "generation",
+        "online store",
+        "zero-shot tower",
+        "ranking tower",
+    ]
+    assert all(part["healthy"] for part in body["parts"])
+
+
+@pytest.mark.parametrize("away", ["store", "zero_shot", "ranking", "pointer"])
+async def test_it_is_ready_but_degraded_while_it_can_answer(client: httpx.AsyncClient, parts: Parts, away: str) -> None:
+    await client.get("/readyz")
+    parts.now = 10.0
+    parts.store.reads_away = away == "store"
+    parts.generations.away = away == "pointer"
+    parts.towers.away = {away} & {"zero_shot", "ranking"}
+    response = await client.get("/readyz")
+    assert response.status_code == 200
+    assert response.json()["readiness"] == "degraded"
+    (unhealthy,) = [part for part in response.json()["parts"] if not part["healthy"]]
+    assert unhealthy["detail"].endswith(" is not available")
+    assert "10.0.0." not in response.text
+    assert (await client.post("/v1/rank", json=GOOD)).status_code == 200
+
+
+async def test_a_tower_that_answers_wrongly_is_not_healthy(client: httpx.AsyncClient, parts: Parts) -> None:
+    parts.towers.refusals["zero_shot"] = BadTowerOutput("zero_shot_tower 1: (1, 2) for 1 users")
+    response = await client.get("/readyz")
+    assert response.json()["readiness"] == "degraded"
+    (unhealthy,) = [part for part in response.json()["parts"] if not part["healthy"]]
+    assert unhealthy == {
+        "name": "zero-shot tower",
+        "healthy": False,
+        "detail": "zero-shot tower answered with the wrong shape",
+    }
+
+
+async def test_it_is_not_ready_when_it_cannot_answer(client: httpx.AsyncClient, parts: Parts) -> None:
+    await client.get("/readyz")
+    parts.towers.away, parts.generations.away, parts.store.reads_away = {"ranking"}, True, True
+    response = await client.get("/readyz")
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert response.json()["readiness"] == "unready"
+    assert (await client.post("/v1/rank", json=GOOD)).status_code == 503
+
+
+async def test_it_is_not_ready_before_the_first_generation() -> None:
+    parts = Parts()
+    health = await examine(parts.store, parts.towers, parts.generations, parts.active)
+    assert (health.readiness, health.generation) == ("unready", None)
+    assert "none is active yet" in health.parts[0].detail
+
+
+async def test_metrics_are_prometheus(client: httpx.AsyncClient) -> None:
+    await client.post("/v1/rank", json=GOOD)
+    response = await client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    assert 'foretaste_rank_answers_total{fallback="none",served_by="virtual"} 1.0' in response.text
+
+
+async def test_the_console_page_is_whole_in_itself(client: httpx.AsyncClient) -> None:
+    response = await client.get("/")
+    assert response.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    assert "http://" not in response.text
+    assert "https://" not in response.text
+    assert "innerHTML" not in response.text, "names of users and items are text, never markup"

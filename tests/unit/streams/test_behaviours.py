@@ -1,0 +1,190 @@
+"""The way of a behaviour: order, the limit, and replays."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.events import Message, Reason
+from foretaste.kernel.users import BehavedUser, Behaviour
+from foretaste.kernel.values import MAX_BEHAVIOUR
+from streams.behaviours import Behaviours, UnknownItems, append
+from streams.worker.dead_letters import read_dead_letter
+from tests.stream_parts import NOW, NOW_MS, World, message
+
+AWAY = Unavailable("a part", "chosen by the test")
+FULL = Behaviour(
+    [f"i{each}" for each in range(MAX_BEHAVIOUR)], ["acted"] * MAX_BEHAVIOUR, list(range(10, 10 + MAX_BEHAVIOUR))
+)
+
+
+def way(world: World, unknown_items: UnknownItems = "keep", now: float = NOW) -> Behaviours:
+    return Behaviours(
+        world.parts,
+        world.dead_letters,
+        world.metrics,
+        unknown_items=unknown_items,
+        max_event_bytes=2000,
+        now=lambda: now,
+    )
+
+
+def act(user_id: str, item_id: str, at_ms: int, offset: int = 0) -> Message:
+    value = {"user_id": user_id, "item_id": item_id, "at": at_ms / 1000, "action": "rated"}
+    return message(value, key=user_id.encode(), topic="user-behaved", offset=offset)
+
+
+def rows(behaviour: Behaviour) -> list[tuple[str, str, int]]:
+    return list(zip(behaviour.items, behaviour.actions, behaviour.times, strict=True))
+
+
+def test_the_newest_stands_last() -> None:
+    behaviour = append(append(append(Behaviour(), "b", "x", 20), "c", "x", 30), "a", "x", 10)
+    assert rows(behaviour) == [("a", "x", 10), ("b", "x", 20), ("c", "x", 30)]
+
+
+def test_of_equal_times_the_later_appended_is_newer() -> None:
+    assert rows(append(append(Behaviour(), "b", "x", 20), "a", "x", 20)) == [("b", "x", 20), ("a", "x", 20)]
+
+
+def test_the_same_item_at_another_time_or_by_another_action_is_another_behaviour() -> None:
+    behaviour = append(append(append(Behaviour(), "a", "x", 1), "a", "y", 1), "a", "x", 2)
+    assert len(behaviour) == 3
+
+
+def test_the_same_again_changes_nothing() -> None:
+    behaviour = append(Behaviour(), "a", "x", 1)
+    assert append(behaviour, "a", "x", 1) is behaviour
+
+
+def test_a_full_behaviour_drops_its_oldest() -> None:
+    longer = append(FULL, "new", "acted", 10_000)
+    assert len(longer) == MAX_BEHAVIOUR
+    assert rows(longer) == [*rows(FULL)[1:], ("new", "acted", 10_000)]
+
+
+@pytest.mark.parametrize("at_ms", [9, 10])
+def test_what_is_not_newer_than_the_oldest_of_a_full_one_changes_nothing(at_ms: int) -> None:
+    assert append(FULL, "old", "acted", at_ms) is FULL
+
+
+acts = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xy"), st.integers(0, 120)), max_size=250)
+
+
+def appended(behaviour: Behaviour, events: list[tuple[str, str, int]]) -> Behaviour:
+    for item, action, at_ms in events:
+        behaviour = append(behaviour, item, action, at_ms)
+    return behaviour
+
+
+@given(acts, st.integers(0, 250))
+def test_a_replay_from_anywhere_changes_nothing(events: list[tuple[str, str, int]], start: int) -> None:
+    once = appended(Behaviour(), events)
+    assert appended(once, events[start:]) is once
+
+
+@given(acts)
+def test_it_holds_the_newest_in_order_without_doubles(events: list[tuple[str, str, int]]) -> None:
+    behaviour = appended(Behaviour(), events)
+    assert list(behaviour.times) == sorted(behaviour.times)
+    assert len(set(rows(behaviour))) == len(behaviour) == min(len(set(events)), MAX_BEHAVIOUR)
+    newest = sorted((each[2] for each in set(events)), reverse=True)[:MAX_BEHAVIOUR]
+    assert sorted(behaviour.times, reverse=True) == newest
+
+
+async def test_behaviours_of_several_users_are_one_read_and_one_write() -> None:
+    world = World()
+    await way(world)([act("u1", "a", 1000), act("u2", "b", 1000), act("u1", "c", 500), act("u1", "d", 2000)])
+    assert (world.store.reads, world.store.writes) == (1, 1)
+    assert list((await world.features("u1")).behaviour.items) == ["c", "a", "d"]
+    assert list((await world.features("u2")).behaviour.items) == ["b"]
+    assert world.counted("foretaste_behaviours_total") == 4
+
+
+async def test_the_version_is_the_clock_in_microseconds_and_always_above_the_stored_one() -> None:
+    world = World()
+    await way(world)([act("u1", "a", 1000)])
+    assert (await world.features("u1")).behaviour_version == round(NOW * 1_000_000)
+    await way(world, now=NOW - 3600)([act("u1", "b", 2000)])
+    features = await world.features("u1")
+    assert features.behaviour_version == round(NOW * 1_000_000) + 1
+    assert list(features.behaviour.items) == ["a", "b"]
+
+
+async def test_a_replay_writes_nothing() -> None:
+    world = World()
+    batch = [act("u1", "a", 1000), act("u1", "b", 2000)]
+    await way(world)(batch)
+    before = await world.features("u1")
+    await way(world, now=NOW + 60)(batch)
+    assert world.store.writes == 1
+    assert await world.features("u1") == before
+
+
+async def test_more_than_fits_in_one_batch_keeps_the_newest() -> None:
+    world = World()
+    await way(world)([act("u1", f"i{each}", 1000 + each, offset=each) for each in range(150)])
+    behaviour = (await world.features("u1")).behaviour
+    assert list(behaviour.items) == [f"i{each}" for each in range(50, 150)]
+
+
+async def test_bad_ones_become_dead_letters_and_the_others_go_on() -> None:
+    world = World()
+    bad = message({"user_id": "u1", "item_id": "i", "at": "yesterday"}, topic="user-behaved", offset=1)
+    await way(world)([act("u1", "a", 1000), bad, act("u1", "b", 2000)])
+    (letter,) = [read_dead_letter(each) for each in world.events.of(world.names.dead_letters)]
+    assert letter.message == bad
+    assert letter.detail.startswith("at: ")
+    assert len((await world.features("u1")).behaviour) == 2
+
+
+async def test_an_unknown_item_is_kept_by_default() -> None:
+    world = await World().activate()
+    await way(world)([act("u1", "unheard-of", 1000)])
+    assert list((await world.features("u1")).behaviour.items) == ["unheard-of"]
+
+
+async def test_an_unknown_item_is_a_dead_letter_where_that_is_chosen() -> None:
+    world = await World().activate()
+    unknown = act("u1", "unheard-of", 2000, offset=1)
+    await way(world, "dead_letter")([act("u1", "known", 1000), unknown])
+    assert list((await world.features("u1")).behaviour.items) == ["known"]
+    (letter,) = [read_dead_letter(each) for each in world.events.of(world.names.dead_letters)]
+    assert (letter.message, letter.reason) == (unknown, Reason.UNKNOWN_ITEM)
+    assert letter.detail == "item_id: generation 1 does not know it (got 'unheard-of')"
+
+
+async def test_before_the_first_generation_no_item_is_unknown() -> None:
+    world = World()
+    await way(world, "dead_letter")([act("u1", "any", 1000)])
+    assert list((await world.features("u1")).behaviour.items) == ["any"]
+
+
+def at_the_read(world: World) -> None:
+    world.store.read_outage = AWAY
+
+
+def at_the_write(world: World) -> None:
+    world.store.write_outage = AWAY
+
+
+def at_the_dead_letters(world: World) -> None:
+    world.events.outage = AWAY
+
+
+@pytest.mark.parametrize("stop", [at_the_read, at_the_write, at_the_dead_letters], ids=lambda stop: stop.__name__)
+async def test_stopping_at_any_step_is_retriable_and_repeating_is_harmless(stop: Callable[[World], None]) -> None:
+    world = World()
+    await world.store.write_behaviour([BehavedUser("u1", Behaviour(["before"], ["x"], [NOW_MS - 10]), version=1)])
+    batch = [act("u1", "a", NOW_MS), message(b"{", topic="user-behaved", offset=1)]
+    stop(world)
+    with pytest.raises(Unavailable):
+        await way(world)(batch)
+    assert world.events.sent == []
+
+    world.store.read_outage = world.store.write_outage = world.events.outage = None
+    await way(world)(batch)
+    await way(world)(batch)
+    assert list((await world.features("u1")).behaviour.items) == ["before", "a"]

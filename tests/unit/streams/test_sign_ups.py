@@ -1,0 +1,327 @@
+"""The way of a sign-up, step by step, on parts in memory."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from foretaste.kernel.errors import BadTowerOutput, Unavailable
+from foretaste.kernel.events import Message, Reason, UserEnriched
+from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, VirtualBehaviour
+from streams.decoding import DAY_MS
+from streams.sign_ups import SignUps
+from streams.worker.dead_letters import read_dead_letter
+from tests.stream_parts import NOW, NOW_MS, World, generation, message, sign_up, virtual_of
+
+AWAY = Unavailable("a part", "chosen by the test")
+
+
+def way(world: World, now: float = NOW) -> SignUps:
+    return SignUps(
+        world.parts,
+        world.dead_letters,
+        world.metrics,
+        enriched_topic=world.names.enriched,
+        max_event_bytes=2000,
+        now=lambda: now,
+    )
+
+
+def enriched(world: World) -> list[UserEnriched]:
+    return [UserEnriched.model_validate_json(each.value or b"") for each in world.events.of(world.names.enriched)]
+
+
+async def seen(world: World, user_id: str, count: int) -> None:
+    behaviour = Behaviour(["i"] * count, ["acted"] * count, list(range(count)))
+    await world.store.write_behaviour([BehavedUser(user_id, behaviour, version=1)])
+
+
+async def test_a_cold_user_can_be_read_with_virtual_behaviour() -> None:
+    world = await World().activate()
+    await way(world)([sign_up("u1", age=25)])
+
+    features = await world.features("u1")
+    assert features.attributes == {"age": 25}
+    assert features.virtual is not None
+    assert features.virtual.generation == 1
+    np.testing.assert_array_equal(features.virtual.vectors, virtual_of({"age": 25}))
+    (event,) = enriched(world)
+    assert (event.user_id, event.generation, event.enriched_at.timestamp()) == ("u1", 1, NOW)
+    assert world.events.sent[0].key == b"u1"
+    assert world.counted("foretaste_sign_ups_total", state="cold") == 1
+    assert world.counted("foretaste_enriched_total") == 1
+
+
+async def test_a_batch_is_one_read_one_call_of_the_active_generation_and_one_write() -> None:
+    world = await (await World().activate()).activate(generation(number=2))
+    await way(world)([sign_up(f"u{each}", offset=each, age=each) for each in range(50)])
+
+    assert world.towers.calls == [(50, 2)]
+    assert (world.store.reads, world.store.writes) == (1, 1)
+    assert [event.user_id for event in enriched(world)] == [f"u{each}" for each in range(50)]
+    for each in range(50):
+        features = await world.features(f"u{each}", number=2)
+        assert features.virtual is not None
+        np.testing.assert_array_equal(features.virtual.vectors, virtual_of({"age": each}))
+
+
+async def test_cold_warming_and_warm_are_told_apart_by_the_generation() -> None:
+    world = await World().activate(generation(warm_after=3))
+    for user_id, count in (("cold", 0), ("warming", 2), ("warm", 3)):
+        await seen(world, user_id, count)
+    await way(world)([sign_up("cold", age=1), sign_up("warming", age=2), sign_up("warm", age=3)])
+
+    assert world.towers.calls == [(2, 1)]
+    assert (await world.features("warming")).virtual is not None
+    warm = await world.features("warm")
+    assert warm.attributes == {"age": 3}
+    assert warm.virtual is None
+    assert sorted(event.user_id for event in enriched(world)) == ["cold", "warming"]
+    assert [world.counted("foretaste_sign_ups_total", state=each) for each in ("cold", "warming", "warm")] == [1, 1, 1]
+
+
+async def test_a_batch_of_warm_users_needs_no_tower() -> None:
+    world = await World().activate()
+    await seen(world, "warm", 3)
+    world.towers.outage = AWAY
+    await way(world)([sign_up("warm", age=3)])
+    assert (await world.features("warm")).attributes == {"age": 3}
+
+
+async def test_bad_ones_become_dead_letters_and_the_others_go_on() -> None:
+    world = await World().activate()
+    bad = [message(b"{", offset=1), message(None, offset=3), message({"user_id": "u1"}, offset=4)]
+    await way(world)([sign_up("a", offset=0), bad[0], sign_up("b", offset=2), *bad[1:]])
+
+    letters = [read_dead_letter(each) for each in world.events.of(world.names.dead_letters)]
+    assert [letter.message for letter in letters] == bad
+    assert [letter.reason for letter in letters] == [Reason.MALFORMED, Reason.MALFORMED, Reason.INVALID]
+    assert [event.user_id for event in enriched(world)] == ["a", "b"]
+    assert world.counted("foretaste_dead_letters_total", reason="malformed") == 2
+
+
+async def test_bad_ones_alone_need_no_generation() -> None:
+    world = World()
+    await way(world)([message(b"{")])
+    assert len(world.events.of(world.names.dead_letters)) == 1
+
+
+async def test_what_is_not_finite_becomes_a_dead_letter_and_is_never_written() -> None:
+    world = await World().activate()
+    poison = sign_up("poison", offset=7, age=-1)
+    await way(world)([sign_up("a", age=1), poison, sign_up("b", age=2)])
+
+    (letter,) = [read_dead_letter(each) for each in world.events.of(world.names.dead_letters)]
+    assert letter.message == poison
+    assert letter.reason is Reason.NON_FINITE
+    assert letter.detail == "attributes: virtual behaviour of generation 1 is not finite (got {'age': -1})"
+    assert (await world.features("poison")).virtual is None
+    assert [event.user_id for event in enriched(world)] == ["a", "b"]
+
+
+async def test_of_several_sign_ups_of_a_user_the_newest_is_written_and_announced_once() -> None:
+    world = await World().activate()
+    await way(world)(
+        [
+            sign_up("u1", timestamp_ms=NOW_MS - 20, age=1),
+            sign_up("u1", timestamp_ms=NOW_MS - 10, age=3),
+            sign_up("u1", timestamp_ms=NOW_MS - 30, age=2),
+        ]
+    )
+    features = await world.features("u1")
+    assert features.attributes == {"age": 3}
+    assert features.virtual is not None
+    np.testing.assert_array_equal(features.virtual.vectors, virtual_of({"age": 3}))
+    assert len(enriched(world)) == 1
+
+
+async def test_a_replay_does_not_undo_what_is_newer() -> None:
+    world = await World().activate()
+    old, new = sign_up("u1", timestamp_ms=NOW_MS - 20, age=1), sign_up("u1", timestamp_ms=NOW_MS - 10, age=2)
+    for batch in ([old], [new], [old], [old, new]):
+        await way(world)(batch)
+    assert (await world.features("u1")).attributes == {"age": 2}
+
+
+@pytest.mark.parametrize("how", ["registered_at", "kafka"])
+async def test_a_time_in_the_future_does_not_block_later_writes(how: str) -> None:
+    world = await World().activate()
+    ahead = NOW_MS + DAY_MS // 2
+    value: dict[str, object] = {"user_id": "u1", "attributes": {"age": 1}}
+    if how == "registered_at":
+        value["registered_at"] = ahead / 1000
+    await way(world)([message(value, timestamp_ms=ahead if how == "kafka" else NOW_MS)])
+    await way(world, now=NOW + 1)([sign_up("u1", timestamp_ms=NOW_MS + 1000, age=2)])
+    assert (await world.features("u1")).attributes == {"age": 2}
+
+
+async def test_the_senders_time_goes_before_the_kafka_timestamp() -> None:
+    world = await World().activate()
+    value = {"user_id": "u1", "attributes": {"age": 1}, "registered_at": (NOW_MS - 5000) / 1000}
+    await way(world)([message(value, timestamp_ms=NOW_MS)])
+    assert (await world.features("u1")).as_of_ms == NOW_MS - 5000
+
+
+def at_the_generation(world: World) -> None:
+    world.generations._active = None
+
+
+def at_the_read(world: World) -> None:
+    world.store.read_outage = AWAY
+
+
+def at_the_tower(world: World) -> None:
+    world.towers.outage = AWAY
+
+
+def at_the_shape(world: World) -> None:
+    world.towers.outage = BadTowerOutput("got (1, 2, 3), expected (1, 2, 4)")
+
+
+def at_the_write(world: World) -> None:
+    world.store.write_outage = AWAY
+
+
+def at_the_events(world: World) -> None:
+    world.events.outage = AWAY
+
+
+STOPS = [at_the_generation, at_the_read, at_the_tower, at_the_shape, at_the_write, at_the_events]
+
+
+@pytest.mark.parametrize("stop", STOPS, ids=lambda stop: stop.__name__)
+async def test_stopping_at_any_step_is_retriable_and_repeating_is_harmless(stop: Callable[[World], None]) -> None:
+    batch = [
+        sign_up("a", age=1),
+        message(b"{", offset=1),
+        sign_up("b", offset=2, age=-1),
+        sign_up("c", offset=3, age=3),
+    ]
+    world = await World().activate()
+    stop(world)
+    with pytest.raises(Unavailable):
+        await way(world)(batch)
+    assert world.events.sent == []
+
+    world.store.read_outage = world.store.write_outage = world.towers.outage = world.events.outage = None
+    world.generations._active = 1
+    await way(world)(batch)
+    once = await outcome(world, batch)
+    assert [event.user_id for event in enriched(world)] == ["a", "c"]
+    assert len(world.events.of(world.names.dead_letters)) == 2
+
+    await way(world)(batch)
+    assert await outcome(world, batch) == once
+
+
+async def test_a_shape_that_the_record_does_not_tell_stops_the_batch() -> None:
+    world = await World().activate()
+    world.towers.shape = (1, 2, 4)
+    with pytest.raises(Unavailable, match=r"generation 1 .*answered \(1, 2, 4\), its record says \(1, 2, 3\)"):
+        await way(world)([sign_up("u1", age=25)])
+    assert world.events.sent == []
+    assert (await world.features("u1")).attributes is None
+
+
+@pytest.mark.parametrize("again", [0, -10], ids=["the same", "an older one"])
+async def test_a_sign_up_sent_again_is_enriched_for_the_generation_that_is_announced(again: int) -> None:
+    world = await World().activate()
+    await way(world)([sign_up("u1", age=25)])
+    await (await world.activate(generation(2))).activate(generation(3))
+    await way(world)([sign_up("u1", timestamp_ms=NOW_MS + again, age=25 + again)])
+
+    features = await world.features("u1", number=3)
+    assert features.attributes == {"age": 25}
+    assert features.current_virtual(generation(3)) is not None
+    assert features.virtual is not None
+    np.testing.assert_array_equal(features.virtual.vectors, virtual_of({"age": 25}))
+    assert (features.attributes_ms, features.virtual_ms) == (NOW_MS, NOW_MS + 1)
+    assert [(event.user_id, event.generation) for event in enriched(world)] == [("u1", 1), ("u1", 3)]
+
+
+async def test_a_slot_of_another_shape_is_written_again() -> None:
+    world = await World().activate()
+    wider = VirtualBehaviour(1, np.ones((2, 8), np.float32))
+    await world.store.write_enriched([EnrichedUser("u1", {"age": 25}, wider, NOW_MS)])
+    await way(world)([sign_up("u1", age=25)])
+    assert (await world.features("u1")).current_virtual(generation()) is not None
+    assert len(enriched(world)) == 1
+
+
+async def test_a_replay_that_changes_nothing_asks_no_tower_and_writes_nothing_but_announces() -> None:
+    world = await World().activate()
+    await way(world)([sign_up("u1", age=25)])
+    world.towers.outage = world.store.write_outage = AWAY
+    await way(world)([sign_up("u1", age=25), sign_up("u1", timestamp_ms=NOW_MS - 1, age=1)])
+    assert [event.user_id for event in enriched(world)] == ["u1", "u1"]
+
+
+async def test_attributes_without_their_virtual_behaviour_get_it_from_a_replay() -> None:
+    """Stopped between the two views of one write: the slot holds what belongs to the attributes before."""
+    world = await World().activate()
+    await way(world)([sign_up("u1", timestamp_ms=NOW_MS - 10, age=1)])
+    await world.store.write_enriched([EnrichedUser("u1", {"age": 2}, None, NOW_MS)])
+    await way(world)([sign_up("u1", age=2)])
+    features = await world.features("u1")
+    assert features.virtual is not None
+    np.testing.assert_array_equal(features.virtual.vectors, virtual_of({"age": 2}))
+
+
+async def test_a_newer_sign_up_no_newer_than_a_repair_writes_both() -> None:
+    world = await World().activate()
+    await world.store.write_enriched([EnrichedUser("u1", {"age": 1}, None, NOW_MS - 1)])
+    await world.store.write_virtual([ReenrichedUser("u1", VirtualBehaviour(1, virtual_of({"age": 1})), NOW_MS)])
+    await way(world)([sign_up("u1", age=2)])
+    features = await world.features("u1")
+    assert (features.attributes, features.attributes_ms, features.virtual_ms) == ({"age": 2}, NOW_MS, NOW_MS + 1)
+    assert features.virtual is not None
+    np.testing.assert_array_equal(features.virtual.vectors, virtual_of({"age": 2}))
+
+
+async def test_late_virtual_behaviour_goes_before_its_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attributes alone would make the older virtual behaviour, whose time is as new, pass for theirs at the replay."""
+    world = await World().activate()
+    await world.store.write_enriched([EnrichedUser("u1", {"age": 1}, None, NOW_MS - 1)])
+    await world.store.write_virtual([ReenrichedUser("u1", VirtualBehaviour(1, virtual_of({"age": 1})), NOW_MS)])
+
+    async def away(*_: object) -> None:
+        raise AWAY
+
+    for stopped in ("write_virtual", "write_enriched"):
+        with monkeypatch.context() as patched:
+            patched.setattr(world.store, stopped, away)
+            with pytest.raises(Unavailable):
+                await way(world)([sign_up("u1", age=2)])
+    await way(world)([sign_up("u1", age=2)])
+    features = await world.features("u1")
+    assert features.attributes == {"age": 2}
+    assert features.virtual is not None
+    np.testing.assert_array_equal(features.virtual.vectors, virtual_of({"age": 2}))
+
+
+async def test_an_older_sign_up_of_a_warm_user_undoes_nothing_and_is_not_announced() -> None:
+    world = await World().activate()
+    await seen(world, "u1", 3)
+    await way(world)([sign_up("u1", age=2)])
+    await way(world)([sign_up("u1", timestamp_ms=NOW_MS - 1, age=1)])
+    features = await world.features("u1")
+    assert (features.attributes, features.virtual) == ({"age": 2}, None)
+    assert enriched(world) == []
+
+
+async def test_stored_attributes_that_a_new_generation_cannot_take_are_the_ones_named() -> None:
+    world = await World().activate()
+    await world.store.write_enriched([EnrichedUser("u1", {"age": -1}, None, NOW_MS)])
+    await way(world)([sign_up("u1", timestamp_ms=NOW_MS - 1, age=5)])
+    (letter,) = [read_dead_letter(each) for each in world.events.of(world.names.dead_letters)]
+    assert letter.detail.endswith("(got {'age': -1})")
+    assert (await world.features("u1")).virtual is None
+    assert enriched(world) == []
+
+
+async def outcome(world: World, batch: list[Message]) -> list[object]:
+    users = [await world.features(user_id) for user_id in ("a", "b", "c")]
+    return [
+        (each.attributes, each.as_of_ms, None if each.virtual is None else each.virtual.vectors.tolist())
+        for each in users
+    ]

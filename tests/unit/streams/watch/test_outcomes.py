@@ -1,0 +1,55 @@
+"""Impressions that are followed until they are acted on or their time is over."""
+
+from itertools import pairwise
+
+import pytest
+
+from streams.watch.outcomes import Followed, Outcome
+
+
+def followed(most: int = 100) -> Followed:
+    return Followed(seconds=60, most=most)
+
+
+def test_an_act_within_the_time_counts_and_a_later_one_does_not() -> None:
+    waiting = followed()
+    waiting.shown("ada", ("a", "b", "c"), (0.9, 0.5, 0.1), group=1, at=100)
+    waiting.acted("ada", "a", at=100)
+    waiting.acted("ada", "b", at=160)
+    waiting.acted("ada", "c", at=99.9)
+    waiting.acted("bob", "c", at=110)
+    waiting.acted("ada", "other", at=110)
+    assert list(waiting.settled(159.9)) == []
+    assert list(waiting.settled(160)) == [
+        Outcome(1, 0.9, 100, acted=True),
+        Outcome(1, 0.5, 100, acted=False),
+        Outcome(1, 0.1, 100, acted=False),
+    ]
+    assert list(waiting.settled(1000)) == []
+
+
+def test_an_act_counts_for_the_newest_impression() -> None:
+    waiting = followed()
+    assert waiting.shown("ada", ("a",), (0.9,), 0, at=100) == []
+    assert waiting.shown("ada", ("a",), (0.8,), 0, at=110) == [Outcome(0, 0.9, 100, acted=False)]
+    waiting.acted("ada", "a", at=111)
+    assert list(waiting.settled(170)) == [Outcome(0, 0.8, 110, acted=True)]
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.01, 0.3, 5.0])
+def test_memory_is_bounded_and_the_pace_even(gap: float) -> None:
+    waiting, taken, at = followed(most=50), [], 1000.0
+    for number in range(3000):
+        before = len(waiting)
+        waiting.shown(f"user {number}", ("a", "b"), (0.5, 0.5), 0, at)
+        if len(waiting) > before:
+            taken.append(at)
+        assert len(waiting) <= 50
+        at += gap
+        list(waiting.settled(at))
+    pace = 2 * 60 / 50  # seconds a ranking of two items
+    assert all(later - earlier >= pace - 1e-6 for earlier, later in pairwise(taken))
+    if gap >= pace:
+        assert len(taken) == 3000, "there is room for all"
+    else:
+        assert len(taken) == pytest.approx(3000 * gap / pace, abs=3000 * gap / pace * 0.2 + 2)
