@@ -33,9 +33,10 @@ def train(  # noqa: PLR0913, PLR0917  # a command's options
     """Time the training of Foretaste's towers and of other libraries' nearest models, side by side."""
     from benchmarks import report, training  # noqa: PLC0415  # a command loads what it runs and nothing else
     from benchmarks.peers import chosen  # noqa: PLC0415
-    from foretaste import jobs  # noqa: PLC0415
     from foretaste.console import console, errors  # noqa: PLC0415
     from foretaste.settings import Settings  # noqa: PLC0415
+    from models.data.sources.public import open_dataset  # noqa: PLC0415
+    from models.training.config import TrainingConfig  # noqa: PLC0415
 
     plan = training.Plan(
         rows=None if full else rows,
@@ -43,10 +44,12 @@ def train(  # noqa: PLR0913, PLR0917  # a command's options
         rounds=rounds,
         threads=threads or training.default_threads(),
         peers=chosen(peers),
-        training=jobs.training_config({"precision": precision}),
+        training=TrainingConfig(precision=precision),  # type: ignore[arg-type]  # it checks its fields
     )
     facts = report.machine()
-    dataset = jobs.open_dataset(Settings(), data, lambda step, done, total: errors.print(step) if not done else None)
+    dataset = open_dataset(
+        data, Settings().home / "data", lambda step, done, total: errors.print(step) if not done else None
+    )
     outcome = training.train_benchmark(dataset, plan, progress=errors.print)
     if as_json:
         typer.echo(json.dumps(report.to_json(plan, outcome, facts)))
@@ -73,10 +76,11 @@ def swap(  # noqa: PLR0913, PLR0917  # a command's options
     """
     from benchmarks import report, swap_report  # noqa: PLC0415  # a command loads what it runs and nothing else
     from benchmarks.swap import Plan, own_settings, swap_benchmark  # noqa: PLC0415
-    from foretaste import jobs  # noqa: PLC0415
     from foretaste.console import console, errors  # noqa: PLC0415
     from foretaste.settings import Settings  # noqa: PLC0415
     from foretaste.stack.environment import ensure_triton_environment  # noqa: PLC0415
+    from models.data.sources.public import open_dataset  # noqa: PLC0415
+    from models.training.config import TrainingConfig  # noqa: PLC0415
 
     def said(step: str, done: int, total: int | None) -> None:
         if done in (0, total):
@@ -84,9 +88,9 @@ def swap(  # noqa: PLR0913, PLR0917  # a command's options
 
     settings, facts = Settings(), report.machine()
     plan = Plan(swaps, rank_rate, sign_up_rate, users, seconds_before, rest, warm_up)
-    dataset = jobs.open_dataset(settings, data, said)
+    dataset = open_dataset(data, settings.home / "data", said)
     environment = ensure_triton_environment(settings.home, said)
-    training = jobs.training_config({"epochs": 1, "device": "cpu"})
+    training = TrainingConfig(epochs=1, device="cpu")
     with tempfile.TemporaryDirectory(prefix="foretaste-swap-") as temporary:
         own = own_settings(settings.model_copy(update={"home": home or Path(temporary)}))
         outcome = swap_benchmark(own, plan, dataset, training, environment, said)

@@ -26,7 +26,7 @@ from benchmarks.replay_log import WEEK_MS, Week, log_of
 from benchmarks.report import machine
 from benchmarks.swap import own_settings
 from benchmarks.swap_generations import attributes_of, write_generations
-from foretaste import compose, embedded, jobs
+from foretaste import compose, embedded
 from foretaste.console import errors
 from foretaste.kernel.errors import ForetasteError
 from foretaste.kernel.events import UserBehaved, UserRanked
@@ -36,9 +36,11 @@ from foretaste.settings import Settings
 from foretaste.stack.environment import ensure_triton_environment
 from foretaste.stack.stack import Stack, plan
 from models.data.dataset import Dataset
+from models.data.sources.public import open_dataset
 from models.data.split import split_by_time
 from models.generations import publish as publishing
-from models.refresh.records import RunRecord
+from models.refresh.records import RefreshRecord
+from models.training.config import TrainingConfig
 
 FIRST, SECOND = 1, 2
 AT_ONCE = 4096
@@ -53,17 +55,17 @@ def main(
 ) -> None:
     """Time one refresh on a log of so many weeks."""
     facts, settings = machine(), Settings()
-    dataset = jobs.open_dataset(settings, data, _said)
+    dataset = open_dataset(data, settings.home / "data", _said)
     environment = ensure_triton_environment(settings.home, _said)
     with tempfile.TemporaryDirectory(prefix="foretaste-cotrain-") as folder, ExitStack() as opened:
         own = own_settings(settings.model_copy(update={"home": Path(folder)}))
-        config = jobs.training_config({"epochs": 1, "device": "cpu"})
+        config = TrainingConfig(epochs=1, device="cpu")
         write_generations(dataset, config, own.generations, FIRST, 0, _said)
         brought = {"kafka": own.kafka} if own.kafka else {}
         stack = opened.enter_context(Stack(own.home, plan(own.home, brought, triton_environment=environment)))
         own = compose.resolve(own)
         embedded.prepare(own)
-        asyncio.run(publishing.publish(own, FIRST))
+        asyncio.run(_published(own))
         asyncio.run(_store(own, dataset))
         since_ms = split_by_time(dataset).instant_ms
         errors.print("writing the log")
@@ -71,7 +73,7 @@ def main(
         embedded.start_processes(stack, own)
         errors.print("cotrain --once")
         record, seconds = _refreshed(own, stack)
-        active = asyncio.run(publishing.active_number(own))
+        active = asyncio.run(_active(own))
     found = _outcome(record, seconds, len(dataset.users), active)
     told = "\n".join(f"{name:20} {value}" for name, value in found.items())
     typer.echo(json.dumps({"machine": facts, "data": data, "weeks": weeks, **found}) if as_json else told)
@@ -80,6 +82,16 @@ def main(
 def _said(step: str, done: int, total: int | None) -> None:
     if done == total:
         errors.print(f"{step}: done")
+
+
+async def _published(settings: Settings) -> None:
+    async with compose.publish_parts(settings) as parts:
+        await publishing.publish(parts, FIRST)
+
+
+async def _active(settings: Settings) -> int | None:
+    async with compose.publish_parts(settings) as parts:
+        return await publishing.active_number(parts.generations)
 
 
 async def _store(settings: Settings, dataset: Dataset) -> None:
@@ -113,7 +125,7 @@ def _ranked(row: dict[str, Any], moved: timedelta) -> UserRanked:
     return UserRanked.model_construct(**{**row, **told, "at": row["at"] + moved})
 
 
-def _refreshed(settings: Settings, stack: Stack) -> tuple[RunRecord, float]:
+def _refreshed(settings: Settings, stack: Stack) -> tuple[RefreshRecord, float]:
     """What `foretaste cotrain --once` says, and the seconds that its process took."""
     shared = {"FORETASTE_PROJECT": settings.project, "FORETASTE_TOPIC_PREFIX": settings.topic_prefix}
     command = [sys.executable, "-m", "foretaste", "cotrain", "--once", "--device", "cpu", "--json"]
@@ -124,14 +136,14 @@ def _refreshed(settings: Settings, stack: Stack) -> tuple[RunRecord, float]:
     seconds = time.monotonic() - began
     if not ended.stdout:
         raise ForetasteError(f"the refresh ended with status {ended.returncode}, and told nothing")
-    return RunRecord.model_validate_json(ended.stdout.splitlines()[-1]), seconds
+    return RefreshRecord.model_validate_json(ended.stdout.splitlines()[-1]), seconds
 
 
-def _outcome(record: RunRecord, seconds: float, users: int, active: int | None) -> dict[str, Any]:
+def _outcome(record: RefreshRecord, seconds: float, users: int, active: int | None) -> dict[str, Any]:
     learned = record.learning
     return {
         "outcome": record.outcome,
-        "said": record.said,
+        "detail": record.detail,
         "seconds": round(seconds, 1),
         "under_five_minutes": active == SECOND and seconds < 300,
         "active": active,

@@ -13,11 +13,11 @@ import pandas as pd
 import typer
 import yaml
 
-from foretaste import jobs
 from foretaste.console import console, progress
 from foretaste.kernel.errors import InvalidInput
 from foretaste.settings import Settings
 from models.data.dataset import DESCRIPTION, read_description
+from models.data.sources.public import fetch
 
 LIKED = 4
 """Stars from which a film was liked."""
@@ -50,7 +50,7 @@ def main(
 ) -> None:
     """Make it, for `foretaste evaluate --data FOLDER`."""
     with progress() as report:
-        made = write_liked(jobs.fetch(Settings(), data, None, report), folder)
+        made = write_liked(fetch(data, Settings().home / "data", report=report), folder)
     console.print(f"{data}, asked who liked what, is in {made}")
 
 

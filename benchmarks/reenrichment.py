@@ -27,17 +27,21 @@ import typer
 
 from benchmarks.processes import family, processor_seconds, watched_memory
 from benchmarks.report import machine
-from foretaste import compose, embedded, jobs
+from foretaste import compose, embedded
+from foretaste.cli.processes import serve_worker
 from foretaste.console import errors
 from foretaste.kernel.generations import Generation
+from foretaste.kernel.ports import Coverage
 from foretaste.kernel.users import EnrichedUser, VirtualBehaviour
 from foretaste.kernel.values import Attributes
 from foretaste.settings import Settings
 from foretaste.stack.environment import ensure_triton_environment
 from foretaste.stack.record import running_stack
 from foretaste.stack.stack import Stack, plan
+from models.data.sources.public import open_dataset
+from models.towers.architecture import Architecture
+from models.training.config import TrainingConfig
 from streams.reenrich_worker import SHARE
-from streams.reenrichment import Coverage
 
 OLD, NEW = 1, 2
 TOWER_SECONDS = 4.0
@@ -107,9 +111,9 @@ def _train(settings: Settings, data: str, zero_shot: str) -> list[Attributes]:
     from models.generations.export import export  # noqa: PLC0415
     from models.training.cotrain import cotrain  # noqa: PLC0415  # torch, which no child process of this module needs
 
-    dataset = jobs.open_dataset(Settings(), data, lambda *_: None)
+    dataset = open_dataset(data, Settings().home / "data")
     errors.print("training for one epoch")
-    config = jobs.training_config({"epochs": 1, "device": "cpu"}, {"zero_shot": zero_shot})
+    config = TrainingConfig(epochs=1, device="cpu", architecture=Architecture(zero_shot=zero_shot))
     trained = cotrain(dataset, split_by_time(dataset), config, lambda _: None)
     for number in (OLD, NEW):
         export(trained, dataset, {}, settings.generations, lowest=number)
@@ -236,7 +240,7 @@ def _ending(running: dict[str, Any]) -> Iterator[None]:
 
 
 def _work(settings: Settings) -> None:
-    asyncio.run(jobs.serve_worker(settings))
+    asyncio.run(serve_worker(settings))
 
 
 def _coordinate(settings: Settings, sender: Any) -> None:

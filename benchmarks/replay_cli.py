@@ -36,24 +36,25 @@ def refresh(  # noqa: PLR0913, PLR0917  # a command's options
     from benchmarks import replay_report, report  # noqa: PLC0415  # a command loads what it runs and nothing else
     from benchmarks.replay import ReplayPlan, replay  # noqa: PLC0415
     from benchmarks.replay_rows import rows  # noqa: PLC0415
-    from foretaste import jobs  # noqa: PLC0415
     from foretaste.console import console, errors  # noqa: PLC0415
     from foretaste.settings import Settings  # noqa: PLC0415
+    from models.data.sources.public import PUBLIC_DATA, fetch, open_dataset  # noqa: PLC0415
     from models.refresh.prepare import RefreshPlan  # noqa: PLC0415
     from models.study.page import file_name  # noqa: PLC0415
+    from models.training.config import TrainingConfig  # noqa: PLC0415
 
     def said(step: str, done: int, total: int | None) -> None:
         errors.print(f"{step}: {done} of {total}" if total else step)
 
     settings, facts = Settings(), report.machine()
-    folder = jobs.fetch(settings, data, None, said) if data in jobs.PUBLIC_DATA else Path(data)
-    dataset = jobs.open_dataset(settings, data, said)
+    folder = fetch(data, settings.home / "data", report=said) if data in PUBLIC_DATA else Path(data)
+    dataset = open_dataset(data, settings.home / "data", said)
     plan = ReplayPlan(
         since_ms=_instant("from", since),
         until_ms=_instant("until", until),
         weeks=weeks,
         negatives=negatives,
-        training=jobs.training_config({"device": "cpu", "threads": threads}),
+        training=TrainingConfig(device="cpu", threads=threads),
         refresh=RefreshPlan(catalogue=folder),
         cold_weeks=_numbers(cold),
         rounds=rounds,

@@ -20,16 +20,15 @@ from benchmarks.swap_load import Group, LoadPlan, Record
 from benchmarks.swap_load import run as run_load
 from benchmarks.swap_processors import Processors
 from foretaste import compose, embedded
-from foretaste.console import Report
 from foretaste.kernel.errors import ForetasteError, InvalidInput
 from foretaste.kernel.events import Topic, UserEnriched
+from foretaste.kernel.ports import Report
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, VirtualBehaviour
 from foretaste.settings import Settings
 from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.progress import silent
 from foretaste.stack.stack import Stack
 from foretaste.stack.stack import plan as plan_stack
-from models.generations import catalogue as generation_jobs
 from models.generations import publish as publishing
 from models.runtime.priority import quietly
 from streams.parts import Parts
@@ -113,7 +112,7 @@ def swap_benchmark(
     with Stack(settings.home, planned, report=report) as stack:
         resolved = compose.resolve(settings)
         embedded.prepare(resolved)
-        asyncio.run(publishing.publish(resolved, FIRST))
+        asyncio.run(_published(resolved))
         api = embedded.start_processes(stack, resolved)
         people = asyncio.run(_stored(resolved, plan, dataset, training.warm_after))
         load = _load_plan(plan, api, people, dataset)
@@ -151,16 +150,22 @@ def _under_load(
 
 async def _swap(settings: Settings, number: int) -> Swap:
     """What a refresh does once the gate admits a generation."""
-    began = time.monotonic()
-    await publishing.load(settings, number)
-    loaded = time.monotonic()
-    await compose.reenriched(settings, number, silent)
-    filled = time.monotonic()
-    await publishing.activate(settings, number, number - 1, "bench swap", filled=True)
-    moved = time.monotonic()
-    if number - 2 >= FIRST:
-        await generation_jobs.retire(settings, number - 2, delete=False)
-    return Swap(number, began, loaded, filled, moved, time.monotonic())
+    async with compose.refresh_parts(settings) as parts:
+        began = time.monotonic()
+        await publishing.load(parts.publish, number)
+        loaded = time.monotonic()
+        await parts.reenrich(number, silent)
+        filled = time.monotonic()
+        await publishing.activate(parts.publish, number, number - 1, "bench swap", filled=True)
+        moved = time.monotonic()
+        if number - 2 >= FIRST:
+            await publishing.retire(parts.publish, number - 2, delete=False)
+        return Swap(number, began, loaded, filled, moved, time.monotonic())
+
+
+async def _published(settings: Settings) -> None:
+    async with compose.publish_parts(settings) as parts:
+        await publishing.publish(parts, FIRST)
 
 
 async def _stored(settings: Settings, plan: Plan, dataset: "Dataset", warm_after: int) -> "dict[str, Person]":

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.swap_figures import Checked
 from benchmarks.swap_load import Sample
-from foretaste.console import Report
+from foretaste.kernel.ports import Report
 from foretaste.kernel.users import Behaviour
 from foretaste.kernel.values import Attributes, FloatArray
 from models.data.dataset import Dataset

@@ -12,9 +12,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from foretaste.console import Report
 from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.ports import Events, Generations, Lease, OnlineStore, Towers
+from foretaste.kernel.ports import Events, Generations, Lease, OnlineStore, TowerAdmin, Towers
 from foretaste.settings import Settings
 from foretaste.stack.machine import IN_PROCESS
 from foretaste.stack.record import running_stack
@@ -27,14 +26,15 @@ if TYPE_CHECKING:
 
     from features.log.feast_log import FeastTrainingLog
     from features.redis.address import RedisAddress
-    from models.generations.in_process import InProcessTowers
-    from models.generations.triton import TritonTowers
+    from models.generations.publish import PublishParts
+    from models.refresh.learn import LogLearner
+    from models.refresh.parts import RefreshParts
     from serving.active import ActiveGeneration
     from serving.impressions import Showing
     from serving.metrics import RankingMetrics
     from serving.ranking import Ranking
     from streams.parts import Parts
-    from streams.reenrichment import Coverage
+    from streams.reenrichment import Reenrichment
     from streams.worker.app import AppConfig
     from streams.worker.connection import KafkaConnection
     from streams.worker.runner import StreamWorker
@@ -117,7 +117,7 @@ def lease(settings: Settings, name: str) -> Lease:
     )
 
 
-def towers(settings: Settings) -> "TritonTowers | InProcessTowers":
+def towers(settings: Settings) -> TowerAdmin:
     address = _address("triton", settings.triton)
     if address == IN_PROCESS:
         from models.generations.in_process import InProcessTowers
@@ -238,8 +238,51 @@ def watch_worker(settings: Settings, found: "Parts", registry: "CollectorRegistr
     return StreamWorker(kafka_connection(settings), config.group, ways, _app_config(settings, UNHURRIED))
 
 
-async def log_unwritten(settings: Settings, within: float) -> int:
-    """Rankings and behaviours in Kafka by now that have not reached the training log within so many seconds."""
+@asynccontextmanager
+async def publish_parts(settings: Settings) -> AsyncIterator["PublishParts"]:
+    """What publishing works on, closed again."""
+    from models.generations.publish import PublishParts
+
+    towers_, generations_ = towers(settings), generations(settings)
+    try:
+        yield PublishParts(towers_, generations_, settings.home, settings.repository, settings.triton_device)
+    finally:
+        await towers_.close()
+        await generations_.close()
+
+
+@asynccontextmanager
+async def refresh_parts(settings: Settings) -> AsyncIterator["RefreshParts"]:
+    """What a refresh works on, closed again."""
+    from models.refresh.parts import RefreshConfig, RefreshParts
+    from models.refresh.records import RefreshRecords
+
+    async with (
+        parts(settings) as found,
+        publish_parts(settings) as publishing,
+        _reenrichment(settings, found) as reenrichment,
+    ):
+        yield RefreshParts(
+            lease=lease(settings, "refresh"),
+            records=RefreshRecords(settings.home / "runs"),
+            unlogged=partial(_unlogged, settings),
+            learner=learner(settings, found.generations),
+            publish=publishing,
+            reenrich=lambda number, report: reenrichment.run(number, partial(report, "re-enrich")),
+            config=RefreshConfig(settings.lease_seconds, settings.log_settles, settings.keep),
+        )
+
+
+def learner(settings: Settings, found: Generations) -> "LogLearner":
+    """What learns from the training log."""
+    from models.refresh.learn import LearnConfig, LogLearner
+
+    config = LearnConfig(settings.outcome_window, settings.held_out, settings.gate_tolerance)
+    return LogLearner(training_log(settings), found, settings.home, config)
+
+
+async def _unlogged(settings: Settings) -> int:
+    """Rankings and behaviours in Kafka by now that have not reached the training log within `log_patience`."""
     from streams.topics import TopicNames
     from streams.worker.lag import KafkaBacklog
     from streams.worker.settling import unhandled
@@ -249,15 +292,15 @@ async def log_unwritten(settings: Settings, within: float) -> int:
     async def of(topic: str) -> int:
         backlog = KafkaBacklog(kafka_connection(settings), names.log_group, topic)
         try:
-            return await unhandled(backlog, within)
+            return await unhandled(backlog, settings.log_patience)
         finally:
             await backlog.close()
 
     return sum(await asyncio.gather(of(names.ranked), of(names.behaved)))
 
 
-async def reenriched(settings: Settings, number: int, report: Report) -> "Coverage":
-    """Fill a generation: sign-ups get its virtual behaviour too, and so does every cold or warming user by now."""
+@asynccontextmanager
+async def _reenrichment(settings: Settings, found: "Parts") -> AsyncIterator["Reenrichment"]:
     from features.generations.progress import RedisProgress
     from streams.reenrichment import Reenrichment, ReenrichmentConfig
     from streams.topics import TopicNames
@@ -266,14 +309,28 @@ async def reenriched(settings: Settings, number: int, report: Report) -> "Covera
     names = TopicNames(settings.topic_prefix)
     progress = RedisProgress(_redis(settings), prefix=settings.project, timeout=settings.redis_timeout)
     backlog = KafkaBacklog(kafka_connection(settings), names.group, names.reenrich)
-    async with parts(settings) as found:
-        try:
-            config = ReenrichmentConfig(tolerated=settings.reenrich_tolerated)
-            way = Reenrichment(found, progress, backlog, topic=names.reenrich, config=config)
-            return await way.run(number, lambda done, total: report("re-enrich", done, total))
-        finally:
-            await backlog.close()
-            await progress.close()
+    config = ReenrichmentConfig(tolerated=settings.reenrich_tolerated)
+    try:
+        yield Reenrichment(found, progress, backlog, topic=names.reenrich, config=config)
+    finally:
+        await backlog.close()
+        await progress.close()
+
+
+async def create_topics(settings: Settings) -> None:
+    """All topics, explicitly, with their partitions."""
+    from streams.topics import TopicNames
+    from streams.worker.topic_admin import create_topics as create
+
+    names = TopicNames(settings.topic_prefix)
+    await create(kafka_connection(settings), names, partitions=settings.partitions, replication=settings.replication)
+
+
+def apply_features(settings: Settings) -> None:
+    """`feast apply` of the feature repository."""
+    from features.repo_config import apply_features as apply
+
+    apply(feast_config(settings))
 
 
 def _app_config(settings: Settings, fetch_wait: float = 0.0) -> "AppConfig":

@@ -1,14 +1,12 @@
 """What the command line shows: progress bars for long steps, and plain lines where there is no terminal."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-Report: TypeAlias = Callable[[str, int, int | None], None]
-"""`report(step, done, total)`: `total` is None while it is unknown; the same step again moves its bar."""
+from foretaste.kernel.ports import Report
 
 console = Console(markup=False)
 errors = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)

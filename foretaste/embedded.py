@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from foretaste import compose, jobs
-from foretaste.console import Report, console, progress
+from foretaste import compose
+from foretaste.console import console, progress
 from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.ports import Report
 from foretaste.settings import Settings, variable
 from foretaste.stack.parts import Api, LogWriter, Watch, Worker
 from foretaste.stack.running import Incident
@@ -52,8 +53,8 @@ def up(settings: Settings) -> None:
 
 def prepare(settings: Settings) -> None:
     """Topics and features, before any process asks for one."""
-    asyncio.run(jobs.create_topics(settings))
-    jobs.apply_features(settings)
+    asyncio.run(compose.create_topics(settings))
+    compose.apply_features(settings)
 
 
 def start_processes(stack: Stack, settings: Settings) -> str:
@@ -86,7 +87,7 @@ def keep_running(stack: Stack, settings: Settings, say: Say) -> None:
 def _topics_created(settings: Settings, say: Say) -> bool:
     """The embedded broker keeps its topics in memory. False while it is away: the next look tries again."""
     try:
-        asyncio.run(jobs.create_topics(compose.resolve(settings)))
+        asyncio.run(compose.create_topics(compose.resolve(settings)))
     except Unavailable:
         return False
     say("kafka: the topics were created again")

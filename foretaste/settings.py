@@ -100,6 +100,8 @@ class Settings(BaseSettings):
 
     log_settles: Annotated[float, Field(ge=0)] = 10.0
     """Seconds in which what happened has reached the training log: a refresh reads what is older."""
+    log_patience: Annotated[float, Field(ge=0)] = 30.0
+    """Seconds that a refresh waits for the training log to hold what Kafka holds when it begins."""
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the rankings of a refresh, the newest, that judge it and are not learned from."""
     gate_tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -10,7 +10,7 @@ from typing import Protocol
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.events import ReenrichUsers
 from foretaste.kernel.generations import Generation
-from foretaste.kernel.ports import Clock
+from foretaste.kernel.ports import Clock, Coverage
 from streams.parts import Parts
 from streams.reenrich_worker import SHARE, lacks_virtual, shares
 
@@ -51,16 +51,6 @@ class ReenrichmentConfig:
     """Between two looks at what the workers have not handled yet."""
     patience: float = 120.0
     """For the workers, while they handle nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """What a re-enrichment came to, as its last walk saw it."""
-
-    users: int
-    missing: int
-    """Cold and warming users without current virtual behaviour."""
-    rounds: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from typing import Any
 
 from redis.exceptions import WatchError
 
-from features.generations.records import check_idle, check_same, check_slot, from_json, to_json
+from features.generations.records import check_idle, check_slot, from_json, to_json
 from features.redis.address import OneLoop, RedisAddress, answered_within
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.generations import Generation, Move, Serving
+from foretaste.kernel.generations import Generation, Move, Serving, check_same
 from foretaste.kernel.ports import Clock
 
 _CHUNK = 1000

@@ -32,13 +32,6 @@ def from_json(text: str | bytes) -> Generation:
     )
 
 
-def check_same(new: Generation, stored: Generation) -> None:
-    """Raises `InvalidInput` unless `new` is the record that its number was given to."""
-    if new.digest != stored.digest:
-        problem = f"is taken by another training, of {stored.created_at}; this one is of {new.created_at}"
-        raise InvalidInput("generation", new.number, problem)
-
-
 def check_slot(number: int, active: int | None) -> None:
     """Raises `InvalidInput` where filling `number` would write over what readers of the active generation read."""
     if active is not None and number != active and slot(number) == slot(active):

@@ -13,12 +13,13 @@ import typer
 from foretaste import compose
 from foretaste.console import console, errors, progress
 from foretaste.kernel.errors import ForetasteError, InvalidInput
+from foretaste.kernel.ports import Report, no_report
 from foretaste.settings import Settings
 from models.refresh.schedule import Cron, Every, Schedule
 
 if TYPE_CHECKING:
-    from models.refresh.learn import RefreshOrder
-    from models.refresh.records import RunRecord
+    from models.refresh.parts import RefreshRequest
+    from models.refresh.records import RefreshRecord
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 REFUSED = 3
@@ -44,12 +45,12 @@ def cotrain(  # noqa: PLR0913, PLR0917  # a command's options
     as_json: Annotated[bool, typer.Option("--json", help="Print the record of each run as JSON.")] = False,
 ) -> None:
     """Refresh both towers from the training log: train, judge, publish, re-enrich, swap. Several GPUs: torchrun."""
-    from models.refresh.learn import RefreshOrder, accompany
+    from models.refresh.parts import RefreshRequest
     from models.refresh.prepare import RefreshPlan
     from models.training.processes import is_one_of_several
 
     plan = RefreshPlan(cold=cold, catalogue=catalogue, device=device, epochs=epochs, seed=seed)
-    order = RefreshOrder(plan, window_days=days, force=force, compile=compiled)
+    request = RefreshRequest(plan, window_days=days, force=force, compile=compiled)
     if days is not None and days <= 0:
         raise InvalidInput("days", days, "must be above 0")
     schedule = _schedule(once=once, every=every, cron=cron)
@@ -58,11 +59,11 @@ def cotrain(  # noqa: PLR0913, PLR0917  # a command's options
     settings = compose.resolve(Settings())
     stand_back()
     if is_one_of_several(os.environ) and os.environ.get("RANK") != "0":
-        accompany(settings, order)
+        asyncio.run(_accompany(settings, request))
     elif schedule is None:
-        _end(_run(settings, order, as_json=as_json))
+        _end(_run(settings, request, as_json=as_json))
     else:
-        _repeat(settings, order, schedule, as_json=as_json)
+        _repeat(settings, request, schedule, as_json=as_json)
 
 
 def stand_back() -> None:
@@ -75,39 +76,50 @@ def stand_back() -> None:
     yield_to_what_serves()
 
 
-def _repeat(settings: Settings, order: "RefreshOrder", schedule: Schedule, *, as_json: bool) -> None:
+def _repeat(settings: Settings, request: "RefreshRequest", schedule: Schedule, *, as_json: bool) -> None:
     """Until Ctrl-C. A refresh that failed is said aloud, and the next one goes on with it."""
     while True:
-        begun = datetime.now(UTC)
+        started = datetime.now(UTC)
         try:
-            _run(settings, order, as_json=as_json)
+            _run(settings, request, as_json=as_json)
         except ForetasteError as error:
             errors.print(f"error {error}")
-        due = schedule.after(begun, datetime.now(UTC))
+        due = schedule.after(started, datetime.now(UTC))
         if not as_json:
             console.print(f"the next refresh begins at {due:%Y-%m-%d %H:%M:%S} UTC", highlight=False)
         time.sleep(max((due - datetime.now(UTC)).total_seconds(), 0.0))
 
 
-def _run(settings: Settings, order: "RefreshOrder", *, as_json: bool) -> "RunRecord":
-    from models.refresh.refresh import refresh
-
+def _run(settings: Settings, request: "RefreshRequest", *, as_json: bool) -> "RefreshRecord":
     if as_json:
-        record = asyncio.run(refresh(settings, order, _silent))
+        record = asyncio.run(_refreshed(settings, request, no_report))
         typer.echo(json.dumps(record.model_dump(mode="json")))
         return record
     with progress() as report:
-        record = asyncio.run(refresh(settings, order, report))
-    console.print(f"{record.outcome} after {record.seconds:.1f} s: {record.said}", highlight=False)
+        record = asyncio.run(_refreshed(settings, request, report))
+    console.print(f"{record.outcome} after {record.seconds:.1f} s: {record.detail}", highlight=False)
     for notice in record.learning.notices if record.learning is not None else ():
         console.print(notice, highlight=False)
     return record
 
 
-def _end(record: "RunRecord") -> None:
-    from models.refresh.records import Outcome
+async def _refreshed(settings: Settings, request: "RefreshRequest", report: Report) -> "RefreshRecord":
+    from models.refresh.refresh import refresh
 
-    if record.outcome is not Outcome.SWAPPED:
+    async with compose.refresh_parts(settings) as parts:
+        return await refresh(parts, request, report)
+
+
+async def _accompany(settings: Settings, request: "RefreshRequest") -> None:
+    """In a process that torchrun started beside the first one."""
+    async with compose.publish_parts(settings) as parts:
+        await compose.learner(settings, parts.generations).accompany(request)
+
+
+def _end(record: "RefreshRecord") -> None:
+    from models.refresh.records import RefreshOutcome
+
+    if record.outcome is not RefreshOutcome.SWAPPED:
         raise typer.Exit(REFUSED)
 
 
@@ -120,7 +132,3 @@ def _schedule(*, once: bool, every: str | None, cron: str | None) -> Schedule | 
     if every is not None:
         return Every.parse(every)
     return None if cron is None else Cron.parse(cron)
-
-
-def _silent(_step: str, _done: int, _total: int | None) -> None:
-    """What is printed is for a program to read."""

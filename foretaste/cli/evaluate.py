@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foretaste import jobs
-from foretaste.console import Report, console, progress
+from foretaste.cli.data import DataOption
+from foretaste.console import console, progress
 from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.ports import Report, no_report
 from foretaste.settings import Settings
 
 if TYPE_CHECKING:
     from models.study.study import Result, Study
 
-Data = Annotated[str, typer.Option("--data", help="ml-1m, ml-100k, alimama, or a folder with dataset.yaml.")]
 Towers = Annotated[
     str, typer.Option("--towers", help="Names, or package.module:factory; the first is held against every other.")
 ]
@@ -43,7 +43,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the rows, and nothin
 
 
 def evaluate(  # noqa: PLR0913, PLR0917  # a command's options
-    data: Data = "ml-1m",
+    data: DataOption = "ml-1m",
     towers: Towers = "foretaste,mail,dnn,dnn-flagged,dnn-dropout",
     protocols: Protocols = "hidden,first_steps,random_40",
     seeds: Seeds = "0,1,2",
@@ -65,10 +65,10 @@ def evaluate(  # noqa: PLR0913, PLR0917  # a command's options
     study = _study(options, processes or os.cpu_count() or 1, device, alike)
     flags = "".join(f" --{name}" for name, given in (("tune", tune), ("fresh", fresh)) if given)
     options |= {name: value for name, value in (("device", device), ("alike", alike)) if value not in {"cpu", None}}
-    said = " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in options.items())
-    command = f"foretaste evaluate {said} --out {shlex.quote(str(out))}{flags}"
+    written = " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in options.items())
+    command = f"foretaste evaluate {written} --out {shlex.quote(str(out))}{flags}"
     if as_json:
-        result = run(Settings(), data, study, out, command, _silent, tune=tune, fresh=fresh)
+        result = run(Settings(), data, study, out, command, no_report, tune=tune, fresh=fresh)
         typer.echo(json.dumps([row.to_dict() for row in result.rows], allow_nan=False))
         return
     with progress() as report:
@@ -94,11 +94,12 @@ def run(
 
     `command` is what the page says made it.
     """
+    from models.data.sources.public import open_dataset
     from models.study import figures, page, rows, tuning
     from models.study.protocols import Fold
     from models.study.study import evaluate as evaluate_study
 
-    dataset = jobs.open_dataset(settings, data, report)
+    dataset = open_dataset(data, settings.home / "data", report)
     name = page.file_name(dataset.description.name)
     tuned = out / f"tuned-{name}.json"
     if tune:
@@ -150,7 +151,3 @@ def _number(text: str) -> int:
     if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
         raise InvalidInput("seeds", text, "expected whole numbers, 0,1,2")
     return int(text)
-
-
-def _silent(step: str, done: int, total: int | None) -> None:
-    """Says nothing: what is printed is for a program to read."""

@@ -3,8 +3,8 @@
 import asyncio
 import json
 import math
-from collections.abc import Mapping
-from typing import Annotated
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, TypeVar
 
 import typer
 from rich.table import Table
@@ -13,7 +13,9 @@ from rich.text import Text
 from foretaste import compose
 from foretaste.console import console
 from foretaste.settings import Settings
-from models.generations import catalogue as jobs
+from models.generations import catalogue
+from models.generations import publish as publishing
+from models.generations.publish import PublishParts
 
 generations = typer.Typer(no_args_is_help=True, help="Generations: list them, look at one, choose the one that serves.")
 
@@ -23,39 +25,52 @@ GAUCS = {"cold GAUC": "cold.virtual", "warm GAUC": "warm.real"}
 COLOURS = {"active": "green", "previous": "cyan", "filling": "yellow"}
 
 
+T = TypeVar("T")
+
+
+def _on_parts(use: Callable[[PublishParts], Awaitable[T]]) -> T:
+    """What `use` gives on the opened parts."""
+
+    async def run() -> T:
+        async with compose.publish_parts(compose.resolve(Settings())) as parts:
+            return await use(parts)
+
+    return asyncio.run(run())
+
+
 @generations.command("list")
 def list_(as_json: AsJson = False) -> None:
     """Every generation: its state, what it came from, and what it was worth in its own training's evaluation."""
-    entries = asyncio.run(jobs.entries(compose.resolve(Settings())))
+    summaries = _on_parts(catalogue.summaries)
     if as_json:
-        typer.echo(json.dumps([jobs.entry_as_json(entry) for entry in entries]))
+        typer.echo(json.dumps([each.to_dict() for each in summaries]))
         return
     rows = Table("generation", "state", "created", "base", *GAUCS, "verdict")
-    for entry in entries:
-        state = Text(entry.state, style=COLOURS.get(entry.state, ""))
-        gaucs = [_gauc(entry.metrics, way) for way in GAUCS.values()]
-        verdict = entry.damage or entry.verdict or ""
-        rows.add_row(str(entry.number), state, entry.created_at or "", _or_none(entry.base), *gaucs, verdict)
+    for each in summaries:
+        state = Text(each.state, style=COLOURS.get(each.state, ""))
+        gaucs = [_gauc(each.metrics, source) for source in GAUCS.values()]
+        verdict = each.damage or each.verdict or ""
+        rows.add_row(str(each.number), state, each.created_at or "", _or_none(each.base), *gaucs, verdict)
     console.print(rows)
 
 
 @generations.command()
 def show(number: Number, as_json: AsJson = False) -> None:
     """All that is known of one: its metrics, what the gate found, and each move of the pointer to it and from it."""
-    details = asyncio.run(jobs.details(compose.resolve(Settings()), number))
+    details = _on_parts(lambda parts: catalogue.details(parts, number))
     if as_json:
-        typer.echo(json.dumps(jobs.as_json(details)))
+        typer.echo(json.dumps(details.to_dict()))
         return
-    entry = details.entry
+    summary = details.summary
     console.print(
-        f"generation {number}, {entry.state}, of {entry.created_at}, from {_or_none(entry.base) or 'nothing'}"
+        f"generation {number}, {summary.state}, of {summary.created_at}, from {_or_none(summary.base) or 'nothing'}"
     )
     figures = Table("metric", "value")
-    for name, value in entry.metrics.items():
+    for name, value in summary.metrics.items():
         figures.add_row(name, _figure(value))
     console.print(figures)
     if details.verdict is not None:
-        console.print(f"verdict: {entry.verdict}", *details.verdict.reasons, sep="\n  ")
+        console.print(f"verdict: {summary.verdict}", *details.verdict.reasons, sep="\n  ")
     moves = Table("at", "from", "to", "reason")
     for move in details.moves:
         moves.add_row(move.at, _or_none(move.came_from), str(move.number), move.reason)
@@ -65,14 +80,20 @@ def show(number: Number, as_json: AsJson = False) -> None:
 @generations.command()
 def activate(number: Number, reason: Annotated[str, typer.Option(help="Kept with the move.")] = "by hand") -> None:
     """Point all readers to a generation that Triton answers for."""
-    before = asyncio.run(jobs.activate(compose.resolve(Settings()), number, reason))
+
+    async def moved(parts: PublishParts) -> int | None:
+        expected = await publishing.active_number(parts.generations)
+        await publishing.activate(parts, number, expected, reason)
+        return expected
+
+    before = _on_parts(moved)
     console.print(f"generation {number} is active; before: {_or_none(before) or 'none'}")
 
 
 @generations.command()
 def rollback() -> None:
     """Point all readers back to the previous generation, at once: it is still loaded."""
-    left, now = asyncio.run(jobs.rollback(compose.resolve(Settings())))
+    left, now = _on_parts(lambda parts: publishing.rollback(parts, "rollback by hand"))
     console.print(f"generation {now} is active again; {left} stays loaded")
 
 
@@ -82,8 +103,16 @@ def retire(
     delete: Annotated[bool, typer.Option("--delete", help="Delete its files too.")] = False,
 ) -> None:
     """Take a generation out of Triton for good. Its files stay, unless --delete; its number is not given again."""
-    asyncio.run(jobs.retire(compose.resolve(Settings()), number, delete=delete))
+    _on_parts(lambda parts: publishing.retire(parts, number, delete=delete))
     console.print(f"generation {number} is retired" + (" and deleted" if delete else ""))
+
+
+def publish(
+    generation: Annotated[int | None, typer.Argument(help="The newest where absent.")] = None,
+) -> None:
+    """Load a generation into Triton beside the others, then make it the active one."""
+    number = _on_parts(lambda parts: publishing.publish(parts, generation))
+    console.print(f"generation {number} is active")
 
 
 def _gauc(metrics: Mapping[str, float], way: str) -> str:

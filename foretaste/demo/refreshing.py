@@ -12,7 +12,7 @@ from foretaste.demo.traffic import During, Traffic, in_background
 from foretaste.kernel.errors import ForetasteError
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Events
-from models.refresh.records import Outcome, RunRecord
+from models.refresh.records import RefreshOutcome, RefreshRecord
 
 if TYPE_CHECKING:
     from models.evaluation.verdict import Verdict
@@ -29,7 +29,7 @@ READ_AT_ONCE = 500
 class Refreshing:
     """What a refresh needs of the composition root."""
 
-    refresh: Callable[[float], Awaitable[RunRecord]]
+    refresh: Callable[[float], Awaitable[RefreshRecord]]
     """What `foretaste cotrain --once` runs, given since when it learns from the log (seconds since the epoch)."""
     verdict_of: "Callable[[int], Verdict]"
     open_events: Callable[[], Events]
@@ -42,9 +42,9 @@ class Refreshing:
 class Refreshed:
     """What came of the refresh, and of the traffic meanwhile."""
 
-    outcome: Outcome
+    outcome: RefreshOutcome
     said: str
-    record: RunRecord | None
+    record: RefreshRecord | None
     """None where it failed."""
     verdict: "Verdict | None"
     """None where nothing was judged."""
@@ -56,7 +56,11 @@ class Refreshed:
 
     @property
     def swapped(self) -> bool:
-        return self.outcome is Outcome.SWAPPED and self.record is not None and self.record.number == self.active.number
+        return (
+            self.outcome is RefreshOutcome.SWAPPED
+            and self.record is not None
+            and self.record.number == self.active.number
+        )
 
 
 async def refresh_under(stage: Stage, traffic: Traffic, refreshing: Refreshing, acted: Acted) -> Refreshed:
@@ -70,7 +74,7 @@ async def refresh_under(stage: Stage, traffic: Traffic, refreshing: Refreshing, 
         record, outcome, said = await _ended(refreshing, acted.began)  # 2
         await asyncio.sleep(AFTERWARDS)
         during = await asyncio.to_thread(stop)  # 3
-    judged = record is not None and record.outcome in {Outcome.SWAPPED, Outcome.REFUSED}
+    judged = record is not None and record.outcome in {RefreshOutcome.SWAPPED, RefreshOutcome.REFUSED}
     verdict = (
         refreshing.verdict_of(record.number) if judged and record is not None and record.number is not None else None
     )
@@ -79,13 +83,13 @@ async def refresh_under(stage: Stage, traffic: Traffic, refreshing: Refreshing, 
     return Refreshed(outcome, said, record, verdict, during, active, enriched)
 
 
-async def _ended(refreshing: Refreshing, since: float) -> tuple[RunRecord | None, Outcome, str]:
+async def _ended(refreshing: Refreshing, since: float) -> tuple[RefreshRecord | None, RefreshOutcome, str]:
     """A refresh that fails is a row of the table, not the end of it."""
     try:
         record = await refreshing.refresh(since)
     except ForetasteError as error:
-        return None, Outcome.FAILED, str(error)
-    return record, record.outcome, record.said
+        return None, RefreshOutcome.FAILED, str(error)
+    return record, record.outcome, record.detail
 
 
 async def _enriched(stage: Stage, user_ids: Sequence[str], generation: Generation) -> int:

@@ -6,10 +6,11 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foretaste import compose, embedded, jobs
-from foretaste.console import Report, console, progress
+from foretaste import compose, embedded
+from foretaste.console import console, progress
 from foretaste.demo.live import live
 from foretaste.demo.people import people
 from foretaste.demo.refreshing import Refreshing
@@ -17,14 +18,16 @@ from foretaste.demo.report import show
 from foretaste.demo.result import as_json, wrong
 from foretaste.demo.stage import Stage, Timer
 from foretaste.kernel.errors import ForetasteError, InvalidInput
+from foretaste.kernel.ports import Report
 from foretaste.settings import Settings
 from foretaste.stack.stack import Stack
+from models.data.sources.public import open_dataset
 from models.generations import publish as publishing
 
 if TYPE_CHECKING:
     from foretaste.demo.result import Found
     from models.data.dataset import Dataset
-    from models.refresh.records import RunRecord
+    from models.refresh.records import RefreshRecord
 
 HURRIED = {"outcome_window": 2.0, "log_settles": 6.0}
 """Settings of the refresh: here an act follows its ranking at once, and nobody waits half an hour for the next one."""
@@ -92,18 +95,39 @@ def run(settings: Settings, plan: Plan) -> None:
 
 def _run_on(stack: Stack, settings: Settings, plan: Plan, timer: Timer, report: Report) -> "Found":
     with timer.step("data"):  # 2
-        dataset = jobs.open_dataset(settings, plan.data, report)
+        dataset = open_dataset(plan.data, settings.home / "data", report)
     resolved = compose.resolve(settings)
     with timer.step("train"):  # 3
-        spent = asyncio.run(publishing.spent(resolved))
-        folder = jobs.generation_for(settings, dataset, spent, report, retrain=plan.retrain)
+        folder = _first_generation(resolved, plan, dataset, report)
     with timer.step("publish"):  # 4
         embedded.prepare(resolved)
-        number = asyncio.run(publishing.publish(resolved, int(folder.name)))
+        number = asyncio.run(_published(resolved, int(folder.name)))
         report("publish", 1, 1)
     with timer.step("start worker and api"):  # 5
         api = embedded.start_processes(stack, settings)
     return asyncio.run(_live(resolved, plan, dataset, number, api, timer, report))  # 6 to 11
+
+
+def _first_generation(settings: Settings, plan: Plan, dataset: "Dataset", report: Report) -> Path:
+    """The folder of a generation that was trained on these data with the default settings, or of one trained now."""
+    from models.refresh.train import train, trained_before
+    from models.training.config import TrainingConfig
+
+    config, (spent, lowest, active) = TrainingConfig(), asyncio.run(_numbers(settings))
+    found = None if plan.retrain else trained_before(dataset, config, settings.generations, spent, report)
+    return found or train(dataset, config, settings.generations, lowest, active, report)
+
+
+async def _numbers(settings: Settings) -> tuple[frozenset[int], int, int | None]:
+    """The numbers that nothing can be published under any more, the lowest free one, and the active one."""
+    async with compose.publish_parts(settings) as parts:
+        spent = await publishing.spent_numbers(parts.generations)
+        return spent, *await publishing.free_number(parts.generations)
+
+
+async def _published(settings: Settings, number: int) -> int:
+    async with compose.publish_parts(settings) as parts:
+        return await publishing.publish(parts, number)
 
 
 async def _live(
@@ -135,19 +159,19 @@ async def _live(
         return await live(stage, everybody, plan.rate, pool, refreshing, partial(_dead_letters, settings))
 
 
-async def _refresh(settings: Settings, report: Report, began: float) -> "RunRecord":
+async def _refresh(settings: Settings, report: Report, began: float) -> "RefreshRecord":
     """What `foretaste cotrain --once` runs, for the log from `began` on (seconds since the epoch).
 
     The first generation has learned what lies before the split, long ago by the clock: without a window, the log of
     every earlier demo would be learned from too. For the same reason no run of theirs is gone on with.
     """
-    from models.refresh.learn import RefreshOrder
-    from models.refresh.records import Runs
+    from models.refresh.parts import RefreshRequest
     from models.refresh.refresh import refresh
 
-    Runs(settings.home / "runs").forget()
     days = (time.time() - began + MARGIN) / DAY
-    return await refresh(settings, RefreshOrder(window_days=days), report)
+    async with compose.refresh_parts(settings) as parts:
+        parts.records.forget()
+        return await refresh(parts, RefreshRequest(window_days=days), report)
 
 
 def _most_popular(settings: Settings, number: int) -> list[str]:
@@ -158,4 +182,8 @@ def _most_popular(settings: Settings, number: int) -> list[str]:
 
 
 async def _dead_letters(settings: Settings) -> int:
-    return len(await jobs.dead_letters(settings, MANY))
+    from streams.topics import TopicNames
+    from streams.worker.dead_letter_reader import newest_dead_letters
+
+    topic = TopicNames(settings.topic_prefix).dead_letters
+    return len(await newest_dead_letters(compose.kafka_connection(settings), topic, MANY))

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from foretaste.console import Report
 from foretaste.kernel.events import Topic
 from foretaste.kernel.generations import Generation
+from foretaste.kernel.ports import Report
 
 if TYPE_CHECKING:
     from models.data.dataset import Dataset

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
+from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.values import FloatArray
 
 
@@ -70,3 +71,10 @@ class Move:
 def slot(generation: int) -> str:
     """The feature view that holds the virtual behaviour of `generation`: it shares it with every second one."""
     return "virtual_behaviour_even" if generation % 2 == 0 else "virtual_behaviour_odd"
+
+
+def check_same(new: Generation, stored: Generation) -> None:
+    """Raises `InvalidInput` unless `new` is the record that its number was given to."""
+    if new.digest != stored.digest:
+        problem = f"is taken by another training, of {stored.created_at}; this one is of {new.created_at}"
+        raise InvalidInput("generation", new.number, problem)

@@ -3,7 +3,8 @@
 Every method raises `Unavailable` (retriable) when the part behind it does not answer, and nothing else unless stated.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -19,6 +20,20 @@ if TYPE_CHECKING:
 Clock: TypeAlias = Callable[[], float]
 """Seconds since the epoch for what is stored, a monotonic count for ages; always an argument."""
 Headers: TypeAlias = Sequence[tuple[str, bytes]]
+Report: TypeAlias = Callable[[str, int, int | None], None]
+"""`report(step, done, total)` tells how far a long step has come; `total` is None while it is unknown."""
+
+
+def no_report(_step: str, _done: int, _total: int | None) -> None:
+    """A `Report` that tells nobody."""
+
+
+@contextmanager
+def reported(report: Report, step: str) -> Iterator[None]:
+    """Report a step of one piece: its beginning, and its end where it does not fail."""
+    report(step, 0, 1)
+    yield
+    report(step, 1, 1)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -33,6 +48,16 @@ class Logged:
     rankings: "pa.Table"
     behaviours: "pa.Table"
     skipped: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What a re-enrichment came to, as its last walk over all users saw it."""
+
+    users: int
+    missing: int
+    """Cold and warming users without current virtual behaviour."""
+    rounds: int
 
 
 class OnlineStore(Protocol):
@@ -80,6 +105,25 @@ class Towers(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class TowerAdmin(Towers, Protocol):
+    """Which generations of the towers answer. Versions are read from the model repository."""
+
+    async def load(self, generation: int) -> None:
+        """Make both towers of a published generation answer, beside the others.
+
+        Raises `Unavailable` for one that is not published, or that cannot be read.
+        """
+        ...
+
+    async def unload(self, generation: int) -> None:
+        """Let go of a generation that was withdrawn from the repository; the others answer throughout."""
+        ...
+
+    async def ready(self, generation: int) -> bool:
+        """Whether both towers of the generation answer."""
+        ...
 
 
 class Generations(Protocol):

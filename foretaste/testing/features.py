@@ -7,11 +7,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from features.generations.records import check_idle, check_same, check_slot
+from features.generations.records import check_idle, check_slot
 from features.log.rows import BEHAVIOUR_ROWS, RANKING_ROWS, behaviours_table, each_once, rankings_table, within
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import UserBehaved, UserRanked
-from foretaste.kernel.generations import Generation, Move, Serving, slot
+from foretaste.kernel.generations import Generation, Move, Serving, check_same, slot
 from foretaste.kernel.ports import Clock, Logged
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes

@@ -6,16 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from foretaste import compose, jobs
-from foretaste.console import Report
 from foretaste.kernel.errors import ForetasteError, Unavailable
 from foretaste.kernel.files import naming_a_full_disk
-from foretaste.settings import Settings
+from foretaste.kernel.ports import Generations, Report, TrainingLog, no_report, reported
 from models.evaluation.curves import by_step, draw_losses
 from models.evaluation.gate import GateConfig, judge
 from models.evaluation.profile import profile_of
@@ -23,124 +21,187 @@ from models.evaluation.verdict import Verdict, read_verdict, verdict_path, write
 from models.generations.export import export
 from models.generations.load import restore
 from models.generations.manifest import read_manifest
+from models.generations.publish import free_number
 from models.log.join import joined
 from models.log.window import LogWindow
-from models.refresh.prepare import Prepared, RefreshPlan, held_out, nothing_to_learn, prepare, refreshed
-from models.refresh.records import Learning, Runs, Unfinished
+from models.refresh.parts import Learned, RefreshRequest
+from models.refresh.prepare import Prepared, held_out, nothing_to_learn, prepare, refreshed
+from models.refresh.records import LearningRecord, RefreshRecords, UnfinishedRefresh
 from models.training.checkpoint import Checkpoints, fingerprint
 from models.training.config import Device
 from models.training.loop import Step
 from models.training.processes import Alone, Execution, Peers, is_one_of_several
 from models.training.trained import Trained
 
-CHECKPOINT_EVERY = 30.0
-"""Seconds."""
 POINTS = 200
-"""Of a loss curve in a run's record."""
+"""Of a loss curve in a refresh's record."""
 
 
 @dataclass(frozen=True, slots=True)
-class RefreshOrder:
-    """A refresh, and what is to be done about it."""
+class LearnConfig:
+    """How a candidate is learned and judged."""
 
-    plan: RefreshPlan = field(default_factory=RefreshPlan)
-    window_days: float | None = None
-    """Of the log; None: all that the active generation has not learned from."""
-    force: bool = False
-    """Publish whatever the gate says; its verdict records that."""
-    compile: bool = False
-
-    @property
-    def asked(self) -> dict[str, str | int | float | bool | None]:
-        """All that decides what is learned, fit for JSON."""
-        catalogue = self.plan.catalogue
-        told = None if catalogue is None else str(catalogue.resolve())
-        return asdict(self.plan) | {"catalogue": told, "window_days": self.window_days}
+    outcome_window: float = 1800.0
+    """Seconds after a ranking in which what the user does counts as its outcome."""
+    held_out: float = 0.2
+    """Share of the newest rankings, which judge the candidate and are not learned from."""
+    gate_tolerance: float = 0.0
+    """A group of users is worse when its interval of the relative difference lies below minus this share."""
+    checkpoint_every: float = 30.0
+    """Seconds."""
 
 
 class Stopped(ForetasteError):
-    """The run was told to stop."""
+    """The refresh was told to stop."""
 
     retriable = True
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Learned:
-    """What the learning left. `number` is the candidate's; None where there was nothing to learn."""
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """Trained towers that are not exported yet."""
 
-    number: int | None
-    said: str
-    held_out: LogWindow
-    told: Learning
-
-
-def learned_until_ms(settings: Settings, number: int) -> int:
-    """What lies before it, generation `number` has learned from (epoch milliseconds)."""
-    return read_manifest(settings.generations / str(number)).split_ms
+    prepared: Prepared
+    trained: Trained
+    notices: tuple[str, ...]
 
 
-def learn(settings: Settings, order: RefreshOrder, run: Unfinished, lost: threading.Event, report: Report) -> Learned:
-    """1. the log of the run's window, joined with what came of each ranking; 2. the newest rankings are held out;
-    3. the towers learn from the others, from the active generation's on; 4. the candidate is exported.
+@dataclass(frozen=True, slots=True)
+class LogLearner:
+    """The `Learner` of a running system: it reads the training log and writes into the folder of generations.
 
-    A candidate that was exported before the run was killed is not trained again; its checkpoints stay until the run is
-    over. Raises `Stopped` soon after `lost` is set, before anything is exported, and what training and export raise.
+    1. The log of the window is read and joined with what users did about each ranking.
+    2. The newest rankings are held out.
+    3. The towers learn from the others, from the active generation's weights on.
+    4. The candidate is exported, with a parity check, under the next free number.
+
+    A candidate that was exported before the refresh was killed is not trained again. With several processes the first
+    one does all that, and the others `accompany` it.
     """
-    window = read_window(settings, run, report)  # 1
-    learned_from, judging = _held_out(settings, run, window)  # 2
-    told = Learning(rankings=len(learned_from), impressions=len(learned_from.labels), skipped=window.skipped)
-    before = run.number if run.number and (settings.generations / str(run.number)).is_dir() else None
-    needless = nothing_to_learn(learned_from) if before is None else "it was trained before"
-    with together(order.plan.device) as peers:
-        peers.from_first(lambda: (run, needless))  # the others wait for this, whatever it says
-        if needless is not None:
-            return Learned(before, needless, judging, run.learning or told)
-        prepared = prepare(learned_from, _base(settings, run), order.plan)
-        _check_same(peers, prepared)
-        notices = list(prepared.notices)
-        execution = Execution(order.compile, peers, _checkpoints(settings), notices.append)
-        trained = refreshed(prepared, _stopping(lost, report), execution)  # 3
-    _check_wanted(lost)
-    report("export", 0, 1)
-    folder = _exported(settings, order, run, prepared, trained)  # 4
-    report("export", 1, 1)
-    notices += _drawn(trained, settings.home / "runs" / f"{run.id}.svg")
-    curves = {"steps": len(trained.losses), "losses": _thinned(trained.losses)}
-    return Learned(int(folder.name), "", judging, told.model_copy(update={"notices": tuple(notices), **curves}))
 
+    log: TrainingLog
+    generations: Generations
+    home: Path
+    """The folder of generations, verdicts and records of refreshes."""
+    config: LearnConfig = field(default_factory=LearnConfig)
 
-def accompany(settings: Settings, order: RefreshOrder) -> None:
-    """A process that torchrun started beside the first one: it trains along, and leaves everything else to it."""
-    with together(order.plan.device) as peers:
-        run, needless = peers.from_first(_first_tells)
-        if needless is not None:
-            return
-        learned_from, _ = _held_out(settings, run, read_window(settings, run, _silent))
-        prepared = prepare(learned_from, _base(settings, run), order.plan)
-        _check_same(peers, prepared)
-        refreshed(prepared, execution=Execution(order.compile, peers, _checkpoints(settings)))
+    async def learn(
+        self, request: RefreshRequest, run: UnfinishedRefresh, stop: threading.Event, report: Report
+    ) -> Learned:
+        """As the protocol says; raises what training and export raise."""
+        window = await self._window(run, report)  # 1
+        learned_from, judging = self._split(run, window)  # 2
+        record = LearningRecord(
+            rankings=len(learned_from), impressions=len(learned_from.labels), skipped=tuple(window.skipped)
+        )
+        candidate = await asyncio.to_thread(self._train, request, run, learned_from, stop, report)  # 3
+        if isinstance(candidate, str):
+            return Learned(run.number if self._is_exported(run) else None, candidate, judging, run.learning or record)
+        lowest, _ = await free_number(self.generations)
+        with reported(report, "export"):
+            number = await asyncio.to_thread(self._export, request, run, candidate, lowest)  # 4
+        losses = candidate.trained.losses
+        notices = (*candidate.notices, *self._draw(candidate.trained, run))
+        learned = {"notices": notices, "steps": len(losses), "losses": _thinned(losses)}
+        return Learned(number, "", judging, record.model_copy(update=learned))
 
+    async def accompany(self, request: RefreshRequest) -> None:
+        """In a process that torchrun started beside the first one: train along, and leave all else to the first."""
+        with together(request.plan.device) as peers:
+            run, needless = peers.from_first(_only_first)
+            if needless is not None:
+                return
+            learned_from, _ = self._split(run, await self._window(run))
+            prepared = prepare(learned_from, self._base(run), request.plan)
+            check_same(peers, prepared)
+            refreshed(prepared, execution=Execution(request.compile, peers, self._checkpoints()))
 
-def read_window(settings: Settings, run: Unfinished, report: Report) -> LogWindow:
-    """The log of a run's window, joined with outcomes."""
-    report("read the log", 0, 1)
-    logged = asyncio.run(compose.training_log(settings).read(run.since_ms, run.until_ms))
-    window = joined(logged, round(settings.outcome_window * 1000), run.until_ms)
-    report("read the log", 1, 1)
-    return window
+    async def judge(self, request: RefreshRequest, run: UnfinishedRefresh, learned: Learned) -> Verdict:
+        """As the protocol says; made anew after a kill."""
+        return await asyncio.to_thread(self._judge, request, run, learned)
 
+    async def _window(self, run: UnfinishedRefresh, report: Report = no_report) -> LogWindow:
+        with reported(report, "read the log"):
+            logged = await self.log.read(run.since_ms, run.until_ms)
+            return await asyncio.to_thread(joined, logged, round(self.config.outcome_window * 1000), run.until_ms)
 
-def judged(settings: Settings, order: RefreshOrder, run: Unfinished, learned: Learned) -> Verdict:
-    """The gate's verdict on a run's candidate, kept beside the generations; made anew after a kill."""
-    path = verdict_path(settings.home, learned.number or 0)
-    base = _base(settings, run)
-    candidate = restore(settings.generations / str(learned.number))
-    config = GateConfig(tolerance=settings.gate_tolerance)
-    verdict = judge(candidate, base, learned.held_out, config, number=learned.number, active_number=run.base)
-    if order.force:
-        verdict = verdict.model_copy(update={"forced": True})
-    write_verdict(verdict, path)
-    return read_verdict(path)
+    def _train(
+        self,
+        request: RefreshRequest,
+        run: UnfinishedRefresh,
+        learned_from: LogWindow,
+        stop: threading.Event,
+        report: Report,
+    ) -> _Candidate | str:
+        """The candidate's towers, or why there is nothing to train."""
+        needless = "it was trained before" if self._is_exported(run) else nothing_to_learn(learned_from)
+        with together(request.plan.device) as peers:
+            peers.from_first(lambda: (run, needless))  # the other processes wait for this, whatever it says
+            if needless is not None:
+                return needless
+            prepared = prepare(learned_from, self._base(run), request.plan)
+            check_same(peers, prepared)
+            notices = list(prepared.notices)
+            execution = Execution(request.compile, peers, self._checkpoints(), notices.append)
+            trained = refreshed(prepared, _stopping(stop, report), execution)
+        _check_wanted(stop)
+        return _Candidate(prepared, trained, tuple(notices))
+
+    def _export(self, request: RefreshRequest, run: UnfinishedRefresh, candidate: _Candidate, lowest: int) -> int:
+        """The candidate's number."""
+        prepared, trained = candidate.prepared, candidate.trained
+        profile = profile_of(trained, prepared.lessons.examples, np.random.default_rng(request.plan.seed))
+        folder = export(
+            trained,
+            prepared.dataset,
+            {},
+            self.home / "generations",
+            lowest=lowest,
+            unlike=run.base,
+            base=run.base if prepared.base is not None else None,
+            profile=profile.model_dump_json(),
+        )
+        return int(folder.name)
+
+    def _judge(self, request: RefreshRequest, run: UnfinishedRefresh, learned: Learned) -> Verdict:
+        path = verdict_path(self.home, learned.number or 0)
+        candidate = restore(self._artifact(learned.number))
+        config = GateConfig(tolerance=self.config.gate_tolerance)
+        verdict = judge(
+            candidate, self._base(run), learned.held_out, config, number=learned.number, active_number=run.base
+        )
+        if request.force:
+            verdict = verdict.model_copy(update={"forced": True})
+        write_verdict(verdict, path)
+        return read_verdict(path)
+
+    def _split(self, run: UnfinishedRefresh, window: LogWindow) -> tuple[LogWindow, LogWindow]:
+        """What is learned from, and what judges: neither generation may have learned from that."""
+        learned_ms = 0 if run.base is None else read_manifest(self._artifact(run.base)).split_ms
+        return held_out(window, self.config.held_out, learned_ms)
+
+    def _base(self, run: UnfinishedRefresh) -> Trained | None:
+        return None if run.base is None else restore(self._artifact(run.base))
+
+    def _is_exported(self, run: UnfinishedRefresh) -> bool:
+        return run.number is not None and self._artifact(run.number).is_dir()
+
+    def _artifact(self, number: int | None) -> Path:
+        return self.home / "generations" / str(number)
+
+    def _checkpoints(self) -> Checkpoints:
+        return Checkpoints(RefreshRecords(self.home / "runs").checkpoints, self.config.checkpoint_every, time.monotonic)
+
+    def _draw(self, trained: Trained, run: UnfinishedRefresh) -> list[str]:
+        """The loss curves; where there is no room for them, a notice, since the candidate is whole."""
+        path = RefreshRecords(self.home / "runs").curves(run)
+        try:
+            with naming_a_full_disk(path.parent):
+                draw_losses(trained.losses, path)
+        except Unavailable as error:
+            path.unlink(missing_ok=True)
+            return [f"the loss curves were not drawn: {error}"]
+        return []
 
 
 @contextmanager
@@ -155,12 +216,7 @@ def together(device: Device) -> Iterator[Peers]:
         yield Alone()
 
 
-def _held_out(settings: Settings, run: Unfinished, window: LogWindow) -> tuple[LogWindow, LogWindow]:
-    learned_ms = 0 if run.base is None else learned_until_ms(settings, run.base)
-    return held_out(window, settings.held_out, learned_ms)
-
-
-def _check_same(peers: Peers, prepared: Prepared) -> None:
+def check_same(peers: Peers, prepared: Prepared) -> None:
     """Each process read the log for itself. Raises `Unavailable` in all of them where a row came between two reads."""
     own = fingerprint(prepared.lessons.encoding.to_json(), prepared.lessons.examples)
     others = {"differ": float(peers.from_first(lambda: own) != own)}
@@ -168,49 +224,16 @@ def _check_same(peers: Peers, prepared: Prepared) -> None:
         raise Unavailable("training log", "it changed while the processes read it")
 
 
-def _base(settings: Settings, run: Unfinished) -> Trained | None:
-    return None if run.base is None else restore(settings.generations / str(run.base))
-
-
-def _exported(settings: Settings, order: RefreshOrder, run: Unfinished, prepared: Prepared, trained: Trained) -> Path:
-    profile = profile_of(trained, prepared.lessons.examples, np.random.default_rng(order.plan.seed))
-    return export(
-        trained,
-        prepared.dataset,
-        {},
-        settings.generations,
-        lowest=asyncio.run(jobs.first_free_number(settings))[0],
-        unlike=run.base,
-        base=run.base if prepared.base is not None else None,
-        profile=profile.model_dump_json(),
-    )
-
-
-def _drawn(trained: Trained, path: Path) -> list[str]:
-    """The loss curves; where there is no room for them, a notice, since the candidate is whole."""
-    try:
-        with naming_a_full_disk(path.parent):
-            draw_losses(trained.losses, path)
-    except Unavailable as error:
-        path.unlink(missing_ok=True)
-        return [f"the loss curves were not drawn: {error}"]
-    return []
-
-
-def _checkpoints(settings: Settings) -> Checkpoints:
-    return Checkpoints(Runs(settings.home / "runs").checkpoints, CHECKPOINT_EVERY, time.monotonic)
-
-
-def _stopping(lost: threading.Event, report: Report) -> Callable[[Step], None]:
+def _stopping(stop: threading.Event, report: Report) -> Callable[[Step], None]:
     def progress(step: Step) -> None:
-        _check_wanted(lost)
+        _check_wanted(stop)
         report("co-train", step.number, step.total)
 
     return progress
 
 
-def _check_wanted(lost: threading.Event) -> None:
-    if lost.is_set():
+def _check_wanted(stop: threading.Event) -> None:
+    if stop.is_set():
         raise Stopped("the refresh was told to stop; its checkpoint stays")
 
 
@@ -224,9 +247,5 @@ def _thinned(losses: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
     return {name: np.nan_to_num(means[:, place]).round(6).tolist() for place, name in enumerate(names)}
 
 
-def _first_tells() -> tuple[Unfinished, str | None]:
+def _only_first() -> tuple[UnfinishedRefresh, str | None]:
     raise RuntimeError("only the first process is asked")
-
-
-def _silent(_step: str, _done: int, _total: int | None) -> None:
-    """The first process reports."""

@@ -1,4 +1,4 @@
-"""What is kept of refreshes: the one that is not finished, and a JSON record of each that was."""
+"""What is kept of refreshes: the one that is not finished, and a JSON record of each that ended."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from foretaste.kernel.files import remove_whole, write_file
 
 UNFINISHED = "unfinished.json"
 
 
-class Outcome(StrEnum):
+class RefreshOutcome(StrEnum):
     """How a refresh ended."""
 
     SWAPPED = "swapped"
@@ -21,14 +21,14 @@ class Outcome(StrEnum):
     """The gate did not admit the candidate."""
     NOTHING = "nothing to learn"
     FAILED = "failed"
-    """By an error, or stopped. Where trying again can help, the next run goes on with it."""
+    """By an error, or stopped. Where trying again can help, the next refresh resumes it."""
 
 
-class _Kept(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
 
-class Learning(_Kept):
+class LearningRecord(_Record):
     """What a candidate was trained on, and how."""
 
     rankings: int
@@ -41,82 +41,90 @@ class Learning(_Kept):
     """Of every step, by name, thinned to 200 points."""
 
 
-class Unfinished(_Kept):
-    """What a run that was killed goes on with."""
+class UnfinishedRefresh(_Record):
+    """What a later run of the same request resumes."""
 
     id: str
-    """When it was begun, which names it."""
+    """When it was started, which names it."""
     base: int | None
     """The generation that was active, and from which training goes on; None: there was none."""
     since_ms: int
     until_ms: int
-    """The log from the one on and before the other is learned from."""
-    asked: Mapping[str, str | int | float | bool | None] = {}
-    """What was asked for: another order is another run."""
+    """The window of the log: from `since_ms` on and before `until_ms` (epoch milliseconds)."""
+    requested: Mapping[str, str | int | float | bool | None] = Field(
+        default={}, validation_alias=AliasChoices("requested", "asked")
+    )
+    """The request: another one is another refresh. Written as `asked` by versions before 0.2."""
     number: int | None = None
     """The candidate's, once it is exported."""
-    learning: Learning | None = None
+    learning: LearningRecord | None = None
     """Of that candidate."""
 
 
-class RunRecord(_Kept):
+class RefreshRecord(_Record):
     """One refresh, from its last start to its end."""
 
     id: str
-    outcome: Outcome
-    said: str
+    outcome: RefreshOutcome
+    detail: str = Field(validation_alias=AliasChoices("detail", "said"))
+    """Why it ended so, for people. Written as `said` by versions before 0.2."""
     base: int | None
     number: int | None
     since_ms: int
     until_ms: int
-    begun: str
+    started_at: str = Field(validation_alias=AliasChoices("started_at", "begun"))
+    """ISO 8601, UTC. Written as `begun` by versions before 0.2."""
     seconds: float
     steps: Mapping[str, float]
     """Seconds of each step since the last start."""
-    learning: Learning | None = None
+    learning: LearningRecord | None = None
 
 
-class Runs:
-    """The folder of all of that: every file is written whole or not at all; `Unavailable` when the disk is full."""
+class RefreshRecords:
+    """The folder of these records: every file is written whole or not at all; `Unavailable` when the disk is full."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @property
     def checkpoints(self) -> Path:
-        """Of the run that is not finished."""
+        """The folder of the unfinished refresh's checkpoints."""
         return self.folder / "checkpoints"
 
-    def unfinished(self) -> Unfinished | None:
-        """The run to go on with; None where there is none, or where what was kept of it cannot be read."""
+    def curves(self, run: UnfinishedRefresh) -> Path:
+        """Where the loss curves of a refresh are drawn."""
+        return self.folder / f"{run.id}.svg"
+
+    def unfinished(self) -> UnfinishedRefresh | None:
+        """The refresh to resume; None where there is none, or where what was kept of it cannot be read."""
         try:
-            return Unfinished.model_validate_json((self.folder / UNFINISHED).read_bytes())
+            return UnfinishedRefresh.model_validate_json((self.folder / UNFINISHED).read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
 
-    def keep(self, run: Unfinished) -> Unfinished:
+    def keep(self, run: UnfinishedRefresh) -> UnfinishedRefresh:
         write_file(self.folder / UNFINISHED, run.model_dump_json(indent=2))
         return run
 
     def forget(self) -> None:
-        """No run is unfinished any more, and its checkpoints go."""
+        """No refresh is unfinished any more, and its checkpoints are removed."""
         (self.folder / UNFINISHED).unlink(missing_ok=True)
         remove_whole(self.checkpoints)
 
-    def record(self, record: RunRecord) -> None:
+    def add(self, record: RefreshRecord) -> None:
         write_file(self.folder / f"{record.id}.json", json.dumps(record.model_dump(mode="json"), indent=2))
 
-    def records(self) -> list[RunRecord]:
+    def all(self) -> list[RefreshRecord]:
         """Those that can be read, oldest first."""
         found = []
         for path in sorted(self.folder.glob("[0-9]*.json")):
             try:
-                found.append(RunRecord.model_validate_json(path.read_bytes()))
+                found.append(RefreshRecord.model_validate_json(path.read_bytes()))
             except ValidationError:
                 continue
         return found
 
 
-def run_id(now: float) -> str:
-    """Names a run by when it began."""
+def refresh_id(now: float) -> str:
+    """Names a refresh by when it was started (seconds since the epoch)."""
     return datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%S.%f")

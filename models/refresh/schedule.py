@@ -15,7 +15,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 class Schedule(Protocol):
     """Tells when the next run is due."""
 
-    def after(self, begun: datetime, now: datetime) -> datetime:
+    def after(self, started: datetime, now: datetime) -> datetime:
         """The next run, given when the last one began; never before `now`: what was missed is not made up for."""
         ...
 
@@ -34,8 +34,8 @@ class Every:
             raise InvalidInput("every", text, "expected a number of s, m, h or d, such as 6h")
         return cls(timedelta(seconds=int(found[1]) * _UNITS[found[2]]))
 
-    def after(self, begun: datetime, now: datetime) -> datetime:
-        return max(begun + self.interval, now)
+    def after(self, started: datetime, now: datetime) -> datetime:
+        return max(started + self.interval, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,6 @@ class Cron:
             raise InvalidInput("cron", text, "expected a cron expression, such as '0 */6 * * *'")
         return cls(text)
 
-    def after(self, begun: datetime, now: datetime) -> datetime:
-        found: datetime = croniter(self.expression, max(begun, now)).get_next(datetime)
+    def after(self, started: datetime, now: datetime) -> datetime:
+        found: datetime = croniter(self.expression, max(started, now)).get_next(datetime)
         return found

@@ -17,14 +17,18 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from foretaste import compose, embedded, jobs
+from foretaste import compose, embedded
+from foretaste.cli.processes import health_of
+from foretaste.cli.user import newest_letters, send
 from foretaste.kernel.events import Reason, Topic, UserBehaved, UserRegistered
 from foretaste.settings import Settings
 from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.stack import Stack, plan
-from models.generations import publish as publishing
+from models.data.dataset import read_dataset
 from models.towers.architecture import Architecture
+from models.training.config import TrainingConfig
 from streams.topics import TopicNames
+from tests import opened
 from tests.data_factory import write_dataset
 
 PATIENCE = 60.0
@@ -61,7 +65,7 @@ class System:
 
     def sign_up(self, *user_ids: str) -> None:
         events = [UserRegistered(user_id=user_id, attributes=COOK) for user_id in user_ids]
-        asyncio.run(jobs.send(self.settings, Topic.REGISTERED, events))
+        asyncio.run(send(self.settings, Topic.REGISTERED, events))
 
     def rank(self, user_id: str, items: list[str] | None = None) -> tuple[int, dict[str, Any]]:
         body = {"user_id": user_id, "items": self.items if items is None else items}
@@ -92,10 +96,10 @@ def system(tmp_path_factory: pytest.TempPathFactory, triton_environment: TritonE
     settings = Settings(home=home, api_port=0)
     with Stack(home, plan(home, {}, triton_environment=triton_environment)) as stack:
         resolved = compose.resolve(settings)
-        dataset = jobs.open_dataset(settings, str(folder), lambda *_: None)
-        artifact = jobs.train(settings, dataset, jobs.training_config(SMALL), lambda *_: None)
+        dataset = read_dataset(folder)
+        artifact = asyncio.run(opened.train(settings, dataset, TrainingConfig(**SMALL)))
         embedded.prepare(resolved)
-        number = asyncio.run(publishing.publish(resolved, None))
+        number = asyncio.run(opened.publish(resolved, None))
         assert (artifact.name, number) == ("1", 1)
         api = embedded.start_processes(stack, settings)
         yield System(stack, resolved, api, [str(item) for item in dataset.items["item_id"][:20]])
@@ -120,7 +124,7 @@ def test_behaviour_warms_a_user(system: System) -> None:
     until(lambda: system.served_by(user) == "virtual")
     _, cold = system.rank(user)
     event = UserBehaved(user_id=user, item_id=system.items[3], action="bought", at="2026-01-01T00:00:00Z")
-    asyncio.run(jobs.send(system.settings, Topic.BEHAVED, [event, event]))
+    asyncio.run(send(system.settings, Topic.BEHAVED, [event, event]))
     until(lambda: system.served_by(user) == "blended")
     _, warming = system.rank(user)
     assert warming["behaviour_seen"] == 1, "the same event twice is one behaviour"
@@ -129,7 +133,7 @@ def test_behaviour_warms_a_user(system: System) -> None:
         UserBehaved(user_id=user, item_id=item, action="clicked", at=f"2026-01-01T00:{minute:02}:00Z")
         for minute, item in enumerate(system.items, start=1)
     ]
-    asyncio.run(jobs.send(system.settings, Topic.BEHAVED, more))
+    asyncio.run(send(system.settings, Topic.BEHAVED, more))
     until(lambda: system.served_by(user) == "real")
 
 
@@ -143,13 +147,13 @@ def test_bad_events_become_dead_letters_and_the_good_ones_between_go_on(system: 
         json.dumps({"user_id": "a", "attributes": {"age": [1]}}).encode(): Reason.INVALID,
         json.dumps({"user_id": "b", "attributes": {}, "note": "x" * 70_000}).encode(): Reason.TOO_LARGE,
     }
-    known = asyncio.run(jobs.dead_letters(system.settings, 1000))
+    known = asyncio.run(newest_letters(system.settings, 1000))
     system.sign_up(before)
     system.send(Topic.REGISTERED, *bad)
     system.sign_up(after)
     until(lambda: {system.served_by(before), system.served_by(after)} == {"virtual"})
-    until(lambda: len(asyncio.run(jobs.dead_letters(system.settings, 1000))) == len(known) + len(bad))
-    letters = asyncio.run(jobs.dead_letters(system.settings, 1000))[len(known) :]
+    until(lambda: len(asyncio.run(newest_letters(system.settings, 1000))) == len(known) + len(bad))
+    letters = asyncio.run(newest_letters(system.settings, 1000))[len(known) :]
     assert {letter.message.value: letter.reason for letter in letters} == bad
     assert {letter.message.origin.topic for letter in letters} == {TopicNames().registered}
 
@@ -221,7 +225,7 @@ def test_the_console_page_and_the_metrics_are_there(system: System) -> None:
 
 
 def test_health_names_every_part(system: System) -> None:
-    found = {part.part: part for part in asyncio.run(jobs.health(system.settings))}
+    found = {part.part: part for part in asyncio.run(health_of(system.settings))}
     assert set(found) == {"kafka", "redis", "triton", "worker", "log", "watch", "api"}
     assert [part for part in found.values() if not part.ok] == []
     assert Path(system.stack.home, "stack.json").is_file()

@@ -9,9 +9,9 @@ from multiprocessing.context import ForkServerContext
 
 from benchmarks.swap_generations import attributes_of, check_answers
 from benchmarks.swap_load import Answer, Record
-from models.refresh.learn import RefreshOrder
+from models.refresh.parts import RefreshRequest
 from models.refresh.prepare import RefreshPlan
-from models.refresh.records import Outcome
+from models.refresh.records import RefreshOutcome
 from tests.faults.cases import Case
 from tests.faults.load import Loading, NamedLoad, loading
 from tests.faults.refreshing import Ended, refreshing
@@ -23,7 +23,7 @@ AFTERWARDS = 1.0
 """Seconds of load after the end: within them every reader has seen the pointer."""
 LONGEST = 300.0
 OK = 200
-ORDER = RefreshOrder(RefreshPlan(device="cpu"), window_days=300 / 86_400, force=True)
+ORDER = RefreshRequest(RefreshPlan(device="cpu"), window_days=300 / 86_400, force=True)
 """Of the last minutes, so that there is always something to learn; forced, since tastes that change are not to pass."""
 
 
@@ -88,7 +88,7 @@ def hurt(system: System, context: ForkServerContext, case: Case) -> Row:
                 system.well_again(case.victim, incidents)  # 3
                 first = run.end()
         last = first
-        if first.outcome is not Outcome.SWAPPED or system.state().left:  # 4
+        if first.outcome is not RefreshOutcome.SWAPPED or system.state().left:  # 4
             with refreshing(context, system.settings, ORDER, None) as run:
                 last = run.end()
         ended = time.monotonic()
@@ -143,7 +143,7 @@ def _row(system: System, case: Case, course: _Course, record: Record) -> Row:
         failed=len(_during(record, course)) - len(served),
         mixed=sum(answer.zero_shot not in {None, answer.ranking} for answer in served) + checked.wrong,
         recovered=(
-            course.last.outcome is Outcome.SWAPPED
+            course.last.outcome is RefreshOutcome.SWAPPED
             and state.active.number > course.before
             and not (missing or state.lacking or state.left or state.filling)
         ),

@@ -3,19 +3,19 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from foretaste import compose
 from foretaste.kernel.errors import ForetasteError
 from foretaste.kernel.leasing import LeaseHeld
 from foretaste.settings import Settings
-from models.generations import publish as publishing
-from models.refresh import learn as learning
-from models.refresh.learn import RefreshOrder
-from models.refresh.records import Outcome
+from models.refresh.learn import LogLearner
+from models.refresh.parts import RefreshParts, RefreshRequest
+from models.refresh.records import RefreshOutcome
 from models.refresh.refresh import refresh
 from tests.faults.cases import WITHDRAW, Point
 
@@ -34,7 +34,7 @@ class Reached:
 class Ended:
     """How a refresh ended; `outcome` is None where it failed or was killed."""
 
-    outcome: Outcome | None
+    outcome: RefreshOutcome | None
     said: str
 
 
@@ -72,7 +72,7 @@ class Refreshing:
 
 @contextmanager
 def refreshing(
-    context: ForkServerContext, settings: Settings, order: RefreshOrder, point: Point | None
+    context: ForkServerContext, settings: Settings, order: RefreshRequest, point: Point | None
 ) -> Iterator[Refreshing]:
     """A refresh, begun; it is gone when this ends."""
     here, there = context.Pipe()
@@ -87,8 +87,7 @@ def refreshing(
         here.close()
 
 
-def _run(settings: Settings, order: RefreshOrder, point: Point | None, to: Connection) -> None:
-    learning.CHECKPOINT_EVERY = 0.0
+def _run(settings: Settings, order: RefreshRequest, point: Point | None, to: Connection) -> None:
     waiting = point
 
     def report(step: str, done: int, _total: int | None) -> None:
@@ -99,28 +98,42 @@ def _run(settings: Settings, order: RefreshOrder, point: Point | None, to: Conne
             if not later:
                 to.recv()
 
-    _report_withdrawals(report)
     to.send(asyncio.run(_refresh(settings, order, report)))
 
 
-async def _refresh(settings: Settings, order: RefreshOrder, report: Any) -> Ended:
+async def _refresh(settings: Settings, order: RefreshRequest, report: Any) -> Ended:
     while True:
         try:
-            record = await refresh(settings, order, report)
+            async with compose.refresh_parts(settings) as parts:
+                record = await refresh(_told(parts, report), order, report)
         except LeaseHeld:  # by the one that was killed, for a while
             await asyncio.sleep(0.2)
         except ForetasteError as error:
             return Ended(None, str(error))
         else:
-            return Ended(record.outcome, record.said)
+            return Ended(record.outcome, record.detail)
 
 
-def _report_withdrawals(report: Any) -> None:
-    """Retiring has two halves, and reports neither."""
-    take_back = publishing.take_back
+def _told(parts: RefreshParts, report: Any) -> RefreshParts:
+    """The parts of a refresh that keeps a checkpoint after every step, and reports the middle of a retirement."""
+    assert isinstance(parts.learner, LogLearner)
+    often = replace(parts.learner.config, checkpoint_every=0.0)
+    generations: Any = _ReportedRetirement(parts.publish.generations, report)
+    return replace(
+        parts, learner=replace(parts.learner, config=often), publish=replace(parts.publish, generations=generations)
+    )
 
-    async def reported(*arguments: Any) -> None:
-        report(WITHDRAW, 0, 1)
-        await take_back(*arguments)
 
-    publishing.take_back = reported
+class _ReportedRetirement:
+    """`Generations` that report when a record is gone, and its version is not withdrawn yet."""
+
+    def __init__(self, generations: Any, report: Any) -> None:
+        self._generations = generations
+        self._report = report
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._generations, name)
+
+    async def retire(self, number: int) -> None:
+        await self._generations.retire(number)
+        self._report(WITHDRAW, 0, 1)

@@ -18,7 +18,8 @@ import aiohttp
 import numpy as np
 
 from benchmarks.swap_generations import Person, attributes_of
-from foretaste import compose, embedded, jobs
+from foretaste import compose, embedded
+from foretaste.cli.user import send
 from foretaste.demo.asking import rank
 from foretaste.kernel.events import Topic, UserBehaved, UserRegistered
 from foretaste.kernel.generations import Generation
@@ -29,11 +30,12 @@ from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.parts import Api, LogWriter, Redis, Triton, Watch, Worker
 from foretaste.stack.running import Incident
 from foretaste.stack.stack import Plan, Stack
-from models.data.dataset import Dataset
-from models.generations import publish as publishing
+from models.data.dataset import Dataset, read_dataset
 from models.generations.repository import published
 from models.towers.architecture import Architecture
+from models.training.config import TrainingConfig
 from streams.reenrich_worker import lacks_virtual
+from tests import opened
 from tests.data_factory import GENRES, SEGMENTS, write_dataset
 from tests.faults.cases import Victim
 from tests.integration.brokers import Broker
@@ -141,7 +143,7 @@ class System:
         )
 
     def active(self) -> int:
-        return asyncio.run(publishing.active_number(self.settings)) or 0
+        return asyncio.run(opened.active_number(self.settings)) or 0
 
     def state(self) -> State:
         return asyncio.run(self._state())
@@ -185,16 +187,16 @@ def running(home: Path, broker: Broker, environment: TritonEnvironment) -> Itera
     2. A worker, a writer of the log, the watch and the ranking service. 3. Users sign up.
     4. Inside, what dies is started again.
     """
-    dataset = jobs.open_dataset(Settings(home=home), str(write_dataset(home / "data")), _silent)
+    dataset = read_dataset(write_dataset(home / "data"))
     given = {**SETTINGS, "home": home, "kafka": broker.address, "kafka_idempotent": broker.idempotent}
     repository = home / "triton_repo"
     parts = [Redis(home / "redis"), Triton(home / "triton", repository, environment)]
     with Stack(home, Plan(parts, {}, [])) as stack:  # 1
         given |= {part: stack.addresses[part] for part in ("redis", "triton")}
         settings = Settings(**given)
-        jobs.train(settings, dataset, jobs.training_config(TRAINING), _silent)
+        asyncio.run(opened.train(settings, dataset, TrainingConfig(**TRAINING)))
         embedded.prepare(settings)
-        asyncio.run(publishing.publish(settings, None))
+        asyncio.run(opened.publish(settings, None))
         env = {**os.environ, **{variable(name): str(value) for name, value in given.items()}}
         for part in (Worker(env), LogWriter(env), Watch(env)):  # 2
             stack.start(part)
@@ -224,7 +226,7 @@ def _sign_up(system: System) -> None:
     events = [
         UserRegistered(user_id=user, attributes=known[number % len(known)]) for number, user in enumerate(system.users)
     ]
-    asyncio.run(jobs.send(system.settings, Topic.REGISTERED, events))
+    asyncio.run(send(system.settings, Topic.REGISTERED, events))
     until(lambda: all(user.virtual is not None for user in system.read(system.users, 1)), "not all were enriched")
 
 
@@ -245,7 +247,7 @@ async def _act(system: System, users: Sequence[str], fashion: int) -> None:
                 shown = [str(each) for each in rng.choice(system.items, SHOWN, replace=False)]
                 answer = await rank(session, system.api, user.user_id, shown, shown=SHOWN)  # 1
                 acts += [_act_on(user.user_id, each, answer.ranking_id) for each in shown if genres[each] == liked]
-            await jobs.send(system.settings, Topic.BEHAVED, acts)  # 2
+            await send(system.settings, Topic.BEHAVED, acts)  # 2
             done.update(act.user_id for act in acts)
             await _readable(parts.store, done)  # 3
     await _logged(system.settings, began, TURNS * len(users), done.total() - before)
@@ -293,7 +295,3 @@ def _watched(system: System) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def _silent(_step: str, _done: int, _total: int | None) -> None:
-    """Nobody listens."""

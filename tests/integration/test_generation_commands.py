@@ -14,8 +14,8 @@ from foretaste import compose, console
 from foretaste.cli.generations import generations
 from foretaste.kernel.errors import InvalidInput
 from foretaste.settings import Settings
-from models.generations import publish as publishing
 from models.runtime import layout as files
+from tests import opened
 from tests.towers_factory import artifacts
 
 Run = Callable[..., Result]
@@ -30,7 +30,7 @@ def run(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     for name, value in {"HOME": str(tmp_path), "PROJECT": f"test_{uuid4().hex}", **addresses}.items():
         monkeypatch.setenv(f"FORETASTE_{name}", value)
     monkeypatch.setattr(console.console, "_width", 400)
-    asyncio.run(publishing.publish(Settings(), 1))
+    asyncio.run(opened.publish(Settings(), 1))
 
     def ran(*arguments: str) -> Result:
         result = CliRunner().invoke(generations, list(arguments))
@@ -46,7 +46,7 @@ def _states(run: Run) -> dict[int, str]:
 
 
 def test_the_list_says_what_each_generation_is(run: Run, tmp_path: Path) -> None:
-    asyncio.run(publishing.load(Settings(), 2))
+    asyncio.run(opened.load(Settings(), 2))
     (tmp_path / "verdicts").mkdir()
     verdict = {"decision": "fail", "reasons": ["cold users are worse"], "forced": True}
     (tmp_path / "verdicts" / "2.json").write_text(json.dumps(verdict))
@@ -63,7 +63,7 @@ def test_the_list_says_what_each_generation_is(run: Run, tmp_path: Path) -> None
 
 def test_states_follow_the_pointer(run: Run, tmp_path: Path) -> None:
     assert _states(run) == {1: "active", 2: "written", 3: "written"}
-    asyncio.run(publishing.load(Settings(), 2))
+    asyncio.run(opened.load(Settings(), 2))
     asyncio.run(_fill(2))
     assert _states(run)[2] == "filling"
     assert "generation 2 is active; before: 1" in run("activate", "2", "--reason", "a trial").stdout
@@ -71,7 +71,7 @@ def test_states_follow_the_pointer(run: Run, tmp_path: Path) -> None:
     for tower in (tmp_path / "triton_repo").iterdir():
         shutil.rmtree(tower / "1")
     assert "generation 1 is active" not in run("list").stdout
-    asyncio.run(publishing.load(Settings(), 1))
+    asyncio.run(opened.load(Settings(), 1))
     assert "generation 1 is active again; 2 stays loaded" in run("rollback").stdout
     assert _states(run) == {1: "active", 2: "previous", 3: "written"}
 
@@ -83,14 +83,14 @@ async def _fill(number: int) -> None:
 
 
 def test_one_that_triton_does_not_answer_for_is_recorded_alone(run: Run, tmp_path: Path) -> None:
-    asyncio.run(publishing.load(Settings(), 2))
+    asyncio.run(opened.load(Settings(), 2))
     for tower in (tmp_path / "triton_repo").iterdir():
         shutil.rmtree(tower / "2")
     assert _states(run)[2] == "recorded"
 
 
 def test_one_is_shown_with_its_moves_and_their_reasons(run: Run) -> None:
-    asyncio.run(publishing.load(Settings(), 2))
+    asyncio.run(opened.load(Settings(), 2))
     run("activate", "2", "--reason", "a [bold] trial")
     run("rollback")
     shown = json.loads(run("show", "2", "--json").stdout)
@@ -108,7 +108,7 @@ def test_one_is_shown_with_its_moves_and_their_reasons(run: Run) -> None:
 
 
 def test_a_retired_one_is_written_until_it_is_deleted(run: Run, tmp_path: Path) -> None:
-    asyncio.run(publishing.load(Settings(), 2))
+    asyncio.run(opened.load(Settings(), 2))
     assert "generation 2 is retired" in run("retire", "2").stdout
     assert _states(run) == {1: "active", 2: "written", 3: "written"}
     run("retire", "2", "--delete")

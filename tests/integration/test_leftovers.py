@@ -8,9 +8,8 @@ import pytest
 
 from foretaste import compose
 from foretaste.settings import Settings
-from models.generations import publish as publishing
 from models.generations.repository import RANKING_TOWER, published
-from models.refresh.refresh import _retire_others
+from tests import opened
 from tests.towers_factory import artifacts
 
 
@@ -25,29 +24,25 @@ def settings(redis_url: str, tmp_path: Path) -> Settings:
 
 async def _retired_by_half(settings: Settings, number: int) -> None:
     """Its record is gone, its versions are not."""
-    await publishing.load(settings, number)
+    await opened.load(settings, number)
     generations = compose.generations(settings)
     await generations.retire(number)
     await generations.close()
 
 
-def _silent(_step: str, _done: int, _total: int | None) -> None:
-    """Nobody listens."""
-
-
 @pytest.mark.parametrize("gone", [(), (RANKING_TOWER,)], ids=["both towers", "one tower"])
 async def test_a_retirement_cut_short_is_completed(settings: Settings, gone: tuple[str, ...]) -> None:
-    await publishing.publish(settings, 2)
+    await opened.publish(settings, 2)
     await _retired_by_half(settings, 1)
     for tower in gone:
         shutil.rmtree(settings.repository / tower / "1")
     assert published(settings.repository) == [1, 2]
-    await _retire_others(settings, _silent)
+    await opened.retire_old(settings)
     assert published(settings.repository) == [2]
 
 
 async def test_what_may_be_on_its_way_to_be_published_stays(settings: Settings) -> None:
-    await publishing.publish(settings, 1)
+    await opened.publish(settings, 1)
     await _retired_by_half(settings, 2)
-    await _retire_others(settings, _silent)
+    await opened.retire_old(settings)
     assert published(settings.repository) == [1, 2]

@@ -22,17 +22,17 @@ from foretaste.settings import Settings
 from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.parts import Triton
 from foretaste.stack.stack import Plan, Stack
-from models.generations import catalogue as generation_jobs
-from models.generations import publish as publishing
 from models.generations.in_process import InProcessTowers
 from models.generations.manifest import DamagedArtifact, generation_record
 from models.generations.probes import ParityError
 from models.generations.repository import is_published, published
 from models.generations.triton import TritonTowers
 from models.runtime import layout as files
+from tests import opened
 from tests.towers_factory import artifacts
 
 STEPS = (1, 2, 3, 4, 5)
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -70,19 +70,19 @@ async def system(settings: Settings) -> AsyncIterator[System]:
 
 async def test_a_generation_is_loaded_first_and_activated_then(system: System) -> None:
     reached: list[int] = []
-    await publishing.load(system.settings, 1, reached.append)
+    await opened.load(system.settings, 1, reached.append)
     assert reached == list(STEPS)
     assert await system.serving() == (None, None)
-    await publishing.activate(system.settings, 1, None, "the first")
+    await opened.activate(system.settings, 1, None, "the first")
     assert await system.serving() == (1, None)
     (move,) = await system.generations.moves()
     assert (move.number, move.came_from, move.reason) == (1, None, "the first")
 
 
 async def test_publishing_activates_the_newest_and_may_be_repeated(system: System) -> None:
-    await publishing.publish(system.settings, 1)
+    await opened.publish(system.settings, 1)
     for _ in range(2):
-        assert await publishing.publish(system.settings, None) == 2
+        assert await opened.publish(system.settings, None) == 2
         assert await system.serving() == (2, 1)
 
 
@@ -92,38 +92,39 @@ class Stopped(Exception):
 
 @pytest.mark.parametrize("step", STEPS)
 async def test_stopped_at_any_step_the_old_one_serves_on_and_the_next_try_completes(system: System, step: int) -> None:
-    await publishing.publish(system.settings, 1)
+    await opened.publish(system.settings, 1)
 
     def stop(reached: int) -> None:
         if reached == step:
             raise Stopped
 
     with pytest.raises(Stopped):
-        await publishing.load(system.settings, 2, stop)
+        await opened.load(system.settings, 2, stop)
     await _serves_on_and_completes(system)
 
 
 KILLED = """
 import asyncio, os, signal, sys
-from foretaste import publishing
+from foretaste import compose
 from foretaste.settings import Settings
-from foretaste.stack.environment import TritonEnvironment
-from foretaste.stack.parts import Triton
-from foretaste.stack.stack import Plan, Stack
+from models.generations import publish
 def reached(step):
     if step == int(sys.argv[1]):
         os.kill(os.getpid(), signal.SIGKILL)
-asyncio.run(publishing.load(Settings(), 2, reached))
+async def load():
+    async with compose.publish_parts(Settings()) as parts:
+        await publish.load(parts, 2, reached)
+asyncio.run(load())
 """
 
 
 @pytest.mark.parametrize("step", STEPS)
 async def test_killed_at_any_step_the_old_one_serves_on_and_the_next_run_completes(system: System, step: int) -> None:
-    await publishing.publish(system.settings, 1)
+    await opened.publish(system.settings, 1)
     names = ("home", "redis", "triton", "project")
     env = {f"FORETASTE_{name.upper()}": str(getattr(system.settings, name)) for name in names}
     command = [sys.executable, "-c", KILLED, str(step)]
-    ended = await asyncio.to_thread(subprocess.run, command, env={**os.environ, **env}, check=False)
+    ended = await asyncio.to_thread(subprocess.run, command, cwd=ROOT, env={**os.environ, **env}, check=False)
     assert ended.returncode == -signal.SIGKILL
     await _serves_on_and_completes(system)
 
@@ -133,7 +134,7 @@ async def _serves_on_and_completes(system: System) -> None:
     towers = compose.towers(system.settings)
     assert len(await towers.virtual_behaviour([{}], 1)) == 1
     await towers.close()
-    assert await publishing.publish(system.settings, 2) == 2
+    assert await opened.publish(system.settings, 2) == 2
     assert await system.serving() == (2, 1)
     assert system.state() == {"published": [1, 2], "left": []}
 
@@ -178,11 +179,11 @@ async def test_one_that_may_not_serve_is_withdrawn_and_never_recorded(
     break_it: Callable[[Settings, pytest.MonkeyPatch], None],
     error: type[Exception],
 ) -> None:
-    await publishing.publish(system.settings, 1)
+    await opened.publish(system.settings, 1)
     with monkeypatch.context() as broken:
         break_it(system.settings, broken)
         with pytest.raises(error):
-            await publishing.publish(system.settings, 2)
+            await opened.publish(system.settings, 2)
     assert system.state() == {"published": [1], "left": []}
     assert await system.generations.numbers() == [1]
     assert await system.serving() == (1, None)
@@ -191,48 +192,48 @@ async def test_one_that_may_not_serve_is_withdrawn_and_never_recorded(
 async def test_one_that_serves_is_not_withdrawn_when_publishing_it_again_fails(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await publishing.publish(system.settings, 1)
+    await opened.publish(system.settings, 1)
     _not_loaded(system.settings, monkeypatch)
     with pytest.raises(Unavailable):
-        await publishing.publish(system.settings, 1)
+        await opened.publish(system.settings, 1)
     assert system.state() == {"published": [1], "left": []}
 
 
 async def test_a_number_of_another_training_is_refused_before_anything_is_written(system: System) -> None:
-    await publishing.load(system.settings, 1)
+    await opened.load(system.settings, 1)
     shutil.rmtree(system.settings.repository)
     manifest = system.settings.generations / "1" / files.MANIFEST
     manifest.write_text(manifest.read_text().replace("2027-01-15", "2027-01-16"))
     with pytest.raises(InvalidInput, match="is taken by another training"):
-        await publishing.load(system.settings, 1)
+        await opened.load(system.settings, 1)
     assert system.state() == {"published": [], "left": []}
 
 
 async def test_a_pointer_that_somebody_moved_is_not_moved_again(system: System) -> None:
     for number in (1, 2):
-        await publishing.load(system.settings, number)
-    await publishing.activate(system.settings, 1, None, "theirs")
+        await opened.load(system.settings, number)
+    await opened.activate(system.settings, 1, None, "theirs")
     with pytest.raises(Unavailable, match="the pointer is not at None any more"):
-        await publishing.activate(system.settings, 2, None, "ours")
+        await opened.activate(system.settings, 2, None, "ours")
     assert await system.serving() == (1, None)
 
 
 async def test_what_triton_does_not_answer_for_is_not_activated(system: System) -> None:
-    await publishing.publish(system.settings, 1)
-    await publishing.load(system.settings, 2)
+    await opened.publish(system.settings, 1)
+    await opened.load(system.settings, 2)
     for tower in system.settings.repository.iterdir():
         shutil.rmtree(tower / "2")
     with pytest.raises(Unavailable, match="does not answer for generation 2"):
-        await generation_jobs.activate(system.settings, 2)
+        await opened.activate(system.settings, 2, 1, "by hand")
     with pytest.raises(InvalidInput, match="expected a recorded generation"):
-        await generation_jobs.activate(system.settings, 7)
+        await opened.activate(system.settings, 7, 1, "by hand")
     assert await system.serving() == (1, None)
 
 
 async def test_rolling_back_is_one_move_with_its_reason(system: System) -> None:
     for number in (1, 2):
-        await publishing.publish(system.settings, number)
-    assert await generation_jobs.rollback(system.settings) == (2, 1)
+        await opened.publish(system.settings, number)
+    assert await opened.rollback(system.settings) == (2, 1)
     assert await system.serving() == (1, 2)
     assert (await system.generations.moves(1))[0].reason == "rollback by hand"
     assert not any(move.filled for move in await system.generations.moves()), "nobody filled them"
@@ -241,16 +242,16 @@ async def test_rolling_back_is_one_move_with_its_reason(system: System) -> None:
 @pytest.mark.parametrize("numbers", [(), (1,)])
 async def test_without_a_previous_one_there_is_nothing_to_roll_back_to(system: System, numbers: tuple[int]) -> None:
     for number in numbers:
-        await publishing.publish(system.settings, number)
+        await opened.publish(system.settings, number)
     with pytest.raises(InvalidInput, match="no previous one"):
-        await generation_jobs.rollback(system.settings)
+        await opened.rollback(system.settings)
 
 
 @pytest.mark.parametrize("delete", [False, True])
 async def test_a_retired_generation_leaves_its_files_only(system: System, delete: bool) -> None:
-    await publishing.publish(system.settings, 1)
-    await publishing.load(system.settings, 2)
-    await generation_jobs.retire(system.settings, 2, delete=delete)
+    await opened.publish(system.settings, 1)
+    await opened.load(system.settings, 2)
+    await opened.retire(system.settings, 2, delete=delete)
     assert system.state() == {"published": [1], "left": []}
     assert (system.settings.generations / "2").is_dir() is not delete
     assert await system.generations.numbers() == [1]
@@ -260,23 +261,23 @@ async def test_a_retired_generation_leaves_its_files_only(system: System, delete
 
 async def test_a_generation_in_use_is_not_retired(system: System) -> None:
     for number in (1, 2):
-        await publishing.publish(system.settings, number)
+        await opened.publish(system.settings, number)
     for number, use in ((2, "active"), (1, "kept for rollback")):
         with pytest.raises(InvalidInput, match=f"is {use}"):
-            await generation_jobs.retire(system.settings, number, delete=True)
+            await opened.retire(system.settings, number, delete=True)
     assert system.state() == {"published": [1, 2], "left": []}
     with pytest.raises(InvalidInput, match="expected a recorded generation"):
-        await generation_jobs.retire(system.settings, 7, delete=True)
+        await opened.retire(system.settings, 7, delete=True)
 
 
 async def test_a_retirement_that_was_killed_is_completed_by_the_same_call(system: System) -> None:
-    await publishing.publish(system.settings, 1)
-    await publishing.load(system.settings, 2)
+    await opened.publish(system.settings, 1)
+    await opened.load(system.settings, 2)
     await system.generations.retire(2)
     assert is_published(2, system.settings.repository)
-    await generation_jobs.retire(system.settings, 2, delete=False)
+    await opened.retire(system.settings, 2, delete=False)
     assert system.state() == {"published": [1], "left": []}
-    await generation_jobs.retire(system.settings, 2, delete=True)
+    await opened.retire(system.settings, 2, delete=True)
     assert not (system.settings.generations / "2").exists()
 
 
@@ -299,14 +300,14 @@ async def _asked_while(towers: TritonTowers, number: int, done: asyncio.Event) -
 
 async def test_on_triton_the_others_answer_while_one_is_published_and_retired(on_triton: Settings) -> None:
     towers = TritonTowers(on_triton.triton or "", timeout=10)
-    await publishing.publish(on_triton, 1)
+    await opened.publish(on_triton, 1)
     done = asyncio.Event()
     asking = asyncio.create_task(_asked_while(towers, 1, done))
     reached: list[int] = []
-    await publishing.load(on_triton, 2, reached.append)
+    await opened.load(on_triton, 2, reached.append)
     assert reached == list(STEPS)
     assert await towers.ready(2)
-    await generation_jobs.retire(on_triton, 2, delete=False)
+    await opened.retire(on_triton, 2, delete=False)
     assert not await towers.ready(2)
     done.set()
     assert await asking > 1
@@ -318,12 +319,12 @@ async def test_on_triton_the_others_answer_while_one_is_published_and_retired(on
 async def test_on_triton_one_that_answers_wrongly_is_withdrawn_and_let_go(
     on_triton: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await publishing.publish(on_triton, 1)
+    await opened.publish(on_triton, 1)
     probes = on_triton.generations / "2" / files.PROBES
     shutil.copyfile(on_triton.generations / "1" / files.PROBES, probes)
     monkeypatch.setattr("models.generations.manifest.verify", lambda *_: None)  # as though training had written them
     with pytest.raises(ParityError, match="the served zero-shot tower differs by"):
-        await publishing.publish(on_triton, 2)
+        await opened.publish(on_triton, 2)
     assert published(on_triton.repository) == [1]
     towers = TritonTowers(on_triton.triton or "", timeout=10)
     assert not await towers.ready(2)

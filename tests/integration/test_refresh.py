@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from foretaste import compose, jobs
+from foretaste import compose
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.generations import Move, Serving
@@ -28,17 +28,18 @@ from foretaste.kernel.users import EnrichedUser
 from foretaste.settings import Settings, variable
 from models.data.dataset import Dataset, read_dataset
 from models.evaluation.verdict import read_verdict, verdict_path
-from models.generations import publish as publishing
+from models.generations.in_process import InProcessTowers
 from models.generations.manifest import read_manifest
-from models.refresh import learn as learning
-from models.refresh.learn import RefreshOrder
+from models.refresh.learn import Stopped
+from models.refresh.parts import RefreshRequest
 from models.refresh.prepare import RefreshPlan
-from models.refresh.records import Outcome, RunRecord, Runs, Unfinished
+from models.refresh.records import RefreshOutcome, RefreshRecord, RefreshRecords, UnfinishedRefresh
 from models.refresh.refresh import refresh
 from streams.topics import TopicNames
 from streams.watch.drift import read_baseline
+from tests import opened
 from tests.data_factory import write_dataset
-from tests.towers_factory import artifacts, trained
+from tests.towers_factory import artifacts
 
 pytestmark = pytest.mark.one_broker
 USERS = 60
@@ -110,6 +111,13 @@ class System:
         await log.write_behaviours(acts)
 
 
+class AwayTowers(InProcessTowers):
+    """Towers that nobody can load."""
+
+    async def load(self, generation: int) -> None:
+        raise Unavailable("triton", f"it is away, and so is generation {generation}")
+
+
 @asynccontextmanager
 async def working(settings: Settings) -> AsyncIterator[None]:
     """A worker, in this loop."""
@@ -137,9 +145,9 @@ async def system(redis_url: str, kafka_address: str, kafka_idempotent: bool, tmp
         outcome_window=1.0,
         log_settles=0.0,
     )
-    await jobs.create_topics(settings)
-    jobs.apply_features(settings)
-    await publishing.publish(settings, 1)
+    await compose.create_topics(settings)
+    compose.apply_features(settings)
+    await opened.publish(settings, 1)
     data = read_dataset(write_dataset(tmp_path / "data"))
     found = System(settings, data)
     store = compose.store(settings)
@@ -152,8 +160,8 @@ async def system(redis_url: str, kafka_address: str, kafka_idempotent: bool, tmp
     return found
 
 
-def order(**plan: object) -> RefreshOrder:
-    return RefreshOrder(RefreshPlan(device="cpu", **plan), window_days=1)
+def order(**plan: object) -> RefreshRequest:
+    return RefreshRequest(RefreshPlan(device="cpu", **plan), window_days=1)
 
 
 def silent(_step: str, _done: int, _total: int | None) -> None:
@@ -163,8 +171,8 @@ def silent(_step: str, _done: int, _total: int | None) -> None:
 async def test_a_refresh_takes_over_with_every_user_re_enriched(system: System) -> None:
     await system.show(400, new_item="brand-new")
     async with working(system.settings):
-        record = await refresh(system.settings, order(), silent)
-    assert record.outcome is Outcome.SWAPPED
+        record = await opened.refresh(system.settings, order(), silent)
+    assert record.outcome is RefreshOutcome.SWAPPED
     assert (record.base, record.number) == (1, 2)
     serving = await system.serving()
     assert serving.active is not None
@@ -187,8 +195,8 @@ async def test_a_refresh_takes_over_with_every_user_re_enriched(system: System) 
     assert (verdict.decision, verdict.candidate, verdict.active) == ("pass", 2, 1)
     assert record.learning is not None
     assert record.learning.rankings + verdict.rankings == 400
-    runs = Runs(system.settings.home / "runs")
-    assert runs.records() == [record]
+    runs = RefreshRecords(system.settings.home / "runs")
+    assert runs.all() == [record]
     assert runs.unfinished() is None
     assert (runs.folder / f"{record.id}.svg").is_file()
 
@@ -196,20 +204,20 @@ async def test_a_refresh_takes_over_with_every_user_re_enriched(system: System) 
 async def test_what_was_learned_is_not_learned_again(system: System) -> None:
     await system.show(300)
     async with working(system.settings):
-        await refresh(system.settings, order(), silent)
-        later = await refresh(system.settings, replace(order(), window_days=None), silent)
+        await opened.refresh(system.settings, order(), silent)
+        later = await opened.refresh(system.settings, replace(order(), window_days=None), silent)
     learned = read_manifest(system.settings.generations / "2").split_ms
     assert later.since_ms == learned
-    assert later.outcome in {Outcome.SWAPPED, Outcome.REFUSED}, "what was held out is learned from now"
+    assert later.outcome in {RefreshOutcome.SWAPPED, RefreshOutcome.REFUSED}, "what was held out is learned from now"
 
 
 @pytest.mark.parametrize("case", ["an empty log", "one class"])
 async def test_nothing_to_learn_leaves_everything_as_it_is(system: System, case: str) -> None:
     if case == "one class":
         await system.show(50, acting=False)
-    record = await refresh(system.settings, order(), silent)
-    assert record.outcome is Outcome.NOTHING
-    assert ("no ranking" if case == "an empty log" else "one outcome") in record.said
+    record = await opened.refresh(system.settings, order(), silent)
+    assert record.outcome is RefreshOutcome.NOTHING
+    assert ("no ranking" if case == "an empty log" else "one outcome") in record.detail
     assert (await system.serving()).active is not None
     assert not (system.settings.generations / "2").exists()
 
@@ -219,8 +227,8 @@ async def test_a_corrupt_file_of_the_log_is_passed_over_and_named(system: System
     day = next((system.settings.training_log / "data" / "rankings").iterdir())
     (day / f"{'0' * 64}.parquet").write_bytes(b"PAR1 no more")
     async with working(system.settings):
-        record = await refresh(system.settings, order(), silent)
-    assert record.outcome is Outcome.SWAPPED
+        record = await opened.refresh(system.settings, order(), silent)
+    assert record.outcome is RefreshOutcome.SWAPPED
     assert record.learning is not None
     assert [Path(each).name for each in record.learning.skipped] == [f"{'0' * 64}.parquet"]
     assert any("could not be read" in each for each in record.learning.notices)
@@ -230,7 +238,7 @@ async def test_a_second_refresh_is_told_that_one_is_at_work(system: System) -> N
     lease = compose.lease(system.settings, "refresh")
     assert await lease.take()
     with pytest.raises(LeaseHeld):
-        await refresh(system.settings, order(), silent)
+        await opened.refresh(system.settings, order(), silent)
     await lease.give_back()
     await lease.close()
 
@@ -253,7 +261,7 @@ async def test_a_refresh_that_lost_its_lease_stops_and_moves_nothing(system: Sys
     loop = asyncio.get_running_loop()
     taking = asyncio.create_task(thief())
     with pytest.raises(LeaseLost):  # re-enrichment waits for workers, of whom there are none
-        await refresh(settings, order(), steal)
+        await opened.refresh(settings, order(), steal)
     await taking
     serving = await system.serving()
     assert serving.active is not None
@@ -266,15 +274,15 @@ async def test_a_clock_behind_the_log_is_named(system: System) -> None:
     changed = json.loads(manifest.read_text(encoding="utf-8")) | {"split_ms": later}
     manifest.write_text(json.dumps(changed), encoding="utf-8")
     with pytest.raises(InvalidInput, match=rf"window: .*a clock is behind the log \(got {later}\)"):
-        await refresh(system.settings, replace(order(), window_days=None), silent)
+        await opened.refresh(system.settings, replace(order(), window_days=None), silent)
 
 
 async def test_a_refused_candidate_is_kept_with_its_verdict_and_forced_if_so_asked(system: System) -> None:
     """Held out are acts on the other half of the catalogue: what the candidate learned is wrong there."""
     await system.show(400)
     await _show_the_contrary(system, 250)
-    record = await refresh(system.settings, order(epochs=20), silent)
-    assert record.outcome is Outcome.REFUSED
+    record = await opened.refresh(system.settings, order(epochs=20), silent)
+    assert record.outcome is RefreshOutcome.REFUSED
     assert record.number == 2
     verdict = read_verdict(verdict_path(system.settings.home, 2))
     assert verdict.decision == "fail"
@@ -282,8 +290,8 @@ async def test_a_refused_candidate_is_kept_with_its_verdict_and_forced_if_so_ask
     assert active is not None
     assert active.number == 1
     async with working(system.settings):
-        forced = await refresh(system.settings, replace(order(epochs=20), force=True), silent)
-    assert forced.outcome is Outcome.SWAPPED
+        forced = await opened.refresh(system.settings, replace(order(epochs=20), force=True), silent)
+    assert forced.outcome is RefreshOutcome.SWAPPED
     assert read_verdict(verdict_path(system.settings.home, forced.number or 0)).forced
 
 
@@ -318,23 +326,20 @@ async def _show_the_contrary(system: System, rankings: int) -> None:
     await log.write_behaviours(acts)
 
 
-async def test_acts_that_the_log_does_not_have_yet_are_waited_for(
-    system: System, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_acts_that_the_log_does_not_have_yet_are_waited_for(system: System) -> None:
     await system.show(1, acting=False)
     events, topic = compose.events(system.settings), TopicNames(system.settings.topic_prefix).behaved
     acted = UserBehaved(user_id="1", item_id="1", at=datetime.now(UTC))
     await events.send(topic, b"1", acted.model_dump_json().encode())
     await events.close()
-    monkeypatch.setattr("models.refresh.refresh.LOG_PATIENCE", 0.5)
+    impatient = system.settings.model_copy(update={"log_patience": 0.5})
     with pytest.raises(Unavailable, match="training log is not available: 1 events"):
-        await refresh(system.settings, order(), silent)
-    assert Runs(system.settings.home / "runs").unfinished() is None
-    monkeypatch.setattr("models.refresh.refresh.LOG_PATIENCE", 60.0)
-    settings = system.settings
+        await opened.refresh(impatient, order(), silent)
+    assert RefreshRecords(system.settings.home / "runs").unfinished() is None
+    settings = system.settings.model_copy(update={"log_patience": 60.0})
     async with compose.parts(settings) as parts, compose.log_worker(settings, parts, CollectorRegistry()):
-        record = await refresh(settings, order(), silent)
-    assert record.outcome is Outcome.NOTHING, "one ranking teaches nothing"
+        record = await opened.refresh(settings, order(), silent)
+    assert record.outcome is RefreshOutcome.NOTHING, "one ranking teaches nothing"
     logged = await compose.training_log(settings).read(0, round(time.time() * 1000) + 1000)
     assert "1" in logged.behaviours.column("user_id").to_pylist()
 
@@ -362,23 +367,18 @@ async def torchrun(settings: Settings, *arguments: str) -> tuple[int | None, str
 
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("trained_before", [False, True], ids=["from its beginning", "with a candidate"])
-async def test_two_processes_refresh_together_from_the_command_line(
-    system: System, trained_before: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_two_processes_refresh_together_from_the_command_line(system: System, trained_before: bool) -> None:
     await system.show(400)
     if trained_before:
-
-        async def away(*_: object) -> None:
-            raise Unavailable("triton", "it is away")
-
-        monkeypatch.setattr(publishing, "load", away)
-        with pytest.raises(Unavailable):
-            await refresh(system.settings, order(), silent)
+        async with compose.refresh_parts(system.settings) as parts:
+            away = replace(parts.publish, towers=AwayTowers(system.settings.repository))
+            with pytest.raises(Unavailable):
+                await refresh(replace(parts, publish=away), order(), silent)
     async with working(system.settings):
         status, said = await torchrun(system.settings, "cotrain", "--once", "--days", "1", "--device", "cpu", "--json")
     assert status == 0
-    record = RunRecord.model_validate_json(said)
-    assert (record.outcome, record.number) == (Outcome.SWAPPED, 2)
+    record = RefreshRecord.model_validate_json(said)
+    assert (record.outcome, record.number) == (RefreshOutcome.SWAPPED, 2)
     assert record.learning is not None
     assert record.learning.steps > 0
     active = (await system.serving()).active
@@ -390,31 +390,21 @@ async def test_two_processes_refresh_together_from_the_command_line(
 async def test_two_processes_that_have_nothing_to_learn_end_both(system: System) -> None:
     status, said = await torchrun(system.settings, "cotrain", "--once", "--days", "1", "--device", "cpu", "--json")
     assert status == 1, "torchrun has no other for the first's"
-    assert RunRecord.model_validate_json(said).outcome is Outcome.NOTHING
+    assert RefreshRecord.model_validate_json(said).outcome is RefreshOutcome.NOTHING
 
 
 async def test_once_the_lease_is_lost_nothing_is_exported(system: System) -> None:
     """Lost after the last step, when nothing tells the training of it any more."""
     await system.show(100)
     lost, now_ms = threading.Event(), round(time.time() * 1000)
-    run = Unfinished(id="1", base=1, since_ms=0, until_ms=now_ms)
+    run = UnfinishedRefresh(id="1", base=1, since_ms=0, until_ms=now_ms)
 
     def lose(step: str, done: int, total: int | None) -> None:
         if step == "co-train" and done == total:
             lost.set()
 
-    with pytest.raises(learning.Stopped):
-        await asyncio.to_thread(learning.learn, system.settings, order(), run, lost, lose)
+    async with compose.refresh_parts(system.settings) as parts:
+        with pytest.raises(Stopped):
+            await parts.learner.learn(order(), run, lost, lose)
     assert not (system.settings.generations / "2").exists()
-    assert Runs(system.settings.home / "runs").checkpoints.exists()
-
-
-def test_without_room_for_the_loss_curves_there_is_a_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fill(_losses: object, path: Path) -> None:
-        path.write_text("<svg", encoding="utf-8")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(learning, "draw_losses", fill)
-    (notice,) = learning._drawn(trained(), tmp_path / "1.svg")
-    assert "no room is left" in notice
-    assert list(tmp_path.iterdir()) == []
+    assert RefreshRecords(system.settings.home / "runs").checkpoints.exists()

@@ -17,7 +17,8 @@ from features.log import upkeep
 from features.log.feast_log import FeastTrainingLog
 from features.log.files import Compacted
 from features.log.upkeep import keep_log, keep_up
-from foretaste import compose, jobs
+from foretaste import compose
+from foretaste.cli.processes import serve_log
 from foretaste.kernel.errors import Unavailable
 from foretaste.settings import Settings
 from tests.log_factory import at, behaved, ranked
@@ -37,7 +38,7 @@ def settings(redis_url: str, tmp_path: Path) -> Settings:
         log_days=4,
         lease_seconds=1,
     )
-    jobs.apply_features(made)
+    compose.apply_features(made)
     return made
 
 
@@ -199,7 +200,7 @@ async def test_an_upkeep_that_goes_wrong_ends_its_writer_in_order_and_is_raised(
     monkeypatch.setattr(upkeep, "keep_log", broken)
     async with asyncio.timeout(30):
         with pytest.raises(Defect):
-            await jobs.serve_log(settings)
+            await serve_log(settings)
     assert writer.settled
 
 
@@ -215,7 +216,7 @@ async def test_sigterm_ends_the_writer_and_the_upkeep(
             ended.append(True)
 
     monkeypatch.setattr(upkeep, "keep_log", at_it)
-    serving = asyncio.create_task(jobs.serve_log(settings))
+    serving = asyncio.create_task(serve_log(settings))
     async with asyncio.timeout(30):
         await writer.at_work.wait()
         os.kill(os.getpid(), signal.SIGTERM)

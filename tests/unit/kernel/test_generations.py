@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from features.generations.records import check_same, from_json, to_json
+from features.generations.records import from_json, to_json
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.generations import Generation
+from foretaste.kernel.generations import Generation, check_same
 from foretaste.kernel.values import FloatArray
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)

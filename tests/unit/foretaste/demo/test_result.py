@@ -18,7 +18,7 @@ from foretaste.demo.result import Found, Introduced, as_json, wrong
 from foretaste.demo.traffic import During
 from foretaste.kernel.ranking import Source
 from models.evaluation.verdict import Figure, GroupVerdict, Verdict
-from models.refresh.records import Learning, Outcome, RunRecord
+from models.refresh.records import LearningRecord, RefreshOutcome, RefreshRecord
 from serving.requests import RankResponse, ScoredItem
 from tests.serving_parts import generation
 
@@ -44,8 +44,8 @@ def answer() -> RankResponse:
     return RankResponse(user_id="a", served_by=Source.VIRTUAL, ranked=[ScoredItem(item_id="x", score=0.5)])
 
 
-def record(outcome: Outcome = Outcome.SWAPPED, number: int | None = NEXT) -> RunRecord:
-    return RunRecord(
+def record(outcome: RefreshOutcome = RefreshOutcome.SWAPPED, number: int | None = NEXT) -> RefreshRecord:
+    return RefreshRecord(
         id="20260101T000000.0",
         outcome=outcome,
         said="said",
@@ -56,7 +56,7 @@ def record(outcome: Outcome = Outcome.SWAPPED, number: int | None = NEXT) -> Run
         begun="2026-01-01T00:00:00+00:00",
         seconds=3.0,
         steps={"learn": 2.0, "gate": 1.0},
-        learning=Learning(rankings=7, impressions=70),
+        learning=LearningRecord(rankings=7, impressions=70),
     )
 
 
@@ -77,7 +77,7 @@ def verdict() -> Verdict:
 
 def refreshed() -> Refreshed:
     during = During(["m0", "m1"], rankings=9, latencies_ms=[1.0, 3.0], by_generation=Counter({FIRST: 4, NEXT: 5}))
-    return Refreshed(Outcome.SWAPPED, "said", record(), verdict(), during, generation(NEXT), enriched=2)
+    return Refreshed(RefreshOutcome.SWAPPED, "said", record(), verdict(), during, generation(NEXT), enriched=2)
 
 
 def found() -> Found:
@@ -98,12 +98,14 @@ def with_during(**changes: object) -> Callable[[Found], Found]:
 
 def refused(whole: Found) -> Found:
     """The gate did not admit the candidate: the first generation serves on."""
-    changed = unlike(outcome=Outcome.REFUSED, record=record(Outcome.REFUSED), active=generation(FIRST))(whole)
+    changed = unlike(outcome=RefreshOutcome.REFUSED, record=record(RefreshOutcome.REFUSED), active=generation(FIRST))(
+        whole
+    )
     return replace(changed, after=None)
 
 
 def failed(whole: Found) -> Found:
-    changed = unlike(outcome=Outcome.FAILED, said="no disk", record=None, verdict=None, active=generation(FIRST))
+    changed = unlike(outcome=RefreshOutcome.FAILED, said="no disk", record=None, verdict=None, active=generation(FIRST))
     return replace(changed(whole), after=None)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from foretaste.kernel.errors import Unavailable
-from models.refresh import learn as learning
+from models.refresh.learn import check_same
 from models.training.processes import Alone
 
-READ: Any = SimpleNamespace(lessons=SimpleNamespace(encoding=SimpleNamespace(to_json=dict), examples=None))
+READ: Any = SimpleNamespace(lessons=SimpleNamespace(encoding=SimpleNamespace(to_json=lambda: "{}"), examples=None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,7 @@ class First(Alone):
         return {name: (value + self.other_differs) * weight for name, value in values.items()}
 
 
-def test_the_first_process_too_ends_where_another_has_read_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learning, "fingerprint", lambda *_: "read")
-    learning._check_same(First(other_differs=False), READ)
+def test_the_first_process_too_ends_where_another_has_read_something_else() -> None:
+    check_same(First(other_differs=False), READ)
     with pytest.raises(Unavailable, match="changed while the processes read it"):
-        learning._check_same(First(other_differs=True), READ)
+        check_same(First(other_differs=True), READ)

@@ -1,0 +1,166 @@
+"""The processes of a running system: start all of them here, or one of them; see how they are."""
+
+import asyncio
+import gc
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from foretaste import compose, embedded
+from foretaste.cli.data import DataOption
+from foretaste.console import console
+from foretaste.settings import Settings, shown, table
+from foretaste.stack.health import Health
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from streams.parts import Parts
+    from streams.worker.runner import StreamWorker
+
+
+def up() -> None:
+    """Start Kafka, Redis, Triton and all of Foretaste's own processes on this machine, until Ctrl-C."""
+    embedded.up(Settings())
+
+
+def settings() -> None:
+    """Show every setting, its value now, and what it means."""
+    values = shown(Settings())
+    rows = Table("variable", "value", "meaning")
+    for name, _, meaning in table():
+        rows.add_row(name, values[name], meaning)
+    console.print(rows)
+
+
+def status() -> None:
+    """Show each part, its address and its health; exit status 1 if any is not well."""
+    parts = asyncio.run(health_of(compose.resolve(Settings())))
+    rows = Table("part", "address", "health", "detail", "ms")
+    for part in parts:
+        health = Text("ok", style="green") if part.ok else Text("down", style="red")
+        rows.add_row(part.part, part.address, health, part.detail, f"{part.ms:.1f}")
+    console.print(rows)
+    if not all(part.ok for part in parts):
+        raise typer.Exit(1)
+
+
+def setup() -> None:
+    """Create the topics and Feast's registry. Harmless to repeat."""
+    settings = compose.resolve(Settings())
+    embedded.prepare(settings)
+    console.print(f"topics on {settings.kafka} and features on Redis are set up")
+
+
+def worker() -> None:
+    """Run one stream worker: sign-ups, behaviour and re-enrichment. Start as many as there are partitions."""
+    asyncio.run(serve_worker(compose.resolve(Settings())))
+
+
+def write_log() -> None:
+    """Write the training log: what was served, and what users did. Start as many as there are partitions."""
+    asyncio.run(serve_log(compose.resolve(Settings())))
+
+
+def watch() -> None:
+    """Watch over what is served: drift, coverage, calibration; a generation that goes wrong is rolled back."""
+    asyncio.run(serve_watch(compose.resolve(Settings())))
+
+
+def serve() -> None:
+    """Run the ranking service: POST /v1/rank, /healthz, /readyz, /metrics, and the console page at /."""
+    asyncio.run(serve_api(compose.resolve(Settings())))
+
+
+def demo(
+    data: DataOption = "ml-1m",
+    users: Annotated[int, typer.Option(min=1, help="Real users after the split who sign up.")] = 1000,
+    rate: Annotated[float, typer.Option(min=1, help="Sign-ups a second.")] = 100.0,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the system running until Ctrl-C.")] = False,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Train again though a generation fits.")] = False,
+) -> None:
+    """The main job: stack up, data, training, live sign-ups through Kafka, enrichment and ranking; then a table."""
+    from foretaste.demo.run import Plan, run
+
+    run(Settings(), Plan(data=data, users=users, rate=rate, keep=keep, retrain=retrain))
+
+
+async def health_of(settings: Settings) -> list[Health]:
+    """Each part's health, the user's own and the embedded ones alike."""
+    from foretaste.stack import health as checks
+    from foretaste.stack.record import running_stack
+
+    record = running_stack(settings.home)
+    connection = compose.kafka_connection(settings)
+    options = {name: value for name, value in connection.client_arguments().items() if name != "bootstrap_servers"}
+    asked = [
+        checks.kafka(connection.bootstrap, options),
+        checks.redis(settings.redis or ""),
+        checks.triton(settings.triton or "", ssl=settings.triton_ssl),
+    ]
+    if record is not None and "api" in record.addresses:
+        asked.append(checks.api(record.addresses["api"]))
+    if record is not None:
+        own = ("worker", "log", "watch")
+        asked += [checks.process(name, part.pid) for name, part in record.parts.items() if name.startswith(own)]
+    return list(await asyncio.gather(*asked))
+
+
+async def serve_worker(settings: Settings) -> None:
+    """One worker of the users' ways, until SIGTERM or SIGINT."""
+    await _serve(settings, compose.worker)
+
+
+async def serve_watch(settings: Settings) -> None:
+    """The watch over what is served, until SIGTERM or SIGINT."""
+    await _serve(settings, compose.watch_worker)
+
+
+async def serve_log(settings: Settings) -> None:
+    """One writer of the training log, until SIGTERM or SIGINT; the log is compacted and expired meanwhile.
+
+    What goes wrong with either for good ends both, and is raised.
+    """
+    from features.log.upkeep import keep_up
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            upkeep = group.create_task(keep_up(settings))
+            await _serve(settings, compose.log_worker)
+            upkeep.cancel()
+    except ExceptionGroup as several:
+        raise several.exceptions[0] from several
+
+
+async def _serve(settings: Settings, make: "Callable[[Settings, Parts, CollectorRegistry], StreamWorker]") -> None:
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    from streams.worker.runner import run_worker
+
+    registry = CollectorRegistry()
+    if settings.metrics_port is not None:
+        start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=registry)
+    async with compose.parts(settings) as parts:
+        worker = make(settings, parts, registry)
+        _settle_memory()
+        await run_worker(worker)
+
+
+async def serve_api(settings: Settings) -> None:
+    """The ranking service, until SIGTERM or SIGINT."""
+    import uvicorn
+    from prometheus_client import CollectorRegistry
+
+    async with compose.parts(settings) as parts, compose.api(settings, parts, CollectorRegistry()) as app:
+        _settle_memory()
+        config = uvicorn.Config(app, host=settings.api_host, port=settings.api_port, log_level="warning")
+        await uvicorn.Server(config).serve()
+
+
+def _settle_memory() -> None:
+    """What is imported stays: the collector need not walk it again, which is what the slowest requests waited for."""
+    gc.collect()
+    gc.freeze()

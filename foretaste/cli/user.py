@@ -1,0 +1,140 @@
+"""`foretaste register | behave | rank | dead-letters`: one user, by hand."""
+
+import asyncio
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.table import Table
+
+from foretaste import compose
+from foretaste.console import console
+from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.events import DeadLetter, Topic, UserBehaved, UserRegistered
+from foretaste.settings import Settings
+from serving.requests import RankRequest, RankResponse
+
+
+def rank(
+    user: str,
+    items: Annotated[str, typer.Option(help="Candidate item ids, separated by commas.")],
+    context: Annotated[str, typer.Option(help="A JSON object of context fields.")] = "{}",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole answer as JSON.")] = False,
+) -> None:
+    """Put candidate items in order for a user."""
+    request = RankRequest(user_id=user, items=_split(items), context=_json_object("context", context))
+    response = asyncio.run(_ranked(compose.resolve(Settings()), request))
+    if as_json:
+        console.print_json(response.model_dump_json())
+    else:
+        _print_ranking(response)
+
+
+def register(
+    user: Annotated[
+        str | None, typer.Argument(help="A user id; without it, events are read from standard input.")
+    ] = None,
+    attributes: Annotated[str, typer.Option(help='A JSON object, such as \'{"age": 25, "gender": "F"}\'.')] = "{}",
+) -> None:
+    """Sign users up through Kafka: one, or a line of JSON each from standard input."""
+    if user is None:
+        values = [_registration(number, line) for number, line in enumerate(sys.stdin, 1) if line.strip()]
+    else:
+        values = [UserRegistered(user_id=user, attributes=_json_object("attributes", attributes))]
+    asyncio.run(send(compose.resolve(Settings()), Topic.REGISTERED, values))
+    console.print(f"{len(values)} sent to {Topic.REGISTERED}")
+
+
+def behave(user: str, item: str, action: Annotated[str, typer.Option(help="What the user did.")] = "acted") -> None:
+    """Send one behaviour through Kafka."""
+    event = UserBehaved(user_id=user, item_id=item, action=action, at=datetime.now(UTC))
+    asyncio.run(send(compose.resolve(Settings()), Topic.BEHAVED, [event]))
+    console.print(f"1 sent to {Topic.BEHAVED}")
+
+
+def dead_letters(
+    limit: Annotated[int, typer.Option(min=1, help="Newest of each partition, at most.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON each, with the whole event.")] = False,
+) -> None:
+    """Show dead letters: origin, reason, detail and the event as it came."""
+    letters = asyncio.run(newest_letters(compose.resolve(Settings()), limit))
+    rows = Table("origin", "reason", "detail", "event")
+    for letter in letters:
+        origin = letter.message.origin
+        event = (letter.message.value or b"").decode(errors="backslashreplace")
+        if as_json:
+            line = {"origin": asdict(origin), "reason": letter.reason, "detail": letter.detail, "event": event}
+            typer.echo(json.dumps(line))
+        rows.add_row(f"{origin.topic}/{origin.partition}@{origin.offset}", letter.reason, letter.detail, event[:120])
+    if not as_json:
+        console.print(rows)
+
+
+async def send(settings: Settings, topic: str, values: Sequence[UserRegistered | UserBehaved]) -> None:
+    """Produce events to `topic`, keyed by user id; all durable on return."""
+    events = compose.events(settings)
+    try:
+        keyed = [(event.user_id.encode(), event.model_dump_json().encode()) for event in values]
+        await events.send_all(f"{settings.topic_prefix}{topic}", keyed)
+    finally:
+        await events.close()
+
+
+async def newest_letters(settings: Settings, limit: int) -> list[DeadLetter]:
+    """The newest dead letters, oldest first, at most `limit` a partition."""
+    from streams.topics import TopicNames
+    from streams.worker.dead_letter_reader import newest_dead_letters
+
+    topic = TopicNames(settings.topic_prefix).dead_letters
+    return await newest_dead_letters(compose.kafka_connection(settings), topic, limit)
+
+
+async def _ranked(settings: Settings, request: RankRequest) -> RankResponse:
+    """One ranking request, without the HTTP service."""
+    from prometheus_client import CollectorRegistry
+
+    from serving.metrics import RankingMetrics
+
+    async with compose.parts(settings) as parts:
+        way, _ = compose.ranking(settings, parts, RankingMetrics(CollectorRegistry()))
+        return await way.rank(request)
+
+
+def _split(items: str) -> list[str]:
+    """As a line of CSV, since an id may hold a comma: `Heat (1995),"Fugitive, The (1993)"`."""
+    return next(csv.reader([items], skipinitialspace=True), [])
+
+
+def _registration(number: int, line: str) -> UserRegistered:
+    """Raises `InvalidInput` naming the line, the field and the value."""
+    try:
+        return UserRegistered.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(["line", str(number), *(str(part) for part in first["loc"])])
+        raise InvalidInput(field, first["input"], first["msg"]) from error
+
+
+def _json_object(field: str, text: str) -> dict[str, object]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidInput(field, text, f"not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidInput(field, text, "expected a JSON object")
+    return value
+
+
+def _print_ranking(response: RankResponse) -> None:
+    rows = Table("rank", "item", "score", title=f"{response.user_id}, served by {response.served_by}")
+    for place, item in enumerate(response.ranked, 1):
+        rows.add_row(str(place), item.item_id, f"{item.score:.4f}")
+    console.print(rows)
+    if response.reason:
+        console.print(f"{response.fallback or response.served_by}: {response.reason}")

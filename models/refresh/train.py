@@ -1,0 +1,63 @@
+"""A generation from a dataset: trained, evaluated and exported, or found among those that were trained on it."""
+
+from collections.abc import Container
+from pathlib import Path
+
+import numpy as np
+
+from foretaste.kernel.ports import Report, no_report, reported
+from models.data.dataset import Dataset
+from models.data.split import split_by_time
+from models.evaluation.offline import evaluate
+from models.evaluation.profile import profile_of
+from models.generations.export import export
+from models.generations.manifest import DamagedArtifact, fingerprint, read_manifest
+from models.training.config import TrainingConfig
+from models.training.cotrain import cotrain
+from models.training.data import Lessons
+
+
+def train(
+    dataset: Dataset,
+    config: TrainingConfig,
+    artifacts: Path,
+    lowest: int = 1,
+    active: int | None = None,
+    report: Report = no_report,
+) -> Path:
+    """Co-train on what lies before the split, evaluate on the rest, export; the new generation's folder in `artifacts`.
+
+    Its number is the next free one from `lowest` on, in the slot that the `active` generation does not use.
+    """
+    split = split_by_time(dataset)
+    trained = cotrain(dataset, split, config, lambda step: report("co-train", step.number, step.total))
+    metrics = evaluate(dataset, split, trained, progress=lambda done, total: report("evaluate", done, total))
+    with reported(report, "export"):
+        rng = np.random.default_rng(config.seed)
+        lessons = Lessons.of(dataset, split, trained.encoding)
+        sampler = None if lessons.sampler is None else lessons.sampler(rng)
+        profile = profile_of(trained, lessons.examples, rng, sampler=sampler, negatives=config.negatives)
+        return export(
+            trained, dataset, metrics, artifacts, lowest=lowest, unlike=active, profile=profile.model_dump_json()
+        )
+
+
+def trained_before(
+    dataset: Dataset, config: TrainingConfig, artifacts: Path, spent: Container[int], report: Report = no_report
+) -> Path | None:
+    """The newest generation in `artifacts` that was trained on just these data with this configuration, or None.
+
+    Numbers in `spent` are passed over, and so are damaged generations, which is reported.
+    """
+    wanted = (dataset.fingerprint, fingerprint(config.to_dict()))
+    folders = artifacts.iterdir() if artifacts.is_dir() else ()
+    numbers = {int(each.name): each for each in folders if each.name.isdecimal() and int(each.name) not in spent}
+    for _, folder in sorted(numbers.items(), reverse=True):
+        try:
+            manifest = read_manifest(folder)
+        except DamagedArtifact as damage:
+            report(f"passed over: {damage}", 1, 1)
+            continue
+        if (manifest.dataset_fingerprint, manifest.training_fingerprint) == wanted:
+            return folder
+    return None
