@@ -15,7 +15,7 @@ PYTEST_ARGS ?=
 PYTEST_PARALLEL ?= -n 2 --dist loadfile
 ARGS ?=
 
-.PHONY: help demo up test faults check container-test images compose-test bench-test lock clean environment packages triton
+.PHONY: help demo up test faults check container-test images compose-test bench-test docs lock clean environment packages triton
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,10 +33,11 @@ faults: environment ## Kill each part at each step of a refresh, on Apache Kafka
 	$(BIN)/python -m pytest tests/faults --faults all --kafka home --faults-out docs/results/swap-faults.json \
 	  $(PYTEST_ARGS)
 
-check: $(STAMP) ## Lint, format and types
+check: $(STAMP) ## Lint, format, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 container-test: $(STAMP) ## The integration tests on Kafka and Redis in containers
 	$(BIN)/python -m pytest tests/contract tests/integration --kafka container --redis container $(PYTEST_ARGS)
@@ -50,6 +51,10 @@ compose-test: $(STAMP) ## Bring docker-compose.yml up, use it from outside, and 
 bench-test: $(STAMP) ## Try the benchmarks with the libraries that they compare
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[embedded,train,study,dev,bench]'
 	$(BIN)/python -m pytest benchmarks $(PYTEST_ARGS)
+
+docs: $(STAMP) ## Write the pages of all commands and all settings
+	$(BIN)/typer foretaste.cli.main utils docs --name foretaste > docs/commands.md
+	$(BIN)/foretaste settings --markdown > docs/settings.md
 
 lock: ## Write constraints.txt from what the environment holds
 	@{ echo "# Made by 'make lock' from a tested environment; pip installs from it with -c."; \

@@ -153,6 +153,13 @@ def table() -> list[tuple[str, str, str]]:
     ]
 
 
+def markdown() -> str:
+    """The page of all settings, docs/settings.md."""
+    rows = "".join(f"| `{name}` | {default} | {meaning} |\n" for name, default, meaning in table())
+    head = "# Settings\n\nEach is a variable in the environment; `foretaste settings` shows their values.\n\n"
+    return f"{head}| variable | default | meaning |\n|---|---|---|\n{rows}"
+
+
 def shown(settings: Settings) -> dict[str, str]:
     """Every setting's value by its variable, fit to be seen: passwords are left out."""
     values = {name: getattr(settings, name) for name in Settings.model_fields}

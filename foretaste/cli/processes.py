@@ -12,7 +12,7 @@ from rich.text import Text
 from foretaste import compose, embedded
 from foretaste.cli.data import DataOption
 from foretaste.console import console
-from foretaste.settings import Settings, shown, table
+from foretaste.settings import Settings, markdown, shown, table
 from foretaste.stack.health import Health
 
 if TYPE_CHECKING:
@@ -27,8 +27,13 @@ def up() -> None:
     embedded.up(Settings())
 
 
-def settings() -> None:
+def settings(
+    as_page: Annotated[bool, typer.Option("--markdown", help="Print the page of all settings instead.")] = False,
+) -> None:
     """Show every setting, its value now, and what it means."""
+    if as_page:
+        typer.echo(markdown(), nl=False)
+        return
     values = shown(Settings())
     rows = Table("variable", "value", "meaning")
     for name, _, meaning in table():

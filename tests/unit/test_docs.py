@@ -1,0 +1,93 @@
+"""The README and the pages under docs: their commands parse, their links and files are there, their tables are current."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from typer.main import get_command
+
+from benchmarks.__main__ import app as benchmarks
+from foretaste.cli.main import app as foretaste
+from foretaste.settings import markdown
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GENERATED = {"commands.md", "settings.md"}
+MOST_README_LINES = 150
+
+
+def _lines() -> Iterator[tuple[str, str]]:
+    """Every command of a shell block, and every command in backticks, with the page that it stands on."""
+    for page in PAGES:
+        if page.name in GENERATED:
+            continue
+        text = page.read_text(encoding="utf-8")
+        blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+        for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
+            for command in re.split(r"&&|;", re.sub(r"(^|\s)# .*", "", line)):
+                yield page.name, command.strip()
+        for command in re.findall(r"`((?:foretaste|python -m benchmarks|make) [^`\n]+)`", text):
+            yield page.name, command
+
+
+COMMANDS = sorted({(page, command) for page, command in _lines() if command})
+
+
+def _parse(command: click.Command, arguments: list[str]) -> None:
+    """As the command line would, without running anything."""
+    context = command.make_context(command.name or "", list(arguments), resilient_parsing=False)
+    if isinstance(command, click.Group):
+        name, inner, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        assert inner is not None, name
+        _parse(inner, rest)
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_every_command_on_a_page_is_one(page: str, command: str) -> None:
+    words = shlex.split(command)
+    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+        del words[0]
+    if words[:1] == ["foretaste"]:
+        _parse(get_command(foretaste), [word for word in words[1:] if word not in {"…", "..."}] or ["up"])
+    elif words[:3] == ["python", "-m", "benchmarks"]:
+        _parse(get_command(benchmarks), words[3:])
+    elif words[:1] == ["make"]:
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        assert {word for word in words[1:] if "=" not in word} <= set(targets), page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+def test_every_file_on_the_architecture_page_is_there() -> None:
+    named = re.findall(r"`([a-z_]+(?:/[a-z_]*)+(?:\.py)?)`", (ROOT / "docs" / "architecture.md").read_text("utf-8"))
+    assert len(named) > 30
+    rooms = [ROOT, *(ROOT / room for room in ("features", "models", "streams"))]
+    assert [name for name in named if not any((room / name).exists() for room in rooms)] == []
+
+
+def test_the_page_of_settings_is_current() -> None:
+    assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == markdown(), "write it with `make docs`"
+
+
+def test_the_page_of_commands_is_current() -> None:
+    command = [sys.executable, "-m", "typer", "foretaste.cli.main", "utils", "docs", "--name", "foretaste"]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == made, "write it with `make docs`"
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if page.name not in index] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= MOST_README_LINES
