@@ -17,7 +17,6 @@ from pydantic_core import ErrorDetails
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.__main__ import bench
 from foretaste import compose, embedded, jobs
 from foretaste.cli import cotrain as refreshing
 from foretaste.cli import evaluate as studying
@@ -36,7 +35,6 @@ app = typer.Typer(
 data = typer.Typer(no_args_is_help=True, help="Data sets: fetch one, or check a folder of your own.")
 app.add_typer(data, name="data")
 app.command()(studying.evaluate)
-app.add_typer(bench, name="bench")
 app.add_typer(generations, name="generations")
 app.command()(refreshing.cotrain)
 
