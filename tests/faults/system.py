@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.swap.generations import LoadUser, attributes_of
 from foretaste import compose, embedded, jobs
-from foretaste.demo.asking import rank
+from foretaste.demo.ranking_client import rank
 from foretaste.kernel.events import Topic, UserBehaved, UserRegistered
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import OnlineStore

@@ -1,4 +1,4 @@
-"""Sign users up at a steady rate and see when each can be read back: the latency that a product would feel."""
+"""Sign-ups at a steady rate, timed until each can be read back: the latency that a product would see."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +11,12 @@ from foretaste.kernel.ports import Clock, Events, OnlineStore
 from foretaste.kernel.values import Attributes
 
 READ_AT_ONCE = 128
-"""Users asked for in one look at the store; the oldest first."""
+"""Users in one read of the store; the oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
-class SignUps:
-    """What became of the sign-ups. `latencies_ms` runs from just before produce to readable in the online store."""
+class SignUpResult:
+    """Numbers and latencies of sign-ups: `latencies_ms` run from before produce to readable in the online store."""
 
     sent: int
     enriched: int
@@ -30,7 +30,7 @@ class SignUps:
 
 
 @dataclass
-class Load:
+class SignUpLoad:
     """Sign-ups at `rate` a second into `topic`, and a watch on the store for their virtual behaviour.
 
     Sends are paced by the clock, not by the answers, so that a slow system cannot slow its own load down. Gives up
@@ -48,14 +48,14 @@ class Load:
     _sent_at: dict[str, float] = field(default_factory=dict)
     _readable_at: dict[str, float] = field(default_factory=dict)
 
-    async def run(self, users: Mapping[str, Attributes]) -> SignUps:
-        """Raises `Unavailable` (in an exception group) when the broker or the store is away."""
+    async def run(self, users: Mapping[str, Attributes]) -> SignUpResult:
+        """Sign all users up. Raises `Unavailable` (in an exception group) when the broker or the store is away."""
         start = self.clock()
         async with asyncio.TaskGroup() as both:
             producing = both.create_task(self._produce(users, start))
             both.create_task(self._watch(len(users), producing))
         latencies = [1000 * (at - self._sent_at[user_id]) for user_id, at in self._readable_at.items()]
-        return SignUps(len(self._sent_at), len(self._readable_at), latencies, self.clock() - start)
+        return SignUpResult(len(self._sent_at), len(self._readable_at), latencies, self.clock() - start)
 
     async def _produce(self, users: Mapping[str, Attributes], start: float) -> None:
         async with asyncio.TaskGroup() as sends:
@@ -68,14 +68,14 @@ class Load:
     async def _watch(self, expected: int, producing: "asyncio.Task[None]") -> None:
         ended_at: float | None = None
         while len(self._readable_at) < expected:
-            await self._look()
+            await self._read_waiting()
             if producing.done():
                 ended_at = ended_at or self.clock()
                 if self.clock() - ended_at > self.patience:
                     return
             await asyncio.sleep(0.001)
 
-    async def _look(self) -> None:
+    async def _read_waiting(self) -> None:
         waiting = [user_id for user_id in self._sent_at if user_id not in self._readable_at][:READ_AT_ONCE]
         if not waiting:
             return

@@ -11,9 +11,9 @@ from serving.requests import RankResponse
 async def rank(
     session: aiohttp.ClientSession, api: str, user_id: str, items: Sequence[str], *, shown: int
 ) -> RankResponse:
-    """The candidates in order, of which the first `shown` are noted for training.
+    """Rank candidates; the service logs the first `shown` for training.
 
-    Raises `Unavailable` with its problem document when it refuses.
+    Raises `Unavailable` with the problem document when the service refuses.
     """
     body = {"user_id": user_id, "items": list(items), "shown": shown}
     async with session.post(f"{api}/v1/rank", json=body) as answer:

@@ -1,4 +1,4 @@
-"""Who signs up in the demo: users whose first event lies after the split, in order of it."""
+"""The users who sign up in the demo: those whose first event lies after the split, in order of that event."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from models.data.dataset import Dataset
 
 LATER_SHARE = 0.4
-"""Of the new users, at least, who come later."""
+"""Least share of the new users who come later."""
 
 
 @dataclass(frozen=True, slots=True)
-class People:
+class NewUsers:
     """New users with their raw attributes, by their id in the data, in order of their first event.
 
-    The `first` ones sign up and act: what they did from the split, `since_ms`, until the first of the `later` ones
-    came, `until_ms` (epoch milliseconds). The `later` ones only sign up; what they did is held out.
+    The `first` ones sign up and act: their events from the split, `since_ms`, until the first event of the `later`
+    ones, `until_ms` (epoch milliseconds), are replayed. The `later` ones only sign up; their events are held out.
     """
 
     first: Mapping[str, Attributes]
@@ -30,8 +30,8 @@ class People:
     until_ms: int
 
 
-def people(dataset: "Dataset", most: int) -> People:
-    """At most `most` of each kind. Raises `InvalidInput` where fewer than two users are new after the split."""
+def new_users(dataset: "Dataset", most: int) -> NewUsers:
+    """At most `most` first and later users. Raises `InvalidInput` where fewer than two are new after the split."""
     from models.data.split import split_by_time
 
     split = split_by_time(dataset)
@@ -42,11 +42,11 @@ def people(dataset: "Dataset", most: int) -> People:
     first, later = new[:count], new[count : count + most]
     frame = dataset.interactions
     until_ms = int(frame["time_ms"][frame["user_id"] == later[0]].iloc[0])
-    return People(_attributes(dataset, first), _attributes(dataset, later), split.instant_ms, until_ms)
+    return NewUsers(_attributes(dataset, first), _attributes(dataset, later), split.instant_ms, until_ms)
 
 
-def under_new_ids(users: Mapping[str, Attributes], run: str) -> dict[str, str]:
-    """The id under which each user signs up: strangers again in each `run`."""
+def fresh_ids(users: Mapping[str, Attributes], run: str) -> dict[str, str]:
+    """The id under which each user signs up: a new one in each `run`."""
     return {user_id: f"{user_id}.{run}" for user_id in users}
 
 

@@ -10,9 +10,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from foretaste.demo.acting import Turn, act
-from foretaste.demo.stage import Stage, Timer
-from foretaste.demo.traffic import During, Traffic, going_on, in_background
+from foretaste.demo.background_traffic import BackgroundTraffic, TrafficResult, generate_traffic, running_traffic
+from foretaste.demo.context import DemoContext, StepTimer
+from foretaste.demo.interactions import ReplayedRanking, replay_interactions
 from foretaste.kernel.errors import ForetasteError, Unavailable
 from foretaste.kernel.events import UserBehaved, UserRegistered
 from foretaste.kernel.users import BehavedUser, Behaviour
@@ -63,10 +63,10 @@ class Worker(InMemoryEvents):
         await self._store.write_behaviour([BehavedUser(user_id, behaviour, user.behaviour_version + 1)])
 
 
-def stage(api: str, store: InMemoryOnlineStore, events: InMemoryEvents) -> Stage:
+def context(api: str, store: InMemoryOnlineStore, events: InMemoryEvents) -> DemoContext:
     parts = Parts(store, FakeTowers(), KnownGenerations(), events)
     dataset = dataset_of([(0, 0, 0, 1)])
-    return Stage(parts, api, "p-", dataset, encoding_of(), generation(1), 0, Timer(), lambda *_: None)
+    return DemoContext(parts, api, "p-", dataset, encoding_of(), generation(1), 0, StepTimer(), lambda *_: None)
 
 
 async def test_acts_answer_their_ranking_and_are_readable_before_the_next() -> None:
@@ -78,14 +78,16 @@ async def test_acts_answer_their_ranking_and_are_readable_before_the_next() -> N
         shown.append(body["shown"])
         return ranked(body)
 
-    turns = {"u": [Turn(["a", "b", "c"], {"a": "bought", "b": "did"}), Turn(["d", "e"], {"e": "did"})]}
+    rankings = {
+        "u": [ReplayedRanking(["a", "b", "c"], {"a": "bought", "b": "did"}), ReplayedRanking(["d", "e"], {"e": "did"})]
+    }
     done: list[int] = []
     async with service(answer) as api:
-        acted = await act(stage(api, store, events), turns, done.append)
+        acted = await replay_interactions(context(api, store, events), rankings, done.append)
     assert seen == [("u", 0), ("u", 2)]
     assert shown == [3, 2]
     assert done == [1, 2]
-    assert (acted.users, acted.rankings, acted.acts) == (1, 2, 3)
+    assert (acted.users, acted.rankings, acted.actions) == (1, 2, 3)
     sent = [UserBehaved.model_validate_json(each.value or b"") for each in events.of("p-user-behaved")]
     assert [(each.item_id, each.action, each.ranking_id) for each in sent] == [
         ("a", "bought", "of u a"),
@@ -93,20 +95,24 @@ async def test_acts_answer_their_ranking_and_are_readable_before_the_next() -> N
         ("e", "did", "of u d"),
     ]
     assert {each.key for each in events.sent} == {b"u"}
-    assert all(acted.began <= each.at.timestamp() <= acted.ended for each in sent)
+    assert all(acted.started <= each.at.timestamp() <= acted.ended for each in sent)
 
 
 async def test_a_service_that_refuses_ends_the_acting() -> None:
     store = InMemoryOnlineStore()
     async with service(lambda _: web.Response(status=503, text="no generation")) as api:
         with pytest.raises(ExceptionGroup) as caught:
-            await act(stage(api, store, Worker(store)), {"u": [Turn(["a"], {"a": "did"})]}, lambda _: None)
+            await replay_interactions(
+                context(api, store, Worker(store)), {"u": [ReplayedRanking(["a"], {"a": "did"})]}, lambda _: None
+            )
     assert caught.group_contains(Unavailable, match="503: no generation")
 
 
-def traffic(api: str, events: InMemoryEvents | None = None) -> Traffic:
+def traffic(api: str, events: InMemoryEvents | None = None) -> BackgroundTraffic:
     open_events: Callable[[], InMemoryEvents] = InMemoryEvents if events is None else partial(_same, events)
-    return Traffic(api, "signed", open_events, [{"city": "north"}, {"city": "south"}], "m", ["u", "v"], ["a", "b"], 0)
+    return BackgroundTraffic(
+        api, "signed", open_events, [{"city": "north"}, {"city": "south"}], "m", ["u", "v"], ["a", "b"], 0
+    )
 
 
 def _same(events: InMemoryEvents) -> InMemoryEvents:
@@ -133,7 +139,7 @@ async def test_traffic_is_counted_by_what_became_of_it(answer: Answer, rankings:
         return answer(body)
 
     async with service(counted) as api:
-        during = await going_on(traffic(api, events), enough.wait)
+        during = await generate_traffic(traffic(api, events), enough.wait)
     assert (during.rankings, during.failed, during.mixed) == (rankings, failed, mixed)
     assert {body["user_id"] for body in asked} == {"u", "v"}
     assert all(body["shown"] == 0 for body in asked)
@@ -150,8 +156,8 @@ async def test_traffic_goes_on_in_another_process_until_it_is_told() -> None:
         enough.set()
         return ranked(body)
 
-    def go_on(api: str, loop: asyncio.AbstractEventLoop) -> During:
-        with in_background(traffic(api)) as stop:
+    def go_on(api: str, loop: asyncio.AbstractEventLoop) -> TrafficResult:
+        with running_traffic(traffic(api)) as stop:
             asyncio.run_coroutine_threadsafe(enough.wait(), loop).result(60)
             return stop()
 
@@ -163,7 +169,7 @@ async def test_traffic_goes_on_in_another_process_until_it_is_told() -> None:
 
 async def test_traffic_ends_quietly_with_whoever_wanted_it(capfd: pytest.CaptureFixture[str]) -> None:
     def go_wrong(api: str) -> None:
-        with in_background(traffic(api)):
+        with running_traffic(traffic(api)):
             raise KeyError("something else")
 
     async with service(ranked) as api:
@@ -173,8 +179,8 @@ async def test_traffic_ends_quietly_with_whoever_wanted_it(capfd: pytest.Capture
 
 
 def test_traffic_that_cannot_begin_is_told() -> None:
-    broken = Traffic("http://127.0.0.1:9", "signed", _no_events, [{}], "m", ["u"], ["a"], 0)
-    with pytest.raises(ForetasteError, match="does not answer"), in_background(broken) as stop:
+    broken = BackgroundTraffic("http://127.0.0.1:9", "signed", _no_events, [{}], "m", ["u"], ["a"], 0)
+    with pytest.raises(ForetasteError, match="does not answer"), running_traffic(broken) as stop:
         stop()
 
 

@@ -1,4 +1,4 @@
-"""Sign-ups and rankings that go on in a process of their own, so that training cannot slow down what measures them."""
+"""Sign-ups and rankings from a process of their own, so that training cannot slow their measurement down."""
 
 import asyncio
 import multiprocessing
@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 
-from foretaste.demo.asking import rank
+from foretaste.demo.ranking_client import rank
 from foretaste.kernel.errors import ForetasteError, Unavailable
 from foretaste.kernel.events import UserRegistered
 from foretaste.kernel.ports import Events
@@ -23,34 +23,34 @@ from foretaste.kernel.values import Attributes
 from serving.requests import RankResponse
 
 SIGN_UPS, RANKINGS = 5.0, 20.0
-"""A second."""
+"""Rates a second."""
 CANDIDATES = 50
 SETTLED = 2.0
 """Seconds after which a user who signed up is ranked too."""
 GRACE = 30.0
-"""Seconds in which the process must begin, and end."""
+"""Seconds within which the process must begin, and end."""
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
-    """What goes on: users sign up into `topic`, and users who are there are ranked by `api`. It travels by pickle."""
+class BackgroundTraffic:
+    """The traffic: users sign up into `topic`, and stored users are ranked by `api`. It must pickle."""
 
     api: str
     topic: str
     open_events: Callable[[], Events]
     newcomers: Sequence[Attributes]
-    """In turn, each time under an id of its own, `prefix` and a number."""
+    """Attributes of those who sign up, taken in turn, each under a new id: `prefix` and a number."""
     prefix: str
     users: Sequence[str]
-    """Who is there already; at least one."""
+    """Ids of users who are stored already; at least one."""
     items: Sequence[str]
     """Candidates are drawn from these."""
     seed: int
 
 
 @dataclass(slots=True)
-class During:
-    """What became of it."""
+class TrafficResult:
+    """The answers, failures and latencies of the traffic."""
 
     newcomers: list[str] = field(default_factory=list)
     """Ids that signed up."""
@@ -59,10 +59,10 @@ class During:
     """Rankings without an answer, and sign-ups that Kafka did not take."""
     mixed: int = 0
     """Answers whose virtual behaviour was of another generation than the tower."""
-    why: str = ""
-    """The first failure."""
+    first_failure: str = ""
+    """Type and text of its error; empty where nothing failed."""
     latencies_ms: list[float] = field(default_factory=list)
-    """Of rankings, from the request to the whole answer."""
+    """Latencies of rankings, from the request to the whole answer."""
     by_generation: Counter[int] = field(default_factory=Counter)
     """Answers by the generation of the ranking tower; 0 stands for popularity."""
     served_by: Counter[str] = field(default_factory=Counter)
@@ -76,7 +76,7 @@ class During:
 
     def missed(self, error: Exception) -> None:
         self.failed += 1
-        self.why = self.why or f"{type(error).__name__}: {error}"
+        self.first_failure = self.first_failure or f"{type(error).__name__}: {error}"
 
     def percentile(self, q: float) -> float:
         """Milliseconds; nan where nothing was answered."""
@@ -84,67 +84,66 @@ class During:
 
 
 @contextmanager
-def in_background(traffic: Traffic) -> Iterator[Callable[[], During]]:
-    """Inside, the traffic goes on; what is given ends it, and says what became of it.
+def running_traffic(traffic: BackgroundTraffic) -> Iterator[Callable[[], TrafficResult]]:
+    """Keep the traffic running while inside; the function given ends it, and returns its result.
 
-    Raises `ForetasteError` when its process died.
+    That function raises `ForetasteError` when the process of the traffic died.
     """
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(traffic, theirs), daemon=True)
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=_serve, args=(traffic, theirs), daemon=True)
     process.start()
     theirs.close()
 
-    def told(*, ask: bool) -> During:
+    def receive(*, stop: bool) -> TrafficResult:
         with suppress(EOFError, ConnectionError):
-            if ask:
+            if stop:
                 ours.send(None)
             if ours.poll(GRACE):
-                answer: During = ours.recv()
+                answer: TrafficResult = ours.recv()
                 return answer
         raise ForetasteError(f"the process of the traffic does not answer (exit status {process.exitcode})")
 
     try:
-        told(ask=False)  # it has begun
-        yield partial(told, ask=True)
+        receive(stop=False)  # it has begun
+        yield partial(receive, stop=True)
     finally:
         ours.close()
         process.join(GRACE)
         process.kill()
 
 
-def _serve(traffic: Traffic, theirs: Connection) -> None:
-    """Until the other end says so, or is gone."""
+def _serve(traffic: BackgroundTraffic, theirs: Connection) -> None:
+    """Generate traffic until the other end stops it, or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other end's to hear
-    theirs.send(During())
+    theirs.send(TrafficResult())
     try:
-        theirs.send(asyncio.run(going_on(traffic, partial(_heard, theirs))))
+        theirs.send(asyncio.run(generate_traffic(traffic, partial(_stop_received, theirs))))
     except BrokenPipeError:
         return
 
 
-async def _heard(theirs: Connection) -> None:
+async def _stop_received(theirs: Connection) -> None:
     with suppress(EOFError):
         await asyncio.to_thread(theirs.recv)
 
 
-async def going_on(traffic: Traffic, until: Callable[[], Awaitable[object]]) -> During:
-    """Sign-ups and rankings, paced by the clock and not by the answers, `until` it returns; those under way are
-    awaited."""
-    during, events = During(), traffic.open_events()
+async def generate_traffic(traffic: BackgroundTraffic, until: Callable[[], Awaitable[object]]) -> TrafficResult:
+    """Sign up and rank until `until` returns, paced by the clock and not by the answers; await those under way."""
+    result, events = TrafficResult(), traffic.open_events()
     try:
         async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
             arrived: dict[str, float] = {}
             pacing = [
-                group.create_task(_paced(SIGN_UPS, group, lambda n: _sign_up(traffic, n, events, arrived, during))),
-                group.create_task(_paced(RANKINGS, group, lambda n: _ranking(traffic, n, session, arrived, during))),
+                group.create_task(_paced(SIGN_UPS, group, lambda n: _sign_up(traffic, n, events, arrived, result))),
+                group.create_task(_paced(RANKINGS, group, lambda n: _ranking(traffic, n, session, arrived, result))),
             ]
             await until()
             for each in pacing:
                 each.cancel()
     finally:
         await events.close()
-    return during
+    return result
 
 
 async def _paced(rate: float, group: asyncio.TaskGroup, make: Callable[[int], Coroutine[Any, Any, None]]) -> None:
@@ -155,32 +154,38 @@ async def _paced(rate: float, group: asyncio.TaskGroup, make: Callable[[int], Co
         await asyncio.sleep(max(start + number / rate - time.monotonic(), 0.0))
 
 
-async def _sign_up(traffic: Traffic, number: int, events: Events, arrived: dict[str, float], during: During) -> None:
+async def _sign_up(
+    traffic: BackgroundTraffic, number: int, events: Events, arrived: dict[str, float], result: TrafficResult
+) -> None:
     user_id = f"{traffic.prefix}{number}"
     attributes = traffic.newcomers[number % len(traffic.newcomers)]
     event = UserRegistered(user_id=user_id, attributes=attributes)
     try:
         await events.send(traffic.topic, user_id.encode(), event.model_dump_json().encode())
     except Unavailable as error:
-        during.missed(error)
+        result.missed(error)
         return
-    during.newcomers.append(user_id)
+    result.newcomers.append(user_id)
     arrived[user_id] = time.monotonic()
 
 
 async def _ranking(
-    traffic: Traffic, number: int, session: aiohttp.ClientSession, arrived: Mapping[str, float], during: During
+    traffic: BackgroundTraffic,
+    number: int,
+    session: aiohttp.ClientSession,
+    arrived: Mapping[str, float],
+    result: TrafficResult,
 ) -> None:
-    """Of somebody who was there before and of somebody who came meanwhile, by turns."""
-    began = time.monotonic()
-    came = [user_id for user_id, at in arrived.items() if began - at > SETTLED]
-    who = came if came and number % 2 else traffic.users
+    """Rank a user who was stored before and one who signed up during the traffic, by turns."""
+    started = time.monotonic()
+    settled = [user_id for user_id, at in arrived.items() if started - at > SETTLED]
+    users = settled if settled and number % 2 else traffic.users
     rng = np.random.default_rng((traffic.seed, number))
     items = rng.choice(len(traffic.items), size=min(CANDIDATES, len(traffic.items)), replace=False)
     try:
         chosen = [traffic.items[place] for place in items]
-        answer = await rank(session, traffic.api, who[number // 2 % len(who)], chosen, shown=0)
+        answer = await rank(session, traffic.api, users[number // 2 % len(users)], chosen, shown=0)
     except (Unavailable, aiohttp.ClientError, TimeoutError) as error:
-        during.missed(error)
+        result.missed(error)
         return
-    during.answered(answer, time.monotonic() - began)
+    result.answered(answer, time.monotonic() - started)

@@ -1,4 +1,4 @@
-"""What the live steps of the demo share."""
+"""The running system and the data, which the live steps of the demo share."""
 
 import time
 from collections.abc import Iterator
@@ -17,36 +17,36 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Timer:
+class StepTimer:
     """Seconds by step, in the order of the steps."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
+        started = time.monotonic()
         try:
             yield
         finally:
-            self.seconds[name] = round(time.monotonic() - began, 2)
+            self.seconds[name] = round(time.monotonic() - started, 2)
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class DemoContext:
     """The running system, the data, and the first generation that serves."""
 
     parts: "Parts"
     api: str
     """Address of the ranking service."""
     prefix: str
-    """Of topics."""
+    """Prefix of topic names."""
     dataset: "Dataset"
     encoding: "Encoding"
-    """Of the first generation."""
+    """The encoding of the first generation."""
     generation: Generation
-    """The first one."""
+    """The first generation."""
     seed: int
-    timer: Timer
+    timer: StepTimer
     report: Report
 
     def topic(self, topic: Topic) -> str:

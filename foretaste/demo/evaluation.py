@@ -1,4 +1,4 @@
-"""New users ranked live over held-out candidates, and how good the answers were."""
+"""The quality of live rankings of new users over held-out candidates."""
 
 import asyncio
 from collections import Counter
@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from foretaste.demo.asking import rank
-from foretaste.demo.stage import Stage
+from foretaste.demo.context import DemoContext
+from foretaste.demo.ranking_client import rank
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import Behaviour
@@ -28,13 +28,12 @@ if TYPE_CHECKING:
 IN_FLIGHT = 8
 """Requests at once."""
 RESAMPLES = 1000
-"""Of the users, for each interval."""
+"""Bootstrap draws of the users, for each interval."""
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOut:
-    """One new user's candidates: items that they acted on after the split, and as many times `negatives` that they did
-    not. `labels` (K,) belongs to `items` (K,), which are distinct."""
+class HeldOutCandidates:
+    """The candidates of one new user: `items` (K,) are distinct; `labels` (K,) are 1 where the user acted on them."""
 
     user_id: str
     items: Sequence[str]
@@ -42,8 +41,8 @@ class HeldOut:
 
 
 @dataclass(slots=True)
-class Judged:
-    """Labels, users and scores of each way of ranking, row by row, and what served the live answers."""
+class LiveEvaluation:
+    """Labels, users and scores of each way of ranking, row by row, and the sources of the live answers."""
 
     users: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
@@ -61,7 +60,7 @@ class Judged:
         return {way: gauc(self.users, self.labels, scores) for way, scores in self.scores.items()}
 
     def estimate(self, way: str, seed: int) -> "Estimate":
-        """GAUC with its bootstrap over users: of the same users and seed, draw by draw the same users."""
+        """GAUC with its bootstrap over users; the same users and seed give the same draws."""
         from models.evaluation.bootstrap import Resamples, measure
 
         users = np.array(self.users, dtype=np.int64)
@@ -69,10 +68,13 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """Draws each user's held-out candidates: at most `events_a_user` items that the user acted on, and others that the
-    user did not. These are impressions of label 0 where the data have labels, else sampled by popularity, `negatives`
-    for each item acted on and none that the user ever met. Items that the generation does not know take part too."""
+class CandidateSampler:
+    """Draws each user's held-out candidates.
+
+    At most `events_a_user` are items that the user acted on. The others are impressions of label 0 where the data have
+    labels, else sampled by popularity: `negatives` for each item acted on, and none that the user ever met. Items that
+    the generation does not know take part too.
+    """
 
     dataset: Dataset
     encoding: Encoding
@@ -81,8 +83,8 @@ class Candidates:
     negatives: int
     rng: np.random.Generator
 
-    def of(self, live_ids: Mapping[str, str]) -> list[HeldOut]:
-        """For each user by the id in the data, under the id that signed up."""
+    def of(self, live_ids: Mapping[str, str]) -> list[HeldOutCandidates]:
+        """The candidates of each user in `live_ids`, which gives the id that signed up by the id in the data."""
         frame = self.dataset.interactions
         own = frame[frame["user_id"].isin(set(live_ids))]
         sampler = NegativeSampler(self.dataset, self.encoding, self.counts, self.rng)
@@ -97,7 +99,7 @@ class Candidates:
             labels = np.array([1] * len(acted) + [0] * len(others), dtype=np.int8)
             order = self.rng.permutation(len(labels))
             together = [*acted, *others]
-            held.append(HeldOut(live_ids[str(user_id)], [together[at] for at in order], labels[order]))
+            held.append(HeldOutCandidates(live_ids[str(user_id)], [together[at] for at in order], labels[order]))
         return held
 
     def _drawn(self, items: "pd.Index[str]", most: int) -> list[str]:
@@ -109,39 +111,41 @@ class Candidates:
         return [self.encoding.items[index - FIRST_KNOWN] for index in drawn if index >= FIRST_KNOWN]
 
 
-async def judge(
-    stage: Stage,
-    held: Sequence[HeldOut],
+async def evaluate(
+    context: DemoContext,
+    held: Sequence[HeldOutCandidates],
     generation: Generation,
     attributes: Mapping[str, Attributes],
     step: str,
-) -> Judged:
-    """Rank each user's candidates by the service; beside it by the tower of `generation` without virtual behaviour,
-    and by popularity as it counts it. Nothing of it is noted for training. Raises `Unavailable` (in an exception group)
-    when the service refuses an answer."""
-    judged = Judged()
+) -> LiveEvaluation:
+    """Rank each user's candidates by the service, by the tower without virtual behaviour, and by popularity.
+
+    Tower and popularity are those of `generation`. No ranking is logged for training. Raises `Unavailable` (in an
+    exception group) when the service refuses an answer.
+    """
+    evaluation = LiveEvaluation()
     nothing = np.zeros(generation.virtual_shape, dtype=np.float32)
     gate = asyncio.Semaphore(IN_FLIGHT)
 
-    async def one(number: int, each: HeldOut, session: aiohttp.ClientSession) -> None:
+    async def one(number: int, each: HeldOutCandidates, session: aiohttp.ClientSession) -> None:
         async with gate:
-            live = await rank(session, stage.api, each.user_id, each.items, shown=0)
-            without = await stage.parts.towers.score(
+            answer = await rank(session, context.api, each.user_id, each.items, shown=0)
+            without = await context.parts.towers.score(
                 RankingInput(attributes[each.user_id], {}, Behaviour(), nothing, each.items), generation.number
             )
-            shares = await stage.parts.generations.popularity(generation.number, each.items)
-        by_item = {item.item_id: item.score for item in live.ranked}
-        judged.served_by[live.served_by.value] += 1
-        judged.by_generation[live.ranking_generation or 0] += 1
-        judged.mixed += live.zero_shot_generation not in {None, live.ranking_generation}
-        judged.users += [number] * len(each.items)
-        judged.labels += each.labels.tolist()
-        judged.scores["virtual"] += [by_item[item] for item in each.items]
-        judged.scores["none"] += without.tolist()
-        judged.scores["popularity"] += [share or 0.0 for share in shares]
-        stage.report(step, judged.served_by.total(), len(held))
+            shares = await context.parts.generations.popularity(generation.number, each.items)
+        by_item = {item.item_id: item.score for item in answer.ranked}
+        evaluation.served_by[answer.served_by.value] += 1
+        evaluation.by_generation[answer.ranking_generation or 0] += 1
+        evaluation.mixed += answer.zero_shot_generation not in {None, answer.ranking_generation}
+        evaluation.users += [number] * len(each.items)
+        evaluation.labels += each.labels.tolist()
+        evaluation.scores["virtual"] += [by_item[item] for item in each.items]
+        evaluation.scores["none"] += without.tolist()
+        evaluation.scores["popularity"] += [share or 0.0 for share in shares]
+        context.report(step, evaluation.served_by.total(), len(held))
 
     async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as requests:
         for number, each in enumerate(held):
             requests.create_task(one(number, each, session))
-    return judged
+    return evaluation
