@@ -50,7 +50,7 @@ compose-test: $(STAMP) ## Bring docker-compose.yml up, use it from outside, and 
 
 bench-test: $(STAMP) ## Try the benchmarks with the libraries that they compare
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[embedded,train,study,dev,bench]'
-	$(BIN)/python -m pytest benchmarks $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/benchmarks_peers $(PYTEST_ARGS)
 
 docs: $(STAMP) ## Write the pages of all commands and all settings
 	$(BIN)/typer foretaste.cli.main utils docs --name foretaste > docs/commands.md

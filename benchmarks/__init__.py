@@ -1,1 +1,1 @@
-"""Benchmarks: every figure of speed that the README quotes is printed by a command of this package."""
+"""Benchmarks: each figure of speed that the project quotes is printed by a command of this package."""

@@ -1,104 +1,60 @@
-"""`foretaste bench`: each command times Foretaste on this machine, alone or beside others."""
+"""`python -m benchmarks`: each command times Foretaste on this machine, alone or beside other libraries."""
 
-import json
-import math
-import tempfile
-from pathlib import Path
-from typing import Annotated
+import pkgutil
+import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from benchmarks.replay_cli import refresh
+from foretaste.console import errors
+from foretaste.kernel.errors import ForetasteError, InvalidInput
 
-bench = typer.Typer(no_args_is_help=True, help="Benchmarks of this machine.")
+COMMANDS = {
+    "train": "benchmarks.training.command:train",
+    "refresh": "benchmarks.refresh.command:refresh",
+    "swap": "benchmarks.swap.command:swap",
+    "reenrichment": "benchmarks.reenrichment:reenrichment",
+    "cotrain-once": "benchmarks.cotrain_once:cotrain_once",
+    "data-memory": "benchmarks.data_memory:data_memory",
+    "liked": "benchmarks.liked:liked",
+}
+"""The function of each command, imported when the command is asked for: most need torch, some libraries of others."""
+EXIT_FAILED, EXIT_INVALID = 1, 2
 
 
-@bench.callback()
+class BenchmarkCommands(TyperGroup):
+    """The commands of `COMMANDS`; running one imports its module and no other."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names, in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        single = typer.Typer(add_completion=False)
+        single.command(cmd_name)(pkgutil.resolve_name(COMMANDS[cmd_name]))
+        return typer.main.get_command(single)
+
+
+app = typer.Typer(cls=BenchmarkCommands, no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
 def group() -> None:
-    """Each command says what it counts; benchmarks/README.md tells how to read it."""
+    """Benchmarks of this machine. Each command says what it counts; benchmarks/README.md tells how to read it."""
 
 
-@bench.command()
-def train(  # noqa: PLR0913, PLR0917  # a command's options
-    data: Annotated[str, typer.Option("--data", help="ml-1m, ml-100k, alimama, or a dataset folder.")] = "ml-1m",
-    rows: Annotated[int, typer.Option(min=1, help="Training rows of an epoch, about.")] = 200_000,
-    seconds: Annotated[float, typer.Option(min=1, help="A run ends after as many, if its epoch has not ended.")] = 20.0,
-    full: Annotated[bool, typer.Option("--full", help="A whole epoch each, with all rows and to its end.")] = False,
-    rounds: Annotated[int, typer.Option(min=1, help="Runs of each contestant.")] = 3,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of torch; half the cores where absent.")] = None,
-    precision: Annotated[str, typer.Option(help="Of Foretaste's products: auto, float32 or bfloat16.")] = "auto",
-    peers: Annotated[str, typer.Option(help="Libraries to run beside, or none.")] = "torch-rechub,deepctr-torch",
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
-) -> None:
-    """Time the training of Foretaste's towers and of other libraries' nearest models, side by side."""
-    from benchmarks import report, training  # noqa: PLC0415  # a command loads what it runs and nothing else
-    from benchmarks.peers import chosen  # noqa: PLC0415
-    from foretaste.console import console, errors  # noqa: PLC0415
-    from foretaste.settings import Settings  # noqa: PLC0415
-    from models.data.sources.public import open_dataset  # noqa: PLC0415
-    from models.training.config import TrainingConfig  # noqa: PLC0415
-
-    plan = training.Plan(
-        rows=None if full else rows,
-        seconds=math.inf if full else seconds,
-        rounds=rounds,
-        threads=threads or training.default_threads(),
-        peers=chosen(peers),
-        training=TrainingConfig(precision=precision),  # type: ignore[arg-type]  # it checks its fields
-    )
-    facts = report.machine()
-    dataset = open_dataset(
-        data, Settings().home / "data", lambda step, done, total: errors.print(step) if not done else None
-    )
-    outcome = training.train_benchmark(dataset, plan, progress=errors.print)
-    if as_json:
-        typer.echo(json.dumps(report.to_json(plan, outcome, facts)))
-    else:
-        report.show(console, plan, outcome, facts)
+def main() -> None:
+    """Run the command line; an error that Foretaste raises is one line on stderr and an exit status."""
+    try:
+        app(prog_name="python -m benchmarks")
+    except ForetasteError as error:
+        errors.print(f"error {error}")
+        sys.exit(EXIT_INVALID if isinstance(error, InvalidInput) else EXIT_FAILED)
 
 
-@bench.command()
-def swap(  # noqa: PLR0913, PLR0917  # a command's options
-    swaps: Annotated[int, typer.Option(min=1, help="Generations that are swapped in, one after the other.")] = 10,
-    rank_rate: Annotated[float, typer.Option(min=1, help="Ranking requests a second.")] = 300.0,
-    sign_up_rate: Annotated[float, typer.Option(min=1, help="Sign-ups a second, through Kafka.")] = 100.0,
-    users: Annotated[int, typer.Option(min=4, help="Stored cold users; warming and warm ones come on top.")] = 2000,
-    seconds_before: Annotated[float, typer.Option(min=1, help="Steady load before the first swap.")] = 20.0,
-    warm_up: Annotated[float, typer.Option(min=0, help="Seconds of load before that, which do not count.")] = 5.0,
-    rest: Annotated[float, typer.Option(min=0, help="Seconds between a swap and the next.")] = 3.0,
-    data: Annotated[str, typer.Option("--data", help="ml-1m, ml-100k, or a dataset folder.")] = "ml-100k",
-    home: Annotated[Path | None, typer.Option(help="Folder of the stack; a temporary one where absent.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
-) -> None:
-    """Swap generations under ranking requests and sign-ups: what fails, what is mixed, and how long answers take.
-
-    On a stack of its own. FORETASTE_KAFKA may name a Kafka of yours; it gets topics of the benchmark's own.
-    """
-    from benchmarks import report, swap_report  # noqa: PLC0415  # a command loads what it runs and nothing else
-    from benchmarks.swap import Plan, own_settings, swap_benchmark  # noqa: PLC0415
-    from foretaste.console import console, errors  # noqa: PLC0415
-    from foretaste.settings import Settings  # noqa: PLC0415
-    from foretaste.stack.environment import ensure_triton_environment  # noqa: PLC0415
-    from models.data.sources.public import open_dataset  # noqa: PLC0415
-    from models.training.config import TrainingConfig  # noqa: PLC0415
-
-    def said(step: str, done: int, total: int | None) -> None:
-        if done in (0, total):
-            errors.print(f"{step}: {'done' if done else '…'}")
-
-    settings, facts = Settings(), report.machine()
-    plan = Plan(swaps, rank_rate, sign_up_rate, users, seconds_before, rest, warm_up)
-    dataset = open_dataset(data, settings.home / "data", said)
-    environment = ensure_triton_environment(settings.home, said)
-    training = TrainingConfig(epochs=1, device="cpu")
-    with tempfile.TemporaryDirectory(prefix="foretaste-swap-") as temporary:
-        own = own_settings(settings.model_copy(update={"home": home or Path(temporary)}))
-        outcome = swap_benchmark(own, plan, dataset, training, environment, said)
-    found = swap_report.to_json(plan, outcome, facts)
-    if as_json:
-        typer.echo(json.dumps(found))
-    else:
-        swap_report.show(console, found)
-
-
-bench.command()(refresh)
+if __name__ == "__main__":
+    main()

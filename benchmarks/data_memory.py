@@ -1,27 +1,27 @@
 """How much memory and time a large dataset folder takes from its files to trained towers.
 
-    python -m benchmarks.data_memory --rows 25000000
+    python -m benchmarks data-memory --rows 25000000
 
 writes a folder with that many interactions (ids are texts, times are in no order), reads it, trains small towers on
 random rows of it in the same process, and prints the seconds of each step and the peak of the process's resident
 memory as JSON. Exits with 1 where the peak is above `--most-gb`.
 """
 
-import argparse
 import json
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+import typer
 import yaml
 
 from models.data.dataset import read_dataset
@@ -33,7 +33,7 @@ from models.training.cotrain import cotrain
 CHUNK = 1_000_000
 """Rows written at once."""
 START, SPAN = 1_700_000_000, 90 * 86_400
-"""Seconds: the first interaction, and from it to the last."""
+"""Seconds: the time of the first interaction, and from it to the last."""
 DESCRIPTION = {
     "name": "large",
     "users": {"id": "user", "attributes": {"city": "categorical", "age": "numeric"}},
@@ -50,15 +50,28 @@ DESCRIPTION = {
 Format = Literal["parquet", "csv"]
 
 
-def write_folder(folder: Path, rows: int, users: int, items: int, form: Format) -> None:
-    """A dataset folder, its interactions in chunks."""
+@dataclass(frozen=True, slots=True)
+class DataSize:
+    """The size and the file format of the dataset, and the rows that training draws from it."""
+
+    rows: int
+    """Interactions."""
+    users: int
+    items: int
+    form: Format
+    trained: int
+    """Rows that training takes, negatives included."""
+
+
+def write_folder(folder: Path, size: DataSize) -> None:
+    """Write a dataset folder, its interactions in chunks."""
     rng = np.random.default_rng(0)
-    people = pd.DataFrame({"user": _ids("user", users), "city": rng.choice(["north", "south"], users)})
-    people["age"] = rng.integers(18, 80, users)
-    catalogue = pd.DataFrame({"item": _ids("item", items), "genre": rng.choice(["a", "b", "c", "d"], items)})
+    people = pd.DataFrame({"user": _ids("user", size.users), "city": rng.choice(["north", "south"], size.users)})
+    people["age"] = rng.integers(18, 80, size.users)
+    catalogue = pd.DataFrame({"item": _ids("item", size.items), "genre": rng.choice(["a", "b", "c", "d"], size.items)})
     people.to_parquet(folder / "users.parquet", index=False)
     catalogue.to_parquet(folder / "items.parquet", index=False)
-    _write(folder / f"interactions.{form}", _chunks(people, catalogue, rows, rng))
+    _write(folder / f"interactions.{size.form}", _chunks(people, catalogue, size.rows, rng))
     (folder / "dataset.yaml").write_text(yaml.safe_dump(DESCRIPTION), encoding="utf-8")
 
 
@@ -92,42 +105,37 @@ def _write(path: Path, chunks: Iterator[pa.Table]) -> None:
 
 
 def measure(
-    folder: Path, options: argparse.Namespace, clock: Callable[[], float] = time.perf_counter
+    folder: Path, size: DataSize, threads: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, Any]:
     """Seconds of each step, and the peak in GB (10^9 bytes)."""
     small = Architecture(dimension=8, virtual_vectors=2, attention=8, encoder=(32, 16, 16), hidden=(32, 16))
     laps = [clock()]
-    write_folder(folder, options.rows, options.users, options.items, options.format)
+    write_folder(folder, size)
     laps.append(clock())
     dataset = read_dataset(folder)
     laps.append(clock())
     split = split_by_time(dataset)
     laps.append(clock())
-    cotrain(
-        dataset, split, TrainingConfig(architecture=small, rows=options.trained, threads=options.threads, device="cpu")
-    )
+    cotrain(dataset, split, TrainingConfig(architecture=small, rows=size.trained, threads=threads, device="cpu"))
     laps.append(clock())
     seconds = dict(zip(("write", "read", "split", "train"), np.diff(laps).round(1).tolist(), strict=True))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # Linux counts in KiB
-    return {"rows": len(dataset.interactions), "format": options.format, "seconds": seconds, "peak_gb": round(peak, 2)}
+    return {"rows": len(dataset.interactions), "format": size.form, "seconds": seconds, "peak_gb": round(peak, 2)}
 
 
-def main() -> int:
-    """The exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=25_000_000, help="interactions")
-    parser.add_argument("--users", type=int, default=160_000)
-    parser.add_argument("--items", type=int, default=60_000)
-    parser.add_argument("--format", choices=get_args(Format), default="parquet")
-    parser.add_argument("--trained", type=int, default=1_000_000, help="rows that training takes, negatives included")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--most-gb", type=float, default=8.0)
-    options = parser.parse_args()
+def data_memory(  # a command's options
+    rows: Annotated[int, typer.Option(min=1, help="Interactions.")] = 25_000_000,
+    users: Annotated[int, typer.Option(min=1)] = 160_000,
+    items: Annotated[int, typer.Option(min=1)] = 60_000,
+    form: Annotated[Format, typer.Option("--format", help="Of the interactions' file.")] = "parquet",
+    trained: Annotated[int, typer.Option(min=1, help="Rows that training takes, negatives included.")] = 1_000_000,
+    threads: Annotated[int, typer.Option(min=1, help="Of torch.")] = 1,
+    most_gb: Annotated[float, typer.Option(help="Exit status 1 where the peak is above.")] = 8.0,
+) -> None:
+    """Measure memory and time from a large dataset's files to trained towers; print JSON."""
+    size = DataSize(rows, users, items, form, trained)
     with tempfile.TemporaryDirectory(prefix="data-memory-") as folder:
-        found = measure(Path(folder), options)
-    print(json.dumps(found))
-    return int(found["peak_gb"] > options.most_gb)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        found = measure(Path(folder), size, threads)
+    typer.echo(json.dumps(found))
+    if found["peak_gb"] > most_gb:
+        raise typer.Exit(1)

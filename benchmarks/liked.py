@@ -1,4 +1,4 @@
-"""`python -m benchmarks.liked`: another question about MovieLens, on which nothing here was ever tuned.
+"""`python -m benchmarks liked`: MovieLens asked who liked a film, a question on which nothing here was tuned.
 
 Elsewhere the question is what a user watches, against films sampled by popularity. Here every rating is an impression,
 and its label says whether the user liked the film: four stars of five or more. Behaviour is all that was rated before,
@@ -25,16 +25,16 @@ PREFIX = "rated-"
 
 
 def write_liked(movielens: Path, folder: Path) -> Path:
-    """The data set folder made from MovieLens's (`foretaste data fetch`). Raises `InvalidInput` where it is there."""
+    """Make the folder from that of MovieLens (`foretaste data fetch`). Raises `InvalidInput` where it exists."""
     if folder.exists():
         raise InvalidInput("folder", str(folder), "exists already")
     description = read_description(movielens).model_dump(mode="json", exclude_none=True)
-    says = description["interactions"]
+    columns = description["interactions"]
     description["name"] += "-liked"
-    description["behaviours"] = {name: says[name] for name in ("user", "item", "time", "time_unit", "action")}
-    description["interactions"] = {key: value for key, value in says.items() if key != "action"} | {"label": "liked"}
+    description["behaviours"] = {name: columns[name] for name in ("user", "item", "time", "time_unit", "action")}
+    description["interactions"] = {key: value for key, value in columns.items() if key != "action"} | {"label": "liked"}
     rated = pd.read_parquet(movielens / "interactions.parquet")
-    stars = rated[says["action"]].str.removeprefix(PREFIX).astype(int)
+    stars = rated[columns["action"]].str.removeprefix(PREFIX).astype(int)
     folder.mkdir(parents=True)
     for table in ("users", "items"):
         shutil.copyfile(movielens / f"{table}.parquet", folder / f"{table}.parquet")
@@ -44,15 +44,11 @@ def write_liked(movielens: Path, folder: Path) -> Path:
     return folder
 
 
-def main(
+def liked(
     folder: Annotated[Path, typer.Argument(help="Where the data set is to be.")],
     data: Annotated[str, typer.Option("--data", help="ml-1m or ml-100k.")] = "ml-1m",
 ) -> None:
-    """Make it, for `foretaste evaluate --data FOLDER`."""
+    """Make a data set of who liked which film, for `foretaste evaluate --data FOLDER`."""
     with progress() as report:
         made = write_liked(fetch(data, Settings().home / "data", report=report), folder)
     console.print(f"{data}, asked who liked what, is in {made}")
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -11,7 +11,7 @@ PROC = Path("/proc")
 
 
 def family(pid: int) -> list[int]:
-    """The process and all below it."""
+    """The ids of the process and of all its descendants."""
     children: defaultdict[int, list[int]] = defaultdict(list)
     for stat in PROC.glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -23,7 +23,7 @@ def family(pid: int) -> list[int]:
 
 
 def processor_seconds(pids: Iterable[int]) -> float:
-    """What the processes have used so far, of the threads that are alive."""
+    """Processor seconds that the living threads of the processes have used so far."""
     used = 0
     for each in pids:
         for task in PROC.glob(f"{each}/task/*/schedstat"):
@@ -33,7 +33,7 @@ def processor_seconds(pids: Iterable[int]) -> float:
 
 
 def resident_mib(pid: int) -> float:
-    """0 for a process that is gone."""
+    """Resident memory of a process; 0 for a process that is gone."""
     with suppress(OSError):
         for line in (PROC / str(pid) / "status").read_text().splitlines():
             if line.startswith("VmRSS"):
@@ -43,7 +43,7 @@ def resident_mib(pid: int) -> float:
 
 @contextmanager
 def watched_memory(pids: Mapping[str, int], every: float = 0.25) -> Iterator[dict[str, list[tuple[float, float]]]]:
-    """While inside, (seconds since the epoch, MiB) of each process by name; `pids` may change meanwhile."""
+    """Sample the memory of each process by name while inside, as (epoch seconds, MiB); `pids` may change meanwhile."""
     samples: dict[str, list[tuple[float, float]]] = {}
     over = threading.Event()
 

@@ -1,6 +1,6 @@
 """How many users a second re-enrichment fills, beside what the exported tower alone computes in the same run.
 
-    python -m benchmarks.reenrichment --users 1000000 --json
+    python -m benchmarks reenrichment --users 1000000 --json
 
 A stack of its own in a temporary folder: a broker, Redis and Triton; workers and the coordinator are processes of their
 own. The towers are trained for one epoch; how good they are does not matter here. Every user is cold, with attributes
@@ -25,8 +25,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from benchmarks.machine import machine
 from benchmarks.processes import family, processor_seconds, watched_memory
-from benchmarks.report import machine
 from foretaste import compose, embedded
 from foretaste.cli.processes import serve_worker
 from foretaste.console import errors
@@ -51,8 +51,8 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True)
-class Alone:
-    """The tower alone, in calls of `SHARE` users one after the other."""
+class TowerThroughput:
+    """The throughput of the zero-shot tower alone, in calls of `SHARE` users one after the other."""
 
     users_per_second: float
     processor_us: Mapping[str, float]
@@ -60,22 +60,22 @@ class Alone:
 
 
 @dataclass
-class Seen:
-    """What was seen while the users were filled: times in seconds since the epoch."""
+class FillMeasurement:
+    """What was measured while the users were filled; times are seconds since the epoch."""
 
-    began: float = 0.0
+    started: float = 0.0
     filled: float = 0.0
     """When every page was acknowledged."""
     ended: float = 0.0
-    """When the last walk had found nobody missing."""
+    """When the last walk had found no missing user."""
     killed: int = 0
     coverage: Coverage | None = None
     used: dict[str, float] = field(default_factory=dict)
-    """Processor seconds by part, from `began` to `filled`."""
+    """Processor seconds by part, from `started` to `filled`."""
     memory: Mapping[str, list[tuple[float, float]]] = field(default_factory=dict)
 
 
-def main(
+def reenrichment(
     users: Annotated[int, typer.Option(min=SHARE, help="Cold users.")] = 100_000,
     workers: Annotated[int, typer.Option(min=1, help="Stream workers.")] = 1,
     data: Annotated[str, typer.Option(help="ml-100k, ml-1m, or a dataset folder.")] = "ml-100k",
@@ -83,7 +83,7 @@ def main(
     kill: Annotated[bool, typer.Option("--kill", help="Kill workers and the coordinator at random times.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Fill a new generation for all users, and print users a second."""
+    """Fill a new generation for all users, and print users a second beside the tower alone."""
     facts = machine()
     with tempfile.TemporaryDirectory(prefix="foretaste-bench-") as folder, ExitStack() as opened:
         settings = Settings(home=Path(folder), reenrich_rate=None, redis_timeout=30.0, triton_timeout=30.0)
@@ -99,10 +99,10 @@ def main(
         asyncio.run(_sign_up(settings, users, attributes, generation))
         before = asyncio.run(_tower_alone(settings, attributes))
         errors.print(f"tower alone: {before.users_per_second:.0f} users a second; filling")
-        seen = _fill(settings, workers, kill=kill)
+        fill = _fill(settings, workers, kill=kill)
         after = asyncio.run(_tower_alone(settings, attributes))
-    outcome = {"zero_shot": zero_shot, "workers": workers, **_outcome(users, seen, [before, after])}
-    typer.echo(json.dumps({"machine": facts, **outcome}) if as_json else _told(outcome))
+    figures = {"zero_shot": zero_shot, "workers": workers, **_figures(users, fill, [before, after])}
+    typer.echo(json.dumps({"machine": facts, **figures}) if as_json else _text_of(figures))
 
 
 def _train(settings: Settings, data: str, zero_shot: str) -> list[Attributes]:
@@ -156,26 +156,26 @@ async def _sign_up(settings: Settings, users: int, attributes: Sequence[Attribut
     await store.close()
 
 
-async def _tower_alone(settings: Settings, attributes: Sequence[Attributes]) -> Alone:
+async def _tower_alone(settings: Settings, attributes: Sequence[Attributes]) -> TowerThroughput:
     towers = compose.towers(settings)
     batch = [attributes[each % len(attributes)] for each in range(SHARE)]
     for _ in range(10):
         await towers.virtual_behaviour(batch, NEW)
     used = _used(settings, {"client": os.getpid()}, ("triton",))
-    began, calls = time.perf_counter(), 0
-    while time.perf_counter() - began < TOWER_SECONDS:
+    started, calls = time.perf_counter(), 0
+    while time.perf_counter() - started < TOWER_SECONDS:
         await towers.virtual_behaviour(batch, NEW)
         calls += 1
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - started
     spent = _since(used, _used(settings, {"client": os.getpid()}, ("triton",)))
     await towers.close()
     users = calls * SHARE
-    return Alone(users / seconds, {name: 1e6 * each / users for name, each in spent.items()})
+    return TowerThroughput(users / seconds, {name: 1e6 * each / users for name, each in spent.items()})
 
 
-def _fill(settings: Settings, workers: int, *, kill: bool) -> Seen:
-    """All of it: the workers, the coordinator, what is killed and started again, and what all of them take."""
-    seen = Seen()
+def _fill(settings: Settings, workers: int, *, kill: bool) -> FillMeasurement:
+    """Fill the new generation: run workers and coordinator, kill and start some of them, and measure them all."""
+    fill = FillMeasurement()
     receiver, sender = SPAWN.Pipe(duplex=False)
     targets: dict[str, Any] = {f"worker-{each}": (_work, (settings,)) for each in range(workers)}
     running = {name: _started(*target) for name, target in targets.items()}
@@ -185,34 +185,34 @@ def _fill(settings: Settings, workers: int, *, kill: bool) -> Seen:
     chance = random.Random(0)  # noqa: S311  # of when to kill
     next_kill = time.monotonic() + chance.uniform(1, 4)
     pids = {name: process.pid for name, process in running.items()}
-    with _ending(running), watched_memory(pids) as seen.memory:
-        while seen.coverage is None:
+    with _ending(running), watched_memory(pids) as fill.memory:
+        while fill.coverage is None:
             if receiver.poll(0.05):
-                _note(seen, _used(settings, pids), *receiver.recv())
+                _note(fill, _used(settings, pids), *receiver.recv())
             for name, process in running.items():
-                if not process.is_alive() and seen.coverage is None:
+                if not process.is_alive() and fill.coverage is None:
                     running[name] = _started(*targets[name])
                     pids[name] = running[name].pid
-            if kill and seen.began and not seen.filled and time.monotonic() >= next_kill:
+            if kill and fill.started and not fill.filled and time.monotonic() >= next_kill:
                 os.kill(pids[chance.choice(list(pids))], signal.SIGKILL)
-                seen.killed += 1
+                fill.killed += 1
                 next_kill = time.monotonic() + chance.uniform(2, 6)
-    return seen
+    return fill
 
 
-def _note(seen: Seen, used: dict[str, float], at: float, what: str, coverage: Coverage | None) -> None:
-    if what == "walking" and not seen.began:
-        seen.began, seen.used = at, used
-    elif what == "counting" and not seen.filled:
-        seen.filled, seen.used = at, _since(seen.used, used)
+def _note(fill: FillMeasurement, used: dict[str, float], at: float, what: str, coverage: Coverage | None) -> None:
+    if what == "walking" and not fill.started:
+        fill.started, fill.used = at, used
+    elif what == "counting" and not fill.filled:
+        fill.filled, fill.used = at, _since(fill.used, used)
     elif coverage is not None:
-        seen.ended, seen.coverage = at, coverage
+        fill.ended, fill.coverage = at, coverage
 
 
 def _used(
     settings: Settings, pids: Mapping[str, int], parts: Sequence[str] = ("kafka", "redis", "triton")
 ) -> dict[str, float]:
-    """Processor seconds so far: of these processes alone, and of the stack's parts with all that they started."""
+    """Processor seconds so far: of these processes alone, and of the stack's parts with their descendants."""
     stack = running_stack(settings.home)
     of_parts = {name: family(stack.parts[name].pid) for name in parts} if stack is not None else {}
     return {name: processor_seconds(each) for name, each in ({n: [pid] for n, pid in pids.items()} | of_parts).items()}
@@ -257,12 +257,12 @@ async def _coordinated(settings: Settings, sender: Any) -> None:
     names = TopicNames(settings.topic_prefix)
     progress = RedisProgress(RedisAddress.parse(settings.redis or ""), prefix=settings.project)
     backlog = KafkaBacklog(compose.kafka_connection(settings), names.group, names.reenrich)
-    told: set[str] = set()
+    reported: set[str] = set()
 
     def report(_done: int, total: int | None) -> None:
         what = "walking" if total is None else "counting"
-        if what not in told:
-            told.add(what)
+        if what not in reported:
+            reported.add(what)
             sender.send((time.time(), what, None))
 
     async with compose.parts(settings) as parts:
@@ -274,34 +274,30 @@ async def _coordinated(settings: Settings, sender: Any) -> None:
     await progress.close()
 
 
-def _outcome(users: int, seen: Seen, alone: Sequence[Alone]) -> dict[str, Any]:
-    rate = users / (seen.filled - seen.began)
+def _figures(users: int, fill: FillMeasurement, alone: Sequence[TowerThroughput]) -> dict[str, Any]:
+    rate = users / (fill.filled - fill.started)
     tower = sum(each.users_per_second for each in alone) / len(alone)
     return {
         "users": users,
         "users_per_second": round(rate),
         "tower_alone_per_second": round(tower),
         "ratio": round(rate / tower, 3),
-        "seconds_filling": round(seen.filled - seen.began, 2),
-        "seconds_with_the_last_look": round(seen.ended - seen.began, 2),
-        "killed": seen.killed,
-        "coverage": asdict(seen.coverage) if seen.coverage else None,
-        "processor_us_a_user": {name: round(1e6 * used / users, 2) for name, used in seen.used.items()},
+        "seconds_filling": round(fill.filled - fill.started, 2),
+        "seconds_with_the_last_look": round(fill.ended - fill.started, 2),
+        "killed": fill.killed,
+        "coverage": asdict(fill.coverage) if fill.coverage else None,
+        "processor_us_a_user": {name: round(1e6 * used / users, 2) for name, used in fill.used.items()},
         "processor_us_a_user_alone": {name: round(each, 2) for name, each in alone[0].processor_us.items()},
-        "peak_mib": {name: _peaks(seen, samples) for name, samples in seen.memory.items()},
+        "peak_mib": {name: _peaks(fill, samples) for name, samples in fill.memory.items()},
     }
 
 
-def _peaks(seen: Seen, samples: Sequence[tuple[float, float]]) -> dict[str, int]:
+def _peaks(fill: FillMeasurement, samples: Sequence[tuple[float, float]]) -> dict[str, int]:
     """Within the first tenth of the time, and over all of it."""
-    tenth = seen.began + (seen.filled - seen.began) / 10
+    tenth = fill.started + (fill.filled - fill.started) / 10
     early = [used for at, used in samples if at <= tenth]
     return {"first_tenth": round(max(early, default=0)), "all": round(max((used for _, used in samples), default=0))}
 
 
-def _told(outcome: Mapping[str, Any]) -> str:
-    return "\n".join(f"{name:28} {value}" for name, value in outcome.items())
-
-
-if __name__ == "__main__":
-    typer.run(main)
+def _text_of(figures: Mapping[str, Any]) -> str:
+    return "\n".join(f"{name:28} {value}" for name, value in figures.items())

@@ -88,9 +88,9 @@ def demo(
     retrain: Annotated[bool, typer.Option("--retrain", help="Train again though a generation fits.")] = False,
 ) -> None:
     """The main job: stack up, data, training, live sign-ups through Kafka, enrichment and ranking; then a table."""
-    from foretaste.demo.run import Plan, run
+    from foretaste.demo.run import DemoPlan, run
 
-    run(Settings(), Plan(data=data, users=users, rate=rate, keep=keep, retrain=retrain))
+    run(Settings(), DemoPlan(data=data, users=users, rate=rate, keep=keep, retrain=retrain))
 
 
 async def health_of(settings: Settings) -> list[Health]:

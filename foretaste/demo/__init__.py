@@ -1,1 +1,1 @@
-"""The main job: real users sign up through Kafka, are enriched, and are ranked, with every figure taken live."""
+"""The demo: real users sign up through Kafka, are enriched, and are ranked, with every figure taken live."""

@@ -63,7 +63,7 @@ def _refresh(result: Mapping[str, Any]) -> Table:
     table.add_row("the gate", "was not asked" if verdict is None else verdict["decision"].replace("_", " "))
     for reason in reasons:
         table.add_row("", reason)
-    table.add_row(refresh["outcome"], refresh["said"].replace("; ".join(reasons), "").replace(": ; ", ": "))
+    table.add_row(refresh["outcome"], refresh["detail"].replace("; ".join(reasons), "").replace(": ; ", ": "))
     steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in refresh["steps"].items())
     table.add_row("seconds", f"{refresh['seconds']}: {steps}" if steps else "")
     return table
@@ -86,11 +86,11 @@ def _generations(result: Mapping[str, Any]) -> Table:
     for number, figure in worth["gauc"].items():
         table.add_row(number, _figure(figure), _figure(worth["popularity"][number]))
     if worth["difference"] is not None:
-        table.add_row("difference", f"{_figure(worth['difference'])}: {_said(worth['difference'])}", "")
+        table.add_row("difference", f"{_figure(worth['difference'])}: {_comparison(worth['difference'])}", "")
     return table
 
 
-def _said(difference: Mapping[str, float | None]) -> str:
+def _comparison(difference: Mapping[str, float | None]) -> str:
     low, high = difference["low"] or 0.0, difference["high"] or 0.0
     if low > 0:
         return "the new one is better"

@@ -1,14 +1,14 @@
-"""What the demo found, as `demo.json` holds it, and what of it is not as it should be."""
+"""The result of the demo: its figures as `demo.json` holds them, and the problems in it."""
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from foretaste.demo.acting import Acted
-from foretaste.demo.judging import Judged
-from foretaste.demo.load import SignUps
-from foretaste.demo.refreshing import Refreshed
+from foretaste.demo.evaluation import LiveEvaluation
+from foretaste.demo.interactions import InteractionResult
+from foretaste.demo.refresh import DemoRefresh
+from foretaste.demo.sign_ups import SignUpResult
 from foretaste.kernel.ranking import Source
 from serving.requests import RankResponse
 
@@ -19,14 +19,14 @@ TOP = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Introduced:
-    """How the first users were received."""
+class FirstUsersResult:
+    """The sign-ups and the rankings of the first users."""
 
-    opening: SignUps
-    """The first sign-up alone, before which the worker had no partitions."""
-    sign_ups: SignUps
-    """All others, at the rate; the latencies are theirs."""
-    judged: Judged
+    opening: SignUpResult
+    """The first sign-up, measured apart: the worker has no partitions before it."""
+    sign_ups: SignUpResult
+    """All other sign-ups, at the rate of the plan; the latencies in `demo.json` are theirs."""
+    evaluation: LiveEvaluation
     before: RankResponse
     after: RankResponse
     liked: list[str]
@@ -41,63 +41,69 @@ class Introduced:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """All of the live part."""
+class DemoResult:
+    """Everything measured in the live part of the demo."""
 
     number: int
-    """The first generation."""
-    introduced: Introduced
-    acted: Acted
-    later: SignUps
-    """Of users who came after the others had acted."""
-    before: Judged
-    """Those, ranked by the first generation."""
-    refreshed: Refreshed
-    after: Judged | None
-    """The same, ranked by the next; None where it was not swapped in."""
+    """Of the first generation."""
+    first_users: FirstUsersResult
+    interactions: InteractionResult
+    later: SignUpResult
+    """Sign-ups of the later users, who come once the first users have acted."""
+    before: LiveEvaluation
+    """The later users, ranked by the first generation."""
+    refresh: DemoRefresh
+    after: LiveEvaluation | None
+    """The later users, ranked by the second generation; None where that was not swapped in."""
     dead_letters: int
     seed: int
-    """Of the draws of users behind the intervals."""
+    """Seed of the bootstrap draws of users."""
 
 
-def wrong(found: Found) -> Iterator[str]:
-    """What is not as it should be, a sentence each."""
-    first, later, refreshed = found.introduced, found.later, found.refreshed
-    during = refreshed.during
+def problems(result: DemoResult) -> Iterator[str]:
+    """Sentences, one for each thing that went wrong."""
+    first, later, refresh = result.first_users, result.later, result.refresh
+    during = refresh.during
     counts = {
         "sign-ups were not enriched": first.sent - first.enriched + later.sent - later.enriched,
-        "users who signed up during the refresh lack virtual behaviour": len(during.newcomers) - refreshed.enriched,
-        "events became dead letters": found.dead_letters,
-        f"requests failed during the refresh, the first by {during.why}": during.failed,
-        "answers mixed generations": during.mixed + sum(each.mixed for each in _judged(found)),
-        "users were not ranked by their virtual behaviour": sum(_otherwise(each) for each in _judged(found)),
-        "later users were ranked by another generation than asked": _by_another(found),
+        "users who signed up during the refresh lack virtual behaviour": len(during.newcomers) - refresh.enriched,
+        "events became dead letters": result.dead_letters,
+        f"requests failed during the refresh, the first by {during.first_failure}": during.failed,
+        "answers mixed generations": during.mixed + sum(each.mixed for each in _evaluations(result)),
+        "users were not ranked by their virtual behaviour": sum(
+            _without_virtual(each) for each in _evaluations(result)
+        ),
+        "later users were ranked by another generation than requested": _by_another_generation(result),
     }
     yield from (f"{count} {what}" for what, count in counts.items() if count)
-    if not refreshed.swapped:
-        yield f"generation {refreshed.active.number} is active: {refreshed.outcome}, {refreshed.said}"
+    if not refresh.swapped:
+        yield f"generation {refresh.active.number} is active: {refresh.outcome}, {refresh.detail}"
 
 
-def as_json(found: Found, data: str, seconds: Mapping[str, float]) -> dict[str, Any]:
-    """What `demo.json` holds. JSON has no nan: null stands for it."""
-    first = found.introduced
-    sign_ups, judged = first.sign_ups, first.judged
+def as_json(result: DemoResult, data: str, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """The content of `demo.json`. JSON has no nan: null stands for it."""
+    first = result.first_users
+    sign_ups, evaluation = first.sign_ups, first.evaluation
     return {
         "data": data,
-        "generation": found.number,
+        "generation": result.number,
         "sign_ups": first.sent,
         "enriched": first.enriched,
-        "dead_letters": found.dead_letters,
+        "dead_letters": result.dead_letters,
         "latency_ms": {"p50": _rounded(sign_ups.percentile(50), 1), "p99": _rounded(sign_ups.percentile(99), 1)},
         "sign_ups_per_second": _rounded(sign_ups.enriched / sign_ups.seconds, 1),
-        "auc": {way: _rounded(value, 4) for way, value in judged.auc().items()},
-        "gauc": {way: _rounded(value, 4) for way, value in judged.gauc().items()},
-        "ranked_users": judged.served_by.total(),
-        "served_by": dict(judged.served_by),
-        "acted": {"users": found.acted.users, "rankings": found.acted.rankings, "acts": found.acted.acts},
-        "refresh": _refresh(found.refreshed),
-        "during": _during(found.refreshed),
-        "generations": generations(found),
+        "auc": {way: _rounded(value, 4) for way, value in evaluation.auc().items()},
+        "gauc": {way: _rounded(value, 4) for way, value in evaluation.gauc().items()},
+        "ranked_users": evaluation.served_by.total(),
+        "served_by": dict(evaluation.served_by),
+        "acted": {
+            "users": result.interactions.users,
+            "rankings": result.interactions.rankings,
+            "acts": result.interactions.actions,
+        },
+        "refresh": _refresh(result.refresh),
+        "during": _during(result.refresh),
+        "generations": generations(result),
         "seconds": dict(seconds),
         "top_ten": {
             "user": first.after.user_id,
@@ -108,33 +114,36 @@ def as_json(found: Found, data: str, seconds: Mapping[str, float]) -> dict[str, 
     }
 
 
-def generations(found: Found) -> dict[str, Any]:
-    """GAUC of both generations for the same later users, with 95 % intervals over draws of users; the difference is
-    paired: draw by draw the same users."""
-    numbered = {found.number: found.before}
-    if found.after is not None:
-        numbered[found.refreshed.active.number] = found.after
-    live = {number: judged.estimate("virtual", found.seed) for number, judged in numbered.items()}
-    told: dict[str, Any] = {
-        "users": len(set(found.before.users)),
-        "gauc": {str(number): _figure(estimate) for number, estimate in live.items()},
+def generations(result: DemoResult) -> dict[str, Any]:
+    """GAUC of both generations for the same later users, with 95 % intervals over draws of users.
+
+    The difference is paired: in each draw both have the same users.
+    """
+    numbered = {result.number: result.before}
+    if result.after is not None:
+        numbered[result.refresh.active.number] = result.after
+    estimates = {number: evaluation.estimate("virtual", result.seed) for number, evaluation in numbered.items()}
+    figures: dict[str, Any] = {
+        "users": len(set(result.before.users)),
+        "gauc": {str(number): _figure(estimate) for number, estimate in estimates.items()},
         "popularity": {
-            str(number): _figure(judged.estimate("popularity", found.seed)) for number, judged in numbered.items()
+            str(number): _figure(evaluation.estimate("popularity", result.seed))
+            for number, evaluation in numbered.items()
         },
         "difference": None,
     }
-    if found.after is not None:
-        old, new = live.values()
-        told["difference"] = _figure(_difference(new, old))
-    return told
+    if result.after is not None:
+        old, new = estimates.values()
+        figures["difference"] = _figure(_difference(new, old))
+    return figures
 
 
-def _refresh(refreshed: Refreshed) -> dict[str, Any]:
-    record, verdict = refreshed.record, refreshed.verdict
+def _refresh(refresh: DemoRefresh) -> dict[str, Any]:
+    record, verdict = refresh.record, refresh.verdict
     learning = None if record is None else record.learning
     return {
-        "outcome": refreshed.outcome.value,
-        "said": refreshed.said,
+        "outcome": refresh.outcome.value,
+        "detail": refresh.detail,
         "generation": None if record is None else record.number,
         "seconds": None if record is None else record.seconds,
         "steps": {} if record is None else dict(record.steps),
@@ -146,11 +155,11 @@ def _refresh(refreshed: Refreshed) -> dict[str, Any]:
     }
 
 
-def _during(refreshed: Refreshed) -> dict[str, Any]:
-    during = refreshed.during
+def _during(refresh: DemoRefresh) -> dict[str, Any]:
+    during = refresh.during
     return {
         "sign_ups": len(during.newcomers),
-        "enriched": refreshed.enriched,
+        "enriched": refresh.enriched,
         "rankings": during.rankings,
         "failed": during.failed,
         "mixed": during.mixed,
@@ -161,19 +170,19 @@ def _during(refreshed: Refreshed) -> dict[str, Any]:
     }
 
 
-def _judged(found: Found) -> list[Judged]:
-    return [each for each in (found.introduced.judged, found.before, found.after) if each is not None]
+def _evaluations(result: DemoResult) -> list[LiveEvaluation]:
+    return [each for each in (result.first_users.evaluation, result.before, result.after) if each is not None]
 
 
-def _otherwise(judged: Judged) -> int:
-    return judged.served_by.total() - judged.served_by[Source.VIRTUAL.value]
+def _without_virtual(evaluation: LiveEvaluation) -> int:
+    return evaluation.served_by.total() - evaluation.served_by[Source.VIRTUAL.value]
 
 
-def _by_another(found: Found) -> int:
-    asked = [(found.introduced.judged, found.number), (found.before, found.number)]
-    if found.after is not None:
-        asked.append((found.after, found.refreshed.active.number))
-    return sum(judged.by_generation.total() - judged.by_generation[number] for judged, number in asked)
+def _by_another_generation(result: DemoResult) -> int:
+    requested = [(result.first_users.evaluation, result.number), (result.before, result.number)]
+    if result.after is not None:
+        requested.append((result.after, result.refresh.active.number))
+    return sum(evaluation.by_generation.total() - evaluation.by_generation[number] for evaluation, number in requested)
 
 
 def _difference(new: "Estimate", old: "Estimate") -> "Estimate":

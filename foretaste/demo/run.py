@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from foretaste import compose, embedded
 from foretaste.console import console, progress
-from foretaste.demo.live import live
-from foretaste.demo.people import people
-from foretaste.demo.refreshing import Refreshing
+from foretaste.demo.context import DemoContext, StepTimer
+from foretaste.demo.new_users import new_users
+from foretaste.demo.refresh import RefreshPorts
 from foretaste.demo.report import show
-from foretaste.demo.result import as_json, wrong
-from foretaste.demo.stage import Stage, Timer
+from foretaste.demo.result import as_json, problems
+from foretaste.demo.scenario import run_scenario
 from foretaste.kernel.errors import ForetasteError, InvalidInput
 from foretaste.kernel.ports import Report
 from foretaste.settings import Settings
@@ -25,27 +25,27 @@ from models.data.sources.public import open_dataset
 from models.generations import publish as publishing
 
 if TYPE_CHECKING:
-    from foretaste.demo.result import Found
+    from foretaste.demo.result import DemoResult
     from models.data.dataset import Dataset
     from models.refresh.records import RefreshRecord
 
 HURRIED = {"outcome_window": 2.0, "log_settles": 6.0}
-"""Settings of the refresh: here an act follows its ranking at once, and nobody waits half an hour for the next one."""
+"""Settings of the refresh: in the demo a user acts at once, and half an hour of waiting would be too long."""
 PATIENT = {"redis_timeout": 10.0, "triton_timeout": 10.0}
-"""Of the demo itself, which trains on the cores that it measures; what serves keeps its own."""
+"""Timeouts of the demo's own process, which trains on the cores that it measures; the services keep theirs."""
 OWN = {"project": "foretaste_demo", "topic_prefix": "foretaste-demo-"}
 MANY = 10_000
 """Dead letters of a partition that are counted, at most."""
 POOL = 200
-"""Most popular items, which the top tens are of."""
+"""Number of most popular items, of which the top tens are made."""
 DAY = 86_400.0
 MARGIN = 1.0
-"""Seconds before the first act in which nothing else is noted, and the refresh may begin that much later."""
+"""Seconds by which the window of the refresh reaches back before the first ranking."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What the demo does: `users` real users after the split sign up at `rate` a second, and as many later ones."""
+class DemoPlan:
+    """The size of the demo: `users` real users after the split sign up at `rate` a second, then as many later ones."""
 
     data: str = "ml-1m"
     users: int = 1000
@@ -55,8 +55,8 @@ class Plan:
     seed: int = 0
 
 
-def run(settings: Settings, plan: Plan) -> None:
-    """The demo, in this order.
+def run(settings: Settings, plan: DemoPlan) -> None:
+    """Run the demo, in this order.
 
     1. The stack starts. 2. The data are read. 3. Generation 1 is trained, or found. 4. It is published.
     5. Worker, writer of the log, watch and ranking service start.
@@ -67,10 +67,10 @@ def run(settings: Settings, plan: Plan) -> None:
     12. Tables, and `demo.json`.
 
     Where a part is the user's own, the demo keeps to a project, topics and a log of its own, so that no pointer,
-    feature, event or row of theirs is touched. Raises `ForetasteError` saying what of it is not as it should be, once
-    everything is shown.
+    feature, event or row of theirs is touched. Raises `ForetasteError` with the problems, once everything is
+    shown.
     """
-    timer = Timer()
+    timer = StepTimer()
     settings = settings.model_copy(update=HURRIED | PATIENT)
     if settings.kafka or settings.redis or settings.triton:
         settings = settings.model_copy(update={**OWN, "log": settings.home / "demo-log"})
@@ -80,20 +80,20 @@ def run(settings: Settings, plan: Plan) -> None:
             with timer.step("stack"):  # 1
                 planned = embedded.plan_stack(settings, report)
                 stack = stacked.enter_context(Stack(settings.home, planned, report=report))
-            found = _run_on(stack, settings, plan, timer, report)
+            result = _run_on(stack, settings, plan, timer, report)
         path = settings.home / "demo.json"
-        result = as_json(found, plan.data, timer.seconds)
-        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        show(result, console)  # 12
+        figures = as_json(result, plan.data, timer.seconds)
+        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        show(figures, console)  # 12
         console.print(f"the same figures are in {path}")
         if plan.keep:
             console.print(f"still running: {stack.addresses['api']} (Ctrl-C ends it)")
             embedded.keep_running(stack, settings, console.print)
-    if faults := list(wrong(found)):
+    if faults := list(problems(result)):
         raise ForetasteError(f"{'; '.join(faults)}: see {path}")
 
 
-def _run_on(stack: Stack, settings: Settings, plan: Plan, timer: Timer, report: Report) -> "Found":
+def _run_on(stack: Stack, settings: Settings, plan: DemoPlan, timer: StepTimer, report: Report) -> "DemoResult":
     with timer.step("data"):  # 2
         dataset = open_dataset(plan.data, settings.home / "data", report)
     resolved = compose.resolve(settings)
@@ -105,10 +105,10 @@ def _run_on(stack: Stack, settings: Settings, plan: Plan, timer: Timer, report: 
         report("publish", 1, 1)
     with timer.step("start worker and api"):  # 5
         api = embedded.start_processes(stack, settings)
-    return asyncio.run(_live(resolved, plan, dataset, number, api, timer, report))  # 6 to 11
+    return asyncio.run(_run_live(resolved, plan, dataset, number, api, timer, report))  # 6 to 11
 
 
-def _first_generation(settings: Settings, plan: Plan, dataset: "Dataset", report: Report) -> Path:
+def _first_generation(settings: Settings, plan: DemoPlan, dataset: "Dataset", report: Report) -> Path:
     """The folder of a generation that was trained on these data with the default settings, or of one trained now."""
     from models.refresh.train import train, trained_before
     from models.training.config import TrainingConfig
@@ -119,7 +119,7 @@ def _first_generation(settings: Settings, plan: Plan, dataset: "Dataset", report
 
 
 async def _numbers(settings: Settings) -> tuple[frozenset[int], int, int | None]:
-    """The numbers that nothing can be published under any more, the lowest free one, and the active one."""
+    """The numbers under which nothing can be published any more, the lowest free one, and the active one."""
     async with compose.publish_parts(settings) as parts:
         spent = await publishing.spent_numbers(parts.generations)
         return spent, *await publishing.free_number(parts.generations)
@@ -130,15 +130,15 @@ async def _published(settings: Settings, number: int) -> int:
         return await publishing.publish(parts, number)
 
 
-async def _live(
+async def _run_live(
     settings: Settings,
-    plan: Plan,
+    plan: DemoPlan,
     dataset: "Dataset",
     number: int,
     api: str,
-    timer: Timer,
+    timer: StepTimer,
     report: Report,
-) -> "Found":
+) -> "DemoResult":
     from models.evaluation.verdict import read_verdict, verdict_path
     from models.runtime.encoding import Encoding
     from models.runtime.layout import ENCODING
@@ -148,27 +148,29 @@ async def _live(
         generation = await parts.generations.get(number)
         if generation is None:
             raise InvalidInput("generation", number, "is not recorded")
-        stage = Stage(parts, api, settings.topic_prefix, dataset, encoding, generation, plan.seed, timer, report)
-        refreshing = Refreshing(
+        context = DemoContext(
+            parts, api, settings.topic_prefix, dataset, encoding, generation, plan.seed, timer, report
+        )
+        ports = RefreshPorts(
             refresh=partial(_refresh, settings, report),
             verdict_of=lambda candidate: read_verdict(verdict_path(settings.home, candidate)),
             open_events=partial(compose.events, settings),
             settles=settings.outcome_window + settings.log_settles,
         )
-        everybody, pool = people(dataset, plan.users), _most_popular(settings, number)
-        return await live(stage, everybody, plan.rate, pool, refreshing, partial(_dead_letters, settings))
+        users, pool = new_users(dataset, plan.users), _most_popular(settings, number)
+        return await run_scenario(context, users, plan.rate, pool, ports, partial(_dead_letters, settings))
 
 
-async def _refresh(settings: Settings, report: Report, began: float) -> "RefreshRecord":
-    """What `foretaste cotrain --once` runs, for the log from `began` on (seconds since the epoch).
+async def _refresh(settings: Settings, report: Report, started: float) -> "RefreshRecord":
+    """Run what `foretaste cotrain --once` runs, on the log since `started` (seconds since the epoch).
 
     The first generation has learned what lies before the split, long ago by the clock: without a window, the log of
-    every earlier demo would be learned from too. For the same reason no run of theirs is gone on with.
+    every earlier demo would be learned from too. For the same reason no interrupted run of theirs is resumed.
     """
     from models.refresh.parts import RefreshRequest
     from models.refresh.refresh import refresh
 
-    days = (time.time() - began + MARGIN) / DAY
+    days = (time.time() - started + MARGIN) / DAY
     async with compose.refresh_parts(settings) as parts:
         parts.records.forget()
         return await refresh(parts, RefreshRequest(window_days=days), report)

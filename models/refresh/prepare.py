@@ -23,7 +23,7 @@ from models.training.warm_start import Start
 
 WARM_STEPS, MOST_PASSES = 100, 4
 """A warm start passes over a small window more than once: until it has taken so many steps, but not more often. Both
-were chosen by replaying the weeks before MovieLens 1M's split (`foretaste bench refresh --until`)."""
+were chosen by replaying the weeks before MovieLens 1M's split (`python -m benchmarks refresh --until`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.swap import Plan, own_settings, swap_benchmark
-from benchmarks.swap_report import to_json
+from benchmarks.own_stack import own_settings
+from benchmarks.swap.benchmark import SwapPlan, swap_benchmark
+from benchmarks.swap.report import to_json
 from foretaste.settings import Settings
 from foretaste.stack.environment import TritonEnvironment
 from models.data.dataset import read_dataset
 from tests.data_factory import write_dataset
 from tests.towers_factory import SMALL, config
 
-PLAN = Plan(
+PLAN = SwapPlan(
     swaps=2,
     rank_rate=20.0,
     sign_up_rate=5.0,

@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 
-from benchmarks.swap_generations import attributes_of, check_answers
-from benchmarks.swap_load import Answer, Record
+from benchmarks.swap.generations import attributes_of, check_answers
+from benchmarks.swap.load import Answer, LoadRecord
 from models.refresh.parts import RefreshRequest
 from models.refresh.prepare import RefreshPlan
 from models.refresh.records import RefreshOutcome
@@ -128,7 +128,7 @@ def _load(system: System, context: ForkServerContext, case: Case) -> AbstractCon
     return loading(context, plan, system.settings)
 
 
-def _row(system: System, case: Case, course: _Course, record: Record) -> Row:
+def _row(system: System, case: Case, course: _Course, record: LoadRecord) -> Row:
     served = [answer for answer in _during(record, course) if answer.status == OK]
     samples = [sample for sample in record.samples if sample.answer.due >= course.killed]
     people = system.people(sorted({sample.user_id for sample in samples}))
@@ -163,5 +163,5 @@ def _row(system: System, case: Case, course: _Course, record: Record) -> Row:
     )
 
 
-def _during(record: Record, course: _Course) -> Sequence[Answer]:
+def _during(record: LoadRecord, course: _Course) -> Sequence[Answer]:
     return [answer for answer in record.answers if course.killed <= answer.due <= course.ended + AFTERWARDS]

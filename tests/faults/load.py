@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from multiprocessing.synchronize import Event
 
-from benchmarks.swap_load import LoadPlan, Record, run
+from benchmarks.swap.load import LoadPlan, LoadRecord, run
 from foretaste.kernel.values import Attributes
 from foretaste.settings import Settings
 
@@ -30,10 +30,10 @@ class Loading:
     _ended: Event
     _from: Connection
 
-    def end(self) -> Record:
+    def end(self) -> LoadRecord:
         """Tell it to end, and what it saw."""
         self._ended.set()
-        found: Record = _heard(self._from)
+        found: LoadRecord = _heard(self._from)
         return found
 
 

@@ -17,10 +17,10 @@ from typing import Any
 import aiohttp
 import numpy as np
 
-from benchmarks.swap_generations import Person, attributes_of
+from benchmarks.swap.generations import LoadUser, attributes_of
 from foretaste import compose, embedded
 from foretaste.cli.user import send
-from foretaste.demo.asking import rank
+from foretaste.demo.ranking_client import rank
 from foretaste.kernel.events import Topic, UserBehaved, UserRegistered
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import OnlineStore
@@ -176,9 +176,11 @@ class System:
                 return found
             pause(LOOK_EVERY)
 
-    def people(self, users: Sequence[str]) -> dict[str, Person]:
+    def people(self, users: Sequence[str]) -> dict[str, LoadUser]:
         """What is stored of them."""
-        return {user.user_id: Person(user.attributes or {}, user.behaviour) for user in self.read(users, self.active())}
+        return {
+            user.user_id: LoadUser(user.attributes or {}, user.behaviour) for user in self.read(users, self.active())
+        }
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The README and the pages under docs: their commands parse, their links and files are there, their tables are current."""
+"""The README and the pages under docs: their commands parse, their links lead somewhere, their tables are current."""
 
 import re
 import shlex

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from foretaste.demo.acting import Acted
-from foretaste.demo.judging import Judged
-from foretaste.demo.load import SignUps
-from foretaste.demo.refreshing import Refreshed
+from foretaste.demo.background_traffic import TrafficResult
+from foretaste.demo.evaluation import LiveEvaluation
+from foretaste.demo.interactions import InteractionResult
+from foretaste.demo.refresh import DemoRefresh
 from foretaste.demo.report import show
-from foretaste.demo.result import Found, Introduced, as_json, wrong
-from foretaste.demo.traffic import During
+from foretaste.demo.result import DemoResult, FirstUsersResult, as_json, problems
+from foretaste.demo.sign_ups import SignUpResult
 from foretaste.kernel.ranking import Source
 from models.evaluation.verdict import Figure, GroupVerdict, Verdict
 from models.refresh.records import LearningRecord, RefreshOutcome, RefreshRecord
@@ -26,12 +26,12 @@ USERS = 30
 FIRST, NEXT = 1, 2
 
 
-def judged(skill: float, by: int = FIRST) -> Judged:
+def evaluation(skill: float, by: int = FIRST) -> LiveEvaluation:
     """Users with two of six items acted on, scored at random but for `skill` in favour of those."""
     rng = np.random.default_rng(3)
     labels = np.tile([1, 1, 0, 0, 0, 0], USERS)
     scores = (rng.random(len(labels)) + skill * labels).tolist()
-    return Judged(
+    return LiveEvaluation(
         users=np.repeat(np.arange(USERS), 6).tolist(),
         labels=labels.tolist(),
         scores={"virtual": scores, "none": scores, "popularity": rng.random(len(labels)).tolist()},
@@ -75,28 +75,30 @@ def verdict() -> Verdict:
     return Verdict(decision="pass", reasons=("no group is worse",), groups=groups)
 
 
-def refreshed() -> Refreshed:
-    during = During(["m0", "m1"], rankings=9, latencies_ms=[1.0, 3.0], by_generation=Counter({FIRST: 4, NEXT: 5}))
-    return Refreshed(RefreshOutcome.SWAPPED, "said", record(), verdict(), during, generation(NEXT), enriched=2)
+def refresh() -> DemoRefresh:
+    during = TrafficResult(
+        ["m0", "m1"], rankings=9, latencies_ms=[1.0, 3.0], by_generation=Counter({FIRST: 4, NEXT: 5})
+    )
+    return DemoRefresh(RefreshOutcome.SWAPPED, "detail", record(), verdict(), during, generation(NEXT), enriched=2)
 
 
-def found() -> Found:
-    signed = SignUps(USERS, USERS, [4.0, 6.0], 1.5)
-    introduced = Introduced(SignUps(1, 1, [9.0], 1.0), signed, judged(0.1), answer(), answer(), ["x"])
-    acted = Acted(USERS, 90, 900, 10.0, 20.0)
-    return Found(FIRST, introduced, acted, signed, judged(0.0), refreshed(), judged(0.4, NEXT), 0, seed=0)
+def found() -> DemoResult:
+    signed = SignUpResult(USERS, USERS, [4.0, 6.0], 1.5)
+    first_users = FirstUsersResult(SignUpResult(1, 1, [9.0], 1.0), signed, evaluation(0.1), answer(), answer(), ["x"])
+    acted = InteractionResult(USERS, 90, 900, 10.0, 20.0)
+    return DemoResult(FIRST, first_users, acted, signed, evaluation(0.0), refresh(), evaluation(0.4, NEXT), 0, seed=0)
 
 
-def unlike(**changes: object) -> Callable[[Found], Found]:
+def unlike(**changes: object) -> Callable[[DemoResult], DemoResult]:
     """With other fields of the refresh."""
-    return lambda whole: replace(whole, refreshed=replace(whole.refreshed, **changes))
+    return lambda whole: replace(whole, refresh=replace(whole.refresh, **changes))
 
 
-def with_during(**changes: object) -> Callable[[Found], Found]:
-    return lambda whole: unlike(during=replace(whole.refreshed.during, **changes))(whole)
+def with_during(**changes: object) -> Callable[[DemoResult], DemoResult]:
+    return lambda whole: unlike(during=replace(whole.refresh.during, **changes))(whole)
 
 
-def refused(whole: Found) -> Found:
+def refused(whole: DemoResult) -> DemoResult:
     """The gate did not admit the candidate: the first generation serves on."""
     changed = unlike(outcome=RefreshOutcome.REFUSED, record=record(RefreshOutcome.REFUSED), active=generation(FIRST))(
         whole
@@ -104,50 +106,52 @@ def refused(whole: Found) -> Found:
     return replace(changed, after=None)
 
 
-def failed(whole: Found) -> Found:
-    changed = unlike(outcome=RefreshOutcome.FAILED, said="no disk", record=None, verdict=None, active=generation(FIRST))
+def failed(whole: DemoResult) -> DemoResult:
+    changed = unlike(
+        outcome=RefreshOutcome.FAILED, detail="no disk", record=None, verdict=None, active=generation(FIRST)
+    )
     return replace(changed(whole), after=None)
 
 
-def repaired(whole: Found) -> Found:
-    later = judged(0.4, NEXT)
+def repaired(whole: DemoResult) -> DemoResult:
+    later = evaluation(0.4, NEXT)
     later.served_by = Counter({Source.VIRTUAL.value: USERS - 2, Source.READ_REPAIRED.value: 2})
     return replace(whole, after=later)
 
 
-def mixed(whole: Found) -> Found:
-    later = judged(0.0)
+def mixed(whole: DemoResult) -> DemoResult:
+    later = evaluation(0.0)
     later.mixed = 3
     return replace(whole, before=later)
 
 
 def test_nothing_is_wrong_where_all_went_as_it_should() -> None:
-    assert list(wrong(found())) == []
+    assert list(problems(found())) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
-        (lambda whole: replace(whole, later=SignUps(USERS, USERS - 4, [], 1.0)), ["4 sign-ups were not enriched"]),
+        (lambda whole: replace(whole, later=SignUpResult(USERS, USERS - 4, [], 1.0)), ["4 sign-ups were not enriched"]),
         (lambda whole: replace(whole, dead_letters=5), ["5 events became dead letters"]),
         (unlike(enriched=1), ["1 users who signed up during the refresh lack virtual behaviour"]),
-        (with_during(failed=2, why="503"), ["2 requests failed during the refresh, the first by 503"]),
+        (with_during(failed=2, first_failure="503"), ["2 requests failed during the refresh, the first by 503"]),
         (with_during(mixed=1), ["1 answers mixed generations"]),
         (mixed, ["3 answers mixed generations"]),
         (repaired, ["2 users were not ranked by their virtual behaviour"]),
         (
-            lambda whole: replace(whole, after=judged(0.4, FIRST)),
-            [f"{USERS} later users were ranked by another generation than asked"],
+            lambda whole: replace(whole, after=evaluation(0.4, FIRST)),
+            [f"{USERS} later users were ranked by another generation than requested"],
         ),
-        (refused, ["generation 1 is active: refused, said"]),
+        (refused, ["generation 1 is active: refused, detail"]),
         (failed, ["generation 1 is active: failed, no disk"]),
         (unlike(active=generation(FIRST)), [f"{USERS} later users", "generation 1 is active: swapped"]),
     ],
 )
-def test_what_is_not_as_it_should_be_is_told(change: Callable[[Found], Found], said: list[str]) -> None:
-    told = list(wrong(change(found())))
-    assert len(told) == len(said)
-    assert all(one.startswith(start) for one, start in zip(told, said, strict=True))
+def test_every_problem_is_a_sentence(change: Callable[[DemoResult], DemoResult], expected: list[str]) -> None:
+    sentences = list(problems(change(found())))
+    assert len(sentences) == len(expected)
+    assert all(one.startswith(start) for one, start in zip(sentences, expected, strict=True))
 
 
 def test_both_generations_are_compared_on_the_same_draws_of_users() -> None:
@@ -157,7 +161,7 @@ def test_both_generations_are_compared_on_the_same_draws_of_users() -> None:
     assert before["low"] < before["value"] < before["high"]
     assert difference["value"] == pytest.approx(after["value"] - before["value"], abs=2e-4)
     assert difference["low"] > 0
-    same = as_json(replace(found(), after=judged(0.0, NEXT)), "ml-1m", {})["generations"]["difference"]
+    same = as_json(replace(found(), after=evaluation(0.0, NEXT)), "ml-1m", {})["generations"]["difference"]
     assert (same["low"], same["value"], same["high"]) == (0, 0, 0)
 
 
@@ -165,13 +169,13 @@ def test_both_generations_are_compared_on_the_same_draws_of_users() -> None:
     ("change", "shown"),
     [
         (lambda whole: whole, "the new one is better"),
-        (lambda whole: replace(whole, after=judged(0.0, NEXT)), "neither is shown to be better"),
-        (lambda whole: replace(whole, before=judged(0.4), after=judged(0.0, NEXT)), "the new one is worse"),
+        (lambda whole: replace(whole, after=evaluation(0.0, NEXT)), "neither is shown to be better"),
+        (lambda whole: replace(whole, before=evaluation(0.4), after=evaluation(0.0, NEXT)), "the new one is worse"),
         (refused, "refused"),
         (failed, "no disk"),
     ],
 )
-def test_the_tables_show_every_outcome(change: Callable[[Found], Found], shown: str) -> None:
+def test_the_tables_show_every_outcome(change: Callable[[DemoResult], DemoResult], shown: str) -> None:
     console = Console(record=True, width=200)
     show(json.loads(json.dumps(as_json(change(found()), "ml-1m", {"stack": 1.0}))), console)
     text = console.export_text()

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.replay_log import log_of, weeks_of
+from benchmarks.refresh.week_log import log_of, weeks_of
 from models.log.join import joined
 from models.log.window import LogWindow
 from models.refresh.prepare import MOST_PASSES, WARM_STEPS, RefreshPlan, held_out, prepare

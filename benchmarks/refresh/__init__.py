@@ -1,0 +1,1 @@
+"""What refreshed generations are worth to new users: a dataset replayed week by week."""

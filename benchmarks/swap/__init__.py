@@ -1,0 +1,1 @@
+"""Swaps of generations under ranking requests and sign-ups."""

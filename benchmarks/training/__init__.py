@@ -1,0 +1,1 @@
+"""Training speed of Foretaste's towers beside other libraries."""
