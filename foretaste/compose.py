@@ -241,8 +241,7 @@ def watch_worker(settings: Settings, found: "Parts", registry: "CollectorRegistr
 async def log_unwritten(settings: Settings, within: float) -> int:
     """Rankings and behaviours in Kafka by now that have not reached the training log within so many seconds."""
     from streams.topics import TopicNames
-    from streams.worker.lag import KafkaBacklog
-    from streams.worker.settling import unhandled
+    from streams.worker.lag import KafkaBacklog, unhandled
 
     names = TopicNames(settings.topic_prefix)
 
