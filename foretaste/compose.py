@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from serving.impressions import Showing
     from serving.metrics import RankingMetrics
     from serving.ranking import Ranking
-    from streams.parts import Parts
+    from streams.parts import SignUpParts
     from streams.reenrichment import Coverage
     from streams.worker.app import AppConfig
     from streams.worker.connection import KafkaConnection
@@ -129,13 +129,13 @@ def towers(settings: Settings) -> "TritonTowers | InProcessTowers":
 
 
 @asynccontextmanager
-async def parts(settings: Settings) -> AsyncIterator["Parts"]:
+async def parts(settings: Settings) -> AsyncIterator["SignUpParts"]:
     """All four ports, wired and closed again."""
-    from streams.parts import Parts
+    from streams.parts import SignUpParts
 
     async with AsyncExitStack() as stack:
         opened: list[OnlineStore | Towers | Generations | Events] = []
-        found = Parts(store(settings), towers(settings), generations(settings), events(settings))
+        found = SignUpParts(store(settings), towers(settings), generations(settings), events(settings))
         opened += [found.store, found.towers, found.generations, found.events]
         for part in opened:
             stack.push_async_callback(part.close)
@@ -143,7 +143,7 @@ async def parts(settings: Settings) -> AsyncIterator["Parts"]:
 
 
 def ranking(
-    settings: Settings, found: "Parts", metrics: "RankingMetrics", showing: "Showing | None" = None
+    settings: Settings, found: "SignUpParts", metrics: "RankingMetrics", showing: "Showing | None" = None
 ) -> tuple["Ranking", "ActiveGeneration"]:
     """The ranking way, and what it knows of the active generation; without `showing`, nothing is noted for training."""
     from serving.active import ActiveGeneration
@@ -164,28 +164,29 @@ def ranking(
 
 
 @asynccontextmanager
-async def api(settings: Settings, found: "Parts", registry: "CollectorRegistry") -> AsyncIterator["FastAPI"]:
+async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> AsyncIterator["FastAPI"]:
     """The ranking service; at the end, what it noted for training is sent. Who opened the parts closes them."""
     from serving.api import build_api
-    from serving.health import Health, examine
+    from serving.health import ServiceHealth, examine
     from serving.impressions import BufferedImpressions, Showing
     from serving.metrics import RankingMetrics
+    from streams.codec import JSON
     from streams.topics import TopicNames
 
     metrics = RankingMetrics(registry)
-    impressions = BufferedImpressions(found.events, TopicNames(settings.topic_prefix).ranked, metrics)
+    impressions = BufferedImpressions(found.events, TopicNames(settings.topic_prefix).ranked, JSON.encode, metrics)
     way, active = ranking(settings, found, metrics, Showing(impressions, settings.shown))
 
-    async def health() -> Health:
-        return await examine(found.store, found.towers, found.generations, active)
+    async def health() -> ServiceHealth:
+        return await examine(found.store, found.towers, found.generations, active, impressions)
 
     try:
-        yield build_api(way, health, registry)
+        yield build_api(way, health, registry, impressions=impressions)
     finally:
         await impressions.close()
 
 
-def worker(settings: Settings, found: "Parts", registry: "CollectorRegistry") -> "StreamWorker":
+def worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> "StreamWorker":
     """One worker of the users' ways."""
     from foretaste.kernel.batching import BatchPolicy
     from streams.pipelines import WaysConfig, user_ways
@@ -206,7 +207,7 @@ def worker(settings: Settings, found: "Parts", registry: "CollectorRegistry") ->
     return StreamWorker(kafka_connection(settings), names.group, ways, _app_config(settings))
 
 
-def log_worker(settings: Settings, found: "Parts", registry: "CollectorRegistry") -> "StreamWorker":
+def log_worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> "StreamWorker":
     """One of those that write the training log."""
     from streams.topics import TopicNames
     from streams.training_log import LogConfig, LogMetrics, log_ways
@@ -221,20 +222,22 @@ def log_worker(settings: Settings, found: "Parts", registry: "CollectorRegistry"
     return StreamWorker(kafka_connection(settings), names.log_group, ways, _app_config(settings, UNHURRIED))
 
 
-def watch_worker(settings: Settings, found: "Parts", registry: "CollectorRegistry") -> "StreamWorker":
+def watch_worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> "StreamWorker":
     """The watch over what is served."""
     from streams.topics import TopicNames
-    from streams.watch.monitor import Watch, WatchConfig, watch_ways
+    from streams.watch.monitor import Monitor, WatchConfig, watch_ways
     from streams.watch.prometheus import WatchGauges
-    from streams.watch.rollback import RollbackRule
     from streams.worker.metrics import Metrics
     from streams.worker.runner import StreamWorker
 
-    rule = RollbackRule(guard=settings.guard_minutes * 60)
-    config = WatchConfig(topics=TopicNames(settings.topic_prefix), rule=rule)
-    watch = Watch(found.store, found.towers, found.generations, config)
-    registry.register(WatchGauges(watch.snapshot))
-    ways = partial(watch_ways, watch, Metrics(registry), config)
+    config = WatchConfig(
+        topics=TopicNames(settings.topic_prefix),
+        outcome=settings.outcome_window,
+        guard=settings.guard_minutes * 60,
+    )
+    monitor = Monitor(found.store, found.towers, found.generations, config)
+    registry.register(WatchGauges(monitor.snapshot))
+    ways = partial(watch_ways, monitor, Metrics(registry), config)
     return StreamWorker(kafka_connection(settings), config.group, ways, _app_config(settings, UNHURRIED))
 
 

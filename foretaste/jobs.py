@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from models.data.dataset import Dataset
     from models.training.config import TrainingConfig
-    from streams.parts import Parts
+    from streams.parts import SignUpParts
     from streams.worker.runner import StreamWorker
 
 PUBLIC_DATA = ("ml-1m", "ml-100k", "alimama")
@@ -248,7 +248,9 @@ async def serve_log(settings: Settings) -> None:
         raise several.exceptions[0] from several
 
 
-async def _serve(settings: Settings, make: "Callable[[Settings, Parts, CollectorRegistry], StreamWorker]") -> None:
+async def _serve(
+    settings: Settings, make: "Callable[[Settings, SignUpParts, CollectorRegistry], StreamWorker]"
+) -> None:
     from prometheus_client import CollectorRegistry, start_http_server
 
     from streams.worker.runner import run_worker

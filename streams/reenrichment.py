@@ -5,34 +5,18 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Protocol
 
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.events import ReenrichUsers
 from foretaste.kernel.generations import Generation
-from foretaste.kernel.ports import Clock
-from streams.parts import Parts
-from streams.reenrich_worker import SHARE, lacks_virtual, shares
+from foretaste.kernel.ports import Backlog, Clock, Progress
+from streams.codec import JSON
+from streams.parts import SignUpParts
+from streams.reenrich_worker import SHARE, shares
 
 Report = Callable[[int, int | None], object]
 """Called with the users walked so far, and about how many there are (None: nobody counted them yet)."""
 Sleep = Callable[[float], Awaitable[None]]
-
-
-class Progress(Protocol):
-    """Where the state of a re-enrichment is kept, by generation: durable once `write` returns."""
-
-    async def read(self, generation: int) -> str | None: ...
-    async def write(self, generation: int, state: str) -> None: ...
-    async def forget(self, generation: int) -> None: ...
-
-
-class Backlog(Protocol):
-    """How many events wait to be acknowledged."""
-
-    async def remaining(self) -> int:
-        """Raises `Unavailable` when nobody answers."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +77,7 @@ class Reenrichment:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: SignUpParts,
         progress: Progress,
         backlog: Backlog,
         *,
@@ -155,11 +139,11 @@ class Reenrichment:
 
     async def _lacking(self, users: Sequence[str], generation: Generation) -> list[str]:
         read = [await self._store.read(share, generation.number) for share in shares(users)]
-        return [user.user_id for share in read for user in share if lacks_virtual(user, generation)]
+        return [user.user_id for share in read for user in share if generation.lacks(user)]
 
     async def _send(self, users: Sequence[str], number: int) -> None:
         events = [ReenrichUsers(generation=number, user_ids=tuple(page)) for page in shares(users) if page]
-        await self._events.send_all(self._topic, [(None, event.model_dump_json().encode()) for event in events])
+        await self._events.send_all(self._topic, [(None, JSON.encode(event)) for event in events])
 
     async def _handled(self, number: int) -> None:
         """Returns once the workers have acknowledged every page."""
@@ -177,5 +161,5 @@ class Reenrichment:
 
     async def _check_in_use(self, number: int) -> None:
         serving = await self._generations.serving()
-        if number not in {each.number for each in (serving.active, serving.filling) if each is not None}:
+        if number not in serving.in_use:
             raise Unavailable("re-enrichment", f"generation {number} is not filling any more")

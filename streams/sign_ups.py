@@ -9,10 +9,11 @@ from foretaste.kernel.errors import ForetasteError, InvalidInput, Unavailable
 from foretaste.kernel.events import DeadLetter, Message, Reason, UserEnriched, UserRegistered
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock
-from foretaste.kernel.users import EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
+from foretaste.kernel.users import EnrichedUser, ReenrichedUser, Stage, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes
+from streams.codec import JSON
 from streams.decoding import decode_registered, to_ms
-from streams.parts import Parts
+from streams.parts import SignUpParts
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
 from streams.zero_shot import finite, virtual_behaviour
@@ -50,16 +51,13 @@ class Known:
         return self.sign_up.event.attributes if self.newer else self.stored.attributes or {}
 
     @property
-    def state(self) -> str:
-        """cold, warming or warm."""
-        seen = len(self.stored.behaviour)
-        return "warm" if seen >= self.generation.warm_after else "warming" if seen else "cold"
+    def stage(self) -> Stage:
+        return self.generation.stage(len(self.stored.behaviour))
 
     @property
     def needs_virtual(self) -> bool:
         """No virtual behaviour is stored that this generation can read and that belongs to the attributes."""
-        held = None if self.newer else self.stored.current_virtual(self.generation)
-        return self.state != "warm" and held is None
+        return self.stage is not Stage.WARM if self.newer else self.generation.lacks(self.stored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +128,7 @@ class SignUps:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: SignUpParts,
         dead_letters: DeadLetters,
         metrics: Metrics,
         *,
@@ -163,7 +161,7 @@ class SignUps:
         await self._write(enriched, await self._filled(enriched, serving.filling))  # 5
         await self._announce(enriched, serving.active)  # 6
         for each in enriched:
-            self._metrics.sign_ups.labels(each.known.state).inc()
+            self._metrics.sign_ups.labels(each.known.stage).inc()
         return [_not_finite(each) for each in not_finite]
 
     async def _filled(self, enriched: Sequence[Enriched], filling: Generation | None) -> list[Enriched]:
@@ -229,10 +227,10 @@ class SignUps:
         events = [
             UserEnriched(user_id=each.user_id, generation=generation.number, enriched_at=at)
             for each in enriched
-            if each.known.state != "warm"
+            if each.known.stage is not Stage.WARM
         ]
         await self._parts.events.send_all(
-            self._enriched_topic, [(each.user_id.encode(), each.model_dump_json().encode()) for each in events]
+            self._enriched_topic, [(each.user_id.encode(), JSON.encode(each)) for each in events]
         )
         self._metrics.enriched.inc(len(events))
 

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from foretaste.kernel.errors import ForetasteError, Unavailable
 from foretaste.kernel.generations import Generation
+from foretaste.kernel.ports import Impression
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes, FloatArray
@@ -118,8 +119,9 @@ class Noted:
 
     served: list[Served] = field(default_factory=list)
 
-    def note(self, served: Served) -> None:
-        self.served.append(served)
+    def note(self, impression: Impression) -> None:
+        assert isinstance(impression, Served)
+        self.served.append(impression)
 
 
 class Parts:

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import Reason, UserBehaved, UserEnriched, UserRegistered
-from streams.parts import Parts
+from streams.parts import SignUpParts
 from streams.pipelines import WaysConfig, user_ways
 from streams.topics import TopicNames
 from streams.worker.app import AppConfig
@@ -56,7 +56,7 @@ class Deployment:
 
     def worker(self) -> StreamWorker:
         config = WaysConfig(topics=self.names, collector=CollectorConfig(BatchPolicy(size=64, age=0.005)))
-        parts = Parts(self.world.store, self.world.towers, self.world.generations, self.events)
+        parts = SignUpParts(self.world.store, self.world.towers, self.world.generations, self.events)
         ways = partial(user_ways, parts, Metrics(CollectorRegistry()), config)
         app = AppConfig(
             folder=self.folder,

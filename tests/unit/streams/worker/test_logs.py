@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from streams.worker.logs import FailureStreak, RepeatLimiter, limit_repeats
+from foretaste.kernel.retrying import FailureStreak
+from streams.worker.logs import RepeatLimiter, limit_repeats
 
 
 @dataclass
