@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from models.generations.in_process import InProcessTowers
     from models.generations.triton import TritonTowers
     from serving.active import ActiveGeneration
-    from serving.impressions import Showing
+    from serving.impressions import ImpressionPolicy
     from serving.metrics import RankingMetrics
     from serving.ranking import Ranking
     from streams.parts import SignUpParts
@@ -143,7 +143,7 @@ async def parts(settings: Settings) -> AsyncIterator["SignUpParts"]:
 
 
 def ranking(
-    settings: Settings, found: "SignUpParts", metrics: "RankingMetrics", showing: "Showing | None" = None
+    settings: Settings, found: "SignUpParts", metrics: "RankingMetrics", showing: "ImpressionPolicy | None" = None
 ) -> tuple["Ranking", "ActiveGeneration"]:
     """The ranking way, and what it knows of the active generation; without `showing`, nothing is noted for training."""
     from serving.active import ActiveGeneration
@@ -157,7 +157,7 @@ def ranking(
         active,
         metrics,
         time.monotonic,
-        showing=showing,
+        policy=showing,
         max_candidates=settings.max_candidates,
     )
     return way, active
@@ -168,14 +168,14 @@ async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegi
     """The ranking service; at the end, what it noted for training is sent. Who opened the parts closes them."""
     from serving.api import build_api
     from serving.health import ServiceHealth, examine
-    from serving.impressions import BufferedImpressions, Showing
+    from serving.impressions import BufferedImpressions, ImpressionPolicy
     from serving.metrics import RankingMetrics
     from streams.codec import JSON
     from streams.topics import TopicNames
 
     metrics = RankingMetrics(registry)
     impressions = BufferedImpressions(found.events, TopicNames(settings.topic_prefix).ranked, JSON.encode, metrics)
-    way, active = ranking(settings, found, metrics, Showing(impressions, settings.shown))
+    way, active = ranking(settings, found, metrics, ImpressionPolicy(impressions, settings.shown))
 
     async def health() -> ServiceHealth:
         return await examine(found.store, found.towers, found.generations, active, impressions)
@@ -189,28 +189,28 @@ async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegi
 def worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> "StreamWorker":
     """One worker of the users' ways."""
     from foretaste.kernel.batching import BatchPolicy
-    from streams.pipelines import WaysConfig, user_ways
+    from streams.pipelines import PipelinesConfig, user_pipelines
     from streams.topics import TopicNames
     from streams.worker.collector import CollectorConfig
     from streams.worker.metrics import Metrics
     from streams.worker.runner import StreamWorker
 
     names = TopicNames(settings.topic_prefix)
-    config = WaysConfig(
+    config = PipelinesConfig(
         topics=names,
         collector=CollectorConfig(batch=BatchPolicy(settings.batch_size, settings.batch_age)),
         max_event_bytes=settings.max_event_bytes,
         unknown_items=settings.unknown_items,
         reenrich_rate=settings.reenrich_rate,
     )
-    ways = partial(user_ways, found, Metrics(registry), config)
+    ways = partial(user_pipelines, found, Metrics(registry), config)
     return StreamWorker(kafka_connection(settings), names.group, ways, _app_config(settings))
 
 
 def log_worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> "StreamWorker":
     """One of those that write the training log."""
     from streams.topics import TopicNames
-    from streams.training_log import LogConfig, LogMetrics, log_ways
+    from streams.training_log import LogConfig, LogMetrics, log_pipelines
     from streams.worker.dead_letters import DeadLetters
     from streams.worker.metrics import Metrics
     from streams.worker.runner import StreamWorker
@@ -218,14 +218,14 @@ def log_worker(settings: Settings, found: "SignUpParts", registry: "CollectorReg
     names, metrics = TopicNames(settings.topic_prefix), Metrics(registry)
     letters = DeadLetters(found.events, names.dead_letters, metrics)
     config = LogConfig(topics=names, max_event_bytes=settings.max_event_bytes)
-    ways = partial(log_ways, training_log(settings), letters, metrics, LogMetrics(registry), config)
+    ways = partial(log_pipelines, training_log(settings), letters, metrics, LogMetrics(registry), config)
     return StreamWorker(kafka_connection(settings), names.log_group, ways, _app_config(settings, UNHURRIED))
 
 
 def watch_worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> "StreamWorker":
     """The watch over what is served."""
     from streams.topics import TopicNames
-    from streams.watch.monitor import Monitor, WatchConfig, watch_ways
+    from streams.watch.monitor import Monitor, WatchConfig, watch_pipelines
     from streams.watch.prometheus import WatchGauges
     from streams.worker.metrics import Metrics
     from streams.worker.runner import StreamWorker
@@ -237,7 +237,7 @@ def watch_worker(settings: Settings, found: "SignUpParts", registry: "CollectorR
     )
     monitor = Monitor(found.store, found.towers, found.generations, config)
     registry.register(WatchGauges(monitor.snapshot))
-    ways = partial(watch_ways, monitor, Metrics(registry), config)
+    ways = partial(watch_pipelines, monitor, Metrics(registry), config)
     return StreamWorker(kafka_connection(settings), config.group, ways, _app_config(settings, UNHURRIED))
 
 
@@ -285,6 +285,7 @@ def _app_config(settings: Settings, fetch_wait: float = 0.0) -> "AppConfig":
     return AppConfig(
         folder=settings.home,
         fetch_wait=max(settings.kafka_fetch_wait, fetch_wait),
+        grace=settings.stop_seconds,
         session_timeout=settings.kafka_session_timeout,
         heartbeat_interval=settings.kafka_session_timeout / 5,
     )

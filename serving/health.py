@@ -64,13 +64,13 @@ async def examine(
         nothing = PartHealth(name="generation", healthy=False, detail=_logged(error, "generation"))
         return ServiceHealth(readiness=Readiness.UNREADY, generation=None, parts=[nothing])
     nobody = RankingInput({}, {}, Behaviour(), generation.mean_virtual, [_NOBODY])
-    asked = await asyncio.gather(
+    answered = await asyncio.gather(
         _part("online store", store.read([_NOBODY], generation.number)),
         _part("zero-shot tower", towers.virtual_behaviour([{}], generation.number)),
         _part("ranking tower", towers.score(nobody, generation.number)),
     )
-    ranking_tower = asked[-1]
-    parts, answers = [pointer, *asked], ranking_tower.healthy or pointer.healthy
+    ranking_tower = answered[-1]
+    parts, answers = [pointer, *answered], ranking_tower.healthy or pointer.healthy
     if impressions is not None and impressions.failure is not None:
         parts.append(PartHealth(name="impressions", healthy=False, detail="none are sent any more; the log says why"))
         answers = False

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedRanking:
     """An answer and what it was made from, by reference: to note one costs a request next to nothing."""
 
     response: RankResponse
@@ -73,7 +73,7 @@ def _new_id() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Showing:
+class ImpressionPolicy:
     """What becomes of an answer that was given."""
 
     impressions: Impressions = field(default_factory=NoImpressions)

@@ -11,7 +11,7 @@ from foretaste.kernel.ranking import Cause, Fallback, RankingInput, Source
 from foretaste.kernel.users import ReenrichedUser, Stage, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes, FloatArray
 from serving.active import ActiveGeneration
-from serving.impressions import Served, Showing
+from serving.impressions import ImpressionPolicy, ServedRanking
 from serving.metrics import RankingMetrics
 from serving.problems import public_detail
 from serving.requests import RankRequest, RankResponse, ScoredItem, check_candidates
@@ -48,7 +48,7 @@ _RANKING = (Cause.RANKING_AWAY, Cause.RANKING_WRONG_SHAPE, Cause.RANKING_REFUSED
 
 
 class Ranking:
-    """The way of a ranking request. A user who is new never makes an error; a part that is away costs quality.
+    """The way of a ranking request. A new user never makes an error; a part that is away costs quality.
 
     | behaviour seen           | virtual behaviour stored | computed on the spot | neither                    |
     |--------------------------|--------------------------|----------------------|----------------------------|
@@ -59,7 +59,7 @@ class Ranking:
     The tower itself takes or weighs what it is given (eqs. 9 and 10), so the last two rows pass the real behaviour too.
     Without the ranking tower the candidates go by popularity. A tower that answers with the wrong shape, or with what
     is not finite, or that refuses what is stored, is as good as away. `clock` counts seconds monotonically. Without
-    `showing`, nothing is noted for training.
+    `policy`, nothing is noted for training.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Ranking:
         metrics: RankingMetrics,
         clock: Clock,
         *,
-        showing: Showing | None = None,
+        policy: ImpressionPolicy | None = None,
         max_candidates: int = 1000,
     ) -> None:
         self._store = store
@@ -80,7 +80,7 @@ class Ranking:
         self._active = active
         self._metrics = metrics
         self._clock = clock
-        self._showing = showing or Showing()
+        self._policy = policy or ImpressionPolicy()
         self._max_candidates = max_candidates
 
     async def rank(self, request: RankRequest) -> RankResponse:
@@ -194,12 +194,12 @@ class Ranking:
     def _note(
         self, request: RankRequest, response: RankResponse, features: UserFeatures, generation: Generation
     ) -> None:
-        showing = self._showing
-        response.ranking_id = showing.new_id()
-        shown = showing.shown if request.shown is None else request.shown
+        policy = self._policy
+        response.ranking_id = policy.new_id()
+        shown = policy.shown if request.shown is None else request.shown
         if shown:
-            served = Served(response, request.context, features, generation.warm_after, shown, showing.now())
-            showing.impressions.note(served)
+            served = ServedRanking(response, request.context, features, generation.warm_after, shown, policy.now())
+            policy.impressions.note(served)
 
     async def _by_popularity(
         self, request: RankRequest, features: UserFeatures, generation: Generation, why: _Why

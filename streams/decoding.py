@@ -73,7 +73,7 @@ def decode_page(message: Message, codec: Codec = JSON) -> ReenrichUsers | DeadLe
 
 
 def readable(messages: Sequence[Message], kind: type[EventT], codec: Codec = JSON) -> list[EventT]:
-    """Those records that are events of that kind, in their order, for a reader to whom the others are no matter."""
+    """The records that are events of that kind, in their order. Others are passed over: another way keeps them."""
     events = []
     for message in messages:
         with suppress(Undecodable):

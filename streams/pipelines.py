@@ -21,7 +21,7 @@ BATCH_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class WaysConfig:
+class PipelinesConfig:
     """What a deployment decides of its workers."""
 
     topics: TopicNames = field(default_factory=TopicNames)
@@ -32,7 +32,9 @@ class WaysConfig:
     """Users a second that re-enrichment takes at most; None: as many as it can, a few hundred at a time."""
 
 
-def user_ways(parts: SignUpParts, metrics: Metrics, config: WaysConfig, now: Clock = time.time) -> dict[str, Collector]:
+def user_pipelines(
+    parts: SignUpParts, metrics: Metrics, config: PipelinesConfig, now: Clock = time.time
+) -> dict[str, Collector]:
     """The sign-up way, the behaviour way and the way of re-enrichment, by topic. Whoever made the parts closes them."""
     names = config.topics
     dead_letters = DeadLetters(parts.events, names.dead_letters, metrics)

@@ -1,4 +1,4 @@
-"""The way of re-enrichment: virtual behaviour of a new generation for users who are here already. Only ports."""
+"""The way of re-enrichment: virtual behaviour of a new generation for users that have signed up already. Only ports."""
 
 import asyncio
 from collections import defaultdict
@@ -31,14 +31,15 @@ class Pages:
        a page for another one (rolled back, retired) are dropped. The others go on in shares of `SHARE` users, `AT_ONCE`
        at a time, at `pace`.
     2. One read of a share's users, with the slot of the generation.
-    3. Who is warm for it, has current virtual behaviour of it or is unknown is left out.
+    3. A user that is warm for it, has current virtual behaviour of it or is unknown is left out.
     4. One call of the zero-shot tower, pinned to it, for the others.
     5. The answer is checked: another shape stops the batch, what is not finite is left to a read repair. The others'
        virtual behaviour is written in one write, as of one millisecond after what was read, so that it yields to a
        sign-up that came meanwhile.
     6. The dead letters are produced; on return the messages may be acknowledged.
 
-    Stopped anywhere, all may be done again: who was written is left out then. Raises `Unavailable` when a part is away.
+    Stopped anywhere, all may be done again: a user that was written is left out then. Raises `Unavailable` when a part
+    is away.
     """
 
     def __init__(

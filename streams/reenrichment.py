@@ -28,9 +28,9 @@ class ReenrichmentConfig:
     grace: float = 3.0
     """Between the start of filling and the walk: batches of sign-ups that know nothing of it end meanwhile."""
     rounds: int = 3
-    """Walks that look who still lacks virtual behaviour, at most."""
+    """Walks that look for users that still lack virtual behaviour, at most."""
     tolerated: float = 0.0
-    """The share of users who may lack it in the end: those whose virtual behaviour is not finite always will."""
+    """The share of users that may lack it in the end: those whose virtual behaviour is not finite always will."""
     look_every: float = 0.2
     """Between two looks at what the workers have not handled yet."""
     patience: float = 120.0
@@ -49,7 +49,7 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """Round 0 sends every user; each later one counts and sends who still lacks virtual behaviour."""
+    """Round 0 sends every user; each later one counts and sends the users that still lack virtual behaviour."""
 
     round: int = 0
     cursor: str | None = ""
@@ -66,7 +66,7 @@ class Reenrichment:
     1. The generation starts filling: from then on sign-ups get its virtual behaviour too. A grace passes.
     2. The store is walked. A step reads the next users, sends them in pages, which Kafka spreads over its partitions,
        and then keeps its cursor. Whoever is killed goes on from there, and sends one step again at most.
-    3. Once the workers have acknowledged every page, another walk counts who still lacks virtual behaviour (somebody
+    3. Once the workers have acknowledged every page, another walk counts the users that still lack it (somebody
        wrote at the same moment, a page became a dead letter) and sends those again.
     4. Done when none is missing. What was kept of the walk is forgotten.
 

@@ -13,6 +13,7 @@ import numpy as np
 from foretaste.demo.asking import rank
 from foretaste.demo.stage import Stage
 from foretaste.kernel.events import Topic, UserBehaved
+from streams.codec import JSON
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,7 +136,7 @@ async def _send(stage: Stage, user_id: str, turn: Turn, ranking_id: str) -> None
         UserBehaved(user_id=user_id, item_id=item, action=action, at=now, ranking_id=ranking_id)
         for item, action in turn.acts.items()
     ]
-    keyed = [(user_id.encode(), event.model_dump_json().encode()) for event in events]
+    keyed = [(user_id.encode(), JSON.encode(event)) for event in events]
     await stage.parts.events.send_all(stage.topic(Topic.BEHAVED), keyed)
 
 

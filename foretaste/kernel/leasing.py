@@ -21,7 +21,7 @@ class LeaseHeld(ForetasteError):
 
 
 class LeaseLost(ForetasteError):
-    """Another process may have begun meanwhile: this one has stopped."""
+    """Another process may have started meanwhile: this one has stopped."""
 
     retriable = True
 
@@ -60,13 +60,13 @@ async def _renew(lease: Lease, seconds: float, ends: float, lost: threading.Even
     asking = until_it_succeeds(longest=seconds / TRIES)
     while True:
         await asyncio.sleep(seconds / RENEWALS)
-        asked, why = time.monotonic(), "went to another process"
+        requested_at, why = time.monotonic(), "went to another process"
         try:
-            async with asyncio.timeout(ends - asked):
+            async with asyncio.timeout(ends - requested_at):
                 held: bool = await asking(lease.renew)
         except TimeoutError:
             held, why = False, "ended while Redis did not answer"
         if not held:
             lost.set()
             raise LeaseLost(f"the lease {why}: what was done under it has stopped")
-        ends = asked + seconds
+        ends = requested_at + seconds

@@ -61,7 +61,7 @@ class OnlineStore(Protocol):
         """A page of about `count` users who have attributes, and the cursor of the next one; None after the last.
 
         From the first cursor, "", to None, whoever was there throughout comes at least once. A cursor stays good
-        whatever happens to who holds it.
+        whatever happens to its holder.
         """
         ...
 

@@ -143,7 +143,7 @@ class Stack:
         return self._addresses.get(part.name, "")
 
     def watch(self) -> list[Incident]:
-        """Look at each part once, about twice a second: a death is told, and answered by a new start after a while."""
+        """Look at each part once, about twice a second: a death is reported; a new start follows after a while."""
         seen = [running.look(self._clock()) for running in self._all()]
         incidents = [incident for incident in seen if incident is not None]
         if incidents:

@@ -238,7 +238,9 @@ class Monitor:
             log.error("generation %d was rolled back to %d: %s", number, previous, reason)
 
 
-def watch_ways(monitor: Monitor, metrics: Metrics, config: WatchConfig, now: Clock = time.time) -> dict[str, Collector]:
+def watch_pipelines(
+    monitor: Monitor, metrics: Metrics, config: WatchConfig, now: Clock = time.time
+) -> dict[str, Collector]:
     """The watch's collectors, by topic, for a worker of the group `config.group`."""
 
     async def dropped(letters: Sequence[DeadLetter]) -> None:
@@ -259,5 +261,5 @@ def _profile(generation: Generation) -> Profile | None:
     try:
         return read_profile(generation.profile)
     except InvalidInput as error:
-        log.warning("generation %d: no drift is told, its profile cannot be read: %s", generation.number, error)
+        log.warning("generation %d: drift is not measured, its profile cannot be read: %s", generation.number, error)
         return None

@@ -1,4 +1,4 @@
-"""Which impressions were acted on: a sample of them is followed for a while, in bounded memory."""
+"""The outcomes of impressions: a sample waits for a while to be acted on, in bounded memory."""
 
 from collections import OrderedDict
 from collections.abc import Iterator

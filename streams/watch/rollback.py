@@ -17,11 +17,11 @@ class RankingCounts:
 
     rankings: float = 0
     failures: float = 0
-    """Served by popularity, or by the mean behaviour although the user's attributes were known."""
+    """ServedRanking by popularity, or by the mean behaviour although the user's attributes were known."""
     non_finite: float = 0
     """Because an answer of a tower was not finite."""
     new: float = 0
-    """Of cold and warming users whose attributes were known: those who can have virtual behaviour."""
+    """Of cold and warming users whose attributes were known: only these can have virtual behaviour."""
     covered: float = 0
     """Of these, by stored virtual behaviour of the generation that ranked."""
 
@@ -66,7 +66,7 @@ MOST_NON_FINITE = 0.01
 LEAST_BLAMED = 3
 """Rankings that went wrong and that the previous generation answers when they are replayed, before it takes over."""
 LEAST_NEW = 50
-"""Rankings of users who can have virtual behaviour, on either side, for coverage to be judged."""
+"""Rankings of users that can have virtual behaviour, on either side, for coverage to be judged."""
 LEAST_COVERAGE = 0.5
 """Share below which, where it was …"""
 GOOD_COVERAGE = 0.8

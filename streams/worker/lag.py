@@ -22,7 +22,7 @@ LOOK_EVERY = 0.25
 """Seconds between two looks, while events are waited for."""
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """How far a group has come in a partition; both are offsets."""
 
     done: int
@@ -31,27 +31,27 @@ class Place(NamedTuple):
     """Behind the last record that can be read."""
 
 
-class Places(Protocol):
+class Positions(Protocol):
     """Tells how far a group has come in a topic."""
 
-    async def places(self) -> Mapping[int, Place]:
+    async def positions(self) -> Mapping[int, Position]:
         """By partition. Raises `Unavailable` when nobody answers."""
         ...
 
 
-async def unhandled(group: Places, within: float, clock: Clock = time.monotonic) -> int:
+async def unhandled(group: Positions, within: float, clock: Clock = time.monotonic) -> int:
     """Events of now that the group has not handled `within` so many seconds; 0 as soon as there is none left.
 
     What comes meanwhile is not waited for. Raises `Unavailable` when nobody answers.
     """
     given_up = clock() + within
-    places = await group.places()
-    ends = {partition: place.end for partition, place in places.items()}
-    while left := sum(max(end - places[partition].done, 0) for partition, end in ends.items()):
+    positions = await group.positions()
+    ends = {partition: position.end for partition, position in positions.items()}
+    while left := sum(max(end - positions[partition].done, 0) for partition, end in ends.items()):
         if clock() >= given_up:
             return left
         await asyncio.sleep(LOOK_EVERY)
-        places = await group.places()
+        positions = await group.positions()
     return 0
 
 
@@ -72,10 +72,10 @@ class KafkaBacklog:
         self._started: AIOKafkaConsumer | None = None
 
     async def remaining(self) -> int:
-        return sum(place.end - place.done for place in (await self.places()).values())
+        return sum(position.end - position.done for position in (await self.positions()).values())
 
-    async def places(self) -> dict[int, Place]:
-        """By partition, as `Places` has it."""
+    async def positions(self) -> dict[int, Position]:
+        """By partition, as `Positions` has it."""
         try:
             async with asyncio.timeout(self._timeout):
                 consumer = await self._consumer()
@@ -83,10 +83,10 @@ class KafkaBacklog:
                     TopicPartition(self._topic, each) for each in consumer.partitions_for_topic(self._topic) or ()
                 ]
                 consumer.assign(partitions)  # anew each time, which forgets the ends seen last time
-                places = await _look(consumer, partitions)
+                positions = await _look(consumer, partitions)
         except (KafkaError, TimeoutError) as error:
             raise Unavailable("kafka", f"{self._topic} at {self._connection.bootstrap}: {error!r}") from error
-        return {each.partition: place for each, place in places.items()}
+        return {each.partition: position for each, position in positions.items()}
 
     async def close(self) -> None:
         consumer, self._started = self._started, None
@@ -111,9 +111,9 @@ class KafkaBacklog:
         return self._started
 
 
-async def _look(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Place]:
-    """Reads each partition until its next record or its readable end; what has its place is not read further."""
-    found: dict[TopicPartition, Place] = {}
+async def _look(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Position]:
+    """Reads each partition until its next record or its readable end; what has its position is not read further."""
+    found: dict[TopicPartition, Position] = {}
     while left := [each for each in partitions if each not in found]:
         records = await consumer.getmany(*left, timeout_ms=LOOK_MS, max_records=1)
         for each in left:
@@ -121,7 +121,7 @@ async def _look(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]
             if end is None:
                 continue
             if records.get(each):
-                found[each] = Place(records[each][0].offset, end)
+                found[each] = Position(records[each][0].offset, end)
             elif position >= end:
-                found[each] = Place(end, end)
+                found[each] = Position(end, end)
     return found

@@ -67,13 +67,13 @@ async def run_worker(worker: StreamWorker) -> None:
     gave up). Any other failure is a defect and is raised, with nothing acknowledged that is not durable.
     """
     loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
+    requested = asyncio.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, asked.set)
+        loop.add_signal_handler(each, requested.set)
     streak = FailureStreak("worker", time.monotonic)
     retrying = until_it_succeeds(longest=LONGEST_PAUSE, note=streak.note, also=(KafkaError,))
     running: asyncio.Task[None] = asyncio.create_task(retrying(_run_once, worker))
-    stopping = asyncio.create_task(asked.wait())
+    stopping = asyncio.create_task(requested.wait())
     try:
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -27,7 +27,7 @@ from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import UserRegistered
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, UserFeatures, VirtualBehaviour
 from streams.parts import SignUpParts
-from streams.pipelines import WaysConfig, user_ways
+from streams.pipelines import PipelinesConfig, user_pipelines
 from streams.reenrichment import Reenrichment, ReenrichmentConfig
 from streams.topics import TopicNames
 from streams.worker.app import AppConfig
@@ -97,7 +97,7 @@ def work(place: Place) -> None:
 
 
 async def _work(place: Place) -> None:
-    config = WaysConfig(place.names, CollectorConfig(BatchPolicy(size=64, age=0.005)), reenrich_rate=2500.0)
+    config = PipelinesConfig(place.names, CollectorConfig(BatchPolicy(size=64, age=0.005)), reenrich_rate=2500.0)
     app = AppConfig(
         folder=place.folder,
         fetch_wait=0.02,
@@ -108,7 +108,7 @@ async def _work(place: Place) -> None:
     )
     async with AsyncExitStack() as opened:
         parts = await place.parts(opened)
-        ways = partial(user_ways, parts, Metrics(CollectorRegistry()), config)
+        ways = partial(user_pipelines, parts, Metrics(CollectorRegistry()), config)
         await run_worker(StreamWorker(place.connection, place.names.group, ways, app))
 
 

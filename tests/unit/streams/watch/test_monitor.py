@@ -18,7 +18,7 @@ from foretaste.kernel.users import Behaviour, EnrichedUser, VirtualBehaviour
 from foretaste.kernel.values import Attributes, FloatArray
 from foretaste.testing.features import InMemoryGenerations
 from streams.topics import TopicNames
-from streams.watch.monitor import Monitor, WatchConfig, watch_ways
+from streams.watch.monitor import Monitor, WatchConfig, watch_pipelines
 from streams.watch.prometheus import WatchGauges
 from tests.stream_parts import NOW, SHAPE, ChosenStore, ChosenTowers, World, generation, message
 
@@ -597,6 +597,6 @@ async def test_a_snapshot_is_json() -> None:
 
 def test_the_ways_and_the_group_have_the_deployments_prefix() -> None:
     config = WatchConfig(topics=TopicNames("shop-"))
-    ways = watch_ways(Bench().watch, World().metrics, config)
+    ways = watch_pipelines(Bench().watch, World().metrics, config)
     assert set(ways) == {"shop-user-ranked", "shop-user-behaved"}
     assert config.group == "shop-foretaste-watch"

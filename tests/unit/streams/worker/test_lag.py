@@ -7,7 +7,7 @@ import pytest
 from foretaste.kernel.errors import Unavailable
 from streams.worker import lag, reading
 from streams.worker.connection import KafkaConnection
-from streams.worker.lag import KafkaBacklog, Place, unhandled
+from streams.worker.lag import KafkaBacklog, Position, unhandled
 
 
 class LeaderlessConsumer:
@@ -38,7 +38,7 @@ async def test_a_first_look_that_ends_in_time_leaves_no_consumer_behind(monkeypa
     looking = KafkaBacklog(KafkaConnection("kafka:9092"), "workers", "user-registered", timeout=0.01)
     for _ in range(2):
         with pytest.raises(Unavailable):
-            await looking.places()
+            await looking.positions()
     await looking.close()
     assert LeaderlessConsumer.made == LeaderlessConsumer.stopped == 2
 
@@ -46,11 +46,11 @@ async def test_a_first_look_that_ends_in_time_leaves_no_consumer_behind(monkeypa
 class Group:
     """One that is found further on at each look."""
 
-    def __init__(self, *looks: dict[int, Place]) -> None:
+    def __init__(self, *looks: dict[int, Position]) -> None:
         self.looks = list(looks)
         self.looked = 0
 
-    async def places(self) -> dict[int, Place]:
+    async def positions(self) -> dict[int, Position]:
         self.looked += 1
         return self.looks[min(self.looked, len(self.looks)) - 1]
 
@@ -61,20 +61,22 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_where_nothing_waits_nothing_is_waited_for() -> None:
-    group = Group({0: Place(5, 5), 1: Place(0, 0)})
+    group = Group({0: Position(5, 5), 1: Position(0, 0)})
     assert await unhandled(group, 60) == 0
     assert group.looked == 1
 
 
 async def test_what_comes_meanwhile_is_not_waited_for() -> None:
-    group = Group({0: Place(5, 9)}, {0: Place(8, 30)}, {0: Place(9, 50)})
+    group = Group({0: Position(5, 9)}, {0: Position(8, 30)}, {0: Position(9, 50)})
     assert await unhandled(group, 60) == 0
     assert group.looked == 3
 
 
 async def test_no_partition_makes_up_for_another() -> None:
     group = Group(
-        {0: Place(5, 9), 1: Place(0, 4)}, {0: Place(40, 50), 1: Place(1, 4)}, {0: Place(40, 50), 1: Place(4, 9)}
+        {0: Position(5, 9), 1: Position(0, 4)},
+        {0: Position(40, 50), 1: Position(1, 4)},
+        {0: Position(40, 50), 1: Position(4, 9)},
     )
     assert await unhandled(group, 60) == 0
     assert group.looked == 3
@@ -82,5 +84,5 @@ async def test_no_partition_makes_up_for_another() -> None:
 
 async def test_after_so_long_what_is_left_of_it_is_told() -> None:
     now = iter([0.0, 10.0, 20.0, 30.0])
-    group = Group({0: Place(5, 9)}, {0: Place(6, 20)})
+    group = Group({0: Position(5, 9)}, {0: Position(6, 20)})
     assert await unhandled(group, 30, clock=lambda: next(now)) == 3
