@@ -17,7 +17,7 @@ class RankingCounts:
 
     rankings: float = 0
     failures: float = 0
-    """ServedRanking by popularity, or by the mean behaviour although the user's attributes were known."""
+    """Served by popularity, or by the mean behaviour although the user's attributes were known."""
     non_finite: float = 0
     """Because an answer of a tower was not finite."""
     new: float = 0

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,7 @@ async def test_an_aborted_transaction_was_never_there(transactional: Deployment,
                 if kind == "committed":
                     await writing.committed(user)
                     committed.append(user)
-                    await until(lambda user=user: deployment.enriched([user]))
+                    await until(partial(deployment.enriched, [user]))
                 else:
                     await writing.aborted(user)
                     aborted.append(user)

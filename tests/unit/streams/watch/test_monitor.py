@@ -14,7 +14,7 @@ from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.generations import Move, Serving
 from foretaste.kernel.ranking import Cause, Fallback, RankingInput, Source
-from foretaste.kernel.users import Behaviour, EnrichedUser, VirtualBehaviour
+from foretaste.kernel.users import Behaviour, EnrichedUser, Stage, VirtualBehaviour
 from foretaste.kernel.values import Attributes, FloatArray
 from foretaste.testing.features import InMemoryGenerations
 from streams.topics import TopicNames
@@ -232,11 +232,11 @@ async def test_predicted_and_acted_by_group() -> None:
     await bench.ranked(1)
     figures = bench.watch.snapshot().figures
     assert figures is not None
-    cold, warm = figures.groups["cold"], figures.groups["warm"]
+    cold, warm = figures.groups[Stage.COLD], figures.groups[Stage.WARM]
     assert (cold.impressions, cold.predicted, cold.acted) == (4, 0.5, 0.25)
     assert (warm.impressions, warm.predicted, warm.acted) == (2, pytest.approx(0.3), 0.5)
     assert (cold.predicted_at_training, cold.acted_at_training) == (0.3, 0.25)
-    assert figures.groups["warming"].predicted is figures.groups["warming"].predicted_at_training is None
+    assert figures.groups[Stage.WARMING].predicted is figures.groups[Stage.WARMING].predicted_at_training is None
 
 
 async def test_the_norm_of_what_is_stored() -> None:
