@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 from foretaste.kernel.events import UserBehaved, UserRegistered
 from streams.worker.connection import KafkaConnection
 from streams.worker.dead_letter_reader import newest_dead_letters
-from streams.worker.lag import KafkaBacklog
+from streams.worker.lag import KafkaBacklog, unhandled
 from tests.integration.test_streams import PARTITIONS, Deployment, until
 
 ONE = 0
@@ -151,6 +151,7 @@ async def test_the_lag_counts_what_a_worker_can_read(transactional: Deployment) 
         async with deployment.worker():
             await until(lambda: deployment.enriched(["ada"]))
             await until(lambda: _nothing_left(backlog))
+        assert await unhandled(backlog, within=0) == 0, "what a training waits for"
         await writing.begun("open")
         assert await backlog.remaining() == 0, "nobody can read it yet"
         await writing.commit()
