@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from models.refresh.learn import LogLearner
     from models.refresh.parts import RefreshParts
     from serving.active import ActiveGeneration
-    from serving.impressions import Showing
+    from serving.impressions import ImpressionPolicy
     from serving.metrics import RankingMetrics
     from serving.ranking import Ranking
-    from streams.parts import Parts
+    from streams.parts import SignUpParts
     from streams.reenrichment import Reenrichment
     from streams.worker.app import AppConfig
     from streams.worker.connection import KafkaConnection
@@ -129,13 +129,13 @@ def towers(settings: Settings) -> TowerAdmin:
 
 
 @asynccontextmanager
-async def parts(settings: Settings) -> AsyncIterator["Parts"]:
+async def parts(settings: Settings) -> AsyncIterator["SignUpParts"]:
     """All four ports, wired and closed again."""
-    from streams.parts import Parts
+    from streams.parts import SignUpParts
 
     async with AsyncExitStack() as stack:
         opened: list[OnlineStore | Towers | Generations | Events] = []
-        found = Parts(store(settings), towers(settings), generations(settings), events(settings))
+        found = SignUpParts(store(settings), towers(settings), generations(settings), events(settings))
         opened += [found.store, found.towers, found.generations, found.events]
         for part in opened:
             stack.push_async_callback(part.close)
@@ -143,7 +143,7 @@ async def parts(settings: Settings) -> AsyncIterator["Parts"]:
 
 
 def ranking(
-    settings: Settings, found: "Parts", metrics: "RankingMetrics", showing: "Showing | None" = None
+    settings: Settings, found: "SignUpParts", metrics: "RankingMetrics", showing: "ImpressionPolicy | None" = None
 ) -> tuple["Ranking", "ActiveGeneration"]:
     """The ranking way, and what it knows of the active generation; without `showing`, nothing is noted for training."""
     from serving.active import ActiveGeneration
@@ -157,59 +157,60 @@ def ranking(
         active,
         metrics,
         time.monotonic,
-        showing=showing,
+        policy=showing,
         max_candidates=settings.max_candidates,
     )
     return way, active
 
 
 @asynccontextmanager
-async def api(settings: Settings, found: "Parts", registry: "CollectorRegistry") -> AsyncIterator["FastAPI"]:
+async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> AsyncIterator["FastAPI"]:
     """The ranking service; at the end, what it noted for training is sent. Who opened the parts closes them."""
     from serving.api import build_api
-    from serving.health import Health, examine
-    from serving.impressions import BufferedImpressions, Showing
+    from serving.health import ServiceHealth, examine
+    from serving.impressions import BufferedImpressions, ImpressionPolicy
     from serving.metrics import RankingMetrics
+    from streams.codec import JSON
     from streams.topics import TopicNames
 
     metrics = RankingMetrics(registry)
-    impressions = BufferedImpressions(found.events, TopicNames(settings.topic_prefix).ranked, metrics)
-    way, active = ranking(settings, found, metrics, Showing(impressions, settings.shown))
+    impressions = BufferedImpressions(found.events, TopicNames(settings.topic_prefix).ranked, JSON.encode, metrics)
+    way, active = ranking(settings, found, metrics, ImpressionPolicy(impressions, settings.shown))
 
-    async def health() -> Health:
-        return await examine(found.store, found.towers, found.generations, active)
+    async def health() -> ServiceHealth:
+        return await examine(found.store, found.towers, found.generations, active, impressions)
 
     try:
-        yield build_api(way, health, registry)
+        yield build_api(way, health, registry, impressions=impressions)
     finally:
         await impressions.close()
 
 
-def worker(settings: Settings, found: "Parts", registry: "CollectorRegistry") -> "StreamWorker":
+def worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> "StreamWorker":
     """One worker of the users' ways."""
     from foretaste.kernel.batching import BatchPolicy
-    from streams.pipelines import WaysConfig, user_ways
+    from streams.pipelines import PipelinesConfig, user_pipelines
     from streams.topics import TopicNames
     from streams.worker.collector import CollectorConfig
     from streams.worker.metrics import Metrics
     from streams.worker.runner import StreamWorker
 
     names = TopicNames(settings.topic_prefix)
-    config = WaysConfig(
+    config = PipelinesConfig(
         topics=names,
         collector=CollectorConfig(batch=BatchPolicy(settings.batch_size, settings.batch_age)),
         max_event_bytes=settings.max_event_bytes,
         unknown_items=settings.unknown_items,
         reenrich_rate=settings.reenrich_rate,
     )
-    ways = partial(user_ways, found, Metrics(registry), config)
+    ways = partial(user_pipelines, found, Metrics(registry), config)
     return StreamWorker(kafka_connection(settings), names.group, ways, _app_config(settings))
 
 
-def log_worker(settings: Settings, found: "Parts", registry: "CollectorRegistry") -> "StreamWorker":
+def log_worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> "StreamWorker":
     """One of those that write the training log."""
     from streams.topics import TopicNames
-    from streams.training_log import LogConfig, LogMetrics, log_ways
+    from streams.training_log import LogConfig, LogMetrics, log_pipelines
     from streams.worker.dead_letters import DeadLetters
     from streams.worker.metrics import Metrics
     from streams.worker.runner import StreamWorker
@@ -217,24 +218,26 @@ def log_worker(settings: Settings, found: "Parts", registry: "CollectorRegistry"
     names, metrics = TopicNames(settings.topic_prefix), Metrics(registry)
     letters = DeadLetters(found.events, names.dead_letters, metrics)
     config = LogConfig(topics=names, max_event_bytes=settings.max_event_bytes)
-    ways = partial(log_ways, training_log(settings), letters, metrics, LogMetrics(registry), config)
+    ways = partial(log_pipelines, training_log(settings), letters, metrics, LogMetrics(registry), config)
     return StreamWorker(kafka_connection(settings), names.log_group, ways, _app_config(settings, UNHURRIED))
 
 
-def watch_worker(settings: Settings, found: "Parts", registry: "CollectorRegistry") -> "StreamWorker":
+def watch_worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> "StreamWorker":
     """The watch over what is served."""
     from streams.topics import TopicNames
-    from streams.watch.monitor import Watch, WatchConfig, watch_ways
+    from streams.watch.monitor import Monitor, WatchConfig, watch_pipelines
     from streams.watch.prometheus import WatchGauges
-    from streams.watch.rollback import RollbackRule
     from streams.worker.metrics import Metrics
     from streams.worker.runner import StreamWorker
 
-    rule = RollbackRule(guard=settings.guard_minutes * 60)
-    config = WatchConfig(topics=TopicNames(settings.topic_prefix), rule=rule)
-    watch = Watch(found.store, found.towers, found.generations, config)
-    registry.register(WatchGauges(watch.snapshot))
-    ways = partial(watch_ways, watch, Metrics(registry), config)
+    config = WatchConfig(
+        topics=TopicNames(settings.topic_prefix),
+        outcome=settings.outcome_window,
+        guard=settings.guard_minutes * 60,
+    )
+    monitor = Monitor(found.store, found.towers, found.generations, config)
+    registry.register(WatchGauges(monitor.snapshot))
+    ways = partial(watch_pipelines, monitor, Metrics(registry), config)
     return StreamWorker(kafka_connection(settings), config.group, ways, _app_config(settings, UNHURRIED))
 
 
@@ -284,8 +287,7 @@ def learner(settings: Settings, found: Generations) -> "LogLearner":
 async def _unlogged(settings: Settings) -> int:
     """Rankings and behaviours in Kafka by now that have not reached the training log within `log_patience`."""
     from streams.topics import TopicNames
-    from streams.worker.lag import KafkaBacklog
-    from streams.worker.settling import unhandled
+    from streams.worker.lag import KafkaBacklog, unhandled
 
     names = TopicNames(settings.topic_prefix)
 
@@ -300,7 +302,7 @@ async def _unlogged(settings: Settings) -> int:
 
 
 @asynccontextmanager
-async def _reenrichment(settings: Settings, found: "Parts") -> AsyncIterator["Reenrichment"]:
+async def _reenrichment(settings: Settings, found: "SignUpParts") -> AsyncIterator["Reenrichment"]:
     from features.generations.progress import RedisProgress
     from streams.reenrichment import Reenrichment, ReenrichmentConfig
     from streams.topics import TopicNames
@@ -340,6 +342,7 @@ def _app_config(settings: Settings, fetch_wait: float = 0.0) -> "AppConfig":
     return AppConfig(
         folder=settings.home,
         fetch_wait=max(settings.kafka_fetch_wait, fetch_wait),
+        grace=settings.stop_seconds,
         session_timeout=settings.kafka_session_timeout,
         heartbeat_interval=settings.kafka_session_timeout / 5,
     )

@@ -14,14 +14,14 @@ from foretaste.kernel.ports import Report
 from foretaste.settings import Settings, variable
 from foretaste.stack.parts import Api, LogWriter, Watch, Worker
 from foretaste.stack.running import Incident
-from foretaste.stack.stack import Plan, Stack, plan
+from foretaste.stack.stack import Stack, StackPlan, plan
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at the parts."""
 Say = Callable[[str], None]
 
 
-def plan_stack(settings: Settings, report: Report) -> Plan:
+def plan_stack(settings: Settings, report: Report) -> StackPlan:
     """The embedded parts, without those whose address is set. Makes Triton's environment where it is missing."""
     own = {part: getattr(settings, part) for part in ("kafka", "redis", "triton")}
     return plan(

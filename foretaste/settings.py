@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     """Seconds for which the broker may hold a fetch while it has nothing; Kafka answers at once when it has."""
     kafka_session_timeout: Annotated[float, Field(ge=3)] = 15.0
     """Seconds after which the group gives a silent worker's partitions to others; Kafka grants no less than 6."""
+    stop_seconds: Annotated[float, Field(ge=0, lt=60)] = 10.0
+    """For the batch at work, when a worker stops or gives partitions up; what is left then is read again."""
     topic_prefix: str = ""
     """Put before each topic's name and the consumer group's, so that deployments can share a broker."""
     partitions: Annotated[int, Field(ge=1)] = 8

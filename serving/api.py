@@ -1,6 +1,7 @@
 """The ranking service over HTTP."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI, Response
@@ -8,7 +9,8 @@ from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from serving.body_limit import BodyLimit
-from serving.health import Health, Readiness
+from serving.health import Readiness, ServiceHealth
+from serving.impressions import BufferedImpressions
 from serving.problems import RETRY_AFTER, answer_with_problems
 from serving.ranking import Ranking
 from serving.requests import RankRequest, RankResponse
@@ -19,9 +21,10 @@ _CONSOLE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'un
 
 def build_api(
     ranking: Ranking,
-    health: Callable[[], Awaitable[Health]],
+    health: Callable[[], Awaitable[ServiceHealth]],
     registry: CollectorRegistry,
     *,
+    impressions: BufferedImpressions | None = None,
     max_body_bytes: int = 1_048_576,
 ) -> FastAPI:
     """The routes below. Errors leave as problem documents (RFC 9457).
@@ -30,8 +33,18 @@ def build_api(
       413 a body of more than `max_body_bytes`, 503 with `Retry-After` when nothing can be answered.
     - `GET /healthz`: the process lives. `GET /readyz`: it can answer; 503 if not, with each part either way.
     - `GET /metrics`: Prometheus. `GET /`: the console page.
+
+    At the end of the application's lifespan `impressions` are closed: uvicorn ends the process by the signal that ended
+    it before anything behind `serve()` runs.
     """
-    api = FastAPI(title="Foretaste", docs_url=None, redoc_url=None)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        if impressions is not None:
+            await impressions.close()
+
+    api = FastAPI(title="Foretaste", docs_url=None, redoc_url=None, lifespan=lifespan)
     api.add_middleware(BodyLimit, most=max_body_bytes)
     answer_with_problems(api)
 
@@ -44,13 +57,13 @@ def build_api(
     return api
 
 
-def _add_operations(api: FastAPI, health: Callable[[], Awaitable[Health]], registry: CollectorRegistry) -> None:
+def _add_operations(api: FastAPI, health: Callable[[], Awaitable[ServiceHealth]], registry: CollectorRegistry) -> None:
     @api.get("/healthz")
     async def healthz() -> dict[str, str]:
         return {"status": "alive"}
 
     @api.get("/readyz")
-    async def readyz(response: Response) -> Health:
+    async def readyz(response: Response) -> ServiceHealth:
         found = await health()
         if found.readiness is Readiness.UNREADY:
             response.status_code = 503

@@ -12,7 +12,8 @@ from foretaste.kernel.ports import Generations, OnlineStore, Towers
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import Behaviour
 from serving.active import ActiveGeneration
-from serving.telling import told
+from serving.impressions import BufferedImpressions
+from serving.problems import public_detail
 
 log = logging.getLogger(__name__)
 
@@ -25,63 +26,71 @@ class Readiness(StrEnum):
     DEGRADED = "degraded"
     """Requests are answered, by a fallback where the part that is away was needed."""
     UNREADY = "unready"
-    """No request would be answered."""
+    """No request would be answered, or what is answered is lost for training for good."""
 
 
-class Part(BaseModel):
+class PartHealth(BaseModel):
+    """One part, as a request would find it; `detail` says what is wrong with it."""
+
     name: str
     healthy: bool
     detail: str = ""
 
 
-class Health(BaseModel):
+class ServiceHealth(BaseModel):
     """`generation` is the one that requests are answered with; None if there is none."""
 
     readiness: Readiness
     generation: int | None
-    parts: list[Part]
+    parts: list[PartHealth]
 
 
-async def examine(store: OnlineStore, towers: Towers, generations: Generations, active: ActiveGeneration) -> Health:
+async def examine(
+    store: OnlineStore,
+    towers: Towers,
+    generations: Generations,
+    active: ActiveGeneration,
+    impressions: BufferedImpressions | None = None,
+) -> ServiceHealth:
     """Asks the parts all at once, the towers by one real inference each.
 
     A service that can only degrade still says it can answer: taking it out of rotation would turn worse answers into
-    none.
+    none. One whose task of impressions has ended is not ready: it answers, and training learns nothing of it.
     """
     pointer = await _part("generation", generations.active())
     try:
         generation = await active.get()
     except Unavailable as error:
-        nothing = Part(name="generation", healthy=False, detail=_told(error, "generation"))
-        return Health(readiness=Readiness.UNREADY, generation=None, parts=[nothing])
+        nothing = PartHealth(name="generation", healthy=False, detail=_logged(error, "generation"))
+        return ServiceHealth(readiness=Readiness.UNREADY, generation=None, parts=[nothing])
     nobody = RankingInput({}, {}, Behaviour(), generation.mean_virtual, [_NOBODY])
-    parts = await asyncio.gather(
+    answered = await asyncio.gather(
         _part("online store", store.read([_NOBODY], generation.number)),
         _part("zero-shot tower", towers.virtual_behaviour([{}], generation.number)),
         _part("ranking tower", towers.score(nobody, generation.number)),
     )
-    ranking_tower = parts[-1]
-    return Health(
-        readiness=_readiness([pointer, *parts], answers=ranking_tower.healthy or pointer.healthy),
-        generation=generation.number,
-        parts=[pointer, *parts],
-    )
+    ranking_tower = answered[-1]
+    parts, answers = [pointer, *answered], ranking_tower.healthy or pointer.healthy
+    if impressions is not None and impressions.failure is not None:
+        parts.append(PartHealth(name="impressions", healthy=False, detail="none are sent any more; the log says why"))
+        answers = False
+    return ServiceHealth(readiness=_readiness(parts, answers=answers), generation=generation.number, parts=parts)
 
 
-async def _part(name: str, answer: Awaitable[object]) -> Part:
+async def _part(name: str, answer: Awaitable[object]) -> PartHealth:
     try:
         await answer
     except ForetasteError as error:
-        return Part(name=name, healthy=False, detail=_told(error, name))
-    return Part(name=name, healthy=True)
+        return PartHealth(name=name, healthy=False, detail=_logged(error, name))
+    return PartHealth(name=name, healthy=True)
 
 
-def _told(error: ForetasteError, name: str) -> str:
+def _logged(error: ForetasteError, name: str) -> str:
     log.warning("%s: %s", name, error)
-    return told(error, name)
+    return public_detail(error, name)
 
 
-def _readiness(parts: list[Part], *, answers: bool) -> Readiness:
+def _readiness(parts: list[PartHealth], *, answers: bool) -> Readiness:
     if all(part.healthy for part in parts):
         return Readiness.READY
     return Readiness.DEGRADED if answers else Readiness.UNREADY

@@ -4,20 +4,15 @@ import asyncio
 import logging
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
-from typing import Protocol
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
-from tenacity.wait import wait_random_exponential
-
-from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.batching import BatchPolicy, BatchQueue
+from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import UserRanked
-from foretaste.kernel.ports import Clock, Events
+from foretaste.kernel.ports import Clock, Events, Impression, Impressions
+from foretaste.kernel.retrying import FailureStreak, until_it_succeeds
 from foretaste.kernel.users import UserFeatures
 from foretaste.kernel.values import Attributes
 from serving.metrics import RankingMetrics
@@ -27,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedRanking:
     """An answer and what it was made from, by reference: to note one costs a request next to nothing."""
 
     response: RankResponse
@@ -58,6 +53,7 @@ class Served:
             behaviour_times=tuple(behaviour.times),
             served_by=response.served_by,
             fallback=response.fallback,
+            cause=response.cause,
             reason=response.reason,
             zero_shot_generation=response.zero_shot_generation,
             ranking_generation=response.ranking_generation,
@@ -65,18 +61,10 @@ class Served:
         )
 
 
-class Impressions(Protocol):
-    """Where what was shown is noted."""
-
-    def note(self, served: Served) -> None:
-        """Never waits and never fails."""
-        ...
-
-
 class NoImpressions:
     """Keeps none: for a ranking that nobody gets to see."""
 
-    def note(self, served: Served) -> None:
+    def note(self, impression: Impression) -> None:
         """Nothing is kept."""
 
 
@@ -85,7 +73,7 @@ def _new_id() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Showing:
+class ImpressionPolicy:
     """What becomes of an answer that was given."""
 
     impressions: Impressions = field(default_factory=NoImpressions)
@@ -96,115 +84,128 @@ class Showing:
     new_id: Callable[[], str] = _new_id
 
 
+@dataclass(frozen=True, slots=True)
+class ImpressionBuffer:
+    """How impressions are buffered."""
+
+    batch: BatchPolicy = field(default_factory=lambda: BatchPolicy(size=64, age=0.2))
+    """One request to Kafka for each would cost more than the answers."""
+    capacity: int = 10_000
+    """In memory, at most."""
+    longest_pause: float = 5.0
+    """Seconds between two tries at most, while Kafka is away."""
+
+
 class BufferedImpressions:
     """A bounded buffer in memory, sent to `topic` by one task in batches.
 
-    1. `note` puts an answer into the buffer; where it holds `capacity`, the answer is dropped and counted.
-    2. The task, made at the first note in the loop that it then belongs to, waits until there are `batch` of them or
-       the oldest is `age` seconds old, and sends them: one request to Kafka for each would cost more than the answers.
-       While Kafka is away they are sent again, for ever, with growing pauses of at most `max_backoff` seconds.
-    3. They leave the buffer once they are durable. One that Kafka will never take (too large) is dropped and counted.
-    4. `close` gives the rest some seconds; what is left then is dropped and counted, and so is what comes later.
+    1. `note` puts an answer into the buffer; where that is full, the answer is dropped and counted.
+    2. The task, made at the first note in the loop that it then belongs to, takes a batch, closed on size or age.
+    3. Each becomes an event and `encode` its bytes; one that cannot be written is dropped and counted alone.
+    4. The batch is sent. While Kafka is away it is sent again, for ever, with growing pauses. One that Kafka will never
+       take (too large) is dropped and counted alone.
+    5. They leave the buffer once they are durable.
+    6. `close` gives the rest some seconds; what is left then is dropped and counted, and so is what comes later.
     A process that is killed loses what is in its buffer: an answer is not held back for training's sake.
+
+    Any other error is a defect and ends the task: that is logged and counted, `failure` holds it from then on, and what
+    is noted later is lost.
     """
 
     def __init__(
         self,
         events: Events,
         topic: str,
+        encode: Callable[[UserRanked], bytes],
         metrics: RankingMetrics,
-        *,
-        capacity: int = 10_000,
-        batch: int = 64,
-        age: float = 0.2,
-        now: Clock = time.time,
-        max_backoff: float = 5.0,
+        buffer: ImpressionBuffer | None = None,
+        clock: Clock = time.monotonic,
     ) -> None:
+        buffer = buffer or ImpressionBuffer()
         self._events = events
         self._topic = topic
+        self._encode = encode
         self._metrics = metrics
-        self._capacity = capacity
-        self._batch = batch
-        self._age = age
-        self._now = now
-        self._buffer: deque[Served] = deque()
-        self._some = asyncio.Event()
-        self._enough = asyncio.Event()
+        self._capacity = buffer.capacity
+        self._queue: BatchQueue[Impression] = BatchQueue(buffer.batch, clock)
+        self._buffered = 0
         self._task: asyncio.Task[None] | None = None
         self._closing = False
-        self._retrying = AsyncRetrying(
-            retry=retry_if_exception_type(Unavailable),
-            wait=wait_random_exponential(multiplier=0.1, max=max_backoff),
-            before_sleep=self._tell,
-            reraise=True,
-        )
+        self._streak = FailureStreak("impressions", clock)
+        self._retrying = until_it_succeeds(longest=buffer.longest_pause, note=self._streak.note)
+        self.failure: BaseException | None = None
+        """What ended the task for good."""
 
-    def note(self, served: Served) -> None:
-        if self._closing or len(self._buffer) >= self._capacity:
+    def note(self, impression: Impression) -> None:
+        if self._closing or self.failure is not None or self._buffered >= self._capacity:
             self._metrics.impressions_lost(1)
             return
-        self._buffer.append(served)
-        self._some.set()
-        if len(self._buffer) >= self._batch:
-            self._enough.set()
+        self._buffered += 1
+        self._queue.put_nowait(impression)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._drain(), name="impressions")
+            self._task.add_done_callback(self._ended)
 
     async def close(self, grace: float = 5.0) -> None:
-        """Send what is noted, within `grace` seconds. Close this before the events that it sends through."""
+        """Send what is noted, within `grace` seconds. Close this before the events that it sends through.
+
+        Raises what ended the task, where a defect did. Closing again does nothing.
+        """
         self._closing = True
         task, self._task = self._task, None
         if task is None:
             return
-        self._some.set()
-        self._enough.set()
+        await self._queue.end()
         await asyncio.wait({task}, timeout=grace)
         if task.cancel():
             await asyncio.wait({task})
-            log.warning("impressions: %d were not sent within %.1f s, and are lost", len(self._buffer), grace)
-        self._metrics.impressions_lost(len(self._buffer))
-        self._buffer.clear()
+            log.warning("impressions: %d were not sent within %.1f s, and are lost", self._buffered, grace)
+            self._lose_all()
         if not task.cancelled():
             task.result()
 
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """It ends when it is closed, and else by a defect alone."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        self.failure = error
+        self._metrics.impressions_failed()
+        log.error("impressions: no more are sent, %d are lost", self._buffered, exc_info=error)
+        self._lose_all()
+
+    def _lose_all(self) -> None:
+        self._metrics.impressions_lost(self._buffered)
+        self._buffered = 0
+
     async def _drain(self) -> None:
-        while self._buffer or not self._closing:
-            if not self._buffer:
-                self._some.clear()
-                await self._some.wait()
-                continue
-            await self._gathered()
-            oldest = list(islice(self._buffer, self._batch))
-            await self._send([each.event() for each in oldest])
-            for _ in oldest:
-                self._buffer.popleft()
+        while not self._queue.ended:
+            batch = await self._queue.take()
+            keyed = [each for impression in batch if (each := self._keyed(impression)) is not None]
+            if keyed:
+                await self._send(keyed)
+            self._buffered -= len(batch)
 
-    async def _gathered(self) -> None:
-        """Until a batch is full, it is old enough, or this ends."""
-        if len(self._buffer) < self._batch and not self._closing:
-            self._enough.clear()
-            with suppress(TimeoutError):
-                # a clock that was set back holds nothing up for longer than `age`
-                wait = min(self._age, self._buffer[0].at + self._age - self._now())
-                await asyncio.wait_for(self._enough.wait(), wait)
-
-    async def _send(self, events: Sequence[UserRanked]) -> None:
+    def _keyed(self, impression: Impression) -> tuple[bytes, bytes] | None:
+        event = impression.event()
         try:
-            await self._retrying(self._events.send_all, self._topic, [_keyed(each) for each in events])
+            return event.user_id.encode(errors="backslashreplace"), self._encode(event)
         except InvalidInput as error:
-            if len(events) == 1:
-                log.warning("impressions: one is lost, of user %r: %s", events[0].user_id, error)
-                self._metrics.impressions_lost(1)
+            self._lose(error)
+            return None
+
+    async def _send(self, keyed: Sequence[tuple[bytes, bytes]]) -> None:
+        try:
+            await self._retrying(self._events.send_all, self._topic, keyed)
+        except InvalidInput as error:
+            if len(keyed) == 1:
+                self._lose(error)
                 return
-            for each in events:
+            for each in keyed:
                 await self._send([each])
             return
-        self._metrics.impressions_kept(len(events))
+        self._streak.over()
+        self._metrics.impressions_kept(len(keyed))
 
-    def _tell(self, state: RetryCallState) -> None:
-        if state.attempt_number == 1 and state.outcome is not None:
-            log.warning("impressions: %d wait for Kafka: %s", len(self._buffer), state.outcome.exception())
-
-
-def _keyed(event: UserRanked) -> tuple[bytes, bytes]:
-    return event.user_id.encode(), event.model_dump_json().encode()
+    def _lose(self, error: InvalidInput) -> None:
+        log.warning("impressions: one is lost: %s", error)
+        self._metrics.impressions_lost(1)

@@ -1,6 +1,6 @@
 """What the ranking service counts, for Prometheus."""
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from serving.requests import RankResponse
 
@@ -28,6 +28,11 @@ class RankingMetrics:
             "Rankings that were shown and that training will not see",
             registry=registry,
         )
+        self._failed_impressions = Gauge(
+            "foretaste_rank_impressions_failed",
+            "1 from when the task that sends impressions ended by a defect",
+            registry=registry,
+        )
 
     def answered(self, response: RankResponse, seconds: float) -> None:
         fallback = "none" if response.fallback is None else response.fallback.value
@@ -42,3 +47,6 @@ class RankingMetrics:
 
     def impressions_lost(self, count: int) -> None:
         self._lost_impressions.inc(count)
+
+    def impressions_failed(self) -> None:
+        self._failed_impressions.set(1)

@@ -1,4 +1,7 @@
-"""Errors as JSON problem documents (RFC 9457), with the field and the value where something from outside is wrong."""
+"""Errors as JSON problem documents (RFC 9457), with the field and the value where something from outside is wrong.
+
+What a client may read of an error is decided here: the addresses and versions in its detail are for the log.
+"""
 
 import logging
 import math
@@ -12,14 +15,31 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from foretaste.kernel.errors import ForetasteError, InvalidInput, Unavailable
-from serving.telling import told
+from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput, Unavailable
+from serving.active import NoneActive
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER = "1"
 """Seconds."""
 _LONGEST = 80
+"""Characters of a value in a problem document."""
+_NOT_UTF8 = "expected a text that UTF-8 can carry: a surrogate stands alone"
+
+
+def public_detail(error: ForetasteError, part: str = "a part") -> str:
+    """Which part, and what is the matter with it; `part` where the error does not name one."""
+    match error:
+        case NoneActive():
+            return str(error)
+        case Unavailable():
+            return f"{error.part} is not available"
+        case BadTowerOutput():
+            return f"{part} answered with the wrong shape"
+        case InvalidInput():
+            return f"{part} refused what it was asked"
+        case _:
+            return f"{part} failed"
 
 
 def answer_with_problems(api: FastAPI) -> None:
@@ -36,7 +56,7 @@ def answer_with_problems(api: FastAPI) -> None:
     @api.exception_handler(Unavailable)
     async def unavailable(_: Request, error: Unavailable) -> JSONResponse:
         log.warning("%s", error)
-        return _problem(HTTPStatus.SERVICE_UNAVAILABLE, told(error), {"Retry-After": RETRY_AFTER})
+        return _problem(HTTPStatus.SERVICE_UNAVAILABLE, public_detail(error), {"Retry-After": RETRY_AFTER})
 
     @api.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
@@ -75,7 +95,9 @@ def _by_field(errors: Sequence[Any]) -> list[tuple[str, object, str]]:
     found: list[tuple[str, object, str]] = []
     for _, group in groupby(errors, key=lambda error: (error["loc"][:-1], id(error["input"]))):
         same = list(group)
-        if len(same) == 1 or same[0]["loc"][1:2] != ("context",):
+        if any(error["type"] == "string_unicode" for error in same):
+            found.append((_path(_of_text(same)), same[0]["input"], _NOT_UTF8))
+        elif len(same) == 1 or same[0]["loc"][1:2] != ("context",):
             found += [(_path(error["loc"]), error["input"], _plain(error["msg"])) for error in same]
         else:
             problem = "expected a text, a finite number, true, false or null"
@@ -83,8 +105,16 @@ def _by_field(errors: Sequence[Any]) -> list[tuple[str, object, str]]:
     return found
 
 
+def _of_text(same: Sequence[Any]) -> Sequence[object]:
+    """The location of a text that is none: without the member of a union, and with a key as it came."""
+    location: Sequence[object] = same[0]["loc"]
+    if location[-1] == "[key]":
+        return (*location[:-2], same[0]["input"])
+    return location if len(same) == 1 else location[:-1]
+
+
 def _path(location: Sequence[object]) -> str:
-    return ".".join(str(step) for step in location[1:]) or "body"
+    return _as_utf8(".".join(str(step) for step in location[1:])) or "body"
 
 
 def _plain(message: str) -> str:
@@ -95,5 +125,10 @@ def _shown(value: object) -> object:
     """The value as JSON can carry it, and short."""
     if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    text = value if isinstance(value, str) else repr(value)
+    text = _as_utf8(value) if isinstance(value, str) else repr(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters)"
+
+
+def _as_utf8(text: str) -> str:
+    """The text, with surrogates that stand alone as their escapes."""
+    return text.encode(errors="backslashreplace").decode()

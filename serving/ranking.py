@@ -4,17 +4,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foretaste.kernel.errors import BadTowerOutput, InvalidInput, Unavailable
+from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput, Unavailable
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock, Generations, OnlineStore, Towers
-from foretaste.kernel.ranking import Fallback, RankingInput, Source
-from foretaste.kernel.users import ReenrichedUser, UserFeatures, VirtualBehaviour
+from foretaste.kernel.ranking import Cause, Fallback, RankingInput, Source
+from foretaste.kernel.users import ReenrichedUser, Stage, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes, FloatArray
 from serving.active import ActiveGeneration
-from serving.impressions import Served, Showing
+from serving.impressions import ImpressionPolicy, ServedRanking
 from serving.metrics import RankingMetrics
+from serving.problems import public_detail
 from serving.requests import RankRequest, RankResponse, ScoredItem, check_candidates
-from serving.telling import told
 
 _NO_ANSWER = (Unavailable, BadTowerOutput, InvalidInput)
 """Of a tower. The request was checked before, so what a tower refuses is a matter between it and what is stored."""
@@ -31,11 +31,24 @@ class _Taste:
     served_by: Source
     generation: int | None = None
     fallback: Fallback | None = None
-    reason: str | None = None
+    why: "_Why | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Why:
+    """Why an answer fell back or was repaired: for machines, and for people."""
+
+    cause: Cause
+    reason: str
+
+
+_UNKNOWN = _Why(Cause.ATTRIBUTES_UNKNOWN, "the attributes of this user are not known")
+_ZERO_SHOT = (Cause.ZERO_SHOT_AWAY, Cause.ZERO_SHOT_WRONG_SHAPE, Cause.ZERO_SHOT_REFUSED)
+_RANKING = (Cause.RANKING_AWAY, Cause.RANKING_WRONG_SHAPE, Cause.RANKING_REFUSED)
 
 
 class Ranking:
-    """The way of a ranking request. A user who is new never makes an error; a part that is away costs quality.
+    """The way of a ranking request. A new user never makes an error; a part that is away costs quality.
 
     | behaviour seen           | virtual behaviour stored | computed on the spot | neither                    |
     |--------------------------|--------------------------|----------------------|----------------------------|
@@ -46,7 +59,7 @@ class Ranking:
     The tower itself takes or weighs what it is given (eqs. 9 and 10), so the last two rows pass the real behaviour too.
     Without the ranking tower the candidates go by popularity. A tower that answers with the wrong shape, or with what
     is not finite, or that refuses what is stored, is as good as away. `clock` counts seconds monotonically. Without
-    `showing`, nothing is noted for training.
+    `policy`, nothing is noted for training.
     """
 
     def __init__(
@@ -58,7 +71,7 @@ class Ranking:
         metrics: RankingMetrics,
         clock: Clock,
         *,
-        showing: Showing | None = None,
+        policy: ImpressionPolicy | None = None,
         max_candidates: int = 1000,
     ) -> None:
         self._store = store
@@ -67,7 +80,7 @@ class Ranking:
         self._active = active
         self._metrics = metrics
         self._clock = clock
-        self._showing = showing or Showing()
+        self._policy = policy or ImpressionPolicy()
         self._max_candidates = max_candidates
 
     async def rank(self, request: RankRequest) -> RankResponse:
@@ -93,22 +106,22 @@ class Ranking:
         self._metrics.answered(response, self._clock() - began)
         return response
 
-    async def _read(self, user_id: str, generation: Generation) -> tuple[UserFeatures, str | None]:
-        """The user's features; empty ones and the reason where the store is away."""
+    async def _read(self, user_id: str, generation: Generation) -> tuple[UserFeatures, _Why | None]:
+        """The user's features; empty ones, and why, where the store is away."""
         try:
             (features,) = await self._store.read([user_id], generation.number)
         except Unavailable as error:
-            return UserFeatures(user_id), told(error)
+            return UserFeatures(user_id), _Why(Cause.STORE_AWAY, public_detail(error))
         return features, None
 
-    async def _taste(self, features: UserFeatures, away: str | None, generation: Generation) -> _Taste:
-        seen, stored = len(features.behaviour), features.current_virtual(generation)
-        if seen and seen >= generation.warm_after:
+    async def _taste(self, features: UserFeatures, away: _Why | None, generation: Generation) -> _Taste:
+        stage, stored = generation.stage(len(features.behaviour)), generation.virtual_of(features)
+        if stage is Stage.WARM:
             return _Taste(generation.mean_virtual, Source.REAL)
         if stored is not None:
-            return _Taste(stored.vectors, Source.BLENDED if seen else Source.VIRTUAL, generation.number)
+            return _Taste(stored.vectors, Source.VIRTUAL if stage is Stage.COLD else Source.BLENDED, generation.number)
         if features.attributes is None:
-            return _mean(generation, away or "the attributes of this user are not known")
+            return _mean(generation, away or _UNKNOWN)
         return await self._repaired(features, features.attributes, generation)
 
     async def _repaired(self, features: UserFeatures, attributes: Attributes, generation: Generation) -> _Taste:
@@ -118,12 +131,14 @@ class Ranking:
             answer = await self._towers.virtual_behaviour([attributes], generation.number)
             _check_shape(answer, (1, *generation.virtual_shape))
         except _NO_ANSWER as error:
-            return _mean(generation, f"{missing}; {told(error, 'the zero-shot tower')}")
+            why = _of_tower(error, "the zero-shot tower", _ZERO_SHOT)
+            return _mean(generation, _Why(why.cause, f"{missing.reason}; {why.reason}"))
         vectors: FloatArray = answer[0]
         if not np.isfinite(vectors).all():
-            return _mean(generation, f"{missing}; the zero-shot tower's is not finite")
+            reason = f"{missing.reason}; the zero-shot tower's is not finite"
+            return _mean(generation, _Why(Cause.ZERO_SHOT_NOT_FINITE, reason))
         await self._write_back(features, VirtualBehaviour(generation.number, vectors))
-        return _Taste(vectors, Source.READ_REPAIRED, generation.number, reason=missing)
+        return _Taste(vectors, Source.READ_REPAIRED, generation.number, why=missing)
 
     async def _write_back(self, features: UserFeatures, virtual: VirtualBehaviour) -> None:
         """Never over what another generation in use made: the next one, filling, or one that took over just now.
@@ -142,8 +157,7 @@ class Ranking:
 
     async def _in_use(self, number: int) -> bool:
         """As of now, not of when this request was pinned: what started filling since is not to be written over."""
-        serving = await self._generations.serving()
-        return number in {each.number for each in (serving.active, serving.filling) if each is not None}
+        return number in (await self._generations.serving()).in_use
 
     async def _scored(
         self, request: RankRequest, features: UserFeatures, taste: _Taste, generation: Generation
@@ -160,14 +174,17 @@ class Ranking:
             scores = await self._towers.score(tower_input, generation.number)
             _check_shape(scores, (len(request.items),))
         except _NO_ANSWER as error:
-            return await self._by_popularity(request, features, generation, told(error, "the ranking tower"))
+            why = _of_tower(error, "the ranking tower", _RANKING)
+            return await self._by_popularity(request, features, generation, why)
         if not np.isfinite(scores).all():
-            return await self._by_popularity(request, features, generation, "the ranking tower's scores are not finite")
+            why = _Why(Cause.RANKING_NOT_FINITE, "the ranking tower's scores are not finite")
+            return await self._by_popularity(request, features, generation, why)
         return RankResponse(
             user_id=request.user_id,
             served_by=taste.served_by,
             fallback=taste.fallback,
-            reason=taste.reason,
+            cause=None if taste.why is None else taste.why.cause,
+            reason=None if taste.why is None else taste.why.reason,
             zero_shot_generation=taste.generation,
             ranking_generation=generation.number,
             behaviour_seen=len(features.behaviour),
@@ -177,15 +194,15 @@ class Ranking:
     def _note(
         self, request: RankRequest, response: RankResponse, features: UserFeatures, generation: Generation
     ) -> None:
-        showing = self._showing
-        response.ranking_id = showing.new_id()
-        shown = showing.shown if request.shown is None else request.shown
+        policy = self._policy
+        response.ranking_id = policy.new_id()
+        shown = policy.shown if request.shown is None else request.shown
         if shown:
-            served = Served(response, request.context, features, generation.warm_after, shown, showing.now())
-            showing.impressions.note(served)
+            served = ServedRanking(response, request.context, features, generation.warm_after, shown, policy.now())
+            policy.impressions.note(served)
 
     async def _by_popularity(
-        self, request: RankRequest, features: UserFeatures, generation: Generation, reason: str
+        self, request: RankRequest, features: UserFeatures, generation: Generation, why: _Why
     ) -> RankResponse:
         """Candidates by their share of the training interactions, 0 for one that the generation does not know."""
         shares = await self._generations.popularity(generation.number, request.items)
@@ -193,7 +210,8 @@ class Ranking:
             user_id=request.user_id,
             served_by=Source.FALLBACK,
             fallback=Fallback.POPULARITY,
-            reason=reason,
+            cause=why.cause,
+            reason=why.reason,
             behaviour_seen=len(features.behaviour),
             ranked=_best_first(request, np.array([share or 0.0 for share in shares])),
         )
@@ -205,20 +223,35 @@ def _check_shape(answer: FloatArray, expected: tuple[int, ...]) -> None:
         raise BadTowerOutput(f"got {answer.shape}, expected {expected}")
 
 
-def _missing(features: UserFeatures, generation: Generation) -> str:
+def _of_tower(error: ForetasteError, tower: str, causes: tuple[Cause, Cause, Cause]) -> _Why:
+    """Why a tower gave no answer; `causes` are of one that is away, answered in another shape, or refused."""
+    away, wrong_shape, refused = causes
+    match error:
+        case BadTowerOutput():
+            cause = wrong_shape
+        case InvalidInput():
+            cause = refused
+        case _:
+            cause = away
+    return _Why(cause, public_detail(error, tower))
+
+
+def _missing(features: UserFeatures, generation: Generation) -> _Why:
     """Why the stored virtual behaviour was not read."""
     stored = features.virtual
     if stored is None:
-        return "no virtual behaviour was stored"
+        return _Why(Cause.VIRTUAL_MISSING, "no virtual behaviour was stored")
     if stored.generation != generation.number:
-        return f"the stored virtual behaviour was of generation {stored.generation}"
+        reason = f"the stored virtual behaviour was of generation {stored.generation}"
+        return _Why(Cause.VIRTUAL_OF_ANOTHER_GENERATION, reason)
     if stored.vectors.shape != generation.virtual_shape:
-        return f"the stored virtual behaviour was of another shape, {stored.vectors.shape}"
-    return "the stored virtual behaviour was older than the attributes"
+        reason = f"the stored virtual behaviour was of another shape, {stored.vectors.shape}"
+        return _Why(Cause.VIRTUAL_OF_ANOTHER_SHAPE, reason)
+    return _Why(Cause.VIRTUAL_OUTDATED, "the stored virtual behaviour was older than the attributes")
 
 
-def _mean(generation: Generation, reason: str) -> _Taste:
-    return _Taste(generation.mean_virtual, Source.FALLBACK, None, fallback=Fallback.MEAN_BEHAVIOUR, reason=reason)
+def _mean(generation: Generation, why: _Why) -> _Taste:
+    return _Taste(generation.mean_virtual, Source.FALLBACK, None, fallback=Fallback.MEAN_BEHAVIOUR, why=why)
 
 
 def _best_first(request: RankRequest, scores: FloatArray) -> list[ScoredItem]:

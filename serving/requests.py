@@ -1,4 +1,4 @@
-"""What a ranking request must be beyond its types."""
+"""The bodies of a ranking request and of its answer, and what a request must be beyond its types."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -6,8 +6,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.events import Id, WireScalar
-from foretaste.kernel.ranking import Fallback, Source
+from foretaste.kernel.events import Id, Text, WireScalar
+from foretaste.kernel.ranking import Cause, Fallback, Source
 
 
 def check_candidates(items: Sequence[str], most: int) -> None:
@@ -30,7 +30,7 @@ class RankRequest(BaseModel):
 
     user_id: Id
     items: list[Id]
-    context: Mapping[str, WireScalar] = Field(default_factory=dict)
+    context: Mapping[Text, WireScalar] = Field(default_factory=dict)
     shown: Annotated[int, Field(ge=0)] | None = None
     """How many, from the best on, the user gets to see: impressions, which training learns from. None: the setting's
     number; 0: none."""
@@ -50,8 +50,10 @@ class RankResponse(BaseModel):
     """To be sent along with what the user does about it (`UserBehaved.ranking_id`)."""
     served_by: Source
     fallback: Fallback | None = None
-    reason: str | None = None
+    cause: Cause | None = None
     """Why a fallback or a repair was needed."""
+    reason: str | None = None
+    """The same for a person to read."""
     zero_shot_generation: int | None = None
     """The generation of the virtual behaviour that was read; None where none was."""
     ranking_generation: int | None = None

@@ -11,7 +11,7 @@ from foretaste.kernel.ports import Clock
 from foretaste.kernel.users import BehavedUser, Behaviour
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from streams.decoding import decode_behaved, to_ms
-from streams.parts import Parts
+from streams.parts import SignUpParts
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
 
@@ -67,7 +67,7 @@ class Behaviours:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: SignUpParts,
         dead_letters: DeadLetters,
         metrics: Metrics,
         *,

@@ -1,6 +1,6 @@
 """The edge: a Kafka record becomes an event or a dead letter, never an exception.
 
-The rules beyond the types in `foretaste.kernel.contracts`:
+The rules beyond the types in `foretaste.kernel.events`:
 
 - A key that is not the user id is invalid, since the key decides the partition and the partition decides the order.
   A sign-up may come without a key (its writes need no order); a behaviour may not, since reading, appending and
@@ -10,29 +10,26 @@ The rules beyond the types in `foretaste.kernel.contracts`:
 - A ranking has as many scores as items, and as many actions and times as behaviours.
 """
 
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
-from typing import TypeVar
-
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.events import DeadLetter, Message, Reason, UserBehaved, UserRanked, UserRegistered
+from foretaste.kernel.events import DeadLetter, Message, Reason, ReenrichUsers, UserBehaved, UserRanked, UserRegistered
+from streams.codec import JSON, MAX_FIELD, Codec, EventT, Undecodable
 
 DAY_MS = 86_400_000
 INT64_MAX = 2**63 - 1
-MAX_FIELD = 120
-"""Characters of a field's name in a detail, at most: names come from outside too."""
-
-EventT = TypeVar("EventT", UserRegistered, UserBehaved, UserRanked)
 
 
-def decode_registered(message: Message, *, now_ms: int, max_bytes: int) -> UserRegistered | DeadLetter:
+def decode_registered(
+    message: Message, *, now_ms: int, max_bytes: int, codec: Codec = JSON
+) -> UserRegistered | DeadLetter:
     """A `user-registered` record as an event, or as a dead letter whose detail names the field and the value.
 
     `now_ms` is the clock in epoch milliseconds, `max_bytes` the largest value taken.
     """
-    event = _decode(message, UserRegistered, max_bytes)
+    event = _decode(message, UserRegistered, max_bytes, codec)
     if isinstance(event, DeadLetter):
         return event
     at_ms = None if event.registered_at is None else to_ms(event.registered_at)
@@ -44,9 +41,9 @@ def decode_registered(message: Message, *, now_ms: int, max_bytes: int) -> UserR
     )
 
 
-def decode_behaved(message: Message, *, now_ms: int, max_bytes: int) -> UserBehaved | DeadLetter:
+def decode_behaved(message: Message, *, now_ms: int, max_bytes: int, codec: Codec = JSON) -> UserBehaved | DeadLetter:
     """A `user-behaved` record as an event, or as a dead letter; the arguments are those of `decode_registered`."""
-    event = _decode(message, UserBehaved, max_bytes)
+    event = _decode(message, UserBehaved, max_bytes, codec)
     if isinstance(event, DeadLetter):
         return event
     return (
@@ -56,9 +53,9 @@ def decode_behaved(message: Message, *, now_ms: int, max_bytes: int) -> UserBeha
     )
 
 
-def decode_ranked(message: Message, *, now_ms: int, max_bytes: int) -> UserRanked | DeadLetter:
+def decode_ranked(message: Message, *, now_ms: int, max_bytes: int, codec: Codec = JSON) -> UserRanked | DeadLetter:
     """A `user-ranked` record as an event, or as a dead letter; the arguments are those of `decode_registered`."""
-    event = _decode(message, UserRanked, max_bytes)
+    event = _decode(message, UserRanked, max_bytes, codec)
     if isinstance(event, DeadLetter):
         return event
     return (
@@ -70,49 +67,33 @@ def decode_ranked(message: Message, *, now_ms: int, max_bytes: int) -> UserRanke
     )
 
 
+def decode_page(message: Message, codec: Codec = JSON) -> ReenrichUsers | DeadLetter:
+    """A `user-reenrich` record as a page of users, or as a dead letter; its size is what its sender made it."""
+    return _decode(message, ReenrichUsers, None, codec)
+
+
+def readable(messages: Sequence[Message], kind: type[EventT], codec: Codec = JSON) -> list[EventT]:
+    """The records that are events of that kind, in their order. Others are passed over: another way keeps them."""
+    events = []
+    for message in messages:
+        with suppress(Undecodable):
+            events.append(codec.decode(message.value, kind))
+    return events
+
+
 def to_ms(at: datetime) -> int:
     """Epoch milliseconds of an aware time."""
     return round(at.timestamp() * 1000)
 
 
-def _decode(message: Message, model: type[EventT], max_bytes: int) -> EventT | DeadLetter:
-    value = message.value
-    if not value:
-        return DeadLetter(message, Reason.MALFORMED, f"value: must be a JSON object (got {value!r})")
-    if len(value) > max_bytes:
-        return DeadLetter(message, Reason.TOO_LARGE, f"value: at most {max_bytes} bytes (got {len(value)} bytes)")
+def _decode(message: Message, kind: type[EventT], max_bytes: int | None, codec: Codec) -> EventT | DeadLetter:
+    size = len(message.value or b"")
+    if max_bytes is not None and size > max_bytes:
+        return DeadLetter(message, Reason.TOO_LARGE, f"value: at most {max_bytes} bytes (got {size} bytes)")
     try:
-        return model.model_validate_json(value)
-    except ValidationError as error:
-        return _rejected(message, value, error.errors(include_url=False, include_context=False))
-
-
-def _rejected(message: Message, value: bytes, errors: list[ErrorDetails]) -> DeadLetter:
-    first = errors[0]
-    if first["type"] == "json_invalid":
-        return DeadLetter(message, Reason.MALFORMED, str(InvalidInput("value", value, first["msg"])))
-    if not first["loc"]:
-        return DeadLetter(
-            message, Reason.MALFORMED, str(InvalidInput("value", first["input"], "must be a JSON object"))
-        )
-    if first["type"] == "missing":
-        return DeadLetter(message, Reason.INVALID, f"{_field(first)}: is missing")
-    return _invalid(message, _field(first), first["input"], _problem(first, errors))
-
-
-def _problem(first: ErrorDetails, errors: list[ErrorDetails]) -> str:
-    if len(first["loc"]) < 3:  # noqa: PLR2004  # field, name and member of the union
-        return first["msg"]
-    # an attribute is a union: one error a member, of which none alone says what is wrong
-    of_this_field = {error["type"] for error in errors if error["loc"][:2] == first["loc"][:2]}
-    if "finite_number" in of_this_field:
-        return "must be a finite number"
-    return "must be a string, a number, a boolean or null"
-
-
-def _field(error: ErrorDetails) -> str:
-    name = ".".join(str(part) for part in error["loc"][:2])
-    return name if len(name) <= MAX_FIELD else f"{name[:MAX_FIELD]}…"
+        return codec.decode(message.value, kind)
+    except Undecodable as error:
+        return DeadLetter(message, error.reason, str(error))
 
 
 def _wrong_key(message: Message, user_id: str, *, optional: bool) -> DeadLetter | None:

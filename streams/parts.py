@@ -1,4 +1,4 @@
-"""What both ways work on."""
+"""What the ways of a user work on."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,8 @@ from foretaste.kernel.ports import Events, Generations, OnlineStore, Towers
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """The ports behind which the other parts of the system lie. Whoever made them closes them."""
+class SignUpParts:
+    """The ports behind which the other parts of the system lie. Their maker closes them."""
 
     store: OnlineStore
     towers: Towers

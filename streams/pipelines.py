@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.ports import Clock
 from streams.behaviours import Behaviours, UnknownItems
-from streams.pacing import Pace
-from streams.parts import Parts
-from streams.reenrich_worker import SHARE, Pages
+from streams.parts import SignUpParts
+from streams.reenrich_worker import SHARE, Pages, pace_of
 from streams.sign_ups import SignUps
 from streams.topics import TopicNames
 from streams.worker.collector import Collector, CollectorConfig
@@ -22,7 +21,7 @@ BATCH_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class WaysConfig:
+class PipelinesConfig:
     """What a deployment decides of its workers."""
 
     topics: TopicNames = field(default_factory=TopicNames)
@@ -33,7 +32,9 @@ class WaysConfig:
     """Users a second that re-enrichment takes at most; None: as many as it can, a few hundred at a time."""
 
 
-def user_ways(parts: Parts, metrics: Metrics, config: WaysConfig, now: Clock = time.time) -> dict[str, Collector]:
+def user_pipelines(
+    parts: SignUpParts, metrics: Metrics, config: PipelinesConfig, now: Clock = time.time
+) -> dict[str, Collector]:
     """The sign-up way, the behaviour way and the way of re-enrichment, by topic. Whoever made the parts closes them."""
     names = config.topics
     dead_letters = DeadLetters(parts.events, names.dead_letters, metrics)
@@ -53,7 +54,7 @@ def user_ways(parts: Parts, metrics: Metrics, config: WaysConfig, now: Clock = t
         max_event_bytes=config.max_event_bytes,
         now=now,
     )
-    pace = None if config.reenrich_rate is None else Pace(config.reenrich_rate)
+    pace = None if config.reenrich_rate is None else pace_of(config.reenrich_rate)
     pages = Pages(parts, dead_letters, metrics, pace=pace)
     of_pages = CollectorConfig(_page_batches(config.reenrich_rate), capacity=2 * MAX_PAGES)
     return {

@@ -1,32 +1,27 @@
-"""The way of re-enrichment: virtual behaviour of a new generation for users who are here already. Only ports."""
+"""The way of re-enrichment: virtual behaviour of a new generation for users that have signed up already. Only ports."""
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from pydantic import ValidationError
+from aiolimiter import AsyncLimiter
 
-from foretaste.kernel.events import DeadLetter, Message, Reason, ReenrichUsers
+from foretaste.kernel.events import DeadLetter, Message, ReenrichUsers
 from foretaste.kernel.generations import Generation
-from foretaste.kernel.users import ReenrichedUser, UserFeatures, VirtualBehaviour
-from streams.pacing import Pace
-from streams.parts import Parts
+from foretaste.kernel.users import ReenrichedUser, VirtualBehaviour
+from streams.decoding import decode_page
+from streams.parts import SignUpParts
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
 from streams.zero_shot import finite, virtual_behaviour
 
 SHARE = 256
 """Users of one read, one call and one write: few enough that a sign-up waits for them some milliseconds."""
+LARGEST_SHARE = SHARE * 3 // 2
+"""Users of a share at most, where a few are left over."""
 AT_ONCE = 3
 """Shares on their way: while the tower computes one, the next is read and the one before is written."""
-
-
-def lacks_virtual(user: UserFeatures, generation: Generation) -> bool:
-    """Whether a known user is cold or warming for this generation and has no current virtual behaviour of it."""
-    if user.attributes is None or len(user.behaviour) >= generation.warm_after:
-        return False
-    return user.current_virtual(generation) is None
 
 
 class Pages:
@@ -36,17 +31,20 @@ class Pages:
        a page for another one (rolled back, retired) are dropped. The others go on in shares of `SHARE` users, `AT_ONCE`
        at a time, at `pace`.
     2. One read of a share's users, with the slot of the generation.
-    3. Who is warm for it, has current virtual behaviour of it or is unknown is left out.
+    3. A user that is warm for it, has current virtual behaviour of it or is unknown is left out.
     4. One call of the zero-shot tower, pinned to it, for the others.
     5. The answer is checked: another shape stops the batch, what is not finite is left to a read repair. The others'
        virtual behaviour is written in one write, as of one millisecond after what was read, so that it yields to a
        sign-up that came meanwhile.
     6. The dead letters are produced; on return the messages may be acknowledged.
 
-    Stopped anywhere, all may be done again: who was written is left out then. Raises `Unavailable` when a part is away.
+    Stopped anywhere, all may be done again: a user that was written is left out then. Raises `Unavailable` when a part
+    is away.
     """
 
-    def __init__(self, parts: Parts, dead_letters: DeadLetters, metrics: Metrics, *, pace: Pace | None = None) -> None:
+    def __init__(
+        self, parts: SignUpParts, dead_letters: DeadLetters, metrics: Metrics, *, pace: AsyncLimiter | None = None
+    ) -> None:
         self._parts = parts
         self._dead_letters = dead_letters
         self._metrics = metrics
@@ -54,7 +52,7 @@ class Pages:
 
     async def __call__(self, messages: Sequence[Message]) -> None:
         """Steps 1 to 6 for one batch."""
-        decoded = [_decoded(message) for message in messages]  # 1
+        decoded = [decode_page(message) for message in messages]  # 1
         pages = [each for each in decoded if isinstance(each, ReenrichUsers)]
         if pages:
             await self._fill(pages)  # 2 to 5
@@ -62,7 +60,7 @@ class Pages:
 
     async def _fill(self, pages: Sequence[ReenrichUsers]) -> None:
         serving = await self._parts.generations.serving()
-        used = {each.number: each for each in (serving.active, serving.filling) if each is not None}
+        used = serving.in_use
         turn = asyncio.Semaphore(AT_ONCE)
 
         async def in_turn(users: Sequence[str], generation: Generation) -> None:
@@ -81,9 +79,9 @@ class Pages:
 
     async def _fill_share(self, user_ids: Sequence[str], generation: Generation) -> None:
         if self._pace is not None:
-            await self._pace.take(len(user_ids))
+            await self._pace.acquire(len(user_ids))
         users = await self._parts.store.read(user_ids, generation.number)  # 2
-        lacking = [user for user in users if lacks_virtual(user, generation)]  # 3
+        lacking = [user for user in users if generation.lacks(user)]  # 3
         attributes = [user.attributes or {} for user in lacking]
         vectors = await virtual_behaviour(self._parts.towers, attributes, generation)  # 4
         made = [  # 5
@@ -104,16 +102,6 @@ class Pages:
             self._metrics.reenriched.labels(outcome).inc(count)
 
 
-def _decoded(message: Message) -> ReenrichUsers | DeadLetter:
-    try:
-        return ReenrichUsers.model_validate_json(message.value or b"")
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        reason = Reason.MALFORMED if first["type"] == "json_invalid" else Reason.INVALID
-        field = ".".join(str(part) for part in first["loc"][:2]) or "value"
-        return DeadLetter(message, reason, f"{field}: {first['msg']}")
-
-
 def _by_generation(pages: Sequence[ReenrichUsers]) -> Iterator[tuple[int, Sequence[str]]]:
     """The users of the pages in shares of one generation, each user once."""
     of_generation: defaultdict[int, dict[str, None]] = defaultdict(dict)
@@ -122,6 +110,11 @@ def _by_generation(pages: Sequence[ReenrichUsers]) -> Iterator[tuple[int, Sequen
     for number, users in of_generation.items():
         for share in shares(list(users)):
             yield number, share
+
+
+def pace_of(rate: float) -> AsyncLimiter:
+    """At most `rate` users a second, evenly spread but for a first share. What waits can be cancelled."""
+    return AsyncLimiter(LARGEST_SHARE, LARGEST_SHARE / rate)
 
 
 def shares(users: Sequence[str]) -> list[Sequence[str]]:

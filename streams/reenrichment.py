@@ -5,34 +5,18 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Protocol
 
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.events import ReenrichUsers
 from foretaste.kernel.generations import Generation
-from foretaste.kernel.ports import Clock, Coverage
-from streams.parts import Parts
-from streams.reenrich_worker import SHARE, lacks_virtual, shares
+from foretaste.kernel.ports import Backlog, Clock, Coverage, Progress
+from streams.codec import JSON
+from streams.parts import SignUpParts
+from streams.reenrich_worker import SHARE, shares
 
 Report = Callable[[int, int | None], object]
 """Called with the users walked so far, and about how many there are (None: nobody counted them yet)."""
 Sleep = Callable[[float], Awaitable[None]]
-
-
-class Progress(Protocol):
-    """Where the state of a re-enrichment is kept, by generation: durable once `write` returns."""
-
-    async def read(self, generation: int) -> str | None: ...
-    async def write(self, generation: int, state: str) -> None: ...
-    async def forget(self, generation: int) -> None: ...
-
-
-class Backlog(Protocol):
-    """How many events wait to be acknowledged."""
-
-    async def remaining(self) -> int:
-        """Raises `Unavailable` when nobody answers."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +28,9 @@ class ReenrichmentConfig:
     grace: float = 3.0
     """Between the start of filling and the walk: batches of sign-ups that know nothing of it end meanwhile."""
     rounds: int = 3
-    """Walks that look who still lacks virtual behaviour, at most."""
+    """Walks that look for users that still lack virtual behaviour, at most."""
     tolerated: float = 0.0
-    """The share of users who may lack it in the end: those whose virtual behaviour is not finite always will."""
+    """The share of users that may lack it in the end: those whose virtual behaviour is not finite always will."""
     look_every: float = 0.2
     """Between two looks at what the workers have not handled yet."""
     patience: float = 120.0
@@ -55,7 +39,7 @@ class ReenrichmentConfig:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """Round 0 sends every user; each later one counts and sends who still lacks virtual behaviour."""
+    """Round 0 sends every user; each later one counts and sends the users that still lack virtual behaviour."""
 
     round: int = 0
     cursor: str | None = ""
@@ -72,7 +56,7 @@ class Reenrichment:
     1. The generation starts filling: from then on sign-ups get its virtual behaviour too. A grace passes.
     2. The store is walked. A step reads the next users, sends them in pages, which Kafka spreads over its partitions,
        and then keeps its cursor. Whoever is killed goes on from there, and sends one step again at most.
-    3. Once the workers have acknowledged every page, another walk counts who still lacks virtual behaviour (somebody
+    3. Once the workers have acknowledged every page, another walk counts the users that still lack it (somebody
        wrote at the same moment, a page became a dead letter) and sends those again.
     4. Done when none is missing. What was kept of the walk is forgotten.
 
@@ -83,7 +67,7 @@ class Reenrichment:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: SignUpParts,
         progress: Progress,
         backlog: Backlog,
         *,
@@ -145,11 +129,11 @@ class Reenrichment:
 
     async def _lacking(self, users: Sequence[str], generation: Generation) -> list[str]:
         read = [await self._store.read(share, generation.number) for share in shares(users)]
-        return [user.user_id for share in read for user in share if lacks_virtual(user, generation)]
+        return [user.user_id for share in read for user in share if generation.lacks(user)]
 
     async def _send(self, users: Sequence[str], number: int) -> None:
         events = [ReenrichUsers(generation=number, user_ids=tuple(page)) for page in shares(users) if page]
-        await self._events.send_all(self._topic, [(None, event.model_dump_json().encode()) for event in events])
+        await self._events.send_all(self._topic, [(None, JSON.encode(event)) for event in events])
 
     async def _handled(self, number: int) -> None:
         """Returns once the workers have acknowledged every page."""
@@ -167,5 +151,5 @@ class Reenrichment:
 
     async def _check_in_use(self, number: int) -> None:
         serving = await self._generations.serving()
-        if number not in {each.number for each in (serving.active, serving.filling) if each is not None}:
+        if number not in serving.in_use:
             raise Unavailable("re-enrichment", f"generation {number} is not filling any more")

@@ -9,10 +9,11 @@ from foretaste.kernel.errors import ForetasteError, InvalidInput, Unavailable
 from foretaste.kernel.events import DeadLetter, Message, Reason, UserEnriched, UserRegistered
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock
-from foretaste.kernel.users import EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
+from foretaste.kernel.users import EnrichedUser, ReenrichedUser, Stage, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes
+from streams.codec import JSON
 from streams.decoding import decode_registered, to_ms
-from streams.parts import Parts
+from streams.parts import SignUpParts
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
 from streams.zero_shot import finite, virtual_behaviour
@@ -32,7 +33,7 @@ class SignUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownSignUp:
     """A sign-up beside what is stored of its user, with the slot of `generation`."""
 
     sign_up: SignUp
@@ -50,23 +51,20 @@ class Known:
         return self.sign_up.event.attributes if self.newer else self.stored.attributes or {}
 
     @property
-    def state(self) -> str:
-        """cold, warming or warm."""
-        seen = len(self.stored.behaviour)
-        return "warm" if seen >= self.generation.warm_after else "warming" if seen else "cold"
+    def stage(self) -> Stage:
+        return self.generation.stage(len(self.stored.behaviour))
 
     @property
     def needs_virtual(self) -> bool:
         """No virtual behaviour is stored that this generation can read and that belongs to the attributes."""
-        held = None if self.newer else self.stored.current_virtual(self.generation)
-        return self.state != "warm" and held is None
+        return self.stage is not Stage.WARM if self.newer else self.generation.lacks(self.stored)
 
 
 @dataclass(frozen=True, slots=True)
-class Enriched:
+class EnrichedSignUp:
     """What a sign-up comes to; `virtual` is None where none is to be written."""
 
-    known: Known
+    known: KnownSignUp
     virtual: VirtualBehaviour | None
 
     @property
@@ -118,7 +116,7 @@ class SignUps:
     pass for current if they alone were there. Dead letters are produced last, so that waiting for a part repeats none.
 
     Of several sign-ups of a user in a batch the newest is written. `user-enriched` is produced once for each user whose
-    virtual behaviour can now be read, written just now or before, and not for a warm one, of whom it would not be true.
+    virtual behaviour can now be read, written just now or before, and not for a warm user, where it would not be true.
     It tells of the active generation alone, which is the one that readers use.
 
     The filling generation holds no sign-up up: if its tower is away, does not answer within `FILLING_SECONDS` or
@@ -130,7 +128,7 @@ class SignUps:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: SignUpParts,
         dead_letters: DeadLetters,
         metrics: Metrics,
         *,
@@ -159,15 +157,15 @@ class SignUps:
         known = await self._known(sign_ups, serving.active)  # 2
         needing = [each for each in known if each.needs_virtual]  # 3
         made, not_finite = await self._made(needing, serving.active)  # 4, 5
-        enriched = _newest([*made, *(Enriched(each, None) for each in known if not each.needs_virtual)])
+        enriched = _newest([*made, *(EnrichedSignUp(each, None) for each in known if not each.needs_virtual)])
         await self._write(enriched, await self._filled(enriched, serving.filling))  # 5
         await self._announce(enriched, serving.active)  # 6
         for each in enriched:
-            self._metrics.sign_ups.labels(each.known.state).inc()
+            self._metrics.sign_ups.labels(each.known.stage).inc()
         return [_not_finite(each) for each in not_finite]
 
-    async def _filled(self, enriched: Sequence[Enriched], filling: Generation | None) -> list[Enriched]:
-        """Virtual behaviour of the filling generation for those of the users who need it; never a failure of its tower.
+    async def _filled(self, enriched: Sequence[EnrichedSignUp], filling: Generation | None) -> list[EnrichedSignUp]:
+        """Virtual behaviour of the filling generation for the users that need it. A failure of its tower is not raised.
 
         1. read of its slot; 2. its tower; 3. the answer is checked.
         """
@@ -196,25 +194,27 @@ class SignUps:
                 sign_ups.append(SignUp(message, event, _at_ms(message, event, now_ms)))
         return sign_ups, bad
 
-    async def _known(self, sign_ups: Sequence[SignUp], generation: Generation) -> list[Known]:
+    async def _known(self, sign_ups: Sequence[SignUp], generation: Generation) -> list[KnownSignUp]:
         users = list(dict.fromkeys(each.event.user_id for each in sign_ups))
         features = await self._parts.store.read(users, generation.number)
         stored = {each.user_id: each for each in features}
-        return [Known(each, stored[each.event.user_id], generation) for each in sign_ups]
+        return [KnownSignUp(each, stored[each.event.user_id], generation) for each in sign_ups]
 
-    async def _made(self, needing: Sequence[Known], generation: Generation) -> tuple[list[Enriched], list[Known]]:
-        """Those whose virtual behaviour was made, and those of whom it is not finite."""
+    async def _made(
+        self, needing: Sequence[KnownSignUp], generation: Generation
+    ) -> tuple[list[EnrichedSignUp], list[KnownSignUp]]:
+        """The sign-ups whose virtual behaviour was made, and those for which it is not finite."""
         vectors = await virtual_behaviour(self._parts.towers, [each.attributes for each in needing], generation)
-        made: list[Enriched] = []
-        not_finite: list[Known] = []
+        made: list[EnrichedSignUp] = []
+        not_finite: list[KnownSignUp] = []
         for each, virtual, good in zip(needing, vectors, finite(vectors), strict=True):
             if good:
-                made.append(Enriched(each, VirtualBehaviour(generation.number, virtual)))
+                made.append(EnrichedSignUp(each, VirtualBehaviour(generation.number, virtual)))
             else:
                 not_finite.append(each)
         return made, not_finite
 
-    async def _write(self, enriched: Sequence[Enriched], filled: Sequence[Enriched]) -> None:
+    async def _write(self, enriched: Sequence[EnrichedSignUp], filled: Sequence[EnrichedSignUp]) -> None:
         before = [*(each.late for each in enriched), *(each.alone for each in filled)]
         first = [each for each in before if each is not None]
         if first:
@@ -224,15 +224,15 @@ class SignUps:
             await self._parts.store.write_enriched(rows)
         self._metrics.filled.inc(len(filled))
 
-    async def _announce(self, enriched: Sequence[Enriched], generation: Generation) -> None:
+    async def _announce(self, enriched: Sequence[EnrichedSignUp], generation: Generation) -> None:
         at = datetime.fromtimestamp(self._now(), UTC)
         events = [
             UserEnriched(user_id=each.user_id, generation=generation.number, enriched_at=at)
             for each in enriched
-            if each.known.state != "warm"
+            if each.known.stage is not Stage.WARM
         ]
         await self._parts.events.send_all(
-            self._enriched_topic, [(each.user_id.encode(), each.model_dump_json().encode()) for each in events]
+            self._enriched_topic, [(each.user_id.encode(), JSON.encode(each)) for each in events]
         )
         self._metrics.enriched.inc(len(events))
 
@@ -243,9 +243,9 @@ def _at_ms(message: Message, event: UserRegistered, now_ms: int) -> int:
     return min(message.origin.timestamp_ms, now_ms) if message.origin.timestamp_ms > 0 else now_ms
 
 
-def _newest(enriched: Sequence[Enriched]) -> list[Enriched]:
+def _newest(enriched: Sequence[EnrichedSignUp]) -> list[EnrichedSignUp]:
     """One a user: the newest, and of equally new ones the later."""
-    newest: dict[str, Enriched] = {}
+    newest: dict[str, EnrichedSignUp] = {}
     for each in enriched:
         held = newest.get(each.user_id)
         if held is None or each.known.sign_up.at_ms >= held.known.sign_up.at_ms:
@@ -253,7 +253,7 @@ def _newest(enriched: Sequence[Enriched]) -> list[Enriched]:
     return list(newest.values())
 
 
-def _not_finite(known: Known) -> DeadLetter:
+def _not_finite(known: KnownSignUp) -> DeadLetter:
     problem = f"virtual behaviour of generation {known.generation.number} is not finite"
     detail = str(InvalidInput("attributes", dict(known.attributes), problem))
     return DeadLetter(known.sign_up.message, Reason.NON_FINITE, detail)

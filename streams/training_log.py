@@ -102,7 +102,7 @@ class BehaviourLog:
             self._metrics.refused.labels("behaviour", letter.reason).inc()
 
 
-def log_ways(
+def log_pipelines(
     log: TrainingLog,
     dead_letters: DeadLetters,
     metrics: Metrics,

@@ -11,7 +11,7 @@ from foretaste.kernel.values import Attributes, FloatArray
 
 
 async def virtual_behaviour(towers: Towers, attributes: Sequence[Attributes], generation: Generation) -> FloatArray:
-    """(B, M, D) for B users, who may be none, from the tower pinned to this generation.
+    """(B, M, D) for B users, maybe none, from the tower pinned to this generation.
 
     Raises `Unavailable` when it answers another shape: the users are good, so they wait until a person has seen to it.
     """

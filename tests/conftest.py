@@ -20,7 +20,7 @@ from foretaste.stack.environment import TritonEnvironment, ensure_triton_environ
 from foretaste.stack.machine import Availability, available_parts, this_machine
 from foretaste.stack.parts import Triton
 from foretaste.stack.progress import silent
-from foretaste.stack.stack import Plan, Stack
+from foretaste.stack.stack import Stack, StackPlan
 from tests import images
 from tests.faults.cases import cases
 from tests.integration import brokers, redis_server
@@ -220,5 +220,5 @@ class TritonServer:
 def triton(triton_environment: TritonEnvironment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
     home = tmp_path_factory.mktemp("triton")
     part = Triton(home / "triton", home / "triton_repo", triton_environment)
-    with Stack(home, Plan([part], {}, [])) as stack:
+    with Stack(home, StackPlan([part], {}, [])) as stack:
         yield TritonServer(stack.addresses["triton"], part.repository)

@@ -9,12 +9,13 @@ from prometheus_client import CollectorRegistry
 
 from foretaste.kernel.errors import ForetasteError, Unavailable
 from foretaste.kernel.generations import Generation
+from foretaste.kernel.ports import Impression
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes, FloatArray
 from foretaste.testing.features import InMemoryGenerations, InMemoryOnlineStore
 from serving.active import ActiveGeneration
-from serving.impressions import Served, Showing
+from serving.impressions import ImpressionPolicy, ServedRanking
 from serving.metrics import RankingMetrics
 from serving.ranking import Ranking
 
@@ -116,10 +117,11 @@ class FakeTowers:
 class Noted:
     """Keeps what is noted."""
 
-    served: list[Served] = field(default_factory=list)
+    served: list[ServedRanking] = field(default_factory=list)
 
-    def note(self, served: Served) -> None:
-        self.served.append(served)
+    def note(self, impression: Impression) -> None:
+        assert isinstance(impression, ServedRanking)
+        self.served.append(impression)
 
 
 class Parts:
@@ -138,7 +140,7 @@ class Parts:
             self.active,
             RankingMetrics(self.registry),
             lambda: self.now,
-            showing=Showing(self.noted, shown=2, now=lambda: AT / 1000 + self.now, new_id=self._next_id),
+            policy=ImpressionPolicy(self.noted, shown=2, now=lambda: AT / 1000 + self.now, new_id=self._next_id),
             max_candidates=max_candidates,
         )
 

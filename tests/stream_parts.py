@@ -15,7 +15,7 @@ from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser, Us
 from foretaste.kernel.values import Attributes, FloatArray
 from foretaste.testing.events import InMemoryEvents
 from foretaste.testing.features import InMemoryGenerations, InMemoryOnlineStore
-from streams.parts import Parts
+from streams.parts import SignUpParts
 from streams.topics import TopicNames
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
@@ -135,8 +135,8 @@ class World:
     names: TopicNames = field(default_factory=TopicNames)
 
     @property
-    def parts(self) -> Parts:
-        return Parts(self.store, self.towers, self.generations, self.events)
+    def parts(self) -> SignUpParts:
+        return SignUpParts(self.store, self.towers, self.generations, self.events)
 
     @property
     def dead_letters(self) -> DeadLetters:

@@ -31,7 +31,7 @@ from foretaste.stack.stack import Stack
 from foretaste.stack.stack import plan as plan_stack
 from models.generations import publish as publishing
 from models.runtime.priority import quietly
-from streams.parts import Parts
+from streams.parts import SignUpParts
 
 if TYPE_CHECKING:
     from benchmarks.swap.generations import LoadUser
@@ -179,7 +179,7 @@ async def _store_users(
     return people
 
 
-async def _write(parts: Parts, people: "Mapping[str, LoadUser]") -> None:
+async def _write(parts: SignUpParts, people: "Mapping[str, LoadUser]") -> None:
     vectors = await parts.towers.virtual_behaviour([person.attributes for person in people.values()], FIRST)
     at_ms = round(time.time() * 1000)
     await parts.store.write_enriched(
@@ -267,7 +267,7 @@ async def _settled(settings: Settings, signed_up: Sequence[str], plan: SwapPlan)
         lacking = 0
         for start in range(0, len(signed_up), PAGE):
             found = await parts.store.read(signed_up[start : start + PAGE], last)
-            lacking += sum(user.current_virtual(generation) is None for user in found)
+            lacking += sum(generation.virtual_of(user) is None for user in found)
     return enriched_at, lacking
 
 

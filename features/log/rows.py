@@ -32,6 +32,7 @@ RANKINGS = pa.schema(
         "behaviour_times": pa.large_list(pa.int64()),
         "served_by": TEXT,
         "fallback": TEXT,
+        "cause": TEXT,
         "reason": TEXT,
         "zero_shot_generation": pa.int64(),
         "ranking_generation": pa.int64(),

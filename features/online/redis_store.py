@@ -35,7 +35,7 @@ class FeastOnlineStore:
     A write costs two round trips a view and follows Feast's rule: the stored times are read, each row that is no newer
     is dropped, and the others are written. Nothing is locked between the two, so each view should have one writer a
     user: Kafka's partitions see to that for attributes and behaviour. Readers and re-enrichment write virtual behaviour
-    beside the sign-ups, so a write of it can be lost to an older one; `UserFeatures.current_virtual` tells, and it is
+    beside the sign-ups, so a write of it can be lost to an older one; `Generation.virtual_of` tells, and it is
     repaired again. `timeout` (seconds) bounds a whole call: short for a reader who can degrade, longer for large
     batches.
     """

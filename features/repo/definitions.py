@@ -91,6 +91,7 @@ rankings = _log(
         Field(name="behaviour_times", dtype=Array(Int64), description="milliseconds since the epoch"),
         Field(name="served_by", dtype=String),
         Field(name="fallback", dtype=String),
+        Field(name="cause", dtype=String),
         Field(name="reason", dtype=String),
         Field(name="zero_shot_generation", dtype=Int64),
         Field(name="ranking_generation", dtype=Int64),

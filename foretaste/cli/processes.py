@@ -18,7 +18,7 @@ from foretaste.stack.health import Health
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from streams.parts import Parts
+    from streams.parts import SignUpParts
     from streams.worker.runner import StreamWorker
 
 
@@ -140,7 +140,9 @@ async def serve_log(settings: Settings) -> None:
         raise several.exceptions[0] from several
 
 
-async def _serve(settings: Settings, make: "Callable[[Settings, Parts, CollectorRegistry], StreamWorker]") -> None:
+async def _serve(
+    settings: Settings, make: "Callable[[Settings, SignUpParts, CollectorRegistry], StreamWorker]"
+) -> None:
     from prometheus_client import CollectorRegistry, start_http_server
 
     from streams.worker.runner import run_worker

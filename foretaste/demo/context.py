@@ -13,7 +13,7 @@ from foretaste.kernel.ports import Report
 if TYPE_CHECKING:
     from models.data.dataset import Dataset
     from models.runtime.encoding import Encoding
-    from streams.parts import Parts
+    from streams.parts import SignUpParts
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class StepTimer:
 class DemoContext:
     """The running system, the data, and the first generation that serves."""
 
-    parts: "Parts"
+    parts: "SignUpParts"
     api: str
     """Address of the ranking service."""
     prefix: str

@@ -102,7 +102,7 @@ async def _enriched(context: DemoContext, user_ids: Sequence[str], generation: G
         found = 0
         for begin in range(0, len(user_ids), READ_AT_ONCE):
             read = await context.parts.store.read(user_ids[begin : begin + READ_AT_ONCE], generation.number)
-            found += sum(user.current_virtual(generation) is not None for user in read)
+            found += sum(generation.virtual_of(user) is not None for user in read)
         if found == len(user_ids) or time.monotonic() > given_up:
             return found
         await asyncio.sleep(LOOK_EVERY)

@@ -1,5 +1,6 @@
-"""A batch closes on size or on the age of its first member. No asyncio, no timer: the clock is a field."""
+"""A batch closes on size or on the age of its first member: `Batcher` decides it, `BatchQueue` waits for it."""
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -27,7 +28,10 @@ class BatchPolicy:
 
 @dataclass(slots=True)
 class Batcher(Generic[T]):
-    """The open batch. `clock` counts seconds and never falls; `opened_at` is None while there is no member."""
+    """The open batch. No asyncio and no timer: the clock is a field, which counts seconds and never falls.
+
+    `opened_at` is None while there is no member.
+    """
 
     policy: BatchPolicy
     clock: Clock
@@ -51,3 +55,50 @@ class Batcher(Generic[T]):
         """What has been gathered, closed whatever its size and age; empty if nothing was."""
         closed, self.members, self.opened_at = self.members, [], None
         return closed
+
+
+class BatchQueue(Generic[T]):
+    """Members on their way from those that put them to the one task that takes them in batches.
+
+    At most `capacity` wait (0: as many as come), beside those of the open batch. `clock` is the batcher's.
+    """
+
+    def __init__(self, policy: BatchPolicy, clock: Clock, capacity: int = 0) -> None:
+        self._batcher: Batcher[T] = Batcher(policy, clock)
+        self._clock = clock
+        self._waiting: asyncio.Queue[tuple[T, float] | None] = asyncio.Queue(capacity)
+        self.ended = False
+        """The last batch was taken."""
+
+    async def put(self, member: T) -> None:
+        """Waits while `capacity` wait already; the age of the member runs from now."""
+        await self._waiting.put((member, self._clock()))
+
+    def put_nowait(self, member: T) -> None:
+        """Like `put`, for a queue without a capacity."""
+        self._waiting.put_nowait((member, self._clock()))
+
+    async def end(self) -> None:
+        """What was put until now are the last members."""
+        await self._waiting.put(None)
+
+    async def take(self) -> list[T]:
+        """The next batch, once it is full, old enough, or the last; that one may be empty."""
+        entry = await self._waiting.get()
+        while entry is not None:
+            full = self._batcher.add(*entry)
+            if full is not None:
+                return full
+            try:
+                entry = await self._next_in_time()
+            except TimeoutError:
+                return self._batcher.close()
+        self.ended = True
+        return self._batcher.close()
+
+    async def _next_in_time(self) -> tuple[T, float] | None:
+        """The next entry, if one waits or comes before the open batch is too old; raises `TimeoutError`."""
+        if not self._waiting.empty():
+            return self._waiting.get_nowait()
+        async with asyncio.timeout(self._batcher.remaining()):
+            return await self._waiting.get()

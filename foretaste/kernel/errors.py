@@ -47,6 +47,6 @@ class NotOnThisMachine(ForetasteError):
 
 
 def _short(value: object, limit: int = 160) -> str:
-    """Both ends of what is long: a path is told by its last names."""
+    """Both ends of what is long: the last names of a path are what tells it from others."""
     text, half = repr(value), limit // 2
     return text if len(text) <= limit else f"{text[:half]}…{text[-half:]} ({len(text)} characters)"

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, TypeAlias
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
-from foretaste.kernel.ranking import Fallback, Source
+from foretaste.kernel.ranking import Cause, Fallback, Source
 
 MAX_ID = 256
 """Characters in a user or item id, at most."""
@@ -16,7 +16,12 @@ MAX_ID = 256
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID, strict=True)]
 
 
-WireScalar: TypeAlias = StrictStr | StrictBool | StrictInt | StrictFloat | None
+Text = Annotated[str, Field(min_length=0, strict=True)]
+"""Any text that UTF-8 can carry. A constraint, even one that all meet, has pydantic refuse what holds a lone surrogate,
+which Python and JSON allow and no store, broker or tower takes."""
+
+
+WireScalar: TypeAlias = Text | StrictBool | StrictInt | StrictFloat | None
 
 
 class Topic(StrEnum):
@@ -31,20 +36,22 @@ class Topic(StrEnum):
     DEAD_LETTERS = "dead-letters"
 
 
-class _Event(BaseModel):
+class Event(BaseModel):
+    """What every event has in common: frozen, and open to fields that nobody here knows."""
+
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null", allow_inf_nan=False)
 
 
-class UserRegistered(_Event):
+class UserRegistered(Event):
     """`user-registered`: a user signed up. Attributes are raw values; fields that nobody knows are ignored."""
 
     user_id: Id
-    attributes: Mapping[str, WireScalar]
+    attributes: Mapping[Text, WireScalar]
     registered_at: AwareDatetime | None = None
     """When, by the sender's clock; the Kafka timestamp where absent."""
 
 
-class UserBehaved(_Event):
+class UserBehaved(Event):
     """`user-behaved`: a user acted on an item."""
 
     user_id: Id
@@ -55,7 +62,7 @@ class UserBehaved(_Event):
     """The ranking that it answers, where the sender knows; without it, any that showed the item shortly before."""
 
 
-class UserEnriched(_Event):
+class UserEnriched(Event):
     """`user-enriched`: the user's virtual behaviour of this generation can now be read from the online store."""
 
     user_id: Id
@@ -63,7 +70,7 @@ class UserEnriched(_Event):
     enriched_at: AwareDatetime
 
 
-class ReenrichUsers(_Event):
+class ReenrichUsers(Event):
     """`user-reenrich`: these users need virtual behaviour of this generation, unless they are warm or have it."""
 
     generation: Annotated[int, Field(ge=1)]
@@ -110,7 +117,7 @@ class DeadLetter:
     detail: str
 
 
-class UserRanked(_Event):
+class UserRanked(Event):
     """`user-ranked`: a ranking as it was served, with the features that the towers read: what training learns from.
 
     `items` are those that were shown, best first; `scores` are theirs. `attributes` is None where none were known.
@@ -121,15 +128,18 @@ class UserRanked(_Event):
     at: AwareDatetime
     items: tuple[Id, ...]
     scores: tuple[float, ...]
-    context: Mapping[str, WireScalar] = Field(default_factory=dict)
-    attributes: Mapping[str, WireScalar] | None = None
+    context: Mapping[Text, WireScalar] = Field(default_factory=dict)
+    attributes: Mapping[Text, WireScalar] | None = None
     behaviour_items: tuple[str, ...] = ()
     behaviour_actions: tuple[str, ...] = ()
     behaviour_times: tuple[int, ...] = ()
     """Milliseconds since the epoch, as in `Behaviour`."""
     served_by: Source
     fallback: Fallback | None = None
+    cause: Cause | None = None
+    """Why it fell back or was repaired; None in events of earlier versions too."""
     reason: str | None = None
+    """The same for a person to read."""
     zero_shot_generation: int | None = None
     ranking_generation: int | None = None
     warm_after: int | None = None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.users import Stage, UserFeatures, VirtualBehaviour, stage_of
 from foretaste.kernel.values import FloatArray
 
 
@@ -33,6 +34,27 @@ class Generation:
         rows, columns = self.mean_virtual.shape
         return rows, columns
 
+    def stage(self, seen: int) -> Stage:
+        """The stage of a user of whom `seen` behaviours are known."""
+        return stage_of(seen, self.warm_after)
+
+    def virtual_of(self, user: UserFeatures) -> VirtualBehaviour | None:
+        """The user's virtual behaviour if this generation can read it and it is no older than the attributes.
+
+        The shape tells a generation from one of the same number before everything was trained anew. What is older than
+        the attributes was made from others: they were written alone since, or somebody wrote over what belongs to them.
+        """
+        held = user.virtual
+        if held is None or held.generation != self.number or held.vectors.shape != self.virtual_shape:
+            return None
+        return held if user.virtual_ms >= user.attributes_ms else None
+
+    def lacks(self, user: UserFeatures) -> bool:
+        """Whether a user whose attributes are known is cold or warming and has no current virtual behaviour."""
+        if user.attributes is None or self.stage(len(user.behaviour)) is Stage.WARM:
+            return False
+        return self.virtual_of(user) is None
+
     @property
     def digest(self) -> str:
         """sha256 over all fields but the profile, in hexadecimal: it tells two trainings under one number apart.
@@ -53,6 +75,11 @@ class Serving:
     """The next one, while virtual behaviour is made for it: sign-ups get both."""
     previous: int | None = None
     """Active before this one, and kept for `rollback`."""
+
+    @property
+    def in_use(self) -> Mapping[int, Generation]:
+        """By number, the generations whose virtual behaviour is read, or will be: the active and the filling one."""
+        return {each.number: each for each in (self.active, self.filling) if each is not None}
 
 
 @dataclass(frozen=True, slots=True)

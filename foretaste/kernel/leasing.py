@@ -6,13 +6,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_fixed
-
 from foretaste.kernel.errors import ForetasteError, Unavailable
 from foretaste.kernel.ports import Lease
+from foretaste.kernel.retrying import until_it_succeeds
 
 RENEWALS, TRIES = 3, 30
-"""In the time that a lease lasts: how often it is renewed, and how often that is tried while nobody answers."""
+"""In the time that a lease lasts: how often it is renewed, how often that is tried at least while nobody answers."""
 
 
 class LeaseHeld(ForetasteError):
@@ -22,7 +21,7 @@ class LeaseHeld(ForetasteError):
 
 
 class LeaseLost(ForetasteError):
-    """Another process may have begun meanwhile: this one has stopped."""
+    """Another process may have started meanwhile: this one has stopped."""
 
     retriable = True
 
@@ -58,16 +57,16 @@ async def leased(lease: Lease, seconds: float) -> AsyncIterator[threading.Event]
 
 async def _renew(lease: Lease, seconds: float, ends: float, lost: threading.Event) -> None:
     """Again and again; `ends` (monotonic seconds) is when the lease does by itself, until when it is asked for."""
-    asking = AsyncRetrying(retry=retry_if_exception_type(Unavailable), wait=wait_fixed(seconds / TRIES))
+    asking = until_it_succeeds(longest=seconds / TRIES)
     while True:
         await asyncio.sleep(seconds / RENEWALS)
-        asked, why = time.monotonic(), "went to another process"
+        requested_at, why = time.monotonic(), "went to another process"
         try:
-            async with asyncio.timeout(ends - asked):
+            async with asyncio.timeout(ends - requested_at):
                 held: bool = await asking(lease.renew)
         except TimeoutError:
             held, why = False, "ended while Redis did not answer"
         if not held:
             lost.set()
             raise LeaseLost(f"the lease {why}: what was done under it has stopped")
-        ends = asked + seconds
+        ends = requested_at + seconds

@@ -86,7 +86,7 @@ class OnlineStore(Protocol):
         """A page of about `count` users who have attributes, and the cursor of the next one; None after the last.
 
         From the first cursor, "", to None, whoever was there throughout comes at least once. A cursor stays good
-        whatever happens to who holds it.
+        whatever happens to its holder.
         """
         ...
 
@@ -240,3 +240,35 @@ class Lease(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Backlog(Protocol):
+    """What a consumer group has not handled yet of a topic (Kafka)."""
+
+    async def remaining(self) -> int:
+        """About how many events; 0 if and only if there is none."""
+        ...
+
+
+class Progress(Protocol):
+    """Where the state of a re-enrichment is kept, by generation (Redis): durable once `write` returns."""
+
+    async def read(self, generation: int) -> str | None: ...
+    async def write(self, generation: int, state: str) -> None: ...
+    async def forget(self, generation: int) -> None: ...
+
+
+class Impression(Protocol):
+    """An answer that a user got to see."""
+
+    def event(self) -> UserRanked:
+        """As training learns from it."""
+        ...
+
+
+class Impressions(Protocol):
+    """Where impressions are noted for training."""
+
+    def note(self, impression: Impression) -> None:
+        """Never waits and never fails."""
+        ...

@@ -38,3 +38,31 @@ class Fallback(StrEnum):
 
     MEAN_BEHAVIOUR = "mean_behaviour"
     POPULARITY = "popularity"
+
+
+class Cause(StrEnum):
+    """Why an answer fell back, or its virtual behaviour was made on the spot."""
+
+    STORE_AWAY = "store_away"
+    ATTRIBUTES_UNKNOWN = "attributes_unknown"
+    """There is nothing to make virtual behaviour of."""
+    VIRTUAL_MISSING = "virtual_missing"
+    """None was stored; this and the next three were repaired."""
+    VIRTUAL_OF_ANOTHER_GENERATION = "virtual_of_another_generation"
+    VIRTUAL_OF_ANOTHER_SHAPE = "virtual_of_another_shape"
+    VIRTUAL_OUTDATED = "virtual_outdated"
+    """Older than the attributes."""
+    ZERO_SHOT_AWAY = "zero_shot_away"
+    ZERO_SHOT_WRONG_SHAPE = "zero_shot_wrong_shape"
+    ZERO_SHOT_REFUSED = "zero_shot_refused"
+    """The tower takes no attributes like those that are stored; likewise below."""
+    ZERO_SHOT_NOT_FINITE = "zero_shot_not_finite"
+    RANKING_AWAY = "ranking_away"
+    RANKING_WRONG_SHAPE = "ranking_wrong_shape"
+    RANKING_REFUSED = "ranking_refused"
+    RANKING_NOT_FINITE = "ranking_not_finite"
+
+    @property
+    def not_finite(self) -> bool:
+        """An answer of a tower was not finite."""
+        return self in {Cause.ZERO_SHOT_NOT_FINITE, Cause.RANKING_NOT_FINITE}

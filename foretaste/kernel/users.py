@@ -1,10 +1,27 @@
-"""What the online store holds of a user."""
+"""What the online store holds of a user, and the stage that this puts the user in."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
-from foretaste.kernel.generations import Generation
 from foretaste.kernel.values import Attributes, FloatArray
+
+
+class Stage(StrEnum):
+    """How much is known of a user's behaviour: what the towers read in its place, and which figures are the user's."""
+
+    COLD = "cold"
+    """None (eq. 9)."""
+    WARMING = "warming"
+    """Some, but fewer than the generation's `warm_after`."""
+    WARM = "warm"
+
+
+def stage_of(seen: int, warm_after: int) -> Stage:
+    """The stage of a user of whom `seen` behaviours are known, for a generation whose users are warm after so many."""
+    if seen == 0:
+        return Stage.COLD
+    return Stage.WARM if seen >= warm_after else Stage.WARMING
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +57,7 @@ class UserFeatures:
     behaviour_version: int = 0
     """Rises with each write of the behaviour (microseconds since the epoch); 0 if never written."""
     virtual: VirtualBehaviour | None = None
-    """What the slot of the generation asked for holds: check `virtual.generation`, it may be another one."""
+    """What the slot of the generation asked for holds, maybe of another one: `Generation.virtual_of` tells."""
     attributes_ms: int = 0
     """`at_ms` of the attributes; 0 if never written."""
     virtual_ms: int = 0
@@ -51,17 +68,6 @@ class UserFeatures:
         """The newer of both. A repair or a re-enrichment is written as of one millisecond later, and so yields to any
         registration after the one it read."""
         return max(self.attributes_ms, self.virtual_ms)
-
-    def current_virtual(self, generation: "Generation") -> VirtualBehaviour | None:
-        """The virtual behaviour if `generation` can read it and it is no older than the attributes, else None.
-
-        The shape tells a generation from one of the same number before everything was trained anew. What is older than
-        the attributes was made from others: they were written alone since, or somebody wrote over what belongs to them.
-        """
-        held = self.virtual
-        if held is None or held.generation != generation.number or held.vectors.shape != generation.virtual_shape:
-            return None
-        return held if self.virtual_ms >= self.attributes_ms else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,8 +125,8 @@ def _lines(command: list[str], cwd: Path, lock: int) -> Iterator[str]:
         child.stop()
     status = child.wait(timeout=5)
     if status != 0:
-        said = "\n".join(last)
-        raise Unavailable("triton", f"its environment could not be made: {command[2]} ended with {status}\n{said}")
+        output = "\n".join(last)
+        raise Unavailable("triton", f"its environment could not be made: {command[2]} ended with {status}\n{output}")
 
 
 @contextmanager
@@ -155,8 +155,8 @@ def _main(home: str) -> int:
     except NotOnThisMachine as error:
         sys.stdout.write(f"{error}\n")
     except Unavailable as error:
-        first, *said = str(error).splitlines()
-        sys.stderr.write(f"{': '.join([first, *said[-1:]])}\n")
+        first, *output = str(error).splitlines()
+        sys.stderr.write(f"{': '.join([first, *output[-1:]])}\n")
         return 1
     return 0
 

@@ -114,11 +114,11 @@ async def api(address: str, path: str = "/readyz") -> Health:
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
-            said = answer.read(2048).decode(errors="replace")
+            body = answer.read(2048).decode(errors="replace")
         finally:
             connection.close()
         if answer.status != http.HTTPStatus.OK:
-            raise _Unwell(f"{answer.status} {_one_line(said)}")
+            raise _Unwell(f"{answer.status} {_one_line(body)}")
         return path.removeprefix("/").removesuffix("z")
 
     async def ask() -> str:

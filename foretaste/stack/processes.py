@@ -94,8 +94,8 @@ def spawn(
         on_failure.callback(process.kill)
         if process.stdout is None:
             raise AssertionError("stdout is a pipe")
-        with process.stdout as told:
-            line = told.readline()
+        with process.stdout as announced:
+            line = announced.readline()
         if not line:
             raise Unavailable(Path(command[0]).name, "its guard process did not start")
         on_failure.pop_all()

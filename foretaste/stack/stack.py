@@ -34,7 +34,7 @@ START_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class StackPlan:
     """What to start. `addresses` holds what is decided before anything runs: `in-process` where Triton is not."""
 
     parts: Sequence[Part]
@@ -52,7 +52,7 @@ def plan(
     machine: Machine | None = None,
     device: str = "cpu",
     report: Report = silent,
-) -> Plan:
+) -> StackPlan:
     """The embedded parts for a user who brings those in `own` (part: address), and Triton's environment made for it.
 
     Raises `NotOnThisMachine` for a Kafka or a Redis that has no wheel here and no address, and `InvalidInput` for a
@@ -81,7 +81,7 @@ def plan(
         else:
             environment = triton_environment or ensure_triton_environment(home, report, machine)
             parts.append(Triton(home / "triton", (repository or home / "triton_repo").resolve(), environment))
-    return Plan(parts, addresses, notices)
+    return StackPlan(parts, addresses, notices)
 
 
 class Stack:
@@ -91,7 +91,9 @@ class Stack:
     `SystemExit`. Enter it on the main thread for those two. One stack a home.
     """
 
-    def __init__(self, home: Path, planned: Plan, *, report: Report = silent, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, home: Path, planned: StackPlan, *, report: Report = silent, clock: Clock = time.monotonic
+    ) -> None:
         self.home = home.resolve()
         self.notices = planned.notices
         self._plan = planned
@@ -141,7 +143,7 @@ class Stack:
         return self._addresses.get(part.name, "")
 
     def watch(self) -> list[Incident]:
-        """Look at each part once, about twice a second: a death is told, and answered by a new start after a while."""
+        """Look at each part once, about twice a second: a death is reported; a new start follows after a while."""
         seen = [running.look(self._clock()) for running in self._all()]
         incidents = [incident for incident in seen if incident is not None]
         if incidents:

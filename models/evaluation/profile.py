@@ -7,11 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from foretaste.kernel.profile import Calibration, Profile, Shares
+from foretaste.kernel.users import Stage
 from models.data.examples import Examples, batches
 from models.data.sampling import NegativeSampler
 from models.effects.seen_bias import FIRST_OF_STAGE
 from models.evaluation.offline import groups_of, pooled_behaviour, probabilities, virtual_behaviour
-from models.evaluation.verdict import GROUPS, Group
+from models.evaluation.verdict import GROUPS
 from models.runtime.encoding import FIRST_KNOWN, CategoricalEncoder, FieldEncoder, IndexArray, NumericEncoder
 from models.training.trained import Trained
 
@@ -82,7 +83,7 @@ def _measured(
     sampler: NegativeSampler | None,
     negatives: int,
     config: ProfileConfig,
-) -> tuple[float | None, float | None, dict[Group, Calibration]]:
+) -> tuple[float | None, float | None, dict[Stage, Calibration]]:
     """The mean norms of v̂ and of v, and calibration."""
     total = len(examples.sizes)
     drawn = np.sort(rng.choice(total, min(config.moments, total), replace=False)) if total else np.zeros(0, np.int64)
@@ -128,11 +129,11 @@ def _norms(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 
 def _calibration(
     groups: IndexArray, labels: npt.NDArray[np.float32], scores: npt.NDArray[np.float64]
-) -> dict[Group, Calibration]:
+) -> dict[Stage, Calibration]:
     if labels.min() == labels.max() or not np.isfinite(scores).all():
         return {}
     return {
-        group: Calibration(
+        Stage(group): Calibration(
             predicted=round(float(scores[own].mean()), _DIGITS),
             observed=round(float(labels[own].mean()), _DIGITS),
             impressions=int(own.sum()),

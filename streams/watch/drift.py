@@ -4,15 +4,13 @@ No input or output happens here, and times are arguments, in seconds since the e
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.profile import Shares
 from foretaste.kernel.values import Scalar, canonical, number
 
 Numbers: TypeAlias = npt.NDArray[np.float64]
@@ -61,66 +59,15 @@ class Rolling:
         return found
 
 
-class _Read(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class Distribution(_Read):
-    """One distribution of a profile: `values` with other and missing ones, or bins between `edges` and missing ones."""
-
-    values: tuple[str, ...] | None = None
-    edges: tuple[float, ...] | None = None
-    shares: tuple[float, ...]
-
-    @model_validator(mode="after")
-    def _fits(self) -> "Distribution":
-        known = self.values if self.edges is None else self.edges
-        if known is None or len(self.shares) != len(known) + 2:
-            raise ValueError("shares must be as many as the values or edges, and two more")
-        return self
-
-    def places(self) -> dict[str, int]:
-        """Of each of the `values`."""
-        return {value: place for place, value in enumerate(self.values or ())}
-
-
-class Calibration(_Read):
-    """What was predicted of a group, and what came of it."""
-
-    predicted: float
-    observed: float
-
-
-class Baseline(_Read):
-    """What the profile of a generation says (`profile.json`, which the training side writes)."""
-
-    attributes: Mapping[str, Distribution]
-    lengths: Distribution
-    items: Distribution
-    virtual_norm: float | None = None
-    behaviour_norm: float | None = None
-    calibration: Mapping[str, Calibration] = {}
-
-
-def read_baseline(text: str) -> Baseline | None:
-    """None for an empty text: an older generation has no profile. Raises `InvalidInput` for a malformed one."""
-    if not text:
-        return None
-    try:
-        return Baseline.model_validate_json(text)
-    except ValidationError as error:
-        raise InvalidInput("profile", text, error.errors(include_url=False)[0]["msg"]) from error
-
-
 @dataclass(eq=False)
 class Drift:
     """One distribution, expected and as it comes."""
 
-    expected: Distribution
+    expected: Shares
     counts: Rolling
 
     @classmethod
-    def of(cls, expected: Distribution, seconds: float, buckets: int) -> "Drift":
+    def of(cls, expected: Shares, seconds: float, buckets: int) -> "Drift":
         return cls(expected, Rolling(len(expected.shares), seconds, buckets))
 
     def __post_init__(self) -> None:

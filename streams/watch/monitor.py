@@ -7,30 +7,28 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.events import DeadLetter, Message, UserBehaved, UserRanked
 from foretaste.kernel.generations import Generation, Move
 from foretaste.kernel.ports import Clock, Generations, OnlineStore, Towers
+from foretaste.kernel.profile import Profile, read_profile
+from streams.decoding import readable
 from streams.topics import TopicNames
-from streams.watch.drift import Baseline, read_baseline
 from streams.watch.replay import answered_by, blamed
-from streams.watch.rollback import RollbackRule, told
-from streams.watch.windows import Figures, Moved, Regime, Windows, succeed
+from streams.watch.rollback import LEAST_BLAMED, evidence, lost_coverage
+from streams.watch.rollback import faults as faults_of
+from streams.watch.windows import WINDOW_SECONDS, Figures, MonitorWindow, Takeover, succeed
 from streams.worker.collector import Collector, CollectorConfig
 from streams.worker.metrics import Metrics
 
 log = logging.getLogger(__name__)
-
-EventT = TypeVar("EventT", UserRanked, UserBehaved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +37,10 @@ class WatchConfig:
 
     topics: TopicNames = field(default_factory=TopicNames)
     collector: CollectorConfig = field(default_factory=lambda: CollectorConfig(BatchPolicy(size=256, age=0.25)))
-    windows: Windows = field(default_factory=Windows)
-    rule: RollbackRule = field(default_factory=RollbackRule)
+    outcome: float = 1800.0
+    """From an impression until it counts as not acted on."""
+    guard: float = 900.0
+    """After the pointer moved, in which a generation is guarded."""
     refresh: float = 1.0
     """How old the watch's knowledge of the pointer may be, and how long it waits until it judges again."""
     sample_every: float = 30.0
@@ -69,7 +69,7 @@ class Snapshot(BaseModel):
     """Why, in numbers."""
 
 
-class Watch:
+class Monitor:
     """Handles batches of `user-ranked` (`rankings`) and of `user-behaved` (`acts`).
 
     1. The events are decoded; what cannot be read is passed over.
@@ -77,9 +77,9 @@ class Watch:
        name no other generation. Raises `Unavailable`; nothing was counted yet, so that doing it again is harmless.
     3. The events are counted, as of their own times, and those that could not be read.
     4. At times, the stored virtual behaviour of some of these users is looked at.
-    5. Within the guard after a move, the rule says whether the generation is suspected: of faults, or of a lost
+    5. Within the guard after a move, the rules say whether the generation is suspected: of faults, or of a lost
        coverage where it had been filled.
-    6. The newest rankings that went wrong are asked again. It is to blame for faults where it fails what the previous
+    6. The newest rankings that went wrong are replayed. It is to blame for faults where it fails what the previous
        generation answers; for a lost coverage it is enough that the previous one answers.
     7. If it is to blame the pointer goes back, by compare-and-set.
 
@@ -101,7 +101,7 @@ class Watch:
         self._generations = generations
         self._config = config or WatchConfig()
         self._now = now
-        self._regime: Regime | None = None
+        self._window: MonitorWindow | None = None
         self._previous: int | None = None
         self._refreshed_at = self._sampled_at = self._judged_at = -math.inf
         self._unreadable = self._rollbacks = 0
@@ -109,39 +109,39 @@ class Watch:
 
     async def rankings(self, messages: Sequence[Message]) -> None:
         """Steps 1 to 7 for a batch of `user-ranked`."""
-        events = _decoded(UserRanked, messages)  # 1
+        events = readable(messages, UserRanked)  # 1
         await self._refresh(event.ranking_generation for event in events)  # 2
         now = self._now()
         self._unreadable += len(messages) - len(events)  # 3
-        if self._regime is None:
+        if self._window is None:
             return
-        oldest = now - self._config.windows.seconds
+        oldest = now - WINDOW_SECONDS
         for event in events:
             at = min(event.at.timestamp(), now)
             if at > oldest:
-                self._regime.ranked(event, at)
-        self._regime.settle(now)
-        await self._sample(self._regime, now)  # 4
-        await self._judge(self._regime, now)  # 5 to 7
+                self._window.ranked(event, at)
+        self._window.settle(now)
+        await self._sample(self._window, now)  # 4
+        await self._judge(self._window, now)  # 5 to 7
 
     async def acts(self, messages: Sequence[Message]) -> None:
         """Steps 1 to 3 for a batch of `user-behaved`."""
-        events = _decoded(UserBehaved, messages)  # 1
+        events = readable(messages, UserBehaved)  # 1
         await self._refresh()  # 2
         now = self._now()
         self._unreadable += len(messages) - len(events)  # 3
-        if self._regime is not None:
+        if self._window is not None:
             for event in events:
-                self._regime.acted(event, min(event.at.timestamp(), now))
+                self._window.acted(event, min(event.at.timestamp(), now))
 
     def snapshot(self) -> Snapshot:
         """As of now; it changes nothing."""
-        now, regime = self._now(), self._regime
+        now, window = self._now(), self._window
         return Snapshot(
             at=now,
-            active=None if regime is None else regime.generation.number,
+            active=None if window is None else window.generation.number,
             previous=self._previous,
-            figures=None if regime is None else regime.figures(now),
+            figures=None if window is None else window.figures(now),
             unreadable=self._unreadable,
             rollbacks=self._rollbacks,
             last_rollback=self._last_rollback,
@@ -149,9 +149,9 @@ class Watch:
 
     async def _refresh(self, named: Iterable[int | None] = ()) -> None:
         """Unless it is fresh, and the generations `named` by events are none but the active one."""
-        now, regime = self._now(), self._regime
+        now, window = self._now(), self._window
         fresh = now - self._refreshed_at < self._config.refresh
-        if fresh and regime is not None and set(named) <= {None, regime.generation.number}:
+        if fresh and window is not None and set(named) <= {None, window.generation.number}:
             return
         serving = await self._generations.serving()
         moves = await self._generations.moves(1)
@@ -161,78 +161,86 @@ class Watch:
         if move is not None and move.number != serving.active.number:
             return  # it moved between the two reads: they are made again
         self._refreshed_at, self._previous = now, serving.previous
-        moved = None if move is None else _moved(move)
-        if self._regime is None or (self._regime.generation.digest, self._regime.moved) != (
+        takeover = None if move is None else _takeover(move)
+        if self._window is None or (self._window.generation.digest, self._window.takeover) != (
             serving.active.digest,
-            moved,
+            takeover,
         ):
-            later = Regime(serving.active, _baseline(serving.active), moved, self._config.windows)
-            self._regime = succeed(self._regime, later, now)
+            later = MonitorWindow(serving.active, _profile(serving.active), takeover, self._config.outcome)
+            self._window = succeed(self._window, later, now)
 
-    async def _sample(self, regime: Regime, now: float) -> None:
-        if now - self._sampled_at < self._config.sample_every or not regime.newest:
+    async def _sample(self, window: MonitorWindow, now: float) -> None:
+        if now - self._sampled_at < self._config.sample_every or not window.newest:
             return
         self._sampled_at = now
         try:
-            users = await self._store.read(list(dict.fromkeys(regime.newest)), regime.generation.number)
+            users = await self._store.read(list(dict.fromkeys(window.newest)), window.generation.number)
         except Unavailable as error:
             log.info("watch: the stored virtual behaviour was not looked at: %s", error)
             return
-        stored = [found.vectors for user in users if (found := user.current_virtual(regime.generation)) is not None]
+        stored = [found.vectors for user in users if (found := window.generation.virtual_of(user)) is not None]
         norms = np.linalg.norm(np.array(stored, dtype=np.float64).reshape(len(stored), -1), axis=1) if stored else None
-        regime.virtual_norm = None if norms is None else float(norms.mean())
+        window.virtual_norm = None if norms is None else float(norms.mean())
 
-    async def _judge(self, regime: Regime, now: float) -> None:
-        rule, previous = self._config.rule, self._previous
-        if previous is None or not regime.guarded(now, rule.guard) or now - self._judged_at < self._config.refresh:
+    async def _judge(self, window: MonitorWindow, now: float) -> None:
+        previous = self._previous
+        if (
+            previous is None
+            or not window.guarded(now, self._config.guard)
+            or now - self._judged_at < self._config.refresh
+        ):
             return
-        after, before = regime.tally(now), regime.before
-        faults = rule.faults(after, before)  # 5
-        coverage = rule.lost_coverage(after, before) if regime.filled else None
+        after, before = window.counts(now), window.before
+        faults = faults_of(after, before)  # 5
+        coverage = lost_coverage(after, before) if window.filled else None
         if faults is None and coverage is None:
             return
         self._judged_at = now
-        number, suspected = regime.generation.number, "; ".join(filter(None, (faults, coverage)))
+        number, suspected = window.generation.number, "; ".join(filter(None, (faults, coverage)))
         try:
-            reasons = await self._proven(regime, previous, faults, coverage)  # 6
+            reasons = await self._proven(window, previous, faults, coverage)  # 6
             if reasons:
-                await self._go_back(regime, previous, "; ".join([*reasons, told(after, before)]))  # 7
+                await self._go_back(window, previous, "; ".join([*reasons, evidence(after, before)]))  # 7
             else:
-                log.info("generation %d is not to blame: %s; asked again, %d is no better", number, suspected, previous)
+                log.info("generation %d is not to blame: %s; replayed, %d is no better", number, suspected, previous)
         except Unavailable as error:
             log.warning(
                 "generation %d seems to go wrong, and cannot be rolled back yet (%s): %s", number, error, suspected
             )
         except InvalidInput as error:
-            regime.settled = True
+            window.decided = True
             log.error("generation %d seems to go wrong, and cannot be rolled back: %s; %s", number, error, suspected)  # noqa: TRY400  # the message says it all
 
-    async def _proven(self, regime: Regime, previous: int, faults: str | None, coverage: str | None) -> list[str]:
-        """Those suspicions that hold once both generations were asked again."""
+    async def _proven(
+        self, window: MonitorWindow, previous: int, faults: str | None, coverage: str | None
+    ) -> list[str]:
+        """Those suspicions that hold once the rankings were replayed on both generations."""
         earlier = await self._generations.get(previous)
         if earlier is None:
             raise InvalidInput("generation", previous, "is not recorded any more")
-        least, found = self._config.rule.least_blamed, []
+        found = []
         if faults is not None:
-            count = await blamed(self._towers, regime.failed, regime.generation, earlier)
-            if count >= least:
-                found.append(f"{faults}; asked again, generation {previous} answers {count} that it fails")
-        if coverage is not None and await answered_by(self._towers, regime.uncovered, earlier) >= least:
+            count = await blamed(self._towers, window.failed, window.generation, earlier)
+            if count >= LEAST_BLAMED:
+                found.append(f"{faults}; replayed, generation {previous} answers {count} that it fails")
+        if coverage is not None and await answered_by(self._towers, window.uncovered, earlier) >= LEAST_BLAMED:
             found.append(coverage)
         return found
 
-    async def _go_back(self, regime: Regime, previous: int, reason: str) -> None:
-        number, said = regime.generation.number, f"rolled back by the watch: {reason}"
-        moved = await self._generations.activate(previous, expected=number, reason=said)
-        regime.settled = True
+    async def _go_back(self, window: MonitorWindow, previous: int, reason: str) -> None:
+        number, move = window.generation.number, f"rolled back by the watch: {reason}"
+        moved = await self._generations.activate(previous, expected=number, reason=move)
+        window.decided = True
         self._refreshed_at = -math.inf
         if moved:
             self._rollbacks += 1
-            self._last_rollback = said
+            self._last_rollback = move
             log.error("generation %d was rolled back to %d: %s", number, previous, reason)
 
 
-def watch_ways(watch: Watch, metrics: Metrics, config: WatchConfig, now: Clock = time.time) -> dict[str, Collector]:
+def watch_pipelines(
+    monitor: Monitor, metrics: Metrics, config: WatchConfig, now: Clock = time.time
+) -> dict[str, Collector]:
     """The watch's collectors, by topic, for a worker of the group `config.group`."""
 
     async def dropped(letters: Sequence[DeadLetter]) -> None:
@@ -240,27 +248,18 @@ def watch_ways(watch: Watch, metrics: Metrics, config: WatchConfig, now: Clock =
 
     names = config.topics
     return {
-        names.ranked: Collector("watch-ranked", watch.rankings, dropped, metrics, config.collector, now=now),
-        names.behaved: Collector("watch-behaved", watch.acts, dropped, metrics, config.collector, now=now),
+        names.ranked: Collector("watch-ranked", monitor.rankings, dropped, metrics, config.collector, now=now),
+        names.behaved: Collector("watch-behaved", monitor.acts, dropped, metrics, config.collector, now=now),
     }
 
 
-def _decoded(model: type[EventT], messages: Sequence[Message]) -> list[EventT]:
-    """Those that can be read."""
-    events = []
-    for message in messages:
-        with suppress(ValidationError):
-            events.append(model.model_validate_json(message.value or b""))
-    return events
+def _takeover(move: Move) -> Takeover:
+    return Takeover(datetime.fromisoformat(move.at).timestamp(), move.came_from, move.filled)
 
 
-def _moved(move: Move) -> Moved:
-    return Moved(datetime.fromisoformat(move.at).timestamp(), move.came_from, move.filled)
-
-
-def _baseline(generation: Generation) -> Baseline | None:
+def _profile(generation: Generation) -> Profile | None:
     try:
-        return read_baseline(generation.profile)
+        return read_profile(generation.profile)
     except InvalidInput as error:
-        log.warning("generation %d: no drift is told, its profile cannot be read: %s", generation.number, error)
+        log.warning("generation %d: drift is not measured, its profile cannot be read: %s", generation.number, error)
         return None

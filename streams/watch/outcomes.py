@@ -1,15 +1,17 @@
-"""Which impressions were acted on: a sample of them is followed for a while, in bounded memory."""
+"""The outcomes of impressions: a sample waits for a while to be acted on, in bounded memory."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from foretaste.kernel.users import Stage
+
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """An impression whose time is over: shown at `at` (seconds since the epoch) to a user of `group`."""
+class ImpressionOutcome:
+    """An impression whose time is over: shown at `at` (seconds since the epoch) to a user of `stage`."""
 
-    group: int
+    stage: Stage
     score: float
     at: float
     acted: bool
@@ -17,14 +19,14 @@ class Outcome:
 
 @dataclass(slots=True)
 class _Open:
-    group: int
+    stage: Stage
     score: float
     at: float
     acted: bool = False
 
 
 @dataclass(slots=True)
-class Followed:
+class OpenImpressions:
     """Impressions that wait for their outcome: acted on within `seconds`, or not.
 
     At most about `most` at a time: rankings are taken at an even pace, whatever their outcome, so that the sample is
@@ -38,8 +40,8 @@ class Followed:
     """When there is room for the next ranking at this pace."""
 
     def shown(
-        self, user_id: str, items: tuple[str, ...], scores: tuple[float, ...], group: int, at: float
-    ) -> list[Outcome]:
+        self, user_id: str, items: tuple[str, ...], scores: tuple[float, ...], stage: Stage, at: float
+    ) -> list[ImpressionOutcome]:
         """Follow a ranking, or leave it out; the outcomes of earlier impressions of the same items to this user."""
         if at < self._free_at or len(self._open) + len(items) > self.most:
             return []
@@ -49,7 +51,7 @@ class Followed:
             one = self._open.pop((user_id, item), None)
             if one is not None:
                 earlier.append(_closed(one))
-            self._open[user_id, item] = _Open(group, score, at)
+            self._open[user_id, item] = _Open(stage, score, at)
         return earlier
 
     def acted(self, user_id: str, item: str, at: float) -> None:
@@ -58,7 +60,7 @@ class Followed:
         if one is not None and one.at <= at < one.at + self.seconds:
             one.acted = True
 
-    def settled(self, now: float) -> Iterator[Outcome]:
+    def settled(self, now: float) -> Iterator[ImpressionOutcome]:
         """Those whose time is over at `now`, each once."""
         while self._open:
             key = next(iter(self._open))
@@ -70,5 +72,5 @@ class Followed:
         return len(self._open)
 
 
-def _closed(one: _Open) -> Outcome:
-    return Outcome(one.group, one.score, one.at, one.acted)
+def _closed(one: _Open) -> ImpressionOutcome:
+    return ImpressionOutcome(one.stage, one.score, one.at, one.acted)

@@ -39,8 +39,8 @@ def _families(found: Figures) -> Iterator[Metric]:
         "non_finite_share": ("Rankings for which a tower's answer was not finite", found.non_finite),
         "coverage": ("Cold and warming rankings by current stored virtual behaviour", found.coverage),
     }
-    for name, (told, value) in plain.items():
-        yield _gauge(name, told, "", {"": value})
+    for name, (description, value) in plain.items():
+        yield _gauge(name, description, "", {"": value})
     groups = found.groups
     yield _gauge("users_share", "Rankings, by how much was seen", "group", {k: v.share for k, v in groups.items()})
     yield _gauge("predicted", "Mean score of what was shown", "group", {k: v.predicted for k, v in groups.items()})
@@ -56,13 +56,13 @@ def _families(found: Figures) -> Iterator[Metric]:
     yield _gauge("norm", "Mean norm of stored virtual behaviour, and of both at training", "of", norms)
 
 
-def _gauge(name: str, told: str, label: str, values: Mapping[str, float | None]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(f"{PREFIX}_{name}", told, labels=[label] if label else [])
+def _gauge(name: str, description: str, label: str, values: Mapping[str, float | None]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"{PREFIX}_{name}", description, labels=[label] if label else [])
     for key, value in values.items():
         if value is not None and math.isfinite(value):
             family.add_metric([key] if label else [], value)
     return family
 
 
-def _counter(name: str, told: str, value: float) -> CounterMetricFamily:
-    return CounterMetricFamily(f"{PREFIX}_{name}", told, value=value)
+def _counter(name: str, description: str, value: float) -> CounterMetricFamily:
+    return CounterMetricFamily(f"{PREFIX}_{name}", description, value=value)

@@ -1,4 +1,4 @@
-"""Rankings that went wrong, asked again of two generations: which of them is to blame."""
+"""Rankings that went wrong, replayed on two generations: which of them is to blame."""
 
 import asyncio
 from collections.abc import Iterable
@@ -18,9 +18,9 @@ async def blamed(towers: Towers, rankings: Iterable[UserRanked], active: Generat
 
     What both fail or both answer is no generation's fault: Triton was away, or a part of the features was.
     """
-    asked = list(rankings)
-    well = await _answers(towers, asked, active)
-    failed = [ranking for ranking, answered in zip(asked, well, strict=True) if not answered]
+    replayed = list(rankings)
+    well = await _answers(towers, replayed, active)
+    failed = [ranking for ranking, answered in zip(replayed, well, strict=True) if not answered]
     return await answered_by(towers, failed, previous)
 
 
@@ -42,8 +42,8 @@ async def _answer(towers: Towers, ranking: UserRanked, generation: Generation) -
             virtual = await towers.virtual_behaviour([ranking.attributes], generation.number)
         if virtual.shape != (1, *generation.virtual_shape) or not np.isfinite(virtual).all():
             return False
-        asked = RankingInput(ranking.attributes or {}, ranking.context, behaviour, virtual[0], ranking.items)
-        scores = await towers.score(asked, generation.number)
+        request = RankingInput(ranking.attributes or {}, ranking.context, behaviour, virtual[0], ranking.items)
+        scores = await towers.score(request, generation.number)
     except ForetasteError:
         return False
     return scores.shape == (len(ranking.items),) and bool(np.isfinite(scores).all())

@@ -7,14 +7,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
-from tenacity.wait import wait_random_exponential
+from tenacity import RetryCallState
 
-from foretaste.kernel.batching import Batcher, BatchPolicy
+from foretaste.kernel.batching import BatchPolicy, BatchQueue
 from foretaste.kernel.errors import ForetasteError
 from foretaste.kernel.events import DeadLetter, Message, Reason
 from foretaste.kernel.ports import Clock
-from streams.worker.logs import FailureStreak
+from foretaste.kernel.retrying import FailureStreak, until_it_succeeds
 from streams.worker.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -40,7 +39,6 @@ class CollectorConfig:
 class _Entry:
     message: Message
     acknowledge: Callable[[], object]
-    arrived_at: float
     epoch: int
 
 
@@ -74,35 +72,26 @@ class Collector:
         self._handler = handler
         self._reject = reject
         self._metrics = metrics
-        self._monotonic = monotonic
         self._now = now
         self._streak = FailureStreak(way, monotonic)
-        self._retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda error: isinstance(error, ForetasteError) and error.retriable),
-            wait=wait_random_exponential(multiplier=0.1, max=config.max_backoff),
-            before_sleep=self._note_failure,
-            sleep=sleep,
-            reraise=True,
-        )
-        self._batcher: Batcher[_Entry] = Batcher(config.batch, monotonic)
-        self._queue: asyncio.Queue[_Entry | None] = asyncio.Queue(config.capacity)
+        self._retrying = until_it_succeeds(longest=config.max_backoff, note=self._note_failure, sleep=sleep)
+        self._queue: BatchQueue[_Entry] = BatchQueue(config.batch, monotonic, config.capacity)
         self._settling: asyncio.Task[None] | None = None
         self._epoch = 0
         self._stopping = False
-        self._ended = False
         self._finished = asyncio.Event()
 
     async def put(self, message: Message, acknowledge: Callable[[], object]) -> None:
         """Take an event; `acknowledge` is called once its effects are durable. Never returns after `stop`."""
         if self._stopping:
             await asyncio.get_running_loop().create_future()
-        await self._queue.put(_Entry(message, acknowledge, self._monotonic(), self._epoch))
+        await self._queue.put(_Entry(message, acknowledge, self._epoch))
 
     async def run(self) -> None:
         """Settle batches until `stop`. An error that is no `ForetasteError` is a defect and ends this."""
         try:
-            while not self._ended:
-                current = [entry for entry in await self._gather() if entry.epoch == self._epoch]
+            while not self._queue.ended:
+                current = [entry for entry in await self._queue.take() if entry.epoch == self._epoch]
                 if current:
                     await self._settled(current)
         finally:
@@ -123,33 +112,12 @@ class Collector:
             return
         try:
             async with asyncio.timeout(grace):
-                await self._queue.put(None)
+                await self._queue.end()
                 await self._finished.wait()
         except TimeoutError:
             log.warning("%s: stopped after %.1f s; what is left is read again at the next start", self._way, grace)
             self._epoch += 1
             await self._end_settling(0)
-
-    async def _gather(self) -> list[_Entry]:
-        """The next batch; the last one, which may be empty, once the end was reached."""
-        entry = await self._queue.get()
-        while entry is not None:
-            full = self._batcher.add(entry, entry.arrived_at)
-            if full is not None:
-                return full
-            try:
-                entry = await self._next_in_time()
-            except TimeoutError:
-                return self._batcher.close()
-        self._ended = True
-        return self._batcher.close()
-
-    async def _next_in_time(self) -> _Entry | None:
-        """The next entry, if one waits or comes before the open batch is too old; raises `TimeoutError`."""
-        if not self._queue.empty():
-            return self._queue.get_nowait()
-        async with asyncio.timeout(self._batcher.remaining()):
-            return await self._queue.get()
 
     async def _settled(self, batch: Sequence[_Entry]) -> None:
         self._settling = asyncio.create_task(self._settle(batch), name=f"settle {self._way}")

@@ -1,4 +1,4 @@
-"""How to reach Kafka, said once for producers, consumers, the admin client and Faust."""
+"""How to reach Kafka, in one place for producers, consumers, the admin client and Faust."""
 
 import ssl
 from dataclasses import dataclass, field

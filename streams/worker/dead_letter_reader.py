@@ -10,6 +10,7 @@ from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.events import DeadLetter, Message, Origin, Reason
 from streams.worker.connection import KafkaConnection
 from streams.worker.dead_letters import read_dead_letter
+from streams.worker.reading import beside_the_workers, readable_end
 
 
 async def newest_dead_letters(connection: KafkaConnection, topic: str, limit: int) -> list[DeadLetter]:
@@ -51,9 +52,7 @@ async def _partitions(connection: KafkaConnection, topic: str) -> list[TopicPart
 
 async def _read(connection: KafkaConnection, partitions: Sequence[TopicPartition], limit: int) -> list[DeadLetter]:
     records: list[ConsumerRecord] = []
-    consumer = AIOKafkaConsumer(
-        **connection.client_arguments(), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
-    )
+    consumer = beside_the_workers(connection)
     try:
         await consumer.start()
         consumer.assign(partitions)
@@ -70,9 +69,9 @@ async def _read(connection: KafkaConnection, partitions: Sequence[TopicPartition
 
 
 async def _ends(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-    """The end of each partition, as answered to a fetch: Tansu's list of offsets counts a batch as one record."""
+    """The readable end of each partition."""
     ends: dict[TopicPartition, int] = {}
     while len(ends) < len(partitions):
         await consumer.getmany(timeout_ms=100)
-        ends = {each: end for each in partitions if (end := consumer.highwater(each)) is not None}
+        ends = {each: end for each in partitions if (end := readable_end(consumer, each)) is not None}
     return ends

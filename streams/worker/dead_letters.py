@@ -28,7 +28,7 @@ MAX_DETAIL = 1000
 """Characters."""
 
 
-class Record(Protocol):
+class KafkaRecord(Protocol):
     """A consumed Kafka record, as aiokafka gives it."""
 
     @property
@@ -70,7 +70,7 @@ def headers_of(letter: DeadLetter) -> Headers:
     origin = letter.message.origin
     return [
         (REASON, letter.reason.encode()),
-        (DETAIL, letter.detail[:MAX_DETAIL].encode()),
+        (DETAIL, letter.detail[:MAX_DETAIL].encode(errors="backslashreplace")),
         (TOPIC, origin.topic.encode()),
         (PARTITION, str(origin.partition).encode()),
         (OFFSET, str(origin.offset).encode()),
@@ -78,7 +78,7 @@ def headers_of(letter: DeadLetter) -> Headers:
     ]
 
 
-def read_dead_letter(record: Record) -> DeadLetter:
+def read_dead_letter(record: KafkaRecord) -> DeadLetter:
     """A record of the dead-letter topic as the dead letter that `DeadLetters` kept.
 
     Raises `InvalidInput` naming the header that is missing or unreadable.

@@ -4,50 +4,10 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tenacity import RetryCallState
-
 from foretaste.kernel.ports import Clock
-
-log = logging.getLogger(__name__)
 
 NOISY = ("aiokafka", "faust", "mode")
 """The libraries that log on every retry: aiokafka two lines a retry, hundreds within seconds of a lost broker."""
-
-
-@dataclass(slots=True)
-class FailureStreak:
-    """Failures in a row of one thing: a line at the first, one each `interval` seconds, and one when it is over."""
-
-    name: str
-    clock: Clock
-    interval: float = 30.0
-    failures: int = 0
-    began_at: float = 0.0
-    logged_at: float = 0.0
-
-    def note(self, state: RetryCallState) -> None:
-        """What tenacity calls before it sleeps."""
-        error = state.outcome.exception() if state.outcome is not None else None
-        if error is not None:
-            self.failed(error)
-
-    def failed(self, error: BaseException) -> None:
-        now = self.clock()
-        self.failures += 1
-        if self.failures == 1:
-            self.began_at = self.logged_at = now
-            log.warning("%s: %s; trying again until it succeeds", self.name, error)
-        elif now - self.logged_at >= self.interval:
-            self.logged_at = now
-            log.warning(
-                "%s: still failing after %.0f s, %d times: %s", self.name, now - self.began_at, self.failures, error
-            )
-
-    def over(self) -> None:
-        """The call succeeded, or was given up."""
-        if self.failures:
-            log.warning("%s: over after %d failures in %.1f s", self.name, self.failures, self.clock() - self.began_at)
-            self.failures = 0
 
 
 @dataclass(slots=True)

@@ -7,15 +7,16 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from aiokafka.errors import KafkaError
-from tenacity import AsyncRetrying, retry_if_exception_type
-from tenacity.wait import wait_random_exponential
 
-from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.retrying import FailureStreak, until_it_succeeds
 from streams.worker.app import AppConfig, StreamApp, build_app
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
-from streams.worker.logs import FailureStreak, RepeatLimiter, limit_repeats
+from streams.worker.logs import RepeatLimiter, limit_repeats
 from streams.worker.topic_admin import check_answers
+
+LONGEST_PAUSE = 10.0
+"""Seconds until a worker that Kafka failed starts anew, at most."""
 
 
 class StreamWorker:
@@ -66,18 +67,13 @@ async def run_worker(worker: StreamWorker) -> None:
     gave up). Any other failure is a defect and is raised, with nothing acknowledged that is not durable.
     """
     loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
+    requested = asyncio.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, asked.set)
+        loop.add_signal_handler(each, requested.set)
     streak = FailureStreak("worker", time.monotonic)
-    retrying = AsyncRetrying(
-        retry=retry_if_exception_type((Unavailable, KafkaError)),
-        wait=wait_random_exponential(multiplier=0.5, max=10),
-        before_sleep=streak.note,
-        reraise=True,
-    )
+    retrying = until_it_succeeds(longest=LONGEST_PAUSE, note=streak.note, also=(KafkaError,))
     running: asyncio.Task[None] = asyncio.create_task(retrying(_run_once, worker))
-    stopping = asyncio.create_task(asked.wait())
+    stopping = asyncio.create_task(requested.wait())
     try:
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:

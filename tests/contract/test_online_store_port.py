@@ -238,11 +238,11 @@ async def test_virtual_behaviour_can_be_written_of_a_user_without_attributes(sto
 async def test_virtual_behaviour_older_than_the_attributes_is_not_current(store: OnlineStore) -> None:
     generation = Generation(1, 1, {}, {}, np.zeros((3, 2), np.float32), "2026-01-01T00:00:00Z")
     await store.write_enriched([enriched()])
-    assert (await read(store)).current_virtual(generation) is not None
+    assert generation.virtual_of(await read(store)) is not None
     await store.write_enriched([enriched(generation=None, at_ms=AT + 1)])
-    assert (await read(store)).current_virtual(generation) is None
+    assert generation.virtual_of(await read(store)) is None
     await store.write_virtual([reenriched(AT + 2)])
-    assert (await read(store)).current_virtual(generation) is not None
+    assert generation.virtual_of(await read(store)) is not None
 
 
 async def walked(store: OnlineStore, count: int, between: Callable[[int], Awaitable[None]] | None = None) -> list[str]:

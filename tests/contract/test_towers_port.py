@@ -17,7 +17,7 @@ from foretaste.kernel.values import StoredAttributes
 from foretaste.stack import health
 from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.parts import Triton
-from foretaste.stack.stack import Plan, Stack
+from foretaste.stack.stack import Stack, StackPlan
 from models.generations.in_process import InProcessTowers
 from models.generations.probes import check_served
 from models.generations.repository import publish, withdraw
@@ -284,7 +284,7 @@ async def test_a_generation_that_triton_cannot_load_is_withdrawn_and_the_one_bef
     repository = triton_part.repository
     first, second = artifacts()
     home = repository.parent
-    with Stack(home, Plan([triton_part], {}, [])) as stack:
+    with Stack(home, StackPlan([triton_part], {}, [])) as stack:
         towers = TritonTowers(stack.addresses["triton"], timeout=10)
         publish(first, repository)
         await towers.load(1)
@@ -301,7 +301,7 @@ async def test_a_generation_that_triton_cannot_load_is_withdrawn_and_the_one_bef
         assert await _answers(towers, 1)
         assert not await towers.ready(2)
         await towers.close()
-    with Stack(home, Plan([triton_part], {}, [])) as stack:
+    with Stack(home, StackPlan([triton_part], {}, [])) as stack:
         towers = TritonTowers(stack.addresses["triton"], timeout=10)
         assert await _answers(towers, 1)
         publish(second, repository)
@@ -315,7 +315,7 @@ async def test_a_broken_version_left_behind_stops_its_model_but_not_triton_and_w
     for folder in artifacts():
         publish(folder, repository)
     (repository / "ranking_tower" / "2" / files.RANKING).write_bytes(b"broken")
-    with Stack(repository.parent, Plan([triton_part], {}, [])) as stack:
+    with Stack(repository.parent, StackPlan([triton_part], {}, [])) as stack:
         found = await health.triton(stack.addresses["triton"])
         assert found.ok
         assert "ranking_tower: " in found.detail

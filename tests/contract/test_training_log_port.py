@@ -8,7 +8,7 @@ import pytest
 from features.log.feast_log import FeastTrainingLog
 from features.log.rows import BEHAVIOURS, RANKINGS
 from foretaste.kernel.ports import Logged, TrainingLog
-from foretaste.kernel.ranking import Fallback, Source
+from foretaste.kernel.ranking import Cause, Fallback, Source
 from foretaste.testing.features import InMemoryTrainingLog
 from tests.log_factory import AT_MS, DAY_MS, at, behaved, log_config, ranked
 
@@ -40,7 +40,14 @@ async def test_an_empty_log_has_all_columns_and_no_rows(log: TrainingLog) -> Non
 
 
 async def test_a_ranking_is_read_back_field_by_field(log: TrainingLog) -> None:
-    event = ranked("r1", at(ms=7), fallback=Fallback.MEAN_BEHAVIOUR, served_by=Source.FALLBACK, reason="ünknown")
+    event = ranked(
+        "r1",
+        at(ms=7),
+        fallback=Fallback.MEAN_BEHAVIOUR,
+        served_by=Source.FALLBACK,
+        cause=Cause.ATTRIBUTES_UNKNOWN,
+        reason="ünknown",
+    )
     await log.write_rankings([event])
     table = (await everything(log)).rankings
     assert table.schema == RANKINGS
@@ -56,7 +63,7 @@ async def test_what_was_not_known_is_null(log: TrainingLog) -> None:
     nothing = {"behaviour_items": (), "behaviour_actions": (), "behaviour_times": (), "items": (), "scores": ()}
     await log.write_rankings([ranked("r1", **bare, **nothing, warm_after=None)])
     (row,) = (await everything(log)).rankings.to_pylist()
-    absent = ("attributes", "fallback", "reason", "zero_shot_generation", "ranking_generation", "warm_after")
+    absent = ("attributes", "fallback", "cause", "reason", "zero_shot_generation", "ranking_generation", "warm_after")
     assert [row[name] for name in absent] == [None] * len(absent)
     assert row["context"] == "{}"
     assert [row[name] for name in nothing] == [[]] * len(nothing)

@@ -29,12 +29,11 @@ from foretaste.settings import Settings, variable
 from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.parts import Api, LogWriter, Redis, Triton, Watch, Worker
 from foretaste.stack.running import Incident
-from foretaste.stack.stack import Plan, Stack
+from foretaste.stack.stack import Stack, StackPlan
 from models.data.dataset import Dataset, read_dataset
 from models.generations.repository import published
 from models.towers.architecture import Architecture
 from models.training.config import TrainingConfig
-from streams.reenrich_worker import lacks_virtual
 from tests import opened
 from tests.data_factory import GENRES, SEGMENTS, write_dataset
 from tests.faults.cases import Victim
@@ -156,7 +155,7 @@ class System:
             while cursor is not None:
                 page, cursor = await parts.store.users(cursor)
                 read = await parts.store.read(page, serving.active.number)
-                lacking += sum(lacks_virtual(user, serving.active) for user in read)
+                lacking += sum(serving.active.lacks(user) for user in read)
         filling = None if serving.filling is None else serving.filling.number
         return State(serving.active, serving.previous, filling, lacking, published(self.settings.repository))
 
@@ -171,7 +170,7 @@ class System:
         """How many of those who signed up lack virtual behaviour of the active generation: in the end, or for good."""
         active, deadline = self.state().active, time.monotonic() + PATIENCE
         while True:
-            found = sum(user.current_virtual(active) is None for user in self.read(users, active.number))
+            found = sum(active.virtual_of(user) is None for user in self.read(users, active.number))
             if not found or time.monotonic() > deadline:
                 return found
             pause(LOOK_EVERY)
@@ -193,7 +192,7 @@ def running(home: Path, broker: Broker, environment: TritonEnvironment) -> Itera
     given = {**SETTINGS, "home": home, "kafka": broker.address, "kafka_idempotent": broker.idempotent}
     repository = home / "triton_repo"
     parts = [Redis(home / "redis"), Triton(home / "triton", repository, environment)]
-    with Stack(home, Plan(parts, {}, [])) as stack:  # 1
+    with Stack(home, StackPlan(parts, {}, [])) as stack:  # 1
         given |= {part: stack.addresses[part] for part in ("redis", "triton")}
         settings = Settings(**given)
         asyncio.run(opened.train(settings, dataset, TrainingConfig(**TRAINING)))

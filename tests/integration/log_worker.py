@@ -16,7 +16,7 @@ from features.redis.address import RedisAddress
 from features.repo_config import repo_config
 from foretaste.kernel.batching import BatchPolicy
 from streams.topics import TopicNames
-from streams.training_log import LogConfig, LogMetrics, log_ways
+from streams.training_log import LogConfig, LogMetrics, log_pipelines
 from streams.worker.app import AppConfig
 from streams.worker.collector import CollectorConfig
 from streams.worker.connection import KafkaConnection
@@ -55,7 +55,7 @@ class LogDeployment:
             grace=2.0,
             folder=self.folder,
         )
-        ways = partial(log_ways, self.log, dead_letters, metrics, LogMetrics(registry), config)
+        ways = partial(log_pipelines, self.log, dead_letters, metrics, LogMetrics(registry), config)
         return StreamWorker(self.connection, self.names.log_group, ways, app)
 
 

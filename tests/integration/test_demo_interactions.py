@@ -18,7 +18,7 @@ from foretaste.kernel.events import UserBehaved, UserRegistered
 from foretaste.kernel.users import BehavedUser, Behaviour
 from foretaste.testing.events import InMemoryEvents
 from foretaste.testing.features import InMemoryOnlineStore
-from streams.parts import Parts
+from streams.parts import SignUpParts
 from tests.data_factory import dataset_of, encoding_of
 from tests.serving_parts import FakeTowers, KnownGenerations, generation
 
@@ -64,7 +64,7 @@ class Worker(InMemoryEvents):
 
 
 def context(api: str, store: InMemoryOnlineStore, events: InMemoryEvents) -> DemoContext:
-    parts = Parts(store, FakeTowers(), KnownGenerations(), events)
+    parts = SignUpParts(store, FakeTowers(), KnownGenerations(), events)
     dataset = dataset_of([(0, 0, 0, 1)])
     return DemoContext(parts, api, "p-", dataset, encoding_of(), generation(1), 0, StepTimer(), lambda *_: None)
 

@@ -152,7 +152,7 @@ async def test_a_sign_up_sent_again_is_read_with_the_generation_that_is_announce
     assert announced == [1, 3]
     (features,) = await store.read(["u1"], 3)
     assert features.attributes == {"age": 25}
-    assert features.current_virtual(stream_generation(3)) is not None
+    assert stream_generation(3).virtual_of(features) is not None
     assert features.virtual is not None
     np.testing.assert_array_equal(features.virtual.vectors, virtual_of({"age": 25}))
 

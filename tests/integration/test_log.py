@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from foretaste.kernel.events import Reason, UserBehaved, UserRanked
 from serving.impressions import BufferedImpressions
 from serving.metrics import RankingMetrics
+from streams.codec import JSON
 from streams.topics import TopicNames
 from streams.worker.connection import KafkaConnection
 from streams.worker.dead_letter_reader import newest_dead_letters
@@ -109,7 +110,9 @@ async def test_killed_in_the_middle_every_row_is_read_once(deployment: Deploymen
 async def test_what_the_ranking_service_notes_is_logged_and_what_is_bad_is_a_dead_letter(
     deployment: Deployment,
 ) -> None:
-    impressions = BufferedImpressions(deployment.events, deployment.names.ranked, RankingMetrics(CollectorRegistry()))
+    impressions = BufferedImpressions(
+        deployment.events, deployment.names.ranked, JSON.encode, RankingMetrics(CollectorRegistry())
+    )
     for each in range(100):
         impressions.note(served(f"r{each}", f"u{each % 7}"))
     await impressions.close()

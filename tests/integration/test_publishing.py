@@ -21,7 +21,7 @@ from foretaste.kernel.ports import Generations
 from foretaste.settings import Settings
 from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.parts import Triton
-from foretaste.stack.stack import Plan, Stack
+from foretaste.stack.stack import Stack, StackPlan
 from models.generations.in_process import InProcessTowers
 from models.generations.manifest import DamagedArtifact, generation_record
 from models.generations.probes import ParityError
@@ -285,7 +285,7 @@ async def test_a_retirement_that_was_killed_is_completed_by_the_same_call(system
 def on_triton(settings: Settings, triton_environment: TritonEnvironment) -> Iterator[Settings]:
     """The same, on a real Triton of the test's own."""
     part = Triton(settings.home / "triton", settings.repository, triton_environment)
-    with Stack(settings.home, Plan([part], {}, [])) as stack:
+    with Stack(settings.home, StackPlan([part], {}, [])) as stack:
         yield settings.model_copy(update={"triton": stack.addresses["triton"], "triton_timeout": 10.0})
 
 

@@ -26,8 +26,8 @@ from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import UserRegistered
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, UserFeatures, VirtualBehaviour
-from streams.parts import Parts
-from streams.pipelines import WaysConfig, user_ways
+from streams.parts import SignUpParts
+from streams.pipelines import PipelinesConfig, user_pipelines
 from streams.reenrichment import Reenrichment, ReenrichmentConfig
 from streams.topics import TopicNames
 from streams.worker.app import AppConfig
@@ -70,17 +70,19 @@ class Place:
     def connection(self) -> KafkaConnection:
         return KafkaConnection(self.bootstrap)
 
-    async def parts(self, opened: AsyncExitStack) -> Parts:
+    async def parts(self, opened: AsyncExitStack) -> SignUpParts:
         """All real but for the towers."""
         address = RedisAddress.parse(self.redis)
         store = FeastOnlineStore(repo_config(address, str(self.folder / "registry.db"), self.name), timeout=20)
         generations = RedisGenerations(address, prefix=self.name, timeout=20)
-        found = Parts(store, ChosenTowers(), generations, KafkaEvents(self.connection, idempotent=self.idempotent))
+        found = SignUpParts(
+            store, ChosenTowers(), generations, KafkaEvents(self.connection, idempotent=self.idempotent)
+        )
         for part in (found.store, found.generations, found.events):
             opened.push_async_callback(part.close)
         return found
 
-    async def reenrichment(self, parts: Parts, opened: AsyncExitStack) -> Reenrichment:
+    async def reenrichment(self, parts: SignUpParts, opened: AsyncExitStack) -> Reenrichment:
         progress = RedisProgress(RedisAddress.parse(self.redis), prefix=self.name, timeout=20)
         backlog = KafkaBacklog(self.connection, self.names.group, self.names.reenrich)
         opened.push_async_callback(progress.close)
@@ -95,7 +97,7 @@ def work(place: Place) -> None:
 
 
 async def _work(place: Place) -> None:
-    config = WaysConfig(place.names, CollectorConfig(BatchPolicy(size=64, age=0.005)), reenrich_rate=2500.0)
+    config = PipelinesConfig(place.names, CollectorConfig(BatchPolicy(size=64, age=0.005)), reenrich_rate=2500.0)
     app = AppConfig(
         folder=place.folder,
         fetch_wait=0.02,
@@ -106,7 +108,7 @@ async def _work(place: Place) -> None:
     )
     async with AsyncExitStack() as opened:
         parts = await place.parts(opened)
-        ways = partial(user_ways, parts, Metrics(CollectorRegistry()), config)
+        ways = partial(user_pipelines, parts, Metrics(CollectorRegistry()), config)
         await run_worker(StreamWorker(place.connection, place.names.group, ways, app))
 
 
@@ -118,7 +120,7 @@ async def place(kafka_address: str, kafka_idempotent: bool, redis_url: str, tmp_
     return found
 
 
-async def prepare(parts: Parts) -> None:
+async def prepare(parts: SignUpParts) -> None:
     """Generation 1 is active and all but the warm have its virtual behaviour; generation 2 is on record."""
     for number in (OLD, NEW):
         await parts.generations.record(generation(number), {})
@@ -133,21 +135,21 @@ async def prepare(parts: Parts) -> None:
         await parts.store.write_behaviour([BehavedUser(user, behaviour, count) for user in users])
 
 
-async def sign_up_slowly(place: Place, parts: Parts) -> None:
+async def sign_up_slowly(place: Place, parts: SignUpParts) -> None:
     for user in WHILE_IT_RUNS:
         event = UserRegistered(user_id=user, attributes={"age": 30})
         await parts.events.send(place.names.registered, user.encode(), event.model_dump_json().encode())
         await asyncio.sleep(0.01)
 
 
-async def held(parts: Parts, users: Sequence[str], number: int) -> list[UserFeatures]:
+async def held(parts: SignUpParts, users: Sequence[str], number: int) -> list[UserFeatures]:
     return await parts.store.read(users, number)
 
 
-async def made(parts: Parts, users: Sequence[str], number: int) -> int:
+async def made(parts: SignUpParts, users: Sequence[str], number: int) -> int:
     """How many have current virtual behaviour of this generation."""
     found = await held(parts, users, number)
-    return sum(each.current_virtual(generation(number)) is not None for each in found)
+    return sum(generation(number).virtual_of(each) is not None for each in found)
 
 
 async def until(count: int, counted: Callable[[], Awaitable[int]]) -> None:

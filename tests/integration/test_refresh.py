@@ -23,6 +23,7 @@ from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.generations import Move, Serving
 from foretaste.kernel.leasing import LeaseHeld, LeaseLost
+from foretaste.kernel.profile import read_profile
 from foretaste.kernel.ranking import Source
 from foretaste.kernel.users import EnrichedUser
 from foretaste.settings import Settings, variable
@@ -36,7 +37,6 @@ from models.refresh.prepare import RefreshPlan
 from models.refresh.records import RefreshOutcome, RefreshRecord, RefreshRecords, UnfinishedRefresh
 from models.refresh.refresh import refresh
 from streams.topics import TopicNames
-from streams.watch.drift import read_baseline
 from tests import opened
 from tests.data_factory import write_dataset
 from tests.towers_factory import artifacts
@@ -178,12 +178,12 @@ async def test_a_refresh_takes_over_with_every_user_re_enriched(system: System) 
     assert serving.active is not None
     assert (serving.active.number, serving.previous, serving.filling) == (2, 1, None)
     assert (await system.last_move()).filled, "the watch may judge its coverage"
-    baseline = read_baseline(serving.active.profile)
+    baseline = read_profile(serving.active.profile)
     assert baseline is not None, "the watch can tell drift"
     assert set(baseline.attributes) == set(system.attributes)
     store = compose.store(system.settings)
     users = system.data.users["user_id"].head(USERS).astype(str).tolist()
-    assert all(each.current_virtual(serving.active) is not None for each in await store.read(users, 2))
+    assert all(serving.active.virtual_of(each) is not None for each in await store.read(users, 2))
     await store.close()
     manifest = read_manifest(system.settings.generations / "2")
     assert manifest.base == 1

@@ -16,8 +16,8 @@ from prometheus_client import CollectorRegistry
 from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import Reason, UserBehaved, UserEnriched, UserRegistered
-from streams.parts import Parts
-from streams.pipelines import WaysConfig, user_ways
+from streams.parts import SignUpParts
+from streams.pipelines import PipelinesConfig, user_pipelines
 from streams.topics import TopicNames
 from streams.worker.app import AppConfig
 from streams.worker.collector import CollectorConfig
@@ -55,9 +55,9 @@ class Deployment:
         await self.events.close()
 
     def worker(self) -> StreamWorker:
-        config = WaysConfig(topics=self.names, collector=CollectorConfig(BatchPolicy(size=64, age=0.005)))
-        parts = Parts(self.world.store, self.world.towers, self.world.generations, self.events)
-        ways = partial(user_ways, parts, Metrics(CollectorRegistry()), config)
+        config = PipelinesConfig(topics=self.names, collector=CollectorConfig(BatchPolicy(size=64, age=0.005)))
+        parts = SignUpParts(self.world.store, self.world.towers, self.world.generations, self.events)
+        ways = partial(user_pipelines, parts, Metrics(CollectorRegistry()), config)
         app = AppConfig(
             folder=self.folder,
             fetch_wait=0.02,

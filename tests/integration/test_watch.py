@@ -15,12 +15,13 @@ from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import EnrichedUser, VirtualBehaviour
 from foretaste.kernel.values import FloatArray
 from serving.active import ActiveGeneration
-from serving.impressions import BufferedImpressions, Showing
+from serving.impressions import BufferedImpressions, ImpressionPolicy
 from serving.metrics import RankingMetrics
 from serving.ranking import Ranking
 from serving.requests import RankRequest, RankResponse
+from streams.codec import JSON
 from streams.topics import TopicNames
-from streams.watch.monitor import Watch, WatchConfig, watch_ways
+from streams.watch.monitor import Monitor, WatchConfig, watch_pipelines
 from streams.watch.prometheus import WatchGauges
 from streams.worker.app import AppConfig
 from streams.worker.connection import KafkaConnection
@@ -54,12 +55,12 @@ class Deployment:
         self.config = WatchConfig(topics=TopicNames(f"{uuid.uuid4().hex}-"), refresh=0.05)
         self.store, self.towers, self.generations = Store(), BreakingTowers(), KnownGenerations()
         self.events = KafkaEvents(connection, idempotent=idempotent)
-        self.watch = Watch(self.store, self.towers, self.generations, self.config)
+        self.watch = Monitor(self.store, self.towers, self.generations, self.config)
         self.registry = CollectorRegistry()
         self.registry.register(WatchGauges(self.watch.snapshot))
         clock = asyncio.get_running_loop().time
         metrics = RankingMetrics(CollectorRegistry())
-        self.impressions = BufferedImpressions(self.events, self.config.topics.ranked, metrics)
+        self.impressions = BufferedImpressions(self.events, self.config.topics.ranked, JSON.encode, metrics)
         self.ranking = Ranking(
             self.store,
             self.towers,
@@ -67,11 +68,11 @@ class Deployment:
             ActiveGeneration(self.generations, clock, max_age=0.01),
             metrics,
             clock,
-            showing=Showing(self.impressions, shown=3),
+            policy=ImpressionPolicy(self.impressions, shown=3),
         )
 
     def worker(self) -> StreamWorker:
-        ways = partial(watch_ways, self.watch, Metrics(CollectorRegistry()), self.config)
+        ways = partial(watch_pipelines, self.watch, Metrics(CollectorRegistry()), self.config)
         app = AppConfig(
             folder=self.folder,
             fetch_wait=0.02,

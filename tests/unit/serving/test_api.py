@@ -1,17 +1,26 @@
 """The ranking service over HTTP: answers, problem documents, health, metrics and the console page."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
 from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput
+from foretaste.kernel.events import UserRanked
+from foretaste.kernel.ranking import Source
+from foretaste.testing.events import InMemoryEvents
 from serving.api import build_api
 from serving.health import examine
+from serving.impressions import BufferedImpressions
+from serving.metrics import RankingMetrics
+from streams.codec import JSON
 from tests.serving_parts import Parts
 
 GOOD = {"user_id": "u1", "items": ["i1", "i9"]}
@@ -74,6 +83,10 @@ async def test_candidates_come_back_ranked(client: httpx.AsyncClient) -> None:
         ({"context": {"hour": {"of": "day"}}}, "context.hour", "{'of': 'day'}"),
         ({"context": {"hour": float("nan")}}, "context.hour", "nan"),
         ({"context": [1]}, "context", "[1]"),
+        ({"context": {"query": "trainers \ud83d"}}, "context.query", "trainers \\ud83d"),
+        ({"context": {"query \ud83d": 1}}, "context.query \\ud83d", "query \\ud83d"),
+        ({"user_id": "\udc00"}, "user_id", "\\udc00"),
+        ({"items": ["a", "b\ud800"]}, "items.1", "b\\ud800"),
     ],
 )
 async def test_what_is_wrong_is_named(
@@ -254,3 +267,44 @@ async def test_the_console_page_is_whole_in_itself(client: httpx.AsyncClient) ->
     assert "http://" not in response.text
     assert "https://" not in response.text
     assert "innerHTML" not in response.text, "names of users and items are text, never markup"
+
+
+async def test_a_service_whose_impressions_ended_is_not_ready(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = InMemoryEvents()
+    impressions = BufferedImpressions(events, "user-ranked", JSON.encode, RankingMetrics(CollectorRegistry()))
+    monkeypatch.setattr(events, "send_all", None)
+    health = partial(examine, parts.store, parts.towers, parts.generations, parts.active, impressions)
+    assert (await health()).readiness == "ready"
+    impressions.note(UserRankedImpression())
+    assert impressions._task is not None
+    await asyncio.wait({impressions._task}, timeout=5)
+    transport = httpx.ASGITransport(build_api(parts.ranking, health, parts.registry))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        response = await client.get("/readyz")
+    assert response.status_code == 503
+    assert [part["name"] for part in response.json()["parts"] if not part["healthy"]] == ["impressions"]
+
+
+async def test_what_was_noted_is_sent_before_the_application_ends(parts: Parts) -> None:
+    events = InMemoryEvents()
+    impressions = BufferedImpressions(events, "user-ranked", JSON.encode, RankingMetrics(CollectorRegistry()))
+    health = partial(examine, parts.store, parts.towers, parts.generations, parts.active)
+    api = build_api(parts.ranking, health, parts.registry, impressions=impressions)
+    async with api.router.lifespan_context(api):
+        impressions.note(UserRankedImpression())
+        assert not events.of("user-ranked")
+    assert len(events.of("user-ranked")) == 1
+
+
+class UserRankedImpression:
+    """One that is noted without a ranking."""
+
+    def event(self) -> UserRanked:
+        return UserRanked(
+            ranking_id="r1",
+            user_id="u1",
+            at=datetime(2026, 1, 1, tzinfo=UTC),
+            items=("i1",),
+            scores=(0.5,),
+            served_by=Source.REAL,
+        )

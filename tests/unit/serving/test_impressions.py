@@ -2,25 +2,28 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.events import UserRanked
 from foretaste.kernel.ranking import Source
 from foretaste.kernel.users import Behaviour, UserFeatures
 from foretaste.testing.events import InMemoryEvents
-from serving.impressions import BufferedImpressions, Served
+from serving.impressions import BufferedImpressions, ImpressionBuffer, ServedRanking
 from serving.metrics import RankingMetrics
 from serving.requests import RankResponse, ScoredItem
+from streams.codec import JSON
 
 TOPIC = "user-ranked"
 AT = 1_767_225_600.5
 """When everything was shown; the clock stands still."""
 
 
-def served(ranking_id: str, user_id: str = "u1") -> Served:
+def served(ranking_id: str, user_id: str = "u1") -> ServedRanking:
     response = RankResponse(
         user_id=user_id,
         ranking_id=ranking_id,
@@ -29,7 +32,7 @@ def served(ranking_id: str, user_id: str = "u1") -> Served:
         ranked=[ScoredItem(item_id="i1", score=0.5)],
     )
     features = UserFeatures(user_id, {"age": 25}, Behaviour(["a"], ["liked"], [5]))
-    return Served(response, {"hour": 8}, features, warm_after=3, shown=20, at=AT)
+    return ServedRanking(response, {"hour": 8}, features, warm_after=3, shown=20, at=AT)
 
 
 class Broker(InMemoryEvents):
@@ -51,17 +54,16 @@ class Broker(InMemoryEvents):
 
 
 class Form:
-    def __init__(self, capacity: int = 10_000, age: float = 0.001, now: float = AT) -> None:
+    def __init__(self, capacity: int = 10_000, age: float = 0.001) -> None:
         self.broker, self.registry = Broker(), CollectorRegistry()
+        self.now = 0.0
         self.impressions = BufferedImpressions(
             self.broker,
             TOPIC,
+            JSON.encode,
             RankingMetrics(self.registry),
-            capacity=capacity,
-            batch=4,
-            age=age,
-            now=lambda: now,
-            max_backoff=0.01,
+            ImpressionBuffer(BatchPolicy(size=4, age=age), capacity=capacity, longest_pause=0.01),
+            lambda: self.now,
         )
 
     def sent(self) -> list[str]:
@@ -120,19 +122,15 @@ async def test_few_wait_for_more() -> None:
 
 
 async def test_what_is_old_enough_already_waits_for_nobody() -> None:
-    form = Form(age=3600, now=AT + 3600)
-    form.impressions.note(served("r0"))
+    form = Form(age=3600)
+    for each in range(6):
+        form.impressions.note(served(f"r{each}"))
+        form.now += 3600
     await form.broker.taken.wait()
-    assert form.sent() == ["r0"]
-    await form.impressions.close()
-
-
-async def test_a_clock_that_was_set_back_holds_nothing_up() -> None:
-    form = Form(now=AT - 3600)
-    form.impressions.note(served("r0"))
-    async with asyncio.timeout(5):
+    form.broker.taken.clear()
+    if len(form.sent()) < 6:
         await form.broker.taken.wait()
-    assert form.sent() == ["r0"]
+    assert form.sent() == [f"r{each}" for each in range(6)]
     await form.impressions.close()
 
 
@@ -179,10 +177,35 @@ async def test_what_comes_after_the_end_is_counted() -> None:
     assert (form.sent(), form.counted()) == ([], (0, 1))
 
 
-async def test_a_defect_is_raised_by_the_close(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("field", ["context", "attributes"])
+async def test_one_that_cannot_be_written_costs_no_other(field: str, caplog: pytest.LogCaptureFixture) -> None:
+    bad = {"query": "trainers \ud83d"}
+    form = Form()
+    for each in range(6):
+        good = served(f"r{each}")
+        if each == 1:
+            features = UserFeatures("u1", bad) if field == "attributes" else good.features
+            good = replace(good, context=bad if field == "context" else {}, features=features)
+        form.impressions.note(good)
+    await form.impressions.close()
+    assert form.sent() == ["r0", "r2", "r3", "r4", "r5"]
+    assert form.counted() == (5, 1)
+    assert "cannot be written as JSON" in caplog.text
+    assert form.impressions.failure is None
+
+
+async def test_a_defect_is_logged_and_counted_and_raised_by_the_close(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     form = Form()
     monkeypatch.setattr(form.broker, "send_all", None)
     form.impressions.note(served("r0"))
+    assert form.impressions._task is not None
+    await asyncio.wait({form.impressions._task}, timeout=5)
+    assert "impressions: no more are sent, 1 are lost" in caplog.text
+    assert form.registry.get_sample_value("foretaste_rank_impressions_failed") == 1
+    form.impressions.note(served("r1"))
+    assert form.counted() == (0, 2)
     with pytest.raises(TypeError):
         await form.impressions.close()
-    assert form.counted() == (0, 1)
+    assert form.counted() == (0, 2)

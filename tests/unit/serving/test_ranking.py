@@ -8,7 +8,7 @@ import pytest
 from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput, Unavailable
 from foretaste.kernel.events import UserRanked
 from foretaste.kernel.ports import Generations
-from foretaste.kernel.ranking import Fallback, RankingInput, Source
+from foretaste.kernel.ranking import Cause, Fallback, RankingInput, Source
 from foretaste.kernel.users import EnrichedUser
 from serving.requests import RankRequest, RankResponse
 from tests.serving_parts import AT, KnownGenerations, Parts, generation
@@ -478,3 +478,45 @@ async def test_what_could_not_be_answered_is_not_noted(parts: Parts) -> None:
     with pytest.raises(InvalidInput):
         await rank(parts, items=["i1", "i1"])
     assert parts.noted.served == []
+
+
+@pytest.mark.parametrize(
+    ("tower", "trouble", "cause"),
+    [
+        ("zero_shot", "away", Cause.ZERO_SHOT_AWAY),
+        ("zero_shot", "not_finite", Cause.ZERO_SHOT_NOT_FINITE),
+        ("zero_shot", WRONG_SHAPE, Cause.ZERO_SHOT_WRONG_SHAPE),
+        ("zero_shot", REFUSED, Cause.ZERO_SHOT_REFUSED),
+        ("ranking", "away", Cause.RANKING_AWAY),
+        ("ranking", "not_finite", Cause.RANKING_NOT_FINITE),
+        ("ranking", WRONG_SHAPE, Cause.RANKING_WRONG_SHAPE),
+        ("ranking", REFUSED, Cause.RANKING_REFUSED),
+    ],
+)
+async def test_the_cause_of_a_fallback_is_typed_and_noted(
+    parts: Parts, tower: str, trouble: str | ForetasteError, cause: Cause
+) -> None:
+    await parts.sign_up(virtual_of=None)
+    if isinstance(trouble, str):
+        getattr(parts.towers, trouble).add(tower)
+    else:
+        parts.towers.refusals[tower] = trouble
+    response = await rank(parts)
+    assert response.cause is cause
+    assert response.reason
+    assert parts.noted.served[-1].event().cause is cause
+    assert cause.not_finite is (trouble == "not_finite")
+
+
+async def test_the_cause_of_a_repair_is_what_was_stored(parts: Parts) -> None:
+    assert (await rank(parts, "nobody")).cause is Cause.ATTRIBUTES_UNKNOWN
+    await parts.sign_up(virtual_of=None)
+    assert (await rank(parts)).cause is Cause.VIRTUAL_MISSING
+    assert (await rank(parts)).cause is None, "by stored virtual behaviour"
+    await parts.store.write_enriched([EnrichedUser("u1", {"age": 60}, None, AT + 2)])
+    assert (await rank(parts)).cause is Cause.VIRTUAL_OUTDATED
+    await parts.move(1, 3)
+    parts.now += 1
+    assert (await rank(parts)).cause is Cause.VIRTUAL_OF_ANOTHER_GENERATION
+    parts.store.reads_away = True
+    assert (await rank(parts)).cause is Cause.STORE_AWAY

@@ -67,7 +67,7 @@ def announced(world: World) -> list[tuple[str, int]]:
 
 async def value(world: World, user_id: str, number: int) -> float | None:
     """What both of a user's slots hold is current, or None."""
-    held = (await world.features(user_id, number)).current_virtual(generation(number))
+    held = generation(number).virtual_of(await world.features(user_id, number))
     return None if held is None else float(held.vectors[0, 0])
 
 

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
+from aiolimiter import AsyncLimiter
 
 from foretaste.kernel.errors import BadTowerOutput, Unavailable
 from foretaste.kernel.events import Message, Reason, ReenrichUsers
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, VirtualBehaviour
-from streams.pacing import Pace
-from streams.reenrich_worker import SHARE, Pages, shares
+from streams.reenrich_worker import LARGEST_SHARE, SHARE, Pages, pace_of, shares
 from streams.worker.dead_letters import read_dead_letter
 from tests.stream_parts import NOW_MS, World, generation, message, virtual_of
 
@@ -22,7 +22,7 @@ def page(*users: str, number: int = NEW) -> Message:
     return message(event.model_dump_json().encode(), key=None, topic="user-reenrich")
 
 
-def way(world: World, pace: Pace | None = None) -> Pages:
+def way(world: World, pace: AsyncLimiter | None = None) -> Pages:
     return Pages(world.parts, world.dead_letters, world.metrics, pace=pace)
 
 
@@ -46,7 +46,7 @@ async def seen(world: World, user_id: str, count: int) -> None:
 async def has_both(world: World, *users: str) -> bool:
     held = [await world.features(user, number) for user in users for number in (OLD, NEW)]
     return all(
-        each.current_virtual(generation(number)) is not None
+        generation(number).virtual_of(each) is not None
         for each, number in zip(held, (OLD, NEW) * len(users), strict=True)
     )
 
@@ -91,7 +91,7 @@ async def test_virtual_behaviour_older_than_the_attributes_is_made_again() -> No
     stale = VirtualBehaviour(NEW, virtual_of({"age": 50}))
     await world.store.write_virtual([ReenrichedUser("u1", stale, NOW_MS - 5)])
     await way(world)([page("u1")])
-    made = (await world.features("u1", NEW)).current_virtual(generation(NEW))
+    made = generation(NEW).virtual_of(await world.features("u1", NEW))
     assert made is not None
     assert made.vectors[0, 0] == 7
 
@@ -103,7 +103,7 @@ async def test_the_slot_of_an_older_generation_of_the_same_parity_is_written_ove
     await world.generations.record(generation(3), {})
     await world.generations.fill(3)
     await way(world)([page("u1", number=3)])
-    assert (await world.features("u1", 3)).current_virtual(generation(3)) is not None
+    assert generation(3).virtual_of(await world.features("u1", 3)) is not None
 
 
 async def test_many_pages_share_calls_and_stay_small() -> None:
@@ -236,7 +236,7 @@ async def test_a_sign_up_between_the_read_and_the_write_is_not_undone() -> None:
 
     world.towers.virtual_behaviour = meanwhile  # type: ignore[assignment,method-assign]
     await way(world)([page("u1")])
-    held = (await world.features("u1", NEW)).current_virtual(generation(NEW))
+    held = generation(NEW).virtual_of(await world.features("u1", NEW))
     assert held is not None
     assert held.vectors[0, 0] == 40
 
@@ -262,20 +262,35 @@ async def test_shares_overlap_and_no_more_than_a_few_are_on_their_way() -> None:
 
 
 async def test_the_pace_is_that_of_users() -> None:
-    waited: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        waited.append(seconds)
-
-    users = [f"u{each}" for each in range(3 * SHARE)]
+    rate = 10.0 * SHARE
+    users = [f"u{each}" for each in range(4 * SHARE)]
     world = await world_of(users)
-    await way(world, Pace(SHARE, clock=lambda: 0.0, sleep=sleep))([page(*users)])
-    assert waited == [1.0, 2.0]
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await way(world, pace_of(rate))([page(*users)])
+    assert loop.time() - began >= (len(users) - LARGEST_SHARE) / rate - 0.001
+    assert outcomes(world) == {"made": len(users)}
 
 
-@pytest.mark.parametrize(("users", "sizes"), [(0, [0]), (1, [1]), (256, [256]), (260, [260]), (513, [256, 257])])
+async def test_a_share_that_waits_for_its_turn_can_be_cancelled() -> None:
+    users = [f"u{each}" for each in range(4 * SHARE)]
+    world = await world_of(users)
+    running = asyncio.create_task(way(world, pace_of(0.001))([page(*users)]))
+    done, _ = await asyncio.wait({running}, timeout=0.2)
+    assert not done
+    running.cancel()
+    async with asyncio.timeout(5):
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert outcomes(world) == {"made": SHARE}
+
+
+@pytest.mark.parametrize(
+    ("users", "sizes"), [(0, [0]), (1, [1]), (256, [256]), (260, [260]), (513, [256, 257]), (383, [383])]
+)
 def test_shares_are_even(users: int, sizes: list[int]) -> None:
     assert [len(share) for share in shares([str(each) for each in range(users)])] == sizes
+    assert max(sizes) <= LARGEST_SHARE
     assert [user for share in shares([str(each) for each in range(users)]) for user in share] == [
         str(each) for each in range(users)
     ]

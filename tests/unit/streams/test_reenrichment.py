@@ -70,7 +70,7 @@ class System:
     async def missing(self) -> int:
         users, _ = await self.world.store.users("", 10**6)
         held = await self.world.store.read(users, NEW)
-        return sum(each.current_virtual(generation(NEW)) is None for each in held)
+        return sum(generation(NEW).virtual_of(each) is None for each in held)
 
 
 async def system_of(users: int, age: int = 7) -> System:
@@ -92,7 +92,7 @@ async def test_everybody_gets_it_in_pages_over_all_partitions_and_the_old_one_st
     assert {page.generation for page in pages} == {NEW}
     assert sorted(user for page in pages for user in page.user_ids) == [f"u{each:05}" for each in range(1100)]
     assert max(len(page.user_ids) for page in pages) <= 300
-    assert (await system.world.features("u00000", OLD)).current_virtual(generation(OLD)) is not None
+    assert generation(OLD).virtual_of(await system.world.features("u00000", OLD)) is not None
 
 
 async def test_filling_begins_and_a_grace_passes_before_the_first_page() -> None:

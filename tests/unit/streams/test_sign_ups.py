@@ -232,7 +232,7 @@ async def test_a_sign_up_sent_again_is_enriched_for_the_generation_that_is_annou
 
     features = await world.features("u1", number=3)
     assert features.attributes == {"age": 25}
-    assert features.current_virtual(generation(3)) is not None
+    assert generation(3).virtual_of(features) is not None
     assert features.virtual is not None
     np.testing.assert_array_equal(features.virtual.vectors, virtual_of({"age": 25}))
     assert (features.attributes_ms, features.virtual_ms) == (NOW_MS, NOW_MS + 1)
@@ -244,7 +244,7 @@ async def test_a_slot_of_another_shape_is_written_again() -> None:
     wider = VirtualBehaviour(1, np.ones((2, 8), np.float32))
     await world.store.write_enriched([EnrichedUser("u1", {"age": 25}, wider, NOW_MS)])
     await way(world)([sign_up("u1", age=25)])
-    assert (await world.features("u1")).current_virtual(generation()) is not None
+    assert generation().virtual_of(await world.features("u1")) is not None
     assert len(enriched(world)) == 1
 
 

@@ -12,7 +12,7 @@ from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import Message, Reason, UserRanked
 from foretaste.testing.features import InMemoryTrainingLog
-from streams.training_log import LogConfig, LogMetrics, log_ways
+from streams.training_log import LogConfig, LogMetrics, log_pipelines
 from streams.worker.collector import CollectorConfig
 from tests.log_factory import AT_MS, behaved, ranked
 from tests.stream_parts import World, message
@@ -39,7 +39,9 @@ class Form:
         self.acknowledged: list[int] = []
         config = LogConfig(collector=CollectorConfig(BatchPolicy(size=100, age=0), max_backoff=0.001))
         metrics = LogMetrics(self.registry)
-        self.ways = log_ways(self.log, self.world.dead_letters, self.world.metrics, metrics, config, now=lambda: NOW)
+        self.ways = log_pipelines(
+            self.log, self.world.dead_letters, self.world.metrics, metrics, config, now=lambda: NOW
+        )
 
     async def take(self, topic: str, messages: Sequence[Message]) -> None:
         """All of them through the way of `topic`, until it has settled them."""

@@ -13,7 +13,7 @@ import torch
 
 from features.generations.records import from_json, to_json
 from foretaste.kernel.events import UserRanked
-from foretaste.kernel.profile import Profile, Shares
+from foretaste.kernel.profile import Profile, Shares, read_profile
 from foretaste.kernel.ranking import Source
 from foretaste.testing.features import InMemoryGenerations, InMemoryOnlineStore
 from models.data.examples import Examples
@@ -24,8 +24,8 @@ from models.evaluation.profile import MOST_BYTES, ProfileConfig, _within, profil
 from models.generations.export import export
 from models.generations.manifest import generation_record
 from models.runtime.encoding import FIRST_KNOWN, CategoricalEncoder
-from streams.watch.drift import Drift, read_baseline
-from streams.watch.monitor import Watch
+from streams.watch.drift import Drift
+from streams.watch.monitor import Monitor
 from tests.stream_parts import NOW, ChosenTowers, message
 from tests.towers_factory import METRICS, dataset, trained
 
@@ -141,7 +141,7 @@ def test_of_nothing_there_is_a_profile_too() -> None:
 
 def test_the_watch_reads_it_and_finds_no_drift_in_the_training_users() -> None:
     data, split = dataset()
-    baseline = read_baseline(profile().model_dump_json())
+    baseline = read_profile(profile().model_dump_json())
     assert baseline is not None
     assert baseline.virtual_norm == profile().virtual_norm
     assert baseline.calibration["cold"].observed == profile().calibration["cold"].observed
@@ -161,7 +161,7 @@ async def test_a_published_generation_brings_its_profile_to_the_watch(tmp_path: 
     generations, now = InMemoryGenerations(lambda: NOW), datetime.fromtimestamp(NOW, UTC)
     await generations.record(from_json(to_json(record)), shares)
     await generations.activate(record.number, None)
-    watch = Watch(InMemoryOnlineStore(), ChosenTowers(), generations, now=lambda: NOW)
+    watch = Monitor(InMemoryOnlineStore(), ChosenTowers(), generations, now=lambda: NOW)
     moments = split.train.drop_duplicates(["user_id", "time_ms", "device"])
     people = data.users.set_index("user_id").loc[moments["user_id"]]
     for user_id, row in people.astype(object).where(people.notna(), None).iterrows():
@@ -211,7 +211,7 @@ def test_the_text_stays_small_whatever_there_is() -> None:
     tiny = _within(wide, 3000)
     assert len(tiny.model_dump_json().encode()) <= 3000
     assert tiny.left_out == 60 - len(tiny.attributes) > 0
-    assert read_baseline(tiny.model_dump_json()) is not None
+    assert read_profile(tiny.model_dump_json()) is not None
 
 
 def test_of_a_wide_vocabulary_the_text_is_json_without_nan() -> None:

@@ -13,15 +13,13 @@ from prometheus_client import CollectorRegistry
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.generations import Move, Serving
-from foretaste.kernel.ranking import Fallback, RankingInput, Source
-from foretaste.kernel.users import Behaviour, EnrichedUser, VirtualBehaviour
+from foretaste.kernel.ranking import Cause, Fallback, RankingInput, Source
+from foretaste.kernel.users import Behaviour, EnrichedUser, Stage, VirtualBehaviour
 from foretaste.kernel.values import Attributes, FloatArray
 from foretaste.testing.features import InMemoryGenerations
 from streams.topics import TopicNames
-from streams.watch.monitor import Watch, WatchConfig, watch_ways
+from streams.watch.monitor import Monitor, WatchConfig, watch_pipelines
 from streams.watch.prometheus import WatchGauges
-from streams.watch.rollback import RollbackRule
-from streams.watch.windows import Windows
 from tests.stream_parts import NOW, SHAPE, ChosenStore, ChosenTowers, World, generation, message
 
 AWAY = Unavailable("redis", "chosen by the test")
@@ -41,7 +39,7 @@ NOT_FINITE: dict[str, Any] = {
     "fallback": Fallback.POPULARITY,
     "ranking_generation": None,
     "zero_shot_generation": None,
-    "reason": "the ranking tower's scores are not finite",
+    "cause": Cause.RANKING_NOT_FINITE,
 }
 REPAIRED: dict[str, Any] = {"served_by": Source.READ_REPAIRED}
 
@@ -102,7 +100,7 @@ class Bench:
     """A watch and what it watches; time is a field."""
 
     time: float = NOW
-    config: WatchConfig = field(default_factory=lambda: WatchConfig(windows=Windows(outcome=60)))
+    config: WatchConfig = field(default_factory=lambda: WatchConfig(outcome=60))
     store: ChosenStore = field(default_factory=ChosenStore)
     towers: WrongTowers = field(default_factory=WrongTowers)
     shown: int = 0
@@ -113,7 +111,7 @@ class Bench:
 
     def restart(self) -> None:
         """The watch forgets what it counted."""
-        self.watch = Watch(self.store, self.towers, self.generations, self.config, lambda: self.time)
+        self.watch = Monitor(self.store, self.towers, self.generations, self.config, lambda: self.time)
 
     async def activate(
         self, number: int, expected: int | None, profile: dict[str, Any] | None = None, *, filled: bool = True
@@ -234,11 +232,11 @@ async def test_predicted_and_acted_by_group() -> None:
     await bench.ranked(1)
     figures = bench.watch.snapshot().figures
     assert figures is not None
-    cold, warm = figures.groups["cold"], figures.groups["warm"]
+    cold, warm = figures.groups[Stage.COLD], figures.groups[Stage.WARM]
     assert (cold.impressions, cold.predicted, cold.acted) == (4, 0.5, 0.25)
     assert (warm.impressions, warm.predicted, warm.acted) == (2, pytest.approx(0.3), 0.5)
     assert (cold.predicted_at_training, cold.acted_at_training) == (0.3, 0.25)
-    assert figures.groups["warming"].predicted is figures.groups["warming"].predicted_at_training is None
+    assert figures.groups[Stage.WARMING].predicted is figures.groups[Stage.WARMING].predicted_at_training is None
 
 
 async def test_the_norm_of_what_is_stored() -> None:
@@ -372,7 +370,7 @@ async def test_a_generation_stays(before: dict[str, Any], after: dict[str, Any],
     assert await bench.active() == 2
 
 
-POPULARITY: dict[str, Any] = NOT_FINITE | {"reason": "the ranking tower: triton is not available"}
+POPULARITY: dict[str, Any] = NOT_FINITE | {"cause": Cause.RANKING_AWAY}
 
 
 @pytest.mark.parametrize("wrong", ["nan", "shape", "away"])
@@ -385,7 +383,7 @@ async def test_a_generation_that_fails_what_the_previous_one_answers_is_taken_ba
     await bench.ranked(2, 12, **POPULARITY)
     assert await bench.active() == 1
     (move, *_) = await bench.generations.moves()
-    assert "failures 6.0%; asked again, generation 1 answers 12 that it fails; of 200 rankings" in move.reason
+    assert "failures 6.0%; replayed, generation 1 answers 12 that it fails; of 200 rankings" in move.reason
 
 
 async def test_an_outage_of_triton_is_no_generations_fault(caplog: pytest.LogCaptureFixture) -> None:
@@ -396,7 +394,7 @@ async def test_an_outage_of_triton_is_no_generations_fault(caplog: pytest.LogCap
     bench.towers.outage = AWAY
     await bench.ranked(2, 60, **POPULARITY)
     assert await bench.active() == 2, "nobody answers"
-    assert "generation 2 is not to blame: failures 30.0%; asked again, 1 is no better" in caplog.text
+    assert "generation 2 is not to blame: failures 30.0%; replayed, 1 is no better" in caplog.text
     bench.time += 1
     bench.towers.outage = None
     await bench.ranked(2, 10)
@@ -598,7 +596,7 @@ async def test_a_snapshot_is_json() -> None:
 
 
 def test_the_ways_and_the_group_have_the_deployments_prefix() -> None:
-    config = WatchConfig(topics=TopicNames("shop-"), rule=RollbackRule())
-    ways = watch_ways(Bench().watch, World().metrics, config)
+    config = WatchConfig(topics=TopicNames("shop-"))
+    ways = watch_pipelines(Bench().watch, World().metrics, config)
     assert set(ways) == {"shop-user-ranked", "shop-user-behaved"}
     assert config.group == "shop-foretaste-watch"

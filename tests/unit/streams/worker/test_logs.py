@@ -1,4 +1,4 @@
-"""Bounded log lines: of a failing call, and of libraries that log on every retry."""
+"""Bounded log lines of libraries that log on every retry."""
 
 import logging
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from streams.worker.logs import FailureStreak, RepeatLimiter, limit_repeats
+from streams.worker.logs import RepeatLimiter, limit_repeats
 
 
 @dataclass
@@ -24,34 +24,6 @@ def noisy() -> Iterator[logging.Logger]:
     logger = logging.getLogger("noisy.part")
     yield logger
     logger.filters.clear()
-
-
-def test_a_streak_is_a_line_at_its_begin_now_and_then_and_at_its_end(caplog: pytest.LogCaptureFixture) -> None:
-    hands = Hands()
-    streak = FailureStreak("sign-up", hands, interval=30)
-    for _ in range(700):
-        streak.failed(ValueError("away"))
-        hands.at += 0.1
-    streak.over()
-    assert [message.split(":")[1].strip()[:13] for message in caplog.messages] == [
-        "away; trying ",
-        "still failing",
-        "still failing",
-        "over after 70",
-    ]
-
-
-def test_success_without_a_streak_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    FailureStreak("sign-up", Hands()).over()
-    assert caplog.messages == []
-
-
-def test_the_next_streak_is_told_anew(caplog: pytest.LogCaptureFixture) -> None:
-    streak = FailureStreak("sign-up", Hands())
-    for _ in range(2):
-        streak.failed(ValueError("away"))
-        streak.over()
-    assert len(caplog.messages) == 4
 
 
 def test_repeated_lines_are_left_out_and_counted(caplog: pytest.LogCaptureFixture, noisy: logging.Logger) -> None:

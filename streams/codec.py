@@ -1,0 +1,81 @@
+"""Events as bytes and bytes as events: the only place that knows how an event is written on a topic."""
+
+from typing import Protocol, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails, PydanticSerializationError
+
+from foretaste.kernel.errors import ForetasteError, InvalidInput
+from foretaste.kernel.events import Event, Reason
+
+MAX_FIELD = 120
+"""Characters of a field's name in a problem, at most: names come from outside too."""
+
+EventT = TypeVar("EventT", bound=Event)
+
+
+class Undecodable(ForetasteError):
+    """Bytes that are no such event: `reason` is that of the dead letter, the message names field and value."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        self.reason = reason
+        super().__init__(detail)
+
+
+class Codec(Protocol):
+    """A format of events on topics."""
+
+    def encode(self, event: Event) -> bytes:
+        """The value of a Kafka record. Raises `InvalidInput` for an event that the format cannot carry."""
+        ...
+
+    def decode(self, value: bytes | None, kind: type[EventT]) -> EventT:
+        """The event of that kind. Raises `Undecodable`."""
+        ...
+
+
+class JsonCodec:
+    """JSON objects in UTF-8; fields that an event does not have are passed over."""
+
+    def encode(self, event: Event) -> bytes:
+        try:
+            return event.model_dump_json().encode()
+        except PydanticSerializationError as error:
+            raise InvalidInput(type(event).__name__, event, f"cannot be written as JSON: {error}") from error
+
+    def decode(self, value: bytes | None, kind: type[EventT]) -> EventT:
+        if not value:
+            raise Undecodable(Reason.MALFORMED, f"value: must be a JSON object (got {value!r})")
+        try:
+            return kind.model_validate_json(value)
+        except ValidationError as error:
+            raise _undecodable(value, error.errors(include_url=False, include_context=False)) from error
+
+
+JSON = JsonCodec()
+
+
+def _undecodable(value: bytes, errors: list[ErrorDetails]) -> Undecodable:
+    first = errors[0]
+    if first["type"] == "json_invalid":
+        return Undecodable(Reason.MALFORMED, str(InvalidInput("value", value, first["msg"])))
+    if not first["loc"]:
+        return Undecodable(Reason.MALFORMED, str(InvalidInput("value", first["input"], "must be a JSON object")))
+    if first["type"] == "missing":
+        return Undecodable(Reason.INVALID, f"{_field(first)}: is missing")
+    return Undecodable(Reason.INVALID, str(InvalidInput(_field(first), first["input"], _problem(first, errors))))
+
+
+def _problem(first: ErrorDetails, errors: list[ErrorDetails]) -> str:
+    if len(first["loc"]) < 3:  # noqa: PLR2004  # field, name and member of the union
+        return first["msg"]
+    # an attribute is a union: one error a member, of which none alone says what is wrong
+    of_this_field = {error["type"] for error in errors if error["loc"][:2] == first["loc"][:2]}
+    if "finite_number" in of_this_field:
+        return "must be a finite number"
+    return "must be a string, a number, a boolean or null"
+
+
+def _field(error: ErrorDetails) -> str:
+    name = ".".join(str(part) for part in error["loc"][:2])
+    return name if len(name) <= MAX_FIELD else f"{name[:MAX_FIELD]}…"

@@ -1,0 +1,171 @@
+"""Producers that are not ours: they compress their batches, and write in transactions that they may take back."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from foretaste.kernel.events import UserBehaved, UserRegistered
+from streams.worker.connection import KafkaConnection
+from streams.worker.dead_letter_reader import newest_dead_letters
+from streams.worker.lag import KafkaBacklog, unhandled
+from tests.integration.test_streams import PARTITIONS, Deployment, until
+
+ONE = 0
+"""The partition that everything goes to: offsets are what these tests are about."""
+
+
+@pytest.fixture
+def deployment(kafka_address: str, kafka_idempotent: bool, tmp_path: Path) -> Deployment:
+    return Deployment(KafkaConnection(kafka_address), kafka_idempotent, tmp_path)
+
+
+@pytest.fixture
+def transactional(deployment: Deployment) -> Deployment:
+    if not deployment.idempotent:
+        pytest.skip("this broker has no transactions")
+    return deployment
+
+
+def sign_up_of(user: str, **attributes: object) -> bytes:
+    return UserRegistered.model_validate({"user_id": user, "attributes": attributes}).model_dump_json().encode()
+
+
+@asynccontextmanager
+async def producer(deployment: Deployment, **options: object) -> AsyncIterator[AIOKafkaProducer]:
+    made = AIOKafkaProducer(**deployment.connection.client_arguments(), **options)
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+class Transactions:
+    """Sign-ups of one partition, each call one transaction."""
+
+    def __init__(self, deployment: Deployment, made: AIOKafkaProducer) -> None:
+        self._topic = deployment.names.registered
+        self._producer = made
+
+    async def committed(self, *users: str) -> None:
+        await self.begun(*users)
+        await self.commit()
+
+    async def aborted(self, *users: str) -> None:
+        await self.begun(*users)
+        await self._producer.abort_transaction()
+
+    async def commit(self) -> None:
+        await self._producer.commit_transaction()
+
+    async def begun(self, *users: str) -> None:
+        await self._producer.begin_transaction()
+        for each in users:
+            await self._producer.send_and_wait(self._topic, sign_up_of(each, age=30), each.encode(), partition=ONE)
+
+
+@asynccontextmanager
+async def transactions(deployment: Deployment) -> AsyncIterator[Transactions]:
+    async with producer(deployment, transactional_id=deployment.names.prefix) as made:
+        yield Transactions(deployment, made)
+
+
+@asynccontextmanager
+async def backlog_of(deployment: Deployment) -> AsyncIterator[KafkaBacklog]:
+    backlog = KafkaBacklog(deployment.connection, deployment.names.group, deployment.names.registered)
+    try:
+        yield backlog
+    finally:
+        await backlog.close()
+
+
+async def known(deployment: Deployment, users: Sequence[str]) -> list[str]:
+    return [each for each in users if (await deployment.world.features(each)).attributes is not None]
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_a_compressed_batch_is_read_as_any_other(deployment: Deployment, codec: str) -> None:
+    async with deployment, deployment.worker(), producer(deployment, compression_type=codec) as compressing:
+        behaved = UserBehaved.model_validate({"user_id": "ada", "item_id": "i1", "at": 1000})
+        await compressing.send_and_wait(deployment.names.registered, sign_up_of("ada", note="x" * 3000), b"ada")
+        await compressing.send_and_wait(deployment.names.behaved, behaved.model_dump_json().encode(), b"ada")
+        await compressing.send_and_wait(deployment.names.registered, b'{"x":' + b"x" * 3000, b"ada")
+        await until(lambda: deployment.enriched(["ada"]))
+        await until(lambda: _behaved(deployment))
+        await until(lambda: _letters(deployment))
+
+
+async def _behaved(deployment: Deployment) -> bool:
+    return len((await deployment.world.features("ada")).behaviour) == 1
+
+
+async def _letters(deployment: Deployment) -> bool:
+    return len(await newest_dead_letters(deployment.connection, deployment.names.dead_letters, 10)) == 1
+
+
+@pytest.mark.parametrize(
+    "first", [(), ("committed",), ("aborted",), ("committed", "aborted"), ("committed", "aborted", "aborted")]
+)
+async def test_an_aborted_transaction_was_never_there(transactional: Deployment, first: Sequence[str]) -> None:
+    """Markers and aborted records take offsets: what is acknowledged is committed past them, wherever they lie."""
+    deployment, committed, aborted = transactional, ["last"], ["gone"]
+    async with deployment, transactions(deployment) as writing, backlog_of(deployment) as backlog:
+        async with deployment.worker():
+            for at, kind in enumerate(first):
+                user = f"{kind} {at}"
+                if kind == "committed":
+                    await writing.committed(user)
+                    committed.append(user)
+                    await until(partial(deployment.enriched, [user]))
+                else:
+                    await writing.aborted(user)
+                    aborted.append(user)
+            await writing.aborted("gone")
+            await writing.committed("last")
+            await until(lambda: deployment.enriched(committed))
+            await until(lambda: _nothing_left(backlog))
+        async with deployment.worker():  # nothing was acknowledged that is read again
+            await writing.committed("later")
+            await until(lambda: deployment.enriched(["later"]))
+        assert await known(deployment, aborted) == []
+        assert sorted(await deployment.announced()) == sorted([*committed, "later"])
+
+
+async def _nothing_left(backlog: KafkaBacklog) -> bool:
+    return await backlog.remaining() == 0
+
+
+async def test_the_lag_counts_what_a_worker_can_read(transactional: Deployment) -> None:
+    deployment = transactional
+    async with deployment, transactions(deployment) as writing, backlog_of(deployment) as backlog:
+        assert await backlog.remaining() == 0
+        await writing.aborted("gone")
+        assert await backlog.remaining() == 0, "nobody will ever read it"
+        await writing.committed("ada")
+        assert await backlog.remaining() > 0
+        async with deployment.worker():
+            await until(lambda: deployment.enriched(["ada"]))
+            await until(lambda: _nothing_left(backlog))
+        assert await unhandled(backlog, within=0) == 0, "what a training waits for"
+        await writing.begun("open")
+        assert await backlog.remaining() == 0, "nobody can read it yet"
+        await writing.commit()
+        assert await backlog.remaining() > 0
+
+
+async def test_an_open_transaction_holds_up_no_look_at_dead_letters(transactional: Deployment) -> None:
+    deployment = transactional
+    async with deployment, producer(deployment, transactional_id=deployment.names.prefix) as writing:
+        await deployment.events.send(deployment.names.dead_letters, b"foreign", b"before")
+        await writing.begin_transaction()
+        for partition in range(PARTITIONS):
+            await writing.send_and_wait(deployment.names.dead_letters, b"open", b"open", partition=partition)
+        async with asyncio.timeout(20):
+            letters = await newest_dead_letters(deployment.connection, deployment.names.dead_letters, 10)
+        assert [each.message.value for each in letters] == [b"before"]
+        await writing.abort_transaction()
