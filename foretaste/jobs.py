@@ -89,14 +89,14 @@ def train(settings: Settings, dataset: "Dataset", config: "TrainingConfig", repo
     from models.evaluation.profile import profile_of
     from models.generations.export import export
     from models.training.cotrain import cotrain
-    from models.training.data import Lessons
+    from models.training.data import TrainingData
 
     split = split_by_time(dataset)
     trained = cotrain(dataset, split, config, lambda step: report("co-train", step.number, step.total))
     metrics = evaluate(dataset, split, trained, progress=lambda done, total: report("evaluate", done, total))
     report("export", 0, 1)
     rng = np.random.default_rng(config.seed)
-    lessons = Lessons.of(dataset, split, trained.encoding)
+    lessons = TrainingData.of(dataset, split, trained.encoding)
     sampler = None if lessons.sampler is None else lessons.sampler(rng)
     profile = profile_of(trained, lessons.examples, rng, sampler=sampler, negatives=config.negatives)
     lowest, active = asyncio.run(first_free_number(settings))

@@ -57,7 +57,7 @@ class Ids(Column):
         return pd.Categorical.from_codes(super().whole(), categories=self._known)
 
 
-class Names(Column):
+class Categories(Column):
     """Raw values of a categorical field: categories in the order in which they come."""
 
     is_text = True
@@ -83,7 +83,7 @@ class Names(Column):
         return pd.Categorical.from_codes(super().whole(), categories=names)
 
 
-class Actions(Names):
+class Actions(Categories):
     """Actions by their canonical text, `ACTED` where there is none."""
 
     def _named(self, block: Table, values: list[Scalar]) -> list[Scalar]:

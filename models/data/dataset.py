@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from foretaste.kernel.errors import InvalidInput
 from models.data import tables
-from models.data.columns import ACTED, Actions, Column, Ids, Labels, Names, Numbers, Times
+from models.data.columns import ACTED, Actions, Column, Ids, Labels, Categories, Numbers, Times
 from models.data.schema import COLUMNS, BehavioursSection, DatasetDescription, InteractionsSection, Kind
 from models.data.table_files import Table, data_file, read_blocks, read_table
 
@@ -97,7 +97,7 @@ def read_dataset(folder: Path) -> Dataset:
     items = _entities(files["items"], description.items.id, description.items.attributes, "item_id")
     known = _Known(users, items, files)
     own: dict[str, Column] = {
-        name: Numbers(name) if kind is Kind.NUMERIC else Names(name) for name, kind in says.context.items()
+        name: Numbers(name) if kind is Kind.NUMERIC else Categories(name) for name, kind in says.context.items()
     }
     if says.label is not None:
         own["label"] = Labels(says.label)

@@ -17,7 +17,7 @@ MOST_WINDOWS = 16
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Tally:
+class SparseCounts:
     """What R users, or cells of users, did with I items, weighted.
 
     `acted` (R, I): acted on. Passed by: `passed` (R, I), which data with labels tell, and of each of W windows whose
@@ -40,32 +40,32 @@ class Tally:
         np.maximum(passed, 0.0, out=passed)
         return Counts(torch.from_numpy(acted).float(), torch.from_numpy(passed).float())
 
-    def by(self, cell: IndexArray, cells: int) -> "Tally":
+    def by(self, cell: IndexArray, cells: int) -> "SparseCounts":
         """The same by cell, which each row has in `cell` (R,); a row of cell -1 is left out."""
         rows = np.flatnonzero(cell >= 0)
         member = _member(cell[rows], rows, (cells, len(cell)))
-        return Tally(
+        return SparseCounts(
             sparse.csr_matrix(member @ self.acted),
             sparse.csr_matrix(member @ self.passed),
             np.asarray((member @ self.drawn.T).T),
             self.popularity,
         )
 
-    def over(self, column: IndexArray, columns: int) -> "Tally":
+    def over(self, column: IndexArray, columns: int) -> "SparseCounts":
         """The same with item i in `column[i]` of so many; one of column -1 is left out."""
         kept = np.flatnonzero(column >= 0)
         moved = _member(kept, column[kept], (len(column), columns))
         popularity = np.zeros((len(self.popularity), columns))
         popularity[:, column[kept]] = self.popularity[:, kept]
-        return Tally(
+        return SparseCounts(
             sparse.csr_matrix(self.acted @ moved), sparse.csr_matrix(self.passed @ moved), self.drawn, popularity
         )
 
-    def faded(self, share: float) -> "Tally":
+    def faded(self, share: float) -> "SparseCounts":
         """A `share` of all counts."""
-        return Tally(self.acted * share, self.passed * share, self.drawn * share, self.popularity)
+        return SparseCounts(self.acted * share, self.passed * share, self.drawn * share, self.popularity)
 
-    def __add__(self, other: "Tally") -> "Tally":
+    def __add__(self, other: "SparseCounts") -> "SparseCounts":
         """Both, this the older one, over the same rows and items."""
         drawn = np.concatenate([self.drawn, other.drawn])
         popularity = np.concatenate([self.popularity, other.popularity])
@@ -73,7 +73,7 @@ class Tally:
         drawn, popularity = drawn[told], popularity[told]
         while len(drawn) > MOST_WINDOWS:
             drawn, popularity = _oldest_together(drawn, popularity)
-        return Tally(self.acted + other.acted, self.passed + other.passed, drawn, popularity)
+        return SparseCounts(self.acted + other.acted, self.passed + other.passed, drawn, popularity)
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """As a file keeps it; in single precision, which is that of the fit."""
@@ -88,7 +88,7 @@ class Tally:
         return arrays
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "Tally":
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "SparseCounts":
         """What `to_arrays` gave. Raises `KeyError` or `ValueError` where it is not that."""
         drawn, popularity = (arrays[name].astype(np.float64) for name in ("drawn", "popularity"))
         shape = (drawn.shape[1], popularity.shape[1])
@@ -101,43 +101,43 @@ class Tally:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Cells:
+class UserCells:
     """Users of equal attributes: `values` (C, N), indices within each field; `users` (C,), how many were counted."""
 
     values: IndexArray
     users: Doubles
 
-    def joined(self, other: "Cells") -> tuple["Cells", IndexArray, IndexArray]:
+    def joined(self, other: "UserCells") -> tuple["UserCells", IndexArray, IndexArray]:
         """All of both, and where in them each of these cells lies and each of the other's."""
         both = np.concatenate([self.values, other.values])
         values, place = np.unique(both, axis=0, return_inverse=True)
         users = np.bincount(place.ravel(), np.concatenate([self.users, other.users]), minlength=len(values))
         own, others = np.split(place.ravel(), [len(self.values)])
-        return Cells(values, users.astype(np.float64)), own, others
+        return UserCells(values, users.astype(np.float64)), own, others
 
-    def only(self, kept: IndexArray) -> "Cells":
-        return Cells(self.values[kept], self.users[kept])
+    def only(self, kept: IndexArray) -> "UserCells":
+        return UserCells(self.values[kept], self.users[kept])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Past:
+class EarlierCounts:
     """What was counted before: `tally` of `cells` over `items` (I,), each of which has come `frequency` (I,) times."""
 
-    cells: Cells
+    cells: UserCells
     items: IndexArray
     frequency: Doubles
-    tally: Tally
+    tally: SparseCounts
 
     @classmethod
-    def none(cls, attributes: int) -> "Past":
+    def none(cls, attributes: int) -> "EarlierCounts":
         """Nothing yet, of users with so many attributes."""
         none, empty = np.zeros(0), sparse.csr_matrix((0, 0))
-        cells = Cells(np.zeros((0, attributes), dtype=np.int64), none)
-        return cls(cells, none.astype(np.int64), none, Tally(empty, empty, np.zeros((0, 0)), np.zeros((0, 0))))
+        cells = UserCells(np.zeros((0, attributes), dtype=np.int64), none)
+        return cls(cells, none.astype(np.int64), none, SparseCounts(empty, empty, np.zeros((0, 0)), np.zeros((0, 0))))
 
-    def faded(self, share: float) -> "Past":
+    def faded(self, share: float) -> "EarlierCounts":
         """A `share` of all counts; how many users there were is no count that fades."""
-        return Past(self.cells, self.items, self.frequency * share, self.tally.faded(share))
+        return EarlierCounts(self.cells, self.items, self.frequency * share, self.tally.faded(share))
 
 
 def _member(of: IndexArray, rows: IndexArray, shape: tuple[int, int]) -> sparse.csr_matrix:

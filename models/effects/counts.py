@@ -11,7 +11,7 @@ from scipy import sparse
 
 from foretaste.kernel.errors import InvalidInput
 from models.data.examples import Examples
-from models.effects.cells import Cells, Past, Tally
+from models.effects.cells import UserCells, EarlierCounts, SparseCounts
 from models.effects.low_rank import Counts, Design, Doubles
 from models.runtime.encoding import FIELD_UNKNOWN, FIRST_KNOWN, IndexArray
 from models.training import checks
@@ -24,7 +24,7 @@ _LEAST_LEFT = 1e-6
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Rows:
+class InteractionRows:
     """Interactions (R,): the user's row, the item's index, whether it was acted on, and behaviours seen before.
 
     `attributes` (users, N) has a row for each of `Dataset.users`.
@@ -37,15 +37,15 @@ class Rows:
     attributes: IndexArray
 
     @classmethod
-    def of(cls, examples: Examples) -> "Rows":
+    def of(cls, examples: Examples) -> "InteractionRows":
         users, sizes = examples.users.astype(np.int64), examples.sizes
         seen = examples.histories.seen(users, examples.times_ms)
         items, labels = examples.items.astype(np.int64), examples.labels
         return cls(np.repeat(users, sizes), items, labels, np.repeat(seen, sizes), examples.attributes)
 
-    def only(self, kept: npt.NDArray[np.bool_]) -> "Rows":
+    def only(self, kept: npt.NDArray[np.bool_]) -> "InteractionRows":
         """The rows (R,) that are flagged, of the same users."""
-        return Rows(self.users[kept], self.items[kept], self.labels[kept], self.seen[kept], self.attributes)
+        return InteractionRows(self.users[kept], self.items[kept], self.labels[kept], self.seen[kept], self.attributes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class CountingConfig:
             raise InvalidInput("user_weight", self.user_weight, "must lie between 0 and 1")
 
 
-class Tables(NamedTuple):
+class TableSizes(NamedTuple):
     """Rows of the tables that effects are about: of each attribute, N of them, and of the items."""
 
     attributes: tuple[int, ...]
@@ -103,23 +103,23 @@ class Counting:
     users: IndexArray
     items: IndexArray
     frequency: Doubles
-    cells: Cells
+    cells: UserCells
     member: IndexArray
     value_places: IndexArray
     of_design: IndexArray
     design: Design
-    tally: Tally
-    past: Tally | None
+    tally: SparseCounts
+    past: SparseCounts | None
 
     @classmethod
     def of(
         cls,
-        rows: Rows,
-        tables: Tables,
+        rows: InteractionRows,
+        tables: TableSizes,
         negatives: int | None,
         limits: CountingConfig,
         rng: np.random.Generator,
-        past: Past | None = None,
+        past: EarlierCounts | None = None,
     ) -> "Counting":
         """Of all rows with a known item and all of the `past`, within the limits.
 
@@ -127,7 +127,7 @@ class Counting:
         """
         known = rows.items >= FIRST_KNOWN
         users, own = np.unique(rows.users[known]), np.zeros(len(rows.attributes), dtype=np.int64)
-        before = past or Past.none(rows.attributes.shape[1])
+        before = past or EarlierCounts.none(rows.attributes.shape[1])
         cells, own[users], others = _cells(rows.attributes[users], before.cells)
         frequency = np.bincount(rows.items[known], minlength=tables.items).astype(np.float64)
         frequency[before.items] += before.frequency
@@ -163,16 +163,16 @@ class Counting:
             return None
         return self.past.counts(np.arange(len(self.of_design)), self.of_design, len(self.design.values))
 
-    def together(self) -> Past:
+    def together(self) -> EarlierCounts:
         """All that was counted, for a later window to add to."""
         own = self.tally.by(self.member, len(self.of_design))
-        return Past(self.cells, self.items, self.frequency, own if self.past is None else self.past + own)
+        return EarlierCounts(self.cells, self.items, self.frequency, own if self.past is None else self.past + own)
 
 
-def _cells(attributes: IndexArray, before: Cells) -> tuple[Cells, IndexArray, IndexArray]:
+def _cells(attributes: IndexArray, before: UserCells) -> tuple[UserCells, IndexArray, IndexArray]:
     """All cells, and which one each user with these `attributes` (U, N) and each cell from `before` is."""
     values, member = np.unique(attributes, axis=0, return_inverse=True)
-    own = Cells(values, np.bincount(member.ravel(), minlength=len(values)).astype(np.float64))
+    own = UserCells(values, np.bincount(member.ravel(), minlength=len(values)).astype(np.float64))
     if not len(before.values):
         return own, member.ravel(), np.zeros(0, dtype=np.int64)
     cells, of_own, of_before = own.joined(before)
@@ -180,7 +180,7 @@ def _cells(attributes: IndexArray, before: Cells) -> tuple[Cells, IndexArray, In
 
 
 def _within(
-    cells: Cells, frequency: Doubles, most_counts: int, rng: np.random.Generator
+    cells: UserCells, frequency: Doubles, most_counts: int, rng: np.random.Generator
 ) -> tuple[IndexArray, IndexArray]:
     """Which cells and items are counted, sorted: all that came, or as many cells and items as are let in."""
     count = len(cells.users)
@@ -198,8 +198,8 @@ def _places(kept: IndexArray, count: int) -> IndexArray:
 
 
 def _tally(
-    rows: Rows, counted: npt.NDArray[np.bool_], column: IndexArray, items: int, negatives: int | None, power: float
-) -> Tally:
+    rows: InteractionRows, counted: npt.NDArray[np.bool_], column: IndexArray, items: int, negatives: int | None, power: float
+) -> SparseCounts:
     """What each user in `counted` (users,) did with the items that have a `column`."""
     kept = (column[rows.items] >= 0) & counted[rows.users]
     user, item, label = rows.users[kept], column[rows.items[kept]], rows.labels[kept].astype(np.float64)
@@ -209,13 +209,13 @@ def _tally(
     acted = sparse.csr_matrix((label * weight[user], (user, item)), shape)
     if negatives is None:
         passed = sparse.csr_matrix(((1 - label) * weight[user], (user, item)), shape)
-        return Tally(acted, passed, np.zeros((0, shape[0])), np.zeros((0, shape[1])))
+        return SparseCounts(acted, passed, np.zeros((0, shape[0])), np.zeros((0, shape[1])))
     popularity = np.bincount(item, weights=label, minlength=shape[1]) / max(label.sum(), 1.0)
     met = sparse.csr_matrix((np.ones(len(user)), (user, item)), shape)
     met.data[:] = 1.0  # once, however often
     drawn = negatives * number * weight / np.maximum(1 - met @ popularity, _LEAST_LEFT)
     passed = sparse.csr_matrix(-(sparse.diags(drawn) @ met @ sparse.diags(popularity)))
-    return Tally(acted, passed, drawn[None], popularity[None])
+    return SparseCounts(acted, passed, drawn[None], popularity[None])
 
 
 def _weights(number: IndexArray, power: float) -> Doubles:
@@ -232,7 +232,7 @@ def _most_frequent(frequency: Doubles, most: int) -> IndexArray:
     return chosen
 
 
-def _designed(cells: Cells, sizes: Sequence[int], least_users: int) -> tuple[Design, IndexArray, IndexArray]:
+def _designed(cells: UserCells, sizes: Sequence[int], least_users: int) -> tuple[Design, IndexArray, IndexArray]:
     """The design, the cell in it of each of `cells`, and the places of the values counted.
 
     A value of too few users is counted as none, and so is an unknown one, and one that everybody has: b says the same.

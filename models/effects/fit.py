@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 from foretaste.kernel.errors import InvalidInput
 from models.data.examples import Examples
 from models.data.sampling import NegativeSampler
-from models.effects.counts import Counting, CountingConfig, Rows, Tables
+from models.effects.counts import Counting, CountingConfig, InteractionRows, TableSizes
 from models.effects.low_rank import (
     Counts,
     Doubles,
@@ -136,7 +136,7 @@ class Negatives(NamedTuple):
 
 def fit_effects(
     examples: Examples,
-    tables: Tables,
+    tables: TableSizes,
     width: int,
     negatives: Negatives | None,
     config: EffectsConfig,
@@ -151,7 +151,7 @@ def fit_effects(
     earlier is in the counts of everybody's, from before everything that training is about to predict.
     """
     warm = warm or WarmStart()
-    rows = Rows.of(examples)
+    rows = InteractionRows.of(examples)
     until_ms = int(examples.times_ms.max(initial=-1)) + 1
     if earlier is not None:
         earlier = earlier.grown(tables.attributes, tables.items).faded(warm.forget)
@@ -184,7 +184,7 @@ class _Found(NamedTuple):
 def _fits(
     fold: IndexArray,
     counting: Counting,
-    tables: Tables,
+    tables: TableSizes,
     config: EffectsConfig,
     rng: Generator,
     earlier: SavedCounts | None,
@@ -223,7 +223,7 @@ class HeldOutCodes:
     """Codes as training may see them: each user's as the other users' behaviour has it."""
 
     effects: Effects
-    tables: Tables
+    tables: TableSizes
 
     def of(self, users: IndexArray, attributes: IndexArray) -> Floats:
         """(B, H), for rows of `Dataset.users` (B,) with these values (B, N)."""
@@ -232,7 +232,7 @@ class HeldOutCodes:
         return codes
 
 
-def _codes_and_keys(fits: Sequence[Fit], counting: Counting, tables: Tables, width: int) -> tuple[Floats, Floats]:
+def _codes_and_keys(fits: Sequence[Fit], counting: Counting, tables: TableSizes, width: int) -> tuple[Floats, Floats]:
     """Codes (fits, ΣA, H) and keys (items, H) with code · key = W, as nearly as H allows.
 
     The fits are turned to common keys by the singular value decomposition of all their W, one below the other. A key's
@@ -252,8 +252,8 @@ def _codes_and_keys(fits: Sequence[Fit], counting: Counting, tables: Tables, wid
 
 def stage_biases(
     effects: Effects,
-    rows: Rows,
-    tables: Tables,
+    rows: InteractionRows,
+    tables: TableSizes,
     negatives: Negatives | None,
     config: EffectsConfig,
     rng: Generator,
@@ -292,7 +292,7 @@ def stage_biases(
 
 
 def _judged(
-    rows: Rows, own: IndexArray, negatives: Negatives | None, drawn_each: int
+    rows: InteractionRows, own: IndexArray, negatives: Negatives | None, drawn_each: int
 ) -> tuple[IndexArray, IndexArray, Doubles, Doubles]:
     """Of rows `own` (R,): place in `own`, item, label and weight of each judgement, sampled negatives among them."""
     place, items, labels = np.arange(len(own)), rows.items[own], rows.labels[own].astype(np.float64)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from foretaste.kernel.errors import InvalidInput
-from models.effects.cells import Cells, Past, Tally
+from models.effects.cells import UserCells, EarlierCounts, SparseCounts
 from models.effects.low_rank import Fit
 from models.effects.seen_bias import Evidence
 from models.runtime.encoding import IndexArray
@@ -33,7 +33,7 @@ class SavedCounts:
     counted. Indices never move, so that what is new merely has no counts.
     """
 
-    past: Past
+    past: EarlierCounts
     fit: Fit
     told: IndexArray
     noise: float
@@ -105,9 +105,9 @@ class SavedCounts:
     def _of(cls, arrays: _Arrays) -> "SavedCounts":
         if int(arrays["format"]) != _FORMAT:
             raise ValueError(f"their format is {arrays['format']}, not {_FORMAT}")
-        cells = Cells(arrays["cells"].astype(np.int64), arrays["cell_users"].astype(np.float64))
+        cells = UserCells(arrays["cells"].astype(np.int64), arrays["cell_users"].astype(np.float64))
         frequency = arrays["frequency"].astype(np.float64)
-        past = Past(cells, arrays["items"].astype(np.int64), frequency, Tally.from_arrays(arrays))
+        past = EarlierCounts(cells, arrays["items"].astype(np.int64), frequency, SparseCounts.from_arrays(arrays))
         rows, read, slope, curvature = (
             arrays[f"stage_{name}"].astype(np.float64) for name in ("rows", "read", "slope", "curvature")
         )

@@ -18,7 +18,7 @@ from models.training import checks
 from models.training.trained import Trained
 
 
-class HeldOut(Protocol):
+class HeldOutRankings(Protocol):
     """Rankings that neither generation learned from, as they were served, with their outcome."""
 
     @property
@@ -74,7 +74,7 @@ class _Answers:
 def judge(
     candidate: Trained,
     active: Trained | None,
-    window: HeldOut,
+    window: HeldOutRankings,
     config: GateConfig | None = None,
     *,
     number: int | None = None,
@@ -127,7 +127,7 @@ def judge(
     return _compared(found, tuple(_groups(rows, answers, base, active.config.warm_after, config)))
 
 
-def _rows(window: HeldOut, encoding: Encoding) -> _Rows:
+def _rows(window: HeldOutRankings, encoding: Encoding) -> _Rows:
     examples = window.examples(encoding)
     seen = examples.histories.seen(examples.users.astype(np.int64), examples.times_ms)
     persons = window.user_of_row[examples.users]

@@ -16,7 +16,7 @@ from models.effects.state import SavedCounts
 from models.generations.manifest import DamagedArtifact, Manifest, read_manifest, verify
 from models.runtime import layout
 from models.runtime.encoding import FIRST_KNOWN, Encoding
-from models.towers.architecture import Towers, build_towers
+from models.towers.architecture import TowerPair, build_towers
 from models.training.config import TrainingConfig
 from models.training.loop import sizes_of
 from models.training.trained import Trained
@@ -61,7 +61,7 @@ def training_config_of(training: Mapping[str, Any]) -> TrainingConfig:
         raise InvalidInput(".".join(["training", *map(str, first["loc"])]), first["input"], first["msg"]) from error
 
 
-def _towers(folder: Path, encoding: Encoding, config: TrainingConfig) -> Towers:
+def _towers(folder: Path, encoding: Encoding, config: TrainingConfig) -> TowerPair:
     """In eval mode, on the CPU; torch's own generator stays as it is."""
     path = folder / layout.WEIGHTS
     with torch.random.fork_rng(devices=[]):

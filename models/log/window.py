@@ -22,7 +22,7 @@ from models.runtime.encoding import Encoding, IndexArray
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Names:
+class LogNames:
     """What the numbers in a window stand for: ids and actions by number, and raw values by number and field.
 
     `user_of_row` and `attributes_of_row` (rows,): the user of each row of users, and the attributes as served, -1 for
@@ -60,7 +60,7 @@ class LogWindow:
     served_by: npt.NDArray[np.object_]
     shown: Lists
     behaviour: Lists
-    names: Names
+    names: LogNames
     until_ms: int
     open_rankings: int = 0
     unanswered: int = 0

@@ -30,7 +30,7 @@ from models.refresh.records import Learning, Runs, Unfinished
 from models.training.checkpoint import Checkpoints, fingerprint
 from models.training.config import Device
 from models.training.loop import Step
-from models.training.processes import Alone, Execution, Peers, is_one_of_several
+from models.training.processes import SingleProcess, Execution, ProcessGroup, is_one_of_several
 from models.training.trained import Trained
 
 CHECKPOINT_EVERY = 30.0
@@ -144,7 +144,7 @@ def judged(settings: Settings, order: RefreshOrder, run: Unfinished, learned: Le
 
 
 @contextmanager
-def together(device: Device) -> Iterator[Peers]:
+def together(device: Device) -> Iterator[ProcessGroup]:
     """With the other processes that torchrun started, or alone."""
     if is_one_of_several(os.environ):
         from models.training.process_group import process_group  # noqa: PLC0415  # one process needs none of it
@@ -152,7 +152,7 @@ def together(device: Device) -> Iterator[Peers]:
         with process_group(os.environ, device) as group:
             yield group
     else:
-        yield Alone()
+        yield SingleProcess()
 
 
 def _held_out(settings: Settings, run: Unfinished, window: LogWindow) -> tuple[LogWindow, LogWindow]:
@@ -160,7 +160,7 @@ def _held_out(settings: Settings, run: Unfinished, window: LogWindow) -> tuple[L
     return held_out(window, settings.held_out, learned_ms)
 
 
-def _check_same(peers: Peers, prepared: Prepared) -> None:
+def _check_same(peers: ProcessGroup, prepared: Prepared) -> None:
     """Each process read the log for itself. Raises `Unavailable` in all of them where a row came between two reads."""
     own = fingerprint(prepared.lessons.encoding.to_json(), prepared.lessons.examples)
     others = {"differ": float(peers.from_first(lambda: own) != own)}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models.data.examples import Batch
 from models.rivals.checks import positive
-from models.rivals.events import Behaviour, Numbers
+from models.rivals.events import TrainingBehaviour, Numbers
 from models.rivals.generator import minimise, seeded, shuffled
 from models.rivals.methods import Material
 from models.runtime.encoding import FIRST_KNOWN, IndexArray
@@ -106,7 +106,7 @@ class DropoutNet:
         checks.at_least(self, least)
 
     def fit(self, material: Material) -> DropoutNetRanker:
-        behaviour = Behaviour.of(material)
+        behaviour = TrainingBehaviour.of(material)
         u, v = self._factorise(behaviour.matrix, material)
         with seeded(material):
             learner = _Learner(self, material, behaviour, u, v)
@@ -146,7 +146,7 @@ class DropoutNet:
 class _Learner:
     """The two networks, their inputs and the loss of a step."""
 
-    def __init__(self, method: DropoutNet, material: Material, behaviour: Behaviour, u: Tensor, v: Tensor) -> None:
+    def __init__(self, method: DropoutNet, material: Material, behaviour: TrainingBehaviour, u: Tensor, v: Tensor) -> None:
         encoding = material.encoding
         self.method = method
         self.rng = np.random.default_rng(material.seed)

@@ -7,13 +7,13 @@ import numpy as np
 
 from models.data.examples import Batch, encode_users
 from models.rivals.checks import positive
-from models.rivals.events import Events, Numbers
+from models.rivals.events import TrainingEvents, Numbers
 from models.rivals.methods import Material
 from models.runtime.encoding import IndexArray
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
+class PairCounts:
     """Counts of the pairs of an item and an attribute value that occur; all other pairs count 0.
 
     Sparse, since a catalogue and an attribute may have a million values each. `keys` (K,) rising, `counts` (K,).
@@ -27,7 +27,7 @@ class Cells:
     counts: Numbers
 
     @classmethod
-    def of(cls, sizes: Sequence[int], items: IndexArray, attributes: IndexArray) -> "Cells":
+    def of(cls, sizes: Sequence[int], items: IndexArray, attributes: IndexArray) -> "PairCounts":
         """Count E rows: `items` (E,) met by users with `attributes` (E, N) of so many `sizes` (N)."""
         offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
         values = int(np.sum(sizes))
@@ -48,8 +48,8 @@ class LogOddsRanker:
     """The fitted table; `exposures` is None where every event was a chance for every item (data without labels)."""
 
     method: "ItemAttribute"
-    actions: Cells
-    exposures: Cells | None
+    actions: PairCounts
+    exposures: PairCounts | None
     value_totals: Numbers
     """(V,): rows of users with each attribute value, all attributes in one numbering."""
     rates: Numbers
@@ -98,11 +98,11 @@ class ItemAttribute:
         positive(self, "shrinkage")
 
     def fit(self, material: Material) -> LogOddsRanker:
-        events = Events.of(material)
+        events = TrainingEvents.of(material)
         labelled = material.dataset.has_labels
         sizes = [field.size for field in material.encoding.attributes.values()]
         attributes = encode_users(material.dataset, material.encoding)[events.users]
-        actions = Cells.of(sizes, events.items[events.acted], attributes[events.acted])
+        actions = PairCounts.of(sizes, events.items[events.acted], attributes[events.acted])
         count = material.encoding.item_count
         acted = np.bincount(events.items[events.acted], minlength=count).astype(np.float64)
         if labelled:
@@ -114,7 +114,7 @@ class ItemAttribute:
         return LogOddsRanker(
             method=self,
             actions=actions,
-            exposures=Cells.of(sizes, events.items, attributes) if labelled else None,
+            exposures=PairCounts.of(sizes, events.items, attributes) if labelled else None,
             value_totals=np.bincount((actions.offsets + attributes).ravel(), minlength=actions.values).astype(float),
             rates=(acted + self.shrinkage) / (chances + self.shrinkage / overall),
         )

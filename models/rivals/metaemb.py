@@ -90,7 +90,7 @@ class MetaEmb:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class TaskRows:
     """Rows of B users' mini-batches: each of the G moments, `users` (G,) rows of the batch, has one context and one or
     more candidates."""
 
@@ -107,7 +107,7 @@ class Rows:
     """(R,): the moment of each candidate."""
 
 
-def user_losses(base: Base, behaviour: Tensor, rows: Rows) -> Tensor:
+def user_losses(base: Base, behaviour: Tensor, rows: TaskRows) -> Tensor:
     """(B,): the base's mean cross-entropy on each user's `rows` when it reads that user's `behaviour` (B, D)."""
     shape = base.trained.config.architecture
     nothing = torch.full((len(rows.users), 1), PADDING)
@@ -122,7 +122,7 @@ def user_losses(base: Base, behaviour: Tensor, rows: Rows) -> Tensor:
     return sums / torch.bincount(whose, minlength=len(behaviour)).clamp(min=1)
 
 
-def meta_loss(base: Base, behaviour: Tensor, cold: Rows, after: Rows, method: MetaEmb) -> Tensor:
+def meta_loss(base: Base, behaviour: Tensor, cold: TaskRows, after: TaskRows, method: MetaEmb) -> Tensor:
     """L of `MetaEmb` for B users with generated `behaviour` (B, D), D_a = `cold` and D_b = `after`."""
     before = user_losses(base, behaviour, cold)
     # each user's loss reads that user's behaviour alone, so the gradient of their sum holds every user's own
@@ -157,7 +157,7 @@ class _Tasks:
         sampler = None if dataset.has_labels else NegativeSampler(dataset, material.encoding, counts, rng)
         return cls(examples, order, starts, ends - starts, moments, sampler, method, rng)
 
-    def draw(self, part: IndexArray) -> Iterator[Rows]:
+    def draw(self, part: IndexArray) -> Iterator[TaskRows]:
         """D_a and D_b of the users `part` (B,): no row in both, where a user has enough of them."""
         count = self.method.positives if self.sampler else self.method.positives * (1 + self.method.negatives)
         first = self.rng.integers(0, self.counts[part])
@@ -166,7 +166,7 @@ class _Tasks:
         rows = self.order[self.starts[part][:, None] + steps % self.counts[part][:, None]]
         return (self._rows(part, side) for side in np.split(rows, SIDES, axis=1))
 
-    def _rows(self, part: IndexArray, rows: IndexArray) -> Rows:
+    def _rows(self, part: IndexArray, rows: IndexArray) -> TaskRows:
         """Rows (B, P) of the users `part` (B,), each a moment of its own, with their negatives."""
         flat = rows.ravel()
         users = np.repeat(np.arange(len(part)), rows.shape[1])
@@ -180,7 +180,7 @@ class _Tasks:
             candidates = np.concatenate([candidates, drawn[given]])
             labels = np.concatenate([labels, np.zeros(int(given.sum()), dtype=np.float32)])
             owner = np.concatenate([owner, np.repeat(owner, self.method.negatives)[given]])
-        return Rows(
+        return TaskRows(
             torch.from_numpy(users),
             torch.from_numpy(self.examples.attributes[asked]),
             torch.from_numpy(self.examples.context[moments].astype(np.int64)),

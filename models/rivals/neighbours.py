@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from models.data.examples import Batch
 from models.rivals.checks import positive
-from models.rivals.events import Behaviour, Numbers
+from models.rivals.events import TrainingBehaviour, Numbers
 from models.rivals.methods import Material
 from models.runtime.encoding import IndexArray
 from models.training import checks
@@ -74,7 +74,7 @@ class Neighbours:
         positive(self, "shrinkage")
 
     def fit(self, material: Material) -> NeighbourRanker:
-        behaviour = Behaviour.of(material)
+        behaviour = TrainingBehaviour.of(material)
         kinds, which, sizes = np.unique(behaviour.attributes, axis=0, return_inverse=True, return_counts=True)
         members = (np.ones(len(which)), (which.ravel(), np.arange(len(which))))
         matrix = (scipy.sparse.csr_matrix(members, (len(kinds), len(which))) @ behaviour.matrix).tocsr()

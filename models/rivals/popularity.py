@@ -8,7 +8,7 @@ import numpy as np
 
 from foretaste.kernel.errors import InvalidInput
 from models.data.examples import Batch
-from models.rivals.events import Events, Numbers
+from models.rivals.events import TrainingEvents, Numbers
 from models.rivals.methods import Material
 
 DAY_MS = 86_400_000
@@ -39,7 +39,7 @@ class Popularity:
             raise InvalidInput("half_life_days", value, "must be positive and finite")
 
     def fit(self, material: Material) -> ItemScores:
-        events = Events.of(material)
+        events = TrainingEvents.of(material)
         weights = events.acted.astype(np.float64)
         if self.half_life_days is not None:
             ages = (material.split.instant_ms - events.times_ms) / DAY_MS

@@ -8,15 +8,15 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
 
 from foretaste.kernel.errors import ForetasteError, InvalidInput
-from models.study.scoring import Bench, Outcome, Task, forget, judge
+from models.study.scoring import Bench, FitOutcome, FitTask, forget, judge
 
 _bench: list[Bench] = []
 """The bench of a worker process, given to it once and not with every task."""
 
 
 def run(
-    bench: Bench, tasks: Sequence[Task], jobs: int, heard: Callable[[Task], None], *, fresh: bool = False
-) -> list[Outcome]:
+    bench: Bench, tasks: Sequence[FitTask], jobs: int, heard: Callable[[FitTask], None], *, fresh: bool = False
+) -> list[FitOutcome]:
     """The outcome of each task, in the order of the tasks; `heard` is told of each as it is done.
 
     With `fresh`, what is in the cache is forgotten first.
@@ -33,7 +33,7 @@ def run(
     )
     try:
         futures = {pool.submit(_in_worker, task): place for place, task in enumerate(tasks)}
-        outcomes: dict[int, Outcome] = {}
+        outcomes: dict[int, FitOutcome] = {}
         for future in as_completed(futures):
             place = futures[future]
             outcomes[place] = _told(future.result(), tasks[place], heard)
@@ -42,7 +42,7 @@ def run(
     return [outcomes[place] for place in range(len(tasks))]
 
 
-def _told(outcome: Outcome, task: Task, heard: Callable[[Task], Any]) -> Outcome:
+def _told(outcome: FitOutcome, task: FitTask, heard: Callable[[FitTask], Any]) -> FitOutcome:
     heard(task)
     return outcome
 
@@ -60,11 +60,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _in_worker(task: Task) -> Outcome:
+def _in_worker(task: FitTask) -> FitOutcome:
     return _judged(_bench[0], task)
 
 
-def _judged(bench: Bench, task: Task) -> Outcome:
+def _judged(bench: Bench, task: FitTask) -> FitOutcome:
     try:
         return judge(bench, task)
     except InvalidInput:

@@ -12,9 +12,9 @@ from models.data.dataset import Dataset
 from models.rivals.methods import Method, by_name
 from models.rivals.towers import Alike
 from models.study.protocols import PROTOCOLS, Fold, ProtocolName, check_protocols
-from models.study.rows import Row, rows
+from models.study.rows import ResultRow, rows
 from models.study.running import run
-from models.study.scoring import Bench, Device, Task, kept_vectors
+from models.study.scoring import Bench, Device, FitTask, kept_vectors
 from models.study.tuning import tuned_methods
 from models.study.vectors import Vectors
 from models.training import checks
@@ -89,7 +89,7 @@ class Result:
 
     study: Study
     fold: Fold
-    rows: Sequence[Row]
+    rows: Sequence[ResultRow]
     contenders: Sequence[Contender]
     counts: dict[tuple[ProtocolName, str], tuple[int, int]]
     """Users and rows of each group of each protocol."""
@@ -121,14 +121,14 @@ def evaluate(
     bench = Bench.of(fold, study.protocols, home, resamples=study.resamples, device=study.device)  # 2
     report("questions", 1, 1)
     tasks = [
-        Task(name, method, seed, protocols)
+        FitTask(name, method, seed, protocols)
         for name, (method, _) in methods.items()
         for seed in study.seeds
         for protocols in _sharing(study.protocols)
     ]
     done: list[str] = []
 
-    def told(task: Task) -> None:
+    def told(task: FitTask) -> None:
         done.append(task.tower)
         report(task.tower, done.count(task.tower), sum(one.tower == task.tower for one in tasks))
 
@@ -140,7 +140,7 @@ def evaluate(
             method,
             trial,
             float(np.mean([outcome.seconds for outcome in outcomes if outcome.tower == name])),
-            kept_vectors(bench, Task(name, method, study.seeds[0], ())),
+            kept_vectors(bench, FitTask(name, method, study.seeds[0], ())),
         )
         for name, (method, trial) in methods.items()
     ]

@@ -11,7 +11,7 @@ from foretaste.kernel.errors import InvalidInput
 from models.rivals.methods import TRIALS, Method, by_name
 from models.study.protocols import NEW, WARM, Fold, ProtocolName
 from models.study.running import run
-from models.study.scoring import ALL, OWN, Bench, Device, Outcome, Task
+from models.study.scoring import ALL, OWN, Bench, Device, FitOutcome, FitTask
 
 SEED = 0
 JUDGED: tuple[ProtocolName, ...] = ("hidden", "first_steps")
@@ -60,11 +60,11 @@ def tune(
     Raises `InvalidInput` for a method that has not `TRIALS` of them.
     """
     trials = {name: _trials(name) for name in towers}
-    tasks = [Task(name, method, SEED, JUDGED) for name, methods in trials.items() for method in methods]
+    tasks = [FitTask(name, method, SEED, JUDGED) for name, methods in trials.items() for method in methods]
     bench = Bench.of(fold.validation(), JUDGED, home, resamples=0, device=device)
-    done: list[Task] = []
+    done: list[FitTask] = []
 
-    def told(task: Task) -> None:
+    def told(task: FitTask) -> None:
         done.append(task)
         heard(len(done), len(tasks))
 
@@ -127,7 +127,7 @@ def _trials(name: str) -> Sequence[Method]:
     return methods
 
 
-def _trial(method: Method, outcome: Outcome) -> Trial:
+def _trial(method: Method, outcome: FitOutcome) -> Trial:
     figures = outcome.estimates
     return Trial(
         settings_of(method),

@@ -53,7 +53,7 @@ class Architecture:
         tower_class("zero_shot", self.zero_shot, ZERO_SHOT)
 
 
-class Towers(nn.Module):
+class TowerPair(nn.Module):
     """Both towers and the table they share. Which optimiser owns what is fixed here (eq. 14)."""
 
     def __init__(self, embeddings: Embeddings, zero_shot: nn.Module, ranking: nn.Module) -> None:
@@ -80,7 +80,7 @@ class Towers(nn.Module):
             yield from self.zero_shot.parameters()
 
 
-def build_towers(sizes: Sizes, item_features: Tensor, architecture: Architecture) -> Towers:
+def build_towers(sizes: Sizes, item_features: Tensor, architecture: Architecture) -> TowerPair:
     """Untrained towers, drawn from torch's current generator: by Xavier, but for a ranking tower of one's own.
 
     `item_features` (items, F) are the encoded attributes of each item. Raises `InvalidInput` for a tower of one's own
@@ -89,7 +89,7 @@ def build_towers(sizes: Sizes, item_features: Tensor, architecture: Architecture
     shape = tower_shape(sizes, architecture)
     zero_shot = _built("zero_shot", architecture.zero_shot, ZERO_SHOT, zero_shot_shape(sizes, architecture))
     ranking = _built("ranking", architecture.ranking, RANKING, shape)
-    towers = Towers(Embeddings(sizes, item_features, architecture.dimension), zero_shot, ranking)
+    towers = TowerPair(Embeddings(sizes, item_features, architecture.dimension), zero_shot, ranking)
     towers.embeddings.apply(_xavier)
     for part, name, known in (
         (towers.zero_shot, architecture.zero_shot, ZERO_SHOT),
@@ -139,7 +139,7 @@ def _built(field: str, name: str, known: Mapping[str, type[nn.Module]], shape: T
         raise InvalidInput(field, name, f"cannot be built from its shape alone: {error}") from error
 
 
-def _check_answers(towers: Towers, architecture: Architecture) -> None:
+def _check_answers(towers: TowerPair, architecture: Architecture) -> None:
     """Raises `InvalidInput` where the towers' answer to two users, with one and two candidates, has a wrong shape."""
     sizes = towers.embeddings.sizes
     attributes = torch.zeros(2, len(sizes.attributes), dtype=torch.long)

@@ -58,7 +58,7 @@ class Checkpoints:
         return RunCheckpoints(self, self.folder / fingerprint, notice)
 
 
-class Found(NamedTuple):
+class ResumePoint(NamedTuple):
     """What to resume from."""
 
     checkpoint: Checkpoint
@@ -78,7 +78,7 @@ class RunCheckpoints:
         """Whether it is time for the next."""
         return self._settings.clock() - self._written >= self._settings.every_seconds
 
-    def latest(self, most_batch: int) -> "Found | None":
+    def latest(self, most_batch: int) -> "ResumePoint | None":
         """What to resume from: the newest whole one of steps of at most so many rows; None: begin anew."""
         for other in _folders(self._settings.folder):
             if other != self._folder:
@@ -87,7 +87,7 @@ class RunCheckpoints:
             try:
                 found = _read(path)
                 if found.batch <= most_batch:
-                    return Found(found, _read_effects(self._folder / _EFFECTS))
+                    return ResumePoint(found, _read_effects(self._folder / _EFFECTS))
             except DamagedArtifact as error:
                 self._notice(f"a checkpoint is damaged and passed over: {error}")
         return None

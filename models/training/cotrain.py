@@ -15,13 +15,13 @@ from models.data.split import TimeSplit
 from models.runtime.encoding import Encoding
 from models.towers.forms import ZeroShotForm
 from models.training.config import TrainingConfig, device_of
-from models.training.data import Lessons
-from models.training.loop import Run, Step
+from models.training.data import TrainingData
+from models.training.loop import TrainingRun, Step
 from models.training.processes import Execution
 from models.training.step import LEAST_ROWS
 
 if TYPE_CHECKING:
-    from models.training.warm_start import Start
+    from models.training.warm_start import WarmStart
 from models.training.trained import Trained
 
 
@@ -39,7 +39,7 @@ def cotrain(
     progress: Progress = lambda _: None,
     encoding: Encoding | None = None,
     histories: PastBehaviour | None = None,
-    start: "Start | None" = None,
+    start: "WarmStart | None" = None,
     execution: Execution = Execution(),  # noqa: B008  # frozen
 ) -> Trained:
     """Learn from what lies before the split. The same arguments give the same towers, bit for bit on the CPU.
@@ -47,14 +47,14 @@ def cotrain(
     `histories`: the behaviour that the towers may see; by default all of the dataset's. The rest is `learn`'s.
     Raises `InvalidInput` for data of one class, and what `learn` raises.
     """
-    return learn(Lessons.of(dataset, split, encoding, histories), config, progress, start, execution)
+    return learn(TrainingData.of(dataset, split, encoding, histories), config, progress, start, execution)
 
 
 def learn(
-    lessons: Lessons,
+    lessons: TrainingData,
     config: TrainingConfig,
     progress: Progress = lambda _: None,
-    start: "Start | None" = None,
+    start: "WarmStart | None" = None,
     execution: Execution = Execution(),  # noqa: B008  # frozen
 ) -> Trained:
     """Learn from `lessons`, from `start` where there is one; a killed run with checkpoints resumes where it stopped.
@@ -78,11 +78,11 @@ def learn(
 
 
 def _run(
-    lessons: Lessons, config: TrainingConfig, progress: Progress, start: "Start | None", execution: Execution
+    lessons: TrainingData, config: TrainingConfig, progress: Progress, start: "WarmStart | None", execution: Execution
 ) -> Trained:
     device = device_of(config.device)
     with _seeded(config, device):
-        run = Run(lessons, config, device, start, execution)
+        run = TrainingRun(lessons, config, device, start, execution)
         for step in run.steps():
             if execution.peers.rank == 0:
                 progress(step)

@@ -9,21 +9,21 @@ import torch
 
 from foretaste.kernel.errors import ForetasteError
 from models.data.sampling import NegativeSampler
-from models.effects.counts import Tables
+from models.effects.counts import TableSizes
 from models.effects.fit import Effects, HeldOutCodes, Negatives, fit_effects
 from models.runtime.encoding import Encoding
-from models.towers.architecture import Towers, build_towers
+from models.towers.architecture import TowerPair, build_towers
 from models.towers.embeddings import Sizes
 from models.towers.ranking.experts import AttributeEffects, Experts
-from models.training.batches import Plan, rows_of, with_new_users
+from models.training.batches import StepPlan, rows_of, with_new_users
 from models.training.checkpoint import Checkpoint, RunCheckpoints, fingerprint
 from models.training.config import TrainingConfig
-from models.training.data import Lessons
+from models.training.data import TrainingData
 from models.training.processes import Execution
-from models.training.step import LEAST_ROWS, Trainer, finite
+from models.training.step import LEAST_ROWS, CoTrainer, finite
 
 if TYPE_CHECKING:
-    from models.training.warm_start import Start
+    from models.training.warm_start import WarmStart
 
 
 class NonFiniteLoss(ForetasteError):
@@ -40,15 +40,15 @@ class Step:
     losses: Mapping[str, float]
 
 
-class Run:
+class TrainingRun:
     """The state of a run between its steps. It draws from torch's own generator, which the caller has seeded."""
 
     def __init__(
         self,
-        lessons: Lessons,
+        lessons: TrainingData,
         config: TrainingConfig,
         device: torch.device,
-        start: "Start | None",
+        start: "WarmStart | None",
         execution: Execution,
     ) -> None:
         """1. the towers are built, and filled by `start`; 2. effects are fitted; 3. the steps are planned.
@@ -65,10 +65,10 @@ class Run:
         self.config = config = config if found is None else replace(config, batch=found.checkpoint.batch)
         self.effects = self._fit(start) if found is None else found.effects
         codes = adopted(self.model, self.effects)
-        self._trainer = Trainer(self.model.to(device), config, device, codes, execution)
+        self._trainer = CoTrainer(self.model.to(device), config, device, codes, execution)
         self._planned = rng.bit_generator.state if found is None else found.checkpoint.planned
         rng.bit_generator.state = self._planned
-        self._plan = Plan.of(rows_of(lessons.examples, config, sampled=self._sampler is not None), config, rng)
+        self._plan = StepPlan.of(rows_of(lessons.examples, config, sampled=self._sampler is not None), config, rng)
         self.losses: list[Mapping[str, float]] = []
         if found is None:
             self._keep()
@@ -90,7 +90,7 @@ class Run:
             yield Step(number, total, len(batch.candidates), losses)
         self._peers.settle(self.model)
 
-    def _fit(self, start: "Start | None") -> Effects | None:
+    def _fit(self, start: "WarmStart | None") -> Effects | None:
         """In one process for all: the others draw on from where its generator is afterwards."""
 
         def fit() -> tuple[Effects | None, Mapping[str, object]]:
@@ -121,12 +121,12 @@ class Run:
 
 
 def fitted(
-    model: Towers,
-    lessons: Lessons,
+    model: TowerPair,
+    lessons: TrainingData,
     sampler: NegativeSampler | None,
     config: TrainingConfig,
     rng: np.random.Generator,
-    start: "Start | None" = None,
+    start: "WarmStart | None" = None,
 ) -> Effects | None:
     """The codes of a zero-shot tower that has them, on top of the counts of `start`; None for another tower."""
     if not _has_codes(model):
@@ -137,7 +137,7 @@ def fitted(
     return fit_effects(lessons.examples, _tables(model), width, negatives, config.effects, rng, earlier)
 
 
-def adopted(model: Towers, effects: Effects | None) -> HeldOutCodes | None:
+def adopted(model: TowerPair, effects: Effects | None) -> HeldOutCodes | None:
     """What a training user may see of the effects, which the towers take."""
     if effects is None or not isinstance(model.zero_shot, AttributeEffects) or not isinstance(model.ranking, Experts):
         return None
@@ -146,22 +146,22 @@ def adopted(model: Towers, effects: Effects | None) -> HeldOutCodes | None:
     return HeldOutCodes(effects, _tables(model))
 
 
-def _has_codes(model: Towers) -> bool:
+def _has_codes(model: TowerPair) -> bool:
     return isinstance(model.zero_shot, AttributeEffects) and isinstance(model.ranking, Experts)
 
 
-def _tables(model: Towers) -> Tables:
-    return Tables(model.embeddings.sizes.attributes, model.embeddings.sizes.items)
+def _tables(model: TowerPair) -> TableSizes:
+    return TableSizes(model.embeddings.sizes.attributes, model.embeddings.sizes.items)
 
 
-def _built(encoding: Encoding, config: TrainingConfig, start: "Start | None") -> Towers:
+def _built(encoding: Encoding, config: TrainingConfig, start: "WarmStart | None") -> TowerPair:
     model = build_towers(sizes_of(encoding), torch.from_numpy(encoding.item_features), config.architecture)
     if start is not None:
         start.into(model)
     return model
 
 
-def _kept(lessons: Lessons, config: TrainingConfig, model: Towers, execution: Execution) -> RunCheckpoints | None:
+def _kept(lessons: TrainingData, config: TrainingConfig, model: TowerPair, execution: Execution) -> RunCheckpoints | None:
     """The first process's checkpoints of this run: of these lessons, settings, and towers as they begin.
 
     The size of a batch is not what tells a run: it may be halved.

@@ -26,7 +26,7 @@ PATIENCE = timedelta(minutes=60)
 
 
 @dataclass(frozen=True, slots=True)
-class Processes:
+class TorchProcessGroup:
     """The process group of torchrun's environment, as `models.training.processes.Peers` has it."""
 
     rank: int
@@ -68,7 +68,7 @@ class Processes:
 
 
 @contextmanager
-def process_group(environment: Mapping[str, str], device: Device = "auto") -> Iterator[Processes]:
+def process_group(environment: Mapping[str, str], device: Device = "auto") -> Iterator[TorchProcessGroup]:
     """Join the group that torchrun's `environment` tells of, and leave it at the end.
 
     Raises `InvalidInput` for a device that is not there, and for more processes on a machine than it has GPUs.
@@ -78,7 +78,7 @@ def process_group(environment: Mapping[str, str], device: Device = "auto") -> It
         chosen = _own_gpu(int(environment["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
-        yield Processes(distributed.get_rank(), distributed.get_world_size(), chosen)
+        yield TorchProcessGroup(distributed.get_rank(), distributed.get_world_size(), chosen)
     finally:
         distributed.destroy_process_group()
 

@@ -20,7 +20,7 @@ class Share(NamedTuple):
     weight: float
 
 
-class Peers(Protocol):
+class ProcessGroup(Protocol):
     """The processes that train together. Each calls the same methods in the same order."""
 
     @property
@@ -62,7 +62,7 @@ class Peers(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Alone:
+class SingleProcess:
     """One process; nothing is distributed."""
 
     rank: int = 0
@@ -97,7 +97,7 @@ class Execution:
 
     compile: bool = False
     """The ranking tower's products by `torch.compile`: it takes a minute to begin, and pays where steps are many."""
-    peers: Peers = field(default_factory=Alone)
+    peers: ProcessGroup = field(default_factory=SingleProcess)
     checkpoints: Checkpoints | None = None
     """None: a killed run begins anew."""
     notice: Callable[[str], None] = _nothing

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from models.data.examples import Batch
 from models.effects.fit import HeldOutCodes
 from models.runtime.encoding import PADDING, IndexArray
-from models.towers.architecture import Towers
+from models.towers.architecture import TowerPair
 from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.ranking.base import WithAuxiliaryLoss
 from models.towers.ranking.experts import Experts
@@ -46,7 +46,7 @@ class RankingLoss(nn.Module):
     Its parameters are those of the ranking optimiser: v̂ of a zero-shot tower that this loss trains is made here.
     """
 
-    def __init__(self, model: Towers, warm_after: int, precision: torch.dtype, *, compiled: bool) -> None:
+    def __init__(self, model: TowerPair, warm_after: int, precision: torch.dtype, *, compiled: bool) -> None:
         super().__init__()
         self.form = RankingForm(model.embeddings, model.ranking, warm_after)
         self.zero_shot = ZeroShotForm(model.embeddings, model.zero_shot) if model.learns_by_ranking else None
@@ -79,12 +79,12 @@ def _as_served(form: ZeroShotForm, attributes: Tensor) -> Tensor:
     return virtual
 
 
-class Trainer:
+class CoTrainer:
     """The state of Algorithm 1: the towers and their two optimisers."""
 
     def __init__(
         self,
-        model: Towers,
+        model: TowerPair,
         config: TrainingConfig,
         device: torch.device,
         codes: HeldOutCodes | None = None,

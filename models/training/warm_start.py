@@ -15,7 +15,7 @@ from torch import Tensor
 from foretaste.kernel.errors import InvalidInput
 from models.effects.state import SavedCounts
 from models.runtime.encoding import FIELD_UNKNOWN, UNKNOWN, CategoricalEncoder, Encoding, FieldEncoder
-from models.towers.architecture import Towers
+from models.towers.architecture import TowerPair
 from models.towers.embeddings import Sizes
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
+class WarmStart:
     """Where training begins: the parameters and buffers of earlier towers, and what was counted for their effects."""
 
     state: Mapping[str, Tensor]
@@ -32,13 +32,13 @@ class Start:
     counts: SavedCounts | None = None
 
     @classmethod
-    def of(cls, trained: "Trained", encoding: Encoding) -> "Start":
+    def of(cls, trained: "Trained", encoding: Encoding) -> "WarmStart":
         """For towers of this `encoding`. Raises `InvalidInput` where it is none that grew from the trained one's."""
         _check_grown(trained.encoding, encoding)
         state = {name: value.detach().clone() for name, value in trained.model.state_dict().items()}
         return cls(state, trained.model.embeddings.sizes, trained.counts)
 
-    def into(self, model: Towers) -> None:
+    def into(self, model: TowerPair) -> None:
         """Fill towers of the same architecture and of grown tables; the attributes of items are the model's own.
 
         Raises `InvalidInput` naming the parameter that one side lacks, or whose shapes differ in a way that growth does

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from models.effects.cells import MOST_WINDOWS, Cells, Past, Tally
+from models.effects.cells import MOST_WINDOWS, UserCells, EarlierCounts, SparseCounts
 
 ROWS, ITEMS, WINDOWS = 5, 4, 2
 CELL = np.array([1, 0, -1, 1, 2])
@@ -13,7 +13,7 @@ CELL = np.array([1, 0, -1, 1, 2])
 
 def _tally(rng, windows=WINDOWS, rows=ROWS):
     acted, passed = (sparse.csr_matrix(rng.integers(0, 3, (rows, ITEMS)).astype(float)) for _ in range(2))
-    return Tally(acted, passed, rng.random((windows, rows)), rng.dirichlet(np.ones(ITEMS), windows))
+    return SparseCounts(acted, passed, rng.random((windows, rows)), rng.dirichlet(np.ones(ITEMS), windows))
 
 
 def _dense(tally):
@@ -67,20 +67,20 @@ def test_of_many_windows_the_oldest_become_one_that_keeps_what_each_row_and_item
 
 def test_a_window_of_labels_leaves_no_window_of_negatives(rng):
     assert len((_tally(rng, 0) + _tally(rng, 0)).drawn) == 0
-    nothing_drawn = Tally(*(sparse.csr_matrix((ROWS, ITEMS)),) * 2, np.zeros((1, ROWS)), np.zeros((1, ITEMS)))
+    nothing_drawn = SparseCounts(*(sparse.csr_matrix((ROWS, ITEMS)),) * 2, np.zeros((1, ROWS)), np.zeros((1, ITEMS)))
     assert len((nothing_drawn + _tally(rng, 1)).drawn) == 1
 
 
 @pytest.mark.parametrize("windows", [0, 2])
 def test_a_tally_survives_its_file(rng, windows):
     tally = _tally(rng, windows)
-    for found, expected in zip(_dense(Tally.from_arrays(tally.to_arrays())), _dense(tally), strict=True):
+    for found, expected in zip(_dense(SparseCounts.from_arrays(tally.to_arrays())), _dense(tally), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_cells_of_both_are_joined():
-    one = Cells(np.array([[1, 2], [3, 1]]), np.array([4.0, 1.0]))
-    other = Cells(np.array([[2, 2], [1, 2]]), np.array([2.0, 3.0]))
+    one = UserCells(np.array([[1, 2], [3, 1]]), np.array([4.0, 1.0]))
+    other = UserCells(np.array([[2, 2], [1, 2]]), np.array([2.0, 3.0]))
     both, own, others = one.joined(other)
     assert both.values.tolist() == [[1, 2], [2, 2], [3, 1]]
     assert both.users.tolist() == [7, 2, 1]
@@ -88,7 +88,7 @@ def test_cells_of_both_are_joined():
 
 
 def test_of_the_past_counts_fade_and_users_do_not(rng):
-    cells = Cells(np.ones((ROWS, 1), dtype=np.int64), np.full(ROWS, 2.0))
-    past = Past(cells, np.arange(ITEMS), np.full(ITEMS, 8.0), _tally(rng)).faded(0.25)
+    cells = UserCells(np.ones((ROWS, 1), dtype=np.int64), np.full(ROWS, 2.0))
+    past = EarlierCounts(cells, np.arange(ITEMS), np.full(ITEMS, 8.0), _tally(rng)).faded(0.25)
     assert past.frequency.tolist() == [2.0] * ITEMS
     assert past.cells.users.tolist() == [2.0] * ROWS

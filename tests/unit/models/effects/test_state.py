@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from foretaste.kernel.errors import InvalidInput
-from models.effects.counts import CountingConfig, Tables
+from models.effects.counts import CountingConfig, TableSizes
 from models.effects.fit import EffectsConfig, HeldOutCodes, WarmStart, fit_effects
 from models.effects.state import SavedCounts
 from models.runtime.encoding import FIRST_KNOWN, UNKNOWN
@@ -117,7 +117,7 @@ def test_values_and_items_that_are_new_are_learned_beside_the_known(rng):
     examples = _by_time(rng)
     early, late = _halves(examples)
     known = (examples.attributes[early.users, 0] < 3) & (early.items < ITEMS - 2)
-    first = _fit(_part(early, np.flatnonzero(known)), tables=Tables((3, 5), ITEMS - 2))
+    first = _fit(_part(early, np.flatnonzero(known)), tables=TableSizes((3, 5), ITEMS - 2))
     both, whole = _fit(late, first.counts), _fit(examples)
     assert both.codes.shape == whole.codes.shape
     effects = _effects(both)
@@ -179,7 +179,7 @@ def test_sampled_negatives_and_then_labels_add_up(rng):
     """Users of one value act on even items, those of the other on odd ones; the labels then tell it too."""
     events = [(user, item) for user in range(4) for item in range(6) if (item % 2 == user % 2) or rng.random() < 0.1]
     users, items, negatives = sampled(events, rng)
-    tables, attributes = Tables((3,), 8), np.array([[1], [2], [1], [2]])
+    tables, attributes = TableSizes((3,), 8), np.array([[1], [2], [1], [2]])
     few = {"tables": tables, "counting": CountingConfig(least_users=1, user_weight=1.0)}
     first = _fit(examples_of(users, items, np.ones(len(users)), attributes), negatives=negatives, **few)
     shown = np.array([(user, item) for user in range(4) for item in range(6)] * 5)
@@ -224,7 +224,7 @@ def test_no_more_is_counted_than_allowed(rng):
 
 @pytest.mark.parametrize(
     ("tables", "field"),
-    [(Tables((4,), ITEMS), "attributes"), (Tables((3, 5), ITEMS), "attributes"), (Tables((4, 5), ITEMS - 1), "items")],
+    [(TableSizes((4,), ITEMS), "attributes"), (TableSizes((3, 5), ITEMS), "attributes"), (TableSizes((4, 5), ITEMS - 1), "items")],
 )
 def test_tables_that_did_not_grow_from_the_counted_ones_are_refused(tables, field, rng):
     examples = impressions(attributes_of(60, rng), 6, rng)

@@ -16,13 +16,13 @@ from models.data.examples import MOST_ROWS, Examples
 from models.data.histories import Histories
 from models.data.schema import Kind
 from models.data.vocabulary import fit_encoding, item_counts
-from models.effects.counts import Rows
+from models.effects.counts import InteractionRows
 from models.log.join import joined
 from models.log.schema import LogSchema, read_catalogue
 from models.log.window import LogWindow
 from models.runtime.encoding import FIELD_UNKNOWN, UNKNOWN, CategoricalEncoder, Encoding, IndexArray
 from models.training.cotrain import learn
-from models.training.data import Lessons
+from models.training.data import TrainingData
 from tests.data_factory import write_dataset
 from tests.towers_factory import config
 from tests.window_factory import acted, logged, shown
@@ -336,9 +336,9 @@ def test_a_log_gives_the_vocabularies_and_counts_of_a_folder(folder: Any, both: 
     )
     counts = [item_counts(*pair, window.until_ms) for pair in ((dataset, theirs), (data, theirs))]
     assert counts[0].tolist() == counts[1].tolist()
-    rows = Rows.of(window.examples(theirs))
+    rows = InteractionRows.of(window.examples(theirs))
     people = Counter(zip(_persons(window, rows.users), rows.items.tolist(), rows.labels.tolist(), strict=True))
-    expected = Rows.of(Examples.of(data, data.interactions, theirs, Histories.of(data, theirs)))
+    expected = InteractionRows.of(Examples.of(data, data.interactions, theirs, Histories.of(data, theirs)))
     ids = data.users["user_id"].iloc[expected.users]
     assert people == Counter(zip(ids, expected.items.tolist(), expected.labels.tolist(), strict=True))
 
@@ -352,7 +352,7 @@ def test_towers_learn_from_a_log(both: tuple[Dataset, LogWindow]) -> None:
     data, window = both
     dataset = window.dataset(LogSchema.of_description(data.description))
     known = fit_encoding(dataset, window.until_ms)
-    lessons = Lessons.of_examples(window.examples(known), known, window.until_ms)
+    lessons = TrainingData.of_examples(window.examples(known), known, window.until_ms)
     assert lessons.counts.tolist() == item_counts(dataset, known, window.until_ms).tolist()
     trained = learn(lessons, config(epochs=6))
     losses = [step["ranking"] for step in trained.losses]
