@@ -61,7 +61,7 @@ def describe(settings: Settings, data: str, report: Report) -> dict[str, Any]:
         "users": len(dataset.users),
         "items": len(dataset.items),
         "interactions": len(dataset.interactions),
-        "attributes": {name: kind.value for name, kind in dataset.description.users.attributes.items()},
+        "attributes": dict(dataset.description.users.attributes),
         "labels": dataset.has_labels,
         "split_ms": split.instant_ms,
         "before_the_split": len(split.train),
@@ -204,7 +204,8 @@ def generation_for(
 
     Numbers in `spent` (`publishing.spent`) are passed over.
     """
-    from models.generations.manifest import DamagedArtifact, fingerprint, read_manifest
+    from foretaste.kernel.errors import DamagedArtifact
+    from models.generations.manifest import fingerprint, read_manifest
 
     config = training_config({})
     wanted = (dataset.fingerprint, fingerprint(config.to_dict()))

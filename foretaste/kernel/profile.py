@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from models.evaluation.verdict import Group
+from foretaste.kernel.users import Stage
 
 
 class _Kept(BaseModel):
@@ -47,5 +47,5 @@ class Profile(_Kept):
     """Mean of ‖v̂‖ over all M·D floats; None where there is none."""
     behaviour_norm: float | None
     """Mean of ‖v‖ of who had some behaviour, pooled to M vectors as v̂ is."""
-    calibration: dict[Group, Calibration]
+    calibration: dict[Stage, Calibration]
     """Empty where the examples hold one class: there is nothing to compare."""

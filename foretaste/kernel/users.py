@@ -2,9 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.values import Attributes, FloatArray
+
+
+class Stage(StrEnum):
+    """How much behaviour a user has: none, less than the generation's `warm_after`, or at least that. In this order."""
+
+    COLD = "cold"
+    WARMING = "warming"
+    WARM = "warm"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from foretaste.kernel.events import MAX_ID
 from foretaste.kernel.values import Scalar, canonical
 from models.data import tables
 from models.data.table_files import Table
+from models.runtime.fields import KINDS
 
 ACTED = "acted"
 """The action where the data name none, as in `UserBehaved`."""
@@ -119,3 +120,8 @@ class Numbers(Column):
 
     def _read(self, block: Table) -> npt.NDArray[np.float64]:
         return tables.numbers(block, self.source)
+
+
+def field_column(source: str, kind: str) -> Column:
+    """The column of a field of this kind, one of `KINDS`."""
+    return Categories(source) if KINDS[kind].is_text else Numbers(source)

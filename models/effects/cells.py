@@ -61,10 +61,6 @@ class SparseCounts:
             sparse.csr_matrix(self.acted @ moved), sparse.csr_matrix(self.passed @ moved), self.drawn, popularity
         )
 
-    def faded(self, share: float) -> "SparseCounts":
-        """A `share` of all counts."""
-        return SparseCounts(self.acted * share, self.passed * share, self.drawn * share, self.popularity)
-
     def __add__(self, other: "SparseCounts") -> "SparseCounts":
         """Both, this the older one, over the same rows and items."""
         drawn = np.concatenate([self.drawn, other.drawn])
@@ -134,10 +130,6 @@ class EarlierCounts:
         none, empty = np.zeros(0), sparse.csr_matrix((0, 0))
         cells = UserCells(np.zeros((0, attributes), dtype=np.int64), none)
         return cls(cells, none.astype(np.int64), none, SparseCounts(empty, empty, np.zeros((0, 0)), np.zeros((0, 0))))
-
-    def faded(self, share: float) -> "EarlierCounts":
-        """A `share` of all counts; how many users there were is no count that fades."""
-        return EarlierCounts(self.cells, self.items, self.frequency * share, self.tally.faded(share))
 
 
 def _member(of: IndexArray, rows: IndexArray, shape: tuple[int, int]) -> sparse.csr_matrix:

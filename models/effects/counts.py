@@ -6,15 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pydantic.dataclasses
 import torch
+from pydantic import PositiveInt
 from scipy import sparse
 
-from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.configuration import STRICT, UnitShare, raises_invalid_input
 from models.data.examples import Examples
-from models.effects.cells import UserCells, EarlierCounts, SparseCounts
+from models.effects.cells import EarlierCounts, SparseCounts, UserCells
 from models.effects.low_rank import Counts, Design, Doubles
 from models.runtime.encoding import FIELD_UNKNOWN, FIRST_KNOWN, IndexArray
-from models.training import checks
 
 Floats = npt.NDArray[np.float32]
 _CELLS = 1024
@@ -48,22 +49,17 @@ class InteractionRows:
         return InteractionRows(self.users[kept], self.items[kept], self.labels[kept], self.seen[kept], self.attributes)
 
 
-@dataclass(frozen=True, slots=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
 class CountingConfig:
     """Who and what is counted, and how much."""
 
-    user_weight: float = 0.75
+    user_weight: UnitShare = 0.75
     """A user of n interactions counts as n to this power: the heaviest users are not everyone."""
-    most_counts: int = 1 << 23
+    most_counts: PositiveInt = 1 << 23
     """Cells times items at most: of more cells a random part is counted, of more items the most frequent."""
-    least_users: int = 5
+    least_users: PositiveInt = 5
     """With an attribute value; a rarer one is not told from an unknown one."""
-
-    def __post_init__(self) -> None:
-        """Raises `InvalidInput` naming the field."""
-        checks.at_least(self, {"most_counts": 1, "least_users": 1})
-        if not 0 <= self.user_weight <= 1:
-            raise InvalidInput("user_weight", self.user_weight, "must lie between 0 and 1")
 
 
 class TableSizes(NamedTuple):
@@ -198,7 +194,12 @@ def _places(kept: IndexArray, count: int) -> IndexArray:
 
 
 def _tally(
-    rows: InteractionRows, counted: npt.NDArray[np.bool_], column: IndexArray, items: int, negatives: int | None, power: float
+    rows: InteractionRows,
+    counted: npt.NDArray[np.bool_],
+    column: IndexArray,
+    items: int,
+    negatives: int | None,
+    power: float,
 ) -> SparseCounts:
     """What each user in `counted` (users,) did with the items that have a `column`."""
     kept = (column[rows.items] >= 0) & counted[rows.users]

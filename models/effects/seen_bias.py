@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import expit
 
 from foretaste.kernel.values import MAX_BEHAVIOUR
-from models.effects.evidence import START, next_precision
 from models.effects.low_rank import Doubles
 from models.runtime.encoding import FIRST_KNOWN, IndexArray
 
@@ -19,6 +19,10 @@ FIRST_OF_STAGE = (0, 1, 3, 6, 11, 21, 51)
 """The number of behaviours seen at which each of the S stages begins."""
 STAGES: IndexArray = np.searchsorted(FIRST_OF_STAGE, np.arange(MAX_BEHAVIOUR + 1), side="right") - 1
 """(L + 1,): the stage of each number of behaviours seen."""
+LEAST, MOST = 1e-2, 1e4
+"""Bounds of a prior's precision: that of effects which say nothing grows to the greatest."""
+START = 10.0
+"""Precision that the evidence starts from."""
 _NEWTON, _STEP = 10, 2.0
 """Iterations, and the most that one moves a bias."""
 
@@ -56,9 +60,6 @@ class Evidence:
 
     def copy(self) -> "Evidence":
         return Evidence(self.rows.copy(), self.read.copy(), self.slope.copy(), self.curvature.copy())
-
-    def faded(self, share: float) -> "Evidence":
-        return Evidence(self.rows * share, self.read * share, self.slope * share, self.curvature * share)
 
     def room(self, stage: int, rows: int, most: int) -> tuple[int, float]:
         """How many of so many new rows to read, and the share of what was read before that counts beside them.
@@ -99,3 +100,13 @@ def correction(
             precision = next_precision(found, all_bend, precision)
     rise, bend = of_judgements()
     return found, slope + rise + bend * (base + found), curvature + bend
+
+
+def next_precision(effects: npt.ArrayLike, curvature: npt.ArrayLike, precision: float) -> float:
+    """One step of the fixed point for effects under one prior; `curvature`, of the same shape, is their likelihood's.
+
+    λ' = Σ c / (c + λ) / Σ W², within the bounds (D. MacKay, Bayesian Interpolation, 1992).
+    """
+    squares = float(np.square(effects).sum())
+    determined = float((np.asarray(curvature) / (np.asarray(curvature) + precision)).sum())
+    return float(np.clip(determined / max(squares, 1e-12), LEAST, MOST))

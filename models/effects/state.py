@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from foretaste.kernel.errors import InvalidInput
-from models.effects.cells import UserCells, EarlierCounts, SparseCounts
+from models.effects.cells import EarlierCounts, SparseCounts, UserCells
 from models.effects.low_rank import Fit
 from models.effects.seen_bias import Evidence
 from models.runtime.encoding import IndexArray
@@ -52,10 +52,6 @@ class SavedCounts:
         if self.stages.slope.shape[1] > items:
             raise InvalidInput("items", items, f"{self.stages.slope.shape[1]} rows were counted")
         return replace(self, stages=self.stages.grown(items))
-
-    def faded(self, share: float) -> "SavedCounts":
-        """A `share` of all counts, and of the noise in them."""
-        return replace(self, past=self.past.faded(share), noise=self.noise * share, stages=self.stages.faded(share))
 
     def start(self, bias: Tensor, items: IndexArray, value_places: IndexArray, offsets: IndexArray) -> Fit:
         """`fit` over other `items` (I,) and values at `value_places` (G,), where each field begins at its offset (N,).

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.errors import DamagedArtifact, InvalidInput, Unavailable
 from foretaste.kernel.files import remove_whole
 from foretaste.kernel.generations import Generation, Move, Serving
 from foretaste.settings import Settings
 from models.evaluation.verdict import Verdict, read_verdict, verdict_path
 from models.generations import publish as publishing
-from models.generations.manifest import DamagedArtifact, Manifest, read_manifest
+from models.generations.manifest import Manifest, read_manifest
 from models.generations.repository import is_published
 
 State: TypeAlias = Literal["active", "previous", "filling", "loaded", "recorded", "written"]

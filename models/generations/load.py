@@ -11,9 +11,11 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file
 
-from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.configuration import invalid_input
+from foretaste.kernel.errors import DamagedArtifact
+from foretaste.kernel.files import verify
 from models.effects.state import SavedCounts
-from models.generations.manifest import DamagedArtifact, Manifest, read_manifest, verify
+from models.generations.manifest import Manifest, read_manifest
 from models.runtime import layout
 from models.runtime.encoding import FIRST_KNOWN, Encoding
 from models.towers.architecture import TowerPair, build_towers
@@ -55,10 +57,9 @@ def training_config_of(training: Mapping[str, Any]) -> TrainingConfig:
     What it did not have yet is as it is by default. Raises `InvalidInput` naming the field and the value.
     """
     try:
-        return TypeAdapter(TrainingConfig).validate_python(dict(training))
+        return TypeAdapter(TrainingConfig).validate_python(dict(training), extra="ignore")
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise InvalidInput(".".join(["training", *map(str, first["loc"])]), first["input"], first["msg"]) from error
+        raise invalid_input(error, "training") from error
 
 
 def _towers(folder: Path, encoding: Encoding, config: TrainingConfig) -> TowerPair:

@@ -13,7 +13,7 @@ from foretaste.kernel.ports import Logged
 from models.data.indices import Indices
 from models.log import columns as log_columns
 from models.log.columns import Fields, Lists, Vocabulary
-from models.log.window import LogWindow, LogNames
+from models.log.window import LogNames, LogWindow
 from models.runtime.encoding import IndexArray
 
 NAMES_NONE, NAMES_ANOTHER = -1, -2

@@ -14,11 +14,11 @@ from foretaste.kernel.values import MAX_BEHAVIOUR, canonical, number
 from models.data.dataset import Dataset
 from models.data.examples import Examples
 from models.data.indices import Indices
-from models.data.schema import Kind
 from models.log.columns import Fields, Lists
 from models.log.histories import ServedHistories
 from models.log.schema import LOG, LogSchema
 from models.runtime.encoding import Encoding, IndexArray
+from models.runtime.fields import KINDS
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -189,11 +189,11 @@ class LogWindow:
         of_row = np.repeat(self.contexts, self.shown.sizes)
         for name, kind in schema.context.items():
             values = self.names.contexts.column(name)
-            if kind is Kind.NUMERIC:
-                yield name, np.array([number(value) for value in values], dtype=np.float64)[of_row]
-            else:
+            if KINDS[kind].is_text:
                 codes, texts = pd.factorize(np.array([canonical(value) for value in values], dtype=object))
                 yield name, pd.Categorical.from_codes(codes[of_row], categories=pd.Index(texts, dtype=object))
+            else:
+                yield name, np.array([number(value) for value in values], dtype=np.float64)[of_row]
 
     def _events(self, keys: "pd.Index[str]", rankings: IndexArray, lists: Lists) -> pd.DataFrame:
         """A row for each item in the lists of these rankings (B,)."""

@@ -30,7 +30,7 @@ from models.refresh.records import Learning, Runs, Unfinished
 from models.training.checkpoint import Checkpoints, fingerprint
 from models.training.config import Device
 from models.training.loop import Step
-from models.training.processes import SingleProcess, Execution, ProcessGroup, is_one_of_several
+from models.training.processes import Execution, ProcessGroup, SingleProcess, is_one_of_several
 from models.training.trained import Trained
 
 CHECKPOINT_EVERY = 30.0

@@ -127,7 +127,7 @@ class ImputingRanker:
     impute: Imputation
 
     def scores(self, batch: Batch) -> Numbers:
-        cold = np.flatnonzero((batch.items == PADDING).all(axis=1))
+        cold = np.flatnonzero(batch.seen == 0)
         pooled = np.zeros((len(batch.users), self.base.dimension), dtype=np.float32)
         if len(cold):
             tuples, which = np.unique(batch.attributes[cold], axis=0, return_inverse=True)

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pydantic.dataclasses
 
+from foretaste.kernel.configuration import STRICT, PositiveFloat, raises_invalid_input
 from models.data.examples import Batch, encode_users
-from models.rivals.checks import positive
-from models.rivals.events import TrainingEvents, Numbers
+from models.rivals.events import Numbers, TrainingEvents
 from models.rivals.methods import Material
 from models.runtime.encoding import IndexArray
 
@@ -76,7 +77,8 @@ class LogOddsRanker:
         return found
 
 
-@dataclass(frozen=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
 class ItemAttribute:
     """Naive Bayes over the attributes, with shrinkage.
 
@@ -88,14 +90,10 @@ class ItemAttribute:
     which is 0 where nothing was seen. The score is its sum over the attributes, an unknown value being one like others.
     """
 
-    shrinkage: float = 30.0
+    shrinkage: PositiveFloat = 30.0
     """c: pseudo-actions."""
     popularity: bool = False
     """Add log[p / (1 - p)], the item's own log-odds; without it, an item's popularity says nothing."""
-
-    def __post_init__(self) -> None:
-        """Raises `InvalidInput` naming the field."""
-        positive(self, "shrinkage")
 
     def fit(self, material: Material) -> LogOddsRanker:
         events = TrainingEvents.of(material)

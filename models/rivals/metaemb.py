@@ -4,26 +4,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pydantic.dataclasses
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 from torch.nn import functional
 
+from foretaste.kernel.configuration import STRICT, NonNegativeFloat, PositiveFloat, ShareBelowOne, raises_invalid_input
 from models.data.examples import Examples
 from models.data.sampling import NegativeSampler
 from models.data.vocabulary import item_counts
 from models.rivals.base import Base, ImputingRanker, WarmUsers, base_config, base_of, longer
-from models.rivals.checks import positive
 from models.rivals.generator import Generator, generating_ranker, minimise, seeded, shuffled
 from models.rivals.methods import Material
 from models.runtime.encoding import PADDING, IndexArray
-from models.training import checks
 from models.training.config import TrainingConfig
 
 SIDES = 2
 """The mini-batches of a task: D_a and D_b."""
 
 
-@dataclass(frozen=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
 class MetaEmb:
     """Meta-Embedding (Pan et al., Warm Up Cold-start Advertisements: Improving CTR Predictions via Learning to Learn ID
     Embeddings, SIGIR 2019), adapted from new advertisements to new users as in MAIL's comparison.
@@ -38,33 +40,25 @@ class MetaEmb:
     v̂ = h(a); one with some is read as the base reads it, which stands for the source's further gradient steps.
     """
 
-    alpha: float = 0.1
+    alpha: ShareBelowOne = 0.1
     """Weight of the cold-start loss; 0.1 in the source."""
-    inner_rate: float = 1.0
+    inner_rate: NonNegativeFloat = 1.0
     """η. The base's loss is flat in a sum of many behaviours, so it is larger than the source's for one embedding."""
-    positives: int = 2
+    positives: PositiveInt = 2
     """Rows in each of D_a and D_b; with 4 negatives each they are 10 rows (20 in the source)."""
-    negatives: int = 4
+    negatives: PositiveInt = 4
     """For each of these rows, where the data have no labels of their own."""
-    hidden: int = 64
-    dropout: float = 0.3
-    rate: float = 0.003
+    hidden: PositiveInt = 64
+    dropout: ShareBelowOne = 0.3
+    rate: PositiveFloat = 0.003
     """Of Adam."""
-    epochs: int = 8
-    batch: int = 64
+    epochs: PositiveInt = 8
+    batch: PositiveInt = 64
     """Users a step, about."""
-    newest: int = 100
+    newest: PositiveInt = 100
     """Behaviours pooled of each training user for the mean that the generator begins at, the newest ones."""
     base: TrainingConfig = field(default_factory=base_config)
     """Of the ranking tower that reads it."""
-
-    def __post_init__(self) -> None:
-        """Raises `InvalidInput` naming the field."""
-        checks.shares(self, "alpha", "dropout")
-        checks.rates(self, "inner_rate")
-        positive(self, "rate")
-        least = {"positives": 1, "negatives": 1, "hidden": 1, "epochs": 1, "batch": 1, "newest": 1}
-        checks.at_least(self, least)
 
     def fit(self, material: Material) -> ImputingRanker:
         base = base_of(material, self.base)

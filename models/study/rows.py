@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from models.evaluation.bootstrap import Estimate, Metric, mean
 from models.study.protocols import PROTOCOLS, ProtocolName
-from models.study.scoring import ALL, Key, FitOutcome
+from models.study.scoring import ALL, FitOutcome, Key
 
 _Named: TypeAlias = tuple[ProtocolName, str, str, Metric]
 """Protocol, tower or probe, group, metric."""

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pydantic.dataclasses
+from pydantic import PositiveInt
 
+from foretaste.kernel.configuration import STRICT, raises_invalid_input
 from foretaste.kernel.errors import InvalidInput
 from models.data.dataset import Dataset
 from models.rivals.methods import Method, by_name
@@ -17,7 +20,6 @@ from models.study.running import run
 from models.study.scoring import Bench, Device, FitTask, kept_vectors
 from models.study.tuning import tuned_methods
 from models.study.vectors import Vectors
-from models.training import checks
 
 OURS = "foretaste-"
 """Before the name of a ranking tower: the default's zero-shot tower and mixture around it. It is held against it."""
@@ -25,7 +27,8 @@ BASES = ("dnn", "dnn-flagged", "dnn-dropout")
 """The trainings of BaseDNN, against which every tower is held where they take part."""
 
 
-@dataclass(frozen=True, slots=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
 class Study:
     """What is compared."""
 
@@ -36,9 +39,9 @@ class Study:
     """Of the methods. The candidates, and who is made new, are the same for all of them."""
     against: tuple[str, ...] = BASES
     """Known towers that every other is held against; those that do not take part are passed over."""
-    resamples: int = 1000
+    resamples: PositiveInt = 1000
     """Draws of the users, for the intervals."""
-    jobs: int = 1
+    jobs: PositiveInt = 1
     """Processes, a thread each."""
     device: Device = "cpu"
     alike: Alike | None = None
@@ -55,7 +58,6 @@ class Study:
         check_protocols(self.protocols)
         if min(self.seeds) < 0:
             raise InvalidInput("seeds", list(self.seeds), "must not be negative")
-        checks.at_least(self, {"jobs": 1, "resamples": 1})
         for field in ("towers", "against"):
             for name in getattr(self, field):
                 by_name(name, field)

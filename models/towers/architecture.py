@@ -1,11 +1,14 @@
 """Which towers, how wide, and both of them around one embedding table."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import Annotated
 
+import pydantic.dataclasses
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from foretaste.kernel.configuration import STRICT, ShareBelowOne, raises_invalid_input
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from models.runtime.encoding import PADDING, UNKNOWN
@@ -16,10 +19,10 @@ from models.towers.ranking.experts import AttributeEffects, Experts
 from models.towers.registry import RANKING, ZERO_SHOT, tower_class
 from models.towers.zero_shot.autoencoder import CODE, FIRST, SECOND
 from models.towers.zero_shot.zero_shot import ZeroShotShape
-from models.training import checks
 
 
-@dataclass(frozen=True, slots=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
 class Architecture:
     """The towers and their widths. The paper's are "dnn", "mail" and a dropout of 0.5; its other widths are here."""
 
@@ -28,28 +31,23 @@ class Architecture:
     zero_shot: str = "effects"
     """A name of `registry.ZERO_SHOT`, or "package.module:Class". With "effects" the ranking tower becomes the warm one
     of two experts."""
-    dimension: int = 32
+    dimension: PositiveInt = 32
     """D, floats in an embedding."""
-    virtual_vectors: int = 4
+    virtual_vectors: PositiveInt = 4
     """M, vectors of virtual behaviour: 100 (= L) is the paper's layout, 1 the pooled vector. A ranking tower that
     pools them by a sum cannot tell M; one that attends can."""
-    attention: int = 32
+    attention: PositiveInt = 32
     """Width of z in eq. 2."""
-    encoder: tuple[int, int, int] = (FIRST, SECOND, CODE)
+    encoder: tuple[PositiveInt, PositiveInt, PositiveInt] = (FIRST, SECOND, CODE)
     """Eq. 15, 1024-512-512; the decoders run it backwards (eq. 16)."""
-    hidden: tuple[int, ...] | None = None
+    hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = None
     """Widths of the ranking tower's perceptron; None: those of the tower's own paper, 512-256 in eq. 12."""
-    dropout: float = 0.3
+    dropout: ShareBelowOne = 0.3
 
     def __post_init__(self) -> None:
-        """Raises `InvalidInput` naming the field."""
-        checks.at_least(self, {"dimension": 1, "virtual_vectors": 1, "attention": 1})
-        checks.shares(self, "dropout")
-        for name in ("encoder", "hidden"):
-            widths = getattr(self, name)
-            if widths is not None and min(widths, default=0) < 1:
-                raise InvalidInput(name, widths, "needs a width, and each must be at least 1")
+        """Raises `InvalidInput` naming the field of a tower that cannot be found."""
         tower_class("ranking", self.ranking, RANKING)
+        tower_class("zero_shot", self.zero_shot, ZERO_SHOT)
         tower_class("zero_shot", self.zero_shot, ZERO_SHOT)
 
 

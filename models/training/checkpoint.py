@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.files import AlreadyThere, remove_whole, write_whole
+from foretaste.kernel.errors import DamagedArtifact, Unavailable
+from foretaste.kernel.files import AlreadyThere, hash_file, remove_whole, verify, write_whole
 from foretaste.kernel.ports import Clock
 from models.effects.fit import Effects
 from models.effects.state import SavedCounts
-from models.generations.manifest import DamagedArtifact, hash_file, verify
 from models.runtime.layout import COUNTS
 
 KEPT = 2

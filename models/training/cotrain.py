@@ -16,7 +16,7 @@ from models.runtime.encoding import Encoding
 from models.towers.forms import ZeroShotForm
 from models.training.config import TrainingConfig, device_of
 from models.training.data import TrainingData
-from models.training.loop import TrainingRun, Step
+from models.training.loop import Step, TrainingRun
 from models.training.processes import Execution
 from models.training.step import LEAST_ROWS
 

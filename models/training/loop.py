@@ -161,7 +161,9 @@ def _built(encoding: Encoding, config: TrainingConfig, start: "WarmStart | None"
     return model
 
 
-def _kept(lessons: TrainingData, config: TrainingConfig, model: TowerPair, execution: Execution) -> RunCheckpoints | None:
+def _kept(
+    lessons: TrainingData, config: TrainingConfig, model: TowerPair, execution: Execution
+) -> RunCheckpoints | None:
     """The first process's checkpoints of this run: of these lessons, settings, and towers as they begin.
 
     The size of a batch is not what tells a run: it may be halved.

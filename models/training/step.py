@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from models.data.examples import Batch
+from models.data.stages import reads_virtual
 from models.effects.fit import HeldOutCodes
-from models.runtime.encoding import PADDING, IndexArray
+from models.runtime.encoding import IndexArray
 from models.towers.architecture import TowerPair
 from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.ranking.base import WithAuxiliaryLoss
@@ -114,7 +115,7 @@ class CoTrainer:
         same batch and generator, and learns from its part.
         """
         self._model.train()
-        warm = np.flatnonzero((batch.items != PADDING).sum(axis=1) >= self._config.warm_after)
+        warm = np.flatnonzero(~reads_virtual(batch.seen, self._config.warm_after))
         losses = self._learn_zero_shot(batch, warm, rng)
         return {**losses, **self._learn_ranking(batch)} if finite(losses) else losses
 
@@ -164,7 +165,7 @@ class CoTrainer:
         rows = np.bincount(batch.owner, minlength=len(batch.users))
         begin, end, weight = self._peers.share(rows, LEAST_ROWS)
         own = part_of(batch, begin, end)
-        flagged = np.flatnonzero((own.items != PADDING).sum(axis=1) < self._config.warm_after)
+        flagged = np.flatnonzero(reads_virtual(own.seen, self._config.warm_after))
         arguments = ranking_arguments(own, self._virtual(own, flagged), self._device)
         losses = self._ranking_loss(arguments, self._tensor(own.labels), self._tensor(flagged))
         return self._descend(losses, weight, self._for_ranking)

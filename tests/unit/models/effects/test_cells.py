@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from models.effects.cells import MOST_WINDOWS, UserCells, EarlierCounts, SparseCounts
+from models.effects.cells import MOST_WINDOWS, SparseCounts, UserCells
 
 ROWS, ITEMS, WINDOWS = 5, 4, 2
 CELL = np.array([1, 0, -1, 1, 2])
@@ -48,10 +48,10 @@ def test_items_are_moved_and_left_out(rng):
         assert not found[:, [2, 4, 5]].any()
 
 
-def test_tallies_are_added_and_faded(rng):
+def test_counts_are_added(rng):
     one, other = _tally(rng), _tally(rng)
-    for found, first, second in zip(_dense(one.faded(0.5) + other), _dense(one), _dense(other), strict=True):
-        np.testing.assert_allclose(found, first / 2 + second)
+    for found, first, second in zip(_dense(one + other), _dense(one), _dense(other), strict=True):
+        np.testing.assert_allclose(found, first + second)
 
 
 def test_of_many_windows_the_oldest_become_one_that_keeps_what_each_row_and_item_has(rng):
@@ -85,10 +85,3 @@ def test_cells_of_both_are_joined():
     assert both.values.tolist() == [[1, 2], [2, 2], [3, 1]]
     assert both.users.tolist() == [7, 2, 1]
     assert (own.tolist(), others.tolist()) == ([0, 2], [1, 0])
-
-
-def test_of_the_past_counts_fade_and_users_do_not(rng):
-    cells = UserCells(np.ones((ROWS, 1), dtype=np.int64), np.full(ROWS, 2.0))
-    past = EarlierCounts(cells, np.arange(ITEMS), np.full(ITEMS, 8.0), _tally(rng)).faded(0.25)
-    assert past.frequency.tolist() == [2.0] * ITEMS
-    assert past.cells.users.tolist() == [2.0] * ROWS

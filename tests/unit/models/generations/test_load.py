@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.errors import DamagedArtifact, InvalidInput
+from foretaste.kernel.files import hash_file
 from models.effects.fit import EffectsConfig
-from models.generations import manifest as artifact
 from models.generations.export import export
 from models.generations.load import restore, training_config_of
-from models.generations.manifest import DamagedArtifact
 from models.runtime import layout as files
 from models.towers.architecture import Architecture
 from models.training.config import TrainingConfig
@@ -111,7 +110,7 @@ def test_weights_of_other_towers_are_refused(folder):
 
 def test_popularity_of_other_items_is_refused(folder):
     (folder / files.POPULARITY).write_text('{"item-0": 1.0}', encoding="utf-8")
-    hashed = artifact.hash_file(folder / files.POPULARITY)
+    hashed = hash_file(folder / files.POPULARITY)
     _changed_manifest(folder, lambda manifest: manifest["files"].update({files.POPULARITY: hashed}))
     with pytest.raises(DamagedArtifact, match=files.POPULARITY):
         restore(folder)
@@ -145,7 +144,7 @@ def test_fields_of_a_later_version_are_passed_over_and_missing_ones_are_as_by_de
         (lambda told: told.update(batch="many"), "training.batch"),
         (lambda told: told["architecture"].update(hidden=[16, "x"]), "training.architecture.hidden.1"),
         (lambda told: told.update(effects=None), "training.effects"),
-        (lambda told: told.update(warm_after=0), "warm_after"),
+        (lambda told: told.update(warm_after=0), "training.warm_after"),
         (lambda told: told["architecture"].update(ranking="nowhere:Tower"), "ranking"),
     ],
 )

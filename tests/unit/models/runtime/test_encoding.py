@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 import foretaste.kernel.values
 import models.runtime.encoding
 from foretaste.kernel.values import MAX_BEHAVIOUR, canonical, number
-from models.runtime.encoding import FIELD_UNKNOWN, PADDING, UNKNOWN, CategoricalEncoder, Encoding, NumericEncoder
+from models.runtime.encoding import FIELD_UNKNOWN, PADDING, UNKNOWN, Encoding
+from models.runtime.fields import CategoricalEncoder, NumericEncoder
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 EDGES = st.lists(st.floats(allow_nan=False, allow_infinity=False), unique=True).map(sorted).map(tuple)

@@ -175,7 +175,7 @@ def test_a_method_that_fails_is_named(tmp_path, monkeypatch):
         ({"seeds": ()}, "^seeds: names none"),
         ({"seeds": (1, -1)}, "^seeds: must not be negative"),
         ({"protocols": ()}, "^protocols: names none"),
-        ({"protocols": ("seen",)}, "^protocols: expected one of"),
+        ({"protocols": ("seen",)}, "^protocols: Input should be .*hidden.*seen"),
         ({"jobs": 0}, "^jobs: "),
         ({"resamples": 0}, "^resamples: "),
     ],

@@ -202,12 +202,12 @@ def test_a_configuration_that_cannot_be_is_refused_by_field_and_value(field, val
         ("attention", -1),
         ("dropout", 1.0),
         ("hidden", ()),
-        ("encoder", (8, 0, 8)),
+        ("encoder.1", (8, 0, 8)),
     ],
 )
 def test_an_architecture_that_cannot_be_is_refused_by_field(field, value):
     with pytest.raises(InvalidInput, match=f"^{field}: "):
-        Architecture(**{field: value})
+        Architecture(**{field.partition(".")[0]: value})
 
 
 def test_the_fewest_rows_are_still_a_step():

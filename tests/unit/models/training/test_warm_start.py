@@ -10,7 +10,8 @@ from torch import nn
 from foretaste.kernel.errors import InvalidInput
 from models.data.split import split_by_time
 from models.data.vocabulary import extended, fit_encoding, grown
-from models.runtime.encoding import FIRST_KNOWN, UNKNOWN, CategoricalEncoder, Encoding, NumericEncoder
+from models.runtime.encoding import FIRST_KNOWN, UNKNOWN, Encoding
+from models.runtime.fields import CategoricalEncoder, NumericEncoder
 from models.towers.architecture import build_towers
 from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.ranking.experts import Experts

@@ -25,7 +25,13 @@ from models.data.sources.movielens import (
     fetch_release,
     table_digest,
 )
-from models.data.sources.movielens_forms import MovieLensTables, ml_1m_atomic, ml_1m_grouplens, ml_100k_atomic, ml_100k_grouplens
+from models.data.sources.movielens_forms import (
+    MovieLensTables,
+    ml_1m_atomic,
+    ml_1m_grouplens,
+    ml_100k_atomic,
+    ml_100k_grouplens,
+)
 
 FLAGS = {"Comedy": 5, "Drama": 8}
 
