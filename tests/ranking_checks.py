@@ -251,7 +251,8 @@ def _loss(built: TowerPair, inputs: Indices) -> Tensor:
         inputs.owner,
     )
     loss = ranking_loss(built.ranking(read), _labels(inputs))
-    return loss + built.ranking.auxiliary_loss(read) if isinstance(built.ranking, WithAuxiliaryLoss) else loss
+    auxiliary = built.ranking.auxiliary_loss(read) if isinstance(built.ranking, WithAuxiliaryLoss) else None
+    return loss if auxiliary is None else loss + auxiliary
 
 
 def _labels(inputs: Indices) -> Tensor:

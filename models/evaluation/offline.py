@@ -23,7 +23,7 @@ from models.data.split import TimeSplit
 from models.data.vocabulary import item_counts
 from models.evaluation.metrics import auc, user_auc
 from models.towers.behaviour import condense
-from models.training.tensors import ranking_arguments
+from models.towers.forms import ranking_arguments
 from models.training.trained import Trained
 
 Scores: TypeAlias = npt.NDArray[np.float64]

@@ -19,8 +19,8 @@ from models.generations.manifest import Manifest, read_manifest
 from models.runtime import layout
 from models.runtime.encoding import FIRST_KNOWN, Encoding
 from models.towers.architecture import TowerPair, build_towers
+from models.towers.embeddings import Sizes
 from models.training.config import TrainingConfig
-from models.training.loop import sizes_of
 from models.training.trained import Trained
 
 _READ = (layout.ENCODING, layout.WEIGHTS, layout.POPULARITY)
@@ -66,7 +66,7 @@ def _towers(folder: Path, encoding: Encoding, config: TrainingConfig) -> TowerPa
     """In eval mode, on the CPU; torch's own generator stays as it is."""
     path = folder / layout.WEIGHTS
     with torch.random.fork_rng(devices=[]):
-        model = build_towers(sizes_of(encoding), torch.from_numpy(encoding.item_features), config.architecture)
+        model = build_towers(Sizes.of(encoding), torch.from_numpy(encoding.item_features), config.architecture)
     try:
         model.load_state_dict(load_file(path))
     except RuntimeError as error:

@@ -19,6 +19,7 @@ from models.rivals.methods import Material
 from models.rivals.towers import MILDEST, lengthened
 from models.runtime.encoding import PADDING, IndexArray
 from models.towers.architecture import Architecture
+from models.towers.forms import ranking_arguments
 from models.training.config import TrainingConfig
 from models.training.cotrain import cotrain
 from models.training.loop import Step
@@ -133,15 +134,8 @@ class ImputingRanker:
             tuples, which = np.unique(batch.attributes[cold], axis=0, return_inverse=True)
             pooled[cold] = self.impute(tuples)[which.ravel()]
         with torch.inference_mode():
-            logits = self.base.trained.ranking.logits(
-                torch.from_numpy(batch.attributes),
-                torch.from_numpy(batch.context),
-                torch.from_numpy(batch.items),
-                torch.from_numpy(batch.actions),
-                self.base.virtual(pooled),
-                torch.from_numpy(batch.candidates),
-                torch.from_numpy(batch.owner),
-            )
+            virtual = self.base.virtual(pooled)
+            logits = self.base.trained.ranking.logits(*ranking_arguments(batch, virtual, virtual.device))
         found: Numbers = logits.double().numpy()
         if not np.isfinite(found).all():
             raise ForetasteError("the ranking tower gave scores that are not finite; it cannot be judged")

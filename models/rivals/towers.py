@@ -12,10 +12,10 @@ from foretaste.kernel.errors import ForetasteError, InvalidInput
 from models.data.examples import Batch
 from models.rivals.methods import Material, Method
 from models.towers.architecture import Architecture
+from models.towers.forms import ranking_arguments
 from models.training.config import Masked, TrainingConfig, device_of
 from models.training.cotrain import cotrain
 from models.training.loop import Step
-from models.training.tensors import ranking_arguments
 from models.training.trained import Trained
 
 ABSENT = "absent"

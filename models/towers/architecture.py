@@ -1,7 +1,7 @@
 """Which towers, how wide, and both of them around one embedding table."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated
+from typing import Annotated, Protocol, runtime_checkable
 
 import pydantic.dataclasses
 import torch
@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from foretaste.kernel.configuration import STRICT, ShareBelowOne, raises_invalid_input
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.values import MAX_BEHAVIOUR
+from models.effects.fit import Effects
 from models.runtime.encoding import PADDING, UNKNOWN
 from models.towers.embeddings import Embeddings, Sizes
 from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.ranking.base import TowerShape
-from models.towers.ranking.experts import AttributeEffects, Experts
+from models.towers.ranking.experts import Experts
 from models.towers.registry import RANKING, ZERO_SHOT, tower_class
 from models.towers.zero_shot.autoencoder import CODE, FIRST, SECOND
-from models.towers.zero_shot.zero_shot import ZeroShotShape
+from models.towers.zero_shot.base import WithZeroShotLosses, ZeroShotShape
 
 
 @raises_invalid_input
@@ -51,6 +52,15 @@ class Architecture:
         tower_class("zero_shot", self.zero_shot, ZERO_SHOT)
 
 
+@runtime_checkable
+class ReadsEffects(Protocol):
+    """A tower that holds what was fitted to attributes; a zero-shot tower of this kind makes the ranking tower one."""
+
+    def adopt(self, effects: Effects) -> None:
+        """Take what it reads of the fit."""
+        ...
+
+
 class TowerPair(nn.Module):
     """Both towers and the table they share. Which optimiser owns what is fixed here (eq. 14)."""
 
@@ -64,6 +74,17 @@ class TowerPair(nn.Module):
     def learns_by_ranking(self) -> bool:
         """Whether L_rt trains the zero-shot tower, through v̂."""
         return bool(getattr(self.zero_shot, "learns_by_ranking", False))
+
+    @property
+    def reads_effects(self) -> bool:
+        """Whether effects are fitted for them before training, which both towers hold."""
+        return isinstance(self.zero_shot, ReadsEffects) and isinstance(self.ranking, ReadsEffects)
+
+    def adopt(self, effects: Effects) -> None:
+        """Give both towers what they read of the fit; nothing to a tower that reads none."""
+        for tower in (self.zero_shot, self.ranking):
+            if isinstance(tower, ReadsEffects):
+                tower.adopt(effects)
 
     def of_zero_shot_optimiser(self) -> Iterator[nn.Parameter]:
         """The zero-shot tower's own parameters where it has a loss of its own: no embedding is among them."""
@@ -97,7 +118,7 @@ def build_towers(sizes: Sizes, item_features: Tensor, architecture: Architecture
             part.apply(_xavier)
     with torch.random.fork_rng(devices=[]), torch.no_grad():  # whatever a tower draws, training starts the same
         _check_answers(towers.eval(), architecture)
-    if isinstance(zero_shot, AttributeEffects):
+    if isinstance(zero_shot, ReadsEffects):
         towers.ranking = Experts(shape, ranking)
     return towers.train()
 
@@ -129,7 +150,7 @@ def zero_shot_shape(sizes: Sizes, architecture: Architecture) -> ZeroShotShape:
     )
 
 
-def _built(field: str, name: str, known: Mapping[str, type[nn.Module]], shape: TowerShape | ZeroShotShape) -> nn.Module:
+def _built(field: str, name: str, known: Mapping[str, str], shape: TowerShape | ZeroShotShape) -> nn.Module:
     chosen = tower_class(field, name, known)
     try:
         return chosen(shape)
@@ -145,6 +166,10 @@ def _check_answers(towers: TowerPair, architecture: Architecture) -> None:
     expected = (2, architecture.virtual_vectors, architecture.dimension)
     if virtual.shape != expected:
         raise InvalidInput("zero_shot", architecture.zero_shot, f"answers {tuple(virtual.shape)}, not {expected}")
+    own = list(towers.of_zero_shot_optimiser())
+    if any(parameter.requires_grad for parameter in own) and not isinstance(towers.zero_shot, WithZeroShotLosses):
+        problem = "has parameters that nothing trains: give it `losses`, or set `learns_by_ranking`"
+        raise InvalidInput("zero_shot", architecture.zero_shot, problem)
     items = torch.tensor([[PADDING, PADDING], [UNKNOWN, PADDING]])
     logits = RankingForm(towers.embeddings, towers.ranking, warm_after=1).logits(
         attributes,

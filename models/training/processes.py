@@ -97,7 +97,7 @@ class Execution:
 
     compile: bool = False
     """The ranking tower's products by `torch.compile`: it takes a minute to begin, and pays where steps are many."""
-    peers: ProcessGroup = field(default_factory=SingleProcess)
+    processes: ProcessGroup = field(default_factory=SingleProcess)
     checkpoints: Checkpoints | None = None
     """None: a killed run begins anew."""
     notice: Callable[[str], None] = _nothing

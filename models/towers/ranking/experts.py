@@ -1,41 +1,11 @@
-"""Two experts over one table: what attributes say of a user, and what behaviour says, mixed by how much was seen."""
+"""Two experts over one table: what attributes tell of a user, and what behaviour tells, mixed by how much was seen."""
 
 import torch
 from torch import Tensor, nn
 
 from models.data.stages import reads_virtual
 from models.effects.fit import FIRST_OF_STAGE, STAGES, Effects
-from models.towers.ranking.base import RankingInputs, TowerShape
-from models.towers.zero_shot.zero_shot import ZeroShotShape
-
-
-class AttributeEffects(nn.Module):
-    """A zero-shot tower without weights of its own to train: v̂ is the sum of its attribute values' fitted codes.
-
-    It reads the values themselves, not their embeddings: a code is a parameter of the fit (`models.effects.fit`),
-    which no gradient reaches.
-    """
-
-    codes: Tensor
-    """(ΣA, H) with H = M D, field after field."""
-    offsets: Tensor
-    """(N,): where each field begins."""
-
-    def __init__(self, shape: ZeroShotShape) -> None:
-        super().__init__()
-        self._vectors = (shape.vectors, shape.dimension)
-        ends = torch.tensor([0, *shape.sizes]).cumsum(0)
-        self.register_buffer("offsets", ends[:-1], persistent=False)
-        self.register_buffer("codes", torch.zeros(int(ends[-1]), shape.vectors * shape.dimension))
-
-    def forward(self, attributes: Tensor, values: Tensor) -> Tensor:
-        """Values (B, N) to virtual behaviour (B, M, D); their embeddings are not read."""
-        code: Tensor = self.codes[values + self.offsets].sum(dim=1)
-        return code.view(-1, *self._vectors)
-
-    def adopt(self, effects: Effects) -> None:
-        """Take the codes that all users' behaviour has given."""
-        self.codes.copy_(torch.from_numpy(effects.codes[0]))
+from models.towers.ranking.base import RankingInputs, TowerShape, WithAuxiliaryLoss
 
 
 class Experts(nn.Module):
@@ -73,13 +43,12 @@ class Experts(nn.Module):
         seen = inputs.taste.seen[inputs.owner]
         a, b = self.mix[seen].unbind(dim=1)
         cold: Tensor = self.cold(inputs)
-        warm: Tensor = self.warm(self.of_warm(inputs))
+        warm: Tensor = self.warm(_of_warm(inputs))
         return torch.where(seen > 0, a * cold + b * warm, cold)
 
-    @staticmethod
-    def of_warm(inputs: RankingInputs) -> RankingInputs:
-        """What the warm expert reads: real behaviour alone."""
-        return inputs._replace(taste=inputs.taste.without_virtual())
+    def auxiliary_loss(self, inputs: RankingInputs) -> Tensor | None:
+        """The warm expert's own, where it has one."""
+        return self.warm.auxiliary_loss(_of_warm(inputs)) if isinstance(self.warm, WithAuxiliaryLoss) else None
 
     def cold(self, inputs: RankingInputs) -> Tensor:
         """The cold expert's logits (R,), v̂ · key(i) + bias(stage, i)."""
@@ -90,3 +59,8 @@ class Experts(nn.Module):
         place = self.stages[taste.seen][owner] * self.biases.shape[1] + inputs.candidates
         logits: Tensor = effect + self.biases.flatten()[place]
         return logits
+
+
+def _of_warm(inputs: RankingInputs) -> RankingInputs:
+    """What the warm expert reads: real behaviour alone."""
+    return inputs._replace(taste=inputs.taste.without_virtual())

@@ -9,9 +9,10 @@ from models.generations.parity import attribute_tensor
 from models.runtime.towers import ServedRanking, ServedZeroShot
 from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.ranking.dmr import DMR
-from models.towers.ranking.experts import AttributeEffects, Experts
+from models.towers.ranking.experts import Experts
 from models.towers.ranking.recency import RecencyDNN
-from models.towers.zero_shot.zero_shot import ZeroShotShape
+from models.towers.zero_shot.base import ZeroShotShape
+from models.towers.zero_shot.effects import AttributeEffects
 from tests import ranking_checks
 from tests.ranking_checks import CHECKS, LENGTHS, WARM_AFTER, Indices
 from tests.towers_factory import SIZES, TINY, artifacts, expected_scores, requests, tiny_mail, trained

@@ -68,7 +68,7 @@ def test_it_keeps_its_own_initialisation(monkeypatch):
         ("ranking", ".towers:Tower", "expected one of"),
         ("ranking", "models..towers:Tower", "expected one of"),
         ("ranking", "shop_towers:Like ness", "expected one of"),
-        ("ranking", "shop_towers:Unlikeness", "module shop_towers has no Unlikeness"),
+        ("ranking", "shop_towers:Unlikeness", "cannot be imported: module 'shop_towers' has no attribute 'Unlikeness'"),
         ("ranking", "shop_towers:field_vectors", "class derived from torch.nn.Module"),
         ("ranking", "shop_towers:RankingInputs", "class derived from torch.nn.Module"),
         ("ranking", "torch.nn:Module", "forward of its own"),

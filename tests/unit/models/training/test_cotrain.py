@@ -13,13 +13,14 @@ from models.data.histories import Histories
 from models.data.vocabulary import fit_encoding
 from models.effects.fit import EffectsConfig, fit_effects
 from models.towers.architecture import Architecture, build_towers, tower_shape
+from models.towers.embeddings import Sizes
 from models.towers.ranking.experts import Experts
 from models.towers.ranking.recency import RecencyDNN
 from models.training.batches import with_new_users
 from models.training.config import TrainingConfig
 from models.training.cotrain import cotrain, learn
 from models.training.data import TrainingData
-from models.training.loop import NonFiniteLoss, Step, adopted, fitted, sizes_of
+from models.training.loop import NonFiniteLoss, Step, adopted, fitted
 from models.training.step import CoTrainer
 from tests.towers_factory import SMALL, TINY, config, dataset, tiny_mail, trained
 
@@ -59,7 +60,7 @@ def test_the_zero_shot_optimiser_moves_no_embedding_and_the_ranking_one_no_zero_
     encoding = fit_encoding(data, split.instant_ms)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        start = build_towers(sizes_of(encoding), torch.from_numpy(encoding.item_features), TINY).state_dict()
+        start = build_towers(Sizes.of(encoding), torch.from_numpy(encoding.item_features), TINY).state_dict()
     still = _state(_short(ranking_rate=0.0))
     assert _same(start, still, "embeddings.")
     assert not _same(start, still, "zero_shot.")
@@ -91,7 +92,7 @@ def _trainer():
     data, split = dataset()
     encoding = fit_encoding(data, split.instant_ms)
     examples = Examples.of(data, split.train, encoding, Histories.of(data, encoding))
-    model = build_towers(sizes_of(encoding), torch.from_numpy(encoding.item_features), TINY)
+    model = build_towers(Sizes.of(encoding), torch.from_numpy(encoding.item_features), TINY)
     return CoTrainer(model, config(), torch.device("cpu")), examples.batch(np.arange(500, 540))
 
 
@@ -249,7 +250,7 @@ def _effects_trainer(**changes):
     settings = config(architecture=SMALL, effects=QUICK, **changes)
     rng = np.random.default_rng(0)
     model = build_towers(
-        sizes_of(lessons.encoding), torch.from_numpy(lessons.encoding.item_features), settings.architecture
+        Sizes.of(lessons.encoding), torch.from_numpy(lessons.encoding.item_features), settings.architecture
     )
     codes = adopted(model, fitted(model, lessons, lessons.sampler(rng), settings, rng))
     return CoTrainer(model, settings, torch.device("cpu"), codes), lessons.examples.batch(np.arange(500, 540)), codes

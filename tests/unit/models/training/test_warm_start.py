@@ -13,12 +13,12 @@ from models.data.vocabulary import extended, fit_encoding, grown
 from models.runtime.encoding import FIRST_KNOWN, UNKNOWN, Encoding
 from models.runtime.fields import CategoricalEncoder, NumericEncoder
 from models.towers.architecture import build_towers
+from models.towers.embeddings import Sizes
 from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.ranking.experts import Experts
 from models.towers.registry import RANKING, ZERO_SHOT
 from models.training.config import TrainingConfig
 from models.training.cotrain import cotrain
-from models.training.loop import sizes_of
 from models.training.trained import Trained
 from models.training.warm_start import WarmStart
 from tests.ranking_checks import Indices
@@ -128,7 +128,7 @@ def _built(encoding, architecture, seed):
     """Untrained towers whose every parameter and buffer is drawn, so that each that is misplaced shows."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        built = build_towers(sizes_of(encoding), torch.from_numpy(encoding.item_features), architecture).eval()
+        built = build_towers(Sizes.of(encoding), torch.from_numpy(encoding.item_features), architecture).eval()
         with torch.no_grad():
             for name, value in built.state_dict().items():
                 if value.is_floating_point():
@@ -255,7 +255,7 @@ def test_a_shape_that_growth_does_not_explain_is_refused_by_name():
 
 @pytest.mark.parametrize("changes", [{"ranking": "din"}, {"hidden": (32, 8)}, {"dimension": 4}])
 def test_towers_of_another_architecture_are_refused_by_the_parameter(changes):
-    start = WarmStart(_built(_encoding(), TINY, 1).state_dict(), sizes_of(_encoding()))
+    start = WarmStart(_built(_encoding(), TINY, 1).state_dict(), Sizes.of(_encoding()))
     with pytest.raises(InvalidInput, match=r"architectures differ|no growth of a table explains"):
         start.into(_built(_encoding(), replace(TINY, **changes), 2))
 
