@@ -65,8 +65,8 @@ class SparseCounts:
         """Both, this the older one, over the same rows and items."""
         drawn = np.concatenate([self.drawn, other.drawn])
         popularity = np.concatenate([self.popularity, other.popularity])
-        told = drawn.sum(axis=1) > 0
-        drawn, popularity = drawn[told], popularity[told]
+        sampled = drawn.sum(axis=1) > 0
+        drawn, popularity = drawn[sampled], popularity[sampled]
         while len(drawn) > MOST_WINDOWS:
             drawn, popularity = _oldest_together(drawn, popularity)
         return SparseCounts(self.acted + other.acted, self.passed + other.passed, drawn, popularity)
@@ -117,12 +117,12 @@ class UserCells:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class EarlierCounts:
-    """What was counted before: `tally` of `cells` over `items` (I,), each of which has come `frequency` (I,) times."""
+    """What was counted before: `counts` of `cells` over `items` (I,), each of which has come `frequency` (I,) times."""
 
     cells: UserCells
     items: IndexArray
     frequency: Doubles
-    tally: SparseCounts
+    counts: SparseCounts
 
     @classmethod
     def none(cls, attributes: int) -> "EarlierCounts":

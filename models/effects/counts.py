@@ -92,8 +92,8 @@ class Counting:
     `users` are rows of `Dataset.users`, `items` (I,) are indices with their `frequency` (I,). `cells`: of equal
     attributes; `member` (users of the dataset,) of them, -1 for who is not counted. `value_places` (G,): where each
     counted attribute value lies among all ΣA, field after field. `of_design` (cells,): cells that differ in values that
-    are not counted are one in the `design`. `tally`: of the users of the dataset, and `past` of the cells, both over
-    the items.
+    are not counted are one in the `design`. `user_counts`: of the users of the dataset, and `past` of the
+    cells, both over the items.
     """
 
     users: IndexArray
@@ -104,7 +104,7 @@ class Counting:
     value_places: IndexArray
     of_design: IndexArray
     design: Design
-    tally: SparseCounts
+    user_counts: SparseCounts
     past: SparseCounts | None
 
     @classmethod
@@ -134,9 +134,9 @@ class Counting:
         member[users] = place[own[users]]
         cells = cells.only(kept)
         design, of_design, value_places = _designed(cells, tables.attributes, limits.least_users)
-        tally = _tally(rows, member >= 0, column, len(items), negatives, limits.user_weight)
-        moved = None if past is None else past.tally.over(column[past.items], len(items)).by(place[others], len(kept))
-        return cls(users, items, frequency[items], cells, member, value_places, of_design, design, tally, moved)
+        user_counts = _user_counts(rows, member >= 0, column, len(items), negatives, limits.user_weight)
+        moved = None if past is None else past.counts.over(column[past.items], len(items)).by(place[others], len(kept))
+        return cls(users, items, frequency[items], cells, member, value_places, of_design, design, user_counts, moved)
 
     @property
     def cell(self) -> IndexArray:
@@ -151,7 +151,7 @@ class Counting:
 
     def counts(self, users: IndexArray) -> Counts:
         """Of some of the users, (C, I) for the C cells of the design."""
-        return self.tally.counts(users, self.cell, len(self.design.values))
+        return self.user_counts.counts(users, self.cell, len(self.design.values))
 
     def counts_before(self) -> Counts | None:
         """Of the past, likewise; None where there is none."""
@@ -161,7 +161,7 @@ class Counting:
 
     def together(self) -> EarlierCounts:
         """All that was counted, for a later window to add to."""
-        own = self.tally.by(self.member, len(self.of_design))
+        own = self.user_counts.by(self.member, len(self.of_design))
         return EarlierCounts(self.cells, self.items, self.frequency, own if self.past is None else self.past + own)
 
 
@@ -193,7 +193,7 @@ def _places(kept: IndexArray, count: int) -> IndexArray:
     return places
 
 
-def _tally(
+def _user_counts(
     rows: InteractionRows,
     counted: npt.NDArray[np.bool_],
     column: IndexArray,
@@ -245,12 +245,12 @@ def _designed(cells: UserCells, sizes: Sequence[int], least_users: int) -> tuple
     for field, offset in enumerate(offsets):
         numbers = np.bincount(cells.values[:, field], cells.users, minlength=sizes[field])
         numbers[FIELD_UNKNOWN] = 0
-        told = np.flatnonzero((numbers >= least_users) & (numbers < everybody))
+        counted = np.flatnonzero((numbers >= least_users) & (numbers < everybody))
         index = np.full(sizes[field], -1)
-        index[told] = count + np.arange(len(told))
+        index[counted] = count + np.arange(len(counted))
         local[:, field] = index[cells.values[:, field]]
-        count += len(told)
-        places.append(offset + told)
+        count += len(counted)
+        places.append(offset + counted)
     local[local < 0] = count
     values, place = np.unique(local, axis=0, return_inverse=True)
     return Design(torch.from_numpy(values), count), place.ravel(), np.concatenate(places).astype(np.int64)

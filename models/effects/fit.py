@@ -143,8 +143,8 @@ def fit_effects(
     base[counting.items] = found.fits[0].bias.numpy()
     effects = Effects(codes, fold, keys, np.repeat(base.astype(np.float32)[None], len(FIRST_OF_STAGE), axis=0))
     biases, stages = stage_biases(effects, rows, tables, negatives, config, rng, stages)
-    told = tables.values(counting.value_places)
-    counts = SavedCounts(counting.together(), found.fits[0], told, found.noise, stages, until_ms)
+    counted_values = tables.values(counting.value_places)
+    counts = SavedCounts(counting.together(), found.fits[0], counted_values, found.noise, stages, until_ms)
     return Effects(codes, fold, keys, biases, counts)
 
 

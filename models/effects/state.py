@@ -28,14 +28,14 @@ _Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 class SavedCounts:
     """Sufficient statistics of all windows so far.
 
-    `fit` of all users over the items of `past`, and over the attribute values `told` (G, 2): field and index in it.
-    `noise`: the strength of the strongest direction that noise alone would tell. `until_ms`: what lies before it was
+    `fit` of all users over the items of `past`, and over the attribute values `counted_values` (G, 2): the field and the
+    index in it. `noise`: the strength of the strongest direction that noise alone would tell. `until_ms`: what lies before it was
     counted. Indices never move, so that what is new merely has no counts.
     """
 
     past: EarlierCounts
     fit: Fit
-    told: IndexArray
+    counted_values: IndexArray
     noise: float
     stages: Evidence
     until_ms: int
@@ -59,7 +59,7 @@ class SavedCounts:
         What is new there has no effects yet, and the `bias` (I,) that is given.
         """
         of_item = _rows(self.past.items, items)
-        of_value = _rows(offsets[self.told[:, 0]] + self.told[:, 1], value_places)
+        of_value = _rows(offsets[self.counted_values[:, 0]] + self.counted_values[:, 1], value_places)
         known = torch.from_numpy(of_item >= 0)
         return Fit(
             torch.where(known, _picked(self.fit.bias.unsqueeze(1), of_item).squeeze(1), bias),
@@ -74,7 +74,7 @@ class SavedCounts:
             "format": np.array(_FORMAT),
             "noise": np.array(self.noise),
             "until_ms": np.array(self.until_ms),
-            "told": self.told.astype(np.int32),
+            "told": self.counted_values.astype(np.int32),
             "cells": past.cells.values.astype(np.int32),
             "cell_users": past.cells.users,
             "items": past.items.astype(np.int32),
@@ -85,7 +85,7 @@ class SavedCounts:
             "stage_curvature": stages.curvature.astype(np.float32),
         }
         arrays |= {f"fit_{name}": part.numpy() for name, part in self.fit._asdict().items()}
-        arrays |= past.tally.to_arrays()
+        arrays |= past.counts.to_arrays()
         np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for its one option
 
     @classmethod
@@ -108,9 +108,9 @@ class SavedCounts:
             arrays[f"stage_{name}"].astype(np.float64) for name in ("rows", "read", "slope", "curvature")
         )
         fit = Fit(*(torch.from_numpy(arrays[f"fit_{name}"]) for name in Fit._fields))
-        told = arrays["told"].astype(np.int64)
+        counted_values = arrays["told"].astype(np.int64)
         stages = Evidence(rows, read, slope, curvature)
-        return cls(past, fit, told, float(arrays["noise"]), stages, int(arrays["until_ms"]))
+        return cls(past, fit, counted_values, float(arrays["noise"]), stages, int(arrays["until_ms"]))
 
 
 def _rows(had: IndexArray, wanted: IndexArray) -> IndexArray:

@@ -187,9 +187,9 @@ def test_sampled_negatives_and_then_labels_add_up(rng):
     times = first.counts.until_ms + np.arange(len(shown))
     later = examples_of(shown[:, 0], shown[:, 1] + FIRST_KNOWN, labels, attributes, times)
     both = _fit(later, first.counts, **few)
-    tally = both.counts.past.tally
-    assert tally.acted.sum() == pytest.approx(len(events) + labels.sum())
-    passed = tally.passed.sum() + (tally.drawn.T @ tally.popularity).sum()
+    counted = both.counts.past.counts
+    assert counted.acted.sum() == pytest.approx(len(events) + labels.sum())
+    passed = counted.passed.sum() + (counted.drawn.T @ counted.popularity).sum()
     assert passed == pytest.approx(4 * len(events) + (~labels).sum(), rel=0.01)
     effects = (both.codes[0, [1, 2]] @ both.keys.T)[:, FIRST_KNOWN:]
     even = np.arange(6) % 2 == 0

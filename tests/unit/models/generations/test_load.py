@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +11,18 @@ import torch
 
 from foretaste.kernel.errors import DamagedArtifact, InvalidInput
 from foretaste.kernel.files import hash_file
+from models.data.dataset import read_dataset
+from models.data.split import split_by_time
+from models.data.vocabulary import grown
 from models.effects.fit import EffectsConfig
 from models.generations.export import export
 from models.generations.load import restore, training_config_of
 from models.runtime import layout as files
 from models.towers.architecture import Architecture
 from models.training.config import TrainingConfig
+from models.training.cotrain import cotrain
+from models.training.warm_start import WarmStart
+from tests.data_factory import write_dataset
 from tests.towers_factory import (
     METRICS,
     TINY,
@@ -154,3 +161,36 @@ def test_a_configuration_that_cannot_be_is_refused_by_field(change, field):
     with pytest.raises(InvalidInput) as raised:
         training_config_of(told)
     assert raised.value.field == field
+
+
+WRITTEN_BEFORE = Path(__file__).parent / "written_by_0_1"
+"""A generation as it was written before towers, counts and configurations had the names that they have now."""
+
+
+def test_a_generation_written_before_is_read_as_it_was(tmp_path):
+    restored = restore(WRITTEN_BEFORE)
+    rows = [{"segment": "cook", "age": 30, "city": "north"}, {"segment": "gamer"}, {}]
+    with torch.inference_mode():
+        virtual = restored.zero_shot(torch.from_numpy(restored.encoding.encode_attributes(rows))).numpy()
+    expected = [
+        [[0.17735770344734192, 0.45800721645355225], [0.19061776995658875, -0.14451974630355835]],
+        [[-0.3319017291069031, -0.6467058658599854], [0.14658431708812714, -0.0019811547826975584]],
+        [[0.0, 0.0], [0.0, 0.0]],
+    ]
+    assert np.array_equal(virtual, np.array(expected, dtype=np.float32))
+    config_then = json.loads((WRITTEN_BEFORE / files.MANIFEST).read_text(encoding="utf-8"))["training"]
+    assert json.loads(json.dumps(restored.config.to_dict())) == config_then
+    assert restored.counts is not None
+    assert restored.counts.until_ms == 1702219245001
+    assert restored.counts.past.counts.acted.sum() == pytest.approx(451.0)
+
+
+def test_training_goes_on_from_a_generation_written_before(tmp_path):
+    before = restore(WRITTEN_BEFORE)
+    data = read_dataset(write_dataset(tmp_path / "data", users=80, items=12, interactions=900, seed=1))
+    encoding = grown(before.encoding, data)
+    split = split_by_time(data, int(data.interactions["time_ms"].quantile(0.98)))
+    later = cotrain(data, split, before.config, encoding=encoding, start=WarmStart.of(before, encoding))
+    assert later.counts is not None
+    assert later.counts.past.frequency.sum() > before.counts.past.frequency.sum()
+    assert all(np.isfinite(step["ranking"]) for step in later.losses)
