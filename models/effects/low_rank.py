@@ -171,7 +171,7 @@ def begin(counts: Counts, design: Design, weights: Weights, threshold: float, ra
 
 
 def resumed(counts: Counts, design: Design, penalty: Penalty, earlier: Fit, rank: int, seed: int) -> Fit:
-    """A step from an `earlier` fit, as `begin` makes one from none: to the directions that are strong now, `rank` at most.
+    """A step from an `earlier` fit, as `begin` makes one from none: to what is strong now, `rank` at most.
 
     A proximal step in R W S: down the slope by 1 / h, after which singular values are shrunk by τ / h. h is at first
     twice the mean curvature of one entry, and doubled until the loss falls; if it does not, the earlier fit stays.

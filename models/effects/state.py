@@ -28,9 +28,9 @@ _Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 class SavedCounts:
     """Sufficient statistics of all windows so far.
 
-    `fit` of all users over the items of `past`, and over the attribute values `counted_values` (G, 2): the field and the
-    index in it. `noise`: the strength of the strongest direction that noise alone would tell. `until_ms`: what lies before it was
-    counted. Indices never move, so that what is new merely has no counts.
+    `fit` of all users over the items of `past`, and over the attribute values `counted_values` (G, 2): the field, and
+    the index in it. `noise`: the strength of the strongest direction that noise alone would tell. `until_ms`: what lies
+    before it was counted. Indices never move, so that what is new merely has no counts.
     """
 
     past: EarlierCounts

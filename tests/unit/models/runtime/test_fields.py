@@ -123,9 +123,8 @@ def test_a_grown_field_begins_with_the_one_that_it_grew_from(kind: type[FieldEnc
     assert field.begins_with(field)
     assert not other.begins_with(field)
     assert np.array_equal(more.encode(field.probes), field.encode(field.probes))
-    assert not any(
-        each.begins_with(field) for each in (one.fit(Column(VALUES)) for one in KINDS.values() if one is not kind)
-    )
+    strangers = [one.fit(Column(VALUES)) for one in KINDS.values() if one is not kind]
+    assert not any(stranger.begins_with(field) for stranger in strangers)
 
 
 @every_kind
