@@ -19,7 +19,7 @@ from models.towers.ranking.base import TowerShape
 from models.towers.ranking.experts import Experts
 from models.towers.registry import RANKING, ZERO_SHOT, tower_class
 from models.towers.zero_shot.autoencoder import CODE, FIRST, SECOND
-from models.towers.zero_shot.base import WithZeroShotLosses, ZeroShotShape
+from models.towers.zero_shot.base import ZeroShotShape
 
 
 @raises_invalid_input
@@ -166,10 +166,6 @@ def _check_answers(towers: TowerPair, architecture: Architecture) -> None:
     expected = (2, architecture.virtual_vectors, architecture.dimension)
     if virtual.shape != expected:
         raise InvalidInput("zero_shot", architecture.zero_shot, f"answers {tuple(virtual.shape)}, not {expected}")
-    own = list(towers.of_zero_shot_optimiser())
-    if any(parameter.requires_grad for parameter in own) and not isinstance(towers.zero_shot, WithZeroShotLosses):
-        problem = "has parameters that nothing trains: give it `losses`, or set `learns_by_ranking`"
-        raise InvalidInput("zero_shot", architecture.zero_shot, problem)
     items = torch.tensor([[PADDING, PADDING], [UNKNOWN, PADDING]])
     logits = RankingForm(towers.embeddings, towers.ranking, warm_after=1).logits(
         attributes,

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from foretaste.kernel.errors import ForetasteError
+from foretaste.kernel.errors import ForetasteError, InvalidInput
 from models.data.sampling import NegativeSampler
 from models.effects.counts import TableSizes
 from models.effects.fit import Effects, HeldOutCodes, Negatives, fit_effects
-from models.towers.architecture import TowerPair, build_towers
+from models.towers.architecture import Architecture, TowerPair, build_towers
 from models.towers.embeddings import Sizes
+from models.towers.zero_shot.base import WithZeroShotLosses
 from models.training.batches import StepPlan, rows_of, with_new_users
 from models.training.checkpoint import Checkpoint, RunCheckpoints, fingerprint
 from models.training.config import TrainingConfig
@@ -103,12 +104,14 @@ def begin(
 
     1. The towers are built, and filled by `start`; 2. effects are fitted, for towers that read them; 3. the steps are
     planned. Where a checkpoint is found, 2 and the state of everything come from it, and 3 is drawn again as it was.
+    Raises `InvalidInput` for a zero-shot tower of one's own that nothing would train.
     """
     processes, rng = execution.processes, np.random.default_rng(config.seed)
     sampler = data.sampler(rng) if data.sampler else None
     model = build_towers(Sizes.of(data.encoding), torch.from_numpy(data.encoding.item_features), config.architecture)
     if start is not None:
         start.into(model)
+    _check_trained(model, config.architecture)
     checkpoints = _checkpoints(data, config, model, execution)
     found = processes.from_first(lambda: checkpoints.latest(config.batch) if checkpoints else None)
     if found is None:
@@ -126,6 +129,13 @@ def begin(
     else:
         run.resume(found.checkpoint)
     return run
+
+
+def _check_trained(model: TowerPair, architecture: Architecture) -> None:
+    own = any(parameter.requires_grad for parameter in model.of_zero_shot_optimiser())
+    if own and not isinstance(model.zero_shot, WithZeroShotLosses):
+        problem = "has parameters that nothing trains: give it `losses`, or set `learns_by_ranking`"
+        raise InvalidInput("zero_shot", architecture.zero_shot, problem)
 
 
 def _fitted_by_first(
