@@ -9,7 +9,8 @@ import numpy as np
 
 from benchmarks.replay_judging import GROUPS, Answers, Asked, Protocol, together
 from benchmarks.replay_training import Kind
-from models.evaluation.bootstrap import Estimate, Metric, Resamples, measure
+from models.evaluation.bootstrap import Estimate, Resamples
+from models.evaluation.scores import Metric, measure
 
 DRAWS_SEED = 7
 PAIRS: Sequence[tuple[Kind, Kind]] = (("refreshed", "frozen"), ("refreshed", "cold"), ("cold", "frozen"))

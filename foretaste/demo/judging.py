@@ -62,7 +62,8 @@ class Judged:
 
     def estimate(self, way: str, seed: int) -> "Estimate":
         """GAUC with its bootstrap over users: of the same users and seed, draw by draw the same users."""
-        from models.evaluation.bootstrap import Resamples, measure
+        from models.evaluation.bootstrap import Resamples
+        from models.evaluation.scores import measure
 
         users = np.array(self.users, dtype=np.int64)
         return measure(users, self.labels, self.scores[way], Resamples.drawn(users, RESAMPLES, seed))["gauc"]

@@ -188,9 +188,9 @@ def _refreshed(
     features: Mapping[str, Mapping[str, Scalar]],
 ) -> IndexArray:
     """(items + 2, item attributes); what is missing, or is no value of the field, leaves what is `known`."""
-    told = known.copy()
+    refreshed = known.copy()
     for column, (name, field) in enumerate(fields.items()):
         raw = features.get(name, _NOTHING)
         values = field.encode([raw.get(item) for item in items])
-        told[FIRST_KNOWN:, column] = np.where(values != FIELD_UNKNOWN, values, told[FIRST_KNOWN:, column])
-    return told
+        refreshed[FIRST_KNOWN:, column] = np.where(values != FIELD_UNKNOWN, values, refreshed[FIRST_KNOWN:, column])
+    return refreshed

@@ -13,9 +13,10 @@ from foretaste.kernel.configuration import STRICT, NonNegativeFloat, raises_inva
 from foretaste.kernel.errors import ForetasteError
 from models.data.examples import Batch, Examples, batches
 from models.data.stages import STAGES, stages_of
-from models.evaluation.bootstrap import Estimate, Resamples, measure
+from models.evaluation.bootstrap import Estimate, Resamples
 from models.evaluation.metrics import user_auc
 from models.evaluation.offline import Scores, probabilities, virtual_behaviour
+from models.evaluation.scores import measure
 from models.evaluation.verdict import Comparison, Decision, Figure, GroupVerdict, Verdict
 from models.runtime.encoding import Encoding, IndexArray
 from models.training.trained import Trained

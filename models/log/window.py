@@ -132,23 +132,25 @@ class LogWindow:
             raise InvalidInput(LOG, 0, left_out)
         kinds = np.unique(self.labels)
         if len(kinds) < 2:  # noqa: PLR2004  # two classes
-            told = f"{len(self.shown.items)} impressions of {len(self)} rankings have one outcome; training needs both"
-            raise InvalidInput(f"{LOG}, label", kinds.tolist(), told)
+            problem = (
+                f"{len(self.shown.items)} impressions of {len(self)} rankings have one outcome; training needs both"
+            )
+            raise InvalidInput(f"{LOG}, label", kinds.tolist(), problem)
         return replace(self._dataset(schema, catalogue), fingerprint=self._fingerprint())
 
     def notices(self, schema: LogSchema) -> list[str]:
         """What a person should know of the fields that the log and the schema do not share, a sentence each."""
-        told = []
+        notices: list[str] = []
         for what, ours, fields in (
             ("attribute", schema.attributes, self.names.attributes),
             ("context field", schema.context, self.names.contexts),
         ):
-            told += [f"the log has no {what} {name!r}: it is unknown" for name in sorted(ours.keys() - fields.names)]
+            notices += [f"the log has no {what} {name!r}: it is unknown" for name in sorted(ours.keys() - fields.names)]
             gained = sorted(fields.names - ours.keys())
-            told += [f"the log has a new {what} {name!r}: it is not read before a cold start" for name in gained]
+            notices += [f"the log has a new {what} {name!r}: it is not read before a cold start" for name in gained]
         if self.skipped:
-            told.append(f"{len(self.skipped)} of the log's files could not be read: {', '.join(self.skipped)}")
-        return told
+            notices.append(f"{len(self.skipped)} of the log's files could not be read: {', '.join(self.skipped)}")
+        return notices
 
     def _dataset(self, schema: LogSchema, catalogue: pd.DataFrame | None) -> Dataset:
         keys = pd.Index(self._row_keys(), dtype=object)

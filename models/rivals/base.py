@@ -164,14 +164,14 @@ class _Wanted:
 def _trained(wanted: _Wanted) -> Trained:
     material = wanted.material
 
-    def heard(step: Step) -> None:
+    def report(step: Step) -> None:
         material.progress(step.number, step.total)
 
     trained = cotrain(
         material.dataset,
         material.split,
         wanted.config,
-        progress=heard,
+        progress=report,
         encoding=material.encoding,
         histories=material.histories,
     )

@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from models.evaluation.bootstrap import METRICS
+from models.evaluation.scores import METRICS
 from models.rivals.methods import TRIALS, Method
 from models.study.protocols import MADE_NEW, NEGATIVES, SEED, SEEN, STEPS, ProtocolName
 from models.study.rows import ResultRow

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from models.evaluation.bootstrap import Estimate, Metric, mean
+from models.evaluation.bootstrap import Estimate, mean
+from models.evaluation.scores import Metric
 from models.study.protocols import PROTOCOLS, ProtocolName
 from models.study.scoring import ALL, FitOutcome, Key
 

@@ -15,9 +15,9 @@ _bench: list[Bench] = []
 
 
 def run(
-    bench: Bench, tasks: Sequence[FitTask], jobs: int, heard: Callable[[FitTask], None], *, fresh: bool = False
+    bench: Bench, tasks: Sequence[FitTask], jobs: int, progress: Callable[[FitTask], None], *, fresh: bool = False
 ) -> list[FitOutcome]:
-    """The outcome of each task, in the order of the tasks; `heard` is told of each as it is done.
+    """The outcome of each task, in the order of the tasks; `progress` gets each once it is done.
 
     With `fresh`, what is in the cache is forgotten first.
     Raises what the first task that failed raised, and begins no other; what was done until then is in the cache.
@@ -26,7 +26,7 @@ def run(
         for task in tasks:
             forget(bench, task)
     if jobs == 1 or len(tasks) < 2:  # noqa: PLR2004  # one needs no company
-        return [_told(_judged(bench, task), task, heard) for task in tasks]
+        return [_reported(_judged(bench, task), task, progress) for task in tasks]
     workers = min(jobs, len(tasks))
     pool = ProcessPoolExecutor(
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(bench,)
@@ -36,14 +36,14 @@ def run(
         outcomes: dict[int, FitOutcome] = {}
         for future in as_completed(futures):
             place = futures[future]
-            outcomes[place] = _told(future.result(), tasks[place], heard)
+            outcomes[place] = _reported(future.result(), tasks[place], progress)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     return [outcomes[place] for place in range(len(tasks))]
 
 
-def _told(outcome: FitOutcome, task: FitTask, heard: Callable[[FitTask], Any]) -> FitOutcome:
-    heard(task)
+def _reported(outcome: FitOutcome, task: FitTask, progress: Callable[[FitTask], Any]) -> FitOutcome:
+    progress(task)
     return outcome
 
 

@@ -16,7 +16,8 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from foretaste.kernel.errors import InvalidInput
-from models.evaluation.bootstrap import Estimate, Metric, Resamples, measure
+from models.evaluation.bootstrap import Estimate, Resamples
+from models.evaluation.scores import Metric, measure
 from models.rivals.methods import Method, Ranker
 from models.rivals.towers import TowerRanker
 from models.study.probes import probes
@@ -124,10 +125,10 @@ def _fit_and_keep(bench: Bench, task: FitTask, protocols: Sequence[ProtocolName]
     folder = bench.cache / task.folder
     folder.mkdir(parents=True, exist_ok=True)
     with _threads(bench.threads):
-        begun = bench.clock()
+        started = bench.clock()
         material = bench.fold.material(protocols[0], task.seed, bench.threads, bench.device)
         ranker = task.method.fit(material)
-        seconds = bench.clock() - begun
+        seconds = bench.clock() - started
         if isinstance(ranker, TowerRanker) and not material.new_users:
             _keep(folder / "vectors.npz", vectors(ranker, bench.fold, material).arrays())
         for name in protocols:

@@ -113,7 +113,7 @@ def evaluate(
 
     1. the settings that were chosen; 2. the questions; 3. each method with each seed; 4. the figures and the pairs.
     """
-    begun = clock()
+    started = clock()
     fold = Fold.of(dataset)
     if study.alike is None:
         methods = tuned_methods(study.towers, fold, tuned)  # 1
@@ -130,11 +130,11 @@ def evaluate(
     ]
     done: list[str] = []
 
-    def told(task: FitTask) -> None:
+    def report_fit(task: FitTask) -> None:
         done.append(task.tower)
         report(task.tower, done.count(task.tower), sum(one.tower == task.tower for one in tasks))
 
-    outcomes = run(bench, tasks, study.jobs, told, fresh=fresh)  # 3
+    outcomes = run(bench, tasks, study.jobs, report_fit, fresh=fresh)  # 3
     found = rows(outcomes, study.pairs)  # 4
     contenders = [
         Contender(
@@ -146,7 +146,7 @@ def evaluate(
         )
         for name, (method, trial) in methods.items()
     ]
-    return Result(study, fold, found, contenders, _counts(bench), clock() - begun)
+    return Result(study, fold, found, contenders, _counts(bench), clock() - started)
 
 
 def _sharing(protocols: Sequence[ProtocolName]) -> list[tuple[ProtocolName, ...]]:

@@ -53,9 +53,9 @@ def tune(
     jobs: int = 1,
     device: Device = "cpu",
     fresh: bool = False,
-    heard: Callable[[int, int], None] = lambda _done, _total: None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> dict[str, Tuned]:
-    """The trials of each tower. Reads nothing at or after the fold's own instant; `heard` gets trials done and in all.
+    """The trials of each tower. Reads nothing at or after the fold's own instant; `progress` gets trials done and in all.
 
     Raises `InvalidInput` for a method that has not `TRIALS` of them.
     """
@@ -64,11 +64,11 @@ def tune(
     bench = Bench.of(fold.validation(), JUDGED, home, resamples=0, device=device)
     done: list[FitTask] = []
 
-    def told(task: FitTask) -> None:
+    def report_fit(task: FitTask) -> None:
         done.append(task)
-        heard(len(done), len(tasks))
+        progress(len(done), len(tasks))
 
-    outcomes = run(bench, tasks, jobs, told, fresh=fresh)
+    outcomes = run(bench, tasks, jobs, report_fit, fresh=fresh)
     figures = [_trial(task.method, outcome) for task, outcome in zip(tasks, outcomes, strict=True)]
     return {name: Tuned(tuple(figures[place * TRIALS : (place + 1) * TRIALS])) for place, name in enumerate(trials)}
 

@@ -128,18 +128,18 @@ def _folders(folder: Path) -> list[Path]:
 
 def _write(folder: Path, checkpoint: Checkpoint) -> None:
     torch.save(checkpoint.tensors, folder / _TENSORS)
-    said = {one.name: getattr(checkpoint, one.name) for one in fields(checkpoint) if one.name != "tensors"}
-    text = json.dumps({**said, "sha256": hash_file(folder / _TENSORS)})
+    state = {one.name: getattr(checkpoint, one.name) for one in fields(checkpoint) if one.name != "tensors"}
+    text = json.dumps({**state, "sha256": hash_file(folder / _TENSORS)})
     (folder / _STATE).write_text(text, encoding="utf-8")
 
 
 def _read(folder: Path) -> Checkpoint:
     """Raises `DamagedArtifact`."""
     try:
-        said = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-        verify(folder, {_TENSORS: said.pop("sha256")})
+        state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        verify(folder, {_TENSORS: state.pop("sha256")})
         tensors = torch.load(folder / _TENSORS, map_location="cpu", weights_only=True)
-        return Checkpoint(**said, tensors=tensors)
+        return Checkpoint(**state, tensors=tensors)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedArtifact(f"{folder / _STATE} cannot be read: {error}") from error
 

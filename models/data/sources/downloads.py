@@ -93,8 +93,8 @@ def download_wheel(requirement: str, into: Path, progress: Progress) -> Path:
         raise Unavailable("pip", str(error)) from error
     wheels = sorted(into.glob("*.whl"))
     if ended.returncode or not wheels:
-        said = ended.stderr.strip().splitlines()
-        raise Unavailable("pip", f"download of {requirement}: {said[-1] if said else f'exit {ended.returncode}'}")
+        lines = ended.stderr.strip().splitlines()
+        raise Unavailable("pip", f"download of {requirement}: {lines[-1] if lines else f'exit {ended.returncode}'}")
     progress(f"pip download {requirement}", 1, 1)
     return wheels[0]
 
