@@ -29,7 +29,7 @@ class Column(ABC):
         self._parts: list[npt.NDArray[Any]] = []
 
     def add(self, block: Table) -> None:
-        """The next rows. Raises `InvalidInput` naming the file, the column, the row and the value."""
+        """Gather the next rows. Raises `InvalidInput` naming the file, the column, the row and the value."""
         self._parts.append(self._read(block))
 
     def whole(self) -> Any:
@@ -98,7 +98,7 @@ class Actions(Categories):
 
 
 class Times(Column):
-    """Milliseconds since the epoch."""
+    """Times as milliseconds since the epoch."""
 
     def __init__(self, source: str, unit: Literal["s", "ms"]) -> None:
         super().__init__(source)
@@ -109,7 +109,7 @@ class Times(Column):
 
 
 class Labels(Column):
-    """0 and 1."""
+    """Labels, 0 and 1."""
 
     def _read(self, block: Table) -> npt.NDArray[np.int8]:
         return tables.labels(block, self.source)

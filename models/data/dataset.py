@@ -142,14 +142,14 @@ def _raw(table: Table, column: str) -> "pd.Series[Any]":
 
 @dataclass(frozen=True, eq=False)
 class _Known:
-    """Who and what the rows of a table may name."""
+    """The users and items that the rows of a table may name."""
 
     users: pd.DataFrame
     items: pd.DataFrame
     files: Mapping[str, Path]
 
     def columns(self, says: InteractionsSection | BehavioursSection) -> dict[str, Column]:
-        """Those that interactions and behaviours share."""
+        """The columns that interactions and behaviours share."""
         columns: dict[str, Column] = {
             "user_id": Ids(says.user, _index(self.users["user_id"]), self.files["users"].name),
             "item_id": Ids(says.item, _index(self.items["item_id"]), self.files["items"].name),

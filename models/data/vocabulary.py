@@ -59,7 +59,7 @@ def item_counts(dataset: Dataset, encoding: Encoding, before_ms: int) -> IndexAr
 def _fit_fields(
     frame: pd.DataFrame, fields: Mapping[str, FieldKind], seen: Flags | None = None
 ) -> dict[str, FieldEncoder]:
-    """Of the rows in `seen` (R,); None: all."""
+    """Fit each field to its rows in `seen` (R,); None: to all."""
     rows = np.ones(len(frame), dtype=np.bool_) if seen is None else seen
     return {name: KINDS[kind].fit(SeenValues(frame[name], rows)) for name, kind in fields.items()}
 

@@ -31,7 +31,7 @@ class SparseCounts:
     popularity: Doubles
 
     def counts(self, rows: IndexArray, cell: IndexArray, cells: int) -> Counts:
-        """Of some rows, each in its `cell` (R,) of all C = `cells`: (C, I)."""
+        """The counts of some rows added up by cell, (C, I): each row lies in its `cell` (R,) of all C = `cells`."""
         member = _member(cell[rows], rows, (cells, len(cell)))
         acted = np.zeros((cells, self.acted.shape[1]))
         _add(acted, member @ self.acted)
@@ -41,7 +41,7 @@ class SparseCounts:
         return Counts(torch.from_numpy(acted).float(), torch.from_numpy(passed).float())
 
     def by(self, cell: IndexArray, cells: int) -> "SparseCounts":
-        """The same by cell, which each row has in `cell` (R,); a row of cell -1 is left out."""
+        """The counts added up by cell, which each row has in `cell` (R,); a row of cell -1 is left out."""
         rows = np.flatnonzero(cell >= 0)
         member = _member(cell[rows], rows, (cells, len(cell)))
         return SparseCounts(
@@ -52,7 +52,7 @@ class SparseCounts:
         )
 
     def over(self, column: IndexArray, columns: int) -> "SparseCounts":
-        """The same with item i in `column[i]` of so many; one of column -1 is left out."""
+        """The counts with item i moved to `column[i]` of so many columns; an item of column -1 is left out."""
         kept = np.flatnonzero(column >= 0)
         moved = _member(kept, column[kept], (len(column), columns))
         popularity = np.zeros((len(self.popularity), columns))
@@ -62,7 +62,7 @@ class SparseCounts:
         )
 
     def __add__(self, other: "SparseCounts") -> "SparseCounts":
-        """Both, this the older one, over the same rows and items."""
+        """The sum of both, over the same rows and items; this one is the older."""
         drawn = np.concatenate([self.drawn, other.drawn])
         popularity = np.concatenate([self.popularity, other.popularity])
         sampled = drawn.sum(axis=1) > 0
@@ -72,7 +72,7 @@ class SparseCounts:
         return SparseCounts(self.acted + other.acted, self.passed + other.passed, drawn, popularity)
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """As a file keeps it; in single precision, which is that of the fit."""
+        """The arrays that a file keeps, by name, in single precision, which is that of the fit."""
         arrays: dict[str, npt.NDArray[Any]] = {
             "drawn": self.drawn.astype(np.float32),
             "popularity": self.popularity.astype(np.float32),
@@ -85,7 +85,7 @@ class SparseCounts:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "SparseCounts":
-        """What `to_arrays` gave. Raises `KeyError` or `ValueError` where it is not that."""
+        """The counts that `to_arrays` gave. Raises `KeyError` or `ValueError` for other arrays."""
         drawn, popularity = (arrays[name].astype(np.float64) for name in ("drawn", "popularity"))
         shape = (drawn.shape[1], popularity.shape[1])
 
@@ -104,7 +104,7 @@ class UserCells:
     users: Doubles
 
     def joined(self, other: "UserCells") -> tuple["UserCells", IndexArray, IndexArray]:
-        """All of both, and where in them each of these cells lies and each of the other's."""
+        """The cells of both, and the place in them of each of these cells and of each of the other's."""
         both = np.concatenate([self.values, other.values])
         values, place = np.unique(both, axis=0, return_inverse=True)
         users = np.bincount(place.ravel(), np.concatenate([self.users, other.users]), minlength=len(values))
@@ -126,7 +126,7 @@ class EarlierCounts:
 
     @classmethod
     def none(cls, attributes: int) -> "EarlierCounts":
-        """Nothing yet, of users with so many attributes."""
+        """No counts, of users with so many attributes."""
         none, empty = np.zeros(0), sparse.csr_matrix((0, 0))
         cells = UserCells(np.zeros((0, attributes), dtype=np.int64), none)
         return cls(cells, none.astype(np.int64), none, SparseCounts(empty, empty, np.zeros((0, 0)), np.zeros((0, 0))))
@@ -144,7 +144,7 @@ def _add(dense: Doubles, matrix: sparse.csr_matrix) -> None:
 
 
 def _oldest_together(drawn: Doubles, popularity: Doubles) -> tuple[Doubles, Doubles]:
-    """With the first two windows as one, which keeps what each row and each item has in all."""
+    """The windows with the first two as one, which keeps what each row and each item has in all."""
     sizes = drawn[:2].sum(axis=1)
     one = (sizes @ popularity[:2]) / sizes.sum()
     return np.vstack([drawn[:2].sum(axis=0), drawn[2:]]), np.vstack([one, popularity[2:]])

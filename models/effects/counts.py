@@ -52,7 +52,7 @@ class InteractionRows:
 @raises_invalid_input
 @pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
 class CountingConfig:
-    """Who and what is counted, and how much."""
+    """Which users and items are counted, and how much a user counts."""
 
     user_weight: UnitShare = 0.75
     """A user of n interactions counts as n to this power: the heaviest users are not everyone."""
@@ -117,7 +117,7 @@ class Counting:
         rng: np.random.Generator,
         past: EarlierCounts | None = None,
     ) -> "Counting":
-        """Of all rows with a known item and all of the `past`, within the limits.
+        """Count all rows with a known item, and all of the `past`, within the limits.
 
         `negatives` None: the rows have labels of their own.
         """
@@ -144,17 +144,17 @@ class Counting:
         return np.append(self.of_design, -1)[self.member]
 
     def dealt(self, rng: np.random.Generator) -> "Counting":
-        """With the users dealt to the cells at random, as many to each: attributes that tell nothing."""
+        """The counting with the users dealt to the cells at random, as many to each: attributes that tell nothing."""
         member = self.member.copy()
         member[self.users] = rng.permutation(member[self.users])
         return replace(self, member=member)
 
     def counts(self, users: IndexArray) -> Counts:
-        """Of some of the users, (C, I) for the C cells of the design."""
+        """The counts of some of the users, (C, I) for the C cells of the design."""
         return self.user_counts.counts(users, self.cell, len(self.design.values))
 
     def counts_before(self) -> Counts | None:
-        """Of the past, likewise; None where there is none."""
+        """The counts of the past, (C, I) likewise; None where there is no past."""
         if self.past is None:
             return None
         return self.past.counts(np.arange(len(self.of_design)), self.of_design, len(self.design.values))

@@ -55,13 +55,13 @@ class Counts:
 
     @property
     def log_odds(self) -> float:
-        """Of all counts together, kept finite where there is one class."""
+        """The log-odds of all counts together, kept finite where there is one class."""
         acted, passed = float(self.acted.sum()), float(self.passed.sum())
         return float(np.log((acted + 1) / (passed + 1)))
 
     @property
     def item_log_odds(self) -> Tensor:
-        """(I,), kept finite likewise."""
+        """The log-odds of each item (I,), kept finite likewise."""
         return torch.log((self.acted.sum(0) + 1) / (self.passed.sum(0) + 1))
 
 

@@ -54,7 +54,7 @@ class Evidence:
         return cls(np.zeros(stages), np.zeros(stages), np.zeros((stages, items)), np.zeros((stages, items)))
 
     def grown(self, items: int) -> "Evidence":
-        """Nothing is known yet of what is new."""
+        """The evidence for so many `items`: of new ones nothing is known yet."""
         more = ((0, 0), (0, items - self.slope.shape[1]))
         return Evidence(self.rows, self.read, np.pad(self.slope, more), np.pad(self.curvature, more))
 

@@ -21,7 +21,7 @@ class Resamples:
 
     @classmethod
     def drawn(cls, users: IndexArray, resamples: int, seed: int) -> "Resamples":
-        """As many users as there are, with replacement; the same for the same users, whatever is judged by them."""
+        """Draw as many users as there are, with replacement; the same draws for the same users and seed."""
         distinct = np.unique(users)
         if not len(distinct):
             return cls(distinct, np.zeros((resamples, 0), dtype=np.float32))
@@ -63,6 +63,6 @@ class Estimate:
 
 
 def mean(estimates: "list[Estimate]") -> Estimate:
-    """Over the seeds of a method, draw by draw."""
+    """The mean of estimates over the seeds of a method, draw by draw."""
     values = np.array([one.value for one in estimates])
     return Estimate(float(values.mean()), np.mean([one.drawn for one in estimates], axis=0))

@@ -38,7 +38,7 @@ class HeldOutRankings(Protocol):
 @raises_invalid_input
 @pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
 class GateConfig:
-    """When a candidate is worse."""
+    """When the gate takes a candidate for worse, and how much it reads."""
 
     tolerance: NonNegativeFloat = 0.0
     """A group is worse when its interval of the relative difference lies below minus this share."""

@@ -87,7 +87,7 @@ def _discounted(ranks: npt.NDArray[np.int64]) -> Numbers:
 
 
 def ratio(over: npt.ArrayLike, under: npt.ArrayLike) -> Numbers:
-    """nan where there is nothing to divide by."""
+    """Divide element by element, (S,) each; nan where there is nothing to divide by."""
     divisor = np.asarray(under, dtype=np.float64)
     found: Numbers = np.divide(over, divisor, out=np.full(divisor.shape, np.nan), where=divisor != 0)
     return found

@@ -34,7 +34,7 @@ WAYS = {"cold": ("virtual", "none", "popularity"), "warm": ("real", "popularity"
 @raises_invalid_input
 @pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
 class EvaluationConfig:
-    """What is judged."""
+    """Which interactions the offline evaluation judges."""
 
     negatives: PositiveInt = 4
     """Sampled for each positive by popularity, never an item that its user ever met; none for data with labels."""

@@ -31,7 +31,7 @@ _DIGITS = 6
 @raises_invalid_input
 @pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
 class ProfileConfig:
-    """How much is kept."""
+    """How much a profile keeps."""
 
     values: NonNegativeInt = 50
     """Of each categorical attribute, the most frequent."""
@@ -52,7 +52,9 @@ def profile_of(
     negatives: int = 4,
     config: ProfileConfig | None = None,
 ) -> Profile:
-    """Of the `examples` that `trained` learned from; with a `sampler`, calibration is against so many negatives a row.
+    """The profile of the `examples` that `trained` learned from.
+
+    With a `sampler`, calibration is against so many `negatives` a row.
 
     Where the JSON text would be longer than `MOST_BYTES`, fewer values and items are kept, and then fewer attributes.
     """

@@ -75,12 +75,12 @@ def verdict_path(home: Path, number: int) -> Path:
 
 
 def write_verdict(verdict: Verdict, path: Path) -> None:
-    """Whole or not at all. Raises `Unavailable` when the disk is full."""
+    """Write a verdict, whole or not at all. Raises `Unavailable` when the disk is full."""
     write_file(path, verdict.model_dump_json(indent=2))
 
 
 def read_verdict(path: Path) -> Verdict:
-    """Raises `DamagedArtifact` for one that is missing or malformed."""
+    """The verdict at a path. Raises `DamagedArtifact` for one that is missing or malformed."""
     try:
         return Verdict.model_validate_json(path.read_bytes())
     except OSError as error:

@@ -27,7 +27,7 @@ _READ = (layout.ENCODING, layout.WEIGHTS, layout.POPULARITY)
 
 
 def restore(folder: Path) -> Trained:
-    """What training left, bit for bit, but for its losses.
+    """The trained towers of the generation in a folder, bit for bit, without the losses of their training.
 
     Raises `DamagedArtifact` for a file that is missing or is not what the manifest says, and `InvalidInput` for a
     training configuration that cannot be, such as a tower of one's own that cannot be imported here.
@@ -52,9 +52,10 @@ def restore(folder: Path) -> Trained:
 
 
 def training_config_of(training: Mapping[str, Any]) -> TrainingConfig:
-    """What `TrainingConfig.to_dict` gave, perhaps in another version: what that had besides is passed over.
+    """The configuration of which `TrainingConfig.to_dict` gave `training`, perhaps in another version.
 
-    What it did not have yet is as it is by default. Raises `InvalidInput` naming the field and the value.
+    A field that this version does not have is passed over; one that it did not have yet is as it is by default. Raises
+    `InvalidInput` naming the field and the value.
     """
     try:
         return TypeAdapter(TrainingConfig).validate_python(dict(training), extra="ignore")

@@ -32,7 +32,7 @@ Metric = Annotated[float, BeforeValidator(lambda value: math.nan if value is Non
 
 
 class Manifest(BaseModel):
-    """`manifest.json`."""
+    """`manifest.json`: what a generation is, where it came from, and the hash of each of its files."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
 
@@ -83,7 +83,7 @@ def next_free(highest_recorded: int, in_folder: int, active: int | None) -> int:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Raises `DamagedArtifact` for one that is missing or malformed."""
+    """The manifest of a folder. Raises `DamagedArtifact` for one that is missing or malformed."""
     path = folder / layout.MANIFEST
     try:
         return Manifest.model_validate_json(path.read_bytes())

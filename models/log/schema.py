@@ -27,17 +27,17 @@ class LogSchema:
 
     @classmethod
     def of(cls, encoding: Encoding) -> Self:
-        """Those of a generation: a warm start and the gate read what it reads."""
+        """The fields of a generation: a warm start and the gate read what it reads."""
         return cls(_kinds(encoding.attributes), _kinds(encoding.context), _kinds(encoding.item_attributes))
 
     @classmethod
     def of_description(cls, description: DatasetDescription) -> Self:
-        """Those of a `dataset.yaml`: a cold start may read more, or less, than any generation did."""
+        """The fields of a `dataset.yaml`: a cold start may read more, or less, than any generation did."""
         return cls(description.users.attributes, description.interactions.context, description.items.attributes)
 
     @property
     def description(self) -> DatasetDescription:
-        """Of the dataset that the log is turned into: impressions with labels, in milliseconds."""
+        """The description of the dataset that the log is turned into: impressions with labels, in milliseconds."""
         return DatasetDescription.model_construct(
             name=LOG,
             users=UsersSection.model_construct(id="user_id", attributes=dict(self.attributes)),

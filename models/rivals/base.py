@@ -92,7 +92,7 @@ class WarmUsers:
 
     @classmethod
     def of(cls, base: Base, material: Material, newest: int) -> "WarmUsers":
-        """With the `newest` behaviours of each pooled. Raises `InvalidInput` where nobody has any."""
+        """The warm users, the `newest` behaviours of each pooled. Raises `InvalidInput` where nobody has any."""
         users, behaviour = [], []
         for part, items, actions in histories_at_split(material):
             seen = (items != PADDING).sum(axis=1)

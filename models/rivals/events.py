@@ -50,7 +50,7 @@ class TrainingBehaviour:
 
     @classmethod
     def of(cls, material: Material) -> "TrainingBehaviour":
-        """Raises `InvalidInput` where nobody acted on anything."""
+        """The behaviour before the split. Raises `InvalidInput` where nobody acted on anything."""
         events = TrainingEvents.of(material)
         kept = events.acted & ~np.isin(events.users, np.array(sorted(material.new_users), dtype=np.int64))
         if not kept.any():

@@ -40,7 +40,7 @@ class Material:
 
 
 class Ranker(Protocol):
-    """A fitted method."""
+    """A fitted method, which scores candidates."""
 
     def scores(self, batch: Batch) -> npt.NDArray[np.float64]:
         """(R,) finite scores of the batch's candidates, higher is better.

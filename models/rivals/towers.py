@@ -55,7 +55,7 @@ class TowerRanker:
         return found
 
     def tensor(self, values: npt.NDArray[np.int64]) -> Tensor:
-        """On the device of the towers."""
+        """An array as a tensor on the device of the towers."""
         return torch.from_numpy(values).to(self.device)
 
 

@@ -97,7 +97,7 @@ class Encoding:
 
     @classmethod
     def from_json(cls, text: str) -> "Encoding":
-        """What `to_json` wrote."""
+        """The encoding that `to_json` wrote."""
         raw = json.loads(text)
         item_attributes = _fields(raw["item_attributes"])
         shape = (len(raw["items"]) + FIRST_KNOWN, len(item_attributes))

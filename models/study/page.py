@@ -160,7 +160,7 @@ def slug(result: Result) -> str:
 
 
 def file_name(text: str) -> str:
-    """Letters, digits, points and hyphens."""
+    """A text as part of a file name: letters, digits, points and hyphens."""
     return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "data"
 
 

@@ -36,7 +36,7 @@ class ResultRow:
     relative_high: float = math.nan
 
     def to_dict(self) -> dict[str, str | float | None]:
-        """As JSON keeps it: null for nan; the four keys of a pair only where there is one."""
+        """The row as JSON keeps it: null for nan; the four keys of a pair only where there is one."""
         keys = ["protocol", "tower", "group", "metric", "value", "low", "high"]
         keys += ["against", "relative", "relative_low", "relative_high"] if self.against is not None else []
         values = {key: getattr(self, key) for key in keys}
@@ -44,7 +44,7 @@ class ResultRow:
 
 
 def name(tower: str, variant: str) -> str:
-    """Of a tower, or of one of its probes."""
+    """The name of a tower, or of one of its probes."""
     return f"{tower} ({variant})" if variant else tower
 
 
@@ -66,7 +66,7 @@ def rows(outcomes: Sequence[FitOutcome], pairs: Iterable[tuple[str, str]]) -> li
 
 
 def over_seeds(outcomes: Sequence[FitOutcome]) -> dict[tuple[str, Key], Estimate]:
-    """Of each tower and figure the mean over its seeds; that of all first steps together is left out."""
+    """The mean over the seeds, of each tower and figure; that of all first steps together is left out."""
     gathered: dict[tuple[str, Key], list[Estimate]] = {}
     for outcome in outcomes:
         for key, estimate in outcome.estimates.items():
@@ -76,7 +76,7 @@ def over_seeds(outcomes: Sequence[FitOutcome]) -> dict[tuple[str, Key], Estimate
 
 
 def write(rows: Sequence[ResultRow], path: Path) -> None:
-    """A JSON list, a row a line."""
+    """Write the rows as a JSON list, a row a line."""
     lines = ",\n".join(json.dumps(row.to_dict(), ensure_ascii=False, allow_nan=False) for row in rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")

@@ -66,7 +66,7 @@ class FitOutcome:
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """All that the tasks of one fold share."""
+    """What the fits of one fold share: the questions, the draws of users, and the cache."""
 
     fold: Fold
     questions: Mapping[ProtocolName, Questions]

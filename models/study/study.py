@@ -30,7 +30,7 @@ BASES = ("dnn", "dnn-flagged", "dnn-dropout")
 @raises_invalid_input
 @pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
 class Study:
-    """What is compared."""
+    """What a study compares: towers, protocols, seeds."""
 
     towers: tuple[str, ...]
     """Names that `methods.by_name` knows. The first is held against each of the others."""
@@ -87,7 +87,7 @@ class Contender:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Result:
-    """What a study found."""
+    """The figures of a study, and what made them."""
 
     study: Study
     fold: Fold

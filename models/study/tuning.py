@@ -55,8 +55,9 @@ def tune(
     fresh: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> dict[str, Tuned]:
-    """The trials of each tower. Reads nothing at or after the fold's own instant; `progress` gets trials done and in all.
+    """The trials of each tower. `progress` gets trials done and in all.
 
+    Reads nothing at or after the fold's own instant.
     Raises `InvalidInput` for a method that has not `TRIALS` of them.
     """
     trials = {name: _trials(name) for name in towers}

@@ -27,7 +27,7 @@ class Sizes:
 
     @classmethod
     def of(cls, encoding: Encoding) -> Self:
-        """Those that hold what is encoded."""
+        """The sizes of tables that hold what an encoding tells apart."""
         return cls(
             attributes=tuple(field.size for field in encoding.attributes.values()),
             context=tuple(field.size for field in encoding.context.values()),

@@ -20,7 +20,7 @@ class StepPlan:
 
     @classmethod
     def of(cls, sizes: IndexArray, config: TrainingConfig, rng: np.random.Generator) -> "StepPlan":
-        """`sizes` (G,) are the rows of each moment, sampled negatives among them."""
+        """Draw the steps; `sizes` (G,) are the rows of each moment, sampled negatives among them."""
         share = 1.0 if config.rows is None else min(config.rows / sizes.sum(), 1.0)
         moments = max(round(share * len(sizes)), 1)
         steps: list[tuple[int, npt.NDArray[np.intp]]] = []

@@ -46,19 +46,19 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """Where they are kept, and how often one is written. One run at a time may use a folder."""
+    """Where checkpoints are kept, and how often one is written. One run at a time may use a folder."""
 
     folder: Path
     every_seconds: float = 300.0
     clock: Clock = time.monotonic
 
     def of(self, fingerprint: str, notice: Callable[[str], None]) -> "RunCheckpoints":
-        """Those of the run that has this `fingerprint`; `notice` hears of what is passed over."""
+        """The checkpoints of the run that has this `fingerprint`; `notice` hears of what is passed over."""
         return RunCheckpoints(self, self.folder / fingerprint, notice)
 
 
 class ResumePoint(NamedTuple):
-    """What to resume from."""
+    """A checkpoint to resume from, and the effects that were fitted before the first step."""
 
     checkpoint: Checkpoint
     effects: Effects | None
@@ -74,11 +74,11 @@ class RunCheckpoints:
         self._written = settings.clock()
 
     def due(self) -> bool:
-        """Whether it is time for the next."""
+        """Whether it is time for the next checkpoint."""
         return self._settings.clock() - self._written >= self._settings.every_seconds
 
     def latest(self, most_batch: int) -> "ResumePoint | None":
-        """What to resume from: the newest whole one of steps of at most so many rows; None: begin anew."""
+        """The newest whole checkpoint of steps of at most `most_batch` rows; None: begin anew."""
         for other in _folders(self._settings.folder):
             if other != self._folder:
                 self._notice(f"{other} is the checkpoint of another run, of other data or settings: not read")
@@ -92,7 +92,7 @@ class RunCheckpoints:
         return None
 
     def save(self, checkpoint: Checkpoint, effects: Effects | None) -> None:
-        """Write one, and before a run's first what was fitted. A disk that takes no more ends no run.
+        """Write a checkpoint, and before a run's first one what was fitted. A full disk ends no run.
 
         1. it is written whole under another name, and flushed; 2. renamed; 3. those before the last `KEPT` are removed,
         and those of other runs.
@@ -107,7 +107,7 @@ class RunCheckpoints:
         self._written = self._settings.clock()
 
     def _steps(self) -> list[Path]:
-        """Newest first."""
+        """The folders of the checkpoints, the newest first."""
         return sorted((path for path in _folders(self._folder) if path.name.isdecimal()), reverse=True)
 
     def _write(self, name: str, fill: Callable[[Path], None]) -> bool:
@@ -145,7 +145,7 @@ def _read(folder: Path) -> Checkpoint:
 
 
 def _write_effects(folder: Path, effects: Effects | None) -> None:
-    """None is kept too: it is told from a file that was lost."""
+    """Write what was fitted; None is kept too, so that it differs from a file that was lost."""
     if effects is not None:
         arrays = {name: getattr(effects, name) for name in ("codes", "fold", "keys", "biases")}
         np.savez(folder / _ARRAYS, **arrays)
@@ -170,7 +170,7 @@ def _read_effects(folder: Path) -> Effects | None:
 
 
 def fingerprint(*parts: object) -> str:
-    """Of all that a run depends on: arrays, tensors, texts, numbers, and dataclasses and mappings of them.
+    """A hash of all that a run depends on: arrays, tensors, texts, numbers, dataclasses and mappings of them.
 
     Raises `TypeError` for anything else, whose text might not tell two apart.
     """

@@ -70,16 +70,16 @@ class TrainingConfig:
         return "nobody" if self.architecture.zero_shot in UNLEARNED else "rows"
 
     def with_dropout(self, share: float) -> "TrainingConfig":
-        """The same with another share of the ranking tower dropped."""
+        """The configuration with another share of the ranking tower dropped."""
         return replace(self, architecture=replace(self.architecture, dropout=share))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON keeps it."""
+        """The configuration as JSON keeps it."""
         return asdict(self)
 
 
 def precision_of(name: Precision, device: torch.device) -> torch.dtype:
-    """What the ranking tower's products are computed in on this device."""
+    """The type in which the ranking tower's products are computed on this device."""
     if name == "auto":
         fast = device.type != "cpu" or bool(torch.cpu.get_capabilities().get("amx_bf16", False))
         return torch.bfloat16 if fast else torch.float32
@@ -87,7 +87,7 @@ def precision_of(name: Precision, device: torch.device) -> torch.dtype:
 
 
 def device_of(name: Device) -> torch.device:
-    """Raises `InvalidInput` for a GPU that is not there."""
+    """The device of this name. Raises `InvalidInput` for a GPU that is not there."""
     if name == "cuda" and not torch.cuda.is_available():
         raise InvalidInput("device", name, "this machine has no GPU that torch can use")
     if name == "auto":

@@ -20,7 +20,7 @@ from models.runtime.encoding import FIRST_KNOWN, Encoding, IndexArray
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """Examples, and what they were encoded with.
+    """The examples that a run learns from, and what they were encoded with.
 
     `users` are the rows of `examples.attributes` that were learned from, each once. `counts` (item_count,): how often
     each item was acted on. `sampler` makes the sampler of negatives from a generator; None where the examples have
@@ -42,7 +42,7 @@ class TrainingData:
         encoding: Encoding | None = None,
         histories: PastBehaviour | None = None,
     ) -> "TrainingData":
-        """What lies before the split. `histories`: the behaviour that may be seen; by default all of the dataset's.
+        """The data before the split. `histories`: the behaviour that may be seen; by default all of the dataset's.
 
         Raises `InvalidInput` for data of one class.
         """

@@ -61,7 +61,7 @@ class TrainingRun:
     """Of each step so far."""
 
     def steps(self) -> Iterator[Step]:
-        """Take those that are left; with several processes, together. Raises `NonFiniteLoss`."""
+        """Take the steps that are left; with several processes, together. Raises `NonFiniteLoss`."""
         examples, config, total = self.data.examples, self.config, len(self.plan)
         for number, epoch, batch in self.plan.after(len(self.losses), examples, self.sampler, config):
             self.processes.reseed(config.seed, number)

@@ -27,7 +27,7 @@ PATIENCE = timedelta(minutes=60)
 
 @dataclass(frozen=True, slots=True)
 class TorchProcessGroup:
-    """The process group of torchrun's environment, as `models.training.processes.Peers` has it."""
+    """The process group of torchrun's environment, as `models.training.processes.ProcessGroup` has it."""
 
     rank: int
     count: int
@@ -93,7 +93,7 @@ def _own_gpu(local_rank: int) -> torch.device:
 
 
 def share(sizes: IndexArray, least: int, rank: int, count: int) -> Share:
-    """The part of one of `count` processes: see `models.training.processes.Peers.share`.
+    """The part of one of `count` processes: see `models.training.processes.ProcessGroup.share`.
 
     Parts are of as many rows as elements of these `sizes` (U,) allow. Fewer parts are made where one would have fewer
     than `least` rows, and the processes that are left over repeat the first, at no weight: so all of them take the same

@@ -25,18 +25,18 @@ class ProcessGroup(Protocol):
 
     @property
     def rank(self) -> int:
-        """Of this process, from 0; rank 0 alone reports and writes."""
+        """The number of this process, from 0; rank 0 alone reports and writes."""
         ...
 
     @property
     def count(self) -> int:
-        """Of all of them."""
+        """The number of processes."""
         ...
 
     def share(self, sizes: IndexArray, least: int) -> Share:
         """This process's part of elements with so many rows each, (U,). No part has fewer than `least` rows.
 
-        Where there are too few rows for all, who goes without takes the first part, at no weight.
+        Where there are too few rows for all, a process that goes without takes the first part, at no weight.
         """
         ...
 
@@ -57,7 +57,7 @@ class ProcessGroup(Protocol):
         ...
 
     def settle(self, model: nn.Module) -> None:
-        """Make one of the running statistics that each process gathered of its own parts."""
+        """Replace the running statistics that each process gathered of its own parts by one for all."""
         ...
 
 
@@ -88,12 +88,13 @@ class SingleProcess:
 
 
 def _nothing(_: str) -> None:
-    """Nobody listens."""
+    """Let a notice pass unheard."""
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """What does not change what a run learns, but for last bits, and how shares of a batch are normalised."""
+    """How a run is carried out. It changes nothing of what is learned but last bits, and how shares of a batch are
+    normalised."""
 
     compile: bool = False
     """The ranking tower's products by `torch.compile`: it takes a minute to begin, and pays where steps are many."""

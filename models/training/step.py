@@ -76,7 +76,7 @@ class CoTrainer:
         return found
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from another's `state`."""
+        """Go on from the `state` of another trainer."""
         self._model.load_state_dict(_under(state, "model"))
         torch.set_rng_state(state["generator/cpu"])
         if self._device.type == "cuda":
@@ -146,7 +146,7 @@ class CoTrainer:
 
 
 def finite(losses: Mapping[str, float]) -> bool:
-    """Whether all of them are."""
+    """Whether all losses are finite."""
     return all(math.isfinite(value) for value in losses.values())
 
 

@@ -16,7 +16,7 @@ from models.training.config import TrainingConfig
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What a run leaves: the towers (in eval mode, on the CPU), and what reading them takes."""
+    """Trained towers (in eval mode, on the CPU), and what is needed to read them."""
 
     model: TowerPair
     encoding: Encoding

@@ -33,7 +33,7 @@ class WarmStart:
 
     @classmethod
     def of(cls, trained: "Trained", encoding: Encoding) -> "WarmStart":
-        """For towers of this `encoding`. Raises `InvalidInput` where it is none that grew from the trained one's."""
+        """The start for towers of this `encoding`. Raises `InvalidInput` where it did not grow from the other."""
         _check_grown(trained.encoding, encoding)
         state = {name: value.detach().clone() for name, value in trained.model.state_dict().items()}
         return cls(state, trained.model.embeddings.sizes, trained.counts)

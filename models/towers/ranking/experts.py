@@ -47,7 +47,7 @@ class Experts(nn.Module):
         return torch.where(seen > 0, a * cold + b * warm, cold)
 
     def auxiliary_loss(self, inputs: RankingInputs) -> Tensor | None:
-        """The warm expert's own, where it has one."""
+        """The auxiliary loss of the warm expert; None where it has none."""
         return self.warm.auxiliary_loss(_of_warm(inputs)) if isinstance(self.warm, WithAuxiliaryLoss) else None
 
     def cold(self, inputs: RankingInputs) -> Tensor:
