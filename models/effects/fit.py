@@ -41,20 +41,9 @@ from models.effects.low_rank import (
     slope_at_zero,
     strength,
 )
-from models.effects.seen_bias import FIRST_OF_STAGE, STAGES, Evidence, Judgements, correction
+from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS, Evidence, Judgements, correction
 from models.effects.state import SavedCounts
 from models.runtime.encoding import PADDING, IndexArray
-
-__all__ = [
-    "FIRST_OF_STAGE",
-    "STAGES",
-    "Effects",
-    "EffectsConfig",
-    "HeldOutCodes",
-    "Negatives",
-    "fit_effects",
-    "stage_biases",
-]
 
 Floats = npt.NDArray[np.float32]
 WARM_ITERATIONS, WARM_FOLD_ITERATIONS = 4, 1
@@ -82,7 +71,7 @@ class EffectsConfig:
     iterations: PositiveInt = 16
     """Of L-BFGS; the fits without a fold take half as many."""
     stage_rows: PositiveInt = 30_000
-    """Read for the bias of each stage, at most."""
+    """Read for the biases of each bin of behaviours seen, at most."""
     stage_negatives: PositiveInt = 10
     """Sampled for each of them where the data have no labels, to weigh as much as the configured number."""
 
@@ -93,7 +82,7 @@ class Effects:
 
     `codes` (1 + folds, ΣA, H): of each value of each attribute, field after field: from all users, then without each
     fold. `fold` (users,): which of these a user may see in training; 0 for who was not learned from. `keys` (items, H).
-    `biases` (S, items): b(i) and what distinguishes each stage.
+    `biases` (S, items): b(i) and what distinguishes each bin of behaviours seen.
     """
 
     codes: Floats
@@ -132,7 +121,7 @@ def fit_effects(
         earlier = earlier.grown(tables.attributes, tables.items)
         rows = rows.only(np.repeat(examples.times_ms, examples.sizes) >= earlier.until_ms)
         until_ms = max(until_ms, earlier.until_ms)
-    past, stages = (earlier.past, earlier.stages) if earlier else (None, None)
+    past, evidence = (earlier.past, earlier.evidence) if earlier else (None, None)
     counting = Counting.of(rows, tables, negatives.number if negatives else None, config.counting, rng, past)
     fold = np.zeros(len(rows.attributes), dtype=np.int64)
     fold[counting.users] = 1 + rng.permutation(len(counting.users)) % config.folds
@@ -141,10 +130,10 @@ def fit_effects(
         codes, keys = _codes_and_keys(found.fits, counting, tables, width)
     base = np.full(len(keys), found.log_odds)  # nothing is known of an unknown item
     base[counting.items] = found.fits[0].bias.numpy()
-    effects = Effects(codes, fold, keys, np.repeat(base.astype(np.float32)[None], len(FIRST_OF_STAGE), axis=0))
-    biases, stages = stage_biases(effects, rows, tables, negatives, config, rng, stages)
+    effects = Effects(codes, fold, keys, np.repeat(base.astype(np.float32)[None], len(FIRST_OF_SEEN_BIN), axis=0))
+    biases, evidence = seen_biases(effects, rows, tables, negatives, config, rng, evidence)
     counted_values = tables.values(counting.value_places)
-    counts = SavedCounts(counting.together(), found.fits[0], counted_values, found.noise, stages, until_ms)
+    counts = SavedCounts(counting.together(), found.fits[0], counted_values, found.noise, evidence, until_ms)
     return Effects(codes, fold, keys, biases, counts)
 
 
@@ -224,7 +213,7 @@ def _codes_and_keys(fits: Sequence[Fit], counting: Counting, tables: TableSizes,
     return codes, keys
 
 
-def stage_biases(
+def seen_biases(
     effects: Effects,
     rows: InteractionRows,
     tables: TableSizes,
@@ -233,17 +222,17 @@ def stage_biases(
     rng: Generator,
     before: Evidence | None = None,
 ) -> tuple[Floats, Evidence]:
-    """(S, items): the biases of `effects`, each stage's corrected by what its users did beyond them; and the evidence.
+    """(S, items): the biases of `effects`, corrected by what users of each bin did beyond them; and the evidence.
 
-    `before`: what is known of earlier windows, to which these rows are added. The first stage's prior has a precision
+    `before`: what is known of earlier windows, to which these rows are added. The first bin's prior has a precision
     that is given, the others' is found (`models.effects.seen_bias`).
     """
     biases = effects.biases.copy()
     before = before or Evidence.none(biases.shape[1])
     after = before.copy()
-    stage = STAGES[rows.seen]
-    for number in range(len(FIRST_OF_STAGE)):
-        own = np.flatnonzero(stage == number)
+    bins = SEEN_BINS[rows.seen]
+    for number in range(len(FIRST_OF_SEEN_BIN)):
+        own = np.flatnonzero(bins == number)
         read, share = before.room(number, len(own), config.stage_rows)
         after.rows[number] += len(own)
         after.read[number] = share * before.read[number] + read

@@ -37,7 +37,7 @@ class SavedCounts:
     fit: Fit
     counted_values: IndexArray
     noise: float
-    stages: Evidence
+    evidence: Evidence
     until_ms: int
 
     def grown(self, attributes: tuple[int, ...], items: int) -> "SavedCounts":
@@ -49,9 +49,9 @@ class SavedCounts:
         counted = [int(most) for most in values.max(axis=0, initial=-1)]
         if any(most >= rows for most, rows in zip(counted, attributes, strict=True)):
             raise InvalidInput("attributes", attributes, f"values up to {counted} were counted, beyond these tables")
-        if self.stages.slope.shape[1] > items:
-            raise InvalidInput("items", items, f"{self.stages.slope.shape[1]} rows were counted")
-        return replace(self, stages=self.stages.grown(items))
+        if self.evidence.slope.shape[1] > items:
+            raise InvalidInput("items", items, f"{self.evidence.slope.shape[1]} rows were counted")
+        return replace(self, evidence=self.evidence.grown(items))
 
     def start(self, bias: Tensor, items: IndexArray, value_places: IndexArray, offsets: IndexArray) -> Fit:
         """`fit` over other `items` (I,) and values at `value_places` (G,), where each field begins at its offset (N,).
@@ -69,7 +69,7 @@ class SavedCounts:
 
     def save(self, path: Path) -> None:
         """Write it as one compressed file, in single precision."""
-        past, stages = self.past, self.stages
+        past, evidence = self.past, self.evidence
         arrays: dict[str, npt.NDArray[Any]] = {
             "format": np.array(_FORMAT),
             "noise": np.array(self.noise),
@@ -79,10 +79,10 @@ class SavedCounts:
             "cell_users": past.cells.users,
             "items": past.items.astype(np.int32),
             "frequency": past.frequency,
-            "stage_rows": stages.rows,
-            "stage_read": stages.read,
-            "stage_slope": stages.slope.astype(np.float32),
-            "stage_curvature": stages.curvature.astype(np.float32),
+            "stage_rows": evidence.rows,
+            "stage_read": evidence.read,
+            "stage_slope": evidence.slope.astype(np.float32),
+            "stage_curvature": evidence.curvature.astype(np.float32),
         }
         arrays |= {f"fit_{name}": part.numpy() for name, part in self.fit._asdict().items()}
         arrays |= past.counts.to_arrays()
@@ -109,8 +109,8 @@ class SavedCounts:
         )
         fit = Fit(*(torch.from_numpy(arrays[f"fit_{name}"]) for name in Fit._fields))
         counted_values = arrays["told"].astype(np.int64)
-        stages = Evidence(rows, read, slope, curvature)
-        return cls(past, fit, counted_values, float(arrays["noise"]), stages, int(arrays["until_ms"]))
+        evidence = Evidence(rows, read, slope, curvature)
+        return cls(past, fit, counted_values, float(arrays["noise"]), evidence, int(arrays["until_ms"]))
 
 
 def _rows(had: IndexArray, wanted: IndexArray) -> IndexArray:

@@ -13,13 +13,13 @@ from foretaste.kernel.users import Stage
 from models.data.examples import Examples, batches
 from models.data.sampling import NegativeSampler
 from models.data.stages import STAGES, stages_of
-from models.effects.seen_bias import FIRST_OF_STAGE
+from models.effects.seen_bias import FIRST_OF_SEEN_BIN
 from models.evaluation.offline import pooled_behaviour, probabilities, virtual_behaviour
 from models.runtime.encoding import FIRST_KNOWN, IndexArray
 from models.runtime.fields.base import FieldShares, shares_of_values
 from models.training.trained import Trained
 
-LENGTHS = FIRST_OF_STAGE[1:]
+LENGTHS = FIRST_OF_SEEN_BIN[1:]
 """Edges between numbers of behaviours seen."""
 
 

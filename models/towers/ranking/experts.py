@@ -4,24 +4,25 @@ import torch
 from torch import Tensor, nn
 
 from models.data.stages import reads_virtual
-from models.effects.fit import FIRST_OF_STAGE, STAGES, Effects
+from models.effects.fit import Effects
+from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS
 from models.towers.ranking.base import RankingInputs, TowerShape, WithAuxiliaryLoss
 
 
 class Experts(nn.Module):
     """The logit is a(seen) × cold + b(seen) × warm.
 
-    The cold expert reads the stored vector alone: v̂ · key(i) + the bias of the item at this stage, where v̂ counts until
-    `warm_after` behaviours are seen. The warm expert is any ranking tower, and reads real behaviour. a and b are
-    learned for each number of behaviours seen; of who has none, the cold expert's answer is the answer.
+    The cold expert reads the stored vector alone: v̂ · key(i) + the bias of the item at so many behaviours seen, where
+    v̂ counts until `warm_after` behaviours are seen. The warm expert is any ranking tower, and reads real behaviour. a
+    and b are learned for each number of behaviours seen; of a user without any, only the cold one answers.
     """
 
     keys: Tensor
     """(items, H)."""
     biases: Tensor
     """(S, items)."""
-    stages: Tensor
-    """(1 + L,): the stage of each number seen."""
+    seen_bins: Tensor
+    """(1 + L,): the bin of each number seen."""
     mix: Tensor
     """(1 + L, 2): a and b of each number seen; of who has seen none they do not count."""
 
@@ -29,9 +30,9 @@ class Experts(nn.Module):
         super().__init__()
         self.warm = warm
         self.register_buffer("keys", torch.zeros(shape.items, shape.virtual_vectors * shape.dimension))
-        self.register_buffer("biases", torch.zeros(len(FIRST_OF_STAGE), shape.items))
-        self.register_buffer("stages", torch.from_numpy(STAGES), persistent=False)
-        self.mix = nn.Parameter(torch.ones(len(STAGES), 2))
+        self.register_buffer("biases", torch.zeros(len(FIRST_OF_SEEN_BIN), shape.items))
+        self.register_buffer("seen_bins", torch.from_numpy(SEEN_BINS), persistent=False)
+        self.mix = nn.Parameter(torch.ones(len(SEEN_BINS), 2))
 
     def adopt(self, effects: Effects) -> None:
         """Take the keys and biases that were fitted."""
@@ -51,12 +52,12 @@ class Experts(nn.Module):
         return self.warm.auxiliary_loss(_of_warm(inputs)) if isinstance(self.warm, WithAuxiliaryLoss) else None
 
     def cold(self, inputs: RankingInputs) -> Tensor:
-        """The cold expert's logits (R,), v̂ · key(i) + bias(stage, i)."""
+        """The cold expert's logits (R,), v̂ · key(i) + bias(bin, i)."""
         taste, owner = inputs.taste, inputs.owner
         counts: Tensor = reads_virtual(taste.seen, taste.warm_after).to(taste.virtual.dtype)
         code = taste.virtual.flatten(1) * counts.unsqueeze(1)
         effect = (code[owner] * self.keys[inputs.candidates]).sum(dim=1)
-        place = self.stages[taste.seen][owner] * self.biases.shape[1] + inputs.candidates
+        place = self.seen_bins[taste.seen][owner] * self.biases.shape[1] + inputs.candidates
         logits: Tensor = effect + self.biases.flatten()[place]
         return logits
 

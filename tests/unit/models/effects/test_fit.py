@@ -10,15 +10,14 @@ from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from models.effects.counts import Counting, CountingConfig, InteractionRows, TableSizes
 from models.effects.fit import (
-    FIRST_OF_STAGE,
-    STAGES,
     EffectsConfig,
     HeldOutCodes,
     _codes_and_keys,
     fit_effects,
-    stage_biases,
+    seen_biases,
 )
 from models.effects.low_rank import Fit
+from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS
 from models.evaluation import metrics
 from models.runtime.encoding import FIRST_KNOWN, UNKNOWN
 from tests.effects_factory import ITEMS, TABLES, attributes_of, examples_of, impressions, liked, rows_of, sampled
@@ -44,10 +43,10 @@ def _everything(effects, attributes, stage=0):
 
 
 def test_stages_are_numbers_of_behaviours_from_none_to_most():
-    assert STAGES.shape == (MAX_BEHAVIOUR + 1,)
-    for seen, stage in enumerate(STAGES):
-        assert FIRST_OF_STAGE[stage] <= seen
-        assert stage + 1 == len(FIRST_OF_STAGE) or seen < FIRST_OF_STAGE[stage + 1]
+    assert SEEN_BINS.shape == (MAX_BEHAVIOUR + 1,)
+    for seen, stage in enumerate(SEEN_BINS):
+        assert FIRST_OF_SEEN_BIN[stage] <= seen
+        assert stage + 1 == len(FIRST_OF_SEEN_BIN) or seen < FIRST_OF_SEEN_BIN[stage + 1]
 
 
 def _factors(rng, width):
@@ -230,7 +229,7 @@ def test_the_first_stages_corrections_are_the_likeliest_under_their_prior(rng):
     effects = _fit(examples)
     rows = replace(InteractionRows.of(examples), seen=np.zeros(len(examples.labels), dtype=np.int64))
     config = EffectsConfig(first_precision=3.0)
-    found, _ = stage_biases(effects, rows, TABLES, None, config, rng)
+    found, _ = seen_biases(effects, rows, TABLES, None, config, rng)
     assert np.array_equal(found[1:], effects.biases[1:]), "no row, no correction"
     added = (found - effects.biases)[0]
     slope = -3.0 * added.astype(np.float64)
@@ -248,7 +247,7 @@ def test_sampled_negatives_weigh_as_many_as_are_configured(rng):
     rows = replace(InteractionRows.of(examples), seen=np.zeros(len(users), dtype=np.int64))
     base = _fit(examples, TableSizes((3,), 8), negatives)
     one, other = (
-        stage_biases(
+        seen_biases(
             replace(base, biases=np.zeros_like(base.biases)),
             rows,
             TableSizes((3,), 8),
@@ -358,7 +357,7 @@ def test_rows_beyond_the_limit_of_a_stage_are_left_out(rng):
     effects = _fit(examples_of(rows.users, rows.items, rows.labels, rows.attributes))
     flat = replace(effects, biases=np.zeros_like(effects.biases))
     few, all_ = (
-        stage_biases(flat, rows, TABLES, None, EffectsConfig(stage_rows=count), rng)[0][0, 2] for count in (5, 500)
+        seen_biases(flat, rows, TABLES, None, EffectsConfig(stage_rows=count), rng)[0][0, 2] for count in (5, 500)
     )
     assert 0 < few < all_ / 5
 

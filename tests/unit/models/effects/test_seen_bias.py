@@ -5,7 +5,7 @@ import pytest
 from scipy.special import logit
 
 from models.effects.seen_bias import (
-    FIRST_OF_STAGE,
+    FIRST_OF_SEEN_BIN,
     LEAST,
     MOST,
     START,
@@ -81,7 +81,7 @@ def test_what_was_read_and_what_is_new_share_the_room(rows, read, new, most, exp
 
 
 def test_evidence_grows_by_items_of_which_nothing_is_known():
-    stages = len(FIRST_OF_STAGE)
+    stages = len(FIRST_OF_SEEN_BIN)
     full = Evidence(np.full(stages, 8.0), np.full(stages, 4.0), np.ones((stages, 3)), np.full((stages, 3), 2.0))
     grown = full.grown(5)
     assert (grown.rows.tolist(), grown.read.tolist()) == ([8.0] * stages, [4.0] * stages)

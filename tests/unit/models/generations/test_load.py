@@ -61,9 +61,8 @@ def test_all_else_that_training_left_is_restored():
 
 
 def test_towers_without_counts_are_restored_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "models.generations.export.export_towers", lambda towers, folder: _copied(artifacts()[0], folder)
-    )
+    exported = artifacts()[0]  # before the exporter is replaced, which may be what makes them
+    monkeypatch.setattr("models.generations.export.export_towers", lambda towers, folder: _copied(exported, folder))
     monkeypatch.setattr("models.generations.probes.TOLERANCE", np.inf)
     plain = replace(trained(), counts=None)
     assert restore(export(plain, dataset()[0], METRICS, tmp_path)).counts is None

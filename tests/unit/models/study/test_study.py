@@ -175,7 +175,7 @@ def test_a_method_that_fails_is_named(tmp_path, monkeypatch):
         ({"seeds": ()}, "^seeds: names none"),
         ({"seeds": (1, -1)}, "^seeds: must not be negative"),
         ({"protocols": ()}, "^protocols: names none"),
-        ({"protocols": ("seen",)}, "^protocols: Input should be .*hidden.*seen"),
+        ({"protocols": ("seen",)}, r"^protocols\.0: Input should be .*hidden.*seen"),
         ({"jobs": 0}, "^jobs: "),
         ({"resamples": 0}, "^resamples: "),
     ],
