@@ -7,7 +7,7 @@ from models.data.examples import Examples
 from models.data.histories import Histories
 from models.data.sampling import NegativeSampler
 from models.data.vocabulary import item_counts
-from models.effects.counts import Rows, Tables
+from models.effects.counts import InteractionRows, TableSizes
 from models.effects.fit import Negatives
 from models.runtime.encoding import FIRST_KNOWN, IndexArray
 from tests.data_factory import USERS, dataset_of, encoding_of
@@ -15,7 +15,7 @@ from tests.data_factory import USERS, dataset_of, encoding_of
 SEGMENTS = 3
 ITEMS = 14
 """Rows of the item table: two that are no known item, and 12 that are."""
-TABLES = Tables((SEGMENTS + 1, 5), ITEMS)
+TABLES = TableSizes((SEGMENTS + 1, 5), ITEMS)
 """Of a segment that tells the taste, and a city that says nothing; 0 is unknown."""
 
 
@@ -52,10 +52,10 @@ def examples_of(
 
 def rows_of(
     users: npt.ArrayLike, items: npt.ArrayLike, labels: npt.ArrayLike, attributes: npt.ArrayLike, seen: int = 0
-) -> Rows:
-    """As `Rows`, everything at one number of behaviours seen."""
+) -> InteractionRows:
+    """As `InteractionRows`, everything at one number of behaviours seen."""
     users = np.asarray(users, dtype=np.int64)
-    return Rows(
+    return InteractionRows(
         users,
         np.asarray(items, dtype=np.int64),
         np.asarray(labels, dtype=np.float32),

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from models.runtime.encoding import PADDING
-from models.towers.architecture import Towers
+from models.towers.architecture import TowerPair
 from models.towers.forms import RankingForm
 from models.towers.ranking.base import WithAuxiliaryLoss
 from models.training.losses import ranking_loss
@@ -67,7 +67,7 @@ class Indices:
         )
 
 
-def towers(ranking: str, **changes: object) -> Towers:
+def towers(ranking: str, **changes: object) -> TowerPair:
     """Tiny towers with embeddings of some size, so that a difference shows, and with statistics of some batches."""
     built = tiny_mail(ranking=ranking, zero_shot="mail", **changes)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -80,11 +80,11 @@ def towers(ranking: str, **changes: object) -> Towers:
     return built.eval()
 
 
-def _form(built: Towers, warm_after: int = WARM_AFTER) -> RankingForm:
+def _form(built: TowerPair, warm_after: int = WARM_AFTER) -> RankingForm:
     return RankingForm(built.embeddings, built.ranking, warm_after)
 
 
-def _answers(built: Towers, inputs: Indices, warm_after: int = WARM_AFTER) -> Tensor:
+def _answers(built: TowerPair, inputs: Indices, warm_after: int = WARM_AFTER) -> Tensor:
     with torch.inference_mode():
         return inputs.logits(_form(built, warm_after))
 
@@ -239,7 +239,7 @@ def training_lowers_the_loss(ranking: str) -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
-def _loss(built: Towers, inputs: Indices) -> Tensor:
+def _loss(built: TowerPair, inputs: Indices) -> Tensor:
     form = _form(built)
     read = form.inputs(
         inputs.attributes,
@@ -251,7 +251,8 @@ def _loss(built: Towers, inputs: Indices) -> Tensor:
         inputs.owner,
     )
     loss = ranking_loss(built.ranking(read), _labels(inputs))
-    return loss + built.ranking.auxiliary_loss(read) if isinstance(built.ranking, WithAuxiliaryLoss) else loss
+    auxiliary = built.ranking.auxiliary_loss(read) if isinstance(built.ranking, WithAuxiliaryLoss) else None
+    return loss if auxiliary is None else loss + auxiliary
 
 
 def _labels(inputs: Indices) -> Tensor:

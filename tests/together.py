@@ -52,7 +52,7 @@ def main(folder: Path, stop: int, names: list[str]) -> None:
     assert is_one_of_several(os.environ)
     with process_group(os.environ, "cpu") as peers:
         for name in names:
-            trained, heard = run(name, Execution(peers=peers, checkpoints=Checkpoints(folder / name, 0)), stop)
+            trained, heard = run(name, Execution(processes=peers, checkpoints=Checkpoints(folder / name, 0)), stop)
             left = {"state": trained.model.state_dict(), "losses": list(trained.losses), "heard": heard}
             torch.save(left, folder / f"{name}.{peers.rank}.pt")
 

@@ -14,7 +14,7 @@ from models.data.split import TimeSplit, split_by_time
 from models.generations.export import export
 from models.generations.parity import attribute_tensor, probes, ranking_tensors
 from models.runtime.towers import RankingRequest
-from models.towers.architecture import Architecture, Towers, build_towers
+from models.towers.architecture import Architecture, TowerPair, build_towers
 from models.towers.embeddings import Sizes
 from models.training.config import TrainingConfig
 from models.training.cotrain import cotrain
@@ -44,7 +44,7 @@ def config(**changes: object) -> TrainingConfig:
     return replace(base, **changes)  # type: ignore[arg-type]  # the fields by name
 
 
-def tiny_mail(seed: int = 0, **changes: object) -> Towers:
+def tiny_mail(seed: int = 0, **changes: object) -> TowerPair:
     """Untrained towers in eval mode; `changes` are fields of the architecture."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

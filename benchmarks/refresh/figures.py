@@ -9,7 +9,8 @@ import numpy as np
 
 from benchmarks.refresh.scores import GROUPS, Protocol, ProtocolScores, WeekScores, concatenated
 from benchmarks.refresh.trainings import GenerationKind
-from models.evaluation.bootstrap import Estimate, Metric, Resamples, measure
+from models.evaluation.bootstrap import Estimate, Resamples
+from models.evaluation.scores import Metric, measure
 
 DRAWS_SEED = 7
 PAIRS: Sequence[tuple[GenerationKind, GenerationKind]] = (

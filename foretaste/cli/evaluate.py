@@ -111,7 +111,7 @@ def run(
             jobs=study.jobs,
             device=study.device,
             fresh=fresh,
-            heard=lambda done, total: report("tune", done, total),
+            progress=lambda done, total: report("tune", done, total),
         )
         tuning.write_tuned(found, fold, tuned)
     result = evaluate_study(dataset, study, settings.home, tuned, fresh=fresh, report=report)

@@ -61,7 +61,8 @@ class LiveEvaluation:
 
     def estimate(self, way: str, seed: int) -> "Estimate":
         """GAUC with its bootstrap over users; the same users and seed give the same draws."""
-        from models.evaluation.bootstrap import Resamples, measure
+        from models.evaluation.bootstrap import Resamples
+        from models.evaluation.scores import measure
 
         users = np.array(self.users, dtype=np.int64)
         return measure(users, self.labels, self.scores[way], Resamples.drawn(users, RESAMPLES, seed))["gauc"]

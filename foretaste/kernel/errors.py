@@ -42,6 +42,10 @@ class BadTowerOutput(ForetasteError):
     """A tower answered with the wrong shape: the published artifact and its record disagree."""
 
 
+class DamagedArtifact(ForetasteError):
+    """A file of a generation, or what was kept about one, is missing or is not what was written."""
+
+
 class NotOnThisMachine(ForetasteError):
     """A part that cannot be had on this platform; the message says what runs instead."""
 

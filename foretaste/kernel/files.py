@@ -1,17 +1,18 @@
 """Files and folders that are written whole or not at all."""
 
 import errno
+import hashlib
 import math
 import os
 import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from foretaste.kernel.errors import ForetasteError, Unavailable
+from foretaste.kernel.errors import DamagedArtifact, ForetasteError, Unavailable
 from foretaste.kernel.ports import Clock
 
 LEFT_BEHIND = 24 * 3600.0
@@ -110,6 +111,23 @@ def sweep(folder: Path, clock: Clock) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file. Raises `DamagedArtifact` where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DamagedArtifact(f"{path} cannot be read: {error.strerror}") from error
+
+
+def verify(folder: Path, hashes: Mapping[str, str]) -> None:
+    """Compare the named files of a folder with their sha256. Raises `DamagedArtifact` for one that differs."""
+    for name, expected in hashes.items():
+        found = hash_file(folder / name)
+        if found != expected:
+            raise DamagedArtifact(f"{folder / name} has the sha256 {found}, but its manifest says {expected}")
 
 
 def _changed(path: Path) -> float:

@@ -12,6 +12,7 @@ from foretaste.kernel.events import MAX_ID
 from foretaste.kernel.values import Scalar, canonical
 from models.data import tables
 from models.data.table_files import Table
+from models.runtime.fields import KINDS
 
 ACTED = "acted"
 """The action where the data name none, as in `UserBehaved`."""
@@ -28,7 +29,7 @@ class Column(ABC):
         self._parts: list[npt.NDArray[Any]] = []
 
     def add(self, block: Table) -> None:
-        """The next rows. Raises `InvalidInput` naming the file, the column, the row and the value."""
+        """Gather the next rows. Raises `InvalidInput` naming the file, the column, the row and the value."""
         self._parts.append(self._read(block))
 
     def whole(self) -> Any:
@@ -57,7 +58,7 @@ class Ids(Column):
         return pd.Categorical.from_codes(super().whole(), categories=self._known)
 
 
-class Names(Column):
+class Categories(Column):
     """Raw values of a categorical field: categories in the order in which they come."""
 
     is_text = True
@@ -83,7 +84,7 @@ class Names(Column):
         return pd.Categorical.from_codes(super().whole(), categories=names)
 
 
-class Actions(Names):
+class Actions(Categories):
     """Actions by their canonical text, `ACTED` where there is none."""
 
     def _named(self, block: Table, values: list[Scalar]) -> list[Scalar]:
@@ -97,7 +98,7 @@ class Actions(Names):
 
 
 class Times(Column):
-    """Milliseconds since the epoch."""
+    """Times as milliseconds since the epoch."""
 
     def __init__(self, source: str, unit: Literal["s", "ms"]) -> None:
         super().__init__(source)
@@ -108,7 +109,7 @@ class Times(Column):
 
 
 class Labels(Column):
-    """0 and 1."""
+    """Labels, 0 and 1."""
 
     def _read(self, block: Table) -> npt.NDArray[np.int8]:
         return tables.labels(block, self.source)
@@ -119,3 +120,8 @@ class Numbers(Column):
 
     def _read(self, block: Table) -> npt.NDArray[np.float64]:
         return tables.numbers(block, self.source)
+
+
+def field_column(source: str, kind: str) -> Column:
+    """The column of a field of this kind, one of `KINDS`."""
+    return Categories(source) if KINDS[kind].is_text else Numbers(source)

@@ -13,11 +13,13 @@ import pandas as pd
 import yaml
 from pydantic import ValidationError
 
+from foretaste.kernel.configuration import invalid_input
 from foretaste.kernel.errors import InvalidInput
 from models.data import tables
-from models.data.columns import ACTED, Actions, Column, Ids, Labels, Names, Numbers, Times
-from models.data.schema import COLUMNS, BehavioursSection, DatasetDescription, InteractionsSection, Kind
+from models.data.columns import ACTED, Actions, Column, Ids, Labels, Times, field_column
+from models.data.schema import COLUMNS, BehavioursSection, DatasetDescription, FieldKind, InteractionsSection
 from models.data.table_files import Table, data_file, read_blocks, read_table
+from models.runtime.fields import KINDS
 
 DESCRIPTION = "dataset.yaml"
 
@@ -96,9 +98,7 @@ def read_dataset(folder: Path) -> Dataset:
     users = _entities(files["users"], description.users.id, description.users.attributes, "user_id")
     items = _entities(files["items"], description.items.id, description.items.attributes, "item_id")
     known = _Known(users, items, files)
-    own: dict[str, Column] = {
-        name: Numbers(name) if kind is Kind.NUMERIC else Names(name) for name, kind in says.context.items()
-    }
+    own: dict[str, Column] = {name: field_column(name, kind) for name, kind in says.context.items()}
     if says.label is not None:
         own["label"] = Labels(says.label)
     interactions = _by_time(files["interactions"], known.columns(says) | own)
@@ -121,13 +121,13 @@ def read_description(folder: Path) -> DatasetDescription:
     try:
         return DatasetDescription.model_validate(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise InvalidInput(f"{DESCRIPTION}: {key}" if key else DESCRIPTION, first["input"], first["msg"]) from error
+        found = invalid_input(error)
+        where = f"{DESCRIPTION}: {found.field}" if found.field else DESCRIPTION
+        raise InvalidInput(where, found.value, found.problem) from error
 
 
-def _entities(path: Path, id_column: str, fields: dict[str, Kind], id_name: str) -> pd.DataFrame:
-    table = read_table(path, [id_column, *fields], [id_column, *_categorical(fields)])
+def _entities(path: Path, id_column: str, fields: dict[str, FieldKind], id_name: str) -> pd.DataFrame:
+    table = read_table(path, [id_column, *fields], [id_column, *text_fields(fields)])
     texts = tables.unique_ids(table, id_column)
     return pd.DataFrame({id_name: texts.to_pandas(), **{name: _raw(table, name) for name in fields}})
 
@@ -142,14 +142,14 @@ def _raw(table: Table, column: str) -> "pd.Series[Any]":
 
 @dataclass(frozen=True, eq=False)
 class _Known:
-    """Who and what the rows of a table may name."""
+    """The users and items that the rows of a table may name."""
 
     users: pd.DataFrame
     items: pd.DataFrame
     files: Mapping[str, Path]
 
     def columns(self, says: InteractionsSection | BehavioursSection) -> dict[str, Column]:
-        """Those that interactions and behaviours share."""
+        """The columns that interactions and behaviours share."""
         columns: dict[str, Column] = {
             "user_id": Ids(says.user, _index(self.users["user_id"]), self.files["users"].name),
             "item_id": Ids(says.item, _index(self.items["item_id"]), self.files["items"].name),
@@ -174,8 +174,9 @@ def _by_time(path: Path, columns: Mapping[str, Column]) -> pd.DataFrame:
     return frame.sort_values("time_ms", kind="stable", ignore_index=True)
 
 
-def _categorical(fields: dict[str, Kind]) -> list[str]:
-    return [name for name, kind in fields.items() if kind is Kind.CATEGORICAL]
+def text_fields(fields: Mapping[str, FieldKind]) -> list[str]:
+    """The names of the fields whose values a CSV file keeps as written."""
+    return [name for name, kind in fields.items() if KINDS[kind].is_text]
 
 
 def _fingerprint(paths: Sequence[Path]) -> str:

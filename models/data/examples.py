@@ -39,7 +39,7 @@ class Batch:
     seen: IndexArray
 
     def hidden(self, moments: Flags) -> "Batch":
-        """The same with the behaviour of the flagged `moments` (U,) taken away: new users, made."""
+        """The batch with the behaviour of the flagged `moments` (U,) taken away: users made new."""
         return replace(
             self,
             items=np.where(moments[:, None], PADDING, self.items),
@@ -48,7 +48,7 @@ class Batch:
         )
 
     def with_unknowns(self, share: float, rng: np.random.Generator) -> "Batch":
-        """The same with a random share of all known values made unknown, so that unknown's embeddings are learned."""
+        """The batch with a random share of all known values made unknown, so that unknown's embeddings are learned."""
 
         def forget(values: IndexArray, unknown: int) -> IndexArray:
             return np.where((rng.random(values.shape) < share) & (values != PADDING), unknown, values)
@@ -82,7 +82,7 @@ class Examples:
 
     @classmethod
     def of(cls, dataset: Dataset, frame: pd.DataFrame, encoding: Encoding, histories: PastBehaviour) -> "Examples":
-        """All of `frame`, which is a part of the dataset's interactions."""
+        """The examples of `frame`, which is a part of the dataset's interactions."""
         users = dataset.user_rows(frame["user_id"]).astype(np.int32)
         times_ms = frame["time_ms"].to_numpy(dtype=np.int64)
         context = [field_indices(field, frame[name]) for name, field in encoding.context.items()]

@@ -55,7 +55,7 @@ class NegativeSampler:
         return drawn.reshape(len(users), count)
 
     def _draw(self, size: int) -> IndexArray:
-        """By popularity, whoever asks."""
+        """Draw items by popularity, met or not."""
         points = self._rng.random(size) * self._cumulated[-1]
         drawn: IndexArray = np.searchsorted(self._cumulated, points, side="right").astype(np.int64)
         return np.minimum(drawn, self._last)  # a point may be rounded up to the whole
@@ -70,7 +70,7 @@ class NegativeSampler:
         return found
 
     def _draw_exactly(self, user: int, size: int) -> IndexArray:
-        """By popularity among what this user has not met; for one who has met nearly everything."""
+        """Draw items by popularity among what a user has not met; for one who has met nearly everything."""
         begin, end = np.searchsorted(self._met, [user * self._items, (user + 1) * self._items])
         weights = self._weights.copy()
         weights[self._met[begin:end] - user * self._items] = 0.0

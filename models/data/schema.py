@@ -1,9 +1,10 @@
 """`dataset.yaml`: which columns of a dataset folder are ids, attributes, actions, labels and times."""
 
-from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+from models.runtime.fields import KINDS
 
 COLUMNS = ("user_id", "item_id", "action", "time_ms", "label")
 """Names that `Dataset` gives to columns of its own; no attribute or context field may take one."""
@@ -11,11 +12,14 @@ COLUMNS = ("user_id", "item_id", "action", "time_ms", "label")
 Column = Annotated[str, Field(min_length=1)]
 
 
-class Kind(StrEnum):
-    """What a field's values are: names to look up, or numbers to put into bins."""
+def _known_kind(kind: str) -> str:
+    if kind not in KINDS:
+        raise ValueError(f"expected one of {', '.join(KINDS)}")
+    return kind
 
-    CATEGORICAL = "categorical"
-    NUMERIC = "numeric"
+
+FieldKind: TypeAlias = Annotated[str, AfterValidator(_known_kind)]
+"""The name of a kind of attribute, one of `models.runtime.fields.KINDS`: "categorical" or "numeric"."""
 
 
 class _Section(BaseModel):
@@ -26,14 +30,14 @@ class UsersSection(_Section):
     """`users`: the id column, and the attributes known at registration (at least one)."""
 
     id: Column
-    attributes: Annotated[dict[Column, Kind], Field(min_length=1)]
+    attributes: Annotated[dict[Column, FieldKind], Field(min_length=1)]
 
 
 class ItemsSection(_Section):
     """`items`: the id column, and what is known of an item."""
 
     id: Column
-    attributes: dict[Column, Kind] = Field(default_factory=dict)
+    attributes: dict[Column, FieldKind] = Field(default_factory=dict)
 
 
 class InteractionsSection(_Section):
@@ -48,7 +52,7 @@ class InteractionsSection(_Section):
     """What was done ("clicked", "rated-5"); without it, every action is "acted"."""
     label: Column | None = None
     """1 for an impression that was acted on, 0 for one that was not; without it, every interaction is a 1."""
-    context: dict[Column, Kind] = Field(default_factory=dict)
+    context: dict[Column, FieldKind] = Field(default_factory=dict)
 
 
 class BehavioursSection(_Section):

@@ -34,7 +34,7 @@ class Coded:
 
 
 def _coded(table: Table, column: str) -> Coded:
-    """Of these checks, casts and look-ups there are then as many as values, and not as rows."""
+    """A column by its distinct values, so that checks, casts and look-ups are as many as values, and not as rows."""
     array = table.columns[column]
     if pa.types.is_null(array.type):
         return Coded(np.zeros(len(array), dtype=np.int32), array[:1])

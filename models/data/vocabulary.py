@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,19 +13,9 @@ from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.values import Scalar, canonical
 from models.data.dataset import Dataset
 from models.data.indices import Flags, as_numbers, factorized, item_indices
-from models.data.schema import Kind
-from models.runtime.encoding import (
-    FIELD_UNKNOWN,
-    FIRST_KNOWN,
-    CategoricalEncoder,
-    Encoding,
-    FieldEncoder,
-    IndexArray,
-    NumericEncoder,
-)
-
-BINS = 16
-"""Bins of a numeric field, at most."""
+from models.data.schema import FieldKind
+from models.runtime.encoding import FIELD_UNKNOWN, FIRST_KNOWN, Encoding, FieldEncoder, IndexArray
+from models.runtime.fields import KINDS, CategoricalEncoder
 
 
 def fit_encoding(dataset: Dataset, before_ms: int) -> Encoding:
@@ -52,7 +42,7 @@ def fit_encoding(dataset: Dataset, before_ms: int) -> Encoding:
         context=_fit_fields(frame, says.interactions.context, seen),
         item_attributes=item_attributes,
         items=tuple(catalogue["item_id"]),
-        actions=_by_frequency(*factorized(acted["action"]), done & (acted["label"].to_numpy() == 1)),
+        actions=CategoricalEncoder.fit(SeenValues(acted["action"], done & (acted["label"].to_numpy() == 1))).values,
         item_features=_item_features(catalogue, item_attributes),
     )
 
@@ -66,39 +56,40 @@ def item_counts(dataset: Dataset, encoding: Encoding, before_ms: int) -> IndexAr
     return counts.astype(np.int64)
 
 
-def _fit_fields(frame: pd.DataFrame, fields: Mapping[str, Kind], seen: Flags | None = None) -> dict[str, FieldEncoder]:
-    """Of the rows in `seen` (R,); None: all."""
+def _fit_fields(
+    frame: pd.DataFrame, fields: Mapping[str, FieldKind], seen: Flags | None = None
+) -> dict[str, FieldEncoder]:
+    """Fit each field to its rows in `seen` (R,); None: to all."""
     rows = np.ones(len(frame), dtype=np.bool_) if seen is None else seen
-    return {
-        name: _fit_numeric(frame[name], rows) if kind is Kind.NUMERIC else _fit_categorical(frame[name], rows)
-        for name, kind in fields.items()
-    }
+    return {name: KINDS[kind].fit(SeenValues(frame[name], rows)) for name, kind in fields.items()}
 
 
-def _fit_categorical(values: "pd.Series[Any]", seen: Flags) -> CategoricalEncoder:
-    if not isinstance(values.dtype, pd.CategoricalDtype):
-        values = values.map(canonical)  # 1 and True are one value to pandas
-    return CategoricalEncoder(_by_frequency(*factorized(values), seen))
+@dataclass(frozen=True, eq=False)
+class SeenValues:
+    """A column (R,) of which the rows in `seen` (R,) are known: what `FieldEncoder.fit` reads."""
+
+    column: "pd.Series[Any]"
+    seen: Flags
+
+    def counts(self) -> dict[str, int]:
+        column = self.column
+        if not isinstance(column.dtype, pd.CategoricalDtype):
+            column = column.map(canonical)  # 1 and True are one value to pandas
+        return _counted(*factorized(column), self.seen)
+
+    def numbers(self) -> npt.NDArray[np.float64]:
+        numbers = as_numbers(self.column)
+        return numbers[self.seen & ~np.isnan(numbers)]
 
 
-def _fit_numeric(values: "pd.Series[Any]", seen: Flags) -> NumericEncoder:
-    """Bins of about equal numbers of rows; fewer where many rows share a value."""
-    numbers = as_numbers(values)
-    known = numbers[seen & ~np.isnan(numbers)]
-    if not len(known):
-        return NumericEncoder(())
-    edges = np.unique(np.quantile(known, np.arange(1, BINS) / BINS))
-    return NumericEncoder(tuple(float(edge) for edge in edges[edges > known.min()]))
-
-
-def _by_frequency(codes: npt.NDArray[np.int32], values: Sequence[Scalar], seen: Flags) -> tuple[str, ...]:
-    """The canonical texts of the `values` that the rows in `seen` have; `codes` (R,) are places in them."""
+def _counted(codes: npt.NDArray[np.int32], values: Sequence[Scalar], seen: Flags) -> dict[str, int]:
+    """How many of the rows in `seen` have each canonical text of the `values`; `codes` (R,) are places in them."""
     counts: Counter[str] = Counter()
     for value, count in zip(values, np.bincount(codes[seen & (codes >= 0)], minlength=len(values)), strict=True):
         text = canonical(value)
         if count and text is not None:
             counts[text] += int(count)
-    return tuple(sorted(counts, key=lambda text: (-counts[text], text)))
+    return counts
 
 
 def _item_features(catalogue: pd.DataFrame, fields: Mapping[str, FieldEncoder]) -> IndexArray:
@@ -109,11 +100,7 @@ def _item_features(catalogue: pd.DataFrame, fields: Mapping[str, FieldEncoder]) 
 
 
 _Values = Mapping[str, Sequence[str]]
-
-
 _NOTHING: Mapping[str, Any] = {}
-
-
 _LATEST_MS = 1 << 62
 
 
@@ -176,23 +163,21 @@ def _extended(where: str, fields: Mapping[str, FieldEncoder], values: _Values) -
         raise InvalidInput(where, sorted(strange), f"a warm start cannot gain fields; there are {', '.join(fields)}")
     found = dict(fields)
     for name, new in values.items():
-        field = fields[name]
-        if isinstance(field, CategoricalEncoder):
-            found[name] = replace(field, values=_appended(field.values, new))
-        elif new:
-            raise InvalidInput(f"{where}.{name}", list(new), "the bins of a numeric field stay as they are")
+        try:
+            found[name] = fields[name].grown(new)
+        except ValueError as error:
+            raise InvalidInput(f"{where}.{name}", list(new), str(error)) from error
     return found
 
 
 def _values(where: str, known: Mapping[str, FieldEncoder], fresh: Mapping[str, FieldEncoder]) -> dict[str, list[str]]:
-    """What `fresh` has of each categorical field."""
+    """The vocabulary that `fresh` has of each field."""
     found = {}
     for name, field in known.items():
         kind = fresh[name].kind if name in fresh else "missing"
         if kind != field.kind:
             raise InvalidInput(f"{where}.{name}", kind, f"a warm start needs the field, and it must be {field.kind}")
-        new = fresh[name]
-        found[name] = list(new.values) if isinstance(new, CategoricalEncoder) else []
+        found[name] = list(fresh[name].vocabulary)
     return found
 
 
@@ -203,9 +188,9 @@ def _refreshed(
     features: Mapping[str, Mapping[str, Scalar]],
 ) -> IndexArray:
     """(items + 2, item attributes); what is missing, or is no value of the field, leaves what is `known`."""
-    told = known.copy()
+    refreshed = known.copy()
     for column, (name, field) in enumerate(fields.items()):
         raw = features.get(name, _NOTHING)
         values = field.encode([raw.get(item) for item in items])
-        told[FIRST_KNOWN:, column] = np.where(values != FIELD_UNKNOWN, values, told[FIRST_KNOWN:, column])
-    return told
+        refreshed[FIRST_KNOWN:, column] = np.where(values != FIELD_UNKNOWN, values, refreshed[FIRST_KNOWN:, column])
+    return refreshed

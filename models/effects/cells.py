@@ -17,7 +17,7 @@ MOST_WINDOWS = 16
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Tally:
+class SparseCounts:
     """What R users, or cells of users, did with I items, weighted.
 
     `acted` (R, I): acted on. Passed by: `passed` (R, I), which data with labels tell, and of each of W windows whose
@@ -31,7 +31,7 @@ class Tally:
     popularity: Doubles
 
     def counts(self, rows: IndexArray, cell: IndexArray, cells: int) -> Counts:
-        """Of some rows, each in its `cell` (R,) of all C = `cells`: (C, I)."""
+        """The counts of some rows added up by cell, (C, I): each row lies in its `cell` (R,) of all C = `cells`."""
         member = _member(cell[rows], rows, (cells, len(cell)))
         acted = np.zeros((cells, self.acted.shape[1]))
         _add(acted, member @ self.acted)
@@ -40,43 +40,39 @@ class Tally:
         np.maximum(passed, 0.0, out=passed)
         return Counts(torch.from_numpy(acted).float(), torch.from_numpy(passed).float())
 
-    def by(self, cell: IndexArray, cells: int) -> "Tally":
-        """The same by cell, which each row has in `cell` (R,); a row of cell -1 is left out."""
+    def by(self, cell: IndexArray, cells: int) -> "SparseCounts":
+        """The counts added up by cell, which each row has in `cell` (R,); a row of cell -1 is left out."""
         rows = np.flatnonzero(cell >= 0)
         member = _member(cell[rows], rows, (cells, len(cell)))
-        return Tally(
+        return SparseCounts(
             sparse.csr_matrix(member @ self.acted),
             sparse.csr_matrix(member @ self.passed),
             np.asarray((member @ self.drawn.T).T),
             self.popularity,
         )
 
-    def over(self, column: IndexArray, columns: int) -> "Tally":
-        """The same with item i in `column[i]` of so many; one of column -1 is left out."""
+    def over(self, column: IndexArray, columns: int) -> "SparseCounts":
+        """The counts with item i moved to `column[i]` of so many columns; an item of column -1 is left out."""
         kept = np.flatnonzero(column >= 0)
         moved = _member(kept, column[kept], (len(column), columns))
         popularity = np.zeros((len(self.popularity), columns))
         popularity[:, column[kept]] = self.popularity[:, kept]
-        return Tally(
+        return SparseCounts(
             sparse.csr_matrix(self.acted @ moved), sparse.csr_matrix(self.passed @ moved), self.drawn, popularity
         )
 
-    def faded(self, share: float) -> "Tally":
-        """A `share` of all counts."""
-        return Tally(self.acted * share, self.passed * share, self.drawn * share, self.popularity)
-
-    def __add__(self, other: "Tally") -> "Tally":
-        """Both, this the older one, over the same rows and items."""
+    def __add__(self, other: "SparseCounts") -> "SparseCounts":
+        """The sum of both, over the same rows and items; this one is the older."""
         drawn = np.concatenate([self.drawn, other.drawn])
         popularity = np.concatenate([self.popularity, other.popularity])
-        told = drawn.sum(axis=1) > 0
-        drawn, popularity = drawn[told], popularity[told]
+        sampled = drawn.sum(axis=1) > 0
+        drawn, popularity = drawn[sampled], popularity[sampled]
         while len(drawn) > MOST_WINDOWS:
             drawn, popularity = _oldest_together(drawn, popularity)
-        return Tally(self.acted + other.acted, self.passed + other.passed, drawn, popularity)
+        return SparseCounts(self.acted + other.acted, self.passed + other.passed, drawn, popularity)
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """As a file keeps it; in single precision, which is that of the fit."""
+        """The arrays that a file keeps, by name, in single precision, which is that of the fit."""
         arrays: dict[str, npt.NDArray[Any]] = {
             "drawn": self.drawn.astype(np.float32),
             "popularity": self.popularity.astype(np.float32),
@@ -88,8 +84,8 @@ class Tally:
         return arrays
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "Tally":
-        """What `to_arrays` gave. Raises `KeyError` or `ValueError` where it is not that."""
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "SparseCounts":
+        """The counts that `to_arrays` gave. Raises `KeyError` or `ValueError` for other arrays."""
         drawn, popularity = (arrays[name].astype(np.float64) for name in ("drawn", "popularity"))
         shape = (drawn.shape[1], popularity.shape[1])
 
@@ -101,43 +97,39 @@ class Tally:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Cells:
+class UserCells:
     """Users of equal attributes: `values` (C, N), indices within each field; `users` (C,), how many were counted."""
 
     values: IndexArray
     users: Doubles
 
-    def joined(self, other: "Cells") -> tuple["Cells", IndexArray, IndexArray]:
-        """All of both, and where in them each of these cells lies and each of the other's."""
+    def joined(self, other: "UserCells") -> tuple["UserCells", IndexArray, IndexArray]:
+        """The cells of both, and the place in them of each of these cells and of each of the other's."""
         both = np.concatenate([self.values, other.values])
         values, place = np.unique(both, axis=0, return_inverse=True)
         users = np.bincount(place.ravel(), np.concatenate([self.users, other.users]), minlength=len(values))
         own, others = np.split(place.ravel(), [len(self.values)])
-        return Cells(values, users.astype(np.float64)), own, others
+        return UserCells(values, users.astype(np.float64)), own, others
 
-    def only(self, kept: IndexArray) -> "Cells":
-        return Cells(self.values[kept], self.users[kept])
+    def only(self, kept: IndexArray) -> "UserCells":
+        return UserCells(self.values[kept], self.users[kept])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Past:
-    """What was counted before: `tally` of `cells` over `items` (I,), each of which has come `frequency` (I,) times."""
+class EarlierCounts:
+    """What was counted before: `counts` of `cells` over `items` (I,), each of which has come `frequency` (I,) times."""
 
-    cells: Cells
+    cells: UserCells
     items: IndexArray
     frequency: Doubles
-    tally: Tally
+    counts: SparseCounts
 
     @classmethod
-    def none(cls, attributes: int) -> "Past":
-        """Nothing yet, of users with so many attributes."""
+    def none(cls, attributes: int) -> "EarlierCounts":
+        """No counts, of users with so many attributes."""
         none, empty = np.zeros(0), sparse.csr_matrix((0, 0))
-        cells = Cells(np.zeros((0, attributes), dtype=np.int64), none)
-        return cls(cells, none.astype(np.int64), none, Tally(empty, empty, np.zeros((0, 0)), np.zeros((0, 0))))
-
-    def faded(self, share: float) -> "Past":
-        """A `share` of all counts; how many users there were is no count that fades."""
-        return Past(self.cells, self.items, self.frequency * share, self.tally.faded(share))
+        cells = UserCells(np.zeros((0, attributes), dtype=np.int64), none)
+        return cls(cells, none.astype(np.int64), none, SparseCounts(empty, empty, np.zeros((0, 0)), np.zeros((0, 0))))
 
 
 def _member(of: IndexArray, rows: IndexArray, shape: tuple[int, int]) -> sparse.csr_matrix:
@@ -152,7 +144,7 @@ def _add(dense: Doubles, matrix: sparse.csr_matrix) -> None:
 
 
 def _oldest_together(drawn: Doubles, popularity: Doubles) -> tuple[Doubles, Doubles]:
-    """With the first two windows as one, which keeps what each row and each item has in all."""
+    """The windows with the first two as one, which keeps what each row and each item has in all."""
     sizes = drawn[:2].sum(axis=1)
     one = (sizes @ popularity[:2]) / sizes.sum()
     return np.vstack([drawn[:2].sum(axis=0), drawn[2:]]), np.vstack([one, popularity[2:]])

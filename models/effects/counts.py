@@ -6,15 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pydantic.dataclasses
 import torch
+from pydantic import PositiveInt
 from scipy import sparse
 
-from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.configuration import STRICT, UnitShare, raises_invalid_input
 from models.data.examples import Examples
-from models.effects.cells import Cells, Past, Tally
+from models.effects.cells import EarlierCounts, SparseCounts, UserCells
 from models.effects.low_rank import Counts, Design, Doubles
 from models.runtime.encoding import FIELD_UNKNOWN, FIRST_KNOWN, IndexArray
-from models.training import checks
 
 Floats = npt.NDArray[np.float32]
 _CELLS = 1024
@@ -24,7 +25,7 @@ _LEAST_LEFT = 1e-6
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Rows:
+class InteractionRows:
     """Interactions (R,): the user's row, the item's index, whether it was acted on, and behaviours seen before.
 
     `attributes` (users, N) has a row for each of `Dataset.users`.
@@ -37,36 +38,31 @@ class Rows:
     attributes: IndexArray
 
     @classmethod
-    def of(cls, examples: Examples) -> "Rows":
+    def of(cls, examples: Examples) -> "InteractionRows":
         users, sizes = examples.users.astype(np.int64), examples.sizes
         seen = examples.histories.seen(users, examples.times_ms)
         items, labels = examples.items.astype(np.int64), examples.labels
         return cls(np.repeat(users, sizes), items, labels, np.repeat(seen, sizes), examples.attributes)
 
-    def only(self, kept: npt.NDArray[np.bool_]) -> "Rows":
+    def only(self, kept: npt.NDArray[np.bool_]) -> "InteractionRows":
         """The rows (R,) that are flagged, of the same users."""
-        return Rows(self.users[kept], self.items[kept], self.labels[kept], self.seen[kept], self.attributes)
+        return InteractionRows(self.users[kept], self.items[kept], self.labels[kept], self.seen[kept], self.attributes)
 
 
-@dataclass(frozen=True, slots=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
 class CountingConfig:
-    """Who and what is counted, and how much."""
+    """Which users and items are counted, and how much a user counts."""
 
-    user_weight: float = 0.75
+    user_weight: UnitShare = 0.75
     """A user of n interactions counts as n to this power: the heaviest users are not everyone."""
-    most_counts: int = 1 << 23
+    most_counts: PositiveInt = 1 << 23
     """Cells times items at most: of more cells a random part is counted, of more items the most frequent."""
-    least_users: int = 5
+    least_users: PositiveInt = 5
     """With an attribute value; a rarer one is not told from an unknown one."""
 
-    def __post_init__(self) -> None:
-        """Raises `InvalidInput` naming the field."""
-        checks.at_least(self, {"most_counts": 1, "least_users": 1})
-        if not 0 <= self.user_weight <= 1:
-            raise InvalidInput("user_weight", self.user_weight, "must lie between 0 and 1")
 
-
-class Tables(NamedTuple):
+class TableSizes(NamedTuple):
     """Rows of the tables that effects are about: of each attribute, N of them, and of the items."""
 
     attributes: tuple[int, ...]
@@ -96,38 +92,38 @@ class Counting:
     `users` are rows of `Dataset.users`, `items` (I,) are indices with their `frequency` (I,). `cells`: of equal
     attributes; `member` (users of the dataset,) of them, -1 for who is not counted. `value_places` (G,): where each
     counted attribute value lies among all ΣA, field after field. `of_design` (cells,): cells that differ in values that
-    are not counted are one in the `design`. `tally`: of the users of the dataset, and `past` of the cells, both over
-    the items.
+    are not counted are one in the `design`. `user_counts`: of the users of the dataset, and `past` of the
+    cells, both over the items.
     """
 
     users: IndexArray
     items: IndexArray
     frequency: Doubles
-    cells: Cells
+    cells: UserCells
     member: IndexArray
     value_places: IndexArray
     of_design: IndexArray
     design: Design
-    tally: Tally
-    past: Tally | None
+    user_counts: SparseCounts
+    past: SparseCounts | None
 
     @classmethod
     def of(
         cls,
-        rows: Rows,
-        tables: Tables,
+        rows: InteractionRows,
+        tables: TableSizes,
         negatives: int | None,
         limits: CountingConfig,
         rng: np.random.Generator,
-        past: Past | None = None,
+        past: EarlierCounts | None = None,
     ) -> "Counting":
-        """Of all rows with a known item and all of the `past`, within the limits.
+        """Count all rows with a known item, and all of the `past`, within the limits.
 
         `negatives` None: the rows have labels of their own.
         """
         known = rows.items >= FIRST_KNOWN
         users, own = np.unique(rows.users[known]), np.zeros(len(rows.attributes), dtype=np.int64)
-        before = past or Past.none(rows.attributes.shape[1])
+        before = past or EarlierCounts.none(rows.attributes.shape[1])
         cells, own[users], others = _cells(rows.attributes[users], before.cells)
         frequency = np.bincount(rows.items[known], minlength=tables.items).astype(np.float64)
         frequency[before.items] += before.frequency
@@ -138,9 +134,9 @@ class Counting:
         member[users] = place[own[users]]
         cells = cells.only(kept)
         design, of_design, value_places = _designed(cells, tables.attributes, limits.least_users)
-        tally = _tally(rows, member >= 0, column, len(items), negatives, limits.user_weight)
-        moved = None if past is None else past.tally.over(column[past.items], len(items)).by(place[others], len(kept))
-        return cls(users, items, frequency[items], cells, member, value_places, of_design, design, tally, moved)
+        user_counts = _user_counts(rows, member >= 0, column, len(items), negatives, limits.user_weight)
+        moved = None if past is None else past.counts.over(column[past.items], len(items)).by(place[others], len(kept))
+        return cls(users, items, frequency[items], cells, member, value_places, of_design, design, user_counts, moved)
 
     @property
     def cell(self) -> IndexArray:
@@ -148,31 +144,31 @@ class Counting:
         return np.append(self.of_design, -1)[self.member]
 
     def dealt(self, rng: np.random.Generator) -> "Counting":
-        """With the users dealt to the cells at random, as many to each: attributes that tell nothing."""
+        """The counting with the users dealt to the cells at random, as many to each: attributes that tell nothing."""
         member = self.member.copy()
         member[self.users] = rng.permutation(member[self.users])
         return replace(self, member=member)
 
     def counts(self, users: IndexArray) -> Counts:
-        """Of some of the users, (C, I) for the C cells of the design."""
-        return self.tally.counts(users, self.cell, len(self.design.values))
+        """The counts of some of the users, (C, I) for the C cells of the design."""
+        return self.user_counts.counts(users, self.cell, len(self.design.values))
 
     def counts_before(self) -> Counts | None:
-        """Of the past, likewise; None where there is none."""
+        """The counts of the past, (C, I) likewise; None where there is no past."""
         if self.past is None:
             return None
         return self.past.counts(np.arange(len(self.of_design)), self.of_design, len(self.design.values))
 
-    def together(self) -> Past:
+    def together(self) -> EarlierCounts:
         """All that was counted, for a later window to add to."""
-        own = self.tally.by(self.member, len(self.of_design))
-        return Past(self.cells, self.items, self.frequency, own if self.past is None else self.past + own)
+        own = self.user_counts.by(self.member, len(self.of_design))
+        return EarlierCounts(self.cells, self.items, self.frequency, own if self.past is None else self.past + own)
 
 
-def _cells(attributes: IndexArray, before: Cells) -> tuple[Cells, IndexArray, IndexArray]:
+def _cells(attributes: IndexArray, before: UserCells) -> tuple[UserCells, IndexArray, IndexArray]:
     """All cells, and which one each user with these `attributes` (U, N) and each cell from `before` is."""
     values, member = np.unique(attributes, axis=0, return_inverse=True)
-    own = Cells(values, np.bincount(member.ravel(), minlength=len(values)).astype(np.float64))
+    own = UserCells(values, np.bincount(member.ravel(), minlength=len(values)).astype(np.float64))
     if not len(before.values):
         return own, member.ravel(), np.zeros(0, dtype=np.int64)
     cells, of_own, of_before = own.joined(before)
@@ -180,7 +176,7 @@ def _cells(attributes: IndexArray, before: Cells) -> tuple[Cells, IndexArray, In
 
 
 def _within(
-    cells: Cells, frequency: Doubles, most_counts: int, rng: np.random.Generator
+    cells: UserCells, frequency: Doubles, most_counts: int, rng: np.random.Generator
 ) -> tuple[IndexArray, IndexArray]:
     """Which cells and items are counted, sorted: all that came, or as many cells and items as are let in."""
     count = len(cells.users)
@@ -197,9 +193,14 @@ def _places(kept: IndexArray, count: int) -> IndexArray:
     return places
 
 
-def _tally(
-    rows: Rows, counted: npt.NDArray[np.bool_], column: IndexArray, items: int, negatives: int | None, power: float
-) -> Tally:
+def _user_counts(
+    rows: InteractionRows,
+    counted: npt.NDArray[np.bool_],
+    column: IndexArray,
+    items: int,
+    negatives: int | None,
+    power: float,
+) -> SparseCounts:
     """What each user in `counted` (users,) did with the items that have a `column`."""
     kept = (column[rows.items] >= 0) & counted[rows.users]
     user, item, label = rows.users[kept], column[rows.items[kept]], rows.labels[kept].astype(np.float64)
@@ -209,13 +210,13 @@ def _tally(
     acted = sparse.csr_matrix((label * weight[user], (user, item)), shape)
     if negatives is None:
         passed = sparse.csr_matrix(((1 - label) * weight[user], (user, item)), shape)
-        return Tally(acted, passed, np.zeros((0, shape[0])), np.zeros((0, shape[1])))
+        return SparseCounts(acted, passed, np.zeros((0, shape[0])), np.zeros((0, shape[1])))
     popularity = np.bincount(item, weights=label, minlength=shape[1]) / max(label.sum(), 1.0)
     met = sparse.csr_matrix((np.ones(len(user)), (user, item)), shape)
     met.data[:] = 1.0  # once, however often
     drawn = negatives * number * weight / np.maximum(1 - met @ popularity, _LEAST_LEFT)
     passed = sparse.csr_matrix(-(sparse.diags(drawn) @ met @ sparse.diags(popularity)))
-    return Tally(acted, passed, drawn[None], popularity[None])
+    return SparseCounts(acted, passed, drawn[None], popularity[None])
 
 
 def _weights(number: IndexArray, power: float) -> Doubles:
@@ -232,7 +233,7 @@ def _most_frequent(frequency: Doubles, most: int) -> IndexArray:
     return chosen
 
 
-def _designed(cells: Cells, sizes: Sequence[int], least_users: int) -> tuple[Design, IndexArray, IndexArray]:
+def _designed(cells: UserCells, sizes: Sequence[int], least_users: int) -> tuple[Design, IndexArray, IndexArray]:
     """The design, the cell in it of each of `cells`, and the places of the values counted.
 
     A value of too few users is counted as none, and so is an unknown one, and one that everybody has: b says the same.
@@ -244,12 +245,12 @@ def _designed(cells: Cells, sizes: Sequence[int], least_users: int) -> tuple[Des
     for field, offset in enumerate(offsets):
         numbers = np.bincount(cells.values[:, field], cells.users, minlength=sizes[field])
         numbers[FIELD_UNKNOWN] = 0
-        told = np.flatnonzero((numbers >= least_users) & (numbers < everybody))
+        counted = np.flatnonzero((numbers >= least_users) & (numbers < everybody))
         index = np.full(sizes[field], -1)
-        index[told] = count + np.arange(len(told))
+        index[counted] = count + np.arange(len(counted))
         local[:, field] = index[cells.values[:, field]]
-        count += len(told)
-        places.append(offset + told)
+        count += len(counted)
+        places.append(offset + counted)
     local[local < 0] = count
     values, place = np.unique(local, axis=0, return_inverse=True)
     return Design(torch.from_numpy(values), count), place.ravel(), np.concatenate(places).astype(np.int64)

@@ -15,18 +15,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pydantic.dataclasses
 from numpy.random import Generator
+from pydantic import Field, PositiveInt
 from scipy.linalg import block_diag
 from threadpoolctl import threadpool_limits
 
-from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.configuration import STRICT, PositiveFloat, raises_invalid_input
 from models.data.examples import Examples
 from models.data.sampling import NegativeSampler
-from models.effects.counts import Counting, CountingConfig, Rows, Tables
+from models.effects.counts import Counting, CountingConfig, InteractionRows, TableSizes
 from models.effects.low_rank import (
     Counts,
     Doubles,
@@ -39,75 +41,39 @@ from models.effects.low_rank import (
     slope_at_zero,
     strength,
 )
-from models.effects.seen_bias import FIRST_OF_STAGE, STAGES, Evidence, Judgements, correction
+from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS, Evidence, Judgements, correction
 from models.effects.state import SavedCounts
 from models.runtime.encoding import PADDING, IndexArray
-from models.training import checks
-
-__all__ = [
-    "FIRST_OF_STAGE",
-    "STAGES",
-    "Effects",
-    "EffectsConfig",
-    "HeldOutCodes",
-    "Negatives",
-    "WarmStart",
-    "fit_effects",
-    "stage_biases",
-]
 
 Floats = npt.NDArray[np.float32]
+WARM_ITERATIONS, WARM_FOLD_ITERATIONS = 4, 1
+"""Of L-BFGS where a fit goes on from an earlier one: of the fit of all users, and of each without a fold."""
 
 
-@dataclass(frozen=True, slots=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
 class EffectsConfig:
     """How the effects are fitted."""
 
-    folds: int = 5
+    folds: Annotated[int, Field(ge=2)] = 5
     """Of the users: a training user's code is fitted on the others'."""
     counting: CountingConfig = field(default_factory=CountingConfig)
-    first_precision: float = 100.0
+    first_precision: PositiveFloat = 100.0
     """Prior precision of what distinguishes a user's very first moments. Fixed and not found by the evidence: who has
     no behaviour is at those moments in production, but anywhere when behaviour is hidden."""
-    bias_precision: float = 0.5
+    bias_precision: PositiveFloat = 0.5
     """Prior precision of b(i) about log-odds of 0: the counts of the rarest items are low by chance, and so are the
     negatives that are drawn by them."""
-    shrinkage: float = 0.6
+    shrinkage: PositiveFloat = 0.6
     """Of each direction of W, as a share of the strongest that noise alone would tell."""
-    most_directions: int = 24
+    most_directions: PositiveInt = 24
     """Of each fit. All fits together keep as many as a code has numbers."""
-    iterations: int = 16
+    iterations: PositiveInt = 16
     """Of L-BFGS; the fits without a fold take half as many."""
-    stage_rows: int = 30_000
-    """Read for the bias of each stage, at most."""
-    stage_negatives: int = 10
+    stage_rows: PositiveInt = 30_000
+    """Read for the biases of each bin of behaviours seen, at most."""
+    stage_negatives: PositiveInt = 10
     """Sampled for each of them where the data have no labels, to weigh as much as the configured number."""
-
-    def __post_init__(self) -> None:
-        """Raises `InvalidInput` naming the field."""
-        names = ("most_directions", "iterations", "stage_rows", "stage_negatives")
-        checks.at_least(self, {"folds": 2, **dict.fromkeys(names, 1)})
-        checks.positive(self, "first_precision", "bias_precision", "shrinkage")
-
-
-@dataclass(frozen=True, slots=True)
-class WarmStart:
-    """How the fit goes on from the counts of an earlier one."""
-
-    forget: float = 1.0
-    """The share of the earlier counts that stays, taken again by each refresh: what was counted n of them ago weighs
-    forget ** n. 1 keeps all: of MovieLens less kept is worse (0.9 by nothing, 0.5 by .002 of GAUC), and a share per
-    refresh would let how often one refreshes decide how fast a taste is forgotten. Less is for tastes that drift."""
-    iterations: int = 4
-    """Of L-BFGS, from where the earlier fit ended."""
-    fold_iterations: int = 1
-    """Likewise, of each fit without a fold."""
-
-    def __post_init__(self) -> None:
-        """Raises `InvalidInput` naming the field."""
-        checks.at_least(self, {"iterations": 1, "fold_iterations": 1})
-        if not 0 <= self.forget <= 1:
-            raise InvalidInput("forget", self.forget, "must lie between 0 and 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +82,7 @@ class Effects:
 
     `codes` (1 + folds, ΣA, H): of each value of each attribute, field after field: from all users, then without each
     fold. `fold` (users,): which of these a user may see in training; 0 for who was not learned from. `keys` (items, H).
-    `biases` (S, items): b(i) and what distinguishes each stage.
+    `biases` (S, items): b(i) and what distinguishes each bin of behaviours seen.
     """
 
     codes: Floats
@@ -136,13 +102,12 @@ class Negatives(NamedTuple):
 
 def fit_effects(
     examples: Examples,
-    tables: Tables,
+    tables: TableSizes,
     width: int,
     negatives: Negatives | None,
     config: EffectsConfig,
     rng: Generator,
     earlier: SavedCounts | None = None,
-    warm: WarmStart | None = None,
 ) -> Effects:
     """Fit what `examples` say; `width` is H. `negatives` is None where the data have labels of their own.
 
@@ -150,26 +115,25 @@ def fit_effects(
     A user's code is then without that user's behaviour among the examples that were added; what the same user did
     earlier is in the counts of everybody's, from before everything that training is about to predict.
     """
-    warm = warm or WarmStart()
-    rows = Rows.of(examples)
+    rows = InteractionRows.of(examples)
     until_ms = int(examples.times_ms.max(initial=-1)) + 1
     if earlier is not None:
-        earlier = earlier.grown(tables.attributes, tables.items).faded(warm.forget)
+        earlier = earlier.grown(tables.attributes, tables.items)
         rows = rows.only(np.repeat(examples.times_ms, examples.sizes) >= earlier.until_ms)
         until_ms = max(until_ms, earlier.until_ms)
-    past, stages = (earlier.past, earlier.stages) if earlier else (None, None)
+    past, evidence = (earlier.past, earlier.evidence) if earlier else (None, None)
     counting = Counting.of(rows, tables, negatives.number if negatives else None, config.counting, rng, past)
     fold = np.zeros(len(rows.attributes), dtype=np.int64)
     fold[counting.users] = 1 + rng.permutation(len(counting.users)) % config.folds
     with threadpool_limits(1, user_api="blas"):  # on matrices this small, threads only wait for each other
-        found = _fits(fold, counting, tables, config, rng, earlier, warm)
+        found = _fits(fold, counting, tables, config, rng, earlier)
         codes, keys = _codes_and_keys(found.fits, counting, tables, width)
     base = np.full(len(keys), found.log_odds)  # nothing is known of an unknown item
     base[counting.items] = found.fits[0].bias.numpy()
-    effects = Effects(codes, fold, keys, np.repeat(base.astype(np.float32)[None], len(FIRST_OF_STAGE), axis=0))
-    biases, stages = stage_biases(effects, rows, tables, negatives, config, rng, stages)
-    told = tables.values(counting.value_places)
-    counts = SavedCounts(counting.together(), found.fits[0], told, found.noise, stages, until_ms)
+    effects = Effects(codes, fold, keys, np.repeat(base.astype(np.float32)[None], len(FIRST_OF_SEEN_BIN), axis=0))
+    biases, evidence = seen_biases(effects, rows, tables, negatives, config, rng, evidence)
+    counted_values = tables.values(counting.value_places)
+    counts = SavedCounts(counting.together(), found.fits[0], counted_values, found.noise, evidence, until_ms)
     return Effects(codes, fold, keys, biases, counts)
 
 
@@ -184,11 +148,10 @@ class _Found(NamedTuple):
 def _fits(
     fold: IndexArray,
     counting: Counting,
-    tables: Tables,
+    tables: TableSizes,
     config: EffectsConfig,
     rng: Generator,
     earlier: SavedCounts | None,
-    warm: WarmStart,
 ) -> _Found:
     parts = [counting.counts(np.flatnonzero(fold == part)) for part in range(1, config.folds + 1)]
     before = counting.counts_before()
@@ -214,8 +177,8 @@ def _fits(
         first = resumed(counts, design, penalty, start, config.most_directions, seed)
         return fitted(counts, design, penalty, first, resumed_iterations)
 
-    rest = [fit(whole - part, -(-config.iterations // 2), warm.fold_iterations) for part in parts]
-    return _Found([fit(whole, config.iterations, warm.iterations), *rest], whole.log_odds, noise)
+    rest = [fit(whole - part, -(-config.iterations // 2), WARM_FOLD_ITERATIONS) for part in parts]
+    return _Found([fit(whole, config.iterations, WARM_ITERATIONS), *rest], whole.log_odds, noise)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -223,7 +186,7 @@ class HeldOutCodes:
     """Codes as training may see them: each user's as the other users' behaviour has it."""
 
     effects: Effects
-    tables: Tables
+    tables: TableSizes
 
     def of(self, users: IndexArray, attributes: IndexArray) -> Floats:
         """(B, H), for rows of `Dataset.users` (B,) with these values (B, N)."""
@@ -232,7 +195,7 @@ class HeldOutCodes:
         return codes
 
 
-def _codes_and_keys(fits: Sequence[Fit], counting: Counting, tables: Tables, width: int) -> tuple[Floats, Floats]:
+def _codes_and_keys(fits: Sequence[Fit], counting: Counting, tables: TableSizes, width: int) -> tuple[Floats, Floats]:
     """Codes (fits, ΣA, H) and keys (items, H) with code · key = W, as nearly as H allows.
 
     The fits are turned to common keys by the singular value decomposition of all their W, one below the other. A key's
@@ -250,26 +213,26 @@ def _codes_and_keys(fits: Sequence[Fit], counting: Counting, tables: Tables, wid
     return codes, keys
 
 
-def stage_biases(
+def seen_biases(
     effects: Effects,
-    rows: Rows,
-    tables: Tables,
+    rows: InteractionRows,
+    tables: TableSizes,
     negatives: Negatives | None,
     config: EffectsConfig,
     rng: Generator,
     before: Evidence | None = None,
 ) -> tuple[Floats, Evidence]:
-    """(S, items): the biases of `effects`, each stage's corrected by what its users did beyond them; and the evidence.
+    """(S, items): the biases of `effects`, corrected by what users of each bin did beyond them; and the evidence.
 
-    `before`: what is known of earlier windows, to which these rows are added. The first stage's prior has a precision
+    `before`: what is known of earlier windows, to which these rows are added. The first bin's prior has a precision
     that is given, the others' is found (`models.effects.seen_bias`).
     """
     biases = effects.biases.copy()
     before = before or Evidence.none(biases.shape[1])
     after = before.copy()
-    stage = STAGES[rows.seen]
-    for number in range(len(FIRST_OF_STAGE)):
-        own = np.flatnonzero(stage == number)
+    bins = SEEN_BINS[rows.seen]
+    for number in range(len(FIRST_OF_SEEN_BIN)):
+        own = np.flatnonzero(bins == number)
         read, share = before.room(number, len(own), config.stage_rows)
         after.rows[number] += len(own)
         after.read[number] = share * before.read[number] + read
@@ -292,7 +255,7 @@ def stage_biases(
 
 
 def _judged(
-    rows: Rows, own: IndexArray, negatives: Negatives | None, drawn_each: int
+    rows: InteractionRows, own: IndexArray, negatives: Negatives | None, drawn_each: int
 ) -> tuple[IndexArray, IndexArray, Doubles, Doubles]:
     """Of rows `own` (R,): place in `own`, item, label and weight of each judgement, sampled negatives among them."""
     place, items, labels = np.arange(len(own)), rows.items[own], rows.labels[own].astype(np.float64)

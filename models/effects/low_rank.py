@@ -55,13 +55,13 @@ class Counts:
 
     @property
     def log_odds(self) -> float:
-        """Of all counts together, kept finite where there is one class."""
+        """The log-odds of all counts together, kept finite where there is one class."""
         acted, passed = float(self.acted.sum()), float(self.passed.sum())
         return float(np.log((acted + 1) / (passed + 1)))
 
     @property
     def item_log_odds(self) -> Tensor:
-        """(I,), kept finite likewise."""
+        """The log-odds of each item (I,), kept finite likewise."""
         return torch.log((self.acted.sum(0) + 1) / (self.passed.sum(0) + 1))
 
 
@@ -151,16 +151,18 @@ def strongest(slope: Tensor, rank: int, seed: int) -> tuple[Doubles, Doubles, Do
 
 
 def begin(counts: Counts, design: Design, weights: Weights, threshold: float, rank: int, seed: int) -> Fit:
-    """A step from W = 0 along the directions that are told more strongly than `threshold`, `rank` at most.
+    """A step from W = 0 along the directions that are stronger than `threshold`, `rank` at most.
 
     About a Newton step, (σ - τ) / h in each direction, with h the mean curvature of one entry of R W S.
     """
     bias = counts.item_log_odds
-    left, told, right = strongest(slope_at_zero(counts, design, weights), rank, seed)
-    kept = told > threshold
+    left, strengths, right = strongest(slope_at_zero(counts, design, weights), rank, seed)
+    kept = strengths > threshold
     p = bias.sigmoid()
     curvature = weights.unweighted(weights.unweighted(design.gathered(counts.met * p * (1 - p))))
-    size = np.sqrt((told[kept] - threshold) / max(float(curvature.mean()), _LEAST_CURVATURE)) if kept.any() else 0.0
+    size = (
+        np.sqrt((strengths[kept] - threshold) / max(float(curvature.mean()), _LEAST_CURVATURE)) if kept.any() else 0.0
+    )
     return Fit(
         bias,
         torch.from_numpy(left[:, kept] * size).float() / weights.values.unsqueeze(1),
@@ -169,7 +171,7 @@ def begin(counts: Counts, design: Design, weights: Weights, threshold: float, ra
 
 
 def resumed(counts: Counts, design: Design, penalty: Penalty, earlier: Fit, rank: int, seed: int) -> Fit:
-    """A step from an `earlier` fit, as `begin` makes one from none: to directions that are told now, `rank` at most.
+    """A step from an `earlier` fit, as `begin` makes one from none: to what is strong now, `rank` at most.
 
     A proximal step in R W S: down the slope by 1 / h, after which singular values are shrunk by τ / h. h is at first
     twice the mean curvature of one entry, and doubled until the loss falls; if it does not, the earlier fit stays.
@@ -188,9 +190,9 @@ def resumed(counts: Counts, design: Design, penalty: Penalty, earlier: Fit, rank
     slope, scaled = weights.unweighted(design.gathered(surprise)), weights.weighted(earlier.effects)
     for _ in range(_HALVINGS):
         h *= 2
-        left, told, right = strongest(h * scaled + slope, rank, seed)
-        kept = told > threshold
-        size = np.sqrt((told[kept] - threshold) / h)
+        left, strengths, right = strongest(h * scaled + slope, rank, seed)
+        kept = strengths > threshold
+        size = np.sqrt((strengths[kept] - threshold) / h)
         factors = (torch.from_numpy(left[:, kept] * size).float(), torch.from_numpy(right[kept].T * size).float())
         found = Fit(bias, factors[0] / over_values, factors[1] / over_items)
         if _loss(counts, penalty, found, _logits(design, found)) < least:

@@ -1,24 +1,29 @@
-"""What distinguishes users by how much they have done: a correction of each item's bias at each stage.
+"""What distinguishes users by how much they have done: a correction of each item's bias for each bin of that number.
 
-What was read of a stage is kept as a quadratic in the biases, so that a later window adds to it: with h and e its
-evidence of an item, the log-likelihood of a bias t is about e t - h t²/2.
+A bin of behaviours seen is finer than a `Stage`, and the same for every generation. What was read of a bin is kept
+as a quadratic in the biases, so that a later window adds to it: with h and e its evidence of an item, the
+log-likelihood of a bias t is about e t - h t²/2.
 """
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import expit
 
 from foretaste.kernel.values import MAX_BEHAVIOUR
-from models.effects.evidence import START, next_precision
 from models.effects.low_rank import Doubles
 from models.runtime.encoding import FIRST_KNOWN, IndexArray
 
-FIRST_OF_STAGE = (0, 1, 3, 6, 11, 21, 51)
-"""The number of behaviours seen at which each of the S stages begins."""
-STAGES: IndexArray = np.searchsorted(FIRST_OF_STAGE, np.arange(MAX_BEHAVIOUR + 1), side="right") - 1
-"""(L + 1,): the stage of each number of behaviours seen."""
+FIRST_OF_SEEN_BIN = (0, 1, 3, 6, 11, 21, 51)
+"""The number of behaviours seen at which each of the S bins begins."""
+SEEN_BINS: IndexArray = np.searchsorted(FIRST_OF_SEEN_BIN, np.arange(MAX_BEHAVIOUR + 1), side="right") - 1
+"""(L + 1,): the bin of each number of behaviours seen."""
+LEAST, MOST = 1e-2, 1e4
+"""Bounds of a prior's precision: that of effects which say nothing grows to the greatest."""
+START = 10.0
+"""Precision that the evidence starts from."""
 _NEWTON, _STEP = 10, 2.0
 """Iterations, and the most that one moves a bias."""
 
@@ -34,7 +39,7 @@ class Judgements(NamedTuple):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Evidence:
-    """What was read of each of S stages about each item's bias: `slope` e and `curvature` h, (S, items) each.
+    """What was read of each of S bins about each item's bias: `slope` e and `curvature` h, (S, items) each.
 
     `rows` (S,): how many there were, of which `read` (S,) were read.
     """
@@ -46,29 +51,26 @@ class Evidence:
 
     @classmethod
     def none(cls, items: int) -> "Evidence":
-        stages = len(FIRST_OF_STAGE)
-        return cls(np.zeros(stages), np.zeros(stages), np.zeros((stages, items)), np.zeros((stages, items)))
+        bins = len(FIRST_OF_SEEN_BIN)
+        return cls(np.zeros(bins), np.zeros(bins), np.zeros((bins, items)), np.zeros((bins, items)))
 
     def grown(self, items: int) -> "Evidence":
-        """Nothing is known yet of what is new."""
+        """The evidence for so many `items`: of new ones nothing is known yet."""
         more = ((0, 0), (0, items - self.slope.shape[1]))
         return Evidence(self.rows, self.read, np.pad(self.slope, more), np.pad(self.curvature, more))
 
     def copy(self) -> "Evidence":
         return Evidence(self.rows.copy(), self.read.copy(), self.slope.copy(), self.curvature.copy())
 
-    def faded(self, share: float) -> "Evidence":
-        return Evidence(self.rows * share, self.read * share, self.slope * share, self.curvature * share)
-
-    def room(self, stage: int, rows: int, most: int) -> tuple[int, float]:
+    def room(self, number: int, rows: int, most: int) -> tuple[int, float]:
         """How many of so many new rows to read, and the share of what was read before that counts beside them.
 
         Together they are as one draw of at most `most` from all rows: the prior weighs as it does in a first fit.
         """
-        known = self.rows[stage] + rows
+        known = self.rows[number] + rows
         target = min(float(most), known)
         read = min(round(target * rows / known), rows) if known else 0
-        return read, min((target - read) / self.read[stage], 1.0) if self.read[stage] else 0.0
+        return read, min((target - read) / self.read[number], 1.0) if self.read[number] else 0.0
 
 
 def correction(
@@ -99,3 +101,13 @@ def correction(
             precision = next_precision(found, all_bend, precision)
     rise, bend = of_judgements()
     return found, slope + rise + bend * (base + found), curvature + bend
+
+
+def next_precision(effects: npt.ArrayLike, curvature: npt.ArrayLike, precision: float) -> float:
+    """One step of the fixed point for effects under one prior; `curvature`, of the same shape, is their likelihood's.
+
+    λ' = Σ c / (c + λ) / Σ W², within the bounds (D. MacKay, Bayesian Interpolation, 1992).
+    """
+    squares = float(np.square(effects).sum())
+    determined = float((np.asarray(curvature) / (np.asarray(curvature) + precision)).sum())
+    return float(np.clip(determined / max(squares, 1e-12), LEAST, MOST))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from foretaste.kernel.errors import InvalidInput
-from models.effects.cells import Cells, Past, Tally
+from models.effects.cells import EarlierCounts, SparseCounts, UserCells
 from models.effects.low_rank import Fit
 from models.effects.seen_bias import Evidence
 from models.runtime.encoding import IndexArray
@@ -28,16 +28,16 @@ _Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 class SavedCounts:
     """Sufficient statistics of all windows so far.
 
-    `fit` of all users over the items of `past`, and over the attribute values `told` (G, 2): field and index in it.
-    `noise`: the strength of the strongest direction that noise alone would tell. `until_ms`: what lies before it was
-    counted. Indices never move, so that what is new merely has no counts.
+    `fit` of all users over the items of `past`, and over the attribute values `counted_values` (G, 2): the field, and
+    the index in it. `noise`: the strength of the strongest direction that noise alone would tell. `until_ms`: what lies
+    before it was counted. Indices never move, so that what is new merely has no counts.
     """
 
-    past: Past
+    past: EarlierCounts
     fit: Fit
-    told: IndexArray
+    counted_values: IndexArray
     noise: float
-    stages: Evidence
+    evidence: Evidence
     until_ms: int
 
     def grown(self, attributes: tuple[int, ...], items: int) -> "SavedCounts":
@@ -49,13 +49,9 @@ class SavedCounts:
         counted = [int(most) for most in values.max(axis=0, initial=-1)]
         if any(most >= rows for most, rows in zip(counted, attributes, strict=True)):
             raise InvalidInput("attributes", attributes, f"values up to {counted} were counted, beyond these tables")
-        if self.stages.slope.shape[1] > items:
-            raise InvalidInput("items", items, f"{self.stages.slope.shape[1]} rows were counted")
-        return replace(self, stages=self.stages.grown(items))
-
-    def faded(self, share: float) -> "SavedCounts":
-        """A `share` of all counts, and of the noise in them."""
-        return replace(self, past=self.past.faded(share), noise=self.noise * share, stages=self.stages.faded(share))
+        if self.evidence.slope.shape[1] > items:
+            raise InvalidInput("items", items, f"{self.evidence.slope.shape[1]} rows were counted")
+        return replace(self, evidence=self.evidence.grown(items))
 
     def start(self, bias: Tensor, items: IndexArray, value_places: IndexArray, offsets: IndexArray) -> Fit:
         """`fit` over other `items` (I,) and values at `value_places` (G,), where each field begins at its offset (N,).
@@ -63,7 +59,7 @@ class SavedCounts:
         What is new there has no effects yet, and the `bias` (I,) that is given.
         """
         of_item = _rows(self.past.items, items)
-        of_value = _rows(offsets[self.told[:, 0]] + self.told[:, 1], value_places)
+        of_value = _rows(offsets[self.counted_values[:, 0]] + self.counted_values[:, 1], value_places)
         known = torch.from_numpy(of_item >= 0)
         return Fit(
             torch.where(known, _picked(self.fit.bias.unsqueeze(1), of_item).squeeze(1), bias),
@@ -73,23 +69,23 @@ class SavedCounts:
 
     def save(self, path: Path) -> None:
         """Write it as one compressed file, in single precision."""
-        past, stages = self.past, self.stages
+        past, evidence = self.past, self.evidence
         arrays: dict[str, npt.NDArray[Any]] = {
             "format": np.array(_FORMAT),
             "noise": np.array(self.noise),
             "until_ms": np.array(self.until_ms),
-            "told": self.told.astype(np.int32),
+            "told": self.counted_values.astype(np.int32),
             "cells": past.cells.values.astype(np.int32),
             "cell_users": past.cells.users,
             "items": past.items.astype(np.int32),
             "frequency": past.frequency,
-            "stage_rows": stages.rows,
-            "stage_read": stages.read,
-            "stage_slope": stages.slope.astype(np.float32),
-            "stage_curvature": stages.curvature.astype(np.float32),
+            "stage_rows": evidence.rows,
+            "stage_read": evidence.read,
+            "stage_slope": evidence.slope.astype(np.float32),
+            "stage_curvature": evidence.curvature.astype(np.float32),
         }
         arrays |= {f"fit_{name}": part.numpy() for name, part in self.fit._asdict().items()}
-        arrays |= past.tally.to_arrays()
+        arrays |= past.counts.to_arrays()
         np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for its one option
 
     @classmethod
@@ -105,16 +101,16 @@ class SavedCounts:
     def _of(cls, arrays: _Arrays) -> "SavedCounts":
         if int(arrays["format"]) != _FORMAT:
             raise ValueError(f"their format is {arrays['format']}, not {_FORMAT}")
-        cells = Cells(arrays["cells"].astype(np.int64), arrays["cell_users"].astype(np.float64))
+        cells = UserCells(arrays["cells"].astype(np.int64), arrays["cell_users"].astype(np.float64))
         frequency = arrays["frequency"].astype(np.float64)
-        past = Past(cells, arrays["items"].astype(np.int64), frequency, Tally.from_arrays(arrays))
+        past = EarlierCounts(cells, arrays["items"].astype(np.int64), frequency, SparseCounts.from_arrays(arrays))
         rows, read, slope, curvature = (
             arrays[f"stage_{name}"].astype(np.float64) for name in ("rows", "read", "slope", "curvature")
         )
         fit = Fit(*(torch.from_numpy(arrays[f"fit_{name}"]) for name in Fit._fields))
-        told = arrays["told"].astype(np.int64)
-        stages = Evidence(rows, read, slope, curvature)
-        return cls(past, fit, told, float(arrays["noise"]), stages, int(arrays["until_ms"]))
+        counted_values = arrays["told"].astype(np.int64)
+        evidence = Evidence(rows, read, slope, curvature)
+        return cls(past, fit, counted_values, float(arrays["noise"]), evidence, int(arrays["until_ms"]))
 
 
 def _rows(had: IndexArray, wanted: IndexArray) -> IndexArray:

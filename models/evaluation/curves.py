@@ -47,10 +47,10 @@ def loss_curves(names: Sequence[str] | npt.NDArray[np.str_], losses: Floats) -> 
     figure = Figure(figsize=(4.5 * columns, 2.8 * lines), layout="constrained")
     for place, name in enumerate(names):
         axes = figure.add_subplot(lines, columns, place + 1)
-        told = np.flatnonzero(~np.isnan(losses[:, place]))
-        values = losses[told, place]
-        axes.plot(told + 1, values, color="tab:blue", alpha=0.25, linewidth=0.8)
-        axes.plot(told + 1, smoothed(values), color="tab:blue")
+        steps = np.flatnonzero(~np.isnan(losses[:, place]))
+        values = losses[steps, place]
+        axes.plot(steps + 1, values, color="tab:blue", alpha=0.25, linewidth=0.8)
+        axes.plot(steps + 1, smoothed(values), color="tab:blue")
         axes.set(title=LOSSES.get(str(name), str(name)), xlabel="step", ylabel="loss")
         if values.size and values.min() > 0 and values.max() / values.min() > 50:  # noqa: PLR2004  # flat otherwise
             axes.set_yscale("log")

@@ -6,19 +6,23 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pydantic.dataclasses
+from pydantic import NonNegativeInt, PositiveInt
 
+from foretaste.kernel.configuration import STRICT, NonNegativeFloat, raises_invalid_input
 from foretaste.kernel.errors import ForetasteError
 from models.data.examples import Batch, Examples, batches
-from models.evaluation.bootstrap import Estimate, Resamples, measure
+from models.data.stages import STAGES, stages_of
+from models.evaluation.bootstrap import Estimate, Resamples
 from models.evaluation.metrics import user_auc
-from models.evaluation.offline import Scores, groups_of, probabilities, virtual_behaviour
-from models.evaluation.verdict import GROUPS, Comparison, Decision, Figure, GroupVerdict, Verdict
+from models.evaluation.offline import Scores, probabilities, virtual_behaviour
+from models.evaluation.scores import measure
+from models.evaluation.verdict import Comparison, Decision, Figure, GroupVerdict, Verdict
 from models.runtime.encoding import Encoding, IndexArray
-from models.training import checks
 from models.training.trained import Trained
 
 
-class HeldOut(Protocol):
+class HeldOutRankings(Protocol):
     """Rankings that neither generation learned from, as they were served, with their outcome."""
 
     @property
@@ -31,26 +35,22 @@ class HeldOut(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
 class GateConfig:
-    """When a candidate is worse."""
+    """When the gate takes a candidate for worse, and how much it reads."""
 
-    tolerance: float = 0.0
+    tolerance: NonNegativeFloat = 0.0
     """A group is worse when its interval of the relative difference lies below minus this share."""
-    least_users: int = 20
+    least_users: PositiveInt = 20
     """With both classes, that a group needs for a decision."""
-    most_users: int = 20_000
+    most_users: PositiveInt = 20_000
     """Of a group, drawn at random where there are more: what the bootstrap holds in memory grows with them."""
-    resamples: int = 1000
+    resamples: PositiveInt = 1000
     """Of the users, for each 95 % interval."""
-    batch: int = 16_384
+    batch: PositiveInt = 16_384
     """Rows scored at once."""
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        """Raises `InvalidInput` naming the field."""
-        checks.at_least(self, {"least_users": 1, "most_users": 1, "resamples": 1, "batch": 1, "seed": 0})
-        checks.rates(self, "tolerance")
+    seed: NonNegativeInt = 1
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -74,7 +74,7 @@ class _Answers:
 def judge(
     candidate: Trained,
     active: Trained | None,
-    window: HeldOut,
+    window: HeldOutRankings,
     config: GateConfig | None = None,
     *,
     number: int | None = None,
@@ -127,7 +127,7 @@ def judge(
     return _compared(found, tuple(_groups(rows, answers, base, active.config.warm_after, config)))
 
 
-def _rows(window: HeldOut, encoding: Encoding) -> _Rows:
+def _rows(window: HeldOutRankings, encoding: Encoding) -> _Rows:
     examples = window.examples(encoding)
     seen = examples.histories.seen(examples.users.astype(np.int64), examples.times_ms)
     persons = window.user_of_row[examples.users]
@@ -173,21 +173,21 @@ def _answer(trained: Trained, batch: Batch) -> Scores | str:
 def _groups(
     rows: _Rows, ours: _Answers, theirs: _Answers | None, warm_after: int, config: GateConfig
 ) -> Iterator[GroupVerdict]:
-    group_of = groups_of(rows.seen, warm_after)
-    for place, group in enumerate(GROUPS):
-        own = np.flatnonzero(group_of == place)
+    stages = stages_of(rows.seen, warm_after)
+    for place, stage in enumerate(STAGES):
+        own = np.flatnonzero(stages == place)
         drawn = _drawn(own, rows.persons, config)
         persons, labels = rows.persons[drawn], rows.labels[drawn]
         users = int((~np.isnan(user_auc(persons, labels, ours.scores[drawn])[0])).sum())
         if not users:
-            yield GroupVerdict(group=group, users=0, impressions=len(own))
+            yield GroupVerdict(group=stage, users=0, impressions=len(own))
             continue
         resamples = Resamples.drawn(persons, config.resamples, config.seed)
         new = measure(persons, labels, ours.scores[drawn], resamples)["gauc"]
         old = None if theirs is None else measure(persons, labels, theirs.scores[drawn], resamples)["gauc"]
         difference = None if old is None else _figure(new.relative_to(old))
         yield GroupVerdict(
-            group=group,
+            group=stage,
             users=users,
             impressions=len(own),
             candidate=_figure(new),

@@ -8,6 +8,8 @@ import numpy.typing as npt
 from foretaste.kernel.errors import InvalidInput
 
 Numbers: TypeAlias = npt.NDArray[np.float64]
+DEPTH = 10
+"""Ranks that NDCG@10 reads."""
 
 
 def auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
@@ -54,3 +56,38 @@ def _ranks(groups: npt.NDArray[np.intp], values: Numbers) -> Numbers:
     ranks = np.empty(len(order))
     ranks[order] = np.repeat(mean_rank, lengths)
     return ranks
+
+
+def user_ndcg(users: npt.ArrayLike, labels: npt.ArrayLike, scores: npt.ArrayLike) -> Numbers:
+    """NDCG@10 of each distinct user's rows, in the order of `np.unique(users)`; nan for one without a positive.
+
+    Gain 1 for a positive, discount log2(rank + 1); rows of one score share the mean discount of their ranks.
+    """
+    values, positive = np.asarray(scores, dtype=np.float64), np.asarray(labels).astype(bool)
+    distinct, groups = np.unique(np.asarray(users), return_inverse=True)
+    groups = groups.ravel()
+    if not len(values):
+        return np.zeros(0)
+    order = np.lexsort((-values, groups))
+    group, value = groups[order], values[order]
+    firsts = np.flatnonzero(np.r_[True, (group[1:] != group[:-1]) | (value[1:] != value[:-1])])
+    lengths = np.diff(np.r_[firsts, len(order)])
+    ranks = firsts - np.searchsorted(group, group[firsts])
+    earned = np.add.reduceat(positive[order].astype(np.float64), firsts)
+    gains = earned * (_discounted(ranks + lengths) - _discounted(ranks)) / lengths
+    ideal = _discounted(np.bincount(groups, weights=positive, minlength=len(distinct)).astype(np.int64))
+    return ratio(np.bincount(group[firsts], weights=gains, minlength=len(distinct)), ideal)
+
+
+def _discounted(ranks: npt.NDArray[np.int64]) -> Numbers:
+    """The discounts of that many first ranks, together."""
+    cumulated = np.r_[0.0, np.cumsum(1 / np.log2(np.arange(DEPTH) + 2))]
+    found: Numbers = cumulated[np.minimum(ranks, DEPTH)]
+    return found
+
+
+def ratio(over: npt.ArrayLike, under: npt.ArrayLike) -> Numbers:
+    """Divide element by element, (S,) each; nan where there is nothing to divide by."""
+    divisor = np.asarray(under, dtype=np.float64)
+    found: Numbers = np.divide(over, divisor, out=np.full(divisor.shape, np.nan), where=divisor != 0)
+    return found

@@ -8,9 +8,12 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pydantic.dataclasses
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
+from foretaste.kernel.configuration import STRICT, raises_invalid_input
 from foretaste.kernel.errors import ForetasteError
 from models.data.dataset import Dataset
 from models.data.examples import Batch, Examples, batches
@@ -19,9 +22,8 @@ from models.data.sampling import NegativeSampler
 from models.data.split import TimeSplit
 from models.data.vocabulary import item_counts
 from models.evaluation.metrics import auc, user_auc
-from models.runtime.encoding import IndexArray
 from models.towers.behaviour import condense
-from models.training.tensors import ranking_arguments
+from models.towers.forms import ranking_arguments
 from models.training.trained import Trained
 
 Scores: TypeAlias = npt.NDArray[np.float64]
@@ -29,19 +31,20 @@ WAYS = {"cold": ("virtual", "none", "popularity"), "warm": ("real", "popularity"
 """The ways of ranking that each group of users is judged by."""
 
 
-@dataclass(frozen=True, slots=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
 class EvaluationConfig:
-    """What is judged."""
+    """Which interactions the offline evaluation judges."""
 
-    negatives: int = 4
+    negatives: PositiveInt = 4
     """Sampled for each positive by popularity, never an item that its user ever met; none for data with labels."""
-    events_a_user: int | None = 20
+    events_a_user: PositiveInt | None = 20
     """Interactions of each user after the split that are judged, drawn at random; None: all."""
-    batch: int = 16384
+    batch: PositiveInt = 16384
     """Rows scored at once."""
-    resamples: int = 200
+    resamples: PositiveInt = 200
     """Of the users, for the 95 % interval of each GAUC."""
-    seed: int = 1
+    seed: NonNegativeInt = 1
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -103,12 +106,6 @@ def _drawn(
         return own
     shuffled = own.iloc[rng.permutation(len(own))]
     return shuffled[shuffled.groupby("user_id", observed=True).cumcount() < config.events_a_user].sort_index()
-
-
-def groups_of(seen: IndexArray, warm_after: int) -> IndexArray:
-    """Of each number of behaviours seen: 0 cold, 1 warming, 2 warm."""
-    groups: IndexArray = (seen > 0).astype(np.int64) + (seen >= warm_after)
-    return groups
 
 
 def virtual_behaviour(trained: Trained, batch: Batch) -> Tensor:

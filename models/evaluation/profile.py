@@ -1,43 +1,45 @@
 """What a generation was trained on, small enough to travel with its record: what drift is told by."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
+import pydantic.dataclasses
+from pydantic import NonNegativeInt, PositiveInt
 
+from foretaste.kernel.configuration import STRICT, raises_invalid_input
 from foretaste.kernel.profile import Calibration, Profile, Shares
 from foretaste.kernel.users import Stage
 from models.data.examples import Examples, batches
 from models.data.sampling import NegativeSampler
-from models.effects.seen_bias import FIRST_OF_STAGE
-from models.evaluation.offline import groups_of, pooled_behaviour, probabilities, virtual_behaviour
-from models.evaluation.verdict import GROUPS
-from models.runtime.encoding import FIRST_KNOWN, CategoricalEncoder, FieldEncoder, IndexArray, NumericEncoder
+from models.data.stages import STAGES, stages_of
+from models.effects.seen_bias import FIRST_OF_SEEN_BIN
+from models.evaluation.offline import pooled_behaviour, probabilities, virtual_behaviour
+from models.runtime.encoding import FIRST_KNOWN, IndexArray
+from models.runtime.fields.base import FieldShares, shares_of_values
 from models.training.trained import Trained
 
-LENGTHS = FIRST_OF_STAGE[1:]
+LENGTHS = FIRST_OF_SEEN_BIN[1:]
 """Edges between numbers of behaviours seen."""
 
 
 MOST_BYTES = 32 * 1024
 """Of the JSON text, which is part of a record that readers hold."""
-
-
 _DIGITS = 6
 
 
-@dataclass(frozen=True, slots=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
 class ProfileConfig:
-    """How much is kept."""
+    """How much a profile keeps."""
 
-    values: int = 50
+    values: NonNegativeInt = 50
     """Of each categorical attribute, the most frequent."""
-    items: int = 200
+    items: NonNegativeInt = 200
     """The most popular."""
-    moments: int = 20_000
+    moments: NonNegativeInt = 20_000
     """Drawn at random for the norms and for calibration, at most."""
-    batch: int = 16_384
+    batch: PositiveInt = 16_384
     """Rows scored at once."""
 
 
@@ -50,7 +52,9 @@ def profile_of(
     negatives: int = 4,
     config: ProfileConfig | None = None,
 ) -> Profile:
-    """Of the `examples` that `trained` learned from; with a `sampler`, calibration is against so many negatives a row.
+    """The profile of the `examples` that `trained` learned from.
+
+    With a `sampler`, calibration is against so many `negatives` a row.
 
     Where the JSON text would be longer than `MOST_BYTES`, fewer values and items are kept, and then fewer attributes.
     """
@@ -66,9 +70,9 @@ def profile_of(
     virtual_norm, behaviour_norm, calibration = _measured(trained, examples, rng, sampler, negatives, config)
     whole = Profile(
         moments=len(users),
-        attributes={name: _of_field(field, counts[name], config.values) for name, field in fields.items()},
-        lengths=_of_bins(LENGTHS, lengths),
-        items=_of_values(trained.encoding.items, trained.popularity[FIRST_KNOWN:], 0.0, config.items),
+        attributes={name: _shares(field.shares(counts[name], config.values)) for name, field in fields.items()},
+        lengths=_shares(FieldShares((*lengths.tolist(), 0.0), edges=LENGTHS)),
+        items=_shares(shares_of_values(trained.encoding.items, trained.popularity[FIRST_KNOWN:], 0.0, config.items)),
         virtual_norm=virtual_norm,
         behaviour_norm=behaviour_norm,
         calibration=calibration,
@@ -95,15 +99,15 @@ def _measured(
         real.add(_norms(pooled_behaviour(trained, batch, made.shape[1]).numpy())[batch.seen > 0])
         rows.append(
             (
-                groups_of(batch.seen, trained.config.warm_after)[batch.owner],
+                stages_of(batch.seen, trained.config.warm_after)[batch.owner],
                 batch.labels,
                 probabilities(trained, batch, made),
             )
         )
     if not rows:
         return None, None, {}
-    groups, labels, scores = (np.concatenate(column) for column in zip(*rows, strict=True))
-    return virtual.value, real.value, _calibration(groups, labels, scores)
+    stages, labels, scores = (np.concatenate(column) for column in zip(*rows, strict=True))
+    return virtual.value, real.value, _calibration(stages, labels, scores)
 
 
 class _Mean:
@@ -128,45 +132,26 @@ def _norms(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 
 
 def _calibration(
-    groups: IndexArray, labels: npt.NDArray[np.float32], scores: npt.NDArray[np.float64]
+    stages: IndexArray, labels: npt.NDArray[np.float32], scores: npt.NDArray[np.float64]
 ) -> dict[Stage, Calibration]:
     if labels.min() == labels.max() or not np.isfinite(scores).all():
         return {}
     return {
-        Stage(group): Calibration(
+        stage: Calibration(
             predicted=round(float(scores[own].mean()), _DIGITS),
             observed=round(float(labels[own].mean()), _DIGITS),
             impressions=int(own.sum()),
         )
-        for place, group in enumerate(GROUPS)
-        if (own := groups == place).any()
+        for place, stage in enumerate(STAGES)
+        if (own := stages == place).any()
     }
 
 
-def _of_field(field: FieldEncoder, counts: IndexArray, most: int) -> Shares:
-    """`counts` (size,) by index, the unknown and missing first."""
-    if isinstance(field, NumericEncoder):
-        return _of_bins(field.edges, counts[1:], float(counts[0]))
-    if not isinstance(field, CategoricalEncoder):
-        raise TypeError(f"a field encoder of another kind: {type(field).__name__}")
-    return _of_values(field.values, counts[1:].astype(np.float64), float(counts[0]), most)
-
-
-def _of_bins(edges: Sequence[float], counts: IndexArray, missing: float = 0.0) -> Shares:
-    return Shares(edges=tuple(edges), shares=_shares([*counts.tolist(), missing]))
-
-
-def _of_values(values: Sequence[str], weights: npt.NDArray[np.float64], missing: float, most: int) -> Shares:
-    kept = np.argsort(-weights, kind="stable")[:most]
-    other = max(float(weights.sum() - weights[kept].sum()), 0.0)
+def _shares(met: FieldShares) -> Shares:
+    total = sum(met.weights) or 1.0
     return Shares(
-        values=tuple(values[place] for place in kept), shares=_shares([*weights[kept].tolist(), other, missing])
+        values=met.values, edges=met.edges, shares=tuple(round(weight / total, _DIGITS) for weight in met.weights)
     )
-
-
-def _shares(weights: Sequence[float]) -> tuple[float, ...]:
-    total = sum(weights) or 1.0
-    return tuple(round(weight / total, _DIGITS) for weight in weights)
 
 
 def _within(profile: Profile, most_bytes: int) -> Profile:

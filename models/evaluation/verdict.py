@@ -1,18 +1,16 @@
 """What the gate found: kept as JSON beside a generation, and read without torch."""
 
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from foretaste.kernel.errors import DamagedArtifact
 from foretaste.kernel.files import write_file
-from models.generations.manifest import DamagedArtifact
+from foretaste.kernel.users import Stage
 
 Decision: TypeAlias = Literal["pass", "fail", "no_decision"]
 Comparison: TypeAlias = Literal["no_worse", "worse", "no_decision"]
-Group: TypeAlias = Literal["cold", "warming", "warm"]
-GROUPS: tuple[Group, ...] = get_args(Group)
-"""By how much was seen: nothing, less than `warm_after`, at least that."""
 
 
 class _Kept(BaseModel):
@@ -33,7 +31,7 @@ class Figure(_Kept):
 class GroupVerdict(_Kept):
     """The users who had seen so much when they were served: cold, warming or warm."""
 
-    group: Group
+    group: Stage
     users: int
     """Persons judged: those who acted on some of what they were shown, and not on all."""
     impressions: int
@@ -77,12 +75,12 @@ def verdict_path(home: Path, number: int) -> Path:
 
 
 def write_verdict(verdict: Verdict, path: Path) -> None:
-    """Whole or not at all. Raises `Unavailable` when the disk is full."""
+    """Write a verdict, whole or not at all. Raises `Unavailable` when the disk is full."""
     write_file(path, verdict.model_dump_json(indent=2))
 
 
 def read_verdict(path: Path) -> Verdict:
-    """Raises `DamagedArtifact` for one that is missing or malformed."""
+    """The verdict at a path. Raises `DamagedArtifact` for one that is missing or malformed."""
     try:
         return Verdict.model_validate_json(path.read_bytes())
     except OSError as error:

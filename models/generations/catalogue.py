@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.errors import DamagedArtifact, InvalidInput, Unavailable
 from foretaste.kernel.generations import Generation, Move, Serving
 from foretaste.kernel.ports import TowerAdmin
 from models.evaluation.verdict import Verdict, read_verdict, verdict_path
-from models.generations.manifest import DamagedArtifact, Manifest, read_manifest
+from models.generations.manifest import Manifest, read_manifest
 from models.generations.publish import PublishParts
 
 State: TypeAlias = Literal["active", "previous", "filling", "loaded", "recorded", "written"]

@@ -19,12 +19,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from foretaste.kernel.errors import ForetasteError
-from foretaste.kernel.files import AlreadyThere, sweep, write_whole
+from foretaste.kernel.files import AlreadyThere, hash_file, sweep, write_whole
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from models.data.dataset import Dataset
 from models.generations import parity
-from models.generations.manifest import Manifest, fingerprint, hash_file, next_free, next_number
+from models.generations.manifest import Manifest, fingerprint, next_free, next_number
 from models.generations.probes import write_probes
 from models.runtime import layout
 from models.runtime.encoding import FIRST_KNOWN

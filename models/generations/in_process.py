@@ -38,11 +38,13 @@ class InProcessTowers:
         self._ranking = lru_cache(maxsize=KEPT)(lambda number: ServedRanking(self._version(RANKING_TOWER, number)))
 
     async def virtual_behaviour(self, attributes: Sequence[Attributes], generation: int) -> FloatArray:
-        """As the port says; raises `Unavailable` for a generation that is not published."""
+        """Virtual behaviour (B, M, D). Raises `Unavailable` for a generation that is not published."""
         return await asyncio.to_thread(lambda: self._zero_shot(generation).run(attributes))
 
     async def score(self, request: RankingInput, generation: int) -> FloatArray:
-        """As the port says; raises `InvalidInput` for virtual behaviour of another shape than the generation's."""
+        """Scores (K,), as the port says.
+
+        Raises `InvalidInput` for virtual behaviour of another shape than the generation's."""
         return await asyncio.to_thread(self._score, request, generation)
 
     async def load(self, generation: int) -> None:

@@ -11,21 +11,23 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file
 
-from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.configuration import invalid_input
+from foretaste.kernel.errors import DamagedArtifact
+from foretaste.kernel.files import verify
 from models.effects.state import SavedCounts
-from models.generations.manifest import DamagedArtifact, Manifest, read_manifest, verify
+from models.generations.manifest import Manifest, read_manifest
 from models.runtime import layout
 from models.runtime.encoding import FIRST_KNOWN, Encoding
-from models.towers.architecture import Towers, build_towers
+from models.towers.architecture import TowerPair, build_towers
+from models.towers.embeddings import Sizes
 from models.training.config import TrainingConfig
-from models.training.loop import sizes_of
 from models.training.trained import Trained
 
 _READ = (layout.ENCODING, layout.WEIGHTS, layout.POPULARITY)
 
 
 def restore(folder: Path) -> Trained:
-    """What training left, bit for bit, but for its losses.
+    """The trained towers of the generation in a folder, bit for bit, without the losses of their training.
 
     Raises `DamagedArtifact` for a file that is missing or is not what the manifest says, and `InvalidInput` for a
     training configuration that cannot be, such as a tower of one's own that cannot be imported here.
@@ -50,22 +52,22 @@ def restore(folder: Path) -> Trained:
 
 
 def training_config_of(training: Mapping[str, Any]) -> TrainingConfig:
-    """What `TrainingConfig.to_dict` gave, perhaps in another version: what that had besides is passed over.
+    """The configuration of which `TrainingConfig.to_dict` gave `training`, perhaps in another version.
 
-    What it did not have yet is as it is by default. Raises `InvalidInput` naming the field and the value.
+    A field that this version does not have is passed over; one that it did not have yet is as it is by default. Raises
+    `InvalidInput` naming the field and the value.
     """
     try:
-        return TypeAdapter(TrainingConfig).validate_python(dict(training))
+        return TypeAdapter(TrainingConfig).validate_python(dict(training), extra="ignore")
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise InvalidInput(".".join(["training", *map(str, first["loc"])]), first["input"], first["msg"]) from error
+        raise invalid_input(error, "training") from error
 
 
-def _towers(folder: Path, encoding: Encoding, config: TrainingConfig) -> Towers:
+def _towers(folder: Path, encoding: Encoding, config: TrainingConfig) -> TowerPair:
     """In eval mode, on the CPU; torch's own generator stays as it is."""
     path = folder / layout.WEIGHTS
     with torch.random.fork_rng(devices=[]):
-        model = build_towers(sizes_of(encoding), torch.from_numpy(encoding.item_features), config.architecture)
+        model = build_towers(Sizes.of(encoding), torch.from_numpy(encoding.item_features), config.architecture)
     try:
         model.load_state_dict(load_file(path))
     except RuntimeError as error:

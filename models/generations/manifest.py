@@ -16,14 +16,14 @@ The last two are there where the training made them, and an artifact of an earli
 import hashlib
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from foretaste.kernel.errors import ForetasteError
+from foretaste.kernel.errors import DamagedArtifact
+from foretaste.kernel.files import verify
 from foretaste.kernel.generations import Generation
 from models.runtime import layout
 
@@ -31,12 +31,8 @@ Metric = Annotated[float, BeforeValidator(lambda value: math.nan if value is Non
 """JSON has no nan: null stands for it."""
 
 
-class DamagedArtifact(ForetasteError):
-    """A file of a generation is missing, or is not what its manifest says."""
-
-
 class Manifest(BaseModel):
-    """`manifest.json`."""
+    """`manifest.json`: what a generation is, where it came from, and the hash of each of its files."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
 
@@ -70,15 +66,6 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def hash_file(path: Path) -> str:
-    """sha256 of a file. Raises `DamagedArtifact` where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DamagedArtifact(f"{path} cannot be read: {error.strerror}") from error
-
-
 def next_number(generations: Path) -> int:
     """1 + the highest generation there."""
     if not generations.is_dir():
@@ -96,7 +83,7 @@ def next_free(highest_recorded: int, in_folder: int, active: int | None) -> int:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Raises `DamagedArtifact` for one that is missing or malformed."""
+    """The manifest of a folder. Raises `DamagedArtifact` for one that is missing or malformed."""
     path = folder / layout.MANIFEST
     try:
         return Manifest.model_validate_json(path.read_bytes())
@@ -104,14 +91,6 @@ def read_manifest(folder: Path) -> Manifest:
         raise DamagedArtifact(f"{path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         raise DamagedArtifact(f"{path} is malformed: {error.errors(include_url=False)[0]['msg']}") from error
-
-
-def verify(folder: Path, hashes: Mapping[str, str]) -> None:
-    """Compare the named files of a folder with their sha256. Raises `DamagedArtifact` for one that differs."""
-    for name, expected in hashes.items():
-        found = hash_file(folder / name)
-        if found != expected:
-            raise DamagedArtifact(f"{folder / name} has the sha256 {found}, but its manifest says {expected}")
 
 
 def generation_record(folder: Path) -> tuple[Generation, dict[str, float]]:

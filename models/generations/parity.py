@@ -9,7 +9,7 @@ from torch import Tensor
 
 from foretaste.kernel.values import MAX_BEHAVIOUR, FloatArray, Scalar
 from models.generations.probes import Probe, difference
-from models.runtime.encoding import CategoricalEncoder, Encoding, FieldEncoder, NumericEncoder
+from models.runtime.encoding import Encoding, FieldEncoder
 from models.runtime.towers import RankingRequest, ServedRanking, ServedZeroShot
 from models.training.trained import Trained
 
@@ -91,12 +91,7 @@ def _raw(fields: Mapping[str, FieldEncoder], rng: np.random.Generator) -> dict[s
     """A value for each field: most often a known one, else a strange one, else none at all."""
     drawn: dict[str, Scalar] = {}
     for name, field in fields.items():
-        known: Sequence[Scalar] = ()
-        if isinstance(field, CategoricalEncoder):
-            known = field.values
-        elif isinstance(field, NumericEncoder):
-            known = field.edges
-        values: Sequence[Scalar] = (*known, STRANGE)
+        values: Sequence[Scalar] = (*field.probes, STRANGE)
         if rng.random() < 0.9:  # noqa: PLR2004  # one in ten is missing
             drawn[name] = values[int(rng.integers(0, len(values)))]
     return drawn

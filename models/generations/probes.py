@@ -45,7 +45,7 @@ class Probe:
 
 
 def write_probes(path: Path, probes: Sequence[Probe]) -> None:
-    """As JSON; float32 numbers survive it bit for bit."""
+    """Write probes as JSON; float32 numbers survive it bit for bit."""
     path.write_text(json.dumps([_to_json(probe) for probe in probes]), encoding="utf-8")
 
 

@@ -9,10 +9,19 @@ from importlib.resources import files as resources
 from pathlib import Path
 from typing import Literal
 
-from foretaste.kernel.errors import ForetasteError
-from foretaste.kernel.files import AlreadyThere, naming_a_full_disk, remove_whole, sweep, write_file, write_whole
+from foretaste.kernel.errors import DamagedArtifact, ForetasteError
+from foretaste.kernel.files import (
+    AlreadyThere,
+    hash_file,
+    naming_a_full_disk,
+    remove_whole,
+    sweep,
+    verify,
+    write_file,
+    write_whole,
+)
 from foretaste.kernel.ports import Clock
-from models.generations.manifest import DamagedArtifact, hash_file, read_manifest, verify
+from models.generations.manifest import read_manifest
 from models.runtime import layout
 
 ZERO_SHOT_TOWER, RANKING_TOWER = "zero_shot_tower", "ranking_tower"
@@ -24,6 +33,7 @@ CODE = {
     "foretaste.kernel": ("__init__.py", "values.py"),
     "models": ("__init__.py",),
     "models.runtime": ("__init__.py", "encoding.py", "layout.py", "priority.py", "towers.py"),
+    "models.runtime.fields": ("__init__.py", "base.py", "categorical.py", "numeric.py"),
 }
 """Modules by package that travel with each version, so that old generations keep the code they were exported with."""
 BYTECODE = "__pycache__"

@@ -41,7 +41,7 @@ class TritonTowers:
         self._made: InferenceServerClient | None = None
 
     async def virtual_behaviour(self, attributes: Sequence[Attributes], generation: int) -> FloatArray:
-        """As the port says; at most 4096 users a call. No users make no call, and the answer is (0, 0, 0)."""
+        """Virtual behaviour (B, M, D) of at most 4096 users. No users make no call, and the answer is (0, 0, 0)."""
         if not attributes:
             return np.zeros((0, 0, 0), dtype=np.float32)
         rows = _texts("attributes", [[_json(row)] for row in attributes])
@@ -51,7 +51,7 @@ class TritonTowers:
         return answer
 
     async def score(self, request: RankingInput, generation: int) -> FloatArray:
-        """As the port says; raises `InvalidInput` for virtual behaviour of another shape than the generation's.
+        """Scores (K,); raises `InvalidInput` for virtual behaviour of another shape than the generation's.
 
         No candidates make no call.
         """

@@ -27,7 +27,7 @@ class Vocabulary:
 
     @property
     def texts(self) -> list[str]:
-        """By number."""
+        """The texts, each at its number."""
         return list(self._numbers)
 
     def codes(self, column: Any) -> Indices:
@@ -65,7 +65,7 @@ class Lists:
 
     @property
     def sizes(self) -> IndexArray:
-        """(G,)."""
+        """(G,): items of each list."""
         return np.diff(self.starts)
 
     def between(self, first: int, end: int) -> "Lists":

@@ -13,7 +13,7 @@ from foretaste.kernel.ports import Logged
 from models.data.indices import Indices
 from models.log import columns as log_columns
 from models.log.columns import Fields, Lists, Vocabulary
-from models.log.window import LogWindow, Names
+from models.log.window import LogNames, LogWindow
 from models.runtime.encoding import IndexArray
 
 NAMES_NONE, NAMES_ANOTHER = -1, -2
@@ -86,7 +86,7 @@ def joined(logged: Logged, window_ms: int, until_ms: int) -> LogWindow:
         served_by=np.asarray(rankings["served_by"].to_numpy(), dtype=object),
         shown=Lists(shown.starts, shown.items, outcome),
         behaviour=behaviour,
-        names=Names(
+        names=LogNames(
             users=users.texts,
             items=items.texts,
             actions=actions.texts,

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from models.data import tables
-from models.data.dataset import read_description
-from models.data.schema import DatasetDescription, InteractionsSection, ItemsSection, Kind, UsersSection
+from models.data.dataset import read_description, text_fields
+from models.data.schema import DatasetDescription, FieldKind, InteractionsSection, ItemsSection, UsersSection
 from models.data.table_files import data_file, read_table
 from models.runtime.encoding import Encoding, FieldEncoder
 
@@ -21,23 +21,23 @@ LOG = "training log"
 class LogSchema:
     """The fields that are read, and whether each is categorical or numeric; what else the log holds is left."""
 
-    attributes: Mapping[str, Kind]
-    context: Mapping[str, Kind]
-    item_attributes: Mapping[str, Kind]
+    attributes: Mapping[str, FieldKind]
+    context: Mapping[str, FieldKind]
+    item_attributes: Mapping[str, FieldKind]
 
     @classmethod
     def of(cls, encoding: Encoding) -> Self:
-        """Those of a generation: a warm start and the gate read what it reads."""
+        """The fields of a generation: a warm start and the gate read what it reads."""
         return cls(_kinds(encoding.attributes), _kinds(encoding.context), _kinds(encoding.item_attributes))
 
     @classmethod
     def of_description(cls, description: DatasetDescription) -> Self:
-        """Those of a `dataset.yaml`: a cold start may read more, or less, than any generation did."""
+        """The fields of a `dataset.yaml`: a cold start may read more, or less, than any generation did."""
         return cls(description.users.attributes, description.interactions.context, description.items.attributes)
 
     @property
     def description(self) -> DatasetDescription:
-        """Of the dataset that the log is turned into: impressions with labels, in milliseconds."""
+        """The description of the dataset that the log is turned into: impressions with labels, in milliseconds."""
         return DatasetDescription.model_construct(
             name=LOG,
             users=UsersSection.model_construct(id="user_id", attributes=dict(self.attributes)),
@@ -54,8 +54,8 @@ class LogSchema:
         )
 
 
-def _kinds(fields: Mapping[str, FieldEncoder]) -> dict[str, Kind]:
-    return {name: Kind(field.kind) for name, field in fields.items()}
+def _kinds(fields: Mapping[str, FieldEncoder]) -> dict[str, FieldKind]:
+    return {name: field.kind for name, field in fields.items()}
 
 
 def read_catalogue(folder: Path) -> pd.DataFrame:
@@ -64,7 +64,7 @@ def read_catalogue(folder: Path) -> pd.DataFrame:
     Raises `InvalidInput` as `read_dataset` does.
     """
     says = read_description(folder).items
-    texts = [says.id, *(name for name, kind in says.attributes.items() if kind is Kind.CATEGORICAL)]
+    texts = [says.id, *text_fields(says.attributes)]
     table = read_table(data_file(folder, "items"), [says.id, *says.attributes], texts)
     columns: dict[str, Any] = {"item_id": tables.unique_ids(table, says.id).to_pandas()}
     for name in says.attributes:

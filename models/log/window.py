@@ -14,15 +14,15 @@ from foretaste.kernel.values import MAX_BEHAVIOUR, canonical, number
 from models.data.dataset import Dataset
 from models.data.examples import Examples
 from models.data.indices import Indices
-from models.data.schema import Kind
 from models.log.columns import Fields, Lists
 from models.log.histories import ServedHistories
 from models.log.schema import LOG, LogSchema
 from models.runtime.encoding import Encoding, IndexArray
+from models.runtime.fields import KINDS
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Names:
+class LogNames:
     """What the numbers in a window stand for: ids and actions by number, and raw values by number and field.
 
     `user_of_row` and `attributes_of_row` (rows,): the user of each row of users, and the attributes as served, -1 for
@@ -60,7 +60,7 @@ class LogWindow:
     served_by: npt.NDArray[np.object_]
     shown: Lists
     behaviour: Lists
-    names: Names
+    names: LogNames
     until_ms: int
     open_rankings: int = 0
     unanswered: int = 0
@@ -132,23 +132,25 @@ class LogWindow:
             raise InvalidInput(LOG, 0, left_out)
         kinds = np.unique(self.labels)
         if len(kinds) < 2:  # noqa: PLR2004  # two classes
-            told = f"{len(self.shown.items)} impressions of {len(self)} rankings have one outcome; training needs both"
-            raise InvalidInput(f"{LOG}, label", kinds.tolist(), told)
+            problem = (
+                f"{len(self.shown.items)} impressions of {len(self)} rankings have one outcome; training needs both"
+            )
+            raise InvalidInput(f"{LOG}, label", kinds.tolist(), problem)
         return replace(self._dataset(schema, catalogue), fingerprint=self._fingerprint())
 
     def notices(self, schema: LogSchema) -> list[str]:
         """What a person should know of the fields that the log and the schema do not share, a sentence each."""
-        told = []
+        notices: list[str] = []
         for what, ours, fields in (
             ("attribute", schema.attributes, self.names.attributes),
             ("context field", schema.context, self.names.contexts),
         ):
-            told += [f"the log has no {what} {name!r}: it is unknown" for name in sorted(ours.keys() - fields.names)]
+            notices += [f"the log has no {what} {name!r}: it is unknown" for name in sorted(ours.keys() - fields.names)]
             gained = sorted(fields.names - ours.keys())
-            told += [f"the log has a new {what} {name!r}: it is not read before a cold start" for name in gained]
+            notices += [f"the log has a new {what} {name!r}: it is not read before a cold start" for name in gained]
         if self.skipped:
-            told.append(f"{len(self.skipped)} of the log's files could not be read: {', '.join(self.skipped)}")
-        return told
+            notices.append(f"{len(self.skipped)} of the log's files could not be read: {', '.join(self.skipped)}")
+        return notices
 
     def _dataset(self, schema: LogSchema, catalogue: pd.DataFrame | None) -> Dataset:
         keys = pd.Index(self._row_keys(), dtype=object)
@@ -189,11 +191,11 @@ class LogWindow:
         of_row = np.repeat(self.contexts, self.shown.sizes)
         for name, kind in schema.context.items():
             values = self.names.contexts.column(name)
-            if kind is Kind.NUMERIC:
-                yield name, np.array([number(value) for value in values], dtype=np.float64)[of_row]
-            else:
+            if KINDS[kind].is_text:
                 codes, texts = pd.factorize(np.array([canonical(value) for value in values], dtype=object))
                 yield name, pd.Categorical.from_codes(codes[of_row], categories=pd.Index(texts, dtype=object))
+            else:
+                yield name, np.array([number(value) for value in values], dtype=np.float64)[of_row]
 
     def _events(self, keys: "pd.Index[str]", rankings: IndexArray, lists: Lists) -> pd.DataFrame:
         """A row for each item in the lists of these rankings (B,)."""

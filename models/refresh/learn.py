@@ -30,7 +30,7 @@ from models.refresh.records import LearningRecord, RefreshRecords, UnfinishedRef
 from models.training.checkpoint import Checkpoints, fingerprint
 from models.training.config import Device
 from models.training.loop import Step
-from models.training.processes import Alone, Execution, Peers, is_one_of_several
+from models.training.processes import Execution, ProcessGroup, SingleProcess, is_one_of_several
 from models.training.trained import Trained
 
 POINTS = 200
@@ -205,7 +205,7 @@ class LogLearner:
 
 
 @contextmanager
-def together(device: Device) -> Iterator[Peers]:
+def together(device: Device) -> Iterator[ProcessGroup]:
     """With the other processes that torchrun started, or alone."""
     if is_one_of_several(os.environ):
         from models.training.process_group import process_group  # noqa: PLC0415  # one process needs none of it
@@ -213,10 +213,10 @@ def together(device: Device) -> Iterator[Peers]:
         with process_group(os.environ, device) as group:
             yield group
     else:
-        yield Alone()
+        yield SingleProcess()
 
 
-def check_same(peers: Peers, prepared: Prepared) -> None:
+def check_same(peers: ProcessGroup, prepared: Prepared) -> None:
     """Each process read the log for itself. Raises `Unavailable` in all of them where a row came between two reads."""
     own = fingerprint(prepared.lessons.encoding.to_json(), prepared.lessons.examples)
     others = {"differ": float(peers.from_first(lambda: own) != own)}

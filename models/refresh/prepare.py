@@ -15,11 +15,11 @@ from models.log.schema import LOG, LogSchema, read_catalogue
 from models.log.window import LogWindow
 from models.training.config import Device, TrainingConfig
 from models.training.cotrain import learn
-from models.training.data import Lessons
+from models.training.data import TrainingData
 from models.training.loop import Step
 from models.training.processes import Execution
 from models.training.trained import Trained
-from models.training.warm_start import Start
+from models.training.warm_start import WarmStart
 
 WARM_STEPS, MOST_PASSES = 100, 4
 """A warm start passes over a small window more than once: until it has taken so many steps, but not more often. Both
@@ -44,7 +44,7 @@ class RefreshPlan:
 class Prepared:
     """All that training depends on, the same in every process that trains together."""
 
-    lessons: Lessons
+    lessons: TrainingData
     config: TrainingConfig
     base: Trained | None
     """Whose vocabularies and weights training goes on from; None: all is learned anew."""
@@ -72,7 +72,7 @@ def prepare(window: LogWindow, base: Trained | None, plan: RefreshPlan) -> Prepa
         dataset = window.dataset(schema, catalogue)
         encoding, config = fit_encoding(dataset, window.until_ms), TrainingConfig()
     return Prepared(
-        lessons=Lessons.of_examples(window.examples(encoding), encoding, window.until_ms),
+        lessons=TrainingData.of_examples(window.examples(encoding), encoding, window.until_ms),
         config=replace(config, **changes),
         base=base,
         dataset=dataset,
@@ -85,7 +85,7 @@ def refreshed(
 ) -> Trained:
     """The towers after the window. Raises what `learn` raises."""
     base = prepared.base
-    start = None if base is None else Start.of(base, prepared.lessons.encoding)
+    start = None if base is None else WarmStart.of(base, prepared.lessons.encoding)
     trained = learn(prepared.lessons, prepared.config, progress, start, execution or Execution())
     if base is None:
         return trained

@@ -5,16 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
+from foretaste.kernel.errors import DamagedArtifact
 from foretaste.kernel.ports import Report, no_report, reported
 from models.data.dataset import Dataset
 from models.data.split import split_by_time
 from models.evaluation.offline import evaluate
 from models.evaluation.profile import profile_of
 from models.generations.export import export
-from models.generations.manifest import DamagedArtifact, fingerprint, read_manifest
+from models.generations.manifest import fingerprint, read_manifest
 from models.training.config import TrainingConfig
 from models.training.cotrain import cotrain
-from models.training.data import Lessons
+from models.training.data import TrainingData
 
 
 def train(
@@ -34,7 +35,7 @@ def train(
     metrics = evaluate(dataset, split, trained, progress=lambda done, total: report("evaluate", done, total))
     with reported(report, "export"):
         rng = np.random.default_rng(config.seed)
-        lessons = Lessons.of(dataset, split, trained.encoding)
+        lessons = TrainingData.of(dataset, split, trained.encoding)
         sampler = None if lessons.sampler is None else lessons.sampler(rng)
         profile = profile_of(trained, lessons.examples, rng, sampler=sampler, negatives=config.negatives)
         return export(

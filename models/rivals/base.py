@@ -19,6 +19,7 @@ from models.rivals.methods import Material
 from models.rivals.towers import MILDEST, lengthened
 from models.runtime.encoding import PADDING, IndexArray
 from models.towers.architecture import Architecture
+from models.towers.forms import ranking_arguments
 from models.training.config import TrainingConfig
 from models.training.cotrain import cotrain
 from models.training.loop import Step
@@ -91,7 +92,7 @@ class WarmUsers:
 
     @classmethod
     def of(cls, base: Base, material: Material, newest: int) -> "WarmUsers":
-        """With the `newest` behaviours of each pooled. Raises `InvalidInput` where nobody has any."""
+        """The warm users, the `newest` behaviours of each pooled. Raises `InvalidInput` where nobody has any."""
         users, behaviour = [], []
         for part, items, actions in histories_at_split(material):
             seen = (items != PADDING).sum(axis=1)
@@ -127,21 +128,14 @@ class ImputingRanker:
     impute: Imputation
 
     def scores(self, batch: Batch) -> Numbers:
-        cold = np.flatnonzero((batch.items == PADDING).all(axis=1))
+        cold = np.flatnonzero(batch.seen == 0)
         pooled = np.zeros((len(batch.users), self.base.dimension), dtype=np.float32)
         if len(cold):
             tuples, which = np.unique(batch.attributes[cold], axis=0, return_inverse=True)
             pooled[cold] = self.impute(tuples)[which.ravel()]
         with torch.inference_mode():
-            logits = self.base.trained.ranking.logits(
-                torch.from_numpy(batch.attributes),
-                torch.from_numpy(batch.context),
-                torch.from_numpy(batch.items),
-                torch.from_numpy(batch.actions),
-                self.base.virtual(pooled),
-                torch.from_numpy(batch.candidates),
-                torch.from_numpy(batch.owner),
-            )
+            virtual = self.base.virtual(pooled)
+            logits = self.base.trained.ranking.logits(*ranking_arguments(batch, virtual, virtual.device))
         found: Numbers = logits.double().numpy()
         if not np.isfinite(found).all():
             raise ForetasteError("the ranking tower gave scores that are not finite; it cannot be judged")
@@ -170,14 +164,14 @@ class _Wanted:
 def _trained(wanted: _Wanted) -> Trained:
     material = wanted.material
 
-    def heard(step: Step) -> None:
+    def report(step: Step) -> None:
         material.progress(step.number, step.total)
 
     trained = cotrain(
         material.dataset,
         material.split,
         wanted.config,
-        progress=heard,
+        progress=report,
         encoding=material.encoding,
         histories=material.histories,
     )

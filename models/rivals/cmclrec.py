@@ -1,23 +1,26 @@
 """Contrastive mapping from attributes to behaviour, after CMCLRec."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
+from typing import Annotated
 
 import numpy as np
+import pydantic.dataclasses
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor
 from torch.nn import functional
 
+from foretaste.kernel.configuration import STRICT, NonNegativeFloat, PositiveFloat, ShareBelowOne, raises_invalid_input
 from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of, longer
-from models.rivals.checks import positive
 from models.rivals.generator import Generator, generating_ranker, minimise, seeded, shuffled
 from models.rivals.methods import Material
 from models.runtime.encoding import IndexArray
-from models.training import checks
 from models.training.config import TrainingConfig
 
 
-@dataclass(frozen=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
 class CMCLRec:
     """CMCLRec-style: a contrastive mapping between the two modalities of a user, attributes and behaviour.
 
@@ -32,28 +35,21 @@ class CMCLRec:
     A user without behaviour gets v̂ = f(a).
     """
 
-    temperature: float = 0.2
+    temperature: PositiveFloat = 0.2
     """τ."""
-    reconstruction: float = 1.0
+    reconstruction: NonNegativeFloat = 1.0
     """λ."""
-    hidden: int = 64
-    dropout: float = 0.3
-    rate: float = 0.003
+    hidden: PositiveInt = 64
+    dropout: ShareBelowOne = 0.3
+    rate: PositiveFloat = 0.003
     """Of Adam."""
-    epochs: int = 50
-    batch: int = 128
+    epochs: PositiveInt = 50
+    batch: Annotated[int, Field(ge=2)] = 128
     """Users a step, about."""
-    newest: int = 100
+    newest: PositiveInt = 100
     """Behaviours pooled of each training user, the newest ones."""
     base: TrainingConfig = field(default_factory=base_config)
     """Of the ranking tower that reads it."""
-
-    def __post_init__(self) -> None:
-        """Raises `InvalidInput` naming the field."""
-        positive(self, "temperature", "rate")
-        checks.rates(self, "reconstruction")
-        checks.shares(self, "dropout")
-        checks.at_least(self, {"hidden": 1, "epochs": 1, "batch": 2, "newest": 1})
 
     def fit(self, material: Material) -> ImputingRanker:
         base = base_of(material, self.base)

@@ -2,22 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import implicit.als
 import numpy as np
+import pydantic.dataclasses
 import scipy.sparse
 import torch
+from pydantic import Field, PositiveInt
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from foretaste.kernel.configuration import STRICT, PositiveFloat, ShareBelowOne, raises_invalid_input
 from models.data.examples import Batch
-from models.rivals.checks import positive
-from models.rivals.events import Behaviour, Numbers
+from models.rivals.events import Numbers, TrainingBehaviour
 from models.rivals.generator import minimise, seeded, shuffled
 from models.rivals.methods import Material
 from models.runtime.encoding import FIRST_KNOWN, IndexArray
 from models.towers.embeddings import FieldEmbedding
-from models.training import checks
 
 
 class Side(nn.Module):
@@ -60,7 +62,8 @@ class DropoutNetRanker:
         return total / known.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-@dataclass(frozen=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
 class DropoutNet:
     """DropoutNet (Volkovs, Yu and Poutanen, DropoutNet: Addressing Cold Start in Recommender Systems, NeurIPS 2017).
 
@@ -77,36 +80,29 @@ class DropoutNet:
     actions. Departures: one hidden layer a side, preferences scaled to unit deviation in place of batch normalisation.
     """
 
-    dropout: float = 0.5
+    dropout: ShareBelowOne = 0.5
     """Share of the users, and of the items, of a step whose preference is dropped."""
-    transform: float = 0.25
+    transform: ShareBelowOne = 0.25
     """Share of the users of a step, of those that keep a preference, who are read by the user transform."""
-    factors: int = 32
+    factors: PositiveInt = 32
     """H."""
-    regularisation: float = 0.05
+    regularisation: PositiveFloat = 0.05
     """Of the factorisation."""
-    confidence: float = 10.0
+    confidence: PositiveFloat = 10.0
     """Of the factorisation: an item acted on r times weighs 1 + confidence * r."""
-    rounds: int = 15
+    rounds: PositiveInt = 15
     """Of the factorisation."""
-    hidden: int = 128
-    rate: float = 0.003
+    hidden: PositiveInt = 128
+    rate: PositiveFloat = 0.003
     """Of Adam."""
-    epochs: int = 100
-    batch: int = 256
+    epochs: PositiveInt = 100
+    batch: PositiveInt = 256
     """Users a step, about."""
-    items: int = 512
+    items: Annotated[int, Field(ge=2)] = 512
     """Items a step."""
 
-    def __post_init__(self) -> None:
-        """Raises `InvalidInput` naming the field."""
-        checks.shares(self, "dropout", "transform")
-        positive(self, "regularisation", "confidence", "rate")
-        least = {"factors": 1, "rounds": 1, "hidden": 1, "epochs": 1, "batch": 1, "items": 2}
-        checks.at_least(self, least)
-
     def fit(self, material: Material) -> DropoutNetRanker:
-        behaviour = Behaviour.of(material)
+        behaviour = TrainingBehaviour.of(material)
         u, v = self._factorise(behaviour.matrix, material)
         with seeded(material):
             learner = _Learner(self, material, behaviour, u, v)
@@ -146,7 +142,9 @@ class DropoutNet:
 class _Learner:
     """The two networks, their inputs and the loss of a step."""
 
-    def __init__(self, method: DropoutNet, material: Material, behaviour: Behaviour, u: Tensor, v: Tensor) -> None:
+    def __init__(
+        self, method: DropoutNet, material: Material, behaviour: TrainingBehaviour, u: Tensor, v: Tensor
+    ) -> None:
         encoding = material.encoding
         self.method = method
         self.rng = np.random.default_rng(material.seed)

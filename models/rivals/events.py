@@ -16,7 +16,7 @@ Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Events:
+class TrainingEvents:
     """E training rows: `users` (rows of `Dataset.users`), `items` (indices), `times_ms` and `acted`, each (E,).
 
     The rows of users made new are among them: a tower learns from their labels too. Their behaviour, the set of items
@@ -29,7 +29,7 @@ class Events:
     acted: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, material: Material) -> "Events":
+    def of(cls, material: Material) -> "TrainingEvents":
         train = material.split.train
         return cls(
             users=material.dataset.user_rows(train["user_id"]),
@@ -40,7 +40,7 @@ class Events:
 
 
 @dataclass(frozen=True, eq=False)
-class Behaviour:
+class TrainingBehaviour:
     """The U training users with behaviour, those made new left out: `users` (U,) rows of `Dataset.users`, their
     `attributes` (U, N) and `matrix` (U, item_count), how often each acted on each item."""
 
@@ -49,9 +49,9 @@ class Behaviour:
     matrix: scipy.sparse.csr_matrix
 
     @classmethod
-    def of(cls, material: Material) -> "Behaviour":
-        """Raises `InvalidInput` where nobody acted on anything."""
-        events = Events.of(material)
+    def of(cls, material: Material) -> "TrainingBehaviour":
+        """The behaviour before the split. Raises `InvalidInput` where nobody acted on anything."""
+        events = TrainingEvents.of(material)
         kept = events.acted & ~np.isin(events.users, np.array(sorted(material.new_users), dtype=np.int64))
         if not kept.any():
             raise InvalidInput("interactions", 0, "training holds no behaviour of any user to learn from")

@@ -47,7 +47,7 @@ class Generator(nn.Module):
         return self.network((vectors - self.input_mean) / self.input_deviation)  # type: ignore[no-any-return]  # modules return Any
 
     def behaviour(self, standardised: Tensor) -> Tensor:
-        """(B, D) in the base's space."""
+        """Standardised behaviour (B, D) in the space of the base."""
         return self.mean + self.deviation * standardised
 
     def standardised(self, behaviour: Tensor) -> Tensor:

@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pydantic.dataclasses
 
+from foretaste.kernel.configuration import STRICT, PositiveFloat, raises_invalid_input
 from models.data.examples import Batch, encode_users
-from models.rivals.checks import positive
-from models.rivals.events import Events, Numbers
+from models.rivals.events import Numbers, TrainingEvents
 from models.rivals.methods import Material
 from models.runtime.encoding import IndexArray
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
+class PairCounts:
     """Counts of the pairs of an item and an attribute value that occur; all other pairs count 0.
 
     Sparse, since a catalogue and an attribute may have a million values each. `keys` (K,) rising, `counts` (K,).
@@ -27,7 +28,7 @@ class Cells:
     counts: Numbers
 
     @classmethod
-    def of(cls, sizes: Sequence[int], items: IndexArray, attributes: IndexArray) -> "Cells":
+    def of(cls, sizes: Sequence[int], items: IndexArray, attributes: IndexArray) -> "PairCounts":
         """Count E rows: `items` (E,) met by users with `attributes` (E, N) of so many `sizes` (N)."""
         offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
         values = int(np.sum(sizes))
@@ -48,8 +49,8 @@ class LogOddsRanker:
     """The fitted table; `exposures` is None where every event was a chance for every item (data without labels)."""
 
     method: "ItemAttribute"
-    actions: Cells
-    exposures: Cells | None
+    actions: PairCounts
+    exposures: PairCounts | None
     value_totals: Numbers
     """(V,): rows of users with each attribute value, all attributes in one numbering."""
     rates: Numbers
@@ -76,7 +77,8 @@ class LogOddsRanker:
         return found
 
 
-@dataclass(frozen=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
 class ItemAttribute:
     """Naive Bayes over the attributes, with shrinkage.
 
@@ -88,21 +90,17 @@ class ItemAttribute:
     which is 0 where nothing was seen. The score is its sum over the attributes, an unknown value being one like others.
     """
 
-    shrinkage: float = 30.0
+    shrinkage: PositiveFloat = 30.0
     """c: pseudo-actions."""
     popularity: bool = False
     """Add log[p / (1 - p)], the item's own log-odds; without it, an item's popularity says nothing."""
 
-    def __post_init__(self) -> None:
-        """Raises `InvalidInput` naming the field."""
-        positive(self, "shrinkage")
-
     def fit(self, material: Material) -> LogOddsRanker:
-        events = Events.of(material)
+        events = TrainingEvents.of(material)
         labelled = material.dataset.has_labels
         sizes = [field.size for field in material.encoding.attributes.values()]
         attributes = encode_users(material.dataset, material.encoding)[events.users]
-        actions = Cells.of(sizes, events.items[events.acted], attributes[events.acted])
+        actions = PairCounts.of(sizes, events.items[events.acted], attributes[events.acted])
         count = material.encoding.item_count
         acted = np.bincount(events.items[events.acted], minlength=count).astype(np.float64)
         if labelled:
@@ -114,7 +112,7 @@ class ItemAttribute:
         return LogOddsRanker(
             method=self,
             actions=actions,
-            exposures=Cells.of(sizes, events.items, attributes) if labelled else None,
+            exposures=PairCounts.of(sizes, events.items, attributes) if labelled else None,
             value_totals=np.bincount((actions.offsets + attributes).ravel(), minlength=actions.values).astype(float),
             rates=(acted + self.shrinkage) / (chances + self.shrinkage / overall),
         )

@@ -1,23 +1,25 @@
 """The linear maps from attributes to behaviour: EmbLR and LLAE."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import numpy as np
+import pydantic.dataclasses
 import scipy.linalg
+from pydantic import PositiveInt
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from foretaste.kernel.configuration import STRICT, NonNegativeFloat, PositiveFloat, raises_invalid_input
 from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of, longer
-from models.rivals.checks import positive
 from models.rivals.events import Numbers
 from models.rivals.methods import Material
-from models.training import checks
 from models.training.config import TrainingConfig
 
 
-@dataclass(frozen=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
 class EmbLR:
     """The linear baseline of LLAE: v̂ = aW + b with W, b = argmin Σ_u ‖v_u - a_u W - b‖² + penalty ‖W‖².
 
@@ -27,16 +29,11 @@ class EmbLR:
     apart: as the map from attributes to the behaviour that BaseDNN reads.
     """
 
-    penalty: float = 10.0
-    newest: int = 100
+    penalty: PositiveFloat = 10.0
+    newest: PositiveInt = 100
     """Behaviours pooled of each training user, the newest ones."""
     base: TrainingConfig = field(default_factory=base_config)
     """Of the ranking tower that reads it."""
-
-    def __post_init__(self) -> None:
-        """Raises `InvalidInput` naming the field."""
-        positive(self, "penalty")
-        checks.at_least(self, {"newest": 1})
 
     def fit(self, material: Material) -> ImputingRanker:
         base = base_of(material, self.base)
@@ -52,7 +49,8 @@ class EmbLR:
         return self, better, replace(better, penalty=30 * self.penalty), replace(better, newest=20)
 
 
-@dataclass(frozen=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
 class LLAE:
     """Low-rank linear auto-encoder (Li et al., From Zero-Shot Learning to Cold-Start Recommendation, AAAI 2019).
 
@@ -72,23 +70,17 @@ class LLAE:
     weighs the same whatever U.
     """
 
-    rank: int = 8
-    balance: float = 1.0
+    rank: PositiveInt = 8
+    balance: PositiveFloat = 1.0
     """λ, of the encoder's loss."""
-    weight: float = 30.0
+    weight: NonNegativeFloat = 30.0
     """β, of the low-rank loss; 30 in MAIL's comparison, found by cross-validation there."""
-    rounds: int = 10
+    rounds: PositiveInt = 10
     """Turns of Γ and W."""
-    newest: int = 100
+    newest: PositiveInt = 100
     """Behaviours pooled of each training user, the newest ones."""
     base: TrainingConfig = field(default_factory=base_config)
     """Of the ranking tower that reads it."""
-
-    def __post_init__(self) -> None:
-        """Raises `InvalidInput` naming the field."""
-        checks.at_least(self, {"rank": 1, "rounds": 1, "newest": 1})
-        positive(self, "balance")
-        checks.rates(self, "weight")
 
     def fit(self, material: Material) -> ImputingRanker:
         base = base_of(material, self.base)

@@ -1,29 +1,28 @@
 """Mean imputation: a user without behaviour gets the average one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import numpy as np
+import pydantic.dataclasses
+from pydantic import PositiveInt
 
+from foretaste.kernel.configuration import STRICT, raises_invalid_input
 from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of, longer
 from models.rivals.methods import Material
-from models.training import checks
 from models.training.config import TrainingConfig
 
 
-@dataclass(frozen=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
 class MeanBehaviour:
     """v̂ = the mean over the training users of the pooled behaviour (eq. 11), whoever asks: unconditional mean
     imputation (Little and Rubin, Statistical Analysis with Missing Data) in the behaviour space of BaseDNN."""
 
-    newest: int = 100
+    newest: PositiveInt = 100
     """Behaviours pooled of each user, the newest ones: how much behaviour the average stands for."""
     base: TrainingConfig = field(default_factory=base_config)
     """Of the ranking tower that reads it."""
-
-    def __post_init__(self) -> None:
-        """Raises `InvalidInput` naming the field."""
-        checks.at_least(self, {"newest": 1})
 
     def fit(self, material: Material) -> ImputingRanker:
         base = base_of(material, self.base)

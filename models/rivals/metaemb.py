@@ -4,26 +4,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pydantic.dataclasses
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 from torch.nn import functional
 
+from foretaste.kernel.configuration import STRICT, NonNegativeFloat, PositiveFloat, ShareBelowOne, raises_invalid_input
 from models.data.examples import Examples
 from models.data.sampling import NegativeSampler
 from models.data.vocabulary import item_counts
 from models.rivals.base import Base, ImputingRanker, WarmUsers, base_config, base_of, longer
-from models.rivals.checks import positive
 from models.rivals.generator import Generator, generating_ranker, minimise, seeded, shuffled
 from models.rivals.methods import Material
 from models.runtime.encoding import PADDING, IndexArray
-from models.training import checks
 from models.training.config import TrainingConfig
 
 SIDES = 2
 """The mini-batches of a task: D_a and D_b."""
 
 
-@dataclass(frozen=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
 class MetaEmb:
     """Meta-Embedding (Pan et al., Warm Up Cold-start Advertisements: Improving CTR Predictions via Learning to Learn ID
     Embeddings, SIGIR 2019), adapted from new advertisements to new users as in MAIL's comparison.
@@ -38,33 +40,25 @@ class MetaEmb:
     v̂ = h(a); one with some is read as the base reads it, which stands for the source's further gradient steps.
     """
 
-    alpha: float = 0.1
+    alpha: ShareBelowOne = 0.1
     """Weight of the cold-start loss; 0.1 in the source."""
-    inner_rate: float = 1.0
+    inner_rate: NonNegativeFloat = 1.0
     """η. The base's loss is flat in a sum of many behaviours, so it is larger than the source's for one embedding."""
-    positives: int = 2
+    positives: PositiveInt = 2
     """Rows in each of D_a and D_b; with 4 negatives each they are 10 rows (20 in the source)."""
-    negatives: int = 4
+    negatives: PositiveInt = 4
     """For each of these rows, where the data have no labels of their own."""
-    hidden: int = 64
-    dropout: float = 0.3
-    rate: float = 0.003
+    hidden: PositiveInt = 64
+    dropout: ShareBelowOne = 0.3
+    rate: PositiveFloat = 0.003
     """Of Adam."""
-    epochs: int = 8
-    batch: int = 64
+    epochs: PositiveInt = 8
+    batch: PositiveInt = 64
     """Users a step, about."""
-    newest: int = 100
+    newest: PositiveInt = 100
     """Behaviours pooled of each training user for the mean that the generator begins at, the newest ones."""
     base: TrainingConfig = field(default_factory=base_config)
     """Of the ranking tower that reads it."""
-
-    def __post_init__(self) -> None:
-        """Raises `InvalidInput` naming the field."""
-        checks.shares(self, "alpha", "dropout")
-        checks.rates(self, "inner_rate")
-        positive(self, "rate")
-        least = {"positives": 1, "negatives": 1, "hidden": 1, "epochs": 1, "batch": 1, "newest": 1}
-        checks.at_least(self, least)
 
     def fit(self, material: Material) -> ImputingRanker:
         base = base_of(material, self.base)
@@ -90,7 +84,7 @@ class MetaEmb:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class TaskRows:
     """Rows of B users' mini-batches: each of the G moments, `users` (G,) rows of the batch, has one context and one or
     more candidates."""
 
@@ -107,7 +101,7 @@ class Rows:
     """(R,): the moment of each candidate."""
 
 
-def user_losses(base: Base, behaviour: Tensor, rows: Rows) -> Tensor:
+def user_losses(base: Base, behaviour: Tensor, rows: TaskRows) -> Tensor:
     """(B,): the base's mean cross-entropy on each user's `rows` when it reads that user's `behaviour` (B, D)."""
     shape = base.trained.config.architecture
     nothing = torch.full((len(rows.users), 1), PADDING)
@@ -122,7 +116,7 @@ def user_losses(base: Base, behaviour: Tensor, rows: Rows) -> Tensor:
     return sums / torch.bincount(whose, minlength=len(behaviour)).clamp(min=1)
 
 
-def meta_loss(base: Base, behaviour: Tensor, cold: Rows, after: Rows, method: MetaEmb) -> Tensor:
+def meta_loss(base: Base, behaviour: Tensor, cold: TaskRows, after: TaskRows, method: MetaEmb) -> Tensor:
     """L of `MetaEmb` for B users with generated `behaviour` (B, D), D_a = `cold` and D_b = `after`."""
     before = user_losses(base, behaviour, cold)
     # each user's loss reads that user's behaviour alone, so the gradient of their sum holds every user's own
@@ -157,7 +151,7 @@ class _Tasks:
         sampler = None if dataset.has_labels else NegativeSampler(dataset, material.encoding, counts, rng)
         return cls(examples, order, starts, ends - starts, moments, sampler, method, rng)
 
-    def draw(self, part: IndexArray) -> Iterator[Rows]:
+    def draw(self, part: IndexArray) -> Iterator[TaskRows]:
         """D_a and D_b of the users `part` (B,): no row in both, where a user has enough of them."""
         count = self.method.positives if self.sampler else self.method.positives * (1 + self.method.negatives)
         first = self.rng.integers(0, self.counts[part])
@@ -166,7 +160,7 @@ class _Tasks:
         rows = self.order[self.starts[part][:, None] + steps % self.counts[part][:, None]]
         return (self._rows(part, side) for side in np.split(rows, SIDES, axis=1))
 
-    def _rows(self, part: IndexArray, rows: IndexArray) -> Rows:
+    def _rows(self, part: IndexArray, rows: IndexArray) -> TaskRows:
         """Rows (B, P) of the users `part` (B,), each a moment of its own, with their negatives."""
         flat = rows.ravel()
         users = np.repeat(np.arange(len(part)), rows.shape[1])
@@ -180,7 +174,7 @@ class _Tasks:
             candidates = np.concatenate([candidates, drawn[given]])
             labels = np.concatenate([labels, np.zeros(int(given.sum()), dtype=np.float32)])
             owner = np.concatenate([owner, np.repeat(owner, self.method.negatives)[given]])
-        return Rows(
+        return TaskRows(
             torch.from_numpy(users),
             torch.from_numpy(self.examples.attributes[asked]),
             torch.from_numpy(self.examples.context[moments].astype(np.int64)),

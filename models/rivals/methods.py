@@ -1,14 +1,13 @@
 """What every method of the comparison is: something that learns from the training material and then ranks."""
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.registry import resolve
 from models.data.dataset import Dataset
 from models.data.examples import Batch
 from models.data.histories import Histories
@@ -41,7 +40,7 @@ class Material:
 
 
 class Ranker(Protocol):
-    """A fitted method."""
+    """A fitted method, which scores candidates."""
 
     def scores(self, batch: Batch) -> npt.NDArray[np.float64]:
         """(R,) finite scores of the batch's candidates, higher is better.
@@ -100,13 +99,5 @@ def by_name(name: str, field: str = "towers") -> Method:
 
     Raises `InvalidInput` naming the `field` that it came from and listing the known names.
     """
-    path = FACTORIES.get(name, name)
-    module, colon, attribute = path.partition(":")
-    if not colon:
-        known = ", ".join(FACTORIES)
-        raise InvalidInput(field, name, f"expected one of {known}, or an import path, package.module:factory")
-    try:
-        factory = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise InvalidInput(field, name, f"cannot be imported: {error}") from error
-    return cast("Method", factory())
+    factory: Callable[[], Method] = resolve(field, name, FACTORIES)
+    return factory()

@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pydantic.dataclasses
 import scipy.sparse
+from pydantic import PositiveInt
 from sklearn.neighbors import NearestNeighbors
 
+from foretaste.kernel.configuration import STRICT, PositiveFloat, raises_invalid_input
 from models.data.examples import Batch
-from models.rivals.checks import positive
-from models.rivals.events import Behaviour, Numbers
+from models.rivals.events import Numbers, TrainingBehaviour
 from models.rivals.methods import Material
 from models.runtime.encoding import IndexArray
-from models.training import checks
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +49,8 @@ class NeighbourRanker:
         return scipy.sparse.csr_matrix((np.ones(wanted.sum()), (np.nonzero(wanted)[0], near[wanted])), shape)
 
 
-@dataclass(frozen=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
 class Neighbours:
     """User-based nearest neighbours (Herlocker et al., SIGIR 1999) over attributes: scikit-learn's `NearestNeighbors`.
 
@@ -61,20 +63,15 @@ class Neighbours:
     the log of the neighbours' rate, shrunk towards p. What the user asked about has done is not read.
     """
 
-    neighbours: int = 200
+    neighbours: PositiveInt = 200
     """k, at most the training users that there are."""
-    shrinkage: float = 10.0
+    shrinkage: PositiveFloat = 10.0
     """c: pseudo-actions."""
     relative: bool = True
     """Leave the factor p out: only what the neighbours do more than everybody counts."""
 
-    def __post_init__(self) -> None:
-        """Raises `InvalidInput` naming the field."""
-        checks.at_least(self, {"neighbours": 1})
-        positive(self, "shrinkage")
-
     def fit(self, material: Material) -> NeighbourRanker:
-        behaviour = Behaviour.of(material)
+        behaviour = TrainingBehaviour.of(material)
         kinds, which, sizes = np.unique(behaviour.attributes, axis=0, return_inverse=True, return_counts=True)
         members = (np.ones(len(which)), (which.ravel(), np.arange(len(which))))
         matrix = (scipy.sparse.csr_matrix(members, (len(kinds), len(which))) @ behaviour.matrix).tocsr()

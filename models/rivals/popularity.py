@@ -1,14 +1,14 @@
 """Popularity: every user gets what all users act on."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pydantic.dataclasses
 
-from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.configuration import STRICT, PositiveFloat, raises_invalid_input
 from models.data.examples import Batch
-from models.rivals.events import Events, Numbers
+from models.rivals.events import Numbers, TrainingEvents
 from models.rivals.methods import Material
 
 DAY_MS = 86_400_000
@@ -25,21 +25,16 @@ class ItemScores:
         return found
 
 
-@dataclass(frozen=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
 class Popularity:
     """Score of item i: Σ 2^(-(T - t) / half-life) over the actions on i at times t before the split T."""
 
-    half_life_days: float | None = None
+    half_life_days: PositiveFloat | None = None
     """Age at which an action counts half; None: all count alike, as in the gate's baseline."""
 
-    def __post_init__(self) -> None:
-        """Raises `InvalidInput` naming the field."""
-        value = self.half_life_days
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise InvalidInput("half_life_days", value, "must be positive and finite")
-
     def fit(self, material: Material) -> ItemScores:
-        events = Events.of(material)
+        events = TrainingEvents.of(material)
         weights = events.acted.astype(np.float64)
         if self.half_life_days is not None:
             ages = (material.split.instant_ms - events.times_ms) / DAY_MS

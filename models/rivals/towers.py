@@ -12,10 +12,10 @@ from foretaste.kernel.errors import ForetasteError, InvalidInput
 from models.data.examples import Batch
 from models.rivals.methods import Material, Method
 from models.towers.architecture import Architecture
+from models.towers.forms import ranking_arguments
 from models.training.config import Masked, TrainingConfig, device_of
 from models.training.cotrain import cotrain
 from models.training.loop import Step
-from models.training.tensors import ranking_arguments
 from models.training.trained import Trained
 
 ABSENT = "absent"
@@ -55,7 +55,7 @@ class TowerRanker:
         return found
 
     def tensor(self, values: npt.NDArray[np.int64]) -> Tensor:
-        """On the device of the towers."""
+        """An array as a tensor on the device of the towers."""
         return torch.from_numpy(values).to(self.device)
 
 

@@ -8,88 +8,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from foretaste.kernel.values import MAX_BEHAVIOUR, Scalar, canonical, number
+from foretaste.kernel.values import MAX_BEHAVIOUR, Scalar
+from models.runtime.fields import FieldEncoder, encoder_from_dict
+from models.runtime.fields.base import FIELD_UNKNOWN, IndexArray
 
-IndexArray: TypeAlias = npt.NDArray[np.int64]
-
+__all__ = ["FIELD_UNKNOWN", "FIRST_KNOWN", "PADDING", "UNKNOWN", "Encoding", "FieldEncoder", "IndexArray"]
 
 PADDING, UNKNOWN = 0, 1
 """Of items and actions; known ones count from 2."""
-
-
 FIRST_KNOWN = 2
-
-
-FIELD_UNKNOWN = 0
-"""Of a field: missing, unparsable or never seen in training; known values count from 1."""
-
-
-class FieldEncoder(Protocol):
-    """One field's raw values to 0 … `size` - 1, where 0 is `FIELD_UNKNOWN`. Never fails on any `Scalar`."""
-
-    @property
-    def kind(self) -> Literal["categorical", "numeric"]: ...
-
-    @property
-    def size(self) -> int:
-        """Rows of the field's embedding table."""
-        ...
-
-    def encode(self, values: Sequence[Scalar]) -> IndexArray:
-        """(B,) raw values to (B,) indices."""
-        ...
-
-    def to_dict(self) -> dict[str, Any]:
-        """What JSON keeps of it."""
-        ...
-
-
-@dataclass(frozen=True)
-class CategoricalEncoder:
-    """Looks a value up by its canonical text; `values[i]` has the index i + 1."""
-
-    values: tuple[str, ...]
-    kind: Literal["categorical"] = "categorical"
-
-    @property
-    def size(self) -> int:
-        return len(self.values) + 1
-
-    @cached_property
-    def _index(self) -> dict[str | None, int]:
-        return {value: position for position, value in enumerate(self.values, start=1)}
-
-    def encode(self, values: Sequence[Scalar]) -> IndexArray:
-        find = self._index.get
-        return np.array([find(canonical(value), FIELD_UNKNOWN) for value in values], dtype=np.int64)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind, "values": list(self.values)}
-
-
-@dataclass(frozen=True)
-class NumericEncoder:
-    """Puts a number into one of `len(edges) + 1` bins: edges[i - 1] <= x < edges[i] has the index i + 1."""
-
-    edges: tuple[float, ...]
-    kind: Literal["numeric"] = "numeric"
-
-    @property
-    def size(self) -> int:
-        return len(self.edges) + 2
-
-    def encode(self, values: Sequence[Scalar]) -> IndexArray:
-        numbers = np.array([number(value) for value in values], dtype=np.float64)
-        bins = np.searchsorted(np.array(self.edges, dtype=np.float64), numbers, side="right") + 1
-        return np.where(np.isnan(numbers), FIELD_UNKNOWN, bins).astype(np.int64)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind, "edges": list(self.edges)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +97,7 @@ class Encoding:
 
     @classmethod
     def from_json(cls, text: str) -> "Encoding":
-        """What `to_json` wrote."""
+        """The encoding that `to_json` wrote."""
         raw = json.loads(text)
         item_attributes = _fields(raw["item_attributes"])
         shape = (len(raw["items"]) + FIRST_KNOWN, len(item_attributes))
@@ -187,11 +118,5 @@ def _encode(fields: Mapping[str, FieldEncoder], rows: Sequence[Mapping[str, Scal
     return encoded
 
 
-def _fields(raw: Mapping[str, Mapping[str, Any]]) -> dict[str, FieldEncoder]:
-    fields: dict[str, FieldEncoder] = {}
-    for name, field in raw.items():
-        if field["kind"] == "numeric":
-            fields[name] = NumericEncoder(tuple(field["edges"]))
-        else:
-            fields[name] = CategoricalEncoder(tuple(field["values"]))
-    return fields
+def _fields(stored: Mapping[str, Mapping[str, Any]]) -> dict[str, FieldEncoder]:
+    return {name: encoder_from_dict(field) for name, field in stored.items()}

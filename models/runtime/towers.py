@@ -81,7 +81,10 @@ class ServedRanking:
         self._virtual_shape: tuple[int, int] = tuple(shapes["virtual"][1:])
 
     def encode(self, request: RankingRequest) -> EncodedRequest:
-        """Raises `BadRequest` for behaviour of unequal columns, or virtual behaviour of another shape."""
+        """A request as indices.
+
+        Raises `BadRequest` for behaviour of unequal columns, or virtual behaviour of another shape.
+        """
         if len(request.items) != len(request.actions):
             raise BadRequest(f"behaviour: {len(request.items)} items but {len(request.actions)} actions")
         shape = request.virtual.shape

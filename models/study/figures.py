@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from models.evaluation.curves import STYLE, loss_curves, save
 from models.study.page import file_name, slug
 from models.study.protocols import SEEN
-from models.study.rows import Row
+from models.study.rows import ResultRow
 from models.study.study import Result
 from models.study.vectors import Vectors
 
@@ -84,7 +84,7 @@ def embedded(one: Points, other: Points) -> tuple[Points, Points]:
     return plane[: len(one)], plane[len(one) :]
 
 
-def by_seen(rows: Sequence[Row], towers: Sequence[str]) -> Figure:
+def by_seen(rows: Sequence[ResultRow], towers: Sequence[str]) -> Figure:
     """GAUC of the first steps, a line a tower, with intervals."""
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     axes = figure.add_subplot()

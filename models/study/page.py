@@ -7,10 +7,10 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from models.evaluation.bootstrap import METRICS
+from models.evaluation.scores import METRICS
 from models.rivals.methods import TRIALS, Method
 from models.study.protocols import MADE_NEW, NEGATIVES, SEED, SEEN, STEPS, ProtocolName
-from models.study.rows import Row
+from models.study.rows import ResultRow
 from models.study.study import Result
 
 TITLES: dict[ProtocolName, str] = {
@@ -89,7 +89,7 @@ def _protocol(result: Result, protocol: ProtocolName) -> str:
     return "\n\n".join(parts)
 
 
-def _table(rows: Sequence[Row], groups: Sequence[str], shown: Callable[[Row], str]) -> str:
+def _table(rows: Sequence[ResultRow], groups: Sequence[str], shown: Callable[[ResultRow], str]) -> str:
     """A line a tower, a column a group."""
     cells = {(row.tower, row.group): shown(row) for row in rows}
     lines = [_line(["tower", *groups]), _line(["---", *("---:" for _ in groups)])]
@@ -102,11 +102,11 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _value(row: Row) -> str:
+def _value(row: ResultRow) -> str:
     return "nan" if math.isnan(row.value) else f"{row.value:.4f} [{row.low:.4f}, {row.high:.4f}]"
 
 
-def _relative(row: Row) -> str:
+def _relative(row: ResultRow) -> str:
     if math.isnan(row.relative):
         return "nan"
     text = f"{100 * row.relative:+.2f} [{100 * row.relative_low:+.2f}, {100 * row.relative_high:+.2f}]"
@@ -160,7 +160,7 @@ def slug(result: Result) -> str:
 
 
 def file_name(text: str) -> str:
-    """Letters, digits, points and hyphens."""
+    """A text as part of a file name: letters, digits, points and hyphens."""
     return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "data"
 
 

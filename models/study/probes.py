@@ -18,7 +18,7 @@ PROBES = (ANOTHER, NONE, NO_ATTRIBUTES)
 
 
 def probes(ranker: TowerRanker, questions: Questions) -> Mapping[str, "AnotherVector | NoVector | NoAttributes"]:
-    """By name; none where there is no zero-shot tower."""
+    """The probes of a ranker by name; none where there is no zero-shot tower."""
     if ranker.trained.config.architecture.zero_shot == ABSENT:
         return {}
     donors = _donors(questions)

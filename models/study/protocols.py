@@ -118,7 +118,7 @@ class Fold:
 
     @classmethod
     def of(cls, dataset: Dataset, instant_ms: int | None = None) -> "Fold":
-        """At `instant_ms`, at what `dataset.yaml` says, or after 80 % of the interactions."""
+        """The fold at `instant_ms`, at what `dataset.yaml` says, or after 80 % of the interactions."""
         split = split_by_time(dataset, instant_ms)
         learning = replace(dataset, interactions=split.train)
         return cls(dataset, split, fit_encoding(learning, split.instant_ms), learning)
@@ -144,7 +144,7 @@ class Fold:
         return Material(self.learning, split, self.encoding, histories, new, seed, threads, device)  # type: ignore[arg-type]
 
     def questions(self, protocols: Sequence[ProtocolName]) -> Mapping[ProtocolName, Questions]:
-        """Of each protocol, over one table of candidates: a test event has the same ones in all of them."""
+        """The questions of each protocol, over one table of candidates: a test event has the same in all protocols."""
         table = _Events.of(self)
         makers = {"hidden": _hidden, "first_steps": _first_steps, "random_40": _random_40}
         return {name: makers[name](self, table) for name in protocols}
@@ -256,7 +256,7 @@ def _questions(
 
 
 def check_protocols(names: Sequence[str]) -> tuple[ProtocolName, ...]:
-    """Raises `InvalidInput` naming the one that is unknown."""
+    """The protocols of these names, in the order of `PROTOCOLS`. Raises `InvalidInput` naming one that is unknown."""
     if not names:
         raise InvalidInput("protocols", list(names), f"names none of {', '.join(PROTOCOLS)}")
     for name in names:

@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from models.evaluation.bootstrap import Estimate, Metric, mean
+from models.evaluation.bootstrap import Estimate, mean
+from models.evaluation.scores import Metric
 from models.study.protocols import PROTOCOLS, ProtocolName
-from models.study.scoring import ALL, Key, Outcome
+from models.study.scoring import ALL, FitOutcome, Key
 
 _Named: TypeAlias = tuple[ProtocolName, str, str, Metric]
 """Protocol, tower or probe, group, metric."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ResultRow:
     """A figure of a tower, the mean over its seeds, with its 95 % interval over users.
 
     With `against`, how much better it is than that tower, relative to it (the paper's RI), on the same draws.
@@ -35,7 +36,7 @@ class Row:
     relative_high: float = math.nan
 
     def to_dict(self) -> dict[str, str | float | None]:
-        """As JSON keeps it: null for nan; the four keys of a pair only where there is one."""
+        """The row as JSON keeps it: null for nan; the four keys of a pair only where there is one."""
         keys = ["protocol", "tower", "group", "metric", "value", "low", "high"]
         keys += ["against", "relative", "relative_low", "relative_high"] if self.against is not None else []
         values = {key: getattr(self, key) for key in keys}
@@ -43,11 +44,11 @@ class Row:
 
 
 def name(tower: str, variant: str) -> str:
-    """Of a tower, or of one of its probes."""
+    """The name of a tower, or of one of its probes."""
     return f"{tower} ({variant})" if variant else tower
 
 
-def rows(outcomes: Sequence[Outcome], pairs: Iterable[tuple[str, str]]) -> list[Row]:
+def rows(outcomes: Sequence[FitOutcome], pairs: Iterable[tuple[str, str]]) -> list[ResultRow]:
     """Every figure, then every pair (a tower, the one it is held against) and each probe against its own tower.
 
     In the order of the protocols, the towers as they came, the groups as the protocol has them.
@@ -64,8 +65,8 @@ def rows(outcomes: Sequence[Outcome], pairs: Iterable[tuple[str, str]]) -> list[
     return sorted(found, key=lambda row: (row.against is not None, PROTOCOLS.index(row.protocol)))
 
 
-def over_seeds(outcomes: Sequence[Outcome]) -> dict[tuple[str, Key], Estimate]:
-    """Of each tower and figure the mean over its seeds; that of all first steps together is left out."""
+def over_seeds(outcomes: Sequence[FitOutcome]) -> dict[tuple[str, Key], Estimate]:
+    """The mean over the seeds, of each tower and figure; that of all first steps together is left out."""
     gathered: dict[tuple[str, Key], list[Estimate]] = {}
     for outcome in outcomes:
         for key, estimate in outcome.estimates.items():
@@ -74,16 +75,16 @@ def over_seeds(outcomes: Sequence[Outcome]) -> dict[tuple[str, Key], Estimate]:
     return {key: mean(estimates) for key, estimates in gathered.items()}
 
 
-def write(rows: Sequence[Row], path: Path) -> None:
-    """A JSON list, a row a line."""
+def write(rows: Sequence[ResultRow], path: Path) -> None:
+    """Write the rows as a JSON list, a row a line."""
     lines = ",\n".join(json.dumps(row.to_dict(), ensure_ascii=False, allow_nan=False) for row in rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
-def _row(key: _Named, figure: Estimate, against: str | None = None, relative: Estimate | None = None) -> Row:
+def _row(key: _Named, figure: Estimate, against: str | None = None, relative: Estimate | None = None) -> ResultRow:
     protocol, tower, group, metric = key
-    row = Row(protocol, tower, group, metric, figure.value, *figure.interval)
+    row = ResultRow(protocol, tower, group, metric, figure.value, *figure.interval)
     if relative is None:
         return row
     low, high = relative.interval

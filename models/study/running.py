@@ -8,16 +8,16 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
 
 from foretaste.kernel.errors import ForetasteError, InvalidInput
-from models.study.scoring import Bench, Outcome, Task, forget, judge
+from models.study.scoring import Bench, FitOutcome, FitTask, forget, judge
 
 _bench: list[Bench] = []
 """The bench of a worker process, given to it once and not with every task."""
 
 
 def run(
-    bench: Bench, tasks: Sequence[Task], jobs: int, heard: Callable[[Task], None], *, fresh: bool = False
-) -> list[Outcome]:
-    """The outcome of each task, in the order of the tasks; `heard` is told of each as it is done.
+    bench: Bench, tasks: Sequence[FitTask], jobs: int, progress: Callable[[FitTask], None], *, fresh: bool = False
+) -> list[FitOutcome]:
+    """The outcome of each task, in the order of the tasks; `progress` gets each once it is done.
 
     With `fresh`, what is in the cache is forgotten first.
     Raises what the first task that failed raised, and begins no other; what was done until then is in the cache.
@@ -26,24 +26,24 @@ def run(
         for task in tasks:
             forget(bench, task)
     if jobs == 1 or len(tasks) < 2:  # noqa: PLR2004  # one needs no company
-        return [_told(_judged(bench, task), task, heard) for task in tasks]
+        return [_reported(_judged(bench, task), task, progress) for task in tasks]
     workers = min(jobs, len(tasks))
     pool = ProcessPoolExecutor(
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(bench,)
     )
     try:
         futures = {pool.submit(_in_worker, task): place for place, task in enumerate(tasks)}
-        outcomes: dict[int, Outcome] = {}
+        outcomes: dict[int, FitOutcome] = {}
         for future in as_completed(futures):
             place = futures[future]
-            outcomes[place] = _told(future.result(), tasks[place], heard)
+            outcomes[place] = _reported(future.result(), tasks[place], progress)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     return [outcomes[place] for place in range(len(tasks))]
 
 
-def _told(outcome: Outcome, task: Task, heard: Callable[[Task], Any]) -> Outcome:
-    heard(task)
+def _reported(outcome: FitOutcome, task: FitTask, progress: Callable[[FitTask], Any]) -> FitOutcome:
+    progress(task)
     return outcome
 
 
@@ -60,11 +60,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _in_worker(task: Task) -> Outcome:
+def _in_worker(task: FitTask) -> FitOutcome:
     return _judged(_bench[0], task)
 
 
-def _judged(bench: Bench, task: Task) -> Outcome:
+def _judged(bench: Bench, task: FitTask) -> FitOutcome:
     try:
         return judge(bench, task)
     except InvalidInput:

@@ -16,7 +16,8 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from foretaste.kernel.errors import InvalidInput
-from models.evaluation.bootstrap import Estimate, Metric, Resamples, measure
+from models.evaluation.bootstrap import Estimate, Resamples
+from models.evaluation.scores import Metric, measure
 from models.rivals.methods import Method, Ranker
 from models.rivals.towers import TowerRanker
 from models.study.probes import probes
@@ -38,7 +39,7 @@ Key: TypeAlias = tuple[ProtocolName, str, str, Metric]
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class FitTask:
     """One fit: `method` under the name `tower`, with `seed`, judged under `protocols`, which share their material."""
 
     tower: str
@@ -54,7 +55,7 @@ class Task:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class FitOutcome:
     """What a task gave. `seconds` is the time that the fit took, when it was made."""
 
     tower: str
@@ -65,7 +66,7 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """All that the tasks of one fold share."""
+    """What the fits of one fold share: the questions, the draws of users, and the cache."""
 
     fold: Fold
     questions: Mapping[ProtocolName, Questions]
@@ -91,7 +92,7 @@ class Bench:
         )
 
 
-def judge(bench: Bench, task: Task) -> Outcome:
+def judge(bench: Bench, task: FitTask) -> FitOutcome:
     """The figures of a task, from the cache where its scores are there already."""
     folder = bench.cache / task.folder
     missing = [name for name in task.protocols if not (folder / f"{name}.npz").is_file()]
@@ -105,29 +106,29 @@ def judge(bench: Bench, task: Task) -> Outcome:
             scores = {key.removeprefix("scores"): kept[key] for key in kept.files if key.startswith("scores")}
         for variant, found in scores.items():
             estimates |= _estimates(bench, name, variant.strip(), found)
-    return Outcome(task.tower, task.seed, estimates, seconds)
+    return FitOutcome(task.tower, task.seed, estimates, seconds)
 
 
-def forget(bench: Bench, task: Task) -> None:
+def forget(bench: Bench, task: FitTask) -> None:
     """Takes a task's scores out of the cache."""
     for name in task.protocols:
         (bench.cache / task.folder / f"{name}.npz").unlink(missing_ok=True)
 
 
-def kept_vectors(bench: Bench, task: Task) -> Vectors | None:
+def kept_vectors(bench: Bench, task: FitTask) -> Vectors | None:
     """What the figures draw of a judged task; None for a method without towers."""
     path = bench.cache / task.folder / "vectors.npz"
     return Vectors.read(path) if path.is_file() else None
 
 
-def _fit_and_keep(bench: Bench, task: Task, protocols: Sequence[ProtocolName]) -> None:
+def _fit_and_keep(bench: Bench, task: FitTask, protocols: Sequence[ProtocolName]) -> None:
     folder = bench.cache / task.folder
     folder.mkdir(parents=True, exist_ok=True)
     with _threads(bench.threads):
-        begun = bench.clock()
+        started = bench.clock()
         material = bench.fold.material(protocols[0], task.seed, bench.threads, bench.device)
         ranker = task.method.fit(material)
-        seconds = bench.clock() - begun
+        seconds = bench.clock() - started
         if isinstance(ranker, TowerRanker) and not material.new_users:
             _keep(folder / "vectors.npz", vectors(ranker, bench.fold, material).arrays())
         for name in protocols:

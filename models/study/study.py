@@ -6,18 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pydantic.dataclasses
+from pydantic import PositiveInt
 
+from foretaste.kernel.configuration import STRICT, raises_invalid_input
 from foretaste.kernel.errors import InvalidInput
 from models.data.dataset import Dataset
 from models.rivals.methods import Method, by_name
 from models.rivals.towers import Alike
 from models.study.protocols import PROTOCOLS, Fold, ProtocolName, check_protocols
-from models.study.rows import Row, rows
+from models.study.rows import ResultRow, rows
 from models.study.running import run
-from models.study.scoring import Bench, Device, Task, kept_vectors
+from models.study.scoring import Bench, Device, FitTask, kept_vectors
 from models.study.tuning import tuned_methods
 from models.study.vectors import Vectors
-from models.training import checks
 
 OURS = "foretaste-"
 """Before the name of a ranking tower: the default's zero-shot tower and mixture around it. It is held against it."""
@@ -25,9 +27,10 @@ BASES = ("dnn", "dnn-flagged", "dnn-dropout")
 """The trainings of BaseDNN, against which every tower is held where they take part."""
 
 
-@dataclass(frozen=True, slots=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
 class Study:
-    """What is compared."""
+    """What a study compares: towers, protocols, seeds."""
 
     towers: tuple[str, ...]
     """Names that `methods.by_name` knows. The first is held against each of the others."""
@@ -36,9 +39,9 @@ class Study:
     """Of the methods. The candidates, and who is made new, are the same for all of them."""
     against: tuple[str, ...] = BASES
     """Known towers that every other is held against; those that do not take part are passed over."""
-    resamples: int = 1000
+    resamples: PositiveInt = 1000
     """Draws of the users, for the intervals."""
-    jobs: int = 1
+    jobs: PositiveInt = 1
     """Processes, a thread each."""
     device: Device = "cpu"
     alike: Alike | None = None
@@ -55,7 +58,6 @@ class Study:
         check_protocols(self.protocols)
         if min(self.seeds) < 0:
             raise InvalidInput("seeds", list(self.seeds), "must not be negative")
-        checks.at_least(self, {"jobs": 1, "resamples": 1})
         for field in ("towers", "against"):
             for name in getattr(self, field):
                 by_name(name, field)
@@ -85,11 +87,11 @@ class Contender:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Result:
-    """What a study found."""
+    """The figures of a study, and what made them."""
 
     study: Study
     fold: Fold
-    rows: Sequence[Row]
+    rows: Sequence[ResultRow]
     contenders: Sequence[Contender]
     counts: dict[tuple[ProtocolName, str], tuple[int, int]]
     """Users and rows of each group of each protocol."""
@@ -111,7 +113,7 @@ def evaluate(
 
     1. the settings that were chosen; 2. the questions; 3. each method with each seed; 4. the figures and the pairs.
     """
-    begun = clock()
+    started = clock()
     fold = Fold.of(dataset)
     if study.alike is None:
         methods = tuned_methods(study.towers, fold, tuned)  # 1
@@ -121,18 +123,18 @@ def evaluate(
     bench = Bench.of(fold, study.protocols, home, resamples=study.resamples, device=study.device)  # 2
     report("questions", 1, 1)
     tasks = [
-        Task(name, method, seed, protocols)
+        FitTask(name, method, seed, protocols)
         for name, (method, _) in methods.items()
         for seed in study.seeds
         for protocols in _sharing(study.protocols)
     ]
     done: list[str] = []
 
-    def told(task: Task) -> None:
+    def report_fit(task: FitTask) -> None:
         done.append(task.tower)
         report(task.tower, done.count(task.tower), sum(one.tower == task.tower for one in tasks))
 
-    outcomes = run(bench, tasks, study.jobs, told, fresh=fresh)  # 3
+    outcomes = run(bench, tasks, study.jobs, report_fit, fresh=fresh)  # 3
     found = rows(outcomes, study.pairs)  # 4
     contenders = [
         Contender(
@@ -140,11 +142,11 @@ def evaluate(
             method,
             trial,
             float(np.mean([outcome.seconds for outcome in outcomes if outcome.tower == name])),
-            kept_vectors(bench, Task(name, method, study.seeds[0], ())),
+            kept_vectors(bench, FitTask(name, method, study.seeds[0], ())),
         )
         for name, (method, trial) in methods.items()
     ]
-    return Result(study, fold, found, contenders, _counts(bench), clock() - begun)
+    return Result(study, fold, found, contenders, _counts(bench), clock() - started)
 
 
 def _sharing(protocols: Sequence[ProtocolName]) -> list[tuple[ProtocolName, ...]]:

@@ -11,7 +11,7 @@ from foretaste.kernel.errors import InvalidInput
 from models.rivals.methods import TRIALS, Method, by_name
 from models.study.protocols import NEW, WARM, Fold, ProtocolName
 from models.study.running import run
-from models.study.scoring import ALL, OWN, Bench, Device, Outcome, Task
+from models.study.scoring import ALL, OWN, Bench, Device, FitOutcome, FitTask
 
 SEED = 0
 JUDGED: tuple[ProtocolName, ...] = ("hidden", "first_steps")
@@ -53,22 +53,23 @@ def tune(
     jobs: int = 1,
     device: Device = "cpu",
     fresh: bool = False,
-    heard: Callable[[int, int], None] = lambda _done, _total: None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> dict[str, Tuned]:
-    """The trials of each tower. Reads nothing at or after the fold's own instant; `heard` gets trials done and in all.
+    """The trials of each tower. `progress` gets trials done and in all.
 
+    Reads nothing at or after the fold's own instant.
     Raises `InvalidInput` for a method that has not `TRIALS` of them.
     """
     trials = {name: _trials(name) for name in towers}
-    tasks = [Task(name, method, SEED, JUDGED) for name, methods in trials.items() for method in methods]
+    tasks = [FitTask(name, method, SEED, JUDGED) for name, methods in trials.items() for method in methods]
     bench = Bench.of(fold.validation(), JUDGED, home, resamples=0, device=device)
-    done: list[Task] = []
+    done: list[FitTask] = []
 
-    def told(task: Task) -> None:
+    def report_fit(task: FitTask) -> None:
         done.append(task)
-        heard(len(done), len(tasks))
+        progress(len(done), len(tasks))
 
-    outcomes = run(bench, tasks, jobs, told, fresh=fresh)
+    outcomes = run(bench, tasks, jobs, report_fit, fresh=fresh)
     figures = [_trial(task.method, outcome) for task, outcome in zip(tasks, outcomes, strict=True)]
     return {name: Tuned(tuple(figures[place * TRIALS : (place + 1) * TRIALS])) for place, name in enumerate(trials)}
 
@@ -127,7 +128,7 @@ def _trials(name: str) -> Sequence[Method]:
     return methods
 
 
-def _trial(method: Method, outcome: Outcome) -> Trial:
+def _trial(method: Method, outcome: FitOutcome) -> Trial:
     figures = outcome.estimates
     return Trial(
         settings_of(method),

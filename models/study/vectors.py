@@ -52,7 +52,7 @@ class Vectors:
 
 
 def vectors(ranker: TowerRanker, fold: Fold, material: Material) -> Vectors:
-    """Of towers trained on `material`, which is of `fold`."""
+    """The vectors of towers trained on `material`, which is of `fold`."""
     names, losses = by_step(ranker.losses)
     made: dict[str, npt.NDArray[Any]] = {"names": np.array(names, dtype=np.str_), "losses": losses}
     rng = np.random.default_rng(SEED)

@@ -1,25 +1,29 @@
 """Which towers, how wide, and both of them around one embedding table."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import Annotated, Protocol, runtime_checkable
 
+import pydantic.dataclasses
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from foretaste.kernel.configuration import STRICT, ShareBelowOne, raises_invalid_input
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.values import MAX_BEHAVIOUR
+from models.effects.fit import Effects
 from models.runtime.encoding import PADDING, UNKNOWN
 from models.towers.embeddings import Embeddings, Sizes
 from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.ranking.base import TowerShape
-from models.towers.ranking.experts import AttributeEffects, Experts
+from models.towers.ranking.experts import Experts
 from models.towers.registry import RANKING, ZERO_SHOT, tower_class
 from models.towers.zero_shot.autoencoder import CODE, FIRST, SECOND
-from models.towers.zero_shot.zero_shot import ZeroShotShape
-from models.training import checks
+from models.towers.zero_shot.base import ZeroShotShape
 
 
-@dataclass(frozen=True, slots=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
 class Architecture:
     """The towers and their widths. The paper's are "dnn", "mail" and a dropout of 0.5; its other widths are here."""
 
@@ -28,32 +32,36 @@ class Architecture:
     zero_shot: str = "effects"
     """A name of `registry.ZERO_SHOT`, or "package.module:Class". With "effects" the ranking tower becomes the warm one
     of two experts."""
-    dimension: int = 32
+    dimension: PositiveInt = 32
     """D, floats in an embedding."""
-    virtual_vectors: int = 4
+    virtual_vectors: PositiveInt = 4
     """M, vectors of virtual behaviour: 100 (= L) is the paper's layout, 1 the pooled vector. A ranking tower that
     pools them by a sum cannot tell M; one that attends can."""
-    attention: int = 32
+    attention: PositiveInt = 32
     """Width of z in eq. 2."""
-    encoder: tuple[int, int, int] = (FIRST, SECOND, CODE)
+    encoder: tuple[PositiveInt, PositiveInt, PositiveInt] = (FIRST, SECOND, CODE)
     """Eq. 15, 1024-512-512; the decoders run it backwards (eq. 16)."""
-    hidden: tuple[int, ...] | None = None
+    hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = None
     """Widths of the ranking tower's perceptron; None: those of the tower's own paper, 512-256 in eq. 12."""
-    dropout: float = 0.3
+    dropout: ShareBelowOne = 0.3
 
     def __post_init__(self) -> None:
-        """Raises `InvalidInput` naming the field."""
-        checks.at_least(self, {"dimension": 1, "virtual_vectors": 1, "attention": 1})
-        checks.shares(self, "dropout")
-        for name in ("encoder", "hidden"):
-            widths = getattr(self, name)
-            if widths is not None and min(widths, default=0) < 1:
-                raise InvalidInput(name, widths, "needs a width, and each must be at least 1")
+        """Raises `InvalidInput` naming the field of a tower that cannot be found."""
         tower_class("ranking", self.ranking, RANKING)
+        tower_class("zero_shot", self.zero_shot, ZERO_SHOT)
         tower_class("zero_shot", self.zero_shot, ZERO_SHOT)
 
 
-class Towers(nn.Module):
+@runtime_checkable
+class ReadsEffects(Protocol):
+    """A tower that holds what was fitted to attributes; a zero-shot tower of this kind makes the ranking tower one."""
+
+    def adopt(self, effects: Effects) -> None:
+        """Take what it reads of the fit."""
+        ...
+
+
+class TowerPair(nn.Module):
     """Both towers and the table they share. Which optimiser owns what is fixed here (eq. 14)."""
 
     def __init__(self, embeddings: Embeddings, zero_shot: nn.Module, ranking: nn.Module) -> None:
@@ -66,6 +74,17 @@ class Towers(nn.Module):
     def learns_by_ranking(self) -> bool:
         """Whether L_rt trains the zero-shot tower, through v̂."""
         return bool(getattr(self.zero_shot, "learns_by_ranking", False))
+
+    @property
+    def reads_effects(self) -> bool:
+        """Whether effects are fitted for them before training, which both towers hold."""
+        return isinstance(self.zero_shot, ReadsEffects) and isinstance(self.ranking, ReadsEffects)
+
+    def adopt(self, effects: Effects) -> None:
+        """Give both towers what they read of the fit; nothing to a tower that reads none."""
+        for tower in (self.zero_shot, self.ranking):
+            if isinstance(tower, ReadsEffects):
+                tower.adopt(effects)
 
     def of_zero_shot_optimiser(self) -> Iterator[nn.Parameter]:
         """The zero-shot tower's own parameters where it has a loss of its own: no embedding is among them."""
@@ -80,7 +99,7 @@ class Towers(nn.Module):
             yield from self.zero_shot.parameters()
 
 
-def build_towers(sizes: Sizes, item_features: Tensor, architecture: Architecture) -> Towers:
+def build_towers(sizes: Sizes, item_features: Tensor, architecture: Architecture) -> TowerPair:
     """Untrained towers, drawn from torch's current generator: by Xavier, but for a ranking tower of one's own.
 
     `item_features` (items, F) are the encoded attributes of each item. Raises `InvalidInput` for a tower of one's own
@@ -89,7 +108,7 @@ def build_towers(sizes: Sizes, item_features: Tensor, architecture: Architecture
     shape = tower_shape(sizes, architecture)
     zero_shot = _built("zero_shot", architecture.zero_shot, ZERO_SHOT, zero_shot_shape(sizes, architecture))
     ranking = _built("ranking", architecture.ranking, RANKING, shape)
-    towers = Towers(Embeddings(sizes, item_features, architecture.dimension), zero_shot, ranking)
+    towers = TowerPair(Embeddings(sizes, item_features, architecture.dimension), zero_shot, ranking)
     towers.embeddings.apply(_xavier)
     for part, name, known in (
         (towers.zero_shot, architecture.zero_shot, ZERO_SHOT),
@@ -99,7 +118,7 @@ def build_towers(sizes: Sizes, item_features: Tensor, architecture: Architecture
             part.apply(_xavier)
     with torch.random.fork_rng(devices=[]), torch.no_grad():  # whatever a tower draws, training starts the same
         _check_answers(towers.eval(), architecture)
-    if isinstance(zero_shot, AttributeEffects):
+    if isinstance(zero_shot, ReadsEffects):
         towers.ranking = Experts(shape, ranking)
     return towers.train()
 
@@ -131,7 +150,7 @@ def zero_shot_shape(sizes: Sizes, architecture: Architecture) -> ZeroShotShape:
     )
 
 
-def _built(field: str, name: str, known: Mapping[str, type[nn.Module]], shape: TowerShape | ZeroShotShape) -> nn.Module:
+def _built(field: str, name: str, known: Mapping[str, str], shape: TowerShape | ZeroShotShape) -> nn.Module:
     chosen = tower_class(field, name, known)
     try:
         return chosen(shape)
@@ -139,7 +158,7 @@ def _built(field: str, name: str, known: Mapping[str, type[nn.Module]], shape: T
         raise InvalidInput(field, name, f"cannot be built from its shape alone: {error}") from error
 
 
-def _check_answers(towers: Towers, architecture: Architecture) -> None:
+def _check_answers(towers: TowerPair, architecture: Architecture) -> None:
     """Raises `InvalidInput` where the towers' answer to two users, with one and two candidates, has a wrong shape."""
     sizes = towers.embeddings.sizes
     attributes = torch.zeros(2, len(sizes.attributes), dtype=torch.long)

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.runtime.encoding import PADDING
+from models.runtime.encoding import PADDING, Encoding
 
 MOST_KINDS = 1 << 18
 """Pairs of an item and an action up to which a vector of each is cheaper than a vector of each behaviour."""
@@ -23,6 +24,17 @@ class Sizes:
     items: int
     actions: int
     item_attributes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, encoding: Encoding) -> Self:
+        """The sizes of tables that hold what an encoding tells apart."""
+        return cls(
+            attributes=tuple(field.size for field in encoding.attributes.values()),
+            context=tuple(field.size for field in encoding.context.values()),
+            items=encoding.item_count,
+            actions=encoding.action_count,
+            item_attributes=tuple(field.size for field in encoding.item_attributes.values()),
+        )
 
 
 class FieldEmbedding(nn.Module):

@@ -1,11 +1,13 @@
 """The serving form of each tower: indices in, answers out. Training, evaluation and export all compose these."""
 
+import torch
 from torch import Tensor, nn
 
+from models.data.examples import Batch
 from models.towers.behaviour import Taste
 from models.towers.embeddings import Embeddings
 from models.towers.ranking.base import RankingInputs, RankingTower
-from models.towers.zero_shot.zero_shot import ZeroShotTower
+from models.towers.zero_shot.base import ZeroShotTower
 
 
 class ZeroShotForm(nn.Module):
@@ -70,3 +72,14 @@ class RankingForm(nn.Module):
     ) -> Tensor:
         """Probabilities (R,), eq. 12."""
         return self.logits(attributes, context, items, actions, virtual, candidates, owner).sigmoid()
+
+
+def ranking_arguments(batch: Batch, virtual: Tensor, device: torch.device) -> tuple[Tensor, ...]:
+    """The arguments of `RankingForm.inputs` for a batch with virtual behaviour (U, M, D), on the device."""
+    before = (batch.attributes, batch.context, batch.items, batch.actions)
+    after = (batch.candidates, batch.owner)
+    return (
+        *(torch.from_numpy(values).to(device) for values in before),
+        virtual,
+        *(torch.from_numpy(values).to(device) for values in after),
+    )

@@ -1,59 +1,40 @@
-"""Every tower by its name, and a user's own by where to import it from."""
+"""Every tower by its name, and a tower of one's own by its import path."""
 
 import inspect
 from collections.abc import Mapping
-from importlib import import_module
-from typing import Any
 
 from torch import nn
 
 from foretaste.kernel.errors import InvalidInput
-from models.towers.ranking.dcn import DCN, LowRankDCN
-from models.towers.ranking.deepfm import DeepFM
-from models.towers.ranking.din import DIN
-from models.towers.ranking.dmr import DMR
-from models.towers.ranking.dnn import BaseDNN
-from models.towers.ranking.experts import AttributeEffects
-from models.towers.ranking.recency import RecencyDNN
-from models.towers.zero_shot.zero_shot import Absent, DualAutoencoder, LinearMap, MailAutoencoder, SingleAutoencoder
+from foretaste.kernel.registry import resolve
 
-RANKING: Mapping[str, type[nn.Module]] = {
-    "recency": RecencyDNN,
-    "dnn": BaseDNN,
-    "din": DIN,
-    "dmr": DMR,
-    "dcn": DCN,
-    "dcn-low-rank": LowRankDCN,
-    "deepfm": DeepFM,
+RANKING: Mapping[str, str] = {
+    "recency": "models.towers.ranking.recency:RecencyDNN",
+    "dnn": "models.towers.ranking.dnn:BaseDNN",
+    "din": "models.towers.ranking.din:DIN",
+    "dmr": "models.towers.ranking.dmr:DMR",
+    "dcn": "models.towers.ranking.dcn:DCN",
+    "dcn-low-rank": "models.towers.ranking.dcn:LowRankDCN",
+    "deepfm": "models.towers.ranking.deepfm:DeepFM",
 }
-"""Each is built as `Tower(shape: TowerShape)` and is a `RankingTower`."""
-ZERO_SHOT: Mapping[str, type[nn.Module]] = {
-    "effects": AttributeEffects,
-    "absent": Absent,
-    "none": LinearMap,
-    "single": SingleAutoencoder,
-    "dual": DualAutoencoder,
-    "mail": MailAutoencoder,
+"""Import paths; each is built as `Tower(shape: TowerShape)` and is a `RankingTower`."""
+ZERO_SHOT: Mapping[str, str] = {
+    "effects": "models.towers.zero_shot.effects:AttributeEffects",
+    "absent": "models.towers.zero_shot.plain:Absent",
+    "none": "models.towers.zero_shot.plain:LinearMap",
+    "single": "models.towers.zero_shot.mail:SingleAutoencoder",
+    "dual": "models.towers.zero_shot.mail:DualAutoencoder",
+    "mail": "models.towers.zero_shot.mail:MailAutoencoder",
 }
-"""Each is built as `Tower(shape: ZeroShotShape)` and is a `ZeroShotTower`."""
+"""Import paths; each is built as `Tower(shape: ZeroShotShape)` and is a `ZeroShotTower`."""
 
 
-def tower_class(field: str, name: str, known: Mapping[str, type[nn.Module]]) -> type[nn.Module]:
+def tower_class(field: str, name: str, known: Mapping[str, str]) -> type[nn.Module]:
     """The class of a tower that `known` names, or that "package.module:Class" says where to find.
 
     Raises `InvalidInput` naming `field` for a name that is neither, and for a class that cannot be a tower.
     """
-    if name in known:
-        return known[name]
-    module, colon, attribute = name.partition(":")
-    if not (colon and attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))):
-        raise InvalidInput(field, name, f'expected one of {", ".join(known)}, or "package.module:Class" for your own')
-    try:
-        found: Any = getattr(import_module(module), attribute)
-    except ImportError as error:
-        raise InvalidInput(field, name, f"cannot be imported: {error}") from error
-    except AttributeError as error:
-        raise InvalidInput(field, name, f"the module {module} has no {attribute}") from error
+    found = resolve(field, name, known)
     if not (inspect.isclass(found) and issubclass(found, nn.Module)):
         raise InvalidInput(field, name, "a tower must be a class derived from torch.nn.Module")
     if found.forward is nn.Module.forward:

@@ -13,14 +13,14 @@ from models.training.config import TrainingConfig
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Plan:
+class StepPlan:
     """The moments of every step, drawn once: of each step its epoch, from 1, and rows of the examples."""
 
     steps: list[tuple[int, npt.NDArray[np.intp]]]
 
     @classmethod
-    def of(cls, sizes: IndexArray, config: TrainingConfig, rng: np.random.Generator) -> "Plan":
-        """`sizes` (G,) are the rows of each moment, sampled negatives among them."""
+    def of(cls, sizes: IndexArray, config: TrainingConfig, rng: np.random.Generator) -> "StepPlan":
+        """Draw the steps; `sizes` (G,) are the rows of each moment, sampled negatives among them."""
         share = 1.0 if config.rows is None else min(config.rows / sizes.sum(), 1.0)
         moments = max(round(share * len(sizes)), 1)
         steps: list[tuple[int, npt.NDArray[np.intp]]] = []

@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.files import AlreadyThere, remove_whole, write_whole
+from foretaste.kernel.errors import DamagedArtifact, Unavailable
+from foretaste.kernel.files import AlreadyThere, hash_file, remove_whole, verify, write_whole
 from foretaste.kernel.ports import Clock
 from models.effects.fit import Effects
 from models.effects.state import SavedCounts
-from models.generations.manifest import DamagedArtifact, hash_file, verify
 from models.runtime.layout import COUNTS
 
 KEPT = 2
@@ -47,19 +46,19 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """Where they are kept, and how often one is written. One run at a time may use a folder."""
+    """Where checkpoints are kept, and how often one is written. One run at a time may use a folder."""
 
     folder: Path
     every_seconds: float = 300.0
     clock: Clock = time.monotonic
 
     def of(self, fingerprint: str, notice: Callable[[str], None]) -> "RunCheckpoints":
-        """Those of the run that has this `fingerprint`; `notice` hears of what is passed over."""
+        """The checkpoints of the run that has this `fingerprint`; `notice` hears of what is passed over."""
         return RunCheckpoints(self, self.folder / fingerprint, notice)
 
 
-class Found(NamedTuple):
-    """What to resume from."""
+class ResumePoint(NamedTuple):
+    """A checkpoint to resume from, and the effects that were fitted before the first step."""
 
     checkpoint: Checkpoint
     effects: Effects | None
@@ -75,11 +74,11 @@ class RunCheckpoints:
         self._written = settings.clock()
 
     def due(self) -> bool:
-        """Whether it is time for the next."""
+        """Whether it is time for the next checkpoint."""
         return self._settings.clock() - self._written >= self._settings.every_seconds
 
-    def latest(self, most_batch: int) -> "Found | None":
-        """What to resume from: the newest whole one of steps of at most so many rows; None: begin anew."""
+    def latest(self, most_batch: int) -> "ResumePoint | None":
+        """The newest whole checkpoint of steps of at most `most_batch` rows; None: begin anew."""
         for other in _folders(self._settings.folder):
             if other != self._folder:
                 self._notice(f"{other} is the checkpoint of another run, of other data or settings: not read")
@@ -87,13 +86,13 @@ class RunCheckpoints:
             try:
                 found = _read(path)
                 if found.batch <= most_batch:
-                    return Found(found, _read_effects(self._folder / _EFFECTS))
+                    return ResumePoint(found, _read_effects(self._folder / _EFFECTS))
             except DamagedArtifact as error:
                 self._notice(f"a checkpoint is damaged and passed over: {error}")
         return None
 
     def save(self, checkpoint: Checkpoint, effects: Effects | None) -> None:
-        """Write one, and before a run's first what was fitted. A disk that takes no more ends no run.
+        """Write a checkpoint, and before a run's first one what was fitted. A full disk ends no run.
 
         1. it is written whole under another name, and flushed; 2. renamed; 3. those before the last `KEPT` are removed,
         and those of other runs.
@@ -108,7 +107,7 @@ class RunCheckpoints:
         self._written = self._settings.clock()
 
     def _steps(self) -> list[Path]:
-        """Newest first."""
+        """The folders of the checkpoints, the newest first."""
         return sorted((path for path in _folders(self._folder) if path.name.isdecimal()), reverse=True)
 
     def _write(self, name: str, fill: Callable[[Path], None]) -> bool:
@@ -129,24 +128,24 @@ def _folders(folder: Path) -> list[Path]:
 
 def _write(folder: Path, checkpoint: Checkpoint) -> None:
     torch.save(checkpoint.tensors, folder / _TENSORS)
-    said = {one.name: getattr(checkpoint, one.name) for one in fields(checkpoint) if one.name != "tensors"}
-    text = json.dumps({**said, "sha256": hash_file(folder / _TENSORS)})
+    state = {one.name: getattr(checkpoint, one.name) for one in fields(checkpoint) if one.name != "tensors"}
+    text = json.dumps({**state, "sha256": hash_file(folder / _TENSORS)})
     (folder / _STATE).write_text(text, encoding="utf-8")
 
 
 def _read(folder: Path) -> Checkpoint:
     """Raises `DamagedArtifact`."""
     try:
-        said = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-        verify(folder, {_TENSORS: said.pop("sha256")})
+        state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        verify(folder, {_TENSORS: state.pop("sha256")})
         tensors = torch.load(folder / _TENSORS, map_location="cpu", weights_only=True)
-        return Checkpoint(**said, tensors=tensors)
+        return Checkpoint(**state, tensors=tensors)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedArtifact(f"{folder / _STATE} cannot be read: {error}") from error
 
 
 def _write_effects(folder: Path, effects: Effects | None) -> None:
-    """None is kept too: it is told from a file that was lost."""
+    """Write what was fitted; None is kept too, so that it differs from a file that was lost."""
     if effects is not None:
         arrays = {name: getattr(effects, name) for name in ("codes", "fold", "keys", "biases")}
         np.savez(folder / _ARRAYS, **arrays)
@@ -171,7 +170,7 @@ def _read_effects(folder: Path) -> Effects | None:
 
 
 def fingerprint(*parts: object) -> str:
-    """Of all that a run depends on: arrays, tensors, texts, numbers, and dataclasses and mappings of them.
+    """A hash of all that a run depends on: arrays, tensors, texts, numbers, dataclasses and mappings of them.
 
     Raises `TypeError` for anything else, whose text might not tell two apart.
     """

@@ -1,15 +1,17 @@
 """How the towers are trained: every number that a run depends on, and what it runs on."""
 
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, TypeAlias, get_args
+from dataclasses import asdict, field, replace
+from typing import Annotated, Any, Literal, TypeAlias
 
+import pydantic.dataclasses
 import torch
+from pydantic import Field, NonNegativeInt, PositiveInt
 
+from foretaste.kernel.configuration import STRICT, NonNegativeFloat, ShareBelowOne, raises_invalid_input
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from models.effects.fit import EffectsConfig
 from models.towers.architecture import Architecture
-from models.training import checks
 
 Device: TypeAlias = Literal["cpu", "cuda", "auto"]
 Masked: TypeAlias = Literal["rows", "users", "nobody"]
@@ -20,64 +22,45 @@ UNLEARNED = ("effects", "absent")
 """Zero-shot towers that need no hidden behaviour to learn from."""
 
 
-@dataclass(frozen=True, slots=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
 class TrainingConfig:
     """How the towers are trained; the comments tell what the paper does."""
 
     architecture: Architecture = field(default_factory=Architecture)
     effects: EffectsConfig = field(default_factory=EffectsConfig)
     """How the codes of the zero-shot tower "effects" are fitted; not read for another."""
-    warm_after: int = 20
+    warm_after: Annotated[int, Field(ge=1, le=MAX_BEHAVIOUR)] = 20
     """Behaviours after which a user is warm, 1 to 100 (= L); the paper's flag (eq. 9) is 1."""
-    zero_shot_rate: float = 0.001
+    zero_shot_rate: NonNegativeFloat = 0.001
     """Learning rate of the zero-shot optimiser; 0.001 in the paper."""
-    ranking_rate: float = 0.003
+    ranking_rate: NonNegativeFloat = 0.003
     """Of the ranking optimiser, which owns the embeddings; 0.001 in the paper, which takes far more steps."""
-    batch: int = 4096
+    batch: Annotated[int, Field(ge=2)] = 4096
     """Rows a step, about; 1024 in the paper, which takes longer for the same."""
-    epochs: int = 1
-    least_steps: int = 1
+    epochs: PositiveInt = 1
+    least_steps: PositiveInt = 1
     """More epochs are taken until there are so many steps: small data need more passes."""
-    rows: int | None = None
+    rows: Annotated[int, Field(ge=2)] | None = None
     """Rows an epoch, drawn at random anew each time; None: all."""
-    negatives: int = 4
+    negatives: PositiveInt = 4
     """Sampled for each positive where the data have no labels of their own."""
     masked: Masked | None = None
     """Whose behaviour is hidden in training: random moments', as in the paper all of random users', or nobody's. None:
     random moments' where the zero-shot tower learns from the ranking tower's table, else nobody's."""
-    masked_share: float = 0.4
-    unknown_share: float = 0.01
+    masked_share: ShareBelowOne = 0.4
+    unknown_share: ShareBelowOne = 0.01
     """Of known values, made unknown at random so that unknown's embeddings are learned."""
-    zero_shot_users: int | None = 32
+    zero_shot_users: PositiveInt | None = 32
     """Warm moments of a batch that take part in L_zst, drawn at random; None: all, as in the paper."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     device: Device = "auto"
     precision: Precision = "auto"
     """Of the ranking tower's products; auto: bfloat16 where the device has units for it (a GPU, or a CPU with
     AMX), else float32. L_zst, the optimisers and what is exported are float32 always."""
-    threads: int | None = None
+    threads: PositiveInt | None = None
     """Of torch on the CPU; None: half the cores. Its threads spin while they wait for each other, so that more of them
     than free cores slow a step down several times. Another number may change the last bits of a result."""
-
-    def __post_init__(self) -> None:
-        """Raises `InvalidInput` naming the field. A batch of one row cannot be normalised."""
-        if not 1 <= self.warm_after <= MAX_BEHAVIOUR:
-            raise InvalidInput("warm_after", self.warm_after, f"must lie between 1 and {MAX_BEHAVIOUR}")
-        choices = {"device": get_args(Device), "precision": get_args(Precision)}
-        checks.one_of(self, choices if self.masked is None else {**choices, "masked": get_args(Masked)})
-        least = {
-            "batch": 2,
-            "rows": 2,
-            "epochs": 1,
-            "least_steps": 1,
-            "negatives": 1,
-            "zero_shot_users": 1,
-            "threads": 1,
-            "seed": 0,
-        }
-        checks.at_least(self, least)
-        checks.rates(self, "zero_shot_rate", "ranking_rate")
-        checks.shares(self, "masked_share", "unknown_share")
 
     @property
     def hides(self) -> Masked:
@@ -87,16 +70,16 @@ class TrainingConfig:
         return "nobody" if self.architecture.zero_shot in UNLEARNED else "rows"
 
     def with_dropout(self, share: float) -> "TrainingConfig":
-        """The same with another share of the ranking tower dropped."""
+        """The configuration with another share of the ranking tower dropped."""
         return replace(self, architecture=replace(self.architecture, dropout=share))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON keeps it."""
+        """The configuration as JSON keeps it."""
         return asdict(self)
 
 
 def precision_of(name: Precision, device: torch.device) -> torch.dtype:
-    """What the ranking tower's products are computed in on this device."""
+    """The type in which the ranking tower's products are computed on this device."""
     if name == "auto":
         fast = device.type != "cpu" or bool(torch.cpu.get_capabilities().get("amx_bf16", False))
         return torch.bfloat16 if fast else torch.float32
@@ -104,7 +87,7 @@ def precision_of(name: Precision, device: torch.device) -> torch.dtype:
 
 
 def device_of(name: Device) -> torch.device:
-    """Raises `InvalidInput` for a GPU that is not there."""
+    """The device of this name. Raises `InvalidInput` for a GPU that is not there."""
     if name == "cuda" and not torch.cuda.is_available():
         raise InvalidInput("device", name, "this machine has no GPU that torch can use")
     if name == "auto":

@@ -15,13 +15,13 @@ from models.data.split import TimeSplit
 from models.runtime.encoding import Encoding
 from models.towers.forms import ZeroShotForm
 from models.training.config import TrainingConfig, device_of
-from models.training.data import Lessons
-from models.training.loop import Run, Step
+from models.training.data import TrainingData
+from models.training.loop import Step, begin
 from models.training.processes import Execution
 from models.training.step import LEAST_ROWS
 
 if TYPE_CHECKING:
-    from models.training.warm_start import Start
+    from models.training.warm_start import WarmStart
 from models.training.trained import Trained
 
 
@@ -39,7 +39,7 @@ def cotrain(
     progress: Progress = lambda _: None,
     encoding: Encoding | None = None,
     histories: PastBehaviour | None = None,
-    start: "Start | None" = None,
+    start: "WarmStart | None" = None,
     execution: Execution = Execution(),  # noqa: B008  # frozen
 ) -> Trained:
     """Learn from what lies before the split. The same arguments give the same towers, bit for bit on the CPU.
@@ -47,17 +47,17 @@ def cotrain(
     `histories`: the behaviour that the towers may see; by default all of the dataset's. The rest is `learn`'s.
     Raises `InvalidInput` for data of one class, and what `learn` raises.
     """
-    return learn(Lessons.of(dataset, split, encoding, histories), config, progress, start, execution)
+    return learn(TrainingData.of(dataset, split, encoding, histories), config, progress, start, execution)
 
 
 def learn(
-    lessons: Lessons,
+    data: TrainingData,
     config: TrainingConfig,
     progress: Progress = lambda _: None,
-    start: "Start | None" = None,
+    start: "WarmStart | None" = None,
     execution: Execution = Execution(),  # noqa: B008  # frozen
 ) -> Trained:
-    """Learn from `lessons`, from `start` where there is one; a killed run with checkpoints resumes where it stopped.
+    """Learn from `data`, from `start` where there is one; a killed run with checkpoints resumes where it stopped.
 
     A device whose memory runs out is given half the rows a step, from the beginning, once. With several processes each
     calls this with the same arguments, and all get the same towers.
@@ -65,38 +65,38 @@ def learn(
     """
     whole, halves = config.batch, max(config.batch // 2, LEAST_ROWS)
     try:
-        return _run(lessons, config, progress, start, execution)
+        return _run(data, config, progress, start, execution)
     except torch.OutOfMemoryError as error:
-        if execution.peers.count > 1:  # the others wait in a collective call, and cannot be told
+        if execution.processes.count > 1:  # the others wait in a collective call, and cannot be told
             raise OutOfMemory(f"no memory for one process's part of a batch of {whole} rows: {error}") from error
         execution.notice(f"no memory for a batch of {whole} rows, training begins anew with {halves}: {error}")
     torch.cuda.empty_cache()  # out of the handler, whose traceback held the step's tensors
     try:
-        return _run(lessons, replace(config, batch=halves), progress, start, execution)
+        return _run(data, replace(config, batch=halves), progress, start, execution)
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(f"no memory for a batch of {whole} rows, nor for one of {halves}: {error}") from error
 
 
 def _run(
-    lessons: Lessons, config: TrainingConfig, progress: Progress, start: "Start | None", execution: Execution
+    data: TrainingData, config: TrainingConfig, progress: Progress, start: "WarmStart | None", execution: Execution
 ) -> Trained:
     device = device_of(config.device)
     with _seeded(config, device):
-        run = Run(lessons, config, device, start, execution)
+        run = begin(data, config, device, start, execution)
         for step in run.steps():
-            if execution.peers.rank == 0:
+            if execution.processes.rank == 0:
                 progress(step)
-    model, counts = run.model.cpu().eval(), lessons.counts
-    attributes = torch.from_numpy(lessons.examples.attributes[lessons.users])
+    model, counts = run.model.cpu().eval(), data.counts
+    attributes = torch.from_numpy(data.examples.attributes[data.users])
     with torch.inference_mode():
         mean = ZeroShotForm(model.embeddings, model.zero_shot)(attributes).mean(dim=0)
     return Trained(
         model=model,
-        encoding=lessons.encoding,
+        encoding=data.encoding,
         config=run.config,
         mean_virtual=mean.numpy(),
         popularity=counts / max(counts.sum(), 1),
-        split_ms=lessons.split_ms,
+        split_ms=data.split_ms,
         counts=None if run.effects is None else run.effects.counts,
         losses=tuple(run.losses),
     )

@@ -19,8 +19,8 @@ from models.runtime.encoding import FIRST_KNOWN, Encoding, IndexArray
 
 
 @dataclass(frozen=True, eq=False)
-class Lessons:
-    """Examples, and what they were encoded with.
+class TrainingData:
+    """The examples that a run learns from, and what they were encoded with.
 
     `users` are the rows of `examples.attributes` that were learned from, each once. `counts` (item_count,): how often
     each item was acted on. `sampler` makes the sampler of negatives from a generator; None where the examples have
@@ -41,8 +41,8 @@ class Lessons:
         split: TimeSplit,
         encoding: Encoding | None = None,
         histories: PastBehaviour | None = None,
-    ) -> "Lessons":
-        """What lies before the split. `histories`: the behaviour that may be seen; by default all of the dataset's.
+    ) -> "TrainingData":
+        """The data before the split. `histories`: the behaviour that may be seen; by default all of the dataset's.
 
         Raises `InvalidInput` for data of one class.
         """
@@ -64,7 +64,7 @@ class Lessons:
         )
 
     @classmethod
-    def of_examples(cls, examples: Examples, encoding: Encoding, split_ms: int) -> "Lessons":
+    def of_examples(cls, examples: Examples, encoding: Encoding, split_ms: int) -> "TrainingData":
         """Examples made elsewhere, with labels of their own. Raises `InvalidInput` for none, or for one class."""
         _check_labels(examples.labels, "label")
         counts = np.bincount(examples.items[examples.labels == 1], minlength=encoding.item_count).astype(np.int64)

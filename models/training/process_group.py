@@ -26,8 +26,8 @@ PATIENCE = timedelta(minutes=60)
 
 
 @dataclass(frozen=True, slots=True)
-class Processes:
-    """The process group of torchrun's environment, as `models.training.processes.Peers` has it."""
+class TorchProcessGroup:
+    """The process group of torchrun's environment, as `models.training.processes.ProcessGroup` has it."""
 
     rank: int
     count: int
@@ -68,7 +68,7 @@ class Processes:
 
 
 @contextmanager
-def process_group(environment: Mapping[str, str], device: Device = "auto") -> Iterator[Processes]:
+def process_group(environment: Mapping[str, str], device: Device = "auto") -> Iterator[TorchProcessGroup]:
     """Join the group that torchrun's `environment` tells of, and leave it at the end.
 
     Raises `InvalidInput` for a device that is not there, and for more processes on a machine than it has GPUs.
@@ -78,7 +78,7 @@ def process_group(environment: Mapping[str, str], device: Device = "auto") -> It
         chosen = _own_gpu(int(environment["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
-        yield Processes(distributed.get_rank(), distributed.get_world_size(), chosen)
+        yield TorchProcessGroup(distributed.get_rank(), distributed.get_world_size(), chosen)
     finally:
         distributed.destroy_process_group()
 
@@ -93,7 +93,7 @@ def _own_gpu(local_rank: int) -> torch.device:
 
 
 def share(sizes: IndexArray, least: int, rank: int, count: int) -> Share:
-    """The part of one of `count` processes: see `models.training.processes.Peers.share`.
+    """The part of one of `count` processes: see `models.training.processes.ProcessGroup.share`.
 
     Parts are of as many rows as elements of these `sizes` (U,) allow. Fewer parts are made where one would have fewer
     than `least` rows, and the processes that are left over repeat the first, at no weight: so all of them take the same

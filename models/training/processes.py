@@ -20,23 +20,23 @@ class Share(NamedTuple):
     weight: float
 
 
-class Peers(Protocol):
+class ProcessGroup(Protocol):
     """The processes that train together. Each calls the same methods in the same order."""
 
     @property
     def rank(self) -> int:
-        """Of this process, from 0; rank 0 alone reports and writes."""
+        """The number of this process, from 0; rank 0 alone reports and writes."""
         ...
 
     @property
     def count(self) -> int:
-        """Of all of them."""
+        """The number of processes."""
         ...
 
     def share(self, sizes: IndexArray, least: int) -> Share:
         """This process's part of elements with so many rows each, (U,). No part has fewer than `least` rows.
 
-        Where there are too few rows for all, who goes without takes the first part, at no weight.
+        Where there are too few rows for all, a process that goes without takes the first part, at no weight.
         """
         ...
 
@@ -57,12 +57,12 @@ class Peers(Protocol):
         ...
 
     def settle(self, model: nn.Module) -> None:
-        """Make one of the running statistics that each process gathered of its own parts."""
+        """Replace the running statistics that each process gathered of its own parts by one for all."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Alone:
+class SingleProcess:
     """One process; nothing is distributed."""
 
     rank: int = 0
@@ -88,16 +88,17 @@ class Alone:
 
 
 def _nothing(_: str) -> None:
-    """Nobody listens."""
+    """Let a notice pass unheard."""
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """What does not change what a run learns, but for last bits, and how shares of a batch are normalised."""
+    """How a run is carried out. It changes nothing of what is learned but last bits, and how shares of a batch are
+    normalised."""
 
     compile: bool = False
     """The ranking tower's products by `torch.compile`: it takes a minute to begin, and pays where steps are many."""
-    peers: Peers = field(default_factory=Alone)
+    processes: ProcessGroup = field(default_factory=SingleProcess)
     checkpoints: Checkpoints | None = None
     """None: a killed run begins anew."""
     notice: Callable[[str], None] = _nothing

@@ -2,89 +2,35 @@
 
 import math
 from collections.abc import Mapping
-from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.data.examples import Batch
+from models.data.stages import reads_virtual
 from models.effects.fit import HeldOutCodes
-from models.runtime.encoding import PADDING, IndexArray
-from models.towers.architecture import Towers
-from models.towers.forms import RankingForm, ZeroShotForm
-from models.towers.ranking.base import WithAuxiliaryLoss
-from models.towers.ranking.experts import Experts
-from models.towers.zero_shot.zero_shot import ZeroShotTower
+from models.runtime.encoding import IndexArray
+from models.towers.architecture import TowerPair
+from models.towers.forms import ZeroShotForm, ranking_arguments
+from models.towers.zero_shot.base import WithZeroShotLosses
 from models.training.batches import part_of
 from models.training.config import TrainingConfig, precision_of
-from models.training.losses import parts_of, ranking_loss, zero_shot_loss
+from models.training.losses import RankingLoss, ZeroShotLoss, virtual_as_served
 from models.training.processes import Execution
-from models.training.tensors import ranking_arguments
 
 LEAST_ROWS = 2
 """Of a part of a batch: fewer cannot be normalised."""
 
 
-class ZeroShotLoss(nn.Module):
-    """The parts of L_zst (eq. 7), of warm users' embeddings; the tower's own parameters are all that it has."""
-
-    def __init__(self, tower: ZeroShotTower) -> None:
-        super().__init__()
-        self.tower = tower
-
-    def forward(self, attributes: Tensor, behaviour: Tensor, valid: Tensor) -> dict[str, Tensor]:
-        """Attributes (B, N, D), behaviour (B, L, D), valid (B, L)."""
-        return dict(zero_shot_loss(self.tower, attributes, behaviour, valid))
-
-
-class RankingLoss(nn.Module):
-    """L_rt (eq. 13) of all candidates of a batch, and the ranking tower's own auxiliary loss where it has one.
-
-    Its parameters are those of the ranking optimiser: v̂ of a zero-shot tower that this loss trains is made here.
-    """
-
-    def __init__(self, model: Towers, warm_after: int, precision: torch.dtype, *, compiled: bool) -> None:
-        super().__init__()
-        self.form = RankingForm(model.embeddings, model.ranking, warm_after)
-        self.zero_shot = ZeroShotForm(model.embeddings, model.zero_shot) if model.learns_by_ranking else None
-        self._precision = precision
-        # within a partial it is no module of this one a second time
-        self._answer = partial(torch.compile(model.ranking, dynamic=True) if compiled else model.ranking)
-
-    def forward(self, arguments: tuple[Tensor, ...], labels: Tensor, flagged: Tensor) -> dict[str, Tensor]:
-        """`arguments` of `RankingForm.inputs`, labels (R,), and the rows of the users who read v̂."""
-        attributes, _, _, _, virtual, *_ = arguments
-        if self.zero_shot is not None and len(flagged):
-            virtual[flagged] = _as_served(self.zero_shot, attributes[flagged])
-        inputs = self.form.inputs(*arguments)
-        with torch.autocast(labels.device.type, self._precision, enabled=self._precision is not torch.float32):
-            logits = self._answer(inputs)
-        losses = {"ranking": ranking_loss(logits.float(), labels)}
-        tower = cast("nn.Module", self.form.tower)
-        if isinstance(tower, Experts):
-            tower, inputs = tower.warm, Experts.of_warm(inputs)
-        if isinstance(tower, WithAuxiliaryLoss):
-            losses["auxiliary"] = tower.auxiliary_loss(inputs)
-        return losses
-
-
-def _as_served(form: ZeroShotForm, attributes: Tensor) -> Tensor:
-    """v̂ (B, M, D) without dropout."""
-    form.eval()
-    virtual: Tensor = form(attributes)
-    form.train()
-    return virtual
-
-
-class Trainer:
+class CoTrainer:
     """The state of Algorithm 1: the towers and their two optimisers."""
 
     def __init__(
         self,
-        model: Towers,
+        model: TowerPair,
         config: TrainingConfig,
         device: torch.device,
         codes: HeldOutCodes | None = None,
@@ -94,13 +40,13 @@ class Trainer:
         self._config = config
         self._device = device
         self._codes = codes
-        self._peers = peers = execution.peers
+        self._processes = processes = execution.processes
         self._zero_shot = ZeroShotForm(model.embeddings, model.zero_shot)
         own = list(model.of_zero_shot_optimiser())  # a tower may have nothing to learn by a loss of its own
-        learns = own and parts_of.dispatch(type(model.zero_shot)) is not parts_of.dispatch(object)
-        self._zero_shot_loss = peers.parallel(ZeroShotLoss(model.zero_shot)) if learns else None
+        learns = own and isinstance(model.zero_shot, WithZeroShotLosses)
+        self._zero_shot_loss = processes.parallel(ZeroShotLoss(model.zero_shot)) if learns else None
         precision = precision_of(config.precision, device)
-        self._ranking_loss = peers.parallel(
+        self._ranking_loss = processes.parallel(
             RankingLoss(model, config.warm_after, precision, compiled=execution.compile)
         )
         self._for_zero_shot = torch.optim.Adam(own, lr=config.zero_shot_rate, fused=True) if own else None
@@ -114,7 +60,7 @@ class Trainer:
         same batch and generator, and learns from its part.
         """
         self._model.train()
-        warm = np.flatnonzero((batch.items != PADDING).sum(axis=1) >= self._config.warm_after)
+        warm = np.flatnonzero(~reads_virtual(batch.seen, self._config.warm_after))
         losses = self._learn_zero_shot(batch, warm, rng)
         return {**losses, **self._learn_ranking(batch)} if finite(losses) else losses
 
@@ -130,7 +76,7 @@ class Trainer:
         return found
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from another's `state`."""
+        """Go on from the `state` of another trainer."""
         self._model.load_state_dict(_under(state, "model"))
         torch.set_rng_state(state["generator/cpu"])
         if self._device.type == "cuda":
@@ -152,7 +98,7 @@ class Trainer:
             warm = rng.choice(warm, most, replace=False)
         if not len(warm) or self._for_zero_shot is None or self._zero_shot_loss is None:
             return {}
-        begin, end, weight = self._peers.share(np.ones(len(warm), dtype=np.int64), 1)
+        begin, end, weight = self._processes.share(np.ones(len(warm), dtype=np.int64), 1)
         own = warm[begin:end]
         embeddings = self._model.embeddings
         with torch.no_grad():  # the loss only reads embeddings (eq. 14)
@@ -162,9 +108,9 @@ class Trainer:
 
     def _learn_ranking(self, batch: Batch) -> dict[str, float]:
         rows = np.bincount(batch.owner, minlength=len(batch.users))
-        begin, end, weight = self._peers.share(rows, LEAST_ROWS)
+        begin, end, weight = self._processes.share(rows, LEAST_ROWS)
         own = part_of(batch, begin, end)
-        flagged = np.flatnonzero((own.items != PADDING).sum(axis=1) < self._config.warm_after)
+        flagged = np.flatnonzero(reads_virtual(own.seen, self._config.warm_after))
         arguments = ranking_arguments(own, self._virtual(own, flagged), self._device)
         losses = self._ranking_loss(arguments, self._tensor(own.labels), self._tensor(flagged))
         return self._descend(losses, weight, self._for_ranking)
@@ -173,11 +119,11 @@ class Trainer:
         self, losses: Mapping[str, Tensor], weight: float, optimiser: torch.optim.Optimizer
     ) -> dict[str, float]:
         """One step down the sum of `losses`, which are means of this process's part, of that `weight`."""
-        values = self._peers.mean({name: loss.item() for name, loss in losses.items()}, weight)
+        values = self._processes.mean({name: loss.item() for name, loss in losses.items()}, weight)
         if losses and finite(values):
             optimiser.zero_grad()
             # gradients are averaged over the processes: their number is made up for
-            whole = torch.stack(list(losses.values())).sum() * (weight * self._peers.count)
+            whole = torch.stack(list(losses.values())).sum() * (weight * self._processes.count)
             whole.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimiser.step()
         return values
@@ -190,8 +136,9 @@ class Trainer:
             codes = torch.from_numpy(self._codes.of(batch.users[flagged], batch.attributes[flagged]))
             virtual[self._tensor(flagged)] = codes.to(self._device).view(-1, *virtual.shape[1:])
         elif len(flagged) and not self._model.learns_by_ranking:
+            attributes = self._tensor(batch.attributes[flagged])
             with torch.no_grad():
-                virtual[self._tensor(flagged)] = _as_served(self._zero_shot, self._tensor(batch.attributes[flagged]))
+                virtual[self._tensor(flagged)] = virtual_as_served(self._zero_shot, attributes)
         return virtual
 
     def _tensor(self, values: npt.NDArray[Any]) -> Tensor:
@@ -199,7 +146,7 @@ class Trainer:
 
 
 def finite(losses: Mapping[str, float]) -> bool:
-    """Whether all of them are."""
+    """Whether all losses are finite."""
     return all(math.isfinite(value) for value in losses.values())
 
 

@@ -9,16 +9,16 @@ import numpy.typing as npt
 from foretaste.kernel.values import FloatArray
 from models.effects.state import SavedCounts
 from models.runtime.encoding import Encoding
-from models.towers.architecture import Towers
+from models.towers.architecture import TowerPair
 from models.towers.forms import RankingForm, ZeroShotForm
 from models.training.config import TrainingConfig
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What a run leaves: the towers (in eval mode, on the CPU), and what reading them takes."""
+    """Trained towers (in eval mode, on the CPU), and what is needed to read them."""
 
-    model: Towers
+    model: TowerPair
     encoding: Encoding
     config: TrainingConfig
     mean_virtual: FloatArray

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from foretaste.kernel.errors import InvalidInput
 from models.effects.state import SavedCounts
-from models.runtime.encoding import FIELD_UNKNOWN, UNKNOWN, CategoricalEncoder, Encoding, FieldEncoder
-from models.towers.architecture import Towers
+from models.runtime.encoding import FIELD_UNKNOWN, UNKNOWN, Encoding
+from models.towers.architecture import TowerPair
 from models.towers.embeddings import Sizes
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
+class WarmStart:
     """Where training begins: the parameters and buffers of earlier towers, and what was counted for their effects."""
 
     state: Mapping[str, Tensor]
@@ -32,13 +32,13 @@ class Start:
     counts: SavedCounts | None = None
 
     @classmethod
-    def of(cls, trained: "Trained", encoding: Encoding) -> "Start":
-        """For towers of this `encoding`. Raises `InvalidInput` where it is none that grew from the trained one's."""
+    def of(cls, trained: "Trained", encoding: Encoding) -> "WarmStart":
+        """The start for towers of this `encoding`. Raises `InvalidInput` where it did not grow from the other."""
         _check_grown(trained.encoding, encoding)
         state = {name: value.detach().clone() for name, value in trained.model.state_dict().items()}
         return cls(state, trained.model.embeddings.sizes, trained.counts)
 
-    def into(self, model: Towers) -> None:
+    def into(self, model: TowerPair) -> None:
         """Fill towers of the same architecture and of grown tables; the attributes of items are the model's own.
 
         Raises `InvalidInput` naming the parameter that one side lacks, or whose shapes differ in a way that growth does
@@ -119,22 +119,13 @@ def _any_of(before: Sequence[int], after: Sequence[int]) -> Callable[[int, int],
 
 def _check_grown(before: Encoding, after: Encoding) -> None:
     """Raises `InvalidInput` naming what `after` does not begin with."""
-    vocabularies: list[tuple[str, Sequence[object], Sequence[object]]] = [
-        ("items", before.items, after.items),
-        ("actions", before.actions, after.actions),
-    ]
+    begins = {"items": after.items[: len(before.items)] == before.items}
+    begins["actions"] = after.actions[: len(before.actions)] == before.actions
     for where in ("attributes", "context", "item_attributes"):
         was, becomes = getattr(before, where), getattr(after, where)
         if [*was] != [*becomes]:
             raise InvalidInput(where, [*becomes], f"a warm start needs the same fields in the same order: {[*was]}")
-        for name, field in was.items():
-            vocabularies.append((f"{where}.{name}", _in_order(field), _in_order(becomes[name])))
-    for where, known, now in vocabularies:
-        if tuple(now[: len(known)]) != tuple(known):
-            raise InvalidInput(where, len(now), f"does not begin with the {len(known)} values that were learned of")
-
-
-def _in_order(field: FieldEncoder) -> Sequence[object]:
-    if isinstance(field, CategoricalEncoder):
-        return (field.kind, *field.values)
-    return (field.kind, field.to_dict())
+        begins |= {f"{where}.{name}": becomes[name].begins_with(field) for name, field in was.items()}
+    for where, learned_from in begins.items():
+        if not learned_from:
+            raise InvalidInput(where, "other values", "does not begin with the values that were learned of")

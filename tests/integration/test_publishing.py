@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from foretaste import compose
-from foretaste.kernel.errors import BadTowerOutput, InvalidInput, Unavailable
+from foretaste.kernel.errors import BadTowerOutput, DamagedArtifact, InvalidInput, Unavailable
 from foretaste.kernel.generations import Serving
 from foretaste.kernel.ports import Generations
 from foretaste.settings import Settings
@@ -23,7 +23,7 @@ from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.parts import Triton
 from foretaste.stack.stack import Stack, StackPlan
 from models.generations.in_process import InProcessTowers
-from models.generations.manifest import DamagedArtifact, generation_record
+from models.generations.manifest import generation_record
 from models.generations.probes import ParityError
 from models.generations.repository import is_published, published
 from models.generations.triton import TritonTowers

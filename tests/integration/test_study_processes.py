@@ -13,13 +13,13 @@ import pytest
 
 from foretaste.kernel.errors import InvalidInput
 from models.study.running import run
-from models.study.scoring import Bench, Task
+from models.study.scoring import Bench, FitTask
 from tests.study_parts import Popular, Refusing, fold
 
 
 def _tasks(*methods):
     return [
-        Task(f"method {place}", method, seed, ("hidden",)) for place, method in enumerate(methods) for seed in (0, 1)
+        FitTask(f"method {place}", method, seed, ("hidden",)) for place, method in enumerate(methods) for seed in (0, 1)
     ]
 
 

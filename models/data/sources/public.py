@@ -37,7 +37,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "users": len(dataset.users),
         "items": len(dataset.items),
         "interactions": len(dataset.interactions),
-        "attributes": {name: kind.value for name, kind in dataset.description.users.attributes.items()},
+        "attributes": dict(dataset.description.users.attributes),
         "labels": dataset.has_labels,
         "split_ms": split.instant_ms,
         "before_the_split": len(split.train),

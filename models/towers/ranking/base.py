@@ -72,8 +72,8 @@ class RankingTower(Protocol):
 class WithAuxiliaryLoss(Protocol):
     """A ranking tower that also learns from a loss of its own, which training adds to L_rt."""
 
-    def auxiliary_loss(self, inputs: RankingInputs) -> Tensor:
-        """A scalar, weighted already. May draw from torch's generator."""
+    def auxiliary_loss(self, inputs: RankingInputs) -> Tensor | None:
+        """A scalar, weighted already; None: nothing to add. May draw from torch's generator."""
         ...
 
 

@@ -105,12 +105,12 @@ class DMR(nn.Module):
         taste, network = inputs.taste, self.user_to_item
         newest = (taste.seen - 1).clamp(min=0).unsqueeze(1)
         item = taste.items.gather(1, newest).squeeze(1)
-        told = ((taste.seen > 1) & (item >= FIRST_KNOWN)).nonzero().squeeze(1)
-        if not len(told):
+        rows = ((taste.seen > 1) & (item >= FIRST_KNOWN)).nonzero().squeeze(1)
+        if not len(rows):
             return network.targets.weight.new_zeros(())
         before = taste.valid.to(taste.vectors.dtype).scatter(1, newest, 0.0)
         weights = torch.cat([before.new_zeros(len(before), taste.virtual.shape[1]), before], dim=1)
         table = network.targets.weight
         drawn = torch.randint(FIRST_KNOWN, len(table), (DRAWN,), device=table.device)
-        states = network.states(taste, weights).index_select(0, told)
-        return AUXILIARY_WEIGHT * sampled_softmax(states, table, item.index_select(0, told), drawn)
+        states = network.states(taste, weights).index_select(0, rows)
+        return AUXILIARY_WEIGHT * sampled_softmax(states, table, item.index_select(0, rows), drawn)

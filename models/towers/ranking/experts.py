@@ -1,56 +1,28 @@
-"""Two experts over one table: what attributes say of a user, and what behaviour says, mixed by how much was seen."""
+"""Two experts over one table: what attributes tell of a user, and what behaviour tells, mixed by how much was seen."""
 
 import torch
 from torch import Tensor, nn
 
-from models.effects.fit import FIRST_OF_STAGE, STAGES, Effects
-from models.towers.ranking.base import RankingInputs, TowerShape
-from models.towers.zero_shot.zero_shot import ZeroShotShape
-
-
-class AttributeEffects(nn.Module):
-    """A zero-shot tower without weights of its own to train: v̂ is the sum of its attribute values' fitted codes.
-
-    It reads the values themselves, not their embeddings: a code is a parameter of the fit (`models.effects.fit`),
-    which no gradient reaches.
-    """
-
-    codes: Tensor
-    """(ΣA, H) with H = M D, field after field."""
-    offsets: Tensor
-    """(N,): where each field begins."""
-
-    def __init__(self, shape: ZeroShotShape) -> None:
-        super().__init__()
-        self._vectors = (shape.vectors, shape.dimension)
-        ends = torch.tensor([0, *shape.sizes]).cumsum(0)
-        self.register_buffer("offsets", ends[:-1], persistent=False)
-        self.register_buffer("codes", torch.zeros(int(ends[-1]), shape.vectors * shape.dimension))
-
-    def forward(self, attributes: Tensor, values: Tensor) -> Tensor:
-        """Values (B, N) to virtual behaviour (B, M, D); their embeddings are not read."""
-        code: Tensor = self.codes[values + self.offsets].sum(dim=1)
-        return code.view(-1, *self._vectors)
-
-    def adopt(self, effects: Effects) -> None:
-        """Take the codes that all users' behaviour has given."""
-        self.codes.copy_(torch.from_numpy(effects.codes[0]))
+from models.data.stages import reads_virtual
+from models.effects.fit import Effects
+from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS
+from models.towers.ranking.base import RankingInputs, TowerShape, WithAuxiliaryLoss
 
 
 class Experts(nn.Module):
     """The logit is a(seen) × cold + b(seen) × warm.
 
-    The cold expert reads the stored vector alone: v̂ · key(i) + the bias of the item at this stage, where v̂ counts until
-    `warm_after` behaviours are seen. The warm expert is any ranking tower, and reads real behaviour. a and b are
-    learned for each number of behaviours seen; of who has none, the cold expert's answer is the answer.
+    The cold expert reads the stored vector alone: v̂ · key(i) + the bias of the item at so many behaviours seen, where
+    v̂ counts until `warm_after` behaviours are seen. The warm expert is any ranking tower, and reads real behaviour. a
+    and b are learned for each number of behaviours seen; of a user without any, only the cold one answers.
     """
 
     keys: Tensor
     """(items, H)."""
     biases: Tensor
     """(S, items)."""
-    stages: Tensor
-    """(1 + L,): the stage of each number seen."""
+    seen_bins: Tensor
+    """(1 + L,): the bin of each number seen."""
     mix: Tensor
     """(1 + L, 2): a and b of each number seen; of who has seen none they do not count."""
 
@@ -58,9 +30,9 @@ class Experts(nn.Module):
         super().__init__()
         self.warm = warm
         self.register_buffer("keys", torch.zeros(shape.items, shape.virtual_vectors * shape.dimension))
-        self.register_buffer("biases", torch.zeros(len(FIRST_OF_STAGE), shape.items))
-        self.register_buffer("stages", torch.from_numpy(STAGES), persistent=False)
-        self.mix = nn.Parameter(torch.ones(len(STAGES), 2))
+        self.register_buffer("biases", torch.zeros(len(FIRST_OF_SEEN_BIN), shape.items))
+        self.register_buffer("seen_bins", torch.from_numpy(SEEN_BINS), persistent=False)
+        self.mix = nn.Parameter(torch.ones(len(SEEN_BINS), 2))
 
     def adopt(self, effects: Effects) -> None:
         """Take the keys and biases that were fitted."""
@@ -72,19 +44,24 @@ class Experts(nn.Module):
         seen = inputs.taste.seen[inputs.owner]
         a, b = self.mix[seen].unbind(dim=1)
         cold: Tensor = self.cold(inputs)
-        warm: Tensor = self.warm(self.of_warm(inputs))
+        warm: Tensor = self.warm(_of_warm(inputs))
         return torch.where(seen > 0, a * cold + b * warm, cold)
 
-    @staticmethod
-    def of_warm(inputs: RankingInputs) -> RankingInputs:
-        """What the warm expert reads: real behaviour alone."""
-        return inputs._replace(taste=inputs.taste.without_virtual())
+    def auxiliary_loss(self, inputs: RankingInputs) -> Tensor | None:
+        """The auxiliary loss of the warm expert; None where it has none."""
+        return self.warm.auxiliary_loss(_of_warm(inputs)) if isinstance(self.warm, WithAuxiliaryLoss) else None
 
     def cold(self, inputs: RankingInputs) -> Tensor:
-        """The cold expert's logits (R,), v̂ · key(i) + bias(stage, i)."""
+        """The cold expert's logits (R,), v̂ · key(i) + bias(bin, i)."""
         taste, owner = inputs.taste, inputs.owner
-        counts = (taste.seen < taste.warm_after).to(taste.virtual.dtype)
+        counts: Tensor = reads_virtual(taste.seen, taste.warm_after).to(taste.virtual.dtype)
         code = taste.virtual.flatten(1) * counts.unsqueeze(1)
         effect = (code[owner] * self.keys[inputs.candidates]).sum(dim=1)
-        place = self.stages[taste.seen][owner] * self.biases.shape[1] + inputs.candidates
-        return effect + self.biases.flatten()[place]
+        place = self.seen_bins[taste.seen][owner] * self.biases.shape[1] + inputs.candidates
+        logits: Tensor = effect + self.biases.flatten()[place]
+        return logits
+
+
+def _of_warm(inputs: RankingInputs) -> RankingInputs:
+    """What the warm expert reads: real behaviour alone."""
+    return inputs._replace(taste=inputs.taste.without_virtual())

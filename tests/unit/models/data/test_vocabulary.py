@@ -9,8 +9,10 @@ import pytest
 
 from models.data.dataset import Dataset, read_dataset
 from models.data.split import TimeSplit, split_by_time
-from models.data.vocabulary import BINS, fit_encoding, item_counts
-from models.runtime.encoding import FIELD_UNKNOWN, PADDING, UNKNOWN, CategoricalEncoder, NumericEncoder
+from models.data.vocabulary import fit_encoding, item_counts
+from models.runtime.encoding import FIELD_UNKNOWN, PADDING, UNKNOWN
+from models.runtime.fields import CategoricalEncoder, NumericEncoder
+from models.runtime.fields.numeric import BINS
 from tests.data_factory import GENRES, write_dataset
 
 EVER = 2**60

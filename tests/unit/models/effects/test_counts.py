@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from foretaste.kernel.errors import InvalidInput
-from models.effects.counts import Counting, CountingConfig, Rows, Tables
+from models.effects.counts import Counting, CountingConfig, InteractionRows, TableSizes
 from models.runtime.encoding import FIELD_UNKNOWN, UNKNOWN
 from tests.effects_factory import ITEMS, TABLES, attributes_of, examples_of, impressions, rows_of, sampled
 
@@ -16,12 +16,12 @@ EVENTS = [(0, 0), (0, 1), (0, 1), (0, 3), (1, 1), (1, 2), (2, 4), (2, 0), (2, 1)
 """User and item, one after the other."""
 OF_FOUR = np.array([[1, 1], [2, 1], [1, 1], [2, 2]])
 """Attributes of the users in `EVENTS`: the first and the third are one cell."""
-SMALL = Tables((3, 3), 8)
+SMALL = TableSizes((3, 3), 8)
 
 
 def _labelled(rng, users=40, config=EVERYTHING):
     attributes = attributes_of(users, rng)
-    rows = Rows.of(impressions(attributes, 8, rng))
+    rows = InteractionRows.of(impressions(attributes, 8, rng))
     return rows, Counting.of(rows, TABLES, None, config, rng)
 
 
@@ -111,7 +111,7 @@ def test_who_met_everything_passed_nothing():
 @pytest.mark.parametrize("most", [1, 40, 100, 10_000])
 def test_no_more_is_counted_than_allowed(most, rng):
     attributes = attributes_of(60, rng)
-    rows = Rows.of(impressions(attributes, 8, rng))
+    rows = InteractionRows.of(impressions(attributes, 8, rng))
     config = CountingConfig(most_counts=most, least_users=1)
     counting = Counting.of(rows, TABLES, None, config, np.random.default_rng(1))
     counts = _together(counting)
@@ -152,7 +152,7 @@ def test_values_that_are_unknown_or_rare_or_everybodys_are_not_told(rng):
 def test_dealt_users_fill_the_cells_as_before_with_others(rng):
     attributes = attributes_of(42, rng)
     examples = impressions(attributes[:40], 8, rng)
-    rows = Rows.of(replace(examples, attributes=attributes))
+    rows = InteractionRows.of(replace(examples, attributes=attributes))
     counting = Counting.of(rows, TABLES, None, EVERYTHING, rng)
     dealt = counting.dealt(rng)
     assert (dealt.cell[40:] == -1).all(), "who is not counted is in no cell"
@@ -163,7 +163,7 @@ def test_dealt_users_fill_the_cells_as_before_with_others(rng):
 
 
 def test_places_lie_field_after_field():
-    assert Tables((4, 5, 2), 9).places(np.array([[0, 0, 0], [3, 4, 1]])).tolist() == [[0, 4, 9], [3, 8, 10]]
+    assert TableSizes((4, 5, 2), 9).places(np.array([[0, 0, 0], [3, 4, 1]])).tolist() == [[0, 4, 9], [3, 8, 10]]
 
 
 def test_rows_know_what_was_seen_strictly_before():
@@ -174,7 +174,7 @@ def test_rows_know_what_was_seen_strictly_before():
         attributes=[[1], [2]],
         times_ms=[5, 6, 6, 7, 8],
     )
-    rows = Rows.of(examples)
+    rows = InteractionRows.of(examples)
     assert rows.seen.tolist() == [0, 1, 1, 0, 2]
     assert rows.users.tolist() == [0, 0, 0, 1, 0]
     assert rows.items.tolist() == [2, 3, 4, 2, 5]

@@ -8,17 +8,16 @@ from scipy.special import expit
 
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.values import MAX_BEHAVIOUR
-from models.effects.counts import Counting, CountingConfig, Rows, Tables
+from models.effects.counts import Counting, CountingConfig, InteractionRows, TableSizes
 from models.effects.fit import (
-    FIRST_OF_STAGE,
-    STAGES,
     EffectsConfig,
     HeldOutCodes,
     _codes_and_keys,
     fit_effects,
-    stage_biases,
+    seen_biases,
 )
 from models.effects.low_rank import Fit
+from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS
 from models.evaluation import metrics
 from models.runtime.encoding import FIRST_KNOWN, UNKNOWN
 from tests.effects_factory import ITEMS, TABLES, attributes_of, examples_of, impressions, liked, rows_of, sampled
@@ -44,15 +43,15 @@ def _everything(effects, attributes, stage=0):
 
 
 def test_stages_are_numbers_of_behaviours_from_none_to_most():
-    assert STAGES.shape == (MAX_BEHAVIOUR + 1,)
-    for seen, stage in enumerate(STAGES):
-        assert FIRST_OF_STAGE[stage] <= seen
-        assert stage + 1 == len(FIRST_OF_STAGE) or seen < FIRST_OF_STAGE[stage + 1]
+    assert SEEN_BINS.shape == (MAX_BEHAVIOUR + 1,)
+    for seen, stage in enumerate(SEEN_BINS):
+        assert FIRST_OF_SEEN_BIN[stage] <= seen
+        assert stage + 1 == len(FIRST_OF_SEEN_BIN) or seen < FIRST_OF_SEEN_BIN[stage + 1]
 
 
 def _factors(rng, width):
     attributes = attributes_of(60, rng)
-    rows = Rows.of(impressions(attributes, 8, rng))
+    rows = InteractionRows.of(impressions(attributes, 8, rng))
     counting = Counting.of(rows, TABLES, None, CountingConfig(), rng)
     values, items = counting.design.size, len(counting.items)
     fits = [
@@ -183,7 +182,7 @@ def test_the_tastes_of_new_users_are_found_in_impressions(rng):
 def test_the_tastes_of_new_users_are_found_where_negatives_are_sampled(rng):
     events = [(user, item) for user in range(4) for item in range(6) if (item % 2 == user % 2) or rng.random() < 0.1]
     users, items, negatives = sampled(events, rng)
-    attributes, tables = np.array([[1], [2], [1], [2]]), Tables((3,), 8)
+    attributes, tables = np.array([[1], [2], [1], [2]]), TableSizes((3,), 8)
     config = CountingConfig(least_users=1)
     effects = _fit(examples_of(users, items, np.ones(len(users)), attributes), tables, negatives, counting=config)
     effect = _whole(effects, [[1], [2]], tables) @ effects.keys.T
@@ -228,9 +227,9 @@ def test_the_first_stages_corrections_are_the_likeliest_under_their_prior(rng):
     attributes = attributes_of(50, rng)
     examples = impressions(attributes, 6, rng)
     effects = _fit(examples)
-    rows = replace(Rows.of(examples), seen=np.zeros(len(examples.labels), dtype=np.int64))
+    rows = replace(InteractionRows.of(examples), seen=np.zeros(len(examples.labels), dtype=np.int64))
     config = EffectsConfig(first_precision=3.0)
-    found, _ = stage_biases(effects, rows, TABLES, None, config, rng)
+    found, _ = seen_biases(effects, rows, TABLES, None, config, rng)
     assert np.array_equal(found[1:], effects.biases[1:]), "no row, no correction"
     added = (found - effects.biases)[0]
     slope = -3.0 * added.astype(np.float64)
@@ -245,13 +244,13 @@ def test_sampled_negatives_weigh_as_many_as_are_configured(rng):
     """The correction of a popular item is held down by what is drawn of it, however many draws stand for them."""
     users, items, negatives = sampled([(user, item) for user in range(4) for item in range(user, 5)], rng, number=2)
     examples = examples_of(users, items, np.ones(len(users)), [[1], [1], [2], [2]])
-    rows = replace(Rows.of(examples), seen=np.zeros(len(users), dtype=np.int64))
-    base = _fit(examples, Tables((3,), 8), negatives)
+    rows = replace(InteractionRows.of(examples), seen=np.zeros(len(users), dtype=np.int64))
+    base = _fit(examples, TableSizes((3,), 8), negatives)
     one, other = (
-        stage_biases(
+        seen_biases(
             replace(base, biases=np.zeros_like(base.biases)),
             rows,
-            Tables((3,), 8),
+            TableSizes((3,), 8),
             negatives,
             EffectsConfig(stage_negatives=number, first_precision=1.0),
             np.random.default_rng(3),
@@ -281,7 +280,7 @@ def _one_value(users, items, labels, attributes, tables):
 
 
 def _no_value(users, items, labels, attributes, tables):
-    return users, items, labels, attributes * 0, Tables((1, 1), ITEMS)
+    return users, items, labels, attributes * 0, TableSizes((1, 1), ITEMS)
 
 
 def _one_user(users, items, labels, attributes, tables):
@@ -293,7 +292,7 @@ def _fewer_users_than_folds(users, items, labels, attributes, tables):
 
 
 def _rare_values(users, items, labels, attributes, tables):
-    return users, items, labels, 1 + np.arange(40)[:, None] * 2_000, Tables((100_000,), ITEMS)
+    return users, items, labels, 1 + np.arange(40)[:, None] * 2_000, TableSizes((100_000,), ITEMS)
 
 
 def _unknown_items(users, items, labels, attributes, tables):
@@ -301,7 +300,7 @@ def _unknown_items(users, items, labels, attributes, tables):
 
 
 def _one_item(users, items, labels, attributes, tables):
-    return users, items * 0 + FIRST_KNOWN, labels, attributes, Tables(tables.attributes, FIRST_KNOWN + 1)
+    return users, items * 0 + FIRST_KNOWN, labels, attributes, TableSizes(tables.attributes, FIRST_KNOWN + 1)
 
 
 def _all_acted(users, items, labels, attributes, tables):
@@ -336,7 +335,7 @@ def test_a_value_among_100_000_that_tells_is_found(rng):
     attributes[:40] = 1
     users, items = np.repeat(np.arange(200), 10), rng.integers(FIRST_KNOWN, ITEMS, 2000)
     labels = np.where(users < 40, items == FIRST_KNOWN, items != FIRST_KNOWN)
-    tables = Tables((100_000,), ITEMS)
+    tables = TableSizes((100_000,), ITEMS)
     effects = _fit(examples_of(users, items, labels, attributes), tables, width=4)
     told, rest = _whole(effects, [[1], [2]], tables) @ effects.keys.T
     assert told[FIRST_KNOWN] > 1 > -1 > told[FIRST_KNOWN + 1 :].max()
@@ -358,7 +357,7 @@ def test_rows_beyond_the_limit_of_a_stage_are_left_out(rng):
     effects = _fit(examples_of(rows.users, rows.items, rows.labels, rows.attributes))
     flat = replace(effects, biases=np.zeros_like(effects.biases))
     few, all_ = (
-        stage_biases(flat, rows, TABLES, None, EffectsConfig(stage_rows=count), rng)[0][0, 2] for count in (5, 500)
+        seen_biases(flat, rows, TABLES, None, EffectsConfig(stage_rows=count), rng)[0][0, 2] for count in (5, 500)
     )
     assert 0 < few < all_ / 5
 

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from scipy.special import logit
 
-from models.effects.seen_bias import FIRST_OF_STAGE, Evidence, Judgements, correction
+from models.effects.seen_bias import (
+    FIRST_OF_SEEN_BIN,
+    LEAST,
+    MOST,
+    START,
+    Evidence,
+    Judgements,
+    correction,
+    next_precision,
+)
 from models.runtime.encoding import FIRST_KNOWN
 
 ITEMS = 6
@@ -71,10 +80,23 @@ def test_what_was_read_and_what_is_new_share_the_room(rows, read, new, most, exp
     assert evidence.room(2, new, most) == expected
 
 
-def test_evidence_grows_by_items_of_which_nothing_is_known_and_fades():
-    stages = len(FIRST_OF_STAGE)
+def test_evidence_grows_by_items_of_which_nothing_is_known():
+    stages = len(FIRST_OF_SEEN_BIN)
     full = Evidence(np.full(stages, 8.0), np.full(stages, 4.0), np.ones((stages, 3)), np.full((stages, 3), 2.0))
-    grown = full.grown(5).faded(0.5)
-    assert (grown.rows.tolist(), grown.read.tolist()) == ([4.0] * stages, [2.0] * stages)
-    assert grown.slope[0].tolist() == [0.5] * 3 + [0.0] * 2
-    assert grown.curvature[-1].tolist() == [1.0] * 3 + [0.0] * 2
+    grown = full.grown(5)
+    assert (grown.rows.tolist(), grown.read.tolist()) == ([8.0] * stages, [4.0] * stages)
+    assert grown.slope[0].tolist() == [1.0] * 3 + [0.0] * 2
+    assert grown.curvature[-1].tolist() == [2.0] * 3 + [0.0] * 2
+
+
+def test_a_step_of_the_fixed_point_is_mackays(rng):
+    effects, curvature = rng.normal(size=(3, 4)), rng.random((3, 4)) * 20
+    determined = sum(c / (c + START) for c in curvature.ravel())
+    expected = determined / sum(w * w for w in effects.ravel())
+    assert next_precision(effects, curvature, START) == pytest.approx(expected)
+
+
+def test_a_precision_stays_within_its_bounds():
+    assert next_precision(np.zeros(3), np.ones(3), START) == MOST
+    assert next_precision(np.full(3, 1e3), np.ones(3), START) == LEAST
+    assert next_precision(np.ones(3), np.zeros(3), START) == LEAST

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from foretaste.kernel.errors import InvalidInput
-from models.effects.counts import CountingConfig, Tables
-from models.effects.fit import EffectsConfig, HeldOutCodes, WarmStart, fit_effects
+from models.effects.counts import CountingConfig, TableSizes
+from models.effects.fit import EffectsConfig, HeldOutCodes, fit_effects
 from models.effects.state import SavedCounts
 from models.runtime.encoding import FIRST_KNOWN, UNKNOWN
 from tests.effects_factory import ITEMS, TABLES, attributes_of, examples_of, impressions, liked, sampled
@@ -18,9 +18,9 @@ WIDTH = 16
 USERS = 300
 
 
-def _fit(examples, earlier=None, tables=TABLES, negatives=None, seed=1, warm=None, **changes):
+def _fit(examples, earlier=None, tables=TABLES, negatives=None, seed=1, **changes):
     config = EffectsConfig(**changes)
-    return fit_effects(examples, tables, WIDTH, negatives, config, np.random.default_rng(seed), earlier, warm)
+    return fit_effects(examples, tables, WIDTH, negatives, config, np.random.default_rng(seed), earlier)
 
 
 def _part(examples, rows):
@@ -117,7 +117,7 @@ def test_values_and_items_that_are_new_are_learned_beside_the_known(rng):
     examples = _by_time(rng)
     early, late = _halves(examples)
     known = (examples.attributes[early.users, 0] < 3) & (early.items < ITEMS - 2)
-    first = _fit(_part(early, np.flatnonzero(known)), tables=Tables((3, 5), ITEMS - 2))
+    first = _fit(_part(early, np.flatnonzero(known)), tables=TableSizes((3, 5), ITEMS - 2))
     both, whole = _fit(late, first.counts), _fit(examples)
     assert both.codes.shape == whole.codes.shape
     effects = _effects(both)
@@ -179,7 +179,7 @@ def test_sampled_negatives_and_then_labels_add_up(rng):
     """Users of one value act on even items, those of the other on odd ones; the labels then tell it too."""
     events = [(user, item) for user in range(4) for item in range(6) if (item % 2 == user % 2) or rng.random() < 0.1]
     users, items, negatives = sampled(events, rng)
-    tables, attributes = Tables((3,), 8), np.array([[1], [2], [1], [2]])
+    tables, attributes = TableSizes((3,), 8), np.array([[1], [2], [1], [2]])
     few = {"tables": tables, "counting": CountingConfig(least_users=1, user_weight=1.0)}
     first = _fit(examples_of(users, items, np.ones(len(users)), attributes), negatives=negatives, **few)
     shown = np.array([(user, item) for user in range(4) for item in range(6)] * 5)
@@ -187,29 +187,15 @@ def test_sampled_negatives_and_then_labels_add_up(rng):
     times = first.counts.until_ms + np.arange(len(shown))
     later = examples_of(shown[:, 0], shown[:, 1] + FIRST_KNOWN, labels, attributes, times)
     both = _fit(later, first.counts, **few)
-    tally = both.counts.past.tally
-    assert tally.acted.sum() == pytest.approx(len(events) + labels.sum())
-    passed = tally.passed.sum() + (tally.drawn.T @ tally.popularity).sum()
+    counted = both.counts.past.counts
+    assert counted.acted.sum() == pytest.approx(len(events) + labels.sum())
+    passed = counted.passed.sum() + (counted.drawn.T @ counted.popularity).sum()
     assert passed == pytest.approx(4 * len(events) + (~labels).sum(), rel=0.01)
     effects = (both.codes[0, [1, 2]] @ both.keys.T)[:, FIRST_KNOWN:]
     even = np.arange(6) % 2 == 0
     assert effects[0][even].min() > 0 > effects[0][~even].max()
     assert effects[1][~even].min() > 0 > effects[1][even].max()
     assert np.abs(_effects(both)).sum() > np.abs(_effects(first)).sum(), "more is known of it"
-
-
-def test_what_is_forgotten_weighs_less(rng):
-    """Tastes are turned about in the second window."""
-    attributes = attributes_of(USERS, rng)
-    early = impressions(attributes, 8, rng)
-    late = impressions(attributes, 8, rng)
-    late = replace(late, times_ms=late.times_ms + len(early.users), labels=1 - late.labels)
-    first, alone = _fit(early), _fit(late)
-    kept, half, none = (_fit(late, first.counts, warm=WarmStart(forget=share)) for share in (1.0, 0.3, 0.0))
-    assert _likeness(none, alone) > 0.99
-    assert np.abs(_effects(kept)).sum() < 0.3 * np.abs(_effects(half)).sum()
-    assert _likeness(half, alone) > 0.75
-    assert none.counts.past.frequency.sum() == pytest.approx(len(late.users))
 
 
 def test_no_more_is_counted_than_allowed(rng):
@@ -224,7 +210,11 @@ def test_no_more_is_counted_than_allowed(rng):
 
 @pytest.mark.parametrize(
     ("tables", "field"),
-    [(Tables((4,), ITEMS), "attributes"), (Tables((3, 5), ITEMS), "attributes"), (Tables((4, 5), ITEMS - 1), "items")],
+    [
+        (TableSizes((4,), ITEMS), "attributes"),
+        (TableSizes((3, 5), ITEMS), "attributes"),
+        (TableSizes((4, 5), ITEMS - 1), "items"),
+    ],
 )
 def test_tables_that_did_not_grow_from_the_counted_ones_are_refused(tables, field, rng):
     examples = impressions(attributes_of(60, rng), 6, rng)
@@ -257,11 +247,3 @@ def test_windows_that_say_little_give_finite_effects(first, second, rng):
     both = _fit(replace(later, times_ms=later.times_ms + counts.until_ms), counts)
     for values in (both.codes, both.keys, both.biases):
         assert np.isfinite(values).all()
-
-
-@pytest.mark.parametrize(
-    ("field", "value"), [("forget", -0.1), ("forget", 1.1), ("forget", float("nan")), ("iterations", 0)]
-)
-def test_a_warm_start_that_cannot_be_is_refused_by_field_and_value(field, value):
-    with pytest.raises(InvalidInput, match=rf"^{field}: .*\(got {re.escape(repr(value))}\)"):
-        WarmStart(**{field: value})

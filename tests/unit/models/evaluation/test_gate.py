@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from foretaste.kernel.errors import ForetasteError, InvalidInput, Unavailable
+from foretaste.kernel.errors import DamagedArtifact, ForetasteError, InvalidInput, Unavailable
 from models.data.dataset import Dataset, read_dataset
 from models.data.examples import Examples
 from models.data.histories import Histories
@@ -21,7 +21,6 @@ from models.evaluation import gate
 from models.evaluation.gate import GateConfig, judge
 from models.evaluation.metrics import gauc
 from models.evaluation.verdict import Figure, GroupVerdict, Verdict, read_verdict, write_verdict
-from models.generations.manifest import DamagedArtifact
 from models.log.join import joined
 from models.runtime.encoding import Encoding, IndexArray
 from models.training.cotrain import cotrain

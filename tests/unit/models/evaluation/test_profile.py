@@ -23,7 +23,8 @@ from models.data.vocabulary import item_counts
 from models.evaluation.profile import MOST_BYTES, ProfileConfig, _within, profile_of
 from models.generations.export import export
 from models.generations.manifest import generation_record
-from models.runtime.encoding import FIRST_KNOWN, CategoricalEncoder
+from models.runtime.encoding import FIRST_KNOWN
+from models.runtime.fields import CategoricalEncoder
 from streams.watch.drift import Drift
 from streams.watch.monitor import Monitor
 from tests.stream_parts import NOW, ChosenTowers, message

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.errors import DamagedArtifact, Unavailable
 from models.generations import manifest as artifact
 from models.generations import probes as probing
 from models.generations.export import export
@@ -87,7 +87,7 @@ def test_what_a_later_run_needs_travels_along_under_its_hash(tmp_path, monkeypat
     assert {files.COUNTS, files.PROFILE, files.PROBES} <= set(manifest.files)
     artifact.generation_record(folder)
     (folder / files.PROFILE).write_text("{}")
-    with pytest.raises(artifact.DamagedArtifact, match=r"profile\.json"):
+    with pytest.raises(DamagedArtifact, match=r"profile\.json"):
         artifact.generation_record(folder)
 
 

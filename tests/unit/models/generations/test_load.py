@@ -3,20 +3,26 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.errors import DamagedArtifact, InvalidInput
+from foretaste.kernel.files import hash_file
+from models.data.dataset import read_dataset
+from models.data.split import split_by_time
+from models.data.vocabulary import grown
 from models.effects.fit import EffectsConfig
-from models.generations import manifest as artifact
 from models.generations.export import export
 from models.generations.load import restore, training_config_of
-from models.generations.manifest import DamagedArtifact
 from models.runtime import layout as files
 from models.towers.architecture import Architecture
 from models.training.config import TrainingConfig
+from models.training.cotrain import cotrain
+from models.training.warm_start import WarmStart
+from tests.data_factory import write_dataset
 from tests.towers_factory import (
     METRICS,
     TINY,
@@ -55,9 +61,8 @@ def test_all_else_that_training_left_is_restored():
 
 
 def test_towers_without_counts_are_restored_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "models.generations.export.export_towers", lambda towers, folder: _copied(artifacts()[0], folder)
-    )
+    exported = artifacts()[0]  # before the exporter is replaced, which may be what makes them
+    monkeypatch.setattr("models.generations.export.export_towers", lambda towers, folder: _copied(exported, folder))
     monkeypatch.setattr("models.generations.probes.TOLERANCE", np.inf)
     plain = replace(trained(), counts=None)
     assert restore(export(plain, dataset()[0], METRICS, tmp_path)).counts is None
@@ -111,7 +116,7 @@ def test_weights_of_other_towers_are_refused(folder):
 
 def test_popularity_of_other_items_is_refused(folder):
     (folder / files.POPULARITY).write_text('{"item-0": 1.0}', encoding="utf-8")
-    hashed = artifact.hash_file(folder / files.POPULARITY)
+    hashed = hash_file(folder / files.POPULARITY)
     _changed_manifest(folder, lambda manifest: manifest["files"].update({files.POPULARITY: hashed}))
     with pytest.raises(DamagedArtifact, match=files.POPULARITY):
         restore(folder)
@@ -145,7 +150,7 @@ def test_fields_of_a_later_version_are_passed_over_and_missing_ones_are_as_by_de
         (lambda told: told.update(batch="many"), "training.batch"),
         (lambda told: told["architecture"].update(hidden=[16, "x"]), "training.architecture.hidden.1"),
         (lambda told: told.update(effects=None), "training.effects"),
-        (lambda told: told.update(warm_after=0), "warm_after"),
+        (lambda told: told.update(warm_after=0), "training.warm_after"),
         (lambda told: told["architecture"].update(ranking="nowhere:Tower"), "ranking"),
     ],
 )
@@ -155,3 +160,36 @@ def test_a_configuration_that_cannot_be_is_refused_by_field(change, field):
     with pytest.raises(InvalidInput) as raised:
         training_config_of(told)
     assert raised.value.field == field
+
+
+WRITTEN_BEFORE = Path(__file__).parent / "written_by_0_1"
+"""A generation as it was written before towers, counts and configurations had the names that they have now."""
+
+
+def test_a_generation_written_before_is_read_as_it_was(tmp_path):
+    restored = restore(WRITTEN_BEFORE)
+    rows = [{"segment": "cook", "age": 30, "city": "north"}, {"segment": "gamer"}, {}]
+    with torch.inference_mode():
+        virtual = restored.zero_shot(torch.from_numpy(restored.encoding.encode_attributes(rows))).numpy()
+    expected = [
+        [[0.17735770344734192, 0.45800721645355225], [0.19061776995658875, -0.14451974630355835]],
+        [[-0.3319017291069031, -0.6467058658599854], [0.14658431708812714, -0.0019811547826975584]],
+        [[0.0, 0.0], [0.0, 0.0]],
+    ]
+    assert np.array_equal(virtual, np.array(expected, dtype=np.float32))
+    config_then = json.loads((WRITTEN_BEFORE / files.MANIFEST).read_text(encoding="utf-8"))["training"]
+    assert json.loads(json.dumps(restored.config.to_dict())) == config_then
+    assert restored.counts is not None
+    assert restored.counts.until_ms == 1702219245001
+    assert restored.counts.past.counts.acted.sum() == pytest.approx(451.0)
+
+
+def test_training_goes_on_from_a_generation_written_before(tmp_path):
+    before = restore(WRITTEN_BEFORE)
+    data = read_dataset(write_dataset(tmp_path / "data", users=80, items=12, interactions=900, seed=1))
+    encoding = grown(before.encoding, data)
+    split = split_by_time(data, int(data.interactions["time_ms"].quantile(0.98)))
+    later = cotrain(data, split, before.config, encoding=encoding, start=WarmStart.of(before, encoding))
+    assert later.counts is not None
+    assert later.counts.past.frequency.sum() > before.counts.past.frequency.sum()
+    assert all(np.isfinite(step["ranking"]) for step in later.losses)

@@ -8,17 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.files import LEFT_BEHIND, AlreadyThere, remove_whole, sweep, write_whole
+from foretaste.kernel.errors import DamagedArtifact, Unavailable
+from foretaste.kernel.files import LEFT_BEHIND, AlreadyThere, hash_file, remove_whole, sweep, verify, write_whole
 from models.generations.manifest import (
-    DamagedArtifact,
     fingerprint,
     generation_record,
-    hash_file,
     next_free,
     next_number,
     read_manifest,
-    verify,
 )
 from models.runtime import layout as files
 from tests.towers_factory import METRICS, artifacts, trained

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from foretaste.kernel.errors import ForetasteError, Unavailable
-from models.generations.manifest import DamagedArtifact
+from foretaste.kernel.errors import DamagedArtifact, ForetasteError, Unavailable
 from models.generations.repository import BYTECODE, CODE, is_published, publish, published, withdraw
 from models.runtime import layout as files
 from tests.tiny_disk import needs_a_disk, tiny_disk

@@ -14,20 +14,20 @@ from foretaste.kernel.values import MAX_BEHAVIOUR, Scalar
 from models.data.dataset import Dataset, read_dataset
 from models.data.examples import MOST_ROWS, Examples
 from models.data.histories import Histories
-from models.data.schema import Kind
 from models.data.vocabulary import fit_encoding, item_counts
-from models.effects.counts import Rows
+from models.effects.counts import InteractionRows
 from models.log.join import joined
 from models.log.schema import LogSchema, read_catalogue
 from models.log.window import LogWindow
-from models.runtime.encoding import FIELD_UNKNOWN, UNKNOWN, CategoricalEncoder, Encoding, IndexArray
+from models.runtime.encoding import FIELD_UNKNOWN, UNKNOWN, Encoding, IndexArray
+from models.runtime.fields import CategoricalEncoder
 from models.training.cotrain import learn
-from models.training.data import Lessons
+from models.training.data import TrainingData
 from tests.data_factory import write_dataset
 from tests.towers_factory import config
 from tests.window_factory import acted, logged, shown
 
-SCHEMA = LogSchema({"city": Kind.CATEGORICAL}, {}, {})
+SCHEMA = LogSchema({"city": "categorical"}, {}, {})
 NORTH: dict[str, Scalar] = {"city": "north"}
 SOUTH: dict[str, Scalar] = {"city": "south"}
 
@@ -193,7 +193,7 @@ def test_new_items_actions_and_values_are_there_to_be_learned() -> None:
 
 
 def test_items_are_described_by_the_catalogue() -> None:
-    schema = LogSchema({"city": Kind.CATEGORICAL}, {}, {"genre": Kind.CATEGORICAL, "price": Kind.NUMERIC})
+    schema = LogSchema({"city": "categorical"}, {}, {"genre": "categorical", "price": "numeric"})
     window = window_of(logged([shown("u", 1000, ["a", "b"])], [acted("u", 1010)]))
     catalogue = pd.DataFrame({"item_id": ["b", "z"], "genre": ["food", "games"], "year": [1, 2]}, dtype=object)
     items = window.dataset(schema, catalogue).items.set_index("item_id")
@@ -209,7 +209,7 @@ def test_items_are_described_by_the_catalogue() -> None:
 def test_fields_that_the_log_and_the_schema_do_not_share_are_told() -> None:
     log = logged([shown("u", 1000, attributes={"age": 3, "city": "north"}, context={"hour": 8})], [acted("u", 1000)])
     window = window_of(Logged(log.rankings, log.behaviours, ("torn.parquet",)))
-    schema = LogSchema({"city": Kind.CATEGORICAL, "plan": Kind.CATEGORICAL}, {"device": Kind.CATEGORICAL}, {})
+    schema = LogSchema({"city": "categorical", "plan": "categorical"}, {"device": "categorical"}, {})
     assert window.notices(schema) == [
         "the log has no attribute 'plan': it is unknown",
         "the log has a new attribute 'age': it is not read before a cold start",
@@ -224,7 +224,7 @@ def test_fields_that_the_log_and_the_schema_do_not_share_are_told() -> None:
 
 def test_values_that_python_takes_for_one_are_told_apart() -> None:
     """1 and true are two cities, 1 and "1.0" are one, as they are for the towers."""
-    schema = LogSchema(SCHEMA.attributes, {"flag": Kind.CATEGORICAL, "hour": Kind.NUMERIC}, {})
+    schema = LogSchema(SCHEMA.attributes, {"flag": "categorical", "hour": "numeric"}, {})
     values: list[Scalar] = [1, True, "1.0", None]
     rankings = [
         shown(f"u{place}", 1000 + place, attributes={"city": value}, context={"flag": value, "hour": value})
@@ -336,9 +336,9 @@ def test_a_log_gives_the_vocabularies_and_counts_of_a_folder(folder: Any, both: 
     )
     counts = [item_counts(*pair, window.until_ms) for pair in ((dataset, theirs), (data, theirs))]
     assert counts[0].tolist() == counts[1].tolist()
-    rows = Rows.of(window.examples(theirs))
+    rows = InteractionRows.of(window.examples(theirs))
     people = Counter(zip(_persons(window, rows.users), rows.items.tolist(), rows.labels.tolist(), strict=True))
-    expected = Rows.of(Examples.of(data, data.interactions, theirs, Histories.of(data, theirs)))
+    expected = InteractionRows.of(Examples.of(data, data.interactions, theirs, Histories.of(data, theirs)))
     ids = data.users["user_id"].iloc[expected.users]
     assert people == Counter(zip(ids, expected.items.tolist(), expected.labels.tolist(), strict=True))
 
@@ -352,7 +352,7 @@ def test_towers_learn_from_a_log(both: tuple[Dataset, LogWindow]) -> None:
     data, window = both
     dataset = window.dataset(LogSchema.of_description(data.description))
     known = fit_encoding(dataset, window.until_ms)
-    lessons = Lessons.of_examples(window.examples(known), known, window.until_ms)
+    lessons = TrainingData.of_examples(window.examples(known), known, window.until_ms)
     assert lessons.counts.tolist() == item_counts(dataset, known, window.until_ms).tolist()
     trained = learn(lessons, config(epochs=6))
     losses = [step["ranking"] for step in trained.losses]

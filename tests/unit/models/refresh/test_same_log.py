@@ -9,13 +9,13 @@ import pytest
 
 from foretaste.kernel.errors import Unavailable
 from models.refresh.learn import check_same
-from models.training.processes import Alone
+from models.training.processes import SingleProcess
 
 READ: Any = SimpleNamespace(lessons=SimpleNamespace(encoding=SimpleNamespace(to_json=lambda: "{}"), examples=None))
 
 
 @dataclass(frozen=True, slots=True)
-class First(Alone):
+class First(SingleProcess):
     """The first of two processes; the other has read something else, or the same."""
 
     other_differs: bool = False

@@ -8,7 +8,7 @@ import pytest
 
 from foretaste.kernel.errors import InvalidInput
 from models.data.examples import encode_users
-from models.rivals.events import Behaviour
+from models.rivals.events import TrainingBehaviour
 from models.rivals.item_attribute import ItemAttribute
 from models.rivals.neighbours import Neighbours
 from models.rivals.popularity import DAY_MS, Popularity
@@ -92,7 +92,7 @@ def test_the_more_shrinkage_the_less_an_attribute_says():
 def test_the_neighbours_score_is_their_shrunk_rate(relative):
     learned = material()
     k, c = 15, 2.0
-    behaviour = Behaviour.of(learned)
+    behaviour = TrainingBehaviour.of(learned)
     done = {}
     for user, item, _, label, _ in _events(learned):
         if label:
@@ -124,7 +124,7 @@ def test_all_users_as_neighbours_say_what_everybody_likes():
 def test_behaviour_counts_every_action_of_the_users_that_are_not_new():
     data, split = towers_factory.dataset(labels=True)
     learned = material_of(data, split, new=frozenset({3, 4, 5}))
-    found = Behaviour.of(learned)
+    found = TrainingBehaviour.of(learned)
     expected = np.zeros((len(data.users), learned.encoding.item_count))
     for user, item, _, label, _ in _events(learned):
         expected[user, item] += label

@@ -9,7 +9,7 @@ import torch
 from foretaste.kernel.errors import InvalidInput
 from models.evaluation.metrics import gauc
 from models.rivals.dropoutnet import DropoutNet, DropoutNetRanker, _Learner
-from models.rivals.events import Behaviour
+from models.rivals.events import TrainingBehaviour
 from models.rivals.generator import minimise, seeded, shuffled
 from models.runtime.encoding import PADDING, UNKNOWN
 from tests import towers_factory
@@ -20,7 +20,7 @@ SMALL = DropoutNet(factors=8, hidden=32, items=64, batch=64, epochs=60)
 
 def _learner(**changes):
     method, learned = replace(SMALL, **changes), material()
-    behaviour = Behaviour.of(learned)
+    behaviour = TrainingBehaviour.of(learned)
     u, v = method._factorise(behaviour.matrix, learned)
     with seeded(learned):
         return _Learner(method, learned, behaviour, u, v), behaviour

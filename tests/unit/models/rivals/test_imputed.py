@@ -15,7 +15,7 @@ from models.rivals.cmclrec import CMCLRec, info_nce
 from models.rivals.generator import Generator, minimise, shuffled
 from models.rivals.linear import LLAE, RIDGE, EmbLR, beyond, low_rank_map
 from models.rivals.mean_behaviour import MeanBehaviour
-from models.rivals.metaemb import MetaEmb, Rows, _Tasks, meta_loss
+from models.rivals.metaemb import MetaEmb, TaskRows, _Tasks, meta_loss
 from models.training.loop import NonFiniteLoss
 from tests import towers_factory
 from tests.rivals_factory import base, fitted, material, material_of, questions
@@ -177,7 +177,7 @@ class _Logistic:
 def _rows(users, candidates, labels):
     moments = torch.arange(len(users))
     nothing = torch.zeros(len(users), 0, dtype=torch.int64)
-    return Rows(torch.tensor(users), nothing, nothing, torch.tensor(candidates), torch.tensor(labels), moments)
+    return TaskRows(torch.tensor(users), nothing, nothing, torch.tensor(candidates), torch.tensor(labels), moments)
 
 
 def test_the_meta_loss_is_that_before_and_after_one_gradient_step():

@@ -1,10 +1,10 @@
 """Raw values to indices: one value however it is written, unknown ones never an error, and JSON that loses nothing."""
 
 import ast
+import importlib
 import math
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import foretaste.kernel.values
-import models.runtime.encoding
 from foretaste.kernel.values import MAX_BEHAVIOUR, canonical, number
-from models.runtime.encoding import FIELD_UNKNOWN, PADDING, UNKNOWN, CategoricalEncoder, Encoding, NumericEncoder
+from models.generations.repository import CODE
+from models.runtime.encoding import FIELD_UNKNOWN, PADDING, UNKNOWN, Encoding
+from models.runtime.fields import CategoricalEncoder, NumericEncoder
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 EDGES = st.lists(st.floats(allow_nan=False, allow_infinity=False), unique=True).map(sorted).map(tuple)
@@ -155,13 +155,22 @@ def test_json_gives_the_same_encoding_back(encoding: Encoding, rows: list[dict[s
     assert np.array_equal(again.encode_items(encoding.items), encoding.encode_items(encoding.items))
 
 
-@pytest.mark.parametrize("module", [models.runtime.encoding, foretaste.kernel.values])
-def test_what_travels_to_triton_needs_only_numpy_and_an_old_python(module: ModuleType) -> None:
-    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"), feature_version=(3, 10))
+TRAVELLING = {
+    package if name == "__init__.py" else f"{package}.{name.removesuffix('.py')}": package
+    for package, names in CODE.items()
+    for name in names
+}
+"""Every module that is copied beside a version in Triton."""
+
+
+@pytest.mark.parametrize("module", TRAVELLING)
+def test_what_travels_to_triton_needs_only_numpy_and_an_old_python(module: str) -> None:
+    path = Path(str(importlib.import_module(module).__file__))
+    tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 10))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    roots = {name.split(".")[0] for name in imported - {"foretaste.kernel.values"}}
-    assert roots - {"numpy"} <= sys.stdlib_module_names
+    roots = {name.split(".")[0] for name in imported - TRAVELLING.keys()}
+    assert roots - {"numpy", *(["onnxruntime"] if module == "models.runtime.towers" else [])} <= sys.stdlib_module_names
 
 
 @pytest.mark.parametrize("items", [(), ("a", "b")])

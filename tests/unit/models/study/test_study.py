@@ -12,7 +12,7 @@ from models.study import rows
 from models.study.figures import draw
 from models.study.page import file_name, page
 from models.study.protocols import SEEN
-from models.study.rows import Row
+from models.study.rows import ResultRow
 from models.study.study import Study, evaluate
 from models.study.tuning import Trial, Tuned, write_tuned
 from tests.study_parts import BACKWARDS, NOISY, POPULAR, Popular, fold
@@ -66,7 +66,7 @@ def test_what_can_rank_comes_out_above_its_opposite(result):
 
 
 def test_rows_are_written_as_one_json_list_with_null_for_nan(result, tmp_path):
-    empty = Row("hidden", "a", "new", "auc", math.nan, math.nan, math.nan)
+    empty = ResultRow("hidden", "a", "new", "auc", math.nan, math.nan, math.nan)
     path = tmp_path / "deep" / "towers.json"
     rows.write([*result.rows, empty], path)
     found = json.loads(path.read_text(encoding="utf-8"))
@@ -175,7 +175,7 @@ def test_a_method_that_fails_is_named(tmp_path, monkeypatch):
         ({"seeds": ()}, "^seeds: names none"),
         ({"seeds": (1, -1)}, "^seeds: must not be negative"),
         ({"protocols": ()}, "^protocols: names none"),
-        ({"protocols": ("seen",)}, "^protocols: expected one of"),
+        ({"protocols": ("seen",)}, r"^protocols\.0: Input should be .*hidden.*seen"),
         ({"jobs": 0}, "^jobs: "),
         ({"resamples": 0}, "^resamples: "),
     ],

@@ -14,7 +14,7 @@ from models.runtime.encoding import FIELD_UNKNOWN
 from models.study.figures import draw, embedded
 from models.study.probes import ANOTHER, NO_ATTRIBUTES, NONE, PROBES, probes
 from models.study.rows import rows
-from models.study.scoring import Bench, Task, judge, kept_vectors
+from models.study.scoring import Bench, FitTask, judge, kept_vectors
 from models.study.study import Study, evaluate
 from models.study.vectors import vectors
 from models.training.cotrain import cotrain
@@ -152,7 +152,7 @@ def test_towers_without_virtual_behaviour_have_no_probes():
 
 def test_probes_are_held_against_their_own_tower_on_the_hidden_protocol(tmp_path):
     bench = Bench.of(fold(), ("hidden", "first_steps"), tmp_path, resamples=20)
-    outcomes = [judge(bench, Task("mine", tiny(), seed, ("hidden", "first_steps"))) for seed in (0, 1)]
+    outcomes = [judge(bench, FitTask("mine", tiny(), seed, ("hidden", "first_steps"))) for seed in (0, 1)]
     found = rows(outcomes, [])
     names = {f"mine ({probe})" for probe in PROBES}
     assert {row.tower for row in found if row.protocol == "first_steps"} == {"mine"}
@@ -190,7 +190,7 @@ def test_a_study_of_towers_keeps_what_its_figures_draw_and_draws_it(tmp_path, mo
 
 def test_vectors_come_back_from_the_cache_and_are_of_the_time_split(tmp_path):
     bench = Bench.of(fold(), ("hidden", "random_40"), tmp_path, resamples=5)
-    task = Task("mine", tiny(), 0, ("random_40",))
+    task = FitTask("mine", tiny(), 0, ("random_40",))
     judge(bench, task)
     assert kept_vectors(bench, task) is None
     judge(bench, replace(task, protocols=("hidden",)))

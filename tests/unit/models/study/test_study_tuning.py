@@ -44,7 +44,7 @@ def test_what_comes_after_the_split_changes_no_trial(tuned, tmp_path):
 
 def test_trials_are_kept_and_all_told_of(tmp_path):
     heard = []
-    first = tune(fold(), (POPULAR,), tmp_path, heard=lambda *step: heard.append(step))
+    first = tune(fold(), (POPULAR,), tmp_path, progress=lambda *step: heard.append(step))
     assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")}
     assert len(kept) == 8

@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from models.effects.fit import FIRST_OF_STAGE, STAGES, Effects
+from models.effects.fit import Effects
+from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS
 from models.generations.parity import attribute_tensor
 from models.runtime.towers import ServedRanking, ServedZeroShot
 from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.ranking.dmr import DMR
-from models.towers.ranking.experts import AttributeEffects, Experts
+from models.towers.ranking.experts import Experts
 from models.towers.ranking.recency import RecencyDNN
-from models.towers.zero_shot.zero_shot import ZeroShotShape
+from models.towers.zero_shot.base import ZeroShotShape
+from models.towers.zero_shot.effects import AttributeEffects
 from tests import ranking_checks
 from tests.ranking_checks import CHECKS, LENGTHS, WARM_AFTER, Indices
 from tests.towers_factory import SIZES, TINY, artifacts, expected_scores, requests, tiny_mail, trained
@@ -27,7 +29,7 @@ def _effects(seed=5):
         codes=rng.normal(size=(3, sum(SIZES.attributes), WIDTH)).astype(np.float32),
         fold=np.zeros(0, dtype=np.int64),
         keys=rng.normal(size=(SIZES.items, WIDTH)).astype(np.float32) / 3,
-        biases=rng.normal(size=(len(FIRST_OF_STAGE), SIZES.items)).astype(np.float32),
+        biases=rng.normal(size=(len(FIRST_OF_SEEN_BIN), SIZES.items)).astype(np.float32),
     )
 
 
@@ -110,7 +112,7 @@ def test_the_logit_is_the_cold_and_the_warm_one_mixed_by_how_much_was_seen(tower
     for row, (owner, item) in enumerate(zip(indices.owner.tolist(), indices.candidates.tolist(), strict=True)):
         seen = LENGTHS[owner]
         code = indices.virtual[owner].flatten().numpy() if seen < WARM_AFTER else np.zeros(WIDTH)
-        cold = code @ effects.keys[item] + effects.biases[STAGES[seen], item]
+        cold = code @ effects.keys[item] + effects.biases[SEEN_BINS[seen], item]
         a, b = mix[seen] if seen else (1.0, 0.0)
         assert found[row] == pytest.approx(a * cold + b * warm[row], rel=1e-4, abs=1e-4)
 
@@ -151,7 +153,7 @@ def test_no_gradient_reaches_what_was_fitted(towers):
     assert list(towers.zero_shot.parameters()) == []
     kept = set(towers.state_dict())
     assert {"zero_shot.codes", "ranking.keys", "ranking.biases", "ranking.mix"} <= kept
-    assert not {"zero_shot.offsets", "ranking.stages"} & kept, "these follow from the shape"
+    assert not {"zero_shot.offsets", "ranking.seen_bins"} & kept, "these follow from the shape"
 
 
 def test_any_ranking_tower_is_the_warm_expert(towers):

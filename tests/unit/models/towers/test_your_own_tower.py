@@ -6,30 +6,37 @@ import types
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from foretaste.kernel.errors import InvalidInput
 from models.generations import manifest as artifact
+from models.generations.export import export
+from models.generations.load import restore
 from models.towers.architecture import Architecture, build_towers
+from models.training.cotrain import cotrain
 from tests.data_factory import write_dataset
 from tests.ranking_checks import CHECKS
-from tests.towers_factory import SIZES, TINY, tiny_mail
+from tests.towers_factory import SIZES, TINY, config, dataset, tiny_mail
 
 PAGE = (Path(__file__).parents[4] / "docs" / "your-own-tower.md").read_text(encoding="utf-8")
-TOWER, TRAINING = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+TOWER, TRAINING, ZERO_SHOT = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 OWN = "shop_towers:Likeness"
+OWN_ZERO_SHOT = "shop_zero_shot:Guess"
 
 
 @pytest.fixture(autouse=True)
 def shop_towers(tmp_path, monkeypatch):
     """The page's file where Python finds it, and gone afterwards."""
     (tmp_path / "shop_towers.py").write_text(TOWER, encoding="utf-8")
+    (tmp_path / "shop_zero_shot.py").write_text(ZERO_SHOT, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     yield
-    sys.modules.pop("shop_towers", None)
+    for name in ("shop_towers", "shop_zero_shot"):
+        sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -45,6 +52,43 @@ def test_the_pages_training_exports_it(tmp_path):
     manifest = artifact.read_manifest(tmp_path / "generations" / "1")
     assert manifest.training["architecture"]["ranking"] == OWN
     assert manifest.parity <= 1e-4
+
+
+def test_the_pages_zero_shot_tower_learns_by_its_own_losses_and_is_exported(tmp_path):
+    data, split = dataset()
+    heard = []
+    own = config(architecture=replace(TINY, zero_shot=OWN_ZERO_SHOT, virtual_vectors=1), warm_after=2, epochs=3)
+    trained = cotrain(data, split, own, heard.append)
+    losses = [step.losses["behaviour"] for step in heard if "behaviour" in step.losses]
+    assert set(heard[-1].losses) == {"behaviour", "ranking"}
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+    restored = restore(export(trained, data, {}, tmp_path / "generations"))
+    assert restored.config.architecture.zero_shot == OWN_ZERO_SHOT
+    assert np.array_equal(restored.mean_virtual, trained.mean_virtual)
+
+
+@pytest.mark.parametrize("by_ranking", [True, False])
+def test_a_zero_shot_tower_that_nothing_would_train_is_refused(monkeypatch, by_ranking):
+    class Scaled(OneVector):
+        learns_by_ranking = by_ranking
+
+        def __init__(self, shape):
+            super().__init__(shape)
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, attributes, values):
+            return self.scale * attributes[:, :1].expand(-1, TINY.virtual_vectors, -1)
+
+    module = types.ModuleType("other_towers")
+    module.Tower = Scaled
+    monkeypatch.setitem(sys.modules, "other_towers", module)
+    data, split = dataset()
+    settings = config(architecture=replace(TINY, zero_shot="other_towers:Tower"), epochs=1, rows=500)
+    if by_ranking:
+        assert cotrain(data, split, settings).model.zero_shot.scale != 1.0
+    else:
+        with pytest.raises(InvalidInput, match=r"zero_shot: has parameters that nothing trains"):
+            cotrain(data, split, settings)
 
 
 def test_it_keeps_its_own_initialisation(monkeypatch):
@@ -68,7 +112,7 @@ def test_it_keeps_its_own_initialisation(monkeypatch):
         ("ranking", ".towers:Tower", "expected one of"),
         ("ranking", "models..towers:Tower", "expected one of"),
         ("ranking", "shop_towers:Like ness", "expected one of"),
-        ("ranking", "shop_towers:Unlikeness", "module shop_towers has no Unlikeness"),
+        ("ranking", "shop_towers:Unlikeness", "cannot be imported: module 'shop_towers' has no attribute 'Unlikeness'"),
         ("ranking", "shop_towers:field_vectors", "class derived from torch.nn.Module"),
         ("ranking", "shop_towers:RankingInputs", "class derived from torch.nn.Module"),
         ("ranking", "torch.nn:Module", "forward of its own"),

@@ -9,8 +9,9 @@ import torch
 from models.towers.behaviour import condense
 from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.registry import ZERO_SHOT
+from models.towers.zero_shot.losses import discrepancy
 from models.training.cotrain import cotrain
-from models.training.losses import discrepancy, ranking_loss, zero_shot_loss
+from models.training.losses import ranking_loss, zero_shot_loss
 from tests.ranking_checks import Indices
 from tests.towers_factory import SIZES, TINY, config, dataset, tiny_mail
 

@@ -9,7 +9,8 @@ import torch
 from models.data.histories import Histories
 from models.effects.fit import Effects
 from models.log.join import joined
-from models.runtime.encoding import CategoricalEncoder, Encoding
+from models.runtime.encoding import Encoding
+from models.runtime.fields import CategoricalEncoder
 from models.towers.embeddings import Sizes
 from models.training.checkpoint import KEPT, Checkpoint, Checkpoints, fingerprint
 from tests.window_factory import logged, shown

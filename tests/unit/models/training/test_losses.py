@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from models.towers.behaviour import condense
-from models.training.losses import discrepancy, gaussian_kernel, ranking_loss, squared_error, zero_shot_loss
+from models.towers.zero_shot.losses import discrepancy, gaussian_kernel, squared_error
+from models.training.losses import ranking_loss, zero_shot_loss
 from tests.towers_factory import tiny_mail
 
 B, L, D, M = 6, 9, 8, 3

@@ -9,7 +9,7 @@ from models.data.examples import Examples
 from models.data.histories import Histories
 from models.training.batches import part_of
 from models.training.process_group import process_group, share
-from models.training.processes import Alone, is_one_of_several
+from models.training.processes import SingleProcess, is_one_of_several
 from tests.towers_factory import dataset, trained
 
 SIZES = some.lists(some.integers(1, 40), min_size=1, max_size=60).map(np.array)
@@ -61,7 +61,7 @@ def test_parts_of_a_batch_hold_each_candidate_once_beside_its_own_moment(sampled
 
 
 def test_alone_one_has_it_all():
-    assert tuple(Alone().share(np.array([1, 2]), 2)) == (0, 2, 1.0)
+    assert tuple(SingleProcess().share(np.array([1, 2]), 2)) == (0, 2, 1.0)
 
 
 @pytest.mark.parametrize(

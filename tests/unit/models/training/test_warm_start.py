@@ -10,16 +10,17 @@ from torch import nn
 from foretaste.kernel.errors import InvalidInput
 from models.data.split import split_by_time
 from models.data.vocabulary import extended, fit_encoding, grown
-from models.runtime.encoding import FIRST_KNOWN, UNKNOWN, CategoricalEncoder, Encoding, NumericEncoder
+from models.runtime.encoding import FIRST_KNOWN, UNKNOWN, Encoding
+from models.runtime.fields import CategoricalEncoder, NumericEncoder
 from models.towers.architecture import build_towers
+from models.towers.embeddings import Sizes
 from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.ranking.experts import Experts
 from models.towers.registry import RANKING, ZERO_SHOT
 from models.training.config import TrainingConfig
 from models.training.cotrain import cotrain
-from models.training.loop import sizes_of
 from models.training.trained import Trained
-from models.training.warm_start import Start
+from models.training.warm_start import WarmStart
 from tests.ranking_checks import Indices
 from tests.towers_factory import SMALL, TINY, config, dataset
 
@@ -127,7 +128,7 @@ def _built(encoding, architecture, seed):
     """Untrained towers whose every parameter and buffer is drawn, so that each that is misplaced shows."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        built = build_towers(sizes_of(encoding), torch.from_numpy(encoding.item_features), architecture).eval()
+        built = build_towers(Sizes.of(encoding), torch.from_numpy(encoding.item_features), architecture).eval()
         with torch.no_grad():
             for name, value in built.state_dict().items():
                 if value.is_floating_point():
@@ -144,7 +145,7 @@ def _grown_towers(architecture):
     trained = Trained(
         old, before, TrainingConfig(architecture=architecture), np.zeros((1, 1), np.float32), np.zeros(1), 0
     )
-    Start.of(trained, after).into(new)
+    WarmStart.of(trained, after).into(new)
     return old, new
 
 
@@ -254,7 +255,7 @@ def test_a_shape_that_growth_does_not_explain_is_refused_by_name():
 
 @pytest.mark.parametrize("changes", [{"ranking": "din"}, {"hidden": (32, 8)}, {"dimension": 4}])
 def test_towers_of_another_architecture_are_refused_by_the_parameter(changes):
-    start = Start(_built(_encoding(), TINY, 1).state_dict(), sizes_of(_encoding()))
+    start = WarmStart(_built(_encoding(), TINY, 1).state_dict(), Sizes.of(_encoding()))
     with pytest.raises(InvalidInput, match=r"architectures differ|no growth of a table explains"):
         start.into(_built(_encoding(), replace(TINY, **changes), 2))
 
@@ -272,7 +273,7 @@ def test_towers_of_another_architecture_are_refused_by_the_parameter(changes):
 def test_an_encoding_that_did_not_grow_from_the_trained_one_is_refused(changes, field):
     trained = Trained(_built(_encoding(), TINY, 1), _encoding(), config(), np.zeros((1, 1), np.float32), np.zeros(1), 0)
     with pytest.raises(InvalidInput) as raised:
-        Start.of(trained, replace(_encoding(), **changes))
+        WarmStart.of(trained, replace(_encoding(), **changes))
     assert raised.value.field == field
 
 
@@ -284,7 +285,7 @@ def test_training_goes_on_from_a_start_over_what_came_since():
     first = cotrain(data, early, settings)
     encoding = grown(first.encoding, data, split.instant_ms)
     assert len(encoding.items) > len(first.encoding.items)
-    later = cotrain(data, split, settings, encoding=encoding, start=Start.of(first, encoding))
+    later = cotrain(data, split, settings, encoding=encoding, start=WarmStart.of(first, encoding))
     before, after = first.model.state_dict(), later.model.state_dict()
     assert torch.equal(after["embeddings.items.weight"][: first.encoding.item_count], before["embeddings.items.weight"])
     assert not torch.equal(after["ranking.keys"][: first.encoding.item_count], before["ranking.keys"]), "fitted anew"

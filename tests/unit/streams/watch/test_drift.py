@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.profile import Shares, read_profile
 from foretaste.kernel.values import Scalar, canonical
-from models.runtime import encoding
+from models.runtime import fields
 from streams.watch.drift import Drift, Rolling, psi
 
 SCALARS = st.one_of(
@@ -50,11 +50,11 @@ def test_places_are_the_encoders(value: Scalar) -> None:
     """The encoders put missing values first, and unknown ones with them; a profile puts them last."""
     values, edges = ("25", "true", "x"), (-1.0, 0.0, 7.0)
     categories = Drift.of(Shares(values=values, shares=(0.2,) * 5), 60, 1)
-    index = int(encoding.CategoricalEncoder(values).encode([value])[0])
+    index = int(fields.CategoricalEncoder(values).encode([value])[0])
     expected = index - 1 if index else 4 if canonical(value) is None else 3
     assert categories._place(value) == expected
     bins = Drift.of(Shares(edges=edges, shares=(0.2,) * 5), 60, 1)
-    assert bins._place(value) == (int(encoding.NumericEncoder(edges).encode([value])[0]) - 1) % 5
+    assert bins._place(value) == (int(fields.NumericEncoder(edges).encode([value])[0]) - 1) % 5
 
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.integers(0, 2), st.integers(1, 5)), max_size=60))

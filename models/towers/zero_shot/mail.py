@@ -1,45 +1,14 @@
-"""The zero-shot towers: behaviour out of attributes. The paper's own, and those of its ablation."""
+"""The paper's zero-shot tower, and the two of its ablation that lack a part of it. Each carries its own losses."""
 
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from models.towers.behaviour import condense
 from models.towers.zero_shot.attention import AttentionPooling
-from models.towers.zero_shot.autoencoder import CODE, FIRST, SECOND, ResidualDecoder, ResidualEncoder
-
-
-@dataclass(frozen=True, slots=True)
-class ZeroShotShape:
-    """How large a zero-shot tower is. It is built from this alone."""
-
-    sizes: tuple[int, ...]
-    """Values of each attribute, unknown included, N of them."""
-    vectors: int
-    """M."""
-    dimension: int
-    """D."""
-    attention: int = 32
-    """Width of z in eq. 2."""
-    encoder: tuple[int, int, int] = (FIRST, SECOND, CODE)
-    """Eq. 15; the decoders run it backwards (eq. 16)."""
-    dropout: float = 0.5
-
-    @property
-    def attributes(self) -> int:
-        """N."""
-        return len(self.sizes)
-
-
-class ZeroShotTower(Protocol):
-    """Any module, built as `Tower(shape)`, from attributes to virtual behaviour (B, M, D).
-
-    It is given their embeddings (B, N, D), and their values (B, N), which a tower with a table of its own reads.
-
-    `losses.parts_of` says what trains it; one with `learns_by_ranking` set is trained by L_rt, through v̂.
-    """
-
-    def __call__(self, attributes: Tensor, values: Tensor) -> Tensor: ...
+from models.towers.zero_shot.autoencoder import ResidualDecoder, ResidualEncoder
+from models.towers.zero_shot.base import ZeroShotShape
+from models.towers.zero_shot.losses import discrepancy, squared_error
 
 
 class Reconstruction(NamedTuple):
@@ -51,32 +20,10 @@ class Reconstruction(NamedTuple):
     behaviour: Tensor
     """(B, M, D)."""
 
-
-class Absent(nn.Module):
-    """No virtual behaviour: zeros. For a ranking tower on its own."""
-
-    def __init__(self, shape: ZeroShotShape) -> None:
-        super().__init__()
-        self._shape = shape
-
-    def forward(self, attributes: Tensor, values: Tensor | None = None) -> Tensor:
-        """Zeros (B, M, D) for attributes (B, N, D)."""
-        return attributes.new_zeros(attributes.shape[0], self._shape.vectors, self._shape.dimension)
-
-
-class LinearMap(nn.Module):
-    """The ablation's None: a linear map from attributes to behaviour, trained by the ranking loss alone."""
-
-    learns_by_ranking = True
-
-    def __init__(self, shape: ZeroShotShape) -> None:
-        super().__init__()
-        self._behaviour_shape = (shape.vectors, shape.dimension)
-        self.map = nn.Linear(shape.attributes * shape.dimension, shape.vectors * shape.dimension)
-
-    def forward(self, attributes: Tensor, values: Tensor | None = None) -> Tensor:
-        """Attributes (B, N, D) to virtual behaviour (B, M, D)."""
-        return self.map(attributes.flatten(1)).unflatten(1, self._behaviour_shape)  # type: ignore[no-any-return]
+    def error(self, attributes: Tensor, behaviour: Tensor, valid: Tensor) -> Tensor:
+        """Eqs. 3 and 4: the squared error of both sides, a scalar, behaviour (B, L, D) condensed to M vectors."""
+        condensed = condense(behaviour, valid, self.behaviour.shape[1])
+        return squared_error(self.attributes, attributes) + squared_error(self.behaviour, condensed)
 
 
 class SingleAutoencoder(nn.Module):
@@ -97,6 +44,10 @@ class SingleAutoencoder(nn.Module):
         """Eq. 8, v̂ = D2(E1(hᵃ)): attributes (B, N, D) to virtual behaviour (B, M, D)."""
         code = self.encode_attributes(self.attend_attributes(attributes))
         return self.decode_behaviour(code).unflatten(1, self._behaviour_shape)  # type: ignore[no-any-return]
+
+    def losses(self, attributes: Tensor, behaviour: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        """L_a, eq. 3."""
+        return {"attributes": self.from_attributes(attributes).error(attributes, behaviour, valid)}
 
     def from_attributes(self, attributes: Tensor) -> Reconstruction:
         """p = E1(hᵃ) and both sides rebuilt from it (eq. 3), for attributes (B, N, D)."""
@@ -121,6 +72,11 @@ class DualAutoencoder(SingleAutoencoder):
             shape.dimension, first=first, second=second, code=code, dropout=shape.dropout
         )
 
+    def losses(self, attributes: Tensor, behaviour: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        """L_a and L_v, eqs. 3 and 4."""
+        from_p, from_q = self.from_attributes(attributes), self.from_behaviour(behaviour, valid)
+        return _both(from_p, from_q, attributes, behaviour, valid)
+
     def from_behaviour(self, behaviour: Tensor, valid: Tensor) -> Reconstruction:
         """q = E2(hᵛ) and both sides rebuilt from it (eq. 4), for behaviour (B, L, D), valid (B, L)."""
         return self._rebuilt(self.encode_behaviour(self.attend_behaviour(behaviour, valid)))
@@ -128,3 +84,18 @@ class DualAutoencoder(SingleAutoencoder):
 
 class MailAutoencoder(DualAutoencoder):
     """The paper's zero-shot tower: the modules of Dual, with the codes p and q drawn together (eq. 5)."""
+
+    def losses(self, attributes: Tensor, behaviour: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        """L_a, L_v and L_d, eqs. 3 to 5."""
+        from_p, from_q = self.from_attributes(attributes), self.from_behaviour(behaviour, valid)
+        parts = _both(from_p, from_q, attributes, behaviour, valid)
+        return {**parts, "discrepancy": discrepancy(from_p.code, from_q.code)}
+
+
+def _both(
+    from_p: Reconstruction, from_q: Reconstruction, attributes: Tensor, behaviour: Tensor, valid: Tensor
+) -> dict[str, Tensor]:
+    return {
+        "attributes": from_p.error(attributes, behaviour, valid),
+        "behaviour": from_q.error(attributes, behaviour, valid),
+    }

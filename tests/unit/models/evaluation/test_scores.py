@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import ndcg_score, roc_auc_score
 
-from models.evaluation.bootstrap import METRICS, Estimate, Resamples, mean, measure, user_ndcg
-from models.evaluation.metrics import gauc
+from models.evaluation.bootstrap import Estimate, Resamples, mean
+from models.evaluation.metrics import gauc, user_ndcg
+from models.evaluation.scores import METRICS, measure
 
 
 def _judged(seed=0, users=30, rows=900, levels=None):

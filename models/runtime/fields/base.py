@@ -1,0 +1,102 @@
+"""What a kind of attribute is. Copied into Triton's environment: standard library and numpy alone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from foretaste.kernel.values import Scalar
+
+IndexArray: TypeAlias = npt.NDArray[np.int64]
+
+FIELD_UNKNOWN = 0
+"""The index of a value that is missing, unparsable or was never seen in training; known values count from 1."""
+
+
+class FieldValues(Protocol):
+    """The raw values of one field, from which its encoder is fitted; each view is made when it is asked for."""
+
+    def counts(self) -> Mapping[str, int]:
+        """How many rows have each canonical text; missing values are left out."""
+        ...
+
+    def numbers(self) -> npt.NDArray[np.float64]:
+        """(R,) the rows that hold a finite number."""
+        ...
+
+
+class FieldShares(NamedTuple):
+    """How often each value of a field was met: of known `values`, or of bins between `edges`.
+
+    `weights` are those of the values in their order, then of all other values together; or those of the
+    len(edges) + 1 bins. The last weight is that of missing values.
+    """
+
+    weights: tuple[float, ...]
+    values: tuple[str, ...] | None = None
+    edges: tuple[float, ...] | None = None
+
+
+class FieldEncoder(Protocol):
+    """One field: its raw values to 0 … `size` - 1, where 0 is `FIELD_UNKNOWN`; never fails on any `Scalar`."""
+
+    kind: ClassVar[str]
+    """The field's kind in `dataset.yaml`."""
+    is_text: ClassVar[bool]
+    """Whether the values of a CSV file are kept as written ("02139")."""
+
+    @classmethod
+    def fit(cls, values: FieldValues) -> "FieldEncoder":
+        """The encoder that these values make; none of them make one that knows nothing."""
+        ...
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "FieldEncoder":
+        """What `to_dict` gave."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Rows of the field's embedding table."""
+        ...
+
+    @property
+    def vocabulary(self) -> Sequence[str]:
+        """The canonical texts that it knows, in the order of their indices; a field without names has none."""
+        ...
+
+    @property
+    def probes(self) -> Sequence[Scalar]:
+        """Raw values that are known, one or more an index: what the towers are tried out with."""
+        ...
+
+    def encode(self, values: Sequence[Scalar]) -> IndexArray:
+        """(B,) raw values to (B,) indices."""
+        ...
+
+    def grown(self, texts: Sequence[str]) -> "FieldEncoder":
+        """The encoder with those canonical texts appended that it does not know yet; no index moves.
+
+        Raises `ValueError` where it cannot grow.
+        """
+        ...
+
+    def begins_with(self, earlier: "FieldEncoder") -> bool:
+        """Whether every index of the `earlier` encoder means the same here."""
+        ...
+
+    def shares(self, counts: IndexArray, most: int) -> FieldShares:
+        """What `counts` (size,), by index, are counts of; of named values, the `most` frequent are told apart."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON keeps of it, with its `kind`."""
+        ...
+
+
+def shares_of_values(values: Sequence[str], weights: npt.NDArray[np.float64], missing: float, most: int) -> FieldShares:
+    """The `most` frequent of the values with these weights (V,), and all others together."""
+    kept = np.argsort(-weights, kind="stable")[:most]
+    other = max(float(weights.sum() - weights[kept].sum()), 0.0)
+    return FieldShares((*weights[kept].tolist(), other, missing), values=tuple(values[place] for place in kept))

@@ -1,0 +1,69 @@
+"""Categorical attributes: a vocabulary of canonical texts. Copied into Triton's environment."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+from foretaste.kernel.values import Scalar, canonical
+from models.runtime.fields.base import (
+    FIELD_UNKNOWN,
+    FieldEncoder,
+    FieldShares,
+    FieldValues,
+    IndexArray,
+    shares_of_values,
+)
+
+
+@dataclass(frozen=True)
+class CategoricalEncoder:
+    """Looks a value up by its canonical text; `values[i]` has the index i + 1."""
+
+    values: tuple[str, ...]
+    kind: ClassVar[str] = "categorical"
+    is_text: ClassVar[bool] = True
+
+    @classmethod
+    def fit(cls, values: FieldValues) -> "CategoricalEncoder":
+        """The most frequent value first, ties by text."""
+        counts = values.counts()
+        return cls(tuple(sorted(counts, key=lambda text: (-counts[text], text))))
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "CategoricalEncoder":
+        return cls(tuple(stored["values"]))
+
+    @property
+    def size(self) -> int:
+        return len(self.values) + 1
+
+    @property
+    def vocabulary(self) -> Sequence[str]:
+        return self.values
+
+    @property
+    def probes(self) -> Sequence[Scalar]:
+        return self.values
+
+    @cached_property
+    def _index(self) -> dict[str | None, int]:
+        return {value: position for position, value in enumerate(self.values, start=1)}
+
+    def encode(self, values: Sequence[Scalar]) -> IndexArray:
+        find = self._index.get
+        return np.array([find(canonical(value), FIELD_UNKNOWN) for value in values], dtype=np.int64)
+
+    def grown(self, texts: Sequence[str]) -> "CategoricalEncoder":
+        return CategoricalEncoder(tuple(dict.fromkeys([*self.values, *texts])))  # a dict keeps its first order
+
+    def begins_with(self, earlier: FieldEncoder) -> bool:
+        return earlier.kind == self.kind and self.values[: len(earlier.vocabulary)] == tuple(earlier.vocabulary)
+
+    def shares(self, counts: IndexArray, most: int) -> FieldShares:
+        return shares_of_values(self.values, counts[1:].astype(np.float64), float(counts[FIELD_UNKNOWN]), most)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": self.kind, "values": list(self.values)}

@@ -1,0 +1,66 @@
+"""Numeric attributes: bins of about equal numbers of rows. Copied into Triton's environment."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from foretaste.kernel.values import Scalar, number
+from models.runtime.fields.base import FIELD_UNKNOWN, FieldEncoder, FieldShares, FieldValues, IndexArray
+
+BINS = 16
+"""Bins of a field, at most."""
+
+
+@dataclass(frozen=True)
+class NumericEncoder:
+    """Puts a number into one of `len(edges) + 1` bins: edges[i - 1] <= x < edges[i] has the index i + 1."""
+
+    edges: tuple[float, ...]
+    kind: ClassVar[str] = "numeric"
+    is_text: ClassVar[bool] = False
+
+    @classmethod
+    def fit(cls, values: FieldValues) -> "NumericEncoder":
+        """Bins of about equal numbers of rows; fewer where many rows share a value."""
+        numbers = values.numbers()
+        if not len(numbers):
+            return cls(())
+        edges = np.unique(np.quantile(numbers, np.arange(1, BINS) / BINS))
+        return cls(tuple(float(edge) for edge in edges[edges > numbers.min()]))
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "NumericEncoder":
+        return cls(tuple(stored["edges"]))
+
+    @property
+    def size(self) -> int:
+        return len(self.edges) + 2
+
+    @property
+    def vocabulary(self) -> Sequence[str]:
+        return ()
+
+    @property
+    def probes(self) -> Sequence[Scalar]:
+        return self.edges
+
+    def encode(self, values: Sequence[Scalar]) -> IndexArray:
+        numbers = np.array([number(value) for value in values], dtype=np.float64)
+        bins = np.searchsorted(np.array(self.edges, dtype=np.float64), numbers, side="right") + 1
+        return np.where(np.isnan(numbers), FIELD_UNKNOWN, bins).astype(np.int64)
+
+    def grown(self, texts: Sequence[str]) -> "NumericEncoder":
+        if texts:
+            raise ValueError("the bins of a numeric field stay as they are")
+        return self
+
+    def begins_with(self, earlier: FieldEncoder) -> bool:
+        return earlier == self
+
+    def shares(self, counts: IndexArray, most: int) -> FieldShares:
+        return FieldShares((*counts[1:].tolist(), float(counts[FIELD_UNKNOWN])), edges=self.edges)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": self.kind, "edges": list(self.edges)}

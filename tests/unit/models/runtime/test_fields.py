@@ -1,0 +1,156 @@
+"""What every kind of attribute must do, and that a kind of one's own needs no edit elsewhere."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from foretaste.kernel.values import Scalar, canonical
+from models.data.dataset import read_dataset
+from models.data.split import split_by_time
+from models.data.vocabulary import fit_encoding, grown
+from models.generations.export import export
+from models.generations.load import restore
+from models.runtime import fields
+from models.runtime.encoding import FIELD_UNKNOWN, Encoding
+from models.runtime.fields import KINDS, FieldEncoder, FieldShares, FieldValues, encoder_from_dict
+from models.training.cotrain import cotrain
+from models.training.warm_start import WarmStart
+from tests.data_factory import write_dataset
+from tests.towers_factory import SMALL, config
+
+VALUES: Sequence[Scalar] = ("north", "south", "north", 3, 3.0, True, None, float("nan"), 40.5, "")
+
+
+@dataclass(frozen=True)
+class Column:
+    """Values as `FieldEncoder.fit` reads them."""
+
+    values: Sequence[Scalar]
+
+    def counts(self) -> Mapping[str, int]:
+        texts = pd.Series([canonical(value) for value in self.values], dtype=object).dropna()
+        return {str(text): int(count) for text, count in texts.value_counts().items()}
+
+    def numbers(self) -> Any:
+        return np.array([value for value in self.values if isinstance(value, int | float) and value == value])  # noqa: PLR0124
+
+
+@dataclass(frozen=True)
+class Initials:
+    """A kind of one's own: values are told apart by their first letter alone."""
+
+    letters: tuple[str, ...]
+    kind: ClassVar[str] = "initial"
+    is_text: ClassVar[bool] = True
+
+    @classmethod
+    def fit(cls, values: FieldValues) -> "Initials":
+        return cls(tuple(sorted({text[0] for text in values.counts()})))
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "Initials":
+        return cls(tuple(stored["letters"]))
+
+    @property
+    def size(self) -> int:
+        return len(self.letters) + 1
+
+    @property
+    def vocabulary(self) -> Sequence[str]:
+        return self.letters
+
+    @property
+    def probes(self) -> Sequence[Scalar]:
+        return self.letters
+
+    def encode(self, values: Sequence[Scalar]) -> Any:
+        first = [(canonical(value) or "\0")[0] for value in values]
+        return np.array([1 + self.letters.index(letter) if letter in self.letters else 0 for letter in first], np.int64)
+
+    def grown(self, texts: Sequence[str]) -> "Initials":
+        return Initials(tuple(dict.fromkeys([*self.letters, *texts])))
+
+    def begins_with(self, earlier: FieldEncoder) -> bool:
+        return earlier.kind == self.kind and self.letters[: len(earlier.vocabulary)] == tuple(earlier.vocabulary)
+
+    def shares(self, counts: Any, most: int) -> FieldShares:
+        return FieldShares((*counts[1:].tolist(), 0.0, float(counts[0])), values=self.letters)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": self.kind, "letters": list(self.letters)}
+
+
+every_kind = pytest.mark.parametrize("kind", [*KINDS.values(), Initials])
+
+
+@every_kind
+def test_every_value_has_an_index_within_the_table(kind: type[FieldEncoder]) -> None:
+    field = kind.fit(Column(VALUES))
+    indices = field.encode([*VALUES, "never seen", -1e300])
+    assert indices.dtype == np.int64
+    assert indices.min() >= FIELD_UNKNOWN
+    assert indices.max() < field.size
+    assert field.encode([None]).tolist() == [FIELD_UNKNOWN]
+
+
+@every_kind
+def test_nothing_makes_a_field_that_knows_nothing(kind: type[FieldEncoder]) -> None:
+    assert len(kind.fit(Column(())).probes) == 0
+
+
+@every_kind
+def test_it_survives_its_file(kind: type[FieldEncoder], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fields, "KINDS", {**KINDS, Initials.kind: Initials})
+    field = kind.fit(Column(VALUES))
+    assert encoder_from_dict(field.to_dict()) == field
+
+
+@every_kind
+def test_probes_are_known(kind: type[FieldEncoder]) -> None:
+    field = kind.fit(Column(VALUES))
+    assert (field.encode(field.probes) != FIELD_UNKNOWN).all()
+
+
+@every_kind
+def test_a_grown_field_begins_with_the_one_that_it_grew_from(kind: type[FieldEncoder]) -> None:
+    field, other = kind.fit(Column(VALUES)), kind.fit(Column(("x", "y", 7.0, 9.0, 11.0)))
+    more = field.grown(other.vocabulary)
+    assert more.begins_with(field)
+    assert field.begins_with(field)
+    assert not other.begins_with(field)
+    assert np.array_equal(more.encode(field.probes), field.encode(field.probes))
+    strangers = [one.fit(Column(VALUES)) for one in KINDS.values() if one is not kind]
+    assert not any(stranger.begins_with(field) for stranger in strangers)
+
+
+@every_kind
+def test_shares_account_for_every_row(kind: type[FieldEncoder]) -> None:
+    field = kind.fit(Column(VALUES))
+    counts = np.bincount(field.encode(VALUES), minlength=field.size)
+    found = field.shares(counts, most=2)
+    assert sum(found.weights) == len(VALUES)
+    assert found.weights[-1] == counts[FIELD_UNKNOWN]
+    assert (found.values is None) != (found.edges is None)
+
+
+def test_a_kind_of_ones_own_is_trained_exported_and_grown(tmp_path, monkeypatch):
+    """From `dataset.yaml` to a restored generation and a warm start, with its line in `KINDS` alone."""
+    monkeypatch.setitem(KINDS, Initials.kind, Initials)  # type: ignore[arg-type]  # a dict, read-only by its type
+    folder = write_dataset(tmp_path / "data", users=60, items=20, interactions=700, fmt="csv")
+    text = (folder / "dataset.yaml").read_text().replace("city: categorical", "city: initial")
+    (folder / "dataset.yaml").write_text(text.replace("device: categorical", "device: initial"))
+    data = read_dataset(folder)
+    split = split_by_time(data)
+    encoding = fit_encoding(data, split.instant_ms)
+    assert encoding.attributes["city"] == Initials(("n", "s"))
+    assert encoding.context["device"] == Initials(("d", "p"))
+    trained = cotrain(data, split, config(architecture=SMALL, epochs=1))
+    restored = restore(export(trained, data, {}, tmp_path / "generations"))
+    assert restored.encoding.attributes["city"] == Initials(("n", "s"))
+    assert Encoding.from_json(encoding.to_json()).to_json() == encoding.to_json()
+    later = grown(restored.encoding, data)
+    assert WarmStart.of(restored, later).sizes == restored.model.embeddings.sizes
