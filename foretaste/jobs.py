@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Callable, Container, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from serving.requests import RankRequest, RankResponse
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
+    from features.log.convert import ConvertedLog
     from models.data.dataset import Dataset
     from models.training.config import TrainingConfig
     from streams.parts import Parts
@@ -237,15 +239,24 @@ async def serve_log(settings: Settings) -> None:
 
     What goes wrong with either for good ends both, and is raised.
     """
-    from features.log.upkeep import keep_up
+    from features.log.upkeep import UpkeepConfig, keep_up
 
+    config = UpkeepConfig(settings.log_days, settings.log_compact_hours * 3600, settings.lease_seconds)
+    lease = partial(compose.lease, settings, "log")
     try:
         async with asyncio.TaskGroup() as group:
-            upkeep = group.create_task(keep_up(settings))
+            upkeep = group.create_task(keep_up(compose.training_log(settings), lease, config))
             await _serve(settings, compose.log_worker)
             upkeep.cancel()
     except ExceptionGroup as several:
         raise several.exceptions[0] from several
+
+
+def convert_log(settings: Settings, old: Path, report: Report) -> "ConvertedLog":
+    """Bring the training log of an earlier version, in the folder `old`, into today's tables."""
+    from features.log.convert import convert
+
+    return convert(old, settings.training_log, lambda done, total: report("convert", done, total))
 
 
 async def _serve(settings: Settings, make: "Callable[[Settings, Parts, CollectorRegistry], StreamWorker]") -> None:

@@ -197,8 +197,19 @@ def worker() -> None:
 
 
 @app.command("log")
-def write_log() -> None:
+def write_log(
+    convert: Annotated[
+        Path | None, typer.Option(help="Bring in the log of an earlier version from this folder, and end.")
+    ] = None,
+) -> None:
     """Write the training log: what was served, and what users did. Start as many as there are partitions."""
+    if convert is not None:
+        with progress() as report:
+            done = jobs.convert_log(Settings(), convert, report)
+        for path in done.skipped:
+            errors.print(f"cannot be read, and is left out: {path}")
+        console.print(f"{done.rows} rows of {done.days} days are converted; {done.already} days were before")
+        raise typer.Exit(1 if done.skipped else 0)
     asyncio.run(jobs.serve_log(compose.resolve(Settings())))
 
 

@@ -5,6 +5,7 @@ Every method raises `Unavailable` (retriable) when the part behind it does not a
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from foretaste.kernel.events import UserBehaved, UserRanked
@@ -32,6 +33,14 @@ class Logged:
 
     rankings: "pa.Table"
     behaviours: "pa.Table"
+    skipped: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CompactedDays:
+    """Days of the training log whose rows now lie in one file, and the names of files that could not be read."""
+
+    days: Sequence[date]
     skipped: Sequence[str] = ()
 
 
@@ -177,6 +186,21 @@ class TrainingLog(Protocol):
 
     async def read(self, since_ms: int, until_ms: int) -> Logged:
         """What happened from `since_ms` on and before `until_ms` (epoch milliseconds)."""
+        ...
+
+
+class LogUpkeep(Protocol):
+    """What a training log needs beside its writers and readers, from one process at a time."""
+
+    async def compact(self, before: date, ended: Callable[[], bool] = lambda: False) -> CompactedDays:
+        """One file for each day before `before` (UTC), each row in it once. Anything may write and read meanwhile.
+
+        `ended` is asked before each day, in a thread: once it is true, no other day is begun.
+        """
+        ...
+
+    async def expire(self, before: date) -> Sequence[date]:
+        """From now on, nothing that happened before `before` (UTC) is read; the days that were removed."""
         ...
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from features.feast_api import FeatureStore, RepoConfig, get_provider
 from features.log.feast_log import FeastTrainingLog
-from features.log.rows import BEHAVIOUR_ROWS, RANKING_ROWS, Kind
-from features.partitioned import PartitionedOfflineStore
+from features.log.offline_store import DeltaOfflineStore
+from features.log.rows import BEHAVIOUR_ROWS, RANKING_ROWS, RowKind
 from features.redis.address import RedisAddress
 from features.repo_config import repo_config
 from foretaste.kernel.errors import InvalidInput, Unavailable
@@ -25,7 +25,7 @@ def config(tmp_path: Path) -> RepoConfig:
 
 
 def parquet(tmp_path: Path, name: str) -> list[Path]:
-    return sorted((tmp_path / "log" / "data" / name).rglob("*.parquet"))
+    return sorted((tmp_path / "log" / name).rglob("*.parquet"))
 
 
 async def everything(log: FeastTrainingLog) -> Logged:
@@ -108,7 +108,7 @@ def test_feasts_pull_gives_the_window_asked_for(config: RepoConfig) -> None:
         }
     )
     get_provider(config).ingest_df_to_offline_store(view, rows)
-    job = PartitionedOfflineStore.pull_all_from_table_or_query(
+    job = DeltaOfflineStore.pull_all_from_table_or_query(
         config,
         view.batch_source,
         ["user_id"],
@@ -133,7 +133,7 @@ def test_a_source_of_a_single_file_is_feasts_own(config: RepoConfig, tmp_path: P
     get_provider(config).ingest_df_to_offline_store(view, pa.Table.from_pandas(rows.assign(user_id="u2")))
     assert sorted(pd.read_parquet(history)["user_id"]) == ["u1", "u2"]
     for pull in ("pull_all_from_table_or_query", "pull_latest_from_table_or_query"):
-        job = getattr(PartitionedOfflineStore, pull)(
+        job = getattr(DeltaOfflineStore, pull)(
             config,
             view.batch_source,
             ["user_id"],
@@ -155,7 +155,7 @@ async def test_another_offline_store_keeps_itself(config: RepoConfig) -> None:
 
 @pytest.mark.parametrize(("kind", "event"), [(RANKING_ROWS, UserRanked), (BEHAVIOUR_ROWS, UserBehaved)])
 def test_the_view_the_rows_and_the_event_have_the_same_fields(
-    config: RepoConfig, kind: Kind, event: type[UserRanked] | type[UserBehaved]
+    config: RepoConfig, kind: RowKind, event: type[UserRanked] | type[UserBehaved]
 ) -> None:
     view = FeatureStore(config=config).get_feature_view(kind.name)
     assert set(kind.schema.names) == set(event.model_fields)
