@@ -12,10 +12,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from features.log.files import Compacted
 
 from features.log import upkeep
 from features.log.feast_log import FeastTrainingLog
-from features.log.files import Compacted
 from features.log.upkeep import keep_log, keep_up
 from foretaste import compose, jobs
 from foretaste.kernel.errors import Unavailable
