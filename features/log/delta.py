@@ -41,9 +41,9 @@ RETENTION_HOURS = 24
 CONFIGURATION = {
     "delta.deletedFileRetentionDuration": f"interval {RETENTION_HOURS} hours",
     "delta.logRetentionDuration": "interval 2 hours",
-    "delta.checkpointInterval": "100",
+    "delta.checkpointInterval": "10",
 }
-"""Of a new table. Commits are many, and nobody asks for the table as it was: they go soon after a checkpoint."""
+"""Of a new table. Nobody asks for it as it was, so commits go soon; each is opened for, so checkpoints are many."""
 ATTEMPTS = 20
 """At a commit that others' commits stand against, and at reading a day whose files are removed meanwhile."""
 READABLE_PROTOCOL = 1

@@ -80,12 +80,12 @@ async def test_what_cannot_be_read_is_named_and_stays(settings: Settings, caplog
     await written(settings)
     table = DayTable(f"{settings.training_log}/rankings", EVENT_TIME)
     bad = Path(table.address, sorted(table.files()[date(2026, 1, 3)])[0])
-    bad.write_bytes(b"PAR1 no more PAR1")
+    await asyncio.to_thread(bad.write_bytes, b"PAR1 no more PAR1")
     await kept(settings)
     assert [record.getMessage() for record in caplog.records if record.name == "features.log.upkeep"] == [
         f"training log: {bad} cannot be read, and is left out of its day's file"
     ]
-    assert bad.exists()
+    assert await asyncio.to_thread(bad.exists)
     assert files(settings, "rankings") == {1: 1, 2: 2, 3: 1, 4: 1, 5: 1}
 
 

@@ -357,7 +357,7 @@ def test_all_that_was_written_is_on_the_disk_before_it_is_said_to_be(
         usual(handle)
 
     monkeypatch.setattr(os, "fsync", noted)
-    for number in range(101):
+    for number in range(11):
         synced.clear()
         table.append(rows(f"r{number}"))
         newest = DeltaTable(folder).version()
