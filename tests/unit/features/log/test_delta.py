@@ -467,7 +467,8 @@ def test_old_commits_go_and_the_table_stays(table: DayTable, folder: Path) -> No
     for path in folder.glob("_delta_log/*.json"):
         os.utime(path, (0, 0))
     table.compact(LATER, once)
-    assert 0 < len(list(folder.glob("_delta_log/*.json"))) < 5
+    commits = [int(path.stem) for path in folder.glob("_delta_log/*.json")]
+    assert min(commits) >= 10, "all before a checkpoint that is not the newest"
     table.append(rows("r20"))
     assert len(found(table)) == 21
 
