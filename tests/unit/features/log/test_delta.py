@@ -464,11 +464,11 @@ def test_many_writers_at_once_lose_nothing(table: DayTable) -> None:
 def test_old_commits_go_and_the_table_stays(table: DayTable, folder: Path) -> None:
     for number in range(20):
         table.append(rows(f"r{number}"))
-    for path in folder.glob("_delta_log/*.json"):
+    for path in folder.glob("_delta_log/*"):
         os.utime(path, (0, 0))
     table.compact(LATER, once)
     commits = [int(path.stem) for path in folder.glob("_delta_log/*.json")]
-    assert min(commits) >= 10, "all before a checkpoint that is not the newest"
+    assert min(commits) > 20
     table.append(rows("r20"))
     assert len(found(table)) == 21
 
