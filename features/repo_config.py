@@ -17,8 +17,9 @@ def repo_config(
 ) -> RepoConfig:
     """`feature_store.yaml` with its placeholders filled in; nothing is connected to.
 
-    `registry` is a path, an object store's address (`s3://…`) or a database's (`postgresql+psycopg://…`). `log` is the
-    folder of the training log; None: `log` beside the registry's file, or here where the registry is elsewhere.
+    `registry` is a path, an object store's address (`s3://…`) or a database's (`postgresql+psycopg://…`). `log` is
+    where the training log lies, a folder or an object store's address (`s3://…`, `gs://…`, `abfss://…`); None: `log`
+    beside the registry's file, or here where the registry is elsewhere.
     """
     database = "://" in registry and not registry.startswith(("s3://", "gs://", "az://", "abfss://"))
     beside = Path() if "://" in registry else Path(registry).parent
@@ -28,7 +29,7 @@ def repo_config(
         "FEAST_REDIS_TYPE": redis.feast_type,
         "FEAST_REGISTRY": registry if "://" in registry else str(Path(registry).absolute()),
         "FEAST_REGISTRY_TYPE": "sql" if database else "file",
-        "FEAST_LOG": str(Path(log or beside / "log").absolute()),
+        "FEAST_LOG": _log_address(str(log or beside / "log")),
     }
     settings = yaml.safe_load((REPO / "feature_store.yaml").read_text())
     config = RepoConfig(**_filled(settings, values))
@@ -66,6 +67,10 @@ def apply_features(config: RepoConfig) -> bool:
         return False
     store.apply(declared)
     return True
+
+
+def _log_address(log: str) -> str:
+    return log if "://" in log else str(Path(log).absolute())
 
 
 def _filled(value: Any, values: dict[str, str]) -> Any:

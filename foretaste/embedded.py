@@ -63,7 +63,7 @@ def start_processes(stack: Stack, settings: Settings) -> str:
     The port that is set is taken where it is free, else any free one.
     """
     shared = {variable("project"): settings.project, variable("topic_prefix"): settings.topic_prefix}
-    shared[variable("log")] = str(settings.training_log.absolute())
+    shared[variable("log")] = settings.training_log
     env = {**os.environ, **stack.variables, **shared}
     for part in (Worker(env), LogWriter(env), Watch(env)):
         stack.start(part)

@@ -89,8 +89,8 @@ class Settings(BaseSettings):
     reenrich_tolerated: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of all users who may, as cold or warming ones, still lack virtual behaviour of a generation swapped in."""
 
-    log: Path | None = None
-    """The folder of the training log; `home/log` where absent. A team's own Feast offline store needs none."""
+    log: str | None = None
+    """Where the training log lies: a folder, `s3://bucket/prefix`, `gs://…` or `abfss://…`; `home/log` where absent."""
     log_days: Annotated[int, Field(ge=1)] = 90
     """Days that the training log keeps."""
     log_compact_hours: Annotated[float, Field(gt=0)] = 1.0
@@ -143,8 +143,9 @@ class Settings(BaseSettings):
         return self.home / "generations"
 
     @property
-    def training_log(self) -> Path:
-        return self.log or self.home / "log"
+    def training_log(self) -> str:
+        log = self.log or str(self.home / "log")
+        return log if "://" in log else str(Path(log).absolute())
 
 
 def table() -> list[tuple[str, str, str]]:

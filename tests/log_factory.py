@@ -44,9 +44,9 @@ def behaved(item: str, when: datetime = FIRST, user_id: str = "u1", ranking_id: 
     return UserBehaved(user_id=user_id, item_id=item, at=when, action="liked", ranking_id=ranking_id)
 
 
-def log_config(folder: Path) -> RepoConfig:
-    """Feast's configuration with a registry and a log in `folder`, applied; no server is needed."""
+def log_config(folder: Path, log: str | None = None) -> RepoConfig:
+    """Feast's configuration with a registry and a log in `folder` (or at `log`), applied; no server is needed."""
     address = RedisAddress.parse("redis://127.0.0.1:1")
-    config = repo_config(address, str(folder / "registry.db"), f"test_{uuid4().hex}", folder / "log")
+    config = repo_config(address, str(folder / "registry.db"), f"test_{uuid4().hex}", log or folder / "log")
     apply_features(config)
     return config

@@ -1,7 +1,7 @@
 """The training log: Feast's offline store behind the `TrainingLog` port."""
 
 import asyncio
-import time
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -12,11 +12,15 @@ from typing import Any
 import pyarrow as pa
 
 from features.feast_api import FeatureStore, FeatureView, Provider, RepoConfig, get_provider
-from features.log import files as log_files
+from features.log.convert import older_days
+from features.log.delta import DayTable
+from features.log.objects import is_remote
+from features.log.offline_store import DeltaOfflineStoreConfig, day_table
 from features.log.rows import (
     BEHAVIOUR_ROWS,
+    EVENT_TIME,
     RANKING_ROWS,
-    Kind,
+    RowKind,
     as_time,
     behaviours_table,
     conformed,
@@ -24,14 +28,12 @@ from features.log.rows import (
     rankings_table,
     within,
 )
-from features.partitioned import folder_of
 from features.repo_config import local_registry
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import UserBehaved, UserRanked
-from foretaste.kernel.ports import Clock, Logged
+from foretaste.kernel.ports import CompactedDays, Logged
 
-EVENT_TIME = "event_timestamp"
-"""What `at` is called in the log: Feast's usual name for it."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +49,11 @@ class FeastTrainingLog:
 
     Writing again what was written changes no answer: a row is read once, by its key. Everything runs in threads, so a
     loop that serves is not held up; opened by its first use, which reads the registry. `compact` and `expire` are for
-    the log's own files; where another offline store is set they do nothing, since a warehouse keeps itself.
+    the log's own tables; where another offline store is set they do nothing but say so: a warehouse keeps itself.
     """
 
-    def __init__(self, config: RepoConfig, *, now: Clock = time.time) -> None:
+    def __init__(self, config: RepoConfig) -> None:
         self._config = config
-        self._now = now
         self._feast: _Feast | None = None
 
     async def write_rankings(self, rankings: Sequence[UserRanked]) -> None:
@@ -68,26 +69,26 @@ class FeastTrainingLog:
         behaviours, more = await asyncio.to_thread(self._read, BEHAVIOUR_ROWS, since_ms, until_ms)
         return Logged(rankings, behaviours, [*skipped, *more])
 
-    async def compact(self, before: date, ended: Callable[[], bool] = lambda: False) -> log_files.Compacted:
+    async def compact(self, before: date, ended: Callable[[], bool] = lambda: False) -> CompactedDays:
         """One file for each day before `before` (UTC), each row in it once. Anything may write and read meanwhile.
 
         `ended` is asked before each day, in a thread: once it is true, no other day is begun.
         """
         done = [await asyncio.to_thread(self._compact, kind, before, ended) for kind in (RANKING_ROWS, BEHAVIOUR_ROWS)]
         days = {day for each in done for day in each.days}
-        return log_files.Compacted(sorted(days), [path for each in done for path in each.skipped])
+        return CompactedDays(sorted(days), [path for each in done for path in each.skipped])
 
     async def expire(self, before: date) -> list[date]:
-        """Remove what happened before `before` (UTC); the days that were removed."""
+        """From now on, nothing that happened before `before` (UTC) is read; the days that were removed."""
         done = [await asyncio.to_thread(self._expire, kind, before) for kind in (RANKING_ROWS, BEHAVIOUR_ROWS)]
         return sorted({day for each in done for day in each})
 
-    def _write(self, kind: Kind, make: Callable[[], pa.Table]) -> None:
+    def _write(self, kind: RowKind, make: Callable[[], pa.Table]) -> None:
         feast = self._opened()
         names = [EVENT_TIME if name == "at" else name for name in kind.schema.names]
         feast.provider.ingest_df_to_offline_store(feast.views[kind.name], make().rename_columns(names))
 
-    def _read(self, kind: Kind, since_ms: int, until_ms: int) -> tuple[pa.Table, Sequence[str]]:
+    def _read(self, kind: RowKind, since_ms: int, until_ms: int) -> tuple[pa.Table, Sequence[str]]:
         feast = self._opened()
         source: Any = feast.views[kind.name].batch_source
         job = feast.provider.offline_store.pull_all_from_table_or_query(
@@ -104,20 +105,24 @@ class FeastTrainingLog:
         rows = conformed(table.rename_columns(names), kind.schema)
         return each_once(within(rows, since_ms, until_ms), kind), getattr(job, "skipped", ())
 
-    def _compact(self, kind: Kind, before: date, ended: Callable[[], bool]) -> log_files.Compacted:
-        folder = self._folder(kind)
-        if folder is None:
-            return log_files.Compacted((), ())
-        once = partial(each_once, kind=kind, time=EVENT_TIME)
-        return log_files.compact(folder, before, EVENT_TIME, once, self._now(), ended)
+    def _compact(self, kind: RowKind, before: date, ended: Callable[[], bool]) -> CompactedDays:
+        table = self._table(kind)
+        if table is None:
+            return CompactedDays((), ())
+        return table.compact(before, partial(each_once, kind=kind, time=EVENT_TIME), ended)
 
-    def _expire(self, kind: Kind, before: date) -> Sequence[date]:
-        folder = self._folder(kind)
-        return [] if folder is None else log_files.expire(folder, before)
+    def _expire(self, kind: RowKind, before: date) -> Sequence[date]:
+        table = self._table(kind)
+        if table is None:
+            store = self._config.offline_store.type
+            log.warning("%s lie in the offline store %s, which must remove what is old itself", kind.name, store)
+            return []
+        return table.expire(before)
 
-    def _folder(self, kind: Kind) -> Path | None:
+    def _table(self, kind: RowKind) -> DayTable | None:
+        """The table of a kind of row; None where another offline store is set."""
         source: Any = self._opened().views[kind.name].batch_source
-        return folder_of(self._config, source)
+        return day_table(self._config, source)
 
     def _opened(self) -> _Feast:
         if self._feast is None:
@@ -131,7 +136,21 @@ def _open(config: RepoConfig) -> _Feast:
         raise Unavailable("feast", f"no registry at {path}: the feature repository has not been applied")
     registry = FeatureStore(config=config).registry
     views = {view.name: view for view in registry.list_feature_views(config.project, allow_cache=True)}
-    missing = [kind.name for kind in (RANKING_ROWS, BEHAVIOUR_ROWS) if kind.name not in views]
+    kinds = (RANKING_ROWS, BEHAVIOUR_ROWS)
+    missing = [kind.name for kind in kinds if kind.name not in views]
     if missing:
         raise Unavailable("feast", f"the registry has no view {missing[0]} of project {config.project}: apply it first")
+    if isinstance(config.offline_store, DeltaOfflineStoreConfig):
+        _check_older(config.offline_store.address, {kind: views[kind.name] for kind in kinds})
     return _Feast(get_provider(config), views)
+
+
+def _check_older(address: str, views: Mapping[RowKind, FeatureView]) -> None:
+    """What an earlier version left: a registry in whose place nothing new may be written, and a log to be converted."""
+    for kind, view in views.items():
+        source: Any = view.batch_source
+        if source.path == f"data/{kind.name}":
+            raise Unavailable("feast", "the registry is that of an earlier version: run `foretaste setup`")
+        if not is_remote(address) and older_days(Path(address), kind):
+            hint = "`foretaste log --convert` brings it in; afterwards its folder `data` can be removed"
+            log.warning("the %s of an earlier version in %s are not read: %s", kind.name, address, hint)

@@ -43,12 +43,15 @@ RANKINGS = pa.schema(
 BEHAVIOURS = pa.schema({"user_id": TEXT, "item_id": TEXT, "at": TIME, "action": TEXT, "ranking_id": TEXT})
 """One row a `UserBehaved`, its fields as columns."""
 
+EVENT_TIME = "event_timestamp"
+"""What `at` is called in the log: Feast's usual name for it."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST_MS = (datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class RowKind:
     """A kind of row: its name (of the feature view too), its columns, and those that tell one row from another."""
 
     name: str
@@ -56,8 +59,8 @@ class Kind:
     key: Sequence[str]
 
 
-RANKING_ROWS = Kind("rankings", RANKINGS, ("ranking_id",))
-BEHAVIOUR_ROWS = Kind("behaviours", BEHAVIOURS, ("user_id", "item_id", "action", "at"))
+RANKING_ROWS = RowKind("rankings", RANKINGS, ("ranking_id",))
+BEHAVIOUR_ROWS = RowKind("behaviours", BEHAVIOURS, ("user_id", "item_id", "action", "at"))
 
 
 def rankings_table(rankings: Sequence[UserRanked]) -> pa.Table:
@@ -87,7 +90,7 @@ def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def each_once(table: pa.Table, kind: Kind, time: str = "at") -> pa.Table:
+def each_once(table: pa.Table, kind: RowKind, time: str = "at") -> pa.Table:
     """The rows in order of time, one for each value of the kind's key; `time` is what the column of times is called.
 
     Of rows with one key the first in that order is kept, so the answer does not depend on the order of the input.

@@ -3,43 +3,56 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from foretaste import compose
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.leasing import LeaseHeld, LeaseLost, leased
-from foretaste.kernel.ports import Clock
-from foretaste.settings import Settings
+from foretaste.kernel.ports import Clock, Lease, LogUpkeep
 
 log = logging.getLogger(__name__)
 
 
-async def keep_up(settings: Settings) -> None:
-    """Every `log_compact_hours`, by one of the writers, until cancelled.
+@dataclass(frozen=True, slots=True)
+class UpkeepConfig:
+    """What a deployment decides of the upkeep."""
+
+    days: int
+    """Which the log keeps before today."""
+    every: float
+    """Seconds between two looks at it."""
+    lease_seconds: float
+    """For which a lease is given that is not renewed."""
+
+
+async def keep_up(
+    training_log: LogUpkeep, lease: Callable[[], Lease], config: UpkeepConfig, now: Clock = time.time
+) -> None:
+    """Again and again, until cancelled, by one of those that have the same lease; `lease` makes one for each time.
 
     A part that is away is said aloud, and the next time tries again; what else goes wrong is a defect and raised.
     """
     while True:
         try:
-            await keep_log(settings)
+            await keep_log(training_log, lease(), config, now)
         except Unavailable as error:
             log.warning("the training log is not kept up yet: %s", error)
         except LeaseLost:
             log.warning("the training log is not kept up yet: another writer took over its upkeep")
-        await asyncio.sleep(settings.log_compact_hours * 3600)
+        await asyncio.sleep(config.every)
 
 
-async def keep_log(settings: Settings, now: Clock = time.time) -> None:
-    """Days beyond `log_days` removed, and one file for each other day; nothing where another is at it.
+async def keep_log(training_log: LogUpkeep, lease: Lease, config: UpkeepConfig, now: Clock = time.time) -> None:
+    """Days beyond `config.days` removed, and one file for each other day; nothing where another is at it.
 
     Files that cannot be read stay as they are, and are named in a warning. Cancelled, it ends within the day's files
-    that it is at. Raises `Unavailable` for Redis or a disk that is, and `LeaseLost`.
+    that it is at. The lease is closed. Raises `Unavailable` for what holds the lease or the log, and `LeaseLost`.
     """
     try:
-        async with leased(compose.lease(settings, "log"), settings.lease_seconds) as ended:
+        async with leased(lease, config.lease_seconds) as ended:
             today = datetime.fromtimestamp(now(), UTC).date()
-            training_log = compose.training_log(settings)
-            await training_log.expire(today - timedelta(days=settings.log_days))
+            await training_log.expire(today - timedelta(days=config.days))
             compacted = await training_log.compact(today + timedelta(days=1), ended.is_set)
     except LeaseHeld:
         return

@@ -41,7 +41,7 @@ def _slot(parity: str) -> FeatureView:
 
 
 def _log(name: str, description: str, features: list[Field]) -> FeatureView:
-    rows = FileSource(name=f"{name}_log", path=f"data/{name}", timestamp_field="event_timestamp")
+    rows = FileSource(name=f"{name}_log", path=name, timestamp_field="event_timestamp")
     return FeatureView(
         name=name,
         description=description,

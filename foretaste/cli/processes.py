@@ -3,6 +3,8 @@
 import asyncio
 import gc
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +13,7 @@ from rich.text import Text
 
 from foretaste import compose, embedded
 from foretaste.cli.data import DataOption
-from foretaste.console import console
+from foretaste.console import console, errors, progress
 from foretaste.settings import Settings, markdown, shown, table
 from foretaste.stack.health import Health
 
@@ -65,9 +67,23 @@ def worker() -> None:
     asyncio.run(serve_worker(compose.resolve(Settings())))
 
 
-def write_log() -> None:
+def write_log(
+    converted: Annotated[
+        Path | None, typer.Option("--convert", help="Bring in the log of an earlier version from this folder, and end.")
+    ] = None,
+) -> None:
     """Write the training log: what was served, and what users did. Start as many as there are partitions."""
-    asyncio.run(serve_log(compose.resolve(Settings())))
+    if converted is None:
+        asyncio.run(serve_log(compose.resolve(Settings())))
+        return
+    from features.log.convert import convert
+
+    with progress() as report:
+        done = convert(converted, Settings().training_log, partial(report, "convert"))
+    for path in done.skipped:
+        errors.print(f"cannot be read, and is left out: {path}")
+    console.print(f"{done.rows} rows of {done.days} days are converted; {done.already} days were before")
+    raise typer.Exit(1 if done.skipped else 0)
 
 
 def watch() -> None:
@@ -127,13 +143,15 @@ async def serve_watch(settings: Settings) -> None:
 async def serve_log(settings: Settings) -> None:
     """One writer of the training log, until SIGTERM or SIGINT; the log is compacted and expired meanwhile.
 
-    What goes wrong with either for good ends both, and is raised.
+    An error of either that does not pass ends both, and is raised.
     """
-    from features.log.upkeep import keep_up
+    from features.log.upkeep import UpkeepConfig, keep_up
 
+    config = UpkeepConfig(settings.log_days, settings.log_compact_hours * 3600, settings.lease_seconds)
+    lease = partial(compose.lease, settings, "log")
     try:
         async with asyncio.TaskGroup() as group:
-            upkeep = group.create_task(keep_up(settings))
+            upkeep = group.create_task(keep_up(compose.training_log(settings), lease, config))
             await _serve(settings, compose.log_worker)
             upkeep.cancel()
     except ExceptionGroup as several:

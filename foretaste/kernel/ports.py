@@ -6,6 +6,7 @@ Every method raises `Unavailable` (retriable) when the part behind it does not a
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from foretaste.kernel.events import UserBehaved, UserRanked
@@ -58,6 +59,14 @@ class Coverage:
     missing: int
     """Cold and warming users without current virtual behaviour."""
     rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompactedDays:
+    """Days of the training log whose rows now lie in one file, and the names of files that could not be read."""
+
+    days: Sequence[date]
+    skipped: Sequence[str] = ()
 
 
 class OnlineStore(Protocol):
@@ -221,6 +230,21 @@ class TrainingLog(Protocol):
 
     async def read(self, since_ms: int, until_ms: int) -> Logged:
         """What happened from `since_ms` on and before `until_ms` (epoch milliseconds)."""
+        ...
+
+
+class LogUpkeep(Protocol):
+    """What a training log needs beside its writers and readers, from one process at a time."""
+
+    async def compact(self, before: date, ended: Callable[[], bool] = lambda: False) -> CompactedDays:
+        """One file for each day before `before` (UTC), each row in it once. Anything may write and read meanwhile.
+
+        `ended` is asked before each day, in a thread: once it is true, no other day is begun.
+        """
+        ...
+
+    async def expire(self, before: date) -> Sequence[date]:
+        """From now on, nothing that happened before `before` (UTC) is read; the days that were removed."""
         ...
 
 

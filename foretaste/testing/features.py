@@ -1,8 +1,8 @@
 """The in-memory forms of the ports of this package: the same semantics as on Redis, for tests and small trials."""
 
 import time
-from collections.abc import Hashable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from datetime import UTC, date, datetime
 from typing import TypeVar
 
 import numpy as np
@@ -12,7 +12,7 @@ from features.log.rows import BEHAVIOUR_ROWS, RANKING_ROWS, behaviours_table, ea
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.generations import Generation, Move, Serving, check_same, slot
-from foretaste.kernel.ports import Clock, Logged
+from foretaste.kernel.ports import Clock, CompactedDays, Logged
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes
 
@@ -162,6 +162,20 @@ class InMemoryTrainingLog:
             each_once(within(rankings_table(self._rankings), since_ms, until_ms), RANKING_ROWS),
             each_once(within(behaviours_table(self._behaviours), since_ms, until_ms), BEHAVIOUR_ROWS),
         )
+
+    async def compact(self, before: date, ended: Callable[[], bool] = lambda: False) -> CompactedDays:
+        """There are no files: the days are those that have rows, as long as `ended` does not say so."""
+        days = sorted({each.at.date() for each in self._logged()})
+        return CompactedDays([day for day in days if day < before and not ended()])
+
+    async def expire(self, before: date) -> Sequence[date]:
+        logged = self._logged()
+        self._rankings = [each for each in self._rankings if each.at.date() >= before]
+        self._behaviours = [each for each in self._behaviours if each.at.date() >= before]
+        return sorted({each.at.date() for each in logged if each.at.date() < before})
+
+    def _logged(self) -> list[UserRanked | UserBehaved]:
+        return [*self._rankings, *self._behaviours]
 
 
 def _keep_newest(kept: dict[Key, tuple[int, Value]], key: Key, at: int, value: Value) -> None:

@@ -1,24 +1,44 @@
-"""What every `TrainingLog` does: the in-memory form and Feast's offline store on files."""
+"""What every `TrainingLog` does: the in-memory form, and Feast's offline store on the disk and on a real S3 server."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
 from features.log.feast_log import FeastTrainingLog
 from features.log.rows import BEHAVIOURS, RANKINGS
-from foretaste.kernel.ports import Logged, TrainingLog
+from foretaste.kernel.ports import Logged, LogUpkeep, TrainingLog
 from foretaste.kernel.ranking import Cause, Fallback, Source
 from foretaste.testing.features import InMemoryTrainingLog
 from tests.log_factory import AT_MS, DAY_MS, at, behaved, log_config, ranked
+from tests.s3_server import S3Server, s3_server
+
+Log: TypeAlias = InMemoryTrainingLog | FeastTrainingLog
 
 
-@pytest.fixture(params=["memory", "feast"])
-def log(request: pytest.FixtureRequest, tmp_path: Path) -> TrainingLog:
-    return InMemoryTrainingLog() if request.param == "memory" else FeastTrainingLog(log_config(tmp_path))
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with s3_server() as running:
+        yield running
 
 
-async def everything(log: TrainingLog) -> Logged:
+@pytest.fixture(params=["memory", "disk", "s3"])
+def log(request: pytest.FixtureRequest, tmp_path: Path, server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Log:
+    if request.param == "memory":
+        return InMemoryTrainingLog()
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return FeastTrainingLog(log_config(tmp_path, server.address() if request.param == "s3" else None))
+
+
+def test_every_form_has_both_ports(log: Log) -> None:
+    ports: tuple[TrainingLog, LogUpkeep] = (log, log)
+    assert ports[0] is ports[1]
+
+
+async def everything(log: Log) -> Logged:
     return await log.read(0, 2 * AT_MS)
 
 
@@ -30,7 +50,7 @@ def items(logged: Logged) -> list[str]:
     return list(logged.behaviours["item_id"].to_pylist())
 
 
-async def test_an_empty_log_has_all_columns_and_no_rows(log: TrainingLog) -> None:
+async def test_an_empty_log_has_all_columns_and_no_rows(log: Log) -> None:
     await log.write_rankings([])
     await log.write_behaviours([])
     logged = await everything(log)
@@ -39,7 +59,7 @@ async def test_an_empty_log_has_all_columns_and_no_rows(log: TrainingLog) -> Non
     assert list(logged.skipped) == []
 
 
-async def test_a_ranking_is_read_back_field_by_field(log: TrainingLog) -> None:
+async def test_a_ranking_is_read_back_field_by_field(log: Log) -> None:
     event = ranked(
         "r1",
         at(ms=7),
@@ -58,7 +78,7 @@ async def test_a_ranking_is_read_back_field_by_field(log: TrainingLog) -> None:
     assert row | lists == event.model_dump(exclude={"attributes", "context"})
 
 
-async def test_what_was_not_known_is_null(log: TrainingLog) -> None:
+async def test_what_was_not_known_is_null(log: Log) -> None:
     bare = {"attributes": None, "context": {}, "zero_shot_generation": None, "ranking_generation": None}
     nothing = {"behaviour_items": (), "behaviour_actions": (), "behaviour_times": (), "items": (), "scores": ()}
     await log.write_rankings([ranked("r1", **bare, **nothing, warm_after=None)])
@@ -69,7 +89,7 @@ async def test_what_was_not_known_is_null(log: TrainingLog) -> None:
     assert [row[name] for name in nothing] == [[]] * len(nothing)
 
 
-async def test_a_behaviour_is_read_back_field_by_field(log: TrainingLog) -> None:
+async def test_a_behaviour_is_read_back_field_by_field(log: Log) -> None:
     events = [behaved("i1", at(ms=1)), behaved("i2", at(ms=2), ranking_id="r1")]
     await log.write_behaviours(events)
     table = (await everything(log)).behaviours
@@ -77,7 +97,7 @@ async def test_a_behaviour_is_read_back_field_by_field(log: TrainingLog) -> None
     assert table.to_pylist() == [event.model_dump() for event in events]
 
 
-async def test_rows_come_in_the_order_of_time(log: TrainingLog) -> None:
+async def test_rows_come_in_the_order_of_time(log: Log) -> None:
     await log.write_rankings([ranked("late", at(2)), ranked("early", at(0))])
     await log.write_rankings([ranked("between", at(1))])
     await log.write_behaviours([behaved("late", at(2)), behaved("early", at(0))])
@@ -87,7 +107,7 @@ async def test_rows_come_in_the_order_of_time(log: TrainingLog) -> None:
     assert items(logged) == ["early", "between", "late"]
 
 
-async def test_written_again_each_row_is_read_once(log: TrainingLog) -> None:
+async def test_written_again_each_row_is_read_once(log: Log) -> None:
     rankings = [ranked(f"r{n}", at(n / 2)) for n in range(6)]
     behaviours = [behaved(f"i{n}", at(n / 2)) for n in range(6)]
     for part in (slice(0, 4), slice(0, 4), slice(2, 6)):
@@ -98,7 +118,7 @@ async def test_written_again_each_row_is_read_once(log: TrainingLog) -> None:
     assert items(logged) == [each.item_id for each in behaviours]
 
 
-async def test_behaviours_differ_by_user_item_action_and_time(log: TrainingLog) -> None:
+async def test_behaviours_differ_by_user_item_action_and_time(log: Log) -> None:
     same = behaved("i1", ranking_id="r1")
     others = [
         behaved("i2"),
@@ -125,9 +145,27 @@ async def test_behaviours_differ_by_user_item_action_and_time(log: TrainingLog) 
     ],
 )
 async def test_a_window_holds_its_start_and_not_its_end(
-    log: TrainingLog, since_ms: int, until_ms: int, found: list[str]
+    log: Log, since_ms: int, until_ms: int, found: list[str]
 ) -> None:
     await log.write_rankings([ranked(f"r{n}", at(n)) for n in range(3)])
     await log.write_behaviours([behaved(f"r{n}", at(n)) for n in range(3)])
     logged = await log.read(since_ms, until_ms)
     assert ids(logged) == items(logged) == found
+
+
+async def test_what_is_expired_is_not_read_and_what_is_compacted_is_as_before(log: Log) -> None:
+    for day in range(3):
+        for each in ("x", "y", "x"):
+            await log.write_rankings([ranked(f"{each}{day}", at(day))])
+            await log.write_behaviours([behaved(f"{each}{day}", at(day))])
+    before = await everything(log)
+    days = [at(day).date() for day in range(3)]
+    assert list((await log.compact(days[2], lambda: True)).days) == []
+    compacted = await log.compact(days[2])
+    assert (list(compacted.days), list(compacted.skipped)) == (days[:2], [])
+    after = await everything(log)
+    assert after.rankings.equals(before.rankings)
+    assert after.behaviours.equals(before.behaviours)
+    assert list(await log.expire(days[1])) == days[:1]
+    assert list(await log.expire(days[1])) == []
+    assert ids(await everything(log)) == items(await everything(log)) == ["x1", "y1", "x2", "y2"]

@@ -47,7 +47,7 @@ class Deployment(LogDeployment):
         return await lag_of(self.connection, self.names.log_group, topics, PARTITIONS) == 0
 
     def files(self) -> int:
-        return len(list((self.folder / "log" / "data").rglob("day=*/*.parquet")))
+        return len(list((self.folder / "log").rglob("day=*/*.parquet")))
 
     @asynccontextmanager
     async def process(self) -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""The upkeep of the training log: real files and a real Redis, and what becomes of its writer when it goes wrong."""
+"""The upkeep of the training log: a real table and a real Redis, and what becomes of its writer when it goes wrong."""
 
 import asyncio
 import logging
@@ -11,19 +11,26 @@ from datetime import date
 from pathlib import Path
 from uuid import uuid4
 
+import pyarrow as pa
 import pytest
 
 from features.log import upkeep
+from features.log.delta import DayTable
 from features.log.feast_log import FeastTrainingLog
-from features.log.files import Compacted
-from features.log.upkeep import keep_log, keep_up
+from features.log.objects import LocalFiles
+from features.log.rows import EVENT_TIME
+from features.log.upkeep import UpkeepConfig, keep_log, keep_up
 from foretaste import compose
 from foretaste.cli.processes import serve_log
 from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.ports import Clock, CompactedDays, Lease, LogUpkeep
 from foretaste.settings import Settings
+from foretaste.testing.features import InMemoryTrainingLog
+from foretaste.testing.lease import InMemoryLease, LeaseBoard
 from tests.log_factory import at, behaved, ranked
 
 DAY_5 = at(5.5).timestamp
+CONFIG = UpkeepConfig(days=4, every=1800, lease_seconds=1)
 
 
 @pytest.fixture
@@ -35,8 +42,7 @@ def settings(redis_url: str, tmp_path: Path) -> Settings:
         redis_timeout=10,
         triton="in-process",
         project=f"test_{uuid4().hex}",
-        log_days=4,
-        lease_seconds=1,
+        lease_seconds=CONFIG.lease_seconds,
     )
     compose.apply_features(made)
     return made
@@ -53,29 +59,34 @@ async def written(settings: Settings, days: int = 6) -> FeastTrainingLog:
 
 def files(settings: Settings, kind: str) -> dict[int, int]:
     """How many there are of each day."""
-    found = sorted(settings.training_log.rglob(f"{kind}/day=*/*.parquet"))
-    days = [date.fromisoformat(path.parent.name.removeprefix("day=")).day - 1 for path in found]
-    return {day: days.count(day) for day in days}
+    found = DayTable(f"{settings.training_log}/{kind}", EVENT_TIME).files()
+    return {day.day - 1: len(paths) for day, paths in sorted(found.items())}
+
+
+async def kept(settings: Settings, log: LogUpkeep | None = None, now: Clock = DAY_5) -> None:
+    """The upkeep of the log that is set, once."""
+    await keep_log(log or compose.training_log(settings), compose.lease(settings, "log"), CONFIG, now)
 
 
 async def test_old_days_go_and_each_other_one_becomes_one_file(settings: Settings) -> None:
     log = await written(settings)
-    await keep_log(settings, DAY_5)
+    await kept(settings)
     for kind in ("rankings", "behaviours"):
         assert files(settings, kind) == {1: 1, 2: 1, 3: 1, 4: 1, 5: 1}
-    kept = await log.read(0, round(at(9).timestamp() * 1000))
-    assert kept.rankings["ranking_id"].to_pylist() == [f"r{each}" for each in range(2, 12)]
+    left = await log.read(0, round(at(9).timestamp() * 1000))
+    assert left.rankings["ranking_id"].to_pylist() == [f"r{each}" for each in range(2, 12)]
 
 
 async def test_what_cannot_be_read_is_named_and_stays(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     await written(settings)
-    bad = next(settings.training_log.rglob("rankings/day=2026-01-03/*.parquet"))
-    bad.write_bytes(b"PAR1 no more PAR1")
-    await keep_log(settings, DAY_5)
+    table = DayTable(f"{settings.training_log}/rankings", EVENT_TIME)
+    bad = Path(table.address, sorted(table.files()[date(2026, 1, 3)])[0])
+    await asyncio.to_thread(bad.write_bytes, b"PAR1 no more PAR1")
+    await kept(settings)
     assert [record.getMessage() for record in caplog.records if record.name == "features.log.upkeep"] == [
         f"training log: {bad} cannot be read, and is left out of its day's file"
     ]
-    assert bad.exists()
+    assert await asyncio.to_thread(bad.exists)
     assert files(settings, "rankings") == {1: 1, 2: 2, 3: 1, 4: 1, 5: 1}
 
 
@@ -83,29 +94,34 @@ async def test_one_writer_is_at_it_at_a_time_and_the_next_may_be_once_it_is_done
     await written(settings)
     other = compose.lease(settings, "log")
     assert await other.take()
-    await keep_log(settings, DAY_5)
+    await kept(settings)
     assert files(settings, "rankings") == dict.fromkeys(range(6), 2)
     await other.give_back()
-    await keep_log(settings, DAY_5)
+    await kept(settings)
     assert await other.take()
     await other.give_back()
     await other.close()
 
 
-async def test_a_compaction_that_outlasts_the_lease_keeps_it(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other, taken, long = compose.lease(settings, "log"), [], 2.5 * settings.lease_seconds
+class SlowLog(InMemoryTrainingLog):
+    """One whose compaction outlasts the lease, and tries to take it at the end."""
 
-    async def compact(_log: FeastTrainingLog, _before: date, _ended: Callable[[], bool]) -> Compacted:
-        await asyncio.sleep(long)
-        taken.append(await other.take())
-        return Compacted((), ())
+    def __init__(self, lease: Lease) -> None:
+        super().__init__()
+        self.lease = lease
+        self.taken: list[bool] = []
 
-    monkeypatch.setattr(FeastTrainingLog, "compact", compact)
-    await keep_log(settings)
-    await other.close()
-    assert taken == [False]
+    async def compact(self, before: date, ended: Callable[[], bool] = lambda: False) -> CompactedDays:
+        await asyncio.sleep(2.5 * CONFIG.lease_seconds)
+        self.taken.append(await self.lease.take())
+        return await super().compact(before, ended)
+
+
+async def test_a_compaction_that_outlasts_the_lease_keeps_it(settings: Settings) -> None:
+    log = SlowLog(compose.lease(settings, "log"))
+    await kept(settings, log)
+    await log.lease.close()
+    assert log.taken == [False]
 
 
 async def test_cancelled_it_begins_no_other_day_and_gives_the_lease_back(
@@ -113,15 +129,15 @@ async def test_cancelled_it_begins_no_other_day_and_gives_the_lease_back(
 ) -> None:
     await written(settings)
     within, go_on = threading.Event(), threading.Event()
-    usual = os.fsync
+    usual = LocalFiles.put
 
-    def held(handle: int) -> None:
+    def held(self: LocalFiles, path: str, data: pa.Buffer) -> None:
         within.set()
         go_on.wait(30)
-        usual(handle)
+        usual(self, path, data)
 
-    monkeypatch.setattr(os, "fsync", held)
-    keeping = asyncio.create_task(keep_log(settings, DAY_5))
+    monkeypatch.setattr(LocalFiles, "put", held)
+    keeping = asyncio.create_task(kept(settings))
     await asyncio.to_thread(within.wait, 30)
     keeping.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -135,25 +151,29 @@ async def test_cancelled_it_begins_no_other_day_and_gives_the_lease_back(
     await other.close()
 
 
+class AwayLog(InMemoryTrainingLog):
+    """One that cannot be reached."""
+
+    async def expire(self, before: date) -> list[date]:
+        raise Unavailable("log", f"chosen by the test, before {before}")
+
+
 async def test_it_is_done_as_often_as_is_set_and_a_part_that_is_away_is_waited_for(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     slept: list[float] = []
-
-    async def away(_settings: Settings) -> None:
-        raise Unavailable("redis", "chosen by the test")
+    board = LeaseBoard(lambda: 0.0)
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
         if len(slept) == 2:
             raise asyncio.CancelledError
 
-    monkeypatch.setattr(upkeep, "keep_log", away)
     monkeypatch.setattr(upkeep.asyncio, "sleep", sleep)
     with pytest.raises(asyncio.CancelledError):
-        await keep_up(settings.model_copy(update={"log_compact_hours": 0.5}))
+        await keep_up(AwayLog(), lambda: InMemoryLease(board, "log", seconds=1), CONFIG, DAY_5)
     assert slept == [1800, 1800]
-    assert caplog.text.count("is not kept up yet: redis is not available: chosen by the test") == 2
+    assert caplog.text.count("is not kept up yet: log is not available: chosen by the test, before 2026-01-02") == 2
 
 
 class Writer:
@@ -193,7 +213,7 @@ class Defect(Exception):
 async def test_an_upkeep_that_goes_wrong_ends_its_writer_in_order_and_is_raised(
     settings: Settings, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(_settings: Settings) -> None:
+    async def broken(*_: object) -> None:
         await writer.at_work.wait()
         raise Defect
 
@@ -209,7 +229,7 @@ async def test_sigterm_ends_the_writer_and_the_upkeep(
 ) -> None:
     ended: list[bool] = []
 
-    async def at_it(_settings: Settings) -> None:
+    async def at_it(*_: object) -> None:
         try:
             await asyncio.Event().wait()
         finally:

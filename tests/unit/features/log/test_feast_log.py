@@ -7,12 +7,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from features.feast_api import FeatureStore, RepoConfig, get_provider
+from features.feast_api import FeatureStore, FileSource, RepoConfig, get_provider
+from features.log.delta import DayTable
 from features.log.feast_log import FeastTrainingLog
-from features.log.rows import BEHAVIOUR_ROWS, RANKING_ROWS, Kind
-from features.partitioned import PartitionedOfflineStore
+from features.log.offline_store import DeltaOfflineStore
+from features.log.rows import BEHAVIOUR_ROWS, EVENT_TIME, RANKING_ROWS, RowKind
 from features.redis.address import RedisAddress
-from features.repo_config import repo_config
+from features.repo_config import apply_features, repo_config
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.ports import Logged
@@ -25,7 +26,7 @@ def config(tmp_path: Path) -> RepoConfig:
 
 
 def parquet(tmp_path: Path, name: str) -> list[Path]:
-    return sorted((tmp_path / "log" / "data" / name).rglob("*.parquet"))
+    return sorted((tmp_path / "log" / name).glob("day=*/*.parquet"))
 
 
 async def everything(log: FeastTrainingLog) -> Logged:
@@ -53,7 +54,9 @@ async def test_compaction_and_expiry_of_both_kinds(config: RepoConfig, tmp_path:
         await log.write_behaviours([behaved("same", at(1)), behaved(f"i{each}", at(each % 2))])
     before = await everything(log)
     assert (await log.compact(at(2).date())).days == [at(0).date(), at(1).date()]
-    assert [len(parquet(tmp_path, name)) for name in ("rankings", "behaviours")] == [2, 2]
+    for name in ("rankings", "behaviours"):
+        files = DayTable(str(tmp_path / "log" / name), EVENT_TIME).files()
+        assert {day: len(paths) for day, paths in files.items()} == {at(0).date(): 1, at(1).date(): 1}
     after = await everything(log)
     assert after.rankings.equals(before.rankings)
     assert after.behaviours.equals(before.behaviours)
@@ -108,7 +111,7 @@ def test_feasts_pull_gives_the_window_asked_for(config: RepoConfig) -> None:
         }
     )
     get_provider(config).ingest_df_to_offline_store(view, rows)
-    job = PartitionedOfflineStore.pull_all_from_table_or_query(
+    job = DeltaOfflineStore.pull_all_from_table_or_query(
         config,
         view.batch_source,
         ["user_id"],
@@ -133,7 +136,7 @@ def test_a_source_of_a_single_file_is_feasts_own(config: RepoConfig, tmp_path: P
     get_provider(config).ingest_df_to_offline_store(view, pa.Table.from_pandas(rows.assign(user_id="u2")))
     assert sorted(pd.read_parquet(history)["user_id"]) == ["u1", "u2"]
     for pull in ("pull_all_from_table_or_query", "pull_latest_from_table_or_query"):
-        job = getattr(PartitionedOfflineStore, pull)(
+        job = getattr(DeltaOfflineStore, pull)(
             config,
             view.batch_source,
             ["user_id"],
@@ -146,16 +149,54 @@ def test_a_source_of_a_single_file_is_feasts_own(config: RepoConfig, tmp_path: P
         assert sorted(job.to_df()["user_id"]) == ["u1", "u2"]
 
 
-async def test_another_offline_store_keeps_itself(config: RepoConfig) -> None:
+async def test_another_offline_store_keeps_itself_which_is_said(
+    config: RepoConfig, caplog: pytest.LogCaptureFixture
+) -> None:
     config._offline_store, config.offline_config = None, {"type": "dask"}
     log = FeastTrainingLog(config)
     assert not (await log.compact(at(2).date())).days
     assert await log.expire(at(2).date()) == []
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{name} lie in the offline store dask, which must remove what is old itself"
+        for name in ("rankings", "behaviours")
+    ]
+
+
+async def test_feature_store_yaml_of_earlier_versions_names_the_same_store(config: RepoConfig, tmp_path: Path) -> None:
+    older = {"type": "features.partitioned.PartitionedOfflineStore", "folder": str(tmp_path / "log")}
+    await FeastTrainingLog(config).write_rankings([ranked("r1")])
+    config._offline_store, config.offline_config = None, older
+    log = FeastTrainingLog(config)
+    await log.write_rankings([ranked("r2", at(1))])
+    assert (await everything(log)).rankings["ranking_id"].to_pylist() == ["r1", "r2"]
+    assert (await log.compact(at(2).date())).days == [at(0).date(), at(1).date()]
+
+
+async def test_a_registry_of_an_earlier_version_is_refused(config: RepoConfig, tmp_path: Path) -> None:
+    """It names other places: what was written there would be lost from sight at the next `foretaste setup`."""
+    store = FeatureStore(config=config)
+    view = store.get_feature_view("rankings")
+    view.batch_source = FileSource(name="rankings_log", path="data/rankings", timestamp_field="event_timestamp")
+    store.apply([view])
+    with pytest.raises(Unavailable, match="registry is that of an earlier version: run `foretaste setup`"):
+        await FeastTrainingLog(config).write_rankings([ranked("r1")])
+    assert not (tmp_path / "log").exists()
+    apply_features(config)
+    await FeastTrainingLog(config).write_rankings([ranked("r1")])
+
+
+async def test_a_log_of_an_earlier_version_beside_it_is_said(
+    config: RepoConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "log" / "data" / "rankings" / "day=2026-01-01").mkdir(parents=True)
+    await everything(FeastTrainingLog(config))
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith(f"the rankings of an earlier version in {tmp_path / 'log'} are not read")
 
 
 @pytest.mark.parametrize(("kind", "event"), [(RANKING_ROWS, UserRanked), (BEHAVIOUR_ROWS, UserBehaved)])
 def test_the_view_the_rows_and_the_event_have_the_same_fields(
-    config: RepoConfig, kind: Kind, event: type[UserRanked] | type[UserBehaved]
+    config: RepoConfig, kind: RowKind, event: type[UserRanked] | type[UserBehaved]
 ) -> None:
     view = FeatureStore(config=config).get_feature_view(kind.name)
     assert set(kind.schema.names) == set(event.model_fields)
