@@ -223,14 +223,15 @@ async def test_nothing_to_learn_leaves_everything_as_it_is(system: System, case:
 
 
 async def test_a_corrupt_file_of_the_log_is_passed_over_and_named(system: System) -> None:
+    await system.show(10)
+    (corrupt,) = (Path(system.settings.training_log) / "rankings").rglob("*.parquet")
+    corrupt.write_bytes(b"PAR1 no more")
     await system.show(300)
-    day = next((system.settings.training_log / "data" / "rankings").iterdir())
-    (day / f"{'0' * 64}.parquet").write_bytes(b"PAR1 no more")
     async with working(system.settings):
         record = await opened.refresh(system.settings, order(), silent)
     assert record.outcome is RefreshOutcome.SWAPPED
     assert record.learning is not None
-    assert [Path(each).name for each in record.learning.skipped] == [f"{'0' * 64}.parquet"]
+    assert [Path(each).name for each in record.learning.skipped] == [corrupt.name]
     assert any("could not be read" in each for each in record.learning.notices)
 
 
