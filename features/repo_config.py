@@ -8,6 +8,7 @@ import yaml
 
 from features.feast_api import FeatureStore, RepoConfig
 from features.redis.address import RedisAddress
+from foretaste.kernel.errors import Unavailable
 
 REPO = Path(__file__).parent / "repo"
 
@@ -66,6 +67,21 @@ def apply_features(config: RepoConfig) -> bool:
         return False
     store.apply(declared)
     return True
+
+
+def check_applied(config: RepoConfig, *views: str) -> FeatureStore:
+    """Feast's own store. Raises `Unavailable` unless the registry holds the project's service and `views`."""
+    path = local_registry(config)
+    if path is not None and not path.exists():  # Feast would make an empty one
+        raise Unavailable("feast", f"no registry at {path}: the feature repository has not been applied")
+    store = FeatureStore(config=config)
+    services = {one.name for one in store.registry.list_feature_services(config.project, allow_cache=True)}
+    if "ranking" not in services:
+        raise Unavailable("feast", f"the registry has no service `ranking` of project {config.project}: apply it first")
+    known = {one.name for one in store.registry.list_feature_views(config.project, allow_cache=True)}
+    for view in sorted({*views} - known):
+        raise Unavailable("feast", f"the registry has no view `{view}` of project {config.project}: apply it first")
+    return store
 
 
 def _filled(value: Any, values: dict[str, str]) -> Any:

@@ -87,9 +87,9 @@ def feast_config(settings: Settings) -> "RepoConfig":
 
 
 def store(settings: Settings) -> OnlineStore:
-    from features.online.redis_store import FeastOnlineStore
+    from features.online.redis_store import RedisStore
 
-    return FeastOnlineStore(feast_config(settings), timeout=settings.redis_timeout)
+    return RedisStore(feast_config(settings), timeout=settings.redis_timeout)
 
 
 def generations(settings: Settings) -> Generations:

@@ -7,7 +7,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from features.online.redis_store import FeastOnlineStore
+from features.online.redis_store import RedisStore
 from features.redis.address import RedisAddress
 from features.repo_config import apply_features, repo_config
 from foretaste.kernel.generations import Generation
@@ -26,7 +26,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     address = RedisAddress.parse(request.getfixturevalue("redis_url"))
     config = repo_config(address, str(tmp_path / "registry.db"), f"test_{uuid4().hex}")
     apply_features(config)
-    feast = FeastOnlineStore(config, timeout=10)
+    feast = RedisStore(config, timeout=10)
     yield feast
     await feast.close()
 
@@ -40,9 +40,9 @@ def reenriched(at_ms: int, generation: int = 1, fill: float = 3.0, user_id: str 
     return ReenrichedUser(user_id, VirtualBehaviour(generation, np.full((3, 2), fill, np.float32)), at_ms)
 
 
-def behaved(*items: str, version: int, user_id: str = "u1") -> BehavedUser:
+def behaved(*items: str, user_id: str = "u1", after: UserFeatures | None = None) -> BehavedUser:
     behaviour = Behaviour(items, ["liked"] * len(items), [AT + n for n in range(len(items))])
-    return BehavedUser(user_id, behaviour, version)
+    return BehavedUser.after(after or UserFeatures(user_id), behaviour)
 
 
 async def read(store: OnlineStore, user_id: str = "u1", generation: int = 1) -> UserFeatures:
@@ -90,19 +90,19 @@ async def test_a_warm_user_has_attributes_alone(store: OnlineStore) -> None:
 
 
 async def test_behaviour_is_read_back_in_order(store: OnlineStore) -> None:
-    await store.write_behaviour([behaved("b", "a", "ünï", version=AT * 1000 + 1)])
+    assert await store.write_behaviour([behaved("b", "a", "ünï")]) == []
     features = await read(store)
     assert list(features.behaviour.items) == ["b", "a", "ünï"]
     assert list(features.behaviour.actions) == ["liked"] * 3
     assert list(features.behaviour.times) == [AT, AT + 1, AT + 2]
-    assert features.behaviour_version == AT * 1000 + 1
+    assert features.behaviour_version == 1
     assert features.attributes is None
 
 
 async def test_many_users_come_in_the_order_asked_and_repeats_too(store: OnlineStore) -> None:
     users = [enriched(f"u{n}", fill=float(n)) for n in range(50)]
     await store.write_enriched(users)
-    await store.write_behaviour([behaved(f"i{n}", version=n + 1, user_id=f"u{n}") for n in range(0, 50, 2)])
+    await store.write_behaviour([behaved(f"i{n}", user_id=f"u{n}") for n in range(0, 50, 2)])
     wanted = ["u7", "nobody", "u48", "u7"]
     features = await store.read(wanted, 1)
     assert [one.user_id for one in features] == wanted
@@ -113,7 +113,7 @@ async def test_many_users_come_in_the_order_asked_and_repeats_too(store: OnlineS
 
 async def test_no_users_is_no_work(store: OnlineStore) -> None:
     await store.write_enriched([])
-    await store.write_behaviour([])
+    assert await store.write_behaviour([]) == []
     await store.write_virtual([])
     assert await store.read([], 1) == []
 
@@ -143,13 +143,43 @@ async def test_the_newest_of_a_batch_wins_whatever_its_place(store: OnlineStore)
     assert features.virtual.vectors[0, 0] == 2.0
 
 
-async def test_a_behaviour_version_that_is_not_above_changes_nothing(store: OnlineStore) -> None:
-    version = AT * 1000
-    await store.write_behaviour([behaved("a", version=version)])
-    await store.write_behaviour([behaved("b", version=version)])
+async def test_each_write_of_a_behaviour_raises_its_version_by_one_and_its_event_time(store: OnlineStore) -> None:
+    await store.write_behaviour([behaved("a")])
+    first = await read(store)
+    assert await store.write_behaviour([behaved("a", after=first)]) == [], "no later behaviour, and a newer row"
+    second = await read(store)
+    assert (first.behaviour_version, second.behaviour_version) == (1, 2)
+    assert second.behaviour_us >= first.behaviour_us > 0
+
+
+async def test_of_two_writers_who_read_the_same_version_the_second_is_refused(store: OnlineStore) -> None:
+    await store.write_behaviour([behaved("a")])
+    seen = await read(store)
+    assert await store.write_behaviour([behaved("a", "b", after=seen)]) == []
+    assert await store.write_behaviour([behaved("a", "c", after=seen)]) == ["u1"]
+    again = await read(store)
+    assert list(again.behaviour.items) == ["a", "b"], "nothing of the first is lost"
+    assert await store.write_behaviour([behaved("a", "b", "c", after=again)]) == []
+    assert list((await read(store)).behaviour.items) == ["a", "b", "c"]
+
+
+async def test_of_two_writers_who_read_nothing_the_second_is_refused(store: OnlineStore) -> None:
+    assert await store.write_behaviour([behaved("a")]) == []
+    assert await store.write_behaviour([behaved("b")]) == ["u1"]
     assert list((await read(store)).behaviour.items) == ["a"]
-    await store.write_behaviour([behaved("a", "b", version=version + 1)])
-    assert list((await read(store)).behaviour.items) == ["a", "b"]
+
+
+async def test_a_refusal_is_for_one_user_alone(store: OnlineStore) -> None:
+    await store.write_behaviour([behaved("a", user_id="u2")])
+    rows = [behaved("b", user_id=user_id) for user_id in ("u1", "u2", "u3")]
+    assert await store.write_behaviour(rows) == ["u2"]
+    found = await store.read(["u1", "u2", "u3"], 1)
+    assert [list(each.behaviour.items) for each in found] == [["b"], ["a"], ["b"]]
+
+
+async def test_of_a_user_who_stands_twice_in_a_batch_the_first_is_written(store: OnlineStore) -> None:
+    assert await store.write_behaviour([behaved("a"), behaved("b")]) == ["u1"]
+    assert list((await read(store)).behaviour.items) == ["a"]
 
 
 async def test_one_generation_serves_while_the_next_fills(store: OnlineStore) -> None:
@@ -195,7 +225,7 @@ async def test_a_repair_as_of_the_next_millisecond_holds_and_yields_to_a_registr
 
 async def test_virtual_behaviour_written_alone_touches_nothing_else(store: OnlineStore) -> None:
     await store.write_enriched([enriched(fill=1.0), enriched("u2", generation=None)])
-    await store.write_behaviour([behaved("a", version=1)])
+    await store.write_behaviour([behaved("a")])
     before = await read(store)
     await store.write_virtual([reenriched(AT + 1), reenriched(AT + 1, generation=2, fill=4.0, user_id="u2")])
     after = await read(store)
@@ -267,7 +297,7 @@ async def signed_up(store: OnlineStore, users: Sequence[str]) -> None:
 async def test_a_walk_finds_whoever_has_attributes_and_nobody_else(store: OnlineStore) -> None:
     users = [f"u{each}" for each in range(700)] + ["Zürich ☕", " ", "*", "a[b]?"]
     await signed_up(store, users)
-    await store.write_behaviour([behaved("a", version=1, user_id="behaviour alone")])
+    await store.write_behaviour([behaved("a", user_id="behaviour alone")])
     await store.write_virtual([reenriched(AT, user_id="virtual behaviour alone")])
     assert set(await walked(store, 100)) == set(users)
 
