@@ -177,6 +177,14 @@ def unreadable(user_id: str, generation: int) -> UserFeatures:
     return UserFeatures(user_id, damaged=(ATTRIBUTES_VIEW, BEHAVIOUR_VIEW, slot(generation)))
 
 
+def texts_of(raw: Raw) -> Sequence[str]:
+    """A list of texts; empty where it is not set or cannot be read."""
+    try:
+        return tuple(_kind(raw, "string_list_val").val)
+    except _ROTTEN:
+        return ()
+
+
 def is_damaged(view: str, values: Sequence[Raw]) -> bool:
     """Whether the values of `columns_of(view)` cannot be read."""
     *features, time = values
