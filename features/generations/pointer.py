@@ -28,7 +28,8 @@ _ACTIVATE, _FILL, _RETIRE = (Script(__package__, name) for name in ("activate.lu
 class RedisGenerations:
     """Generations in Redis under `{prefix}:…`: the braces keep all keys on one node of a Redis Cluster.
 
-    `{prefix}:active` and `{prefix}:filling` are pointers (a number and the sha1 of its record), `{prefix}:previous` is a number,
+    `{prefix}:active` and `{prefix}:filling` are pointers (a number and the sha1 of its record), `{prefix}:previous` is
+    a number,
     `{prefix}:generation:<n>` a record (JSON), `{prefix}:popularity:<n>` a hash of shares by item, `{prefix}:moves` a
     list of JSON, newest first, `{prefix}:numbers` a sorted set of every number that was ever recorded and
     `{prefix}:retired` of those that were retired. Belongs to the event loop of its first use. `timeout` (seconds)
