@@ -22,9 +22,9 @@ from foretaste.stack.stack import EMBEDDED_KAFKA
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from feast import RepoConfig
     from prometheus_client import CollectorRegistry
 
+    from features.feast_api import RepoConfig
     from features.log.feast_log import FeastTrainingLog
     from features.redis.address import RedisAddress
     from models.generations.in_process import InProcessTowers
