@@ -13,7 +13,7 @@ from features.feast_api import FeatureStore, RepoConfig
 from features.online.layout import Column, Raw
 from features.redis.address import OneLoop
 from features.repo_config import check_applied, close_connections
-from foretaste.kernel.errors import ForetasteError, Unavailable
+from foretaste.kernel.errors import Unavailable
 
 EVENT_TIME = "event_timestamp"
 
@@ -55,9 +55,9 @@ class FeastClient:
             "full_feature_names": True,
         }
         if store.provider.async_supported.online.read:
-            answer = await self._asked(store.get_online_features_async(**named))
+            answer = await self._asked(store, store.get_online_features_async(**named))
         else:
-            answer = await self._asked(self._in_thread(partial(store.get_online_features, **named)))
+            answer = await self._asked(store, self._in_thread(partial(store.get_online_features, **named)))
         return _rows(answer.proto, columns, len(values))
 
     async def write(self, view: str, columns: Mapping[str, Sequence[object]], at_us: Sequence[int]) -> None:
@@ -67,9 +67,9 @@ class FeastClient:
         store = await self._opened()
         frame = pd.DataFrame({**columns, EVENT_TIME: pd.to_datetime(pd.Series(at_us), unit="us", utc=True)})
         if store.provider.async_supported.online.write:
-            await self._asked(store.write_to_online_store_async(view, frame))
+            await self._asked(store, store.write_to_online_store_async(view, frame))
         else:
-            await self._asked(self._in_thread(partial(store.write_to_online_store, view, frame)))
+            await self._asked(store, self._in_thread(partial(store.write_to_online_store, view, frame)))
 
     async def close(self) -> None:
         store, self._store = self._store, None
@@ -85,19 +85,17 @@ class FeastClient:
             async with self._opening:
                 if self._store is None:
                     store = await self._in_thread(partial(check_applied, self._config, *self._views))
-                    await self._asked(store.initialize())
+                    await self._asked(store, store.initialize())
                     self._store = store
         return self._store
 
-    async def _asked(self, call: Awaitable[Any]) -> Any:
+    async def _asked(self, store: FeatureStore, call: Awaitable[Any]) -> Any:
         """What Feast answers. Every driver has errors of its own, and Feast passes them on: all mean no answer."""
         try:
             return await call
-        except ForetasteError:
-            raise
         except Exception as error:
-            store, self._store = self._store, None
-            if store is not None:
+            if self._store is store:
+                self._store = None
                 await self._closed(store)
             detail = f"{type(error).__name__}: {error}".splitlines()[0][:300]
             raise Unavailable(self._part, detail) from error

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,13 +23,13 @@ from features.online.redis_store import RedisStore
 from features.redis.address import RedisAddress
 from features.repo_config import REPO, apply_features, repo_config
 from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.events import UserEnriched
+from foretaste.kernel.events import Message, UserEnriched
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, VirtualBehaviour
-from streams.behaviours import append
+from streams.behaviours import Behaviours, append
 from streams.sign_ups import SignUps
 from tests.integration.redis_server import Valkey, valkey
-from tests.stream_parts import NOW, NOW_MS, World, sign_up, virtual_of
+from tests.stream_parts import NOW, NOW_MS, World, message, sign_up, virtual_of
 from tests.stream_parts import generation as stream_generation
 
 AT = 1_767_225_600_000
@@ -103,6 +103,33 @@ async def test_many_writers_at_once_lose_nothing(store: RedisStore) -> None:
     (features,) = await store.read(["u1"], 1)
     assert sorted(features.behaviour.items) == sorted(f"i{n}" for n in range(30))
     assert features.behaviour_version == 30
+
+
+async def again_until_done(way: Behaviours, batch: Sequence[Message]) -> None:
+    """As the worker does with a batch that a part is not available for."""
+    while True:
+        try:
+            return await way(batch)
+        except Unavailable:
+            continue
+
+
+async def test_a_worker_that_froze_and_its_successor_lose_nothing(store: RedisStore) -> None:
+    """Both handle batches of the same users at once, as when one wakes; each behaviour stands there once."""
+    world = replace(World(), store=store)  # type: ignore[arg-type]  # the real one in the chosen one's place
+
+    async def work(worker: str) -> None:
+        way = Behaviours(
+            world.parts, world.dead_letters, world.metrics, unknown_items="keep", max_event_bytes=2000, now=lambda: NOW
+        )
+        for number in range(10):
+            event = {"item_id": f"{worker}{number}", "at": NOW - number, "action": "x"}
+            batch = [message(event | {"user_id": user}, key=user.encode(), topic="behaved") for user in ("u1", "u2")]
+            await again_until_done(way, [*batch, *batch])
+
+    await asyncio.gather(work("a"), work("b"))
+    expected = sorted(f"{worker}{number}" for worker in "ab" for number in range(10))
+    assert [sorted(each.behaviour.items) for each in await store.read(["u1", "u2"], 1)] == [expected, expected]
 
 
 async def test_a_redis_that_hangs_is_given_up_on_and_its_late_answers_are_nobody_elses(
