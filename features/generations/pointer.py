@@ -12,7 +12,7 @@ from redis.exceptions import WatchError
 
 from features.generations.records import check_idle, check_same, check_slot, from_json, to_json
 from features.redis.address import OneLoop, RedisAddress, answered_within
-from features.redis.commands import Script
+from features.redis.commands import LuaScript
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.generations import Generation, Move, Serving
 from foretaste.kernel.ports import Clock
@@ -22,7 +22,7 @@ _CHUNK = 1000
 _MOVES = 1000
 """Moves of the pointer that are kept."""
 
-_ACTIVATE, _FILL, _RETIRE = (Script(__package__, name) for name in ("activate.lua", "fill.lua", "retire.lua"))
+_ACTIVATE, _FILL, _RETIRE = (LuaScript(__package__, name) for name in ("activate.lua", "fill.lua", "retire.lua"))
 
 
 class RedisGenerations:
@@ -181,7 +181,7 @@ class RedisGenerations:
             if text and sha1 in ("", _sha1(text))  # an earlier version of this module set none
         }
 
-    async def _step(self, script: Script, number: int, more: Sequence[object], *arguments: str | int) -> Any:
+    async def _step(self, script: LuaScript, number: int, more: Sequence[object], *arguments: str | int) -> Any:
         """One step of the server on the pointers, the record of `number` and `more` keys."""
         self._loop.check()
         names: list[object] = ["active", "filling", "previous", ("generation", number), *more]

@@ -1,17 +1,14 @@
 """Features of users as they lie in Redis in Feast's own layout, and back. Pure: nothing is connected to.
 
-A user is one hash. Its key is Feast's entity key and the project; a feature is a field, named by a hash of
-`view:feature`, whose value is Feast's `Value`; `_ts:view` holds the event time of a view. Feast's own way there and
-back takes several times as long, since it serves any entity and any type; here the same hash, messages and key are
-used, and of the key what all users share is kept.
+A user is one hash (its key: see `features.online.keys`). A feature is a field, named by a hash of `view:feature`, whose
+value is Feast's `Value`; `_ts:view` holds the event time of a view. Feast's own way there and back takes several times
+as long, since it serves any entity and any type; here the same hash and messages are used.
 
 What is stored may be anything, since others write it too: a view whose row cannot be read counts as never written, and
 is named in `UserFeatures.damaged`.
 """
 
 import json
-import re
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
@@ -21,14 +18,14 @@ import numpy as np
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it ships no types
 from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]  # likewise
 
-from features.feast_api import EntityKey, FloatList, Int64List, StringList, Value
+from features.feast_api import FloatList, Int64List, StringList, Value
 from foretaste.kernel.generations import slot
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes, FloatArray, StoredAttributes
 
 # `feast_api` goes first: it imports Feast without what that does besides
 # isort: split
-from feast.infra.online_stores.helpers import _mmh3, _redis_key
+from feast.infra.online_stores.helpers import _mmh3
 
 Raw: TypeAlias = bytes | None
 """A stored value; None where it was never written."""
@@ -40,43 +37,10 @@ _FEATURES = {ATTRIBUTES_VIEW: ("attributes",), BEHAVIOUR_VIEW: ("items", "action
 _SLOT_FEATURES = ("vectors", "dimension", "generation")
 _ROTTEN = (DecodeError, ValueError, RecursionError)
 """What reading a stored value raises when it is not what its view declares."""
-_LENGTH = struct.Struct("<I")
 _NANOS = 1_000_000_000
 _FLOAT = np.dtype("<f4")
 _JSON = json.JSONDecoder()
 _NO_BEHAVIOUR = Behaviour()
-
-
-class Keys:
-    """The keys of a project's users."""
-
-    def __init__(self, project: str) -> None:
-        nobody = EntityKey(join_keys=["user_id"], entity_values=[Value(string_val="")])
-        self._project = project.encode()
-        self._head = _redis_key(project, nobody).removesuffix(self._project)[: -_LENGTH.size]
-
-    def of(self, user_id: str) -> bytes:
-        """What Feast's `_redis_key` says of this user."""
-        value = user_id.encode()
-        return b"".join((self._head, _LENGTH.pack(len(value)), value, self._project))
-
-    def user_of(self, key: bytes) -> str | None:
-        """Whose key it is; None for any other key, one of another project among them."""
-        start = len(self._head) + _LENGTH.size
-        if len(key) < start or not key.startswith(self._head):
-            return None
-        end = start + _LENGTH.unpack_from(key, len(self._head))[0]
-        if key[end:] != self._project or end > len(key):
-            return None
-        try:
-            return key[start:end].decode()
-        except UnicodeDecodeError:
-            return None
-
-    @property
-    def pattern(self) -> bytes:
-        """A glob that all of them match, and few others."""
-        return b"*".join(re.sub(rb"([*?\[\]\\^])", rb"\\\1", part) for part in (self._head, self._project))
 
 
 class StoredRow(NamedTuple):

@@ -7,12 +7,12 @@ from typing import Any
 
 from features.feast_api import RepoConfig, get_provider
 from features.online.damage import DamageLog
+from features.online.keys import Keys
 from features.online.layout import (
     ATTRIBUTES,
     ATTRIBUTES_VIEW,
     BEHAVIOUR,
     BEHAVIOUR_VIEW,
-    Keys,
     StoredRow,
     attributes_row,
     behaviour_row,
@@ -30,14 +30,14 @@ from features.online.layout import (
     virtual_row,
 )
 from features.redis.address import Client, OneLoop, answered_within
-from features.redis.commands import Command, Script, run_all, run_each, run_script, wrong_type
+from features.redis.commands import Command, LuaScript, run_all, run_each, run_script, wrong_type
 from features.redis.keys import walk_keys
 from features.repo_config import check_applied
 from foretaste.kernel.generations import slot
 from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser, UserFeatures
 
-_WRITE_BEHAVIOUR = Script(__package__, "write_behaviour.lua")
-_REPLACE_KEY = Script(__package__, "replace_key.lua")
+_WRITE_BEHAVIOUR = LuaScript(__package__, "write_behaviour.lua")
+_REPLACE_KEY = LuaScript(__package__, "replace_key.lua")
 _DONE = 1
 _VERSION = (BEHAVIOUR[-1], stamp_of(BEHAVIOUR_VIEW))
 

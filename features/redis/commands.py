@@ -18,7 +18,7 @@ Kept: TypeAlias = Callable[[RedisError], bool]
 """Which refusals stand among the replies as they are; any other is raised."""
 
 
-class Script:
+class LuaScript:
     """A Lua script that runs as one step of the server on one key: the text of a `.lua` file beside a package."""
 
     def __init__(self, package: str, name: str) -> None:
@@ -55,7 +55,7 @@ async def run_all(client: Client, commands: Sequence[Command], *, kept: Kept = n
     return _checked(await _run_on_server(client, [pack(command) for command in commands]), kept)
 
 
-async def run_script(client: Client, script: Script, calls: Sequence[Command]) -> list[Any]:
+async def run_script(client: Client, script: LuaScript, calls: Sequence[Command]) -> list[Any]:
     """The replies to one script, called with a key and arguments each; by its hash, and whole where that is unknown.
 
     A server forgets its scripts when it is started anew.

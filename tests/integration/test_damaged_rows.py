@@ -16,7 +16,8 @@ from redis.asyncio import Redis
 
 from features.feast_api import FeatureStore, RepoConfig
 from features.online import damage
-from features.online.layout import BEHAVIOUR, Keys, stamp_of
+from features.online.keys import Keys
+from features.online.layout import BEHAVIOUR, stamp_of
 from features.online.redis_store import RedisStore
 from features.redis.address import RedisAddress
 from features.repo_config import apply_features, repo_config

@@ -18,7 +18,7 @@ import pytest
 
 from features.feast_api import FeatureStore
 from features.generations.pointer import RedisGenerations
-from features.online.layout import Keys
+from features.online.keys import Keys
 from features.online.redis_store import RedisStore
 from features.redis.address import RedisAddress
 from features.repo_config import REPO, apply_features, repo_config

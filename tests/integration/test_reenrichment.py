@@ -128,9 +128,9 @@ async def prepare(parts: Parts) -> None:
     rows = [EnrichedUser(user, {"age": 7}, None if user in warm else virtual, 1_700_000_000_000) for user in USERS]
     for start in range(0, len(rows), 1000):
         await parts.store.write_enriched(rows[start : start + 1000])
-    for users, count in ((WARMING, 1), (WARM, 3)):
+    for users, count in (([user for user in WARMING if user not in warm], 1), (WARM, 3)):
         behaviour = Behaviour(["i"] * count, ["acted"] * count, list(range(count)))
-        await parts.store.write_behaviour([BehavedUser(user, behaviour) for user in users])
+        assert await parts.store.write_behaviour([BehavedUser(user, behaviour) for user in users]) == []
 
 
 async def sign_up_slowly(place: Place, parts: Parts) -> None:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.feast_api import EntityKey, FloatList, Int64List, StringList, Value
+from features.online.keys import Keys
 from features.online.layout import (
-    Keys,
     attributes_row,
     behaviour_row,
     features_of,
