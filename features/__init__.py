@@ -1,1 +1,1 @@
-"""Features: the online store (Feast on Redis) and the generation pointer."""
+"""Features: users in any online store of Feast's, the training log in its offline store, generations in Redis."""

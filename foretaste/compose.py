@@ -21,9 +21,9 @@ from foretaste.stack.stack import EMBEDDED_KAFKA
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from feast import RepoConfig
     from prometheus_client import CollectorRegistry
 
+    from features.feast_api import RepoConfig
     from features.log.feast_log import FeastTrainingLog
     from features.redis.address import RedisAddress
     from models.generations.publish import PublishParts
@@ -83,13 +83,21 @@ def feast_config(settings: Settings) -> "RepoConfig":
     from features.repo_config import repo_config
 
     registry = settings.registry or str(settings.home / "registry.db")
-    return repo_config(_redis(settings), registry, settings.project, settings.training_log)
+    return repo_config(_redis(settings), registry, settings.project, settings.training_log, settings.feature_store)
 
 
 def store(settings: Settings) -> OnlineStore:
-    from features.online.redis_store import FeastOnlineStore
+    """The fast form where the online store is Redis, unless a setting turns it off; else Feast's own way."""
+    from features.repo_config import is_fast_redis
 
-    return FeastOnlineStore(feast_config(settings), timeout=settings.redis_timeout)
+    config = feast_config(settings)
+    if settings.online_store == "auto" and is_fast_redis(config):
+        from features.online.redis_store import RedisStore
+
+        return RedisStore(config, timeout=settings.redis_timeout)
+    from features.online.feast_store import FeastStore
+
+    return FeastStore(config, timeout=settings.redis_timeout)
 
 
 def generations(settings: Settings) -> Generations:

@@ -64,6 +64,9 @@ def start_processes(stack: Stack, settings: Settings) -> str:
     """
     shared = {variable("project"): settings.project, variable("topic_prefix"): settings.topic_prefix}
     shared[variable("log")] = settings.training_log
+    shared[variable("online_store")] = settings.online_store
+    if settings.feature_store is not None:
+        shared[variable("feature_store")] = str(settings.feature_store.absolute())
     env = {**os.environ, **stack.variables, **shared}
     for part in (Worker(env), LogWriter(env), Watch(env)):
         stack.start(part)

@@ -58,11 +58,15 @@ class Settings(BaseSettings):
     redis_cluster: bool = False
     """The address is a node of a Redis Cluster."""
     redis_timeout: Annotated[float, Field(gt=0)] = 2.0
-    """Seconds a call."""
+    """Seconds a call, of the online store too where that is another one."""
     project: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_]+$")] = "foretaste"
     """Feast's project, a part of every key, so that deployments can share a Redis."""
     registry: str | None = None
     """Feast's registry: a path or an address that Feast understands; a file in `home` where absent."""
+    feature_store: Path | None = None
+    """A team's own `feature_store.yaml`, whose online store may be any of Feast's; Foretaste's own where absent."""
+    online_store: Literal["auto", "feast"] = "auto"
+    """`auto`: Redis without Feast's API where Feast's online store is Redis; `feast`: Feast's API in any case."""
 
     triton: str | None = None
     """gRPC address of Triton, `host:port`; `in-process` runs the towers in this process."""

@@ -1,14 +1,14 @@
 """The way of a behaviour: appended to what the user did before, which warms the user step by step. Only ports."""
 
 from bisect import bisect_right
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import DeadLetter, Message, Reason, UserBehaved
 from foretaste.kernel.ports import Clock
-from foretaste.kernel.users import BehavedUser, Behaviour
+from foretaste.kernel.users import BehavedUser, Behaviour, UserFeatures
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from streams.decoding import decode_behaved, to_ms
 from streams.parts import SignUpParts
@@ -19,6 +19,9 @@ UnknownItems = Literal["keep", "dead_letter"]
 
 ANY_GENERATION = 1
 """Behaviour is read whatever the generation; the slot that it picks is not looked at."""
+ROUNDS = 5
+"""Reads and writes of one batch while other workers write for the same users; after them the batch waits and is tried
+again as a whole, as the worker's retry policy says."""
 
 
 def append(behaviour: Behaviour, item: str, action: str, at_ms: int) -> Behaviour:
@@ -57,12 +60,14 @@ class Behaviours:
        and the towers read it as an unknown one until then.
     2. One read of the users' stored behaviour and its version.
     3. Each user's behaviours are appended, in the order of the batch.
-    4. What changed is written whole, in one write, with a version above the one read.
+    4. What changed is written whole, in one write, in place of what was read. The store compares the version in the
+       same step, and refuses a user whom another worker wrote for since: 2 to 4 are done again for those refused.
     5. The dead letters are produced; on return the messages may be acknowledged.
 
-    Reading, appending and writing is safe because the key keeps a user on one partition, and so with one worker. The
-    version rises with the clock (microseconds), and above the stored one where a clock fell behind, so that a worker
-    that lost the partition cannot write over its successor. Raises `Unavailable` when a part is away.
+    The key keeps a user on one partition, and so with one worker, so that a refusal is rare: a worker that lost the
+    partition while it stood still (a frozen virtual machine) wakes and writes beside its successor. Neither loses
+    anything, and since appending again changes nothing, what both were given stands there once. Raises `Unavailable`
+    when a part is away, and when users are still refused after `ROUNDS`.
     """
 
     def __init__(
@@ -127,17 +132,22 @@ class Behaviours:
         )
 
     async def _store_behaviour(self, acts: Sequence[Act]) -> None:
-        of_user: defaultdict[str, list[UserBehaved]] = defaultdict(list)
+        of_user: dict[str, list[UserBehaved]] = {}
         for act in acts:
-            of_user[act.event.user_id].append(act.event)
-        stored = await self._parts.store.read(list(of_user), ANY_GENERATION)  # 2
-        changed: list[BehavedUser] = []
-        for features in stored:
-            behaviour = features.behaviour
-            for event in of_user[features.user_id]:
-                behaviour = append(behaviour, event.item_id, event.action, to_ms(event.at))  # 3
-            if behaviour is not features.behaviour:
-                version = max(features.behaviour_version + 1, int(self._now() * 1_000_000))
-                changed.append(BehavedUser(features.user_id, behaviour, version))
-        if changed:
-            await self._parts.store.write_behaviour(changed)  # 4
+            of_user.setdefault(act.event.user_id, []).append(act.event)
+        for _ in range(ROUNDS):
+            stored = await self._parts.store.read(list(of_user), ANY_GENERATION)  # 2
+            changed = [row for user in stored if (row := _appended(user, of_user[user.user_id])) is not None]  # 3
+            refused = await self._parts.store.write_behaviour(changed) if changed else []  # 4
+            if not refused:
+                return
+            of_user = {user_id: of_user[user_id] for user_id in refused}
+        raise Unavailable("behaviours", f"others write for {len(of_user)} users of this batch at the same time")
+
+
+def _appended(user: UserFeatures, events: Sequence[UserBehaved]) -> BehavedUser | None:
+    """The user's row with the events appended; None where all of them stand there already."""
+    behaviour = user.behaviour
+    for event in events:
+        behaviour = append(behaviour, event.item_id, event.action, to_ms(event.at))
+    return None if behaviour is user.behaviour else BehavedUser.after(user, behaviour)

@@ -23,7 +23,8 @@ from foretaste.stack.progress import silent
 from foretaste.stack.stack import Stack, StackPlan
 from tests import images
 from tests.faults.cases import cases
-from tests.integration import brokers, redis_server
+from tests.integration import brokers, postgres_server, redis_server
+from tests.integration.postgres_server import Postgres
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,11 +46,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kafka", help="tansu, home (KAFKA_HOME) or container, separated by commas; all that is offered")
     parser.addoption("--faults", choices=("few", "all"), default="few", help="how many cases of tests/faults; few")
     parser.addoption("--faults-out", help="a JSON file for what they came to")
+    parser.addoption("--postgres", choices=("installed",), help="PostgreSQL for Feast's online store; where installed")
     parser.addoption("--redis", choices=("valkey", "container"), default="valkey", help="which Redis; valkey")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[OFFERS] = {"kafka": _kafka_offers(), "redis": _redis_offers()}
+    config.stash[OFFERS] = {
+        "kafka": _kafka_offers(),
+        "redis": _redis_offers(),
+        "postgres": {"installed": postgres_server.not_installed()},
+    }
 
 
 OFFERS = pytest.StashKey[dict[str, dict[str, str | None]]]()
@@ -111,6 +117,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         forms = kafka_forms(metafunc.config)
         once = metafunc.definition.get_closest_marker("one_broker") is not None
         metafunc.parametrize("kafka_form", forms[-1:] if once else forms, scope="session")
+    if "postgres_form" in metafunc.fixturenames:
+        metafunc.parametrize("postgres_form", _chosen(metafunc.config, "postgres"))
+    if "store_form" in metafunc.fixturenames:
+        postgres = ["feast-postgres"] if _chosen(metafunc.config, "postgres") else []
+        metafunc.parametrize("store_form", ["memory", "redis", "feast-redis", "feast-sqlite", *postgres])
     if "fault" in metafunc.fixturenames:
         metafunc.parametrize("fault", cases(metafunc.config.getoption("--faults")), ids=str)
 
@@ -199,6 +210,13 @@ def redis_url(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFact
     else:
         with redis_server.valkey(tmp_path_factory.mktemp("valkey")) as server:
             yield server.url
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL."""
+    with postgres_server.postgres() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -160,7 +160,7 @@ class Parts:
 
     async def behave(self, *items: str, user_id: str = "u1") -> None:
         behaviour = Behaviour(items, ["liked"] * len(items), [AT] * len(items))
-        await self.store.write_behaviour([BehavedUser(user_id, behaviour, AT * 1000)])
+        await self.store.write_behaviour([BehavedUser(user_id, behaviour)])
 
     def _next_id(self) -> str:
         return f"r{next(self._ids)}"

@@ -116,11 +116,11 @@ class ChosenStore(InMemoryOnlineStore):
         self.writes += 1
         await super().write_virtual(users)
 
-    async def write_behaviour(self, users: Sequence[BehavedUser]) -> None:
+    async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
         if self.write_outage is not None:
             raise self.write_outage
         self.writes += 1
-        await super().write_behaviour(users)
+        return await super().write_behaviour(users)
 
 
 @dataclass

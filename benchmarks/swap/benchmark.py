@@ -189,7 +189,7 @@ async def _write(parts: SignUpParts, people: "Mapping[str, LoadUser]") -> None:
         ]
     )
     await parts.store.write_behaviour(
-        [BehavedUser(user_id, person.behaviour, at_ms * 1000) for user_id, person in people.items() if person.behaviour]
+        [BehavedUser(user_id, person.behaviour) for user_id, person in people.items() if person.behaviour]
     )
 
 

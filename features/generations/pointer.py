@@ -12,6 +12,7 @@ from redis.exceptions import WatchError
 
 from features.generations.records import check_idle, check_slot, from_json, to_json
 from features.redis.address import OneLoop, RedisAddress, answered_within
+from features.redis.commands import LuaScript
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.generations import Generation, Move, Serving, check_same
 from foretaste.kernel.ports import Clock
@@ -21,55 +22,14 @@ _CHUNK = 1000
 _MOVES = 1000
 """Moves of the pointer that are kept."""
 
-_NUMBER_OF = "local function number_of(key) return string.match(redis.call('GET', key) or '', '^%d+') or '' end\n"
-_STAMPED = "ARGV[1] .. ' ' .. redis.sha1hex(record)"
-"""What a pointer holds: the number and the sha1 of its record, by which a reader knows whether it has read it."""
-
-_ACTIVATE = f"""{_NUMBER_OF}
-local record = redis.call('GET', KEYS[4])
-if not record then return -1 end
-if number_of(KEYS[1]) ~= ARGV[2] then return 0 end
-if ARGV[1] ~= ARGV[2] then
-  redis.call('SET', KEYS[1], {_STAMPED})
-  if ARGV[2] == '' then redis.call('DEL', KEYS[3]) else redis.call('SET', KEYS[3], ARGV[2]) end
-  redis.call('LPUSH', KEYS[5], ARGV[3])
-  redis.call('LTRIM', KEYS[5], 0, ARGV[4] - 1)
-end
-local filling = tonumber(number_of(KEYS[2]))
-if filling and filling % 2 == ARGV[1] % 2 then redis.call('DEL', KEYS[2]) end
-return 1
-"""
-"""Compare and set in one step of the server: -1 not recorded, 0 the pointer stands elsewhere, 1 moved.
-
-The first write is one that a full Redis refuses: after a DEL it would let all others through. What fills the slot of
-the new active generation stops, be it that one or, after a rollback, another: two cannot share a slot.
-"""
-
-_FILL = f"""{_NUMBER_OF}
-local record = redis.call('GET', KEYS[4])
-if not record then return -1 end
-local active = tonumber(number_of(KEYS[1]))
-if active and active ~= tonumber(ARGV[1]) and active % 2 == ARGV[1] % 2 then return active end
-redis.call('SET', KEYS[2], {_STAMPED})
-return 0
-"""
-"""-1 not recorded, 0 done, else the active generation whose slot it would fill."""
-
-_RETIRE = f"""{_NUMBER_OF}
-if redis.call('EXISTS', KEYS[4]) == 0 then return {{'-1'}} end
-local used = {{number_of(KEYS[1]), number_of(KEYS[2]), number_of(KEYS[3])}}
-for _, number in ipairs(used) do if number == ARGV[1] then return used end end
-redis.call('ZADD', KEYS[6], ARGV[1], ARGV[1])
-redis.call('DEL', KEYS[4], KEYS[5])
-return {{}}
-"""
-"""Empty when done; else -1 for one that is not recorded, or the active, the filling and the previous number."""
+_ACTIVATE, _FILL, _RETIRE = (LuaScript(__package__, name) for name in ("activate.lua", "fill.lua", "retire.lua"))
 
 
 class RedisGenerations:
     """Generations in Redis under `{prefix}:…`: the braces keep all keys on one node of a Redis Cluster.
 
-    `{prefix}:active` and `{prefix}:filling` are pointers (`_STAMPED`), `{prefix}:previous` is a number,
+    `{prefix}:active` and `{prefix}:filling` are pointers (a number and the sha1 of its record), `{prefix}:previous` is
+    a number,
     `{prefix}:generation:<n>` a record (JSON), `{prefix}:popularity:<n>` a hash of shares by item, `{prefix}:moves` a
     list of JSON, newest first, `{prefix}:numbers` a sorted set of every number that was ever recorded and
     `{prefix}:retired` of those that were retired. Belongs to the event loop of its first use. `timeout` (seconds)
@@ -221,15 +181,15 @@ class RedisGenerations:
             if text and sha1 in ("", _sha1(text))  # an earlier version of this module set none
         }
 
-    async def _step(self, script: str, number: int, more: Sequence[object], *arguments: str | int) -> Any:
+    async def _step(self, script: LuaScript, number: int, more: Sequence[object], *arguments: str | int) -> Any:
         """One step of the server on the pointers, the record of `number` and `more` keys."""
         self._loop.check()
         names: list[object] = ["active", "filling", "previous", ("generation", number), *more]
         keys = [self._key(*name) if isinstance(name, tuple) else self._key(name) for name in names]
         async with answered_within(self._timeout):
-            return await self._run("EVAL", script, len(keys), *keys, number, *arguments)
+            return await self._run("EVAL", script.text, len(keys), *keys, number, *arguments)
 
-    async def _run(self, *command: str | int) -> Any:
+    async def _run(self, *command: str | bytes | int) -> Any:
         return await self._client.execute_command(*command)  # its typed forms mix the blocking client's answers in
 
     def _key(self, *parts: object) -> str:

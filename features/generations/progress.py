@@ -3,25 +3,6 @@
 from features.redis.address import OneLoop, RedisAddress, answered_within
 
 
-class InMemoryProgress:
-    """In a dictionary of this process."""
-
-    def __init__(self) -> None:
-        self._states: dict[int, str] = {}
-
-    async def read(self, generation: int) -> str | None:
-        return self._states.get(generation)
-
-    async def write(self, generation: int, state: str) -> None:
-        self._states[generation] = state
-
-    async def forget(self, generation: int) -> None:
-        self._states.pop(generation, None)
-
-    async def close(self) -> None:
-        """Nothing is held open."""
-
-
 class RedisProgress:
     """In Redis, `{prefix}:reenrichment:<generation>`. Belongs to the event loop of its first use.
 

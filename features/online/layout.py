@@ -1,96 +1,98 @@
 """Features of users as they lie in Redis in Feast's own layout, and back. Pure: nothing is connected to.
 
-A user is one hash. Its key is Feast's entity key and the project; a feature is a field, named by a hash of
-`view:feature`, whose value is Feast's `Value`; `_ts:view` holds the time of a view. Feast's own way there and back
-takes several times as long, since it serves any entity and any type; here the same hash, messages and key are used, and
-of the key what all users share is kept.
+A user is one hash (its key: see `features.online.keys`). A feature is a field, named by a hash of `view:feature`, whose
+value is Feast's `Value`; `_ts:view` holds the event time of a view. Feast's own way there and back takes several times
+as long, since it serves any entity and any type; here the same hash and messages are used.
+
+What is stored may be anything, since others write it too: a view whose row cannot be read counts as never written, and
+is named in `UserFeatures.damaged`.
 """
 
 import json
-import re
-import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]  # it ships no types
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it ships no types
+from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]  # likewise
 
-from features.feast_api import EntityKey, FloatList, Int64List, StringList, Value
+from features.feast_api import FloatList, Int64List, StringList, Value
 from foretaste.kernel.generations import slot
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes, FloatArray, StoredAttributes
 
 # `feast_api` goes first: it imports Feast without what that does besides
 # isort: split
-from feast.infra.online_stores.helpers import _mmh3, _redis_key
+from feast.infra.online_stores.helpers import _mmh3
 
 Raw: TypeAlias = bytes | None
-"""A field's value; None where it was never written."""
+"""A stored value; None where it was never written."""
+Column: TypeAlias = tuple[str, str | None]
+"""A view and one of its features; None for the view's event time."""
 
-_LENGTH = struct.Struct("<I")
+ATTRIBUTES_VIEW, BEHAVIOUR_VIEW = "user_attributes", "user_behaviour"
+_FEATURES = {ATTRIBUTES_VIEW: ("attributes",), BEHAVIOUR_VIEW: ("items", "actions", "times", "version")}
+_SLOT_FEATURES = ("vectors", "dimension", "generation")
+_ROTTEN = (DecodeError, ValueError, RecursionError)
+"""What reading a stored value raises when it is not what its view declares."""
 _NANOS = 1_000_000_000
 _FLOAT = np.dtype("<f4")
 _JSON = json.JSONDecoder()
 _NO_BEHAVIOUR = Behaviour()
 
 
-class Keys:
-    """The keys of a project's users."""
-
-    def __init__(self, project: str) -> None:
-        nobody = EntityKey(join_keys=["user_id"], entity_values=[Value(string_val="")])
-        self._project = project.encode()
-        self._head = _redis_key(project, nobody).removesuffix(self._project)[: -_LENGTH.size]
-
-    def of(self, user_id: str) -> bytes:
-        """What Feast's `_redis_key` says of this user."""
-        value = user_id.encode()
-        return b"".join((self._head, _LENGTH.pack(len(value)), value, self._project))
-
-    def user_of(self, key: bytes) -> str | None:
-        """Whose key it is; None for any other key, one of another project among them."""
-        start = len(self._head) + _LENGTH.size
-        if len(key) < start or not key.startswith(self._head):
-            return None
-        end = start + _LENGTH.unpack_from(key, len(self._head))[0]
-        return key[start:end].decode() if key[end:] == self._project and end <= len(key) else None
-
-    @property
-    def pattern(self) -> bytes:
-        """A glob that all of them match, and few others."""
-        return b"*".join(re.sub(rb"([*?\[\]\\^])", rb"\\\1", part) for part in (self._head, self._project))
-
-
-class Row(NamedTuple):
+class StoredRow(NamedTuple):
     """What is written of a user in one view."""
 
     key: bytes
     nanos: int
-    """The time of the view, since the epoch."""
+    """Event time, nanoseconds since the epoch."""
     fields: tuple[bytes, ...]
     """Names and values by turns."""
 
 
-def attributes_row(key: bytes, user: EnrichedUser) -> Row:
+def columns_of(view: str) -> tuple[Column, ...]:
+    """All that is stored of a user in a view, the event time last."""
+    return (*((view, feature) for feature in _FEATURES.get(view, _SLOT_FEATURES)), (view, None))
+
+
+@cache
+def read_columns(generation: int) -> tuple[Column, ...]:
+    """All that is read of a user, with the slot of `generation`."""
+    return (*columns_of(ATTRIBUTES_VIEW), *columns_of(BEHAVIOUR_VIEW), *columns_of(slot(generation)))
+
+
+@cache
+def fields_of(columns: Sequence[Column]) -> tuple[bytes, ...]:
+    """The fields of a user's hash that hold these columns."""
+    return tuple(stamp_of(view) if feature is None else _field(view, feature) for view, feature in columns)
+
+
+def attributes_row(key: bytes, user: EnrichedUser) -> StoredRow:
     """`user_attributes`, as of `at_ms`."""
-    text = json.dumps(dict(user.attributes), ensure_ascii=False, separators=(",", ":"))
-    value = Value(string_val=text).SerializeToString()
-    return Row(key, user.at_ms * 1_000_000, (ATTRIBUTES, value))
+    value = Value(string_val=attributes_text(user)).SerializeToString()
+    return StoredRow(key, user.at_ms * 1_000_000, (ATTRIBUTES, value))
 
 
-def virtual_row(key: bytes, user: ReenrichedUser) -> Row:
+def attributes_text(user: EnrichedUser) -> str:
+    """The attributes as they are stored: a JSON object."""
+    return json.dumps(dict(user.attributes), ensure_ascii=False, separators=(",", ":"))
+
+
+def virtual_row(key: bytes, user: ReenrichedUser) -> StoredRow:
     """A row of the generation's slot, as of `at_ms`."""
     vectors, generation = user.virtual.vectors, user.virtual.generation
-    names = _slot_fields(slot(generation))
+    names = fields_of(columns_of(slot(generation)))
     numbers = vectors if vectors.dtype is _FLOAT else vectors.astype(_FLOAT)
     floats = _floats_head(vectors.size) + numbers.tobytes()
-    which = (names.dimension, _integer(vectors.shape[1]), names.generation, _integer(generation))
-    return Row(key, user.at_ms * 1_000_000, (names.vectors, floats, *which))
+    which = (names[1], _integer(vectors.shape[1]), names[2], _integer(generation))
+    return StoredRow(key, user.at_ms * 1_000_000, (names[0], floats, *which))
 
 
-def behaviour_row(key: bytes, user: BehavedUser) -> Row:
-    """`user_behaviour`, as of its version in microseconds."""
+def behaviour_row(key: bytes, user: BehavedUser) -> StoredRow:
+    """`user_behaviour`, with the version and as of the event time that follow the read ones."""
     values = (
         Value(string_list_val=StringList(val=user.behaviour.items)),
         Value(string_list_val=StringList(val=user.behaviour.actions)),
@@ -98,34 +100,84 @@ def behaviour_row(key: bytes, user: BehavedUser) -> Row:
         Value(int64_val=user.version),
     )
     fields = [part for name, value in zip(BEHAVIOUR, values, strict=True) for part in (name, value.SerializeToString())]
-    return Row(key, user.version * 1000, tuple(fields))
+    return StoredRow(key, user.at_us * 1000, tuple(fields))
 
 
-def read_fields(generation: int) -> tuple[bytes, ...]:
-    """The fields that `features_of` takes the values of, with the slot of `generation`."""
-    return (ATTRIBUTES, stamp_of("user_attributes"), *BEHAVIOUR, *_slot_fields(slot(generation)))
+def version_read(user: BehavedUser) -> tuple[bytes, bytes]:
+    """The version and the event time that the user's row was made from, as this layout stores them."""
+    version = Value(int64_val=user.read_version).SerializeToString() if user.read_version else b""
+    return version, time_of(user.read_us * 1000)
 
 
-def features_of(user_id: str, values: Sequence[Raw]) -> UserFeatures:
-    """The features of one user from the values of `read_fields`; an unset value is absent.
+def version_stored(version: Raw, time: Raw) -> tuple[int, int]:
+    """The version of a behaviour and its event time (microseconds); 0 for each that is absent or cannot be read."""
+    return _or_zero(_number, version), _or_zero(nanos_of, time) // 1000
 
-    An embedding without its generation or dimension, or with nothing in it, counts as absent too.
+
+def features_of(user_id: str, generation: int, values: Sequence[Raw]) -> UserFeatures:
+    """The features of one user from the values of `read_columns(generation)`; an unset value is absent.
+
+    An embedding without its generation or dimension, or with nothing in it, counts as absent too, and a view whose
+    values cannot be read as never written.
     """
-    attributes, attributes_time, items, actions, times, version, vectors, dimension, generation, virtual_time = values
-    return UserFeatures(
-        user_id,
-        _attributes(attributes),
-        _behaviour(items, actions, times) if items else _NO_BEHAVIOUR,
-        _number(version),
-        _virtual(vectors, dimension, generation),
-        nanos_of(attributes_time) // 1_000_000,
-        nanos_of(virtual_time) // 1_000_000,
-    )
+    attributes, attributes_time, items, actions, times, version, time, vectors, dimension, number, virtual_time = values
+    try:
+        return UserFeatures(
+            user_id,
+            _attributes(attributes),
+            _behaviour(items, actions, times),
+            _number(version),
+            _virtual(vectors, dimension, number),
+            nanos_of(attributes_time) // 1_000_000,
+            nanos_of(virtual_time) // 1_000_000,
+            nanos_of(time) // 1000,
+        )
+    except _ROTTEN:
+        return _salvaged(user_id, generation, values)
+
+
+def unreadable(user_id: str, generation: int) -> UserFeatures:
+    """A user of whom nothing can be read."""
+    return UserFeatures(user_id, damaged=(ATTRIBUTES_VIEW, BEHAVIOUR_VIEW, slot(generation)))
+
+
+def texts_of(raw: Raw) -> Sequence[str]:
+    """A list of texts; empty where it is not set or cannot be read."""
+    try:
+        return tuple(_kind(raw, "string_list_val").val)
+    except _ROTTEN:
+        return ()
+
+
+def is_damaged(view: str, values: Sequence[Raw]) -> bool:
+    """Whether the values of `columns_of(view)` cannot be read."""
+    *features, time = values
+    try:
+        _READERS.get(view, _virtual)(*features)
+        nanos_of(time)
+    except _ROTTEN:
+        return True
+    return False
+
+
+def _salvaged(user_id: str, generation: int, values: Sequence[Raw]) -> UserFeatures:
+    """What can be read of a user some of whose views cannot; a version is kept even so, for the write that mends it."""
+    readable: list[Raw] = []
+    damaged: list[str] = []
+    for view in (ATTRIBUTES_VIEW, BEHAVIOUR_VIEW, slot(generation)):
+        held: Sequence[Raw] = values[len(readable) : len(readable) + len(columns_of(view))]
+        if is_damaged(view, held):
+            damaged.append(view)
+            held = [None] * len(held)
+        readable += held
+    version, behaviour_us = version_stored(values[5], values[6])
+    whole = features_of(user_id, generation, readable)
+    return replace(whole, behaviour_version=version, behaviour_us=behaviour_us, damaged=tuple(damaged))
 
 
 @cache
 def stamp_of(view: str) -> bytes:
-    """The field that holds the time of a view."""
+    """The field that holds the event time of a view."""
     return f"_ts:{view}".encode()
 
 
@@ -136,11 +188,16 @@ def time_of(nanos: int) -> bytes:
 
 
 def nanos_of(time: Raw) -> int:
-    """Back again; 0 for none."""
+    """Back again; 0 for none. Raises `DecodeError` for what is no time."""
     if not time:
         return 0
     parsed = Timestamp.FromString(time)
     return int(parsed.seconds * _NANOS + parsed.nanos)
+
+
+def readable_nanos(time: Raw) -> int:
+    """Likewise, and 0 for what is no time."""
+    return _or_zero(nanos_of, time)
 
 
 @lru_cache(4096)
@@ -153,24 +210,12 @@ def _rest(nanos: int) -> bytes:
     return bytes(Timestamp(nanos=nanos).SerializeToString())
 
 
-class _SlotFields(NamedTuple):
-    vectors: bytes
-    dimension: bytes
-    generation: bytes
-    stamp: bytes
-
-
-@cache
-def _slot_fields(view: str) -> _SlotFields:
-    return _SlotFields(_field(view, "vectors"), _field(view, "dimension"), _field(view, "generation"), stamp_of(view))
-
-
 def _field(view: str, feature: str) -> bytes:
     return bytes(_mmh3(f"{view}:{feature}"))
 
 
-ATTRIBUTES = _field("user_attributes", "attributes")
-BEHAVIOUR = tuple(_field("user_behaviour", name) for name in ("items", "actions", "times", "version"))
+(ATTRIBUTES,) = fields_of(columns_of(ATTRIBUTES_VIEW))[:-1]
+BEHAVIOUR = fields_of(columns_of(BEHAVIOUR_VIEW))[:-1]
 
 
 @cache
@@ -191,7 +236,7 @@ def _floats(raw: bytes) -> FloatArray:
     head = _floats_head(count)
     if len(raw) == len(head) + 4 * count and raw.startswith(head):
         return np.frombuffer(raw, _FLOAT, count, len(head)).astype(np.float32)
-    return np.array(Value.FromString(raw).float_list_val.val, dtype=np.float32)
+    return np.array(_kind(raw, "float_list_val").val, dtype=np.float32)
 
 
 def _virtual(vectors: Raw, dimension: Raw, generation: Raw) -> VirtualBehaviour | None:
@@ -204,24 +249,63 @@ def _virtual(vectors: Raw, dimension: Raw, generation: Raw) -> VirtualBehaviour 
 
 
 def _attributes(raw: Raw) -> Attributes | None:
-    text = Value.FromString(raw).string_val if raw else ""
+    text = _kind(raw, "string_val") if raw else ""
     if not text:
         return None
+    found = _object(text)
+    if "\\u" in text:  # an escape can hold half a character, which no tower can be sent
+        json.dumps(found, ensure_ascii=False).encode()
+    return StoredAttributes(found, text)
+
+
+def _object(text: str) -> Attributes:
+    """The JSON object that a text is. Raises `ValueError` for anything else."""
     if text[0] == "{":  # as `attributes_row` wrote it
         found, end = _JSON.raw_decode(text)
         if end == len(text):
-            return StoredAttributes(found, text)
-    return StoredAttributes(json.loads(text), text)
+            return dict(found)
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("attributes are no JSON object")  # noqa: TRY004  # as of a text that is no JSON
+    return found
 
 
-def _behaviour(items: bytes, actions: Raw, times: Raw) -> Behaviour:
-    return Behaviour(
-        tuple(Value.FromString(items).string_list_val.val),
-        tuple(Value.FromString(actions or b"").string_list_val.val),
-        tuple(Value.FromString(times or b"").int64_list_val.val),
+def _behaviour(items: Raw, actions: Raw, times: Raw) -> Behaviour:
+    if not (items or actions or times):
+        return _NO_BEHAVIOUR
+    columns = (
+        tuple(_kind(items, "string_list_val").val),
+        tuple(_kind(actions, "string_list_val").val),
+        tuple(_kind(times, "int64_list_val").val),
     )
+    if not len(columns[0]) == len(columns[1]) == len(columns[2]):
+        raise ValueError("the columns of a behaviour have one length")
+    return Behaviour(*columns)
+
+
+def _versioned(items: Raw, actions: Raw, times: Raw, version: Raw) -> tuple[Behaviour, int]:
+    return _behaviour(items, actions, times), _number(version)
+
+
+_READERS: dict[str, Callable[..., object]] = {ATTRIBUTES_VIEW: _attributes, BEHAVIOUR_VIEW: _versioned}
+"""What reads the features of a view; of a slot, `_virtual`."""
 
 
 @lru_cache(4096)
 def _number(raw: Raw) -> int:
-    return int(Value.FromString(raw).int64_val) if raw else 0
+    return int(_kind(raw, "int64_val")) if raw else 0
+
+
+def _kind(raw: Raw, kind: str) -> Any:
+    """A value of this kind of Feast's; its empty form where it is not set. Raises `ValueError` for another kind."""
+    value = Value.FromString(raw or b"")
+    if value.WhichOneof("val") not in (kind, None):
+        raise ValueError(f"expected {kind}")
+    return getattr(value, kind)
+
+
+def _or_zero(read: Callable[[Raw], int], raw: Raw) -> int:
+    try:
+        return read(raw)
+    except _ROTTEN:
+        return 0

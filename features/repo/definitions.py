@@ -1,5 +1,6 @@
-"""What Feast knows of a user: four views with a push source each, and the `ranking` service that reads them all; and
-two views of the offline store alone, the training log: what was served, and what users did.
+"""What Feast knows of a user: four views with a push source each, and the `ranking` service that reads them all; two
+views of the offline store alone, the training log: what was served, and what users did; and the directory of users, for
+online stores that cannot list their keys.
 
 Feast imports every module of this folder when it applies it, so this holds declarations alone. The paths are where an
 offline store keeps each view's history; the online way does not touch them.
@@ -13,15 +14,18 @@ from feast.types import Array, Float32, Float64, Int64, String
 FOREVER = timedelta(0)
 
 user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING, description="a user, new or not")
+page = Entity(
+    name="directory_page", join_keys=["page_id"], value_type=ValueType.STRING, description="a page of the directory"
+)
 
 
-def _view(name: str, description: str, features: list[Field]) -> FeatureView:
+def _view(name: str, description: str, features: list[Field], entity: Entity = user) -> FeatureView:
     history = FileSource(name=f"{name}_history", path=f"data/{name}.parquet", timestamp_field="event_timestamp")
     return FeatureView(
         name=name,
         description=description,
-        entities=[user],
-        schema=[Field(name="user_id", dtype=String), *features],
+        entities=[entity],
+        schema=[Field(name=entity.join_key, dtype=String), *features],
         source=PushSource(name=f"{name}_push", batch_source=history),
         ttl=FOREVER,
         online=True,
@@ -70,6 +74,12 @@ user_behaviour = _view(
 )
 virtual_behaviour_even = _slot("even")
 virtual_behaviour_odd = _slot("odd")
+user_directory = _view(
+    "user_directory",
+    "Pages of users who have attributes, for stores that cannot list them; the page `writers` names who wrote pages",
+    [Field(name="entries", dtype=Array(String))],
+    entity=page,
+)
 
 ranking = FeatureService(
     name="ranking",

@@ -70,7 +70,21 @@ class CompactedDays:
 
 
 class OnlineStore(Protocol):
-    """Features of users for serving (Feast on Redis). Writes are idempotent and keyed by user id."""
+    """Features of users for serving (Feast). Writes are idempotent and keyed by user id.
+
+    A stored row that cannot be read hurts nobody else: what it holds counts as never written, `UserFeatures.damaged`
+    names its view, and the next write replaces it.
+
+    Three forms keep these promises. In memory and in Redis (`RedisStore`) all of them hold to the letter. Through
+    Feast's API alone (`FeastStore`), which has no compare-and-set and no list of keys, three are weaker:
+
+    - `write_behaviour` compares, then writes, in two steps: of two writers that do so within the same few milliseconds
+      the later one wins.
+    - "No newer" is told as exactly as the store keeps event times: in milliseconds or better on Redis, PostgreSQL,
+      DynamoDB or Cassandra, in whole seconds on SQLite and MySQL. Of rows within one second the last written stays.
+    - `users` finds whoever got attributes through this port. Rows that a team writes with its own Feast client are
+      read, but not found by a walk.
+    """
 
     async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
         """Features of B users, in their order, in one round trip; `virtual` comes from the slot of `generation`."""
@@ -87,8 +101,12 @@ class OnlineStore(Protocol):
         """Virtual behaviour of B users alone, by the same rule: a write that touches no attributes undoes none."""
         ...
 
-    async def write_behaviour(self, users: Sequence[BehavedUser]) -> None:
-        """Whole behaviours of B users; a row whose version is not above the stored one changes nothing."""
+    async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
+        """Whole behaviours of B users, each in place of the one that was read; the ids of those that were refused.
+
+        The version and the event time that a row was made from are compared with the stored ones in the same step that
+        writes it. Where they differ, somebody else wrote since: nothing changes, and the writer reads again.
+        """
         ...
 
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:

@@ -55,13 +55,17 @@ class UserFeatures:
     attributes: Attributes | None = None
     behaviour: Behaviour = field(default_factory=Behaviour)
     behaviour_version: int = 0
-    """Rises with each write of the behaviour (microseconds since the epoch); 0 if never written."""
+    """Rises with each write of the behaviour; 0 if never written."""
     virtual: VirtualBehaviour | None = None
     """What the slot of the generation asked for holds, maybe of another one: `Generation.virtual_of` tells."""
     attributes_ms: int = 0
     """`at_ms` of the attributes; 0 if never written."""
     virtual_ms: int = 0
     """`at_ms` of this virtual behaviour; 0 if never written."""
+    behaviour_us: int = 0
+    """Event time of the behaviour's row, microseconds since the epoch; 0 if never written."""
+    damaged: tuple[str, ...] = ()
+    """Feature views whose stored row cannot be read: what they hold counts as never written."""
 
     @property
     def as_of_ms(self) -> int:
@@ -92,8 +96,29 @@ class ReenrichedUser:
 
 @dataclass(frozen=True, slots=True)
 class BehavedUser:
-    """One row of the behaviour way's write: the user's whole behaviour, with a version above the one read."""
+    """One row of the behaviour way's write: the user's whole behaviour, in place of the one that was read.
+
+    `read_version` and `read_us` are `behaviour_version` and `behaviour_us` of the read; 0 and 0 for a user without any.
+    A store that holds others by now refuses the row.
+    """
 
     user_id: str
     behaviour: Behaviour
-    version: int
+    read_version: int = 0
+    read_us: int = 0
+
+    @classmethod
+    def after(cls, read: UserFeatures, behaviour: Behaviour) -> "BehavedUser":
+        """The row that puts `behaviour` in the place of what was read."""
+        return cls(read.user_id, behaviour, read.behaviour_version, read.behaviour_us)
+
+    @property
+    def version(self) -> int:
+        """One above the version that was read, whatever a clock says."""
+        return self.read_version + 1
+
+    @property
+    def at_us(self) -> int:
+        """Event time of the row, microseconds since the epoch: of the newest behaviour, and above that of the read."""
+        newest = self.behaviour.times[-1] * 1000 if self.behaviour.times else 0
+        return max(self.read_us + 1, newest)

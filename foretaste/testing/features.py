@@ -21,12 +21,15 @@ Value = TypeVar("Value")
 
 
 class InMemoryOnlineStore:
-    """Each view of a user keeps the newest row that was written: a row no newer is dropped."""
+    """Each view of a user keeps the newest row that was written: a row no newer is dropped.
+
+    A behaviour takes the place of the one that it was made from, or is refused.
+    """
 
     def __init__(self) -> None:
         self._attributes: dict[str, tuple[int, Attributes]] = {}
         self._virtual: dict[tuple[str, int], tuple[int, VirtualBehaviour]] = {}
-        self._behaviour: dict[str, tuple[int, Behaviour]] = {}
+        self._behaviour: dict[str, tuple[Behaviour, int, int]] = {}
 
     async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
         return [self._features(user_id, generation) for user_id in user_ids]
@@ -41,9 +44,15 @@ class InMemoryOnlineStore:
         for user in users:
             self._keep_virtual(user.user_id, user.virtual, user.at_ms)
 
-    async def write_behaviour(self, users: Sequence[BehavedUser]) -> None:
+    async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
+        refused: list[str] = []
         for user in users:
-            _keep_newest(self._behaviour, user.user_id, user.version, user.behaviour)
+            _, version, at_us = self._behaviour.get(user.user_id, (Behaviour(), 0, 0))
+            if (version, at_us) != (user.read_version, user.read_us):
+                refused.append(user.user_id)
+                continue
+            self._behaviour[user.user_id] = (user.behaviour, user.version, user.at_us)
+        return refused
 
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
         known = sorted(self._attributes)
@@ -60,8 +69,8 @@ class InMemoryOnlineStore:
     def _features(self, user_id: str, generation: int) -> UserFeatures:
         attributes_at, attributes = self._attributes.get(user_id, (0, None))
         virtual_at, virtual = self._virtual.get((user_id, generation % 2), (0, None))
-        version, behaviour = self._behaviour.get(user_id, (0, Behaviour()))
-        return UserFeatures(user_id, attributes, behaviour, version, virtual, attributes_at, virtual_at)
+        behaviour, version, at_us = self._behaviour.get(user_id, (Behaviour(), 0, 0))
+        return UserFeatures(user_id, attributes, behaviour, version, virtual, attributes_at, virtual_at, at_us)
 
 
 class InMemoryGenerations:
@@ -142,6 +151,25 @@ class InMemoryGenerations:
     def _check_recorded(self, number: int) -> None:
         if number not in self._records:
             raise InvalidInput("generation", number, "expected a recorded generation")
+
+
+class InMemoryProgress:
+    """How far re-enrichment has come, in a dictionary of this process."""
+
+    def __init__(self) -> None:
+        self._states: dict[int, str] = {}
+
+    async def read(self, generation: int) -> str | None:
+        return self._states.get(generation)
+
+    async def write(self, generation: int, state: str) -> None:
+        self._states[generation] = state
+
+    async def forget(self, generation: int) -> None:
+        self._states.pop(generation, None)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
 
 
 class InMemoryTrainingLog:

@@ -1,34 +1,34 @@
-"""What every `OnlineStore` does: the in-memory form and Feast on a real Redis-protocol server."""
+"""What every `OnlineStore` does: in memory, in Redis, and through Feast's API on Redis, SQLite and PostgreSQL.
 
+A form that keeps less than the whole promise is named with what it keeps in `tests.store_forms.PROMISES`.
+"""
+
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import pytest
 
-from features.online.redis_store import FeastOnlineStore
-from features.redis.address import RedisAddress
-from features.repo_config import apply_features, repo_config
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import OnlineStore
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
-from foretaste.testing.features import InMemoryOnlineStore
+from tests.store_forms import PROMISES, open_form
 
 AT = 1_767_225_600_000
 
 
-@pytest.fixture(params=["memory", "feast"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OnlineStore]:
-    if request.param == "memory":
-        yield InMemoryOnlineStore()
-        return
-    address = RedisAddress.parse(request.getfixturevalue("redis_url"))
-    config = repo_config(address, str(tmp_path / "registry.db"), f"test_{uuid4().hex}")
-    apply_features(config)
-    feast = FeastOnlineStore(config, timeout=10)
-    yield feast
-    await feast.close()
+@pytest.fixture
+async def store(store_form: str, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OnlineStore]:
+    opened = open_form(store_form, request, tmp_path)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def step(store_form: str) -> int:
+    """Milliseconds by which this form tells one row newer than another."""
+    return PROMISES[store_form].step_ms
 
 
 def enriched(user_id: str = "u1", at_ms: int = AT, generation: int | None = 1, fill: float = 0.5) -> EnrichedUser:
@@ -40,9 +40,9 @@ def reenriched(at_ms: int, generation: int = 1, fill: float = 3.0, user_id: str 
     return ReenrichedUser(user_id, VirtualBehaviour(generation, np.full((3, 2), fill, np.float32)), at_ms)
 
 
-def behaved(*items: str, version: int, user_id: str = "u1") -> BehavedUser:
+def behaved(*items: str, user_id: str = "u1", after: UserFeatures | None = None) -> BehavedUser:
     behaviour = Behaviour(items, ["liked"] * len(items), [AT + n for n in range(len(items))])
-    return BehavedUser(user_id, behaviour, version)
+    return BehavedUser.after(after or UserFeatures(user_id), behaviour)
 
 
 async def read(store: OnlineStore, user_id: str = "u1", generation: int = 1) -> UserFeatures:
@@ -90,19 +90,19 @@ async def test_a_warm_user_has_attributes_alone(store: OnlineStore) -> None:
 
 
 async def test_behaviour_is_read_back_in_order(store: OnlineStore) -> None:
-    await store.write_behaviour([behaved("b", "a", "ünï", version=AT * 1000 + 1)])
+    assert await store.write_behaviour([behaved("b", "a", "ünï")]) == []
     features = await read(store)
     assert list(features.behaviour.items) == ["b", "a", "ünï"]
     assert list(features.behaviour.actions) == ["liked"] * 3
     assert list(features.behaviour.times) == [AT, AT + 1, AT + 2]
-    assert features.behaviour_version == AT * 1000 + 1
+    assert features.behaviour_version == 1
     assert features.attributes is None
 
 
 async def test_many_users_come_in_the_order_asked_and_repeats_too(store: OnlineStore) -> None:
     users = [enriched(f"u{n}", fill=float(n)) for n in range(50)]
     await store.write_enriched(users)
-    await store.write_behaviour([behaved(f"i{n}", version=n + 1, user_id=f"u{n}") for n in range(0, 50, 2)])
+    await store.write_behaviour([behaved(f"i{n}", user_id=f"u{n}") for n in range(0, 50, 2)])
     wanted = ["u7", "nobody", "u48", "u7"]
     features = await store.read(wanted, 1)
     assert [one.user_id for one in features] == wanted
@@ -113,7 +113,7 @@ async def test_many_users_come_in_the_order_asked_and_repeats_too(store: OnlineS
 
 async def test_no_users_is_no_work(store: OnlineStore) -> None:
     await store.write_enriched([])
-    await store.write_behaviour([])
+    assert await store.write_behaviour([]) == []
     await store.write_virtual([])
     assert await store.read([], 1) == []
 
@@ -127,13 +127,25 @@ async def test_a_replay_and_an_older_write_change_nothing(store: OnlineStore) ->
     assert features.as_of_ms == AT
 
 
-async def test_a_newer_write_replaces(store: OnlineStore) -> None:
+async def test_a_newer_write_replaces(store: OnlineStore, step: int) -> None:
     await store.write_enriched([enriched(fill=1.0)])
-    await store.write_enriched([enriched(at_ms=AT + 1, fill=2.0)])
+    await store.write_enriched([enriched(at_ms=AT + step, fill=2.0)])
     features = await read(store)
     assert features.virtual is not None
     assert features.virtual.vectors[0, 0] == 2.0
-    assert features.as_of_ms == AT + 1
+    assert features.as_of_ms == AT + step
+
+
+async def test_within_the_time_that_a_form_tells_apart_the_last_written_stays(store: OnlineStore, step: int) -> None:
+    """In milliseconds an older row is dropped; a store of whole seconds takes it, and a replay changes nothing."""
+    await store.write_enriched([enriched(at_ms=AT + 500, fill=1.0)])
+    await store.write_enriched([enriched(at_ms=AT + 400, fill=2.0)])
+    expected = 1.0 if step == 1 else 2.0
+    for _ in range(2):
+        features = await read(store)
+        assert features.virtual is not None
+        assert features.virtual.vectors[0, 0] == expected
+        await store.write_enriched([enriched(at_ms=AT + 400, fill=2.0)])
 
 
 async def test_the_newest_of_a_batch_wins_whatever_its_place(store: OnlineStore) -> None:
@@ -143,13 +155,64 @@ async def test_the_newest_of_a_batch_wins_whatever_its_place(store: OnlineStore)
     assert features.virtual.vectors[0, 0] == 2.0
 
 
-async def test_a_behaviour_version_that_is_not_above_changes_nothing(store: OnlineStore) -> None:
-    version = AT * 1000
-    await store.write_behaviour([behaved("a", version=version)])
-    await store.write_behaviour([behaved("b", version=version)])
+async def test_each_write_of_a_behaviour_raises_its_version_by_one_and_its_event_time(store: OnlineStore) -> None:
+    await store.write_behaviour([behaved("a")])
+    first = await read(store)
+    assert await store.write_behaviour([behaved("a", after=first)]) == [], "no later behaviour, and a newer row"
+    second = await read(store)
+    assert (first.behaviour_version, second.behaviour_version) == (1, 2)
+    assert second.behaviour_us >= first.behaviour_us > 0
+
+
+async def test_of_two_writers_who_read_the_same_version_the_second_is_refused(store: OnlineStore) -> None:
+    await store.write_behaviour([behaved("a")])
+    seen = await read(store)
+    assert await store.write_behaviour([behaved("a", "b", after=seen)]) == []
+    assert await store.write_behaviour([behaved("a", "c", after=seen)]) == ["u1"]
+    again = await read(store)
+    assert list(again.behaviour.items) == ["a", "b"], "nothing of the first is lost"
+    assert await store.write_behaviour([behaved("a", "b", "c", after=again)]) == []
+    assert list((await read(store)).behaviour.items) == ["a", "b", "c"]
+
+
+async def test_of_two_writers_who_read_nothing_the_second_is_refused(store: OnlineStore) -> None:
+    assert await store.write_behaviour([behaved("a")]) == []
+    assert await store.write_behaviour([behaved("b")]) == ["u1"]
     assert list((await read(store)).behaviour.items) == ["a"]
-    await store.write_behaviour([behaved("a", "b", version=version + 1)])
-    assert list((await read(store)).behaviour.items) == ["a", "b"]
+
+
+async def test_writers_at_the_same_moment(store: OnlineStore, store_form: str) -> None:
+    """Each reads, appends and writes until it is not refused. Where comparing and writing are two steps, one that came
+    between them can be lost, though never a whole behaviour: what stands there is what some writer made of a read one.
+    """
+
+    async def write(item: str) -> None:
+        refused = ["u1"]
+        while refused:
+            seen = await read(store)
+            refused = await store.write_behaviour([behaved(*seen.behaviour.items, item, after=seen)])
+
+    items = [f"i{each}" for each in range(8)]
+    await asyncio.gather(*map(write, items))
+    features = await read(store)
+    assert features.behaviour_version == len(features.behaviour)
+    if PROMISES[store_form].compares_in_one_step:
+        assert sorted(features.behaviour.items) == items
+    else:
+        assert set(features.behaviour.items) <= set(items)
+
+
+async def test_a_refusal_is_for_one_user_alone(store: OnlineStore) -> None:
+    await store.write_behaviour([behaved("a", user_id="u2")])
+    rows = [behaved("b", user_id=user_id) for user_id in ("u1", "u2", "u3")]
+    assert await store.write_behaviour(rows) == ["u2"]
+    found = await store.read(["u1", "u2", "u3"], 1)
+    assert [list(each.behaviour.items) for each in found] == [["b"], ["a"], ["b"]]
+
+
+async def test_of_a_user_who_stands_twice_in_a_batch_the_first_is_written(store: OnlineStore) -> None:
+    assert await store.write_behaviour([behaved("a"), behaved("b")]) == ["u1"]
+    assert list((await read(store)).behaviour.items) == ["a"]
 
 
 async def test_one_generation_serves_while_the_next_fills(store: OnlineStore) -> None:
@@ -193,21 +256,21 @@ async def test_a_repair_as_of_the_next_millisecond_holds_and_yields_to_a_registr
     assert features.virtual.vectors[0, 0] == 9.0
 
 
-async def test_virtual_behaviour_written_alone_touches_nothing_else(store: OnlineStore) -> None:
+async def test_virtual_behaviour_written_alone_touches_nothing_else(store: OnlineStore, step: int) -> None:
     await store.write_enriched([enriched(fill=1.0), enriched("u2", generation=None)])
-    await store.write_behaviour([behaved("a", version=1)])
+    await store.write_behaviour([behaved("a")])
     before = await read(store)
-    await store.write_virtual([reenriched(AT + 1), reenriched(AT + 1, generation=2, fill=4.0, user_id="u2")])
+    await store.write_virtual([reenriched(AT + step), reenriched(AT + step, generation=2, fill=4.0, user_id="u2")])
     after = await read(store)
     assert after.attributes == before.attributes
     assert (list(after.behaviour.items), after.behaviour_version) == (["a"], 1)
-    assert (after.attributes_ms, after.virtual_ms, after.as_of_ms) == (AT, AT + 1, AT + 1)
+    assert (after.attributes_ms, after.virtual_ms, after.as_of_ms) == (AT, AT + step, AT + step)
     assert after.virtual is not None
     assert (after.virtual.vectors == 3.0).all()
     other = await read(store, "u2", generation=2)
     assert other.virtual is not None
     assert (other.virtual.vectors == 4.0).all()
-    assert (other.attributes_ms, other.virtual_ms) == (AT, AT + 1)
+    assert (other.attributes_ms, other.virtual_ms) == (AT, AT + step)
 
 
 @pytest.mark.parametrize("at_ms", [AT, AT - 1])
@@ -219,13 +282,15 @@ async def test_virtual_behaviour_no_newer_than_its_slot_changes_nothing(store: O
     assert (features.virtual.generation, float(features.virtual.vectors[0, 0])) == (1, 1.0)
 
 
-async def test_a_repair_does_not_keep_a_registration_still_on_its_way_from_its_attributes(store: OnlineStore) -> None:
+async def test_a_repair_does_not_keep_a_registration_still_on_its_way_from_its_attributes(
+    store: OnlineStore, step: int
+) -> None:
     await store.write_enriched([enriched(generation=None)])
-    await store.write_virtual([reenriched(AT + 1)])
-    await store.write_enriched([EnrichedUser("u1", {"city": "Oslo"}, None, AT + 1)])
+    await store.write_virtual([reenriched(AT + step)])
+    await store.write_enriched([EnrichedUser("u1", {"city": "Oslo"}, None, AT + step)])
     features = await read(store)
     assert features.attributes == {"city": "Oslo"}
-    assert features.attributes_ms == AT + 1
+    assert features.attributes_ms == AT + step
 
 
 async def test_virtual_behaviour_can_be_written_of_a_user_without_attributes(store: OnlineStore) -> None:
@@ -235,13 +300,13 @@ async def test_virtual_behaviour_can_be_written_of_a_user_without_attributes(sto
     assert (features.attributes_ms, features.virtual_ms) == (0, AT)
 
 
-async def test_virtual_behaviour_older_than_the_attributes_is_not_current(store: OnlineStore) -> None:
+async def test_virtual_behaviour_older_than_the_attributes_is_not_current(store: OnlineStore, step: int) -> None:
     generation = Generation(1, 1, {}, {}, np.zeros((3, 2), np.float32), "2026-01-01T00:00:00Z")
     await store.write_enriched([enriched()])
     assert generation.virtual_of(await read(store)) is not None
-    await store.write_enriched([enriched(generation=None, at_ms=AT + 1)])
+    await store.write_enriched([enriched(generation=None, at_ms=AT + step)])
     assert generation.virtual_of(await read(store)) is None
-    await store.write_virtual([reenriched(AT + 2)])
+    await store.write_virtual([reenriched(AT + 2 * step)])
     assert generation.virtual_of(await read(store)) is not None
 
 
@@ -267,7 +332,7 @@ async def signed_up(store: OnlineStore, users: Sequence[str]) -> None:
 async def test_a_walk_finds_whoever_has_attributes_and_nobody_else(store: OnlineStore) -> None:
     users = [f"u{each}" for each in range(700)] + ["Zürich ☕", " ", "*", "a[b]?"]
     await signed_up(store, users)
-    await store.write_behaviour([behaved("a", version=1, user_id="behaviour alone")])
+    await store.write_behaviour([behaved("a", user_id="behaviour alone")])
     await store.write_virtual([reenriched(AT, user_id="virtual behaviour alone")])
     assert set(await walked(store, 100)) == set(users)
 

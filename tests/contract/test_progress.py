@@ -5,9 +5,10 @@ from uuid import uuid4
 
 import pytest
 
-from features.generations.progress import InMemoryProgress, RedisProgress
+from features.generations.progress import RedisProgress
 from features.redis.address import RedisAddress
 from foretaste.kernel.errors import Unavailable
+from foretaste.testing.features import InMemoryProgress
 from streams.reenrichment import Progress
 from tests.integration.brokers import free_port
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from uuid import uuid4
 
 import httpx
 import pytest
+import yaml
 
+from features.repo_config import REPO
 from foretaste import compose, embedded
 from foretaste.cli.processes import health_of
 from foretaste.cli.user import newest_letters, send
@@ -89,11 +92,10 @@ def until(condition: Callable[[], bool], watch: Callable[[], object] = lambda: N
         BETWEEN_LOOKS.wait(0.05)
 
 
-@pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory, triton_environment: TritonEnvironment) -> Iterator[System]:
-    home = tmp_path_factory.mktemp("home")
+@contextmanager
+def running(home: Path, triton_environment: TritonEnvironment, settings: Settings) -> Iterator[System]:
+    """The whole of it, started and stopped."""
     folder = write_dataset(home / "synthetic")
-    settings = Settings(home=home, api_port=0)
     with Stack(home, plan(home, {}, triton_environment=triton_environment)) as stack:
         resolved = compose.resolve(settings)
         dataset = read_dataset(folder)
@@ -103,6 +105,32 @@ def system(tmp_path_factory: pytest.TempPathFactory, triton_environment: TritonE
         assert (artifact.name, number) == ("1", 1)
         api = embedded.start_processes(stack, settings)
         yield System(stack, resolved, api, [str(item) for item in dataset.items["item_id"][:20]])
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory, triton_environment: TritonEnvironment) -> Iterator[System]:
+    home = tmp_path_factory.mktemp("home")
+    with running(home, triton_environment, Settings(home=home, api_port=0)) as started:
+        yield started
+
+
+def test_sign_up_behaviour_and_ranking_go_through_feasts_api_where_that_is_set(
+    tmp_path: Path, triton_environment: TritonEnvironment
+) -> None:
+    """The team's configuration names SQLite: nothing of a user can lie in Redis."""
+    ours = yaml.safe_load((REPO / "feature_store.yaml").read_text())
+    file = tmp_path / "feature_store.yaml"
+    file.write_text(yaml.safe_dump(ours | {"online_store": {"type": "sqlite", "path": "online.db"}}))
+    settings = Settings(home=tmp_path, api_port=0, feature_store=file, redis_timeout=10)
+    with running(tmp_path, triton_environment, settings) as system:
+        users = [uuid4().hex for _ in range(20)]
+        system.sign_up(*users)
+        until(lambda: {system.served_by(user) for user in users} == {"virtual"})
+        event = UserBehaved(user_id=users[0], item_id=system.items[3], action="bought", at="2026-01-01T00:00:00Z")
+        asyncio.run(send(system.settings, Topic.BEHAVED, [event, event]))
+        until(lambda: system.served_by(users[0]) == "blended")
+        assert system.rank(users[0])[1]["behaviour_seen"] == 1
+        assert (tmp_path / "online.db").is_file()
 
 
 def test_a_stranger_becomes_known(system: System) -> None:

@@ -60,7 +60,7 @@ class Worker(InMemoryEvents):
         (user,) = await self._store.read([user_id], 1)
         items = (*user.behaviour.items, *(each.item_id for each in acts))
         behaviour = Behaviour(items, ("did",) * len(items), tuple(range(len(items))))
-        await self._store.write_behaviour([BehavedUser(user_id, behaviour, user.behaviour_version + 1)])
+        await self._store.write_behaviour([BehavedUser.after(user, behaviour)])
 
 
 def context(api: str, store: InMemoryOnlineStore, events: InMemoryEvents) -> DemoContext:

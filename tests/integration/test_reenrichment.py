@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from features.generations.pointer import RedisGenerations
 from features.generations.progress import RedisProgress
-from features.online.redis_store import FeastOnlineStore
+from features.online.redis_store import RedisStore
 from features.redis.address import RedisAddress
 from features.repo_config import apply_features, repo_config
 from foretaste.kernel.batching import BatchPolicy
@@ -73,7 +73,7 @@ class Place:
     async def parts(self, opened: AsyncExitStack) -> SignUpParts:
         """All real but for the towers."""
         address = RedisAddress.parse(self.redis)
-        store = FeastOnlineStore(repo_config(address, str(self.folder / "registry.db"), self.name), timeout=20)
+        store = RedisStore(repo_config(address, str(self.folder / "registry.db"), self.name), timeout=20)
         generations = RedisGenerations(address, prefix=self.name, timeout=20)
         found = SignUpParts(
             store, ChosenTowers(), generations, KafkaEvents(self.connection, idempotent=self.idempotent)
@@ -130,9 +130,9 @@ async def prepare(parts: SignUpParts) -> None:
     rows = [EnrichedUser(user, {"age": 7}, None if user in warm else virtual, 1_700_000_000_000) for user in USERS]
     for start in range(0, len(rows), 1000):
         await parts.store.write_enriched(rows[start : start + 1000])
-    for users, count in ((WARMING, 1), (WARM, 3)):
+    for users, count in (([user for user in WARMING if user not in warm], 1), (WARM, 3)):
         behaviour = Behaviour(["i"] * count, ["acted"] * count, list(range(count)))
-        await parts.store.write_behaviour([BehavedUser(user, behaviour, count) for user in users])
+        assert await parts.store.write_behaviour([BehavedUser(user, behaviour) for user in users]) == []
 
 
 async def sign_up_slowly(place: Place, parts: SignUpParts) -> None:

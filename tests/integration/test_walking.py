@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from features.feast_api import FeatureStore
-from features.online.redis_store import FeastOnlineStore
+from features.online.redis_store import RedisStore
 from features.redis.address import RedisAddress
 from features.repo_config import apply_features, repo_config
 from foretaste.kernel.errors import Unavailable
@@ -25,20 +25,20 @@ def rows(users: list[str]) -> list[EnrichedUser]:
     return [EnrichedUser(user, {"age": 25}, None, AT) for user in users]
 
 
-def open_store(url: str, folder: Path, *, cluster: bool = False) -> FeastOnlineStore:
+def open_store(url: str, folder: Path, *, cluster: bool = False) -> RedisStore:
     config = repo_config(RedisAddress.parse(url, cluster=cluster), str(folder / "registry.db"), f"test_{uuid4().hex}")
     apply_features(config)
-    return FeastOnlineStore(config, timeout=10)
+    return RedisStore(config, timeout=10)
 
 
 async def test_feasts_own_client_reads_what_we_wrote(redis_url: str, tmp_path: Path) -> None:
     config = repo_config(RedisAddress.parse(redis_url), str(tmp_path / "registry.db"), f"test_{uuid4().hex}")
     apply_features(config)
-    store = FeastOnlineStore(config, timeout=10)
+    store = RedisStore(config, timeout=10)
     vectors = np.random.default_rng(0).normal(size=(4, 32)).astype(np.float32)
     await store.write_enriched([EnrichedUser("Zoë", {"age": 25}, VirtualBehaviour(1, vectors), AT)])
     await store.write_virtual([ReenrichedUser("Zoë", VirtualBehaviour(2, 2 * vectors), AT + 1)])
-    await store.write_behaviour([BehavedUser("Zoë", Behaviour(["a", "b"], ["x", "y"], [1, AT]), 77)])
+    await store.write_behaviour([BehavedUser("Zoë", Behaviour(["a", "b"], ["x", "y"], [1, AT]))])
     await store.close()
 
     feast = FeatureStore(config=config)
@@ -49,7 +49,7 @@ async def test_feasts_own_client_reads_what_we_wrote(redis_url: str, tmp_path: P
     assert found["user_behaviour__items"][0] == ["a", "b"]
     assert found["user_behaviour__actions"][0] == ["x", "y"]
     assert found["user_behaviour__times"][0] == [1, AT]
-    assert found["user_behaviour__version"] == [77, None]
+    assert found["user_behaviour__version"] == [1, None]
     for slot, generation in (("virtual_behaviour_odd", 1), ("virtual_behaviour_even", 2)):
         np.testing.assert_array_equal(found[f"{slot}__vectors"][0], generation * vectors.ravel())
         assert found[f"{slot}__dimension"] == [32, None]
@@ -136,6 +136,10 @@ async def test_a_cluster_is_walked_server_by_server_and_written_and_read(cluster
     held = await store.read(USERS, 2)
     assert all(each.virtual is not None and each.virtual_ms == AT + 1 for each in held)
 
+    rows_of = [BehavedUser(user, Behaviour(["a"], ["x"], [AT])) for user in USERS]
+    assert await store.write_behaviour(rows_of) == []
+    assert await store.write_behaviour(rows_of) == USERS, "all were written since these were made"
+
     cursors: set[str] = set()
     found = await walked(store, seen=cursors)
     assert set(found) == set(USERS)
@@ -149,7 +153,7 @@ async def test_a_cluster_is_walked_server_by_server_and_written_and_read(cluster
     await store.close()
 
 
-async def walked(store: FeastOnlineStore, cursor: str | None = "", seen: set[str] | None = None) -> list[str]:
+async def walked(store: RedisStore, cursor: str | None = "", seen: set[str] | None = None) -> list[str]:
     found: list[str] = []
     while cursor is not None:
         if seen is not None:

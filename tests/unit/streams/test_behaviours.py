@@ -1,6 +1,7 @@
 """The way of a behaviour: order, the limit, and replays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
@@ -10,9 +11,10 @@ from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import Message, Reason
 from foretaste.kernel.users import BehavedUser, Behaviour
 from foretaste.kernel.values import MAX_BEHAVIOUR
-from streams.behaviours import Behaviours, UnknownItems, append
+from foretaste.testing.features import InMemoryOnlineStore
+from streams.behaviours import ROUNDS, Behaviours, UnknownItems, append
 from streams.worker.dead_letters import read_dead_letter
-from tests.stream_parts import NOW, NOW_MS, World, message
+from tests.stream_parts import NOW, NOW_MS, ChosenStore, World, message
 
 AWAY = Unavailable("a part", "chosen by the test")
 FULL = Behaviour(
@@ -103,14 +105,59 @@ async def test_behaviours_of_several_users_are_one_read_and_one_write() -> None:
     assert world.counted("foretaste_behaviours_total") == 4
 
 
-async def test_the_version_is_the_clock_in_microseconds_and_always_above_the_stored_one() -> None:
+@pytest.mark.parametrize("ahead", [0, 86_400 * 365], ids=["a right clock", "one a year ahead"])
+async def test_the_version_is_one_above_the_read_one_whatever_the_clock_says(ahead: float) -> None:
     world = World()
-    await way(world)([act("u1", "a", 1000)])
-    assert (await world.features("u1")).behaviour_version == round(NOW * 1_000_000)
-    await way(world, now=NOW - 3600)([act("u1", "b", 2000)])
+    await way(world, now=NOW + ahead)([act("u1", "a", 1000)])
+    assert (await world.features("u1")).behaviour_version == 1
+    await way(world, now=NOW)([act("u1", "b", 2000)])
     features = await world.features("u1")
-    assert features.behaviour_version == round(NOW * 1_000_000) + 1
-    assert list(features.behaviour.items) == ["a", "b"]
+    assert (features.behaviour_version, list(features.behaviour.items)) == (2, ["a", "b"])
+
+
+@dataclass
+class Rivals(ChosenStore):
+    """Before each of the first `times` writes, another worker writes for the user too."""
+
+    times: int = 1
+    written: list[list[str]] = field(default_factory=list)
+
+    async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
+        self.written.append([user.user_id for user in users])
+        if len(self.written) <= self.times:
+            (stored,) = await self.read(["u1"], 1)
+            theirs = append(stored.behaviour, f"theirs {len(self.written)}", "rated", 500 + len(self.written))
+            await super().write_behaviour([BehavedUser.after(stored, theirs)])
+        return await super().write_behaviour(users)
+
+
+async def test_what_a_successor_wrote_meanwhile_is_kept_and_the_worker_that_froze_appends_to_it() -> None:
+    store = Rivals()
+    world = World(store=store)
+    await way(world)([act("u1", "a", 1000), act("u2", "b", 1000), act("u1", "c", 2000)])
+    assert list((await world.features("u1")).behaviour.items) == ["theirs 1", "a", "c"]
+    assert list((await world.features("u2")).behaviour.items) == ["b"]
+    assert store.written == [["u1", "u2"], ["u1"]], "nothing is written again for a user whom nobody else wrote for"
+
+
+async def test_a_frozen_workers_events_that_the_successor_handled_too_stand_there_once() -> None:
+    store = Rivals()
+    world = World(store=store)
+    successors = BehavedUser("u1", append(Behaviour(), "a", "rated", 1000))
+    await InMemoryOnlineStore.write_behaviour(store, [successors])
+    await way(world)([act("u1", "a", 1000), act("u1", "b", 2000)])
+    assert list((await world.features("u1")).behaviour.items) == ["theirs 1", "a", "b"]
+
+
+async def test_a_batch_that_others_keep_writing_against_waits_and_is_tried_again() -> None:
+    store = Rivals(times=ROUNDS)
+    world = World(store=store)
+    with pytest.raises(Unavailable, match="others write for 1 users of this batch at the same time"):
+        await way(world)([act("u1", "a", 1000)])
+    assert len(store.written) == ROUNDS
+    await way(world)([act("u1", "a", 1000)])
+    items = (await world.features("u1")).behaviour.items
+    assert sorted(items) == ["a", *(f"theirs {each + 1}" for each in range(ROUNDS))]
 
 
 async def test_a_replay_writes_nothing() -> None:
@@ -177,7 +224,7 @@ def at_the_dead_letters(world: World) -> None:
 @pytest.mark.parametrize("stop", [at_the_read, at_the_write, at_the_dead_letters], ids=lambda stop: stop.__name__)
 async def test_stopping_at_any_step_is_retriable_and_repeating_is_harmless(stop: Callable[[World], None]) -> None:
     world = World()
-    await world.store.write_behaviour([BehavedUser("u1", Behaviour(["before"], ["x"], [NOW_MS - 10]), version=1)])
+    await world.store.write_behaviour([BehavedUser("u1", Behaviour(["before"], ["x"], [NOW_MS - 10]))])
     batch = [act("u1", "a", NOW_MS), message(b"{", topic="user-behaved", offset=1)]
     stop(world)
     with pytest.raises(Unavailable):

@@ -73,7 +73,7 @@ async def value(world: World, user_id: str, number: int) -> float | None:
 
 async def seen(world: World, user_id: str, count: int) -> None:
     behaviour = Behaviour(["i"] * count, ["acted"] * count, list(range(count)))
-    await world.store.write_behaviour([BehavedUser(user_id, behaviour, version=1)])
+    await world.store.write_behaviour([BehavedUser(user_id, behaviour)])
 
 
 async def test_a_batch_gets_both_by_one_call_each_and_tells_of_the_active_one() -> None:

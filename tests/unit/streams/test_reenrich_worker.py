@@ -39,7 +39,7 @@ async def world_of(users: Sequence[str], age: int = 7, warm_after: int = 3) -> W
 
 async def seen(world: World, user_id: str, count: int) -> None:
     behaviour = Behaviour(["i"] * count, ["acted"] * count, list(range(count)))
-    await world.store.write_behaviour([BehavedUser(user_id, behaviour, version=1)])
+    await world.store.write_behaviour([BehavedUser(user_id, behaviour)])
     world.store.writes = 0
 
 

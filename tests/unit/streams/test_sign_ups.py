@@ -33,7 +33,7 @@ def enriched(world: World) -> list[UserEnriched]:
 
 async def seen(world: World, user_id: str, count: int) -> None:
     behaviour = Behaviour(["i"] * count, ["acted"] * count, list(range(count)))
-    await world.store.write_behaviour([BehavedUser(user_id, behaviour, version=1)])
+    await world.store.write_behaviour([BehavedUser(user_id, behaviour)])
 
 
 async def test_a_cold_user_can_be_read_with_virtual_behaviour() -> None:

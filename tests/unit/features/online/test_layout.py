@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.feast_api import EntityKey, FloatList, Int64List, StringList, Value
+from features.online.keys import Keys
 from features.online.layout import (
-    Keys,
     attributes_row,
     behaviour_row,
     features_of,
+    fields_of,
     nanos_of,
-    read_fields,
+    read_columns,
     stamp_of,
     time_of,
     virtual_row,
@@ -116,14 +117,14 @@ def test_attributes_and_behaviour_are_feasts_own() -> None:
     row = attributes_row(b"key", EnrichedUser("u1", {"city": "Zürich", "age": 25}, None, AT))
     text = '{"city":"Zürich","age":25}'
     assert pairs(row.fields) == {_mmh3("user_attributes:attributes"): Value(string_val=text).SerializeToString()}
-    behaviour = behaviour_row(b"key", BehavedUser("u1", Behaviour(["a", "é"], ["x", "y"], [1, AT]), 9))
+    behaviour = behaviour_row(b"key", BehavedUser("u1", Behaviour(["a", "é"], ["x", "y"], [1, AT]), 8, AT))
     feasts = {
         "items": Value(string_list_val=StringList(val=["a", "é"])),
         "actions": Value(string_list_val=StringList(val=["x", "y"])),
         "times": Value(int64_list_val=Int64List(val=[1, AT])),
         "version": Value(int64_val=9),
     }
-    assert behaviour.nanos == 9000
+    assert behaviour.nanos == AT * 1_000_000, "of the newest behaviour"
     assert pairs(behaviour.fields) == {
         _mmh3(f"user_behaviour:{name}"): each.SerializeToString() for name, each in feasts.items()
     }
@@ -138,10 +139,108 @@ def test_attributes_are_read_however_a_team_spaced_them(text: str) -> None:
     assert json.dumps(held.attributes) == '{"a": 1}'
 
 
-@pytest.mark.parametrize("raw", [b"", Value().SerializeToString(), Value(string_val="").SerializeToString()])
-def test_a_value_that_is_not_set_is_absent(raw: bytes) -> None:
-    names = read_fields(1)
-    assert features_of("u1", [raw] * len(names)) == UserFeatures("u1")
+@pytest.mark.parametrize("raw", [None, b"", Value().SerializeToString()])
+def test_a_value_that_is_not_set_is_absent(raw: bytes | None) -> None:
+    assert features_of("u1", 1, [raw] * len(read_columns(1))) == UserFeatures("u1")
+
+
+def test_an_empty_text_of_attributes_is_absent() -> None:
+    raw = Value(string_val="").SerializeToString()
+    assert read_back(1, {_mmh3("user_attributes:attributes"): raw}) == UserFeatures("u1")
+
+
+ROTTEN_TEXTS = {
+    "no JSON": "country=NO",
+    "a list": "[1,2]",
+    "a text": '"NO"',
+    "null": "null",
+    "single quotes": "{'country': 'NO'}",
+    "half a character": '{"country": "N\\ud83d"}',
+    "half a character as a name": '{"\\ud83d": 1}',
+    "too deep": '{"a":' * 100_000,
+    "a number of 5000 digits": '{"a": %s}' % ("9" * 5000),
+    "more behind it": '{"a": 1} {"b": 2}',
+}
+
+
+@pytest.mark.parametrize("text", ROTTEN_TEXTS.values(), ids=ROTTEN_TEXTS)
+def test_attributes_that_are_no_json_object_count_as_never_written_and_all_else_is_read(text: str) -> None:
+    stored = whole()
+    stored[_mmh3("user_attributes:attributes")] = Value(string_val=text).SerializeToString()
+    held, good = read_back(1, stored), read_back(1, whole())
+    assert (held.attributes, held.attributes_ms, held.damaged) == (None, 0, ("user_attributes",))
+    assert (held.behaviour, held.behaviour_version, held.virtual_ms) == (good.behaviour, 3, AT)
+    assert held.virtual is not None
+
+
+def test_an_escaped_character_that_is_whole_is_read() -> None:
+    raw = Value(string_val='{"a": "\\ud83d\\ude00"}').SerializeToString()
+    assert read_back(1, {_mmh3("user_attributes:attributes"): raw}).attributes == {"a": "😀"}
+
+
+ROTTEN_BEHAVIOUR = {
+    "unequal lists": {"actions": Value(string_list_val=StringList(val=["x"]))},
+    "items alone": {"actions": Value(), "times": Value()},
+    "no items": {"items": Value()},
+    "times of another kind": {"times": Value(string_list_val=StringList(val=["1", "2"]))},
+    "items of another kind": {"items": Value(string_val="a")},
+}
+
+
+@pytest.mark.parametrize("rotten", ROTTEN_BEHAVIOUR.values(), ids=ROTTEN_BEHAVIOUR)
+def test_a_behaviour_of_unequal_columns_counts_as_none_and_keeps_its_version(rotten: dict[str, Value]) -> None:
+    stored = whole()
+    stored.update({_mmh3(f"user_behaviour:{name}"): value.SerializeToString() for name, value in rotten.items()})
+    held = read_back(1, stored)
+    assert (len(held.behaviour), held.behaviour_version, held.behaviour_us) == (0, 3, AT * 1000)
+    assert held.damaged == ("user_behaviour",)
+    assert held.attributes == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("count", "dimension"), [(7, 3), (6, -3), (6, 1 << 62), (6, 4)], ids=["odd", "negative", "huge", "too wide"]
+)
+def test_vectors_of_a_length_that_their_dimension_does_not_fit_count_as_none(count: int, dimension: int) -> None:
+    stored = whole()
+    stored[_mmh3("virtual_behaviour_odd:vectors")] = floats(count)
+    stored[_mmh3("virtual_behaviour_odd:dimension")] = Value(int64_val=dimension).SerializeToString()
+    held = read_back(1, stored)
+    assert (held.virtual, held.virtual_ms, held.damaged) == (None, 0, ("virtual_behaviour_odd",))
+    assert held.attributes == {"a": 1}
+
+
+@given(st.binary(min_size=1, max_size=40), st.integers(0, len(read_columns(1)) - 1))
+def test_any_bytes_in_any_field_hurt_at_most_their_own_view(rubbish: bytes, place: int) -> None:
+    columns = read_columns(1)
+    good = read_back(1, whole())
+    held = read_back(1, {**whole(), fields_of(columns)[place]: rubbish})
+    assert set(held.damaged) <= {columns[place][0]}
+    for view, part in (("user_attributes", "attributes"), ("user_behaviour", "behaviour")):
+        if view != columns[place][0]:
+            assert getattr(held, part) == getattr(good, part)
+
+
+@given(st.lists(st.one_of(st.none(), st.binary(max_size=20)), min_size=11, max_size=11))
+def test_rubbish_everywhere_is_read_as_somebody(values: list[bytes | None]) -> None:
+    assert features_of("u1", 1, values).user_id == "u1"
+
+
+def whole() -> dict[bytes, bytes]:
+    """A user with all three views in good order."""
+    virtual = VirtualBehaviour(1, np.ones((2, 3), np.float32))
+    rows = (
+        attributes_row(b"key", EnrichedUser("u1", {"a": 1}, None, AT)),
+        behaviour_row(b"key", BehavedUser("u1", Behaviour(["a", "b"], ["x", "y"], [1, AT]), 2)),
+        virtual_row(b"key", ReenrichedUser("u1", virtual, AT)),
+    )
+    stored: dict[bytes, bytes] = {}
+    for view, row in zip(("user_attributes", "user_behaviour", "virtual_behaviour_odd"), rows, strict=True):
+        stored |= {**pairs(row.fields), stamp_of(view): time_of(row.nanos)}
+    return stored
+
+
+def floats(count: int) -> bytes:
+    return bytes(Value(float_list_val=FloatList(val=[0.1] * count)).SerializeToString())
 
 
 def pairs(fields: tuple[bytes, ...]) -> dict[bytes, bytes]:
@@ -149,4 +248,4 @@ def pairs(fields: tuple[bytes, ...]) -> dict[bytes, bytes]:
 
 
 def read_back(generation: int, stored: dict[bytes, bytes]) -> UserFeatures:
-    return features_of("u1", [stored.get(name) for name in read_fields(generation)])
+    return features_of("u1", generation, [stored.get(name) for name in fields_of(read_columns(generation))])

@@ -1,0 +1,29 @@
+"""Stored rows that cannot be read, told in the log a bounded number of times."""
+
+import logging
+from collections.abc import Iterable
+
+from foretaste.kernel.users import UserFeatures
+
+log = logging.getLogger(__name__)
+
+TOLD = 100
+"""Users named in the log by one store; of the others every read still tells in `UserFeatures.damaged`."""
+
+
+class DamageLog:
+    """Names each damaged user once, at most `TOLD` of them."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def note(self, users: Iterable[UserFeatures]) -> None:
+        """Of users as they were read, tells of those damaged."""
+        for user in users:
+            if user.damaged and user.user_id not in self._told and len(self._told) < TOLD:
+                self._told.add(user.user_id)
+                log.warning(
+                    "user %r: stored %s cannot be read, as if never written", user.user_id, ", ".join(user.damaged)
+                )
+                if len(self._told) == TOLD:
+                    log.warning("that was the damaged user number %d: no more of them are named", TOLD)

@@ -1,0 +1,128 @@
+"""Feast's own online API, awaited, on whatever online store its configuration names."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from features.feast_api import FeatureStore, RepoConfig
+from features.online.layout import Column, Raw
+from features.redis.address import OneLoop
+from features.repo_config import check_applied, close_connections
+from foretaste.kernel.errors import Unavailable
+
+EVENT_TIME = "event_timestamp"
+
+
+class FeastClient:
+    """Reads and writes rows of views: Feast's asynchronous methods where the online store has them, else in a thread.
+
+    It is one thread, since most drivers' connections, which Feast keeps open, serve one call at a time. Opened by its
+    first use; after a failure it is opened anew, since Feast does not connect again by itself. Belongs to the event
+    loop of its first use. `views` must be applied.
+    """
+
+    def __init__(self, config: RepoConfig, *views: str) -> None:
+        self._config = config
+        self._views = views
+        self._part = str(config.online_store.type)
+        self._store: FeatureStore | None = None
+        self._opening = asyncio.Lock()
+        self._thread: ThreadPoolExecutor | None = None
+        self._loop = OneLoop()
+
+    @asynccontextmanager
+    async def answered_within(self, seconds: float) -> AsyncIterator[None]:
+        """What is awaited inside has so long in all; raises `Unavailable` beyond that."""
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            raise Unavailable(self._part, f"no answer within {seconds} s") from error
+
+    async def read(self, columns: Sequence[Column], key: str, values: Sequence[str]) -> list[list[Raw]]:
+        """For each value of the join key `key`, the columns' values as Feast's messages; None where nothing is."""
+        if not values:
+            return []
+        store = await self._opened()
+        named: dict[str, Any] = {
+            "features": [f"{view}:{feature}" for view, feature in columns if feature is not None],
+            "entity_rows": {key: list(values)},
+            "full_feature_names": True,
+        }
+        if store.provider.async_supported.online.read:
+            answer = await self._asked(store, store.get_online_features_async(**named))
+        else:
+            answer = await self._asked(store, self._in_thread(partial(store.get_online_features, **named)))
+        return _rows(answer.proto, columns, len(values))
+
+    async def write(self, view: str, columns: Mapping[str, Sequence[object]], at_us: Sequence[int]) -> None:
+        """Rows of a view as columns, its join key among them; event times in microseconds since the epoch."""
+        if not at_us:
+            return
+        store = await self._opened()
+        frame = pd.DataFrame({**columns, EVENT_TIME: pd.to_datetime(pd.Series(at_us), unit="us", utc=True)})
+        if store.provider.async_supported.online.write:
+            await self._asked(store, store.write_to_online_store_async(view, frame))
+        else:
+            await self._asked(store, self._in_thread(partial(store.write_to_online_store, view, frame)))
+
+    async def close(self) -> None:
+        store, self._store = self._store, None
+        if store is not None:
+            await self._closed(store)
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+            self._thread = None
+
+    async def _opened(self) -> FeatureStore:
+        self._loop.check()
+        if self._store is None:
+            async with self._opening:
+                if self._store is None:
+                    store = await self._in_thread(partial(check_applied, self._config, *self._views))
+                    await self._asked(store, store.initialize())
+                    self._store = store
+        return self._store
+
+    async def _asked(self, store: FeatureStore, call: Awaitable[Any]) -> Any:
+        """What Feast answers. Every driver has errors of its own, and Feast passes them on: all mean no answer."""
+        try:
+            return await call
+        except Exception as error:
+            if self._store is store:
+                self._store = None
+                await self._closed(store)
+            detail = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+            raise Unavailable(self._part, detail) from error
+
+    async def _in_thread(self, call: Callable[[], Any]) -> Any:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="feast")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    async def _closed(self, store: FeatureStore) -> None:
+        online_store: Any = store.provider.online_store
+        await store.close()
+        client = getattr(online_store, "_client_async", None)
+        if client is not None:
+            await client.aclose()
+        await self._in_thread(partial(close_connections, store))
+
+
+def _rows(answer: Any, columns: Sequence[Column], count: int) -> list[list[Raw]]:
+    """The columns of Feast's answer, row by row; the event time of a view is that of its first feature."""
+    found = dict(zip(answer.metadata.feature_names.val, answer.results, strict=True))
+    features = {column: found[f"{column[0]}__{column[1]}"] for column in columns if column[1] is not None}
+    first = {view: vector for (view, _), vector in reversed(features.items())}
+    read: list[list[Raw]] = []
+    for view, feature in columns:
+        if feature is None:
+            read.append([time.SerializeToString() for time in first[view].event_timestamps])
+        else:
+            read.append([value.SerializeToString() for value in features[view, feature].values])
+    return [[column[row] or None for column in read] for row in range(count)]

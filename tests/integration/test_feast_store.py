@@ -1,0 +1,141 @@
+"""What only real servers show of Feast's way: outages, a team's own rows, damaged ones, several writers."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from features.feast_api import FeatureStore
+from features.online.directory import PAGE
+from features.online.feast_store import FeastStore
+from features.repo_config import apply_features
+from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.ports import OnlineStore
+from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, VirtualBehaviour
+from tests.integration import postgres_server
+from tests.store_forms import feast_config, postgres_store
+
+AT = 1_767_225_600_000
+VIRTUAL = VirtualBehaviour(1, np.ones((3, 2), np.float32))
+SQLITE: dict[str, object] = {"type": "sqlite", "path": "online.db"}
+
+
+def rows(users: list[str]) -> list[EnrichedUser]:
+    return [EnrichedUser(user, {"age": 25}, None, AT) for user in users]
+
+
+async def walked(store: OnlineStore) -> list[str]:
+    found: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page, cursor = await store.users(cursor, 200)
+        found += page
+    return found
+
+
+@pytest.mark.usefixtures("postgres_form")
+async def test_a_postgres_that_was_started_anew_is_connected_to_again(redis_url: str, tmp_path: Path) -> None:
+    with postgres_server.postgres() as server:
+        store = FeastStore(feast_config(postgres_store(server), redis_url, tmp_path), timeout=10)
+        await store.write_enriched([EnrichedUser("u1", {"age": 25}, VIRTUAL, AT)])
+        server.stop()
+        with pytest.raises(Unavailable, match="postgres is not available: "):
+            await store.read(["u1"], 1)
+        with pytest.raises(Unavailable, match="postgres is not available"):
+            await store.write_behaviour([BehavedUser("u1", Behaviour(["i"], ["a"], [AT]))])
+        server.start()
+        (features,) = await store.read(["u1"], 1)
+        assert features.attributes == {"age": 25}
+        await store.close()
+
+
+async def test_a_store_that_answers_too_late_is_not_available(redis_url: str, tmp_path: Path) -> None:
+    store = FeastStore(feast_config(SQLITE, redis_url, tmp_path), timeout=1e-6)
+    with pytest.raises(Unavailable, match=r"sqlite is not available: no answer within 1e-06 s"):
+        await store.read(["u1"], 1)
+    await store.close()
+
+
+async def test_an_online_store_that_is_newer_than_the_registry_gets_its_tables(redis_url: str, tmp_path: Path) -> None:
+    config = feast_config(SQLITE, redis_url, tmp_path)
+    (tmp_path / "online.db").unlink()
+    assert not apply_features(config), "the registry holds all of it"
+    store = FeastStore(config, timeout=10)
+    await store.write_enriched(rows(["u1"]))
+    assert (await store.read(["u1"], 1))[0].attributes == {"age": 25}
+    await store.close()
+
+
+async def test_rows_of_a_teams_own_client_are_read_and_a_damaged_one_is_mended_by_the_next_write(
+    redis_url: str, tmp_path: Path
+) -> None:
+    config = feast_config(None, redis_url, tmp_path)
+    feast = FeatureStore(config=config)
+    texts = {"good": '{"age": 30}', "rotten": "[1,2]", "half": '{"age": "\\ud83d"}'}
+    later = datetime(2026, 6, 1, tzinfo=UTC)
+    frame = {"user_id": list(texts), "attributes": list(texts.values()), "event_timestamp": [later] * len(texts)}
+    feast.write_to_online_store("user_attributes", pd.DataFrame(frame))
+    store = FeastStore(config, timeout=10)
+    found = await store.read(list(texts), 1)
+    assert [each.attributes for each in found] == [{"age": 30}, None, None]
+    assert [each.damaged for each in found] == [(), ("user_attributes",), ("user_attributes",)]
+    await store.write_enriched(rows(list(texts)))
+    found = await store.read(list(texts), 1)
+    assert [each.attributes for each in found] == [{"age": 30}, {"age": 25}, {"age": 25}]
+    assert sorted(await walked(store)) == ["half", "rotten"], "rows that others wrote are not found by a walk"
+    await store.close()
+
+
+async def test_several_processes_write_one_directory(redis_url: str, tmp_path: Path) -> None:
+    config = feast_config(SQLITE, redis_url, tmp_path)
+    stores = [FeastStore(config, timeout=20) for _ in range(3)]
+    users = [[f"{writer}-{each}" for each in range(2 * PAGE + 30)] for writer in range(3)]
+    for start in range(0, len(users[0]), 115):
+        for store, theirs in zip(stores, users, strict=True):
+            await store.write_enriched(rows(theirs[start : start + 115]))
+    assert sorted(await walked(stores[0])) == sorted(user for theirs in users for user in theirs)
+    for store in stores:
+        await store.close()
+
+
+async def test_a_writer_who_is_not_listed_any_more_lists_itself_with_its_next_page(
+    redis_url: str, tmp_path: Path
+) -> None:
+    config = feast_config(SQLITE, redis_url, tmp_path)
+    store = FeastStore(config, timeout=20)
+    await store.write_enriched(rows(["u1"]))
+    client = store._client
+    await client.write("user_directory", {"page_id": ["writers"], "entries": [["another"]]}, [AT * 1000])
+    assert await walked(store) == []
+    await store.write_enriched(rows([f"u{each}" for each in range(2, 2 + PAGE)]))
+    assert len(await walked(store)) == 1 + PAGE
+    await store.close()
+
+
+async def test_pages_that_could_not_be_written_are_written_the_next_time(redis_url: str, tmp_path: Path) -> None:
+    config = feast_config(SQLITE, redis_url, tmp_path)
+    store = FeastStore(config, timeout=20)
+    users = [f"u{each}" for each in range(PAGE + 5)]
+    await store.write_enriched(rows(users[:1]))
+    (tmp_path / "online.db").rename(tmp_path / "away.db")
+    (tmp_path / "online.db").mkdir()
+    await store.close()
+    with pytest.raises(Unavailable, match="sqlite is not available: OperationalError"):
+        await store.write_enriched(rows(users))
+    (tmp_path / "online.db").rmdir()
+    (tmp_path / "away.db").rename(tmp_path / "online.db")
+    await store.write_enriched(rows(users))
+    assert set(await walked(store)) == set(users)
+    await store.close()
+
+
+def test_a_store_belongs_to_one_event_loop(redis_url: str, tmp_path: Path) -> None:
+    store = FeastStore(feast_config(SQLITE, redis_url, tmp_path), timeout=10)
+    with asyncio.Runner() as runner:
+        runner.run(store.read(["u1"], 1))
+        with asyncio.Runner() as another, pytest.raises(RuntimeError, match="another event loop"):
+            another.run(store.read(["u1"], 1))
+        runner.run(store.close())

@@ -1,0 +1,71 @@
+"""Feast's configuration from our file and from a team's own."""
+
+from pathlib import Path
+
+import pytest
+
+from features.redis.address import RedisAddress
+from features.repo_config import is_fast_redis, local_registry, repo_config
+from foretaste.kernel.errors import InvalidInput
+
+REDIS = RedisAddress.parse("redis://:sesame@cache")
+
+
+def team(folder: Path, *lines: str, online: str = "{type: sqlite, path: online.db}") -> Path:
+    file = folder / "feature_store.yaml"
+    text = ["project: shop", "provider: local", "registry: data/registry.db", f"online_store: {online}", *lines]
+    file.write_text("\n".join(text))
+    return file
+
+
+def test_a_teams_file_is_taken_as_it_stands_with_paths_from_its_folder(tmp_path: Path) -> None:
+    config = repo_config(REDIS, "elsewhere.db", "ours", file=team(tmp_path))
+    assert (config.project, config.online_store.type) == ("shop", "sqlite")
+    assert config.repo_path == tmp_path
+    assert local_registry(config) == tmp_path / "data" / "registry.db"
+
+
+def test_a_teams_file_may_use_our_placeholders_and_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOPS_DATABASE", "/data/online.db")
+    file = team(tmp_path, "offline_store: {type: dask}", online="{type: sqlite, path: '${SHOPS_DATABASE}'}")
+    assert repo_config(REDIS, "r.db", file=file).online_store.path == "/data/online.db"
+    file = team(tmp_path, online="{type: redis, connection_string: '${FEAST_REDIS}'}")
+    assert repo_config(REDIS, "r.db", file=file).online_store.connection_string == REDIS.feast_connection_string
+
+
+@pytest.mark.parametrize(
+    ("online", "fast"),
+    [
+        ("{type: redis}", True),
+        ("{type: redis, redis_type: redis_cluster}", True),
+        ("{type: redis, key_ttl_seconds: 60}", False),
+        ("{type: sqlite}", False),
+    ],
+)
+def test_the_fast_form_is_for_redis_without_an_expiry_of_feasts(tmp_path: Path, online: str, fast: bool) -> None:
+    assert is_fast_redis(repo_config(REDIS, "r.db", file=team(tmp_path, online=online))) is fast
+
+
+@pytest.mark.parametrize(
+    ("online", "problem"),
+    [
+        ("{type: sqlite, path: '${NOT_SET}'}", r"names \$\{NOT_SET\}, which is not set"),
+        ("{type: redis, connection_string: {password: sesame}}", "is no configuration of Feast's"),
+        ("{type: no_such_store}", "is no configuration of Feast's"),
+        ("[", "is no configuration of Feast's"),
+    ],
+)
+def test_a_file_that_feast_would_not_take_is_refused_by_name_and_tells_no_secret(
+    tmp_path: Path, online: str, problem: str
+) -> None:
+    with pytest.raises(InvalidInput, match=problem) as caught:
+        repo_config(REDIS, "r.db", file=team(tmp_path, online=online))
+    assert caught.value.field == "feature_store"
+    assert "sesame" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"feature_store: is no configuration of Feast's: .*No such file"):
+        repo_config(REDIS, "r.db", file=tmp_path / "none.yaml")
