@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,11 +24,11 @@ async def everything(log: TrainingLog) -> Logged:
 
 
 def ids(logged: Logged) -> list[str]:
-    return list(logged.rankings["ranking_id"].to_pylist())
+    return [str(each) for each in logged.rankings["ranking_id"].to_pylist()]
 
 
 def items(logged: Logged) -> list[str]:
-    return list(logged.behaviours["item_id"].to_pylist())
+    return [str(each) for each in logged.behaviours["item_id"].to_pylist()]
 
 
 async def test_an_empty_log_has_all_columns_and_no_rows(log: TrainingLog) -> None:
@@ -52,8 +53,14 @@ async def test_a_ranking_is_read_back_field_by_field(log: TrainingLog) -> None:
 
 
 async def test_what_was_not_known_is_null(log: TrainingLog) -> None:
-    bare = {"attributes": None, "context": {}, "zero_shot_generation": None, "ranking_generation": None}
-    nothing = {"behaviour_items": (), "behaviour_actions": (), "behaviour_times": (), "items": (), "scores": ()}
+    bare: dict[str, Any] = {"attributes": None, "context": {}, "zero_shot_generation": None, "ranking_generation": None}
+    nothing: dict[str, Any] = {
+        "behaviour_items": (),
+        "behaviour_actions": (),
+        "behaviour_times": (),
+        "items": (),
+        "scores": (),
+    }
     await log.write_rankings([ranked("r1", **bare, **nothing, warm_after=None)])
     (row,) = (await everything(log)).rankings.to_pylist()
     absent = ("attributes", "fallback", "reason", "zero_shot_generation", "ranking_generation", "warm_after")

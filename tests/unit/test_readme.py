@@ -21,6 +21,6 @@ def test_every_setting_stands_in_the_readme_with_its_default() -> None:
 
 
 def test_every_command_stands_in_the_readme() -> None:
-    commands = get_command(app).commands  # type: ignore[attr-defined]
+    commands = get_command(app).commands
     named = [name if name != "data" else "data fetch" for name in commands]
     assert [name for name in named if f"`foretaste {name}" not in README] == []

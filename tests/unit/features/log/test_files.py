@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,7 +36,7 @@ def rows(*ids: str, when: datetime = FIRST) -> pa.Table:
 
 
 def found(folder: Path, since: datetime | None = None, until: datetime | None = None) -> list[str]:
-    return sorted(read(folder, COLUMNS, "at", since, until).table["ranking_id"].to_pylist())
+    return sorted(map(str, read(folder, COLUMNS, "at", since, until).table["ranking_id"].to_pylist()))
 
 
 def files(folder: Path) -> list[str]:
@@ -130,7 +131,7 @@ def test_a_file_of_other_columns_is_read_as_far_as_it_fits(folder: Path) -> None
     (skipped_too,) = append(folder, rows("to be replaced"), "at")
     pq.write_table(timeless, skipped_too)
     all_read = read(folder, COLUMNS, "at")
-    assert sorted(all_read.table["ranking_id"].to_pylist()) == ["a", "b", "newer", "older"]
+    assert sorted(map(str, all_read.table["ranking_id"].to_pylist())) == ["a", "b", "newer", "older"]
     assert set(all_read.skipped) == {skipped, skipped_too}
     compact(folder, LATER, "at", once, NOW)
     kept = read(folder, [*COLUMNS, "added"], "at").table
@@ -194,7 +195,7 @@ def killed_at(effect: int) -> Iterator[list[str]]:
     done: list[str] = []
 
     def counted(name: str, real: Callable[..., object]) -> Callable[..., object]:
-        def call(*arguments: object, **named: object) -> object:
+        def call(*arguments: object, **named: Any) -> object:
             if len(done) >= effect:
                 raise Killed
             done.append(name)
@@ -214,7 +215,8 @@ def lists(folder: Path) -> tuple[list[str], list[str]]:
     pairs = zip(rows_read["ranking_id"].to_pylist(), rows_read["at"].to_pylist(), strict=True)
     by_day: tuple[list[str], list[str]] = ([], [])
     for name, when in pairs:
-        by_day[int(when >= at(1))].append(name)
+        assert isinstance(when, datetime)
+        by_day[int(when >= at(1))].append(str(name))
     return by_day
 
 

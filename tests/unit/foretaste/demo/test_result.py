@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,12 +90,12 @@ def found() -> DemoResult:
     return DemoResult(FIRST, first_users, acted, signed, evaluation(0.0), refresh(), evaluation(0.4, NEXT), 0, seed=0)
 
 
-def unlike(**changes: object) -> Callable[[DemoResult], DemoResult]:
+def unlike(**changes: Any) -> Callable[[DemoResult], DemoResult]:
     """With other fields of the refresh."""
     return lambda whole: replace(whole, refresh=replace(whole.refresh, **changes))
 
 
-def with_during(**changes: object) -> Callable[[DemoResult], DemoResult]:
+def with_during(**changes: Any) -> Callable[[DemoResult], DemoResult]:
     return lambda whole: unlike(during=replace(whole.refresh.during, **changes))(whole)
 
 

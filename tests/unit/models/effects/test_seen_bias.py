@@ -1,5 +1,7 @@
 """What is kept of a stage's judgements, for a later window to add to."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.special import logit
@@ -12,17 +14,17 @@ NONE = np.zeros(ITEMS)
 PRECISION = 4.0
 
 
-def _judged(rng, count=4000):
+def _judged(rng: np.random.Generator, count: int = 4000) -> Any:
     items = rng.integers(0, ITEMS, count)
     labels = (rng.random(count) < 0.1 + 0.12 * items).astype(float)
     return Judgements(items, labels, np.zeros(count), rng.choice([1.0, 0.5], count))
 
 
-def _part(judged, rows):
+def _part(judged: Any, rows: Any) -> Any:
     return Judgements(*(column[rows] for column in judged))
 
 
-def test_two_windows_one_after_the_other_are_as_both_at_once(rng):
+def test_two_windows_one_after_the_other_are_as_both_at_once(rng: np.random.Generator) -> None:
     """The offsets hold the base, as the biases of a stage are corrected from it."""
     judged = _judged(rng)
     whole, *_ = correction(judged, NONE, NONE, NONE, PRECISION)
@@ -34,7 +36,7 @@ def test_two_windows_one_after_the_other_are_as_both_at_once(rng):
 
 
 @pytest.mark.parametrize("given", [PRECISION, None])
-def test_evidence_alone_gives_the_correction_back_from_whatever_base(rng, given):
+def test_evidence_alone_gives_the_correction_back_from_whatever_base(rng: np.random.Generator, given: Any) -> None:
     judged = _judged(rng)
     found, slope, curvature = correction(judged, NONE, NONE, NONE, given)
     nobody = _part(judged, np.zeros(0, dtype=np.int64))
@@ -49,7 +51,7 @@ def test_evidence_alone_gives_the_correction_back_from_whatever_base(rng, given)
         np.testing.assert_array_equal(one, other)
 
 
-def test_of_what_is_no_item_nothing_is_corrected(rng):
+def test_of_what_is_no_item_nothing_is_corrected(rng: np.random.Generator) -> None:
     found, *_ = correction(_judged(rng), NONE, NONE, NONE, PRECISION)
     assert not found[:FIRST_KNOWN].any()
 
@@ -65,13 +67,13 @@ def test_of_what_is_no_item_nothing_is_corrected(rng):
         (0, 0, 0, 100, (0, 0.0)),
     ],
 )
-def test_what_was_read_and_what_is_new_share_the_room(rows, read, new, most, expected):
+def test_what_was_read_and_what_is_new_share_the_room(rows: int, read: int, new: int, most: int, expected: Any) -> None:
     evidence = Evidence.none(ITEMS)
     evidence.rows[2], evidence.read[2] = rows, read
     assert evidence.room(2, new, most) == expected
 
 
-def test_evidence_grows_by_items_of_which_nothing_is_known_and_fades():
+def test_evidence_grows_by_items_of_which_nothing_is_known_and_fades() -> None:
     stages = len(FIRST_OF_STAGE)
     full = Evidence(np.full(stages, 8.0), np.full(stages, 4.0), np.ones((stages, 3)), np.full((stages, 3), 2.0))
     grown = full.grown(5).faded(0.5)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from foretaste import jobs
 from foretaste.settings import Settings
 from models.generations.manifest import fingerprint
 
-DATASET = SimpleNamespace(fingerprint="these data")
+DATASET: Any = SimpleNamespace(fingerprint="these data")
 
 
 @pytest.fixture

@@ -267,7 +267,7 @@ async def test_a_full_disk_is_the_error_though_no_record_finds_room(
 async def test_what_fails_once_the_pointer_moved_undoes_nothing(
     admitted: System, monkeypatch: pytest.MonkeyPatch, error: ForetasteError
 ) -> None:
-    async def done(*_: object, **__: object) -> Coverage:
+    async def done(*_: object, **__: Any) -> Coverage:
         return Coverage(users=5, missing=0, rounds=1)
 
     async def fails(*_: object) -> None:
@@ -287,7 +287,7 @@ async def test_stopped_once_the_pointer_moved_it_is_a_swap_all_the_same(
 ) -> None:
     retiring = asyncio.Event()
 
-    async def done(*_: object, **__: object) -> Coverage:
+    async def done(*_: object, **__: Any) -> Coverage:
         return Coverage(users=5, missing=0, rounds=1)
 
     async def for_ever(*_: object) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.values import Scalar
 from models.runtime import encoding
 from streams.watch.drift import Distribution, Drift, Rolling, canonical, number, psi, read_baseline
 
@@ -44,13 +45,13 @@ def test_psi_is_symmetric_and_never_negative(counts: list[tuple[int, int]]) -> N
 
 
 @given(SCALARS)
-def test_values_are_read_as_the_towers_read_them(value: encoding.Scalar) -> None:
+def test_values_are_read_as_the_towers_read_them(value: Scalar) -> None:
     assert canonical(value) == encoding.canonical(value)
     assert number(value) == pytest.approx(encoding.number(value), rel=0, abs=0, nan_ok=True)
 
 
 @given(SCALARS)
-def test_places_are_the_encoders(value: encoding.Scalar) -> None:
+def test_places_are_the_encoders(value: Scalar) -> None:
     """The encoders put missing values first, and unknown ones with them; a profile puts them last."""
     values, edges = ("25", "true", "x"), (-1.0, 0.0, 7.0)
     categories = Drift.of(Distribution(values=values, shares=(0.2,) * 5), 60, 1)
