@@ -10,7 +10,7 @@ MANY = (400, 500)
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> Iterator[Any]:
+def _seeded() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield

@@ -25,7 +25,7 @@ OWNER = (4, 0, 0, 1, 2, 3, 3, 4)
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> Iterator[Any]:
+def _seeded() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield

@@ -21,7 +21,7 @@ U, L, D = 5, 7, 4
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> Iterator[Any]:
+def _seeded() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield

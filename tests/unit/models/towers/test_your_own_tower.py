@@ -25,7 +25,7 @@ OWN = "shop_towers:Likeness"
 
 
 @pytest.fixture(autouse=True)
-def shop_towers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def shop_towers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The page's file where Python finds it, and gone afterwards."""
     (tmp_path / "shop_towers.py").write_text(TOWER, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)

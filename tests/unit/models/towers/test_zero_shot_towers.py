@@ -31,7 +31,7 @@ with_a_loss = pytest.mark.parametrize("name", [name for name in ZERO_SHOT if PAR
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> Iterator[Any]:
+def _seeded() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield

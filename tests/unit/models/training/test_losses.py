@@ -13,7 +13,7 @@ B, L, D, M = 6, 9, 8, 3
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> Iterator[Any]:
+def _seeded() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield

@@ -55,7 +55,7 @@ def killed(settings: Any, folder: Any, after: Any = KILLED_AFTER, **options: Any
         run(settings, folder, progress=kill, **options)
 
 
-def same(one: Any, other: Any) -> bool | Any:
+def same(one: Any, other: Any) -> Any:
     state, expected = one.model.state_dict(), other.model.state_dict()
     return (
         all(torch.equal(value, expected[name]) for name, value in state.items())
