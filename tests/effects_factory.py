@@ -72,7 +72,10 @@ def attributes_of(users: int, rng: np.random.Generator) -> IndexArray:
 def liked(segments: IndexArray) -> npt.NDArray[np.bool_]:
     """(B, ITEMS): each segment likes every third item."""
     items = np.arange(ITEMS)
-    return (items >= FIRST_KNOWN) & (items % SEGMENTS == np.asarray(segments)[:, None] % SEGMENTS)
+    found: npt.NDArray[np.bool_] = (items >= FIRST_KNOWN) & (
+        items % SEGMENTS == np.asarray(segments)[:, None] % SEGMENTS
+    )
+    return found
 
 
 def impressions(attributes: IndexArray, each: int, rng: np.random.Generator) -> Examples:

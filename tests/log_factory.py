@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from features.feast_api import RepoConfig
@@ -20,7 +21,7 @@ def at(days: float = 0, ms: int = 0) -> datetime:
     return FIRST + timedelta(days=days, milliseconds=ms)
 
 
-def ranked(ranking_id: str, when: datetime = FIRST, **changed: object) -> UserRanked:
+def ranked(ranking_id: str, when: datetime = FIRST, **changed: Any) -> UserRanked:
     made = UserRanked(
         ranking_id=ranking_id,
         user_id="u1",

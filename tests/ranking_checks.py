@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ class Indices:
         )
 
 
-def towers(ranking: str, **changes: object) -> TowerPair:
+def towers(ranking: str, **changes: Any) -> TowerPair:
     """Tiny towers with embeddings of some size, so that a difference shows, and with statistics of some batches."""
     built = tiny_mail(ranking=ranking, zero_shot="mail", **changes)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -148,7 +149,7 @@ def the_order_of_candidates_does_not_matter(ranking: str) -> None:
 
 def each_user_and_each_candidate_is_answered_as_if_alone(ranking: str) -> None:
     built, inputs = towers(ranking), Indices.drawn()
-    close = {"rtol": 2e-5, "atol": 1e-5}  # a product of another height sums in another order
+    close: dict[str, Any] = {"rtol": 2e-5, "atol": 1e-5}  # a product of another height sums in another order
     together = _answers(built, inputs).view(-1, EACH)
     for user, expected in enumerate(together):
         alone = inputs.of_user(user)

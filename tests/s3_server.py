@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
 import boto3
@@ -46,7 +47,7 @@ class S3Server:
         return [name.removeprefix(f"{_key(address)}/") for name in names]
 
     @property
-    def _client(self):  # type: ignore[no-untyped-def]  # boto3 ships no types
+    def _client(self) -> Any:
         return boto3.client(
             "s3",
             endpoint_url=self.url,

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -50,7 +51,7 @@ def message(
     return Message(key, raw, Origin(topic, 0, offset, timestamp_ms))
 
 
-def sign_up(user_id: str, offset: int = 0, timestamp_ms: int = NOW_MS, **attributes: object) -> Message:
+def sign_up(user_id: str, offset: int = 0, timestamp_ms: int = NOW_MS, **attributes: Any) -> Message:
     value = {"user_id": user_id, "attributes": attributes}
     return message(value, key=user_id.encode(), offset=offset, timestamp_ms=timestamp_ms)
 

@@ -21,7 +21,10 @@ class ByTable:
     table: npt.NDArray[np.float64]
 
     def scores(self, batch: Batch) -> npt.NDArray[np.float64]:
-        return self.table[batch.candidates] + 0.01 * batch.seen[batch.owner] + 0.001 * batch.users[batch.owner]
+        found: npt.NDArray[np.float64] = (
+            self.table[batch.candidates] + 0.01 * batch.seen[batch.owner] + 0.001 * batch.users[batch.owner]
+        )
+        return found
 
 
 @dataclass(frozen=True)

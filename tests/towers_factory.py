@@ -4,6 +4,7 @@ import tempfile
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ SIZES = Sizes(attributes=(5, 4, 3), context=(3,), items=30, actions=4, item_attr
 METRICS = {"cold.virtual.auc": 0.75, "warm.real.auc": float("nan")}
 
 
-def config(**changes: object) -> TrainingConfig:
+def config(**changes: Any) -> TrainingConfig:
     """The paper's towers, a short run, one thread: a busy machine slows several threads of tiny work down."""
     base = TrainingConfig(
         architecture=TINY,
@@ -41,15 +42,15 @@ def config(**changes: object) -> TrainingConfig:
         device="cpu",
         threads=1,
     )
-    return replace(base, **changes)  # type: ignore[arg-type]  # the fields by name
+    return replace(base, **changes)
 
 
-def tiny_mail(seed: int = 0, **changes: object) -> TowerPair:
+def tiny_mail(seed: int = 0, **changes: Any) -> TowerPair:
     """Untrained towers in eval mode; `changes` are fields of the architecture."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         features = torch.randint(0, 6, (SIZES.items, 1))
-        return build_towers(SIZES, features, replace(TINY, **changes)).eval()  # type: ignore[arg-type]
+        return build_towers(SIZES, features, replace(TINY, **changes)).eval()
 
 
 @cache

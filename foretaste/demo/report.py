@@ -56,14 +56,11 @@ def _top_tens(top: Mapping[str, Any]) -> Table:
 def _refresh(result: Mapping[str, Any]) -> Table:
     acted, refresh = result["acted"], result["refresh"]
     learned, verdict = refresh["learned_from"], refresh["verdict"]
-    reasons = [] if verdict is None else verdict["reasons"]
     table = Table("", "", title="The refresh, from what they did", show_header=False)
     table.add_row("acted", f"{acted['users']} users, {acted['rankings']} rankings answered by {acted['acts']} acts")
     table.add_row("learned from", f"{learned['rankings']} rankings, {learned['impressions']} impressions")
-    table.add_row("the gate", "was not asked" if verdict is None else verdict["decision"].replace("_", " "))
-    for reason in reasons:
-        table.add_row("", reason)
-    table.add_row(refresh["outcome"], refresh["detail"].replace("; ".join(reasons), "").replace(": ; ", ": "))
+    table.add_row("the gate", "was not reached" if verdict is None else verdict["decision"].replace("_", " "))
+    table.add_row(refresh["outcome"], refresh["detail"])
     steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in refresh["steps"].items())
     table.add_row("seconds", f"{refresh['seconds']}: {steps}" if steps else "")
     return table

@@ -46,7 +46,7 @@ def rows(count: int = BATCH * BATCHES) -> PeerRows:
 
 
 def built(library: str, model: PeerModel) -> Any:
-    return importlib.import_module(f"benchmarks.{PEERS[library]}_models").build(settings(model), rows())
+    return importlib.import_module(f"benchmarks.training.{PEERS[library]}_models").build(settings(model), rows())
 
 
 @EACH

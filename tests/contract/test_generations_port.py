@@ -113,7 +113,7 @@ async def test_what_was_recorded_without_its_profile_is_the_same_training_with_i
 async def test_recording_the_same_again_changes_nothing(generations: Generations) -> None:
     await generations.record(ONE, SHARES)
     await generations.activate(1, None)
-    await generations.record(replace(ONE, metrics=dict(reversed(ONE.metrics.items()))), SHARES)
+    await generations.record(replace(ONE, metrics=dict(reversed(list(ONE.metrics.items())))), SHARES)
     assert await generations.popularity(1, ["i1", "ünï"]) == [0.25, 1e-7]
     active = await generations.active()
     assert active is not None

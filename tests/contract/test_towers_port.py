@@ -6,8 +6,10 @@ import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from foretaste.kernel.errors import BadTowerOutput, InvalidInput, Unavailable
@@ -31,7 +33,7 @@ TowersForm = InProcessTowers | TritonTowers
 
 
 @pytest.fixture(params=["in_process", "triton"])
-async def towers(request: pytest.FixtureRequest, tmp_path) -> AsyncIterator[TowersForm]:
+async def towers(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[TowersForm]:
     """Both generations published and loaded."""
     form: TowersForm
     if request.param == "triton":
@@ -55,21 +57,21 @@ def _input(request: RankingRequest) -> RankingInput:
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-async def test_virtual_behaviour_is_that_of_the_generation_as_trained(towers: TowersForm, generation):
+async def test_virtual_behaviour_is_that_of_the_generation_as_trained(towers: TowersForm, generation: Any) -> None:
     wanted = requests(50)
     found = await towers.virtual_behaviour([request.attributes for request in wanted], generation)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected_virtual(trained(generation - 1), wanted), atol=1e-4)
 
 
-async def test_attributes_as_they_were_stored_make_no_difference(towers: TowersForm):
+async def test_attributes_as_they_were_stored_make_no_difference(towers: TowersForm) -> None:
     plain = [request.attributes for request in requests(20)]
     stored = [StoredAttributes(row, json.dumps(dict(row))) for row in plain]
     np.testing.assert_array_equal(await towers.virtual_behaviour(stored, 1), await towers.virtual_behaviour(plain, 1))
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-async def test_scores_are_those_of_the_generation_as_trained(towers: TowersForm, generation):
+async def test_scores_are_those_of_the_generation_as_trained(towers: TowersForm, generation: Any) -> None:
     wanted = requests(30)
     expected = expected_scores(trained(generation - 1), wanted)
     found = await asyncio.gather(*(towers.score(_input(request), generation) for request in wanted))
@@ -80,11 +82,11 @@ async def test_scores_are_those_of_the_generation_as_trained(towers: TowersForm,
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-async def test_probes_are_answered_as_in_training(towers: TowersForm, generation):
+async def test_probes_are_answered_as_in_training(towers: TowersForm, generation: Any) -> None:
     assert 0 < await check_served(towers, artifacts()[generation - 1], generation) <= 1e-4
 
 
-async def test_requests_at_once_are_answered_as_one_by_one(towers: TowersForm):
+async def test_requests_at_once_are_answered_as_one_by_one(towers: TowersForm) -> None:
     wanted = [_input(request) for request in requests(40, seed=8)]
     alone = [await towers.score(request, 1) for request in wanted]
     together = await asyncio.gather(*(towers.score(request, 1) for request in wanted))
@@ -92,20 +94,20 @@ async def test_requests_at_once_are_answered_as_one_by_one(towers: TowersForm):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-async def test_nobody_and_nothing_get_empty_answers(towers: TowersForm):
+async def test_nobody_and_nothing_get_empty_answers(towers: TowersForm) -> None:
     assert len(await towers.virtual_behaviour([], 1)) == 0
     scores = await towers.score(replace(_input(requests(1)[0]), items=[]), 1)
     assert scores.shape == (0,)
     assert scores.dtype == np.float32
 
 
-async def test_a_candidate_named_twice_is_scored_twice_and_alike(towers: TowersForm):
+async def test_a_candidate_named_twice_is_scored_twice_and_alike(towers: TowersForm) -> None:
     scores = await towers.score(replace(_input(requests(1)[0]), items=["item-1", "item-2", "item-1"]), 1)
     assert scores[0] == pytest.approx(scores[2])
     assert scores[0] != scores[1]
 
 
-async def test_ten_thousand_candidates_are_scored(towers: TowersForm):
+async def test_ten_thousand_candidates_are_scored(towers: TowersForm) -> None:
     items = [f"item-{number}" for number in range(10_000)]
     scores = await towers.score(replace(_input(requests(1)[0]), items=items), 1)
     assert scores.shape == (10_000,)
@@ -113,7 +115,7 @@ async def test_ten_thousand_candidates_are_scored(towers: TowersForm):
     assert np.allclose(scores[60:], scores[60], atol=1e-6), "all of them unknown"
 
 
-async def test_values_that_nobody_knows_are_answered(towers: TowersForm):
+async def test_values_that_nobody_knows_are_answered(towers: TowersForm) -> None:
     strange = {"segment": "Ωß漢", "age": "old", "city": None, "planet": True, "": 1e300}
     virtual = await towers.virtual_behaviour([strange, {}], 1)
     behaviour = Behaviour(["?", ""], ["!", ""], [0, 0])
@@ -122,7 +124,7 @@ async def test_values_that_nobody_knows_are_answered(towers: TowersForm):
     assert np.isfinite(scores).all()
 
 
-async def test_a_cold_users_scores_follow_virtual_behaviour_and_a_warm_ones_do_not(towers: TowersForm):
+async def test_a_cold_users_scores_follow_virtual_behaviour_and_a_warm_ones_do_not(towers: TowersForm) -> None:
     base = replace(_input(requests(1)[0]), items=["item-1", "item-2"])
     seen = trained().config.warm_after
     warm = replace(base, behaviour=Behaviour(["item-3"] * seen, ["bought"] * seen, range(seen)))
@@ -132,7 +134,7 @@ async def test_a_cold_users_scores_follow_virtual_behaviour_and_a_warm_ones_do_n
         assert np.allclose(one, other, atol=1e-6) is not follows
 
 
-async def test_a_generation_that_is_not_there_is_unavailable(towers: TowersForm):
+async def test_a_generation_that_is_not_there_is_unavailable(towers: TowersForm) -> None:
     assert not await towers.ready(77)
     with pytest.raises(Unavailable, match="77"):
         await towers.virtual_behaviour([{}], 77)
@@ -143,13 +145,13 @@ async def test_a_generation_that_is_not_there_is_unavailable(towers: TowersForm)
 
 
 @pytest.mark.parametrize("shape", [(1, 8), (3, 9), (4, 8)])
-async def test_virtual_behaviour_of_another_shape_is_refused(towers: TowersForm, shape):
+async def test_virtual_behaviour_of_another_shape_is_refused(towers: TowersForm, shape: Any) -> None:
     wrong = replace(_input(requests(1)[0]), virtual=np.ones(shape, dtype=np.float32))
     with pytest.raises(InvalidInput, match=r"expected the shape \(3, 8\)"):
         await towers.score(wrong, 1)
 
 
-async def test_a_request_that_is_refused_fails_alone(towers: TowersForm):
+async def test_a_request_that_is_refused_fails_alone(towers: TowersForm) -> None:
     good = [_input(request) for request in requests(6)]
     wrong = replace(good[0], virtual=np.ones((1, 8), dtype=np.float32))
     answers = await asyncio.gather(
@@ -158,7 +160,7 @@ async def test_a_request_that_is_refused_fails_alone(towers: TowersForm):
     assert [isinstance(answer, InvalidInput) for answer in answers] == [False] * 3 + [True] + [False] * 3
 
 
-async def test_answers_go_on_while_another_generation_is_loaded(towers: TowersForm):
+async def test_answers_go_on_while_another_generation_is_loaded(towers: TowersForm) -> None:
     request = _input(requests(1)[0])
     loading = asyncio.create_task(towers.load(2))
     answered = 0
@@ -172,7 +174,7 @@ async def test_answers_go_on_while_another_generation_is_loaded(towers: TowersFo
     assert await towers.ready(2)
 
 
-async def test_a_closed_port_can_be_used_again(towers: TowersForm):
+async def test_a_closed_port_can_be_used_again(towers: TowersForm) -> None:
     await towers.close()
     assert len(await towers.virtual_behaviour([{}], 1)) == 1
 
@@ -185,7 +187,7 @@ def nowhere() -> str:
         return f"127.0.0.1:{taken.getsockname()[1]}"
 
 
-async def test_no_triton_is_unavailable(nowhere):
+async def test_no_triton_is_unavailable(nowhere: str) -> None:
     towers = TritonTowers(nowhere, timeout=0.5)
     for call in (
         towers.virtual_behaviour([{}], 1),
@@ -199,7 +201,7 @@ async def test_no_triton_is_unavailable(nowhere):
     await towers.close()
 
 
-async def test_a_triton_that_hangs_is_unavailable_in_time():
+async def test_a_triton_that_hangs_is_unavailable_in_time() -> None:
     with socket.socket() as silent:  # the kernel takes the connection, and nobody ever answers
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -211,10 +213,12 @@ async def test_a_triton_that_hangs_is_unavailable_in_time():
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (1, 3, 8), (3, 3, 8), (2, 3, 8, 1)])
-async def test_an_answer_of_another_shape_is_an_error(nowhere, monkeypatch, shape):
+async def test_an_answer_of_another_shape_is_an_error(
+    nowhere: str, monkeypatch: pytest.MonkeyPatch, shape: Any
+) -> None:
     towers = TritonTowers(nowhere)
 
-    async def answer(*_):
+    async def answer(*_: Any) -> npt.NDArray[Any]:
         return np.zeros(shape, dtype=np.float32)
 
     monkeypatch.setattr(towers, "_infer", answer)
@@ -227,7 +231,9 @@ async def test_an_answer_of_another_shape_is_an_error(nowhere, monkeypatch, shap
 @pytest.mark.parametrize(
     ("name", "text"), [(files.RANKING, b"broken"), (files.ENCODING, b"{}"), (files.ENCODING, b"{")]
 )
-async def test_a_damaged_version_in_this_process_is_unavailable_until_it_is_mended(tmp_path, name, text):
+async def test_a_damaged_version_in_this_process_is_unavailable_until_it_is_mended(
+    tmp_path: Path, name: Any, text: bytes
+) -> None:
     publish(artifacts()[0], tmp_path)
     damaged = tmp_path / "ranking_tower" / "1" / name
     whole = damaged.read_bytes()
@@ -240,7 +246,7 @@ async def test_a_damaged_version_in_this_process_is_unavailable_until_it_is_mend
     await towers.close()
 
 
-async def test_a_withdrawn_generation_in_this_process_is_let_go_and_the_other_answers(tmp_path):
+async def test_a_withdrawn_generation_in_this_process_is_let_go_and_the_other_answers(tmp_path: Path) -> None:
     for folder in artifacts():
         publish(folder, tmp_path)
     towers = InProcessTowers(tmp_path)
@@ -279,8 +285,8 @@ async def _answers(towers: TritonTowers, generation: int) -> bool:
     ],
 )
 async def test_a_generation_that_triton_cannot_load_is_withdrawn_and_the_one_before_serves_on(
-    triton_part, broken, device, reason
-):
+    triton_part: Triton, broken: Any, device: Any, reason: str
+) -> None:
     repository = triton_part.repository
     first, second = artifacts()
     home = repository.parent
@@ -310,7 +316,9 @@ async def test_a_generation_that_triton_cannot_load_is_withdrawn_and_the_one_bef
         await towers.close()
 
 
-async def test_a_broken_version_left_behind_stops_its_model_but_not_triton_and_withdrawing_it_mends_that(triton_part):
+async def test_a_broken_version_left_behind_stops_its_model_but_not_triton_and_withdrawing_it_mends_that(
+    triton_part: Triton,
+) -> None:
     repository = triton_part.repository
     for folder in artifacts():
         publish(folder, repository)

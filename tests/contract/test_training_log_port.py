@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -34,8 +34,10 @@ def log(request: pytest.FixtureRequest, tmp_path: Path, server: S3Server, monkey
 
 
 def test_every_form_has_both_ports(log: Log) -> None:
-    ports: tuple[TrainingLog, LogUpkeep] = (log, log)
-    assert ports[0] is ports[1]
+    training_log: TrainingLog = log
+    upkeep: LogUpkeep = log
+    assert callable(training_log.read)
+    assert callable(upkeep.compact)
 
 
 async def everything(log: Log) -> Logged:
@@ -43,11 +45,11 @@ async def everything(log: Log) -> Logged:
 
 
 def ids(logged: Logged) -> list[str]:
-    return list(logged.rankings["ranking_id"].to_pylist())
+    return [str(each) for each in logged.rankings["ranking_id"].to_pylist()]
 
 
 def items(logged: Logged) -> list[str]:
-    return list(logged.behaviours["item_id"].to_pylist())
+    return [str(each) for each in logged.behaviours["item_id"].to_pylist()]
 
 
 async def test_an_empty_log_has_all_columns_and_no_rows(log: Log) -> None:
@@ -79,9 +81,15 @@ async def test_a_ranking_is_read_back_field_by_field(log: Log) -> None:
 
 
 async def test_what_was_not_known_is_null(log: Log) -> None:
-    bare = {"attributes": None, "context": {}, "zero_shot_generation": None, "ranking_generation": None}
-    nothing = {"behaviour_items": (), "behaviour_actions": (), "behaviour_times": (), "items": (), "scores": ()}
-    await log.write_rankings([ranked("r1", **bare, **nothing, warm_after=None)])
+    bare: dict[str, Any] = {"attributes": None, "context": {}, "zero_shot_generation": None, "ranking_generation": None}
+    nothing: dict[str, Any] = {
+        "behaviour_items": (),
+        "behaviour_actions": (),
+        "behaviour_times": (),
+        "items": (),
+        "scores": (),
+    }
+    await log.write_rankings([ranked("r1", **bare, **nothing, items=(), scores=(), warm_after=None)])
     (row,) = (await everything(log)).rankings.to_pylist()
     absent = ("attributes", "fallback", "cause", "reason", "zero_shot_generation", "ranking_generation", "warm_after")
     assert [row[name] for name in absent] == [None] * len(absent)

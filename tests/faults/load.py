@@ -33,7 +33,8 @@ class Loading:
     def end(self) -> LoadRecord:
         """Tell it to end, and what it saw."""
         self._ended.set()
-        found: LoadRecord = _heard(self._from)
+        found = _heard(self._from)
+        assert isinstance(found, LoadRecord)
         return found
 
 

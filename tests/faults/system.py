@@ -27,7 +27,7 @@ from foretaste.kernel.ports import OnlineStore
 from foretaste.kernel.users import UserFeatures
 from foretaste.settings import Settings, variable
 from foretaste.stack.environment import TritonEnvironment
-from foretaste.stack.parts import Api, LogWriter, Redis, Triton, Watch, Worker
+from foretaste.stack.parts import Api, LogWriter, Part, Redis, Triton, Watch, Worker
 from foretaste.stack.running import Incident
 from foretaste.stack.stack import Stack, StackPlan
 from models.data.dataset import Dataset, read_dataset
@@ -151,7 +151,8 @@ class System:
         async with compose.parts(self.settings) as parts:
             serving = await parts.generations.serving()
             assert serving.active is not None
-            lacking, cursor = 0, ""
+            lacking = 0
+            cursor: str | None = ""
             while cursor is not None:
                 page, cursor = await parts.store.users(cursor)
                 read = await parts.store.read(page, serving.active.number)
@@ -191,7 +192,7 @@ def running(home: Path, broker: Broker, environment: TritonEnvironment) -> Itera
     dataset = read_dataset(write_dataset(home / "data"))
     given = {**SETTINGS, "home": home, "kafka": broker.address, "kafka_idempotent": broker.idempotent}
     repository = home / "triton_repo"
-    parts = [Redis(home / "redis"), Triton(home / "triton", repository, environment)]
+    parts: list[Part] = [Redis(home / "redis"), Triton(home / "triton", repository, environment)]
     with Stack(home, StackPlan(parts, {}, [])) as stack:  # 1
         given |= {part: stack.addresses[part] for part in ("redis", "triton")}
         settings = Settings(**given)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -31,12 +32,12 @@ def transactional(deployment: Deployment) -> Deployment:
     return deployment
 
 
-def sign_up_of(user: str, **attributes: object) -> bytes:
+def sign_up_of(user: str, **attributes: Any) -> bytes:
     return UserRegistered.model_validate({"user_id": user, "attributes": attributes}).model_dump_json().encode()
 
 
 @asynccontextmanager
-async def producer(deployment: Deployment, **options: object) -> AsyncIterator[AIOKafkaProducer]:
+async def producer(deployment: Deployment, **options: Any) -> AsyncIterator[AIOKafkaProducer]:
     made = AIOKafkaProducer(**deployment.connection.client_arguments(), **options)
     await made.start()
     try:

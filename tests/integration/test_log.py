@@ -40,7 +40,9 @@ class Deployment(LogDeployment):
         """Ids of the rankings and items of the behaviours, as read."""
         logged = await self.log.read(0, 2 * AT_MS)
         assert list(logged.skipped) == []
-        return logged.rankings["ranking_id"].to_pylist(), logged.behaviours["item_id"].to_pylist()
+        return [str(each) for each in logged.rankings["ranking_id"].to_pylist()], [
+            str(each) for each in logged.behaviours["item_id"].to_pylist()
+        ]
 
     async def is_settled(self) -> bool:
         topics = (self.names.ranked, self.names.behaved)

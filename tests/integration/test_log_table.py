@@ -52,7 +52,7 @@ def written(address: str, *ids: str, day: float = 0) -> None:
 def found(address: str) -> list[str]:
     read = DayTable(address, "at").read(COLUMNS)
     assert not read.skipped
-    return sorted(once(read.table)["ranking_id"].to_pylist())
+    return sorted(map(str, once(read.table)["ranking_id"].to_pylist()))
 
 
 def objects(address: str, server: S3Server) -> list[str]:
@@ -129,8 +129,8 @@ def test_a_window_touches_only_its_days(address: str, overwrite: Callable[[str, 
     for day in range(3):
         written(address, f"r{day}", day=day)
     table = DayTable(address, "at")
-    for day, paths in table.files().items():
-        if day != at(1).date():
+    for of_day, paths in table.files().items():
+        if of_day != at(1).date():
             overwrite(f"{address}/{paths[0]}", b"not looked at")
     read = table.read(COLUMNS, at(1), at(1.5))
     assert (read.table["ranking_id"].to_pylist(), list(read.skipped)) == (["r1"], [])

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -160,7 +161,7 @@ async def system(redis_url: str, kafka_address: str, kafka_idempotent: bool, tmp
     return found
 
 
-def order(**plan: object) -> RefreshRequest:
+def order(**plan: Any) -> RefreshRequest:
     return RefreshRequest(RefreshPlan(device="cpu", **plan), window_days=1)
 
 
@@ -299,7 +300,7 @@ async def test_a_refused_candidate_is_kept_with_its_verdict_and_forced_if_so_ask
 async def _show_the_contrary(system: System, rankings: int) -> None:
     rng, log = np.random.default_rng(1), compose.training_log(system.settings)
     items = system.data.items["item_id"].tolist()
-    rows: Sequence[dict[str, object]] = system.data.users.head(USERS).to_dict("records")
+    rows: Sequence[dict[Any, Any]] = system.data.users.head(USERS).to_dict("records")
     ranked, acts = [], []
     for number in range(rankings):
         user, at = rows[number % USERS], datetime.fromtimestamp(time.time() - 30 + number * 0.01, UTC)

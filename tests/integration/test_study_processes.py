@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -17,15 +18,15 @@ from models.study.scoring import Bench, FitTask
 from tests.study_parts import Popular, Refusing, fold
 
 
-def _tasks(*methods):
+def _tasks(*methods: Any) -> Any:
     return [
         FitTask(f"method {place}", method, seed, ("hidden",)) for place, method in enumerate(methods) for seed in (0, 1)
     ]
 
 
-def test_many_processes_find_what_one_finds_in_the_order_of_the_tasks(tmp_path):
+def test_many_processes_find_what_one_finds_in_the_order_of_the_tasks(tmp_path: Path) -> None:
     tasks = _tasks(Popular(), Popular(2.0, 30.0))
-    heard = []
+    heard: list[Any] = []
     found = run(Bench.of(fold(), ("hidden",), tmp_path / "many", resamples=30), tasks, 2, heard.append)
     alone = run(Bench.of(fold(), ("hidden",), tmp_path / "one", resamples=30), tasks, 1, lambda _: None)
     assert sorted((task.tower, task.seed) for task in heard) == [(task.tower, task.seed) for task in tasks]
@@ -37,7 +38,7 @@ def test_many_processes_find_what_one_finds_in_the_order_of_the_tasks(tmp_path):
         assert all((one.estimates[key].drawn == other.estimates[key].drawn).all() for key in one.estimates)
 
 
-def test_what_a_process_refuses_reaches_the_one_that_waits(tmp_path):
+def test_what_a_process_refuses_reaches_the_one_that_waits(tmp_path: Path) -> None:
     bench = Bench.of(fold(), ("hidden",), tmp_path, resamples=5)
     with pytest.raises(InvalidInput, match=r"^power: cannot be 3"):
         run(bench, _tasks(Refusing(), Refusing()), 2, lambda _: None)
@@ -50,37 +51,39 @@ class Endless:
     folder: Path
     number: int
 
-    def fit(self, _material):
+    def fit(self, _material: Any) -> None:
         (self.folder / str(os.getpid())).touch()
         while True:
             time.sleep(0.01)
 
-    def trials(self):
+    def trials(self) -> Any:
         return [self] * 4
 
 
-def _study(folder):
+def _study(folder: Any) -> None:
     run(Bench.of(fold(), ("hidden",), folder, resamples=5), _tasks(Endless(folder, 1), Endless(folder, 2)), 2, print)
 
 
-def test_workers_end_with_a_study_that_is_killed(tmp_path):
+def test_workers_end_with_a_study_that_is_killed(tmp_path: Path) -> None:
     study = multiprocessing.get_context("spawn").Process(target=_study, args=(tmp_path,))
     study.start()
     try:
         workers = _until(lambda: [int(path.name) for path in tmp_path.iterdir() if path.name.isdecimal()], 2)
     finally:
-        os.kill(study.pid, signal.SIGKILL)
+        assert study.pid is not None
+        assert study.pid is not None
+    os.kill(study.pid, signal.SIGKILL)
     study.join()
     _until(lambda: [worker for worker in workers if not _lives(worker)], 2)
 
 
-def _lives(pid):
+def _lives(pid: Any) -> Any:
     with suppress(psutil.NoSuchProcess):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     return False
 
 
-def _until(found, count, seconds=50):
+def _until(found: Any, count: Any, seconds: int = 50) -> Any:
     for _ in range(seconds * 20):
         if len(found()) == count:
             return found()

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ DRAWN_APART = 0.1
 """Likewise of L_zst's parts, which are sums over an example, of 16 users each."""
 
 
-def launched(folder, stop, *names):
+def launched(folder: Any, stop: Any, *names: Any) -> Any:
     """Whether both processes ended well."""
     started = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
     ours = ["-m", "tests.together", str(folder), str(stop), *names]
@@ -31,25 +32,25 @@ def launched(folder, stop, *names):
     return done.returncode == 0
 
 
-def left(folder, name):
+def left(folder: Any, name: Any) -> Any:
     return [torch.load(folder / f"{name}.{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory):
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where every run has left what it ended with."""
     folder = tmp_path_factory.mktemp("together")
     launched(folder, 0, *RUNS)
     return folder
 
 
-def assert_alike(one, other):
+def assert_alike(one: Any, other: Any) -> None:
     assert one["losses"] == other["losses"]
     assert all(torch.equal(value, other["state"][name]) for name, value in one["state"].items())
     assert (one["heard"][0], other["heard"]) == (1, []), "the first alone tells of its steps"
 
 
-def differences(losses, expected):
+def differences(losses: Any, expected: Any) -> Any:
     assert len(losses) == len(expected)
     assert [set(step) for step in losses] == [set(step) for step in expected]
     return {
@@ -58,7 +59,7 @@ def differences(losses, expected):
     }
 
 
-def test_what_is_not_normalised_by_batch_is_as_one_process_has_it(ended):
+def test_what_is_not_normalised_by_batch_is_as_one_process_has_it(ended: Path) -> None:
     first, second = left(ended, "exact")
     assert_alike(first, second)
     alone, _ = run("exact", Execution())
@@ -68,7 +69,7 @@ def test_what_is_not_normalised_by_batch_is_as_one_process_has_it(ended):
 
 
 @pytest.mark.parametrize("name", ["default", "paper", "none"])
-def test_the_loss_curve_is_nearly_one_processs(ended, name):
+def test_the_loss_curve_is_nearly_one_processs(ended: Path, name: str) -> None:
     first, second = left(ended, name)
     assert_alike(first, second)
     apart = differences(first["losses"], run(name, Execution())[0].losses)
@@ -78,13 +79,13 @@ def test_the_loss_curve_is_nearly_one_processs(ended, name):
     assert np.mean(ranking[-5:]) < np.mean(ranking[:5])
 
 
-def test_batches_too_small_to_share_hang_nobody(ended):
+def test_batches_too_small_to_share_hang_nobody(ended: Path) -> None:
     first, second = left(ended, "few rows")
     assert_alike(first, second)
     assert len(first["losses"]) > 10
 
 
-def test_killed_they_resume_together_and_end_as_if_they_had_not_been(ended, tmp_path):
+def test_killed_they_resume_together_and_end_as_if_they_had_not_been(ended: Path, tmp_path: Path) -> None:
     assert not launched(tmp_path, 4, "exact")
     launched(tmp_path, 0, "exact")
     first, second = left(tmp_path, "exact")

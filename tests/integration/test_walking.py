@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -119,6 +120,7 @@ def _bus_port(server: Valkey) -> str:
 
 
 def _wait_until_formed(server: Valkey) -> None:
+    info: Any = None
     with server.client() as client:
         for _ in range(2000):
             info = client.execute_command("CLUSTER INFO")

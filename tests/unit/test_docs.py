@@ -6,9 +6,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
+import typer.core
 from typer.main import get_command
 
 from benchmarks.__main__ import app as benchmarks
@@ -38,10 +39,10 @@ def _lines() -> Iterator[tuple[str, str]]:
 COMMANDS = sorted({(page, command) for page, command in _lines() if command})
 
 
-def _parse(command: click.Command, arguments: list[str]) -> None:
+def _parse(command: Any, arguments: list[str]) -> None:
     """As the command line would, without running anything."""
     context = command.make_context(command.name or "", list(arguments), resilient_parsing=False)
-    if isinstance(command, click.Group):
+    if isinstance(command, typer.core.TyperGroup):
         name, inner, rest = command.resolve_command(context, [*context._protected_args, *context.args])
         assert inner is not None, name
         _parse(inner, rest)

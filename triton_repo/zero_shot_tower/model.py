@@ -5,6 +5,7 @@ import sys
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
@@ -20,14 +21,14 @@ from models.runtime.towers import BadRequest, ServedZeroShot, decode_object, pro
 class TritonPythonModel:
     """One instance of one version; Triton gives each a process of its own."""
 
-    def initialize(self, args):
+    def initialize(self, args: dict[str, str]) -> None:
         parameters = json.loads(args["model_config"])["parameters"]
         providers = providers_of(args["model_instance_kind"], args["model_instance_device_id"])
         threads = int(parameters["threads"]["string_value"])
         tower = partial(ServedZeroShot, Path(__file__).parent, providers=providers, threads=threads)
         self.tower = quietly(tower) if threads == 1 else tower()  # threads of a session keep the priority that made it
 
-    def execute(self, requests):
+    def execute(self, requests: list[Any]) -> list[Any]:
         """The users of all requests in one run; a request that cannot be read fails alone."""
         decoded = [_decode(request) for request in requests]
         virtual = self.tower.run([user for users in decoded if isinstance(users, list) for user in users])
@@ -42,7 +43,7 @@ class TritonPythonModel:
         return responses
 
 
-def _decode(request):
+def _decode(request: Any) -> Any:
     """The attributes of each user of a request, or a `TritonError`."""
     texts = pb_utils.get_input_tensor_by_name(request, "attributes").as_numpy()
     try:

@@ -1,5 +1,7 @@
 """MovieLens asked who liked what, made from a small folder of MovieLens's form."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -16,7 +18,7 @@ interactions: {user: user_id, item: item_id, time: timestamp, action: rating}
 
 
 @pytest.fixture
-def movielens(tmp_path):
+def movielens(tmp_path: Path) -> Path:
     folder = tmp_path / "tiny"
     folder.mkdir()
     (folder / DESCRIPTION).write_text(SAYS, encoding="utf-8")
@@ -28,7 +30,7 @@ def movielens(tmp_path):
     return folder
 
 
-def test_four_stars_are_liked_and_every_rating_is_behaviour(movielens, tmp_path):
+def test_four_stars_are_liked_and_every_rating_is_behaviour(movielens: Path, tmp_path: Path) -> None:
     made = read_dataset(write_liked(movielens, tmp_path / "liked"))
     assert made.description.name == "tiny-liked"
     assert made.has_labels
@@ -37,6 +39,6 @@ def test_four_stars_are_liked_and_every_rating_is_behaviour(movielens, tmp_path)
     assert made.behaviour["label"].tolist() == [1, 1, 1, 1]
 
 
-def test_a_folder_that_exists_is_left_alone(movielens):
+def test_a_folder_that_exists_is_left_alone(movielens: Path) -> None:
     with pytest.raises(InvalidInput, match="exists already"):
         write_liked(movielens, movielens)

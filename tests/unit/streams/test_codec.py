@@ -1,6 +1,7 @@
 """Events as JSON and back: what was written is read, and what cannot be is named."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,7 +23,7 @@ def test_what_was_written_is_read(user_id: str, attributes: dict[str, str | int 
     assert JSON.decode(JSON.encode(event), UserRegistered) == event
 
 
-def ranked(**changed: object) -> UserRanked:
+def ranked(**changed: Any) -> UserRanked:
     values = {"ranking_id": "r", "user_id": "u", "at": AT, "items": ("i",), "scores": (0.5,), "served_by": Source.REAL}
     return UserRanked.model_validate(values | changed)
 

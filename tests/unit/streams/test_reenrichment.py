@@ -196,7 +196,7 @@ async def test_who_signs_up_during_it_is_not_missing() -> None:
         await system.world.store.write_enriched([EnrichedUser(user, {"age": 3}, each, NOW_MS) for each in both])
         await usual(number, state)
 
-    system.progress.write = with_a_sign_up  # type: ignore[method-assign]
+    system.progress.write = with_a_sign_up  # type: ignore[method-assign,assignment]
     assert (await system.run()).missing == 0
     assert await system.missing() == 0
 
@@ -259,7 +259,7 @@ async def test_a_rollback_to_its_slot_ends_it_at_once_and_it_cannot_be_gone_on_w
         if steps == rolled_back_after:
             await system.world.generations.activate(4, 3, "rollback")
 
-    system.progress.write = rolled_back  # type: ignore[method-assign]
+    system.progress.write = rolled_back  # type: ignore[method-assign,assignment]
     with pytest.raises(Unavailable, match="generation 2 is not filling any more"):
         await system.run()
     assert steps == rolled_back_after

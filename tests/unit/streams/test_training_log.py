@@ -52,7 +52,9 @@ class Form:
 
     async def logged(self) -> tuple[list[str], list[str]]:
         found = await self.log.read(0, 2 * AT_MS)
-        return found.rankings["ranking_id"].to_pylist(), found.behaviours["item_id"].to_pylist()
+        return [str(each) for each in found.rankings["ranking_id"].to_pylist()], [
+            str(each) for each in found.behaviours["item_id"].to_pylist()
+        ]
 
     def counted(self, name: str, **labels: str) -> float:
         return self.registry.get_sample_value(name, labels) or 0.0

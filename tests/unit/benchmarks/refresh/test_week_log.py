@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pytest
 
 from benchmarks.refresh.week_log import WEEK_MS, Week, first_times, log_of, up_to, weeks_of
 from foretaste.kernel.errors import InvalidInput
-from models.data.dataset import read_dataset
+from models.data.dataset import Dataset, read_dataset
 from models.log.join import joined
 from tests.data_factory import START, write_dataset
 
@@ -18,35 +19,35 @@ SINCE_MS = 1000 * START + 2 * WEEK_MS
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return read_dataset(write_dataset(tmp_path_factory.mktemp("data")))
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return read_dataset(write_dataset(tmp_path_factory.mktemp("labelled"), labels=True))
 
 
 @pytest.fixture(scope="module")
-def week(dataset):
+def week(dataset: Dataset) -> Week:
     return weeks_of(dataset, SINCE_MS)[0]
 
 
-def _events(dataset, week):
+def _events(dataset: Any, week: Any) -> Any:
     times = dataset.interactions["time_ms"]
     return dataset.interactions[(times >= week.since_ms) & (times < week.until_ms)]
 
 
-def _earlier(dataset, user, at_ms):
+def _earlier(dataset: Any, user: Any, at_ms: Any) -> Any:
     frame = dataset.interactions
     return frame[(frame["user_id"] == user) & (frame["time_ms"] < at_ms)]
 
 
-def _ms(at):
+def _ms(at: Any) -> Any:
     return round(at.timestamp() * 1000)
 
 
-def test_weeks_follow_each_other_for_as_long_as_each_holds_a_new_user(dataset):
+def test_weeks_follow_each_other_for_as_long_as_each_holds_a_new_user(dataset: Dataset) -> None:
     weeks = weeks_of(dataset, SINCE_MS)
     starts = first_times(dataset)
     assert [week.number for week in weeks] == list(range(1, len(weeks) + 1))
@@ -59,12 +60,12 @@ def test_weeks_follow_each_other_for_as_long_as_each_holds_a_new_user(dataset):
     assert weeks_of(up_to(dataset, cut + WEEK_MS - 1), SINCE_MS, until_ms=cut + WEEK_MS - 1)[-1].until_ms == cut
 
 
-def test_fewer_than_two_weeks_are_refused(dataset):
+def test_fewer_than_two_weeks_are_refused(dataset: Dataset) -> None:
     with pytest.raises(InvalidInput, match="two weeks"):
         weeks_of(dataset, int(dataset.interactions["time_ms"].max()))
 
 
-def test_what_is_logged_of_a_ranking_is_what_lay_strictly_before_it(dataset, week):
+def test_what_is_logged_of_a_ranking_is_what_lay_strictly_before_it(dataset: Dataset, week: Week) -> None:
     rankings = log_of(dataset, week, 4, seed=1).rankings.to_pylist()
     users = dataset.users.set_index("user_id")
     for ranking in rankings:
@@ -79,7 +80,7 @@ def test_what_is_logged_of_a_ranking_is_what_lay_strictly_before_it(dataset, wee
     assert any(ranking["behaviour_items"] for ranking in rankings)
 
 
-def test_every_event_is_acted_on_in_its_own_ranking_and_the_others_shown_are_not(dataset, week):
+def test_every_event_is_acted_on_in_its_own_ranking_and_the_others_shown_are_not(dataset: Dataset, week: Week) -> None:
     window = joined(log_of(dataset, week, 4, seed=1), 1, week.until_ms)
     events = _events(dataset, week)
     assert window.unanswered == window.open_rankings == 0
@@ -106,7 +107,7 @@ def test_every_event_is_acted_on_in_its_own_ranking_and_the_others_shown_are_not
     assert not met & set(passed)
 
 
-def test_a_log_is_the_same_whatever_comes_later(dataset, week):
+def test_a_log_is_the_same_whatever_comes_later(dataset: Dataset, week: Week) -> None:
     whole = log_of(dataset, week, 4, seed=1)
     cut = log_of(up_to(dataset, week.until_ms), week, 4, seed=1)
     assert whole.rankings.equals(cut.rankings)
@@ -114,7 +115,7 @@ def test_a_log_is_the_same_whatever_comes_later(dataset, week):
     assert not whole.rankings.equals(log_of(dataset, week, 4, seed=2).rankings)
 
 
-def test_what_was_popular_before_the_week_is_shown_beside_it_and_nothing_newer(dataset, week):
+def test_what_was_popular_before_the_week_is_shown_beside_it_and_nothing_newer(dataset: Dataset, week: Week) -> None:
     known = set(up_to(dataset, week.since_ms).interactions["item_id"])
     fresh = "item-new"
     events = _events(dataset, week)
@@ -128,7 +129,7 @@ def test_what_was_popular_before_the_week_is_shown_beside_it_and_nothing_newer(d
     assert set(shown[window.labels == 0]) <= known
 
 
-def test_data_with_labels_are_logged_as_they_are(labelled):
+def test_data_with_labels_are_logged_as_they_are(labelled: Dataset) -> None:
     week = weeks_of(labelled, SINCE_MS)[0]
     window = joined(log_of(labelled, week, 4, seed=1), 1, week.until_ms)
     events = _events(labelled, week)
@@ -136,6 +137,6 @@ def test_data_with_labels_are_logged_as_they_are(labelled):
     assert window.labels.sum() == (events["label"] == 1).sum()
     behaved = log_of(labelled, Week(1, week.since_ms, week.until_ms), 4, seed=1).rankings["behaviour_items"].to_pylist()
     assert (
-        max(map(len, behaved))
+        max(len(each) for each in behaved if each is not None)
         <= labelled.interactions.query("label == 1").groupby("user_id", observed=True).size().max()
     )

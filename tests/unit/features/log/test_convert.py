@@ -52,7 +52,7 @@ async def test_all_rows_come_in_once_and_again_none(tmp_path: Path) -> None:
     assert logged.rankings["ranking_id"].to_pylist() == ["x0", "y0", "new", "x1", "y1"]
     assert logged.behaviours["item_id"].to_pylist() == ["x0", "y0", "x1", "y1"]
     assert logged.rankings.equals(before.rankings)
-    whole = logged.rankings.filter(pa.compute.equal(logged.rankings["ranking_id"], "x0")).to_pylist()
+    whole = logged.rankings.filter(pa.compute.field("ranking_id") == "x0").to_pylist()
     assert whole == rankings_table([ranked("x0", at(0))]).to_pylist()
 
 

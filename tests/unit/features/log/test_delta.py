@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -41,7 +42,7 @@ def rows(*ids: str, when: datetime = FIRST) -> pa.Table:
 
 
 def found(table: DayTable, since: datetime | None = None, until: datetime | None = None) -> list[str]:
-    return sorted(table.read(COLUMNS, since, until).table["ranking_id"].to_pylist())
+    return sorted(map(str, table.read(COLUMNS, since, until).table["ranking_id"].to_pylist()))
 
 
 def files(table: DayTable) -> list[str]:
@@ -81,7 +82,7 @@ def test_any_reader_of_delta_lake_reads_it(table: DayTable, folder: Path) -> Non
     assert delta.metadata().partition_columns == ["day"]
     assert dict(delta.metadata().configuration) == CONFIGURATION
     of_day = delta.to_pyarrow_table(filters=[("day", "=", FIRST.date())])
-    assert sorted(of_day["ranking_id"].to_pylist()) == ["a", "b"]
+    assert sorted(map(str, of_day["ranking_id"].to_pylist())) == ["a", "b"]
     assert of_day["items"].to_pylist() == [["i1", "i2"]] * 2
     assert pa.table(delta.get_add_actions(flatten=True))["num_records"].to_pylist() == [1, 2]
 
@@ -158,7 +159,7 @@ def test_a_file_of_other_columns_is_read_as_far_as_it_fits(table: DayTable, fold
     pq.write_table(rows("odd").set_column(3, "items", pa.array([5])), skipped)
     pq.write_table(rows("timeless").drop_columns(["at"]), skipped_too)
     all_read = table.read(COLUMNS)
-    assert sorted(all_read.table["ranking_id"].to_pylist()) == ["a", "b", "newer", "older"]
+    assert sorted(map(str, all_read.table["ranking_id"].to_pylist())) == ["a", "b", "newer", "older"]
     assert set(all_read.skipped) == {str(skipped), str(skipped_too)}
     table.compact(LATER, once)
     kept = table.read([*COLUMNS, "added"]).table
@@ -251,10 +252,10 @@ def killed_at(effect: int) -> Iterator[list[str]]:
     done: list[str] = []
 
     def counted(name: str, real: Callable[..., object]) -> Callable[..., object]:
-        def call(*arguments: object, **named: object) -> object:
+        def call(*arguments: object, **named: Any) -> object:
             if len(done) >= effect:
                 raise Killed
-            done.append(name)
+            done.append(str(name))
             return real(*arguments, **named)
 
         return call
@@ -277,7 +278,7 @@ def lists(table: DayTable) -> tuple[list[str], list[str]]:
     pairs = zip(rows_read["ranking_id"].to_pylist(), rows_read["at"].to_pylist(), strict=True)
     by_day: tuple[list[str], list[str]] = ([], [])
     for name, when in pairs:
-        by_day[int(when >= at(1))].append(name)
+        by_day[int(when >= at(1))].append(str(name))
     return by_day
 
 
@@ -443,7 +444,7 @@ def test_files_that_are_deleted_while_they_are_read_are_read_from_the_next_versi
 
     monkeypatch.setattr(LocalFiles, "open", replaced)
     read = table.read(COLUMNS)
-    assert sorted(read.table["ranking_id"].to_pylist()) == ["a", "b", "c"]
+    assert sorted(map(str, read.table["ranking_id"].to_pylist())) == ["a", "b", "c"]
     assert not read.skipped
 
 

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,12 +49,12 @@ def record(outcome: RefreshOutcome = RefreshOutcome.SWAPPED, number: int | None 
     return RefreshRecord(
         id="20260101T000000.0",
         outcome=outcome,
-        said="said",
+        detail="detail",
         base=FIRST,
         number=number,
         since_ms=1,
         until_ms=2,
-        begun="2026-01-01T00:00:00+00:00",
+        started_at="2026-01-01T00:00:00+00:00",
         seconds=3.0,
         steps={"learn": 2.0, "gate": 1.0},
         learning=LearningRecord(rankings=7, impressions=70),
@@ -89,12 +90,12 @@ def found() -> DemoResult:
     return DemoResult(FIRST, first_users, acted, signed, evaluation(0.0), refresh(), evaluation(0.4, NEXT), 0, seed=0)
 
 
-def unlike(**changes: object) -> Callable[[DemoResult], DemoResult]:
+def unlike(**changes: Any) -> Callable[[DemoResult], DemoResult]:
     """With other fields of the refresh."""
     return lambda whole: replace(whole, refresh=replace(whole.refresh, **changes))
 
 
-def with_during(**changes: object) -> Callable[[DemoResult], DemoResult]:
+def with_during(**changes: Any) -> Callable[[DemoResult], DemoResult]:
     return lambda whole: unlike(during=replace(whole.refresh.during, **changes))(whole)
 
 

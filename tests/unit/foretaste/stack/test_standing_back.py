@@ -5,6 +5,7 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_a_session_is_lowered_once_the_system_takes_it_and_no_try_is_one_too_man
 
 
 def test_a_system_without_sessions_that_weigh_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*_args: object, **_kwargs: object) -> io.StringIO:
+    def missing(*_args: object, **_kwargs: Any) -> io.StringIO:
         raise FileNotFoundError("/proc/self/autogroup")
 
     monkeypatch.setattr(builtins, "open", missing)

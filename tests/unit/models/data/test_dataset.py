@@ -319,7 +319,7 @@ def test_one_class_of_labels_and_constant_attributes_are_data_like_any(tmp_path:
     assert dataset.interactions["label"].tolist() == [1, 1, 1]
 
 
-LONG = {
+LONG: dict[str, Any] = {
     "who": ["a", "b", "b", "a"] * 20,
     "what": ["x", "y", "x", "y"] * 20,
     "at": list(range(1_700_000_000, 1_700_000_080))[::-1],

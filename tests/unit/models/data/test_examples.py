@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,13 +12,13 @@ from tests.towers_factory import dataset
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["watched", "labelled"])
-def parts(request):
+def parts(request: pytest.FixtureRequest) -> Any:
     data, split = dataset(labels=request.param)
     encoding = fit_encoding(data, split.instant_ms)
     return data, split, encoding, Examples.of(data, split.train, encoding, Histories.of(data, encoding))
 
 
-def _rows(parts, batch, examples, moments):
+def _rows(parts: Any, batch: Any, examples: Any, moments: Any) -> Any:
     """Every row of a batch as what it came from: user, time, context, item, label."""
     data, _, _, _ = parts
     return sorted(
@@ -31,7 +33,7 @@ def _rows(parts, batch, examples, moments):
     )
 
 
-def test_every_interaction_is_a_row_of_the_moment_it_belongs_to(parts):
+def test_every_interaction_is_a_row_of_the_moment_it_belongs_to(parts: Any) -> None:
     _, split, encoding, examples = parts
     everything = np.arange(len(examples.users))
     frame = split.train
@@ -48,7 +50,7 @@ def test_every_interaction_is_a_row_of_the_moment_it_belongs_to(parts):
     assert _rows(parts, examples.batch(everything), examples, everything) == expected
 
 
-def test_behaviour_is_what_lies_strictly_before_each_moment(parts):
+def test_behaviour_is_what_lies_strictly_before_each_moment(parts: Any) -> None:
     data, _, encoding, examples = parts
     moments = np.arange(0, len(examples.users), 37)
     batch = examples.batch(moments)
@@ -63,7 +65,7 @@ def test_behaviour_is_what_lies_strictly_before_each_moment(parts):
         assert batch.actions[row].tolist() == actions.tolist()
 
 
-def test_attributes_are_those_of_the_user(parts):
+def test_attributes_are_those_of_the_user(parts: Any) -> None:
     data, _, encoding, examples = parts
     names = list(encoding.attributes)
     rows = data.users[names].astype(object).where(data.users[names].notna(), None).to_dict("records")
@@ -72,7 +74,7 @@ def test_attributes_are_those_of_the_user(parts):
     assert batch.attributes.tolist() == encode_users(data, encoding)[examples.users[[3, 1]]].tolist()
 
 
-def test_each_row_brings_negatives_that_its_user_never_met(parts):
+def test_each_row_brings_negatives_that_its_user_never_met(parts: Any) -> None:
     data, split, encoding, examples = parts
     counts = item_counts(data, encoding, split.instant_ms)
     sampler = NegativeSampler(data, encoding, counts, np.random.default_rng(0))
@@ -87,7 +89,7 @@ def test_each_row_brings_negatives_that_its_user_never_met(parts):
         assert (data.users["user_id"][batch.users[owner]], encoding.items[candidate - 2]) not in met
 
 
-def test_hiding_takes_the_behaviour_of_the_flagged_alone(parts):
+def test_hiding_takes_the_behaviour_of_the_flagged_alone(parts: Any) -> None:
     *_, examples = parts
     batch = examples.batch(np.arange(400, 440))
     flags = np.arange(40) % 2 == 0
@@ -97,7 +99,7 @@ def test_hiding_takes_the_behaviour_of_the_flagged_alone(parts):
     assert np.array_equal(hidden.items[~flags], batch.items[~flags])
 
 
-def test_made_unknown_are_about_the_share_and_never_padding(parts):
+def test_made_unknown_are_about_the_share_and_never_padding(parts: Any) -> None:
     *_, examples = parts
     batch = examples.batch(np.arange(len(examples.users)))
     forgotten = batch.with_unknowns(0.25, np.random.default_rng(0))
@@ -108,7 +110,7 @@ def test_made_unknown_are_about_the_share_and_never_padding(parts):
     assert np.array_equal(forgotten.labels, batch.labels)
 
 
-def test_batches_hold_every_moment_once_and_about_as_many_rows_as_asked():
+def test_batches_hold_every_moment_once_and_about_as_many_rows_as_asked() -> None:
     sizes = np.random.default_rng(0).integers(1, 9, 500)
     parts = list(batches(sizes, 100, np.random.default_rng(1)))
     assert sorted(np.concatenate(parts).tolist()) == list(range(500))
@@ -117,12 +119,12 @@ def test_batches_hold_every_moment_once_and_about_as_many_rows_as_asked():
     assert np.array_equal(np.concatenate(list(batches(sizes, 100))), np.arange(500))
 
 
-def test_no_moments_make_no_batches():
+def test_no_moments_make_no_batches() -> None:
     assert list(batches(np.zeros(0, dtype=np.int64), 100)) == []
     assert [part.tolist() for part in batches(np.array([3]), 100)] == [[0]]
 
 
-def test_a_batch_tells_its_times_and_how_many_behaviours_it_shows(parts):
+def test_a_batch_tells_its_times_and_how_many_behaviours_it_shows(parts: Any) -> None:
     *_, examples = parts
     moments = np.arange(300, 360)
     batch = examples.batch(moments)
@@ -133,14 +135,14 @@ def test_a_batch_tells_its_times_and_how_many_behaviours_it_shows(parts):
     assert np.array_equal(batch.hidden(flags).seen, np.where(flags, 0, batch.seen))
 
 
-def test_indices_are_what_torch_wants(parts):
+def test_indices_are_what_torch_wants(parts: Any) -> None:
     *_, examples = parts
     batch = examples.batch(np.arange(5))
     for name in ("users", "attributes", "context", "items", "actions", "candidates", "owner", "times_ms", "seen"):
         assert getattr(batch, name).dtype == np.int64, name
 
 
-def test_rows_in_any_order_make_the_same_moments(parts):
+def test_rows_in_any_order_make_the_same_moments(parts: Any) -> None:
     data, split, encoding, examples = parts
     shuffled = split.train.sample(frac=1.0, random_state=3)
     again = Examples.of(data, shuffled, encoding, examples.histories)
@@ -148,7 +150,7 @@ def test_rows_in_any_order_make_the_same_moments(parts):
         assert np.array_equal(getattr(again, name), getattr(examples, name)), name
 
 
-def test_no_rows_make_no_moments(parts):
+def test_no_rows_make_no_moments(parts: Any) -> None:
     data, split, encoding, examples = parts
     none = Examples.of(data, split.train.iloc[:0], encoding, examples.histories)
     assert len(none.users) == len(none.sizes) == 0

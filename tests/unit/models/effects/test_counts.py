@@ -1,5 +1,6 @@
 import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,23 +20,23 @@ OF_FOUR = np.array([[1, 1], [2, 1], [1, 1], [2, 2]])
 SMALL = TableSizes((3, 3), 8)
 
 
-def _labelled(rng, users=40, config=EVERYTHING):
+def _labelled(rng: np.random.Generator, users: int = 40, config: Any = EVERYTHING) -> Any:
     attributes = attributes_of(users, rng)
     rows = InteractionRows.of(impressions(attributes, 8, rng))
     return rows, Counting.of(rows, TABLES, None, config, rng)
 
 
-def _together(counting):
+def _together(counting: Any) -> Any:
     return counting.counts(counting.users)
 
 
-def _cells(counting):
+def _cells(counting: Any) -> Any:
     """The places of each cell's values among all."""
     places = np.append(counting.value_places, -1)
     return [tuple(places[value] for value in values) for values in counting.design.values.numpy()]
 
 
-def test_labelled_rows_are_counted_by_cell_and_item(rng):
+def test_labelled_rows_are_counted_by_cell_and_item(rng: np.random.Generator) -> None:
     rows, counting = _labelled(rng)
     cells = _cells(counting)
     acted, passed = np.zeros((2, len(cells), len(counting.items)))
@@ -50,7 +51,7 @@ def test_labelled_rows_are_counted_by_cell_and_item(rng):
     assert len(cells) == len({tuple(row) for row in rows.attributes})
 
 
-def test_parts_of_the_users_add_up_to_the_whole(rng):
+def test_parts_of_the_users_add_up_to_the_whole(rng: np.random.Generator) -> None:
     _, counting = _labelled(rng)
     one, other = (counting.counts(part) for part in np.array_split(counting.users, 2))
     whole = _together(counting)
@@ -58,7 +59,7 @@ def test_parts_of_the_users_add_up_to_the_whole(rng):
     np.testing.assert_allclose((one + other).passed, whole.passed)
 
 
-def test_a_user_counts_as_n_to_the_power_and_all_together_as_they_are(rng):
+def test_a_user_counts_as_n_to_the_power_and_all_together_as_they_are(rng: np.random.Generator) -> None:
     users, items = [0] * 16 + [1] * 4, list(range(2, 12)) + list(range(2, 8)) + [2, 3, 4, 5]
     rows = rows_of(users, items, np.ones(20), [[1, 1], [2, 2]])
     counting = Counting.of(rows, TABLES, None, CountingConfig(user_weight=0.5, least_users=1), rng)
@@ -68,7 +69,7 @@ def test_a_user_counts_as_n_to_the_power_and_all_together_as_they_are(rng):
     assert by_cell.sum() == pytest.approx(20)
 
 
-def _expected_negatives(power=1.0):
+def _expected_negatives(power: float = 1.0) -> Any:
     rng = np.random.default_rng(0)
     users, items, negatives = sampled(EVENTS, rng)
     config = CountingConfig(user_weight=power, least_users=1)
@@ -76,7 +77,7 @@ def _expected_negatives(power=1.0):
     return rows, negatives, Counting.of(rows, SMALL, negatives.number, config, rng)
 
 
-def test_what_was_passed_is_what_the_sampler_is_expected_to_draw():
+def test_what_was_passed_is_what_the_sampler_is_expected_to_draw() -> None:
     rows, negatives, counting = _expected_negatives()
     trials = 3000
     drawn = negatives.sampler.sample(np.tile(rows.users, trials), negatives.number)
@@ -89,7 +90,7 @@ def test_what_was_passed_is_what_the_sampler_is_expected_to_draw():
     assert float(counts.acted.sum()) == len(rows.users)
 
 
-def test_nobody_passes_what_they_met_and_negatives_weigh_as_the_user_does():
+def test_nobody_passes_what_they_met_and_negatives_weigh_as_the_user_does() -> None:
     rows, negatives, counting = _expected_negatives(power=0.5)
     for user in range(4):
         counts = counting.counts(np.array([user]))
@@ -99,7 +100,7 @@ def test_nobody_passes_what_they_met_and_negatives_weigh_as_the_user_does():
         assert ratio == pytest.approx(negatives.number, rel=1e-4)
 
 
-def test_who_met_everything_passed_nothing():
+def test_who_met_everything_passed_nothing() -> None:
     rng = np.random.default_rng(0)
     users, items, negatives = sampled([(0, 0), (0, 1), (0, 2), (1, 0)], rng)
     rows = rows_of(users, items, np.ones(4), OF_FOUR)
@@ -109,7 +110,7 @@ def test_who_met_everything_passed_nothing():
 
 
 @pytest.mark.parametrize("most", [1, 40, 100, 10_000])
-def test_no_more_is_counted_than_allowed(most, rng):
+def test_no_more_is_counted_than_allowed(most: int, rng: np.random.Generator) -> None:
     attributes = attributes_of(60, rng)
     rows = InteractionRows.of(impressions(attributes, 8, rng))
     config = CountingConfig(most_counts=most, least_users=1)
@@ -124,14 +125,14 @@ def test_no_more_is_counted_than_allowed(most, rng):
         assert (len(counting.users), len(counting.items)) == (60, ITEMS - 2)
 
 
-def test_of_too_many_items_the_most_frequent_are_counted(rng):
+def test_of_too_many_items_the_most_frequent_are_counted(rng: np.random.Generator) -> None:
     items = [2] * 5 + [3] + [4] * 7 + [5] * 2
     rows = rows_of(np.arange(len(items)) % 3, items, np.ones(len(items)), [[1, 1], [2, 2], [3, 3]])
     counting = Counting.of(rows, TABLES, None, CountingConfig(most_counts=6, least_users=1), rng)
     assert counting.items.tolist() == [2, 4]
 
 
-def test_an_unknown_item_is_never_counted_nor_who_did_nothing_else(rng):
+def test_an_unknown_item_is_never_counted_nor_who_did_nothing_else(rng: np.random.Generator) -> None:
     rows = rows_of([0, 0, 1], [2, UNKNOWN, UNKNOWN], [1, 1, 1], [[1, 1], [2, 2], [3, 3]])
     counting = Counting.of(rows, TABLES, None, EVERYTHING, rng)
     assert (counting.items.tolist(), counting.users.tolist()) == ([2], [0])
@@ -139,7 +140,7 @@ def test_an_unknown_item_is_never_counted_nor_who_did_nothing_else(rng):
     assert float(_together(counting).acted.sum()) == 1
 
 
-def test_values_that_are_unknown_or_rare_or_everybodys_are_not_told(rng):
+def test_values_that_are_unknown_or_rare_or_everybodys_are_not_told(rng: np.random.Generator) -> None:
     attributes = np.array([[1, 3]] * 4 + [[2, 3]] * 5 + [[FIELD_UNKNOWN, 3]] * 6)
     users = np.arange(len(attributes))
     rows = rows_of(users, np.full(len(users), 2), np.ones(len(users)), attributes)
@@ -149,7 +150,7 @@ def test_values_that_are_unknown_or_rare_or_everybodys_are_not_told(rng):
     assert sorted(counting.design.values.numpy()[counting.cell[users], 0].tolist()) == [0] * 5 + [1] * 10
 
 
-def test_dealt_users_fill_the_cells_as_before_with_others(rng):
+def test_dealt_users_fill_the_cells_as_before_with_others(rng: np.random.Generator) -> None:
     attributes = attributes_of(42, rng)
     examples = impressions(attributes[:40], 8, rng)
     rows = InteractionRows.of(replace(examples, attributes=attributes))
@@ -162,11 +163,11 @@ def test_dealt_users_fill_the_cells_as_before_with_others(rng):
     assert not np.allclose(_together(dealt).acted, _together(counting).acted)
 
 
-def test_places_lie_field_after_field():
+def test_places_lie_field_after_field() -> None:
     assert TableSizes((4, 5, 2), 9).places(np.array([[0, 0, 0], [3, 4, 1]])).tolist() == [[0, 4, 9], [3, 8, 10]]
 
 
-def test_rows_know_what_was_seen_strictly_before():
+def test_rows_know_what_was_seen_strictly_before() -> None:
     examples = examples_of(
         users=[0, 0, 0, 1, 0],
         items=[2, 3, 4, 2, 5],
@@ -183,6 +184,6 @@ def test_rows_know_what_was_seen_strictly_before():
 @pytest.mark.parametrize(
     ("field", "value"), [("most_counts", 0), ("least_users", 0), ("user_weight", -0.5), ("user_weight", float("nan"))]
 )
-def test_a_configuration_that_cannot_be_is_refused_by_field_and_value(field, value):
+def test_a_configuration_that_cannot_be_is_refused_by_field_and_value(field: str, value: Any) -> None:
     with pytest.raises(InvalidInput, match=rf"^{field}: .*\(got {re.escape(repr(value))}\)"):
         CountingConfig(**{field: value})

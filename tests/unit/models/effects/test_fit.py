@@ -1,15 +1,19 @@
 import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from scipy.special import expit
 
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.values import MAX_BEHAVIOUR
+from models.data.examples import Examples
 from models.effects.counts import Counting, CountingConfig, InteractionRows, TableSizes
 from models.effects.fit import (
+    Effects,
     EffectsConfig,
     HeldOutCodes,
     _codes_and_keys,
@@ -27,29 +31,29 @@ WIDTH = 16
 """More than the effects of `TABLES` have ranks within a fold."""
 
 
-def _fit(examples, tables=TABLES, negatives=None, width=WIDTH, **changes):
+def _fit(examples: Any, tables: Any = TABLES, negatives: Any = None, width: Any = WIDTH, **changes: Any) -> Effects:
     config = EffectsConfig(**changes)
     return fit_effects(examples, tables, width, negatives, config, np.random.default_rng(1))
 
 
-def _whole(effects, attributes, tables=TABLES):
+def _whole(effects: Any, attributes: Any, tables: Any = TABLES) -> Any:
     """Virtual behaviour (B, H) of a new user, as it is served."""
     return effects.codes[0, tables.places(np.asarray(attributes))].sum(axis=1)
 
 
-def _everything(effects, attributes, stage=0):
+def _everything(effects: Any, attributes: Any, stage: int = 0) -> Any:
     """Logits (B, items) of new users."""
     return _whole(effects, attributes) @ effects.keys.T + effects.biases[stage]
 
 
-def test_stages_are_numbers_of_behaviours_from_none_to_most():
+def test_stages_are_numbers_of_behaviours_from_none_to_most() -> None:
     assert SEEN_BINS.shape == (MAX_BEHAVIOUR + 1,)
     for seen, stage in enumerate(SEEN_BINS):
         assert FIRST_OF_SEEN_BIN[stage] <= seen
         assert stage + 1 == len(FIRST_OF_SEEN_BIN) or seen < FIRST_OF_SEEN_BIN[stage + 1]
 
 
-def _factors(rng, width):
+def _factors(rng: np.random.Generator, width: Any) -> Any:
     attributes = attributes_of(60, rng)
     rows = InteractionRows.of(impressions(attributes, 8, rng))
     counting = Counting.of(rows, TABLES, None, CountingConfig(), rng)
@@ -65,7 +69,7 @@ def _factors(rng, width):
     return made, np.stack([fit.effects.numpy() for fit in fits]), codes, keys, counting
 
 
-def test_code_times_key_is_the_effect(rng):
+def test_code_times_key_is_the_effect(rng: np.random.Generator) -> None:
     made, effects, codes, keys, counting = _factors(rng, width=14)
     np.testing.assert_allclose(made, effects, atol=1e-5)
     uncounted = np.setdiff1d(np.arange(sum(TABLES.attributes)), counting.value_places)
@@ -74,19 +78,19 @@ def test_code_times_key_is_the_effect(rng):
     assert not keys[:FIRST_KNOWN].any()
 
 
-def test_a_key_is_of_size_one_an_entry(rng):
+def test_a_key_is_of_size_one_an_entry(rng: np.random.Generator) -> None:
     _, _, _, keys, counting = _factors(rng, width=4)
     np.testing.assert_allclose(np.square(keys[counting.items]).mean(axis=0), 1, rtol=1e-5)
 
 
-def test_too_few_ranks_lose_no_more_than_they_must(rng):
+def test_too_few_ranks_lose_no_more_than_they_must(rng: np.random.Generator) -> None:
     made, effects, *_ = _factors(rng, width=4)
     stacked = effects.reshape(-1, effects.shape[2])
     least = np.sqrt(np.square(np.linalg.svd(stacked, compute_uv=False)[4:]).sum())
     assert np.linalg.norm(made - effects) == pytest.approx(least, rel=0.02)
 
 
-def _a_heavy_user(rng):
+def _a_heavy_user(rng: np.random.Generator) -> tuple[Examples, Examples, npt.NDArray[Any]]:
     """A user in a small segment who acts on what the segment does not like; the same one acting as the segment does."""
     attributes = attributes_of(80, rng)
     attributes[:, 0] = np.where(np.arange(80) < 10, 1, 2)
@@ -100,18 +104,20 @@ def _a_heavy_user(rng):
     )
 
 
-def test_what_a_user_did_is_not_in_the_code_that_training_shows_of_that_user(rng, monkeypatch):
+def test_what_a_user_did_is_not_in_the_code_that_training_shows_of_that_user(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """How strong noise would be, one number, is found of all users; whatever else moves is a leak."""
     monkeypatch.setattr("models.effects.fit.strength", lambda *_: 1.0)
     *pair, attributes = _a_heavy_user(rng)
     one, other = (_fit(examples) for examples in pair)
     assert np.array_equal(one.fold, other.fold)
 
-    def held_out(effects, user):
+    def held_out(effects: Any, user: Any) -> Any:
         code = HeldOutCodes(effects, TABLES).of(np.array([user]), attributes[[user]])
         return (code @ effects.keys.T)[0]
 
-    def whole(effects):
+    def whole(effects: Any) -> Any:
         return (_whole(effects, attributes[:1]) @ effects.keys.T)[0]
 
     moved = np.abs(whole(one) - whole(other)).max()
@@ -121,12 +127,12 @@ def test_what_a_user_did_is_not_in_the_code_that_training_shows_of_that_user(rng
     assert np.abs(held_out(one, neighbour) - held_out(other, neighbour)).max() > 0.5 * moved
 
 
-def _size(effects):
+def _size(effects: Any) -> Any:
     """Of what attributes say of items, the sum of the singular values."""
     return float(np.linalg.svd(effects.codes[0] @ effects.keys.T, compute_uv=False).sum())
 
 
-def test_what_attributes_tell_no_more_than_noise_is_not_said(rng):
+def test_what_attributes_tell_no_more_than_noise_is_not_said(rng: np.random.Generator) -> None:
     """Shrunk by all that the strongest direction of noise tells; the deals differ, so that a little may be left."""
     attributes = attributes_of(200, rng)
     told = impressions(attributes, 10, rng)
@@ -134,13 +140,13 @@ def test_what_attributes_tell_no_more_than_noise_is_not_said(rng):
     assert _size(_fit(noise, shrinkage=1.0)) < 0.05 * _size(_fit(told, shrinkage=1.0))
 
 
-def test_the_more_shrinkage_the_less_is_said(rng):
+def test_the_more_shrinkage_the_less_is_said(rng: np.random.Generator) -> None:
     examples = impressions(attributes_of(200, rng), 10, rng)
     sizes = [_size(_fit(examples, shrinkage=share)) for share in (0.3, 0.6, 1.2)]
     assert sizes[0] > 1.05 * sizes[1] > 1.05**2 * sizes[2]
 
 
-def test_folds_are_of_equal_size_and_who_was_not_learned_from_is_in_none(rng):
+def test_folds_are_of_equal_size_and_who_was_not_learned_from_is_in_none(rng: np.random.Generator) -> None:
     attributes = attributes_of(50, rng)
     examples = impressions(attributes, 6, rng)
     absent = np.isin(examples.users, [3, 7])
@@ -152,7 +158,7 @@ def test_folds_are_of_equal_size_and_who_was_not_learned_from_is_in_none(rng):
     np.testing.assert_allclose(new, _whole(effects, attributes[[3, 7]]))
 
 
-def test_codes_of_users_are_those_of_their_values_in_their_fold(rng):
+def test_codes_of_users_are_those_of_their_values_in_their_fold(rng: np.random.Generator) -> None:
     attributes = attributes_of(30, rng)
     effects = _fit(impressions(attributes, 6, rng))
     users = np.array([4, 20, 4])
@@ -163,12 +169,12 @@ def test_codes_of_users_are_those_of_their_values_in_their_fold(rng):
         np.testing.assert_allclose(code, of_fold[segment] + of_fold[4 + city], rtol=1e-6)
 
 
-def _gauc(attributes, labels, scores):
+def _gauc(attributes: Any, labels: Any, scores: Any) -> Any:
     users = np.repeat(np.arange(len(attributes)), ITEMS - FIRST_KNOWN)
     return metrics.gauc(users, labels[:, FIRST_KNOWN:].ravel(), scores[:, FIRST_KNOWN:].ravel())
 
 
-def test_the_tastes_of_new_users_are_found_in_impressions(rng):
+def test_the_tastes_of_new_users_are_found_in_impressions(rng: np.random.Generator) -> None:
     effects = _fit(impressions(attributes_of(200, rng), 10, rng))
     new = attributes_of(60, rng)
     labels = rng.random((60, ITEMS)) < np.where(liked(new[:, 0]), 0.8, 0.2)
@@ -179,7 +185,7 @@ def test_the_tastes_of_new_users_are_found_in_impressions(rng):
     assert cities < segments / 5, "the segment tells, the city does not"
 
 
-def test_the_tastes_of_new_users_are_found_where_negatives_are_sampled(rng):
+def test_the_tastes_of_new_users_are_found_where_negatives_are_sampled(rng: np.random.Generator) -> None:
     events = [(user, item) for user in range(4) for item in range(6) if (item % 2 == user % 2) or rng.random() < 0.1]
     users, items, negatives = sampled(events, rng)
     attributes, tables = np.array([[1], [2], [1], [2]]), TableSizes((3,), 8)
@@ -191,7 +197,7 @@ def test_the_tastes_of_new_users_are_found_where_negatives_are_sampled(rng):
     assert effect[1, FIRST_KNOWN:][~even].min() > effect[1, FIRST_KNOWN:][even].max()
 
 
-def test_the_same_generator_gives_the_same_effects(rng):
+def test_the_same_generator_gives_the_same_effects(rng: np.random.Generator) -> None:
     examples = impressions(attributes_of(40, rng), 6, rng)
     one, other = _fit(examples), _fit(examples)
     for name in ("codes", "fold", "keys", "biases"):
@@ -202,7 +208,7 @@ FIRST = 3
 """What everybody acts on first in `_first_steps`."""
 
 
-def _first_steps(rng, users=120, each=6):
+def _first_steps(rng: np.random.Generator, users: int = 120, each: int = 6) -> Examples:
     """Everybody acts on `FIRST` alone of what is shown at first; after that, on anything half of the time."""
     owner = np.repeat(np.arange(users), each)
     items = rng.integers(FIRST_KNOWN, ITEMS, len(owner))
@@ -212,9 +218,10 @@ def _first_steps(rng, users=120, each=6):
     return examples_of(owner, items, labels, attributes_of(users, rng))
 
 
-def test_what_is_done_first_is_found_and_the_prior_says_how_far(rng):
+def test_what_is_done_first_is_found_and_the_prior_says_how_far(rng: np.random.Generator) -> None:
     examples = _first_steps(rng)
-    raised = {}
+    raised: dict[float, Any] = {}
+    later: Any = None
     for precision in (0.1, 1e4):
         biases = _fit(examples, first_precision=precision).biases
         raised[precision] = biases[0, FIRST] - np.delete(biases[0, FIRST_KNOWN:], FIRST - FIRST_KNOWN).mean()
@@ -223,7 +230,7 @@ def test_what_is_done_first_is_found_and_the_prior_says_how_far(rng):
     assert np.ptp(later, axis=0).max() < 1.0
 
 
-def test_the_first_stages_corrections_are_the_likeliest_under_their_prior(rng):
+def test_the_first_stages_corrections_are_the_likeliest_under_their_prior(rng: np.random.Generator) -> None:
     attributes = attributes_of(50, rng)
     examples = impressions(attributes, 6, rng)
     effects = _fit(examples)
@@ -240,7 +247,7 @@ def test_the_first_stages_corrections_are_the_likeliest_under_their_prior(rng):
     assert np.abs(added).max() > 0.05
 
 
-def test_sampled_negatives_weigh_as_many_as_are_configured(rng):
+def test_sampled_negatives_weigh_as_many_as_are_configured(rng: np.random.Generator) -> None:
     """The correction of a popular item is held down by what is drawn of it, however many draws stand for them."""
     users, items, negatives = sampled([(user, item) for user in range(4) for item in range(user, 5)], rng, number=2)
     examples = examples_of(users, items, np.ones(len(users)), [[1], [1], [2], [2]])
@@ -261,7 +268,7 @@ def test_sampled_negatives_weigh_as_many_as_are_configured(rng):
     assert np.abs(one[0]).max() > 0.3
 
 
-def test_of_an_unknown_item_the_odds_of_all_are_known(rng):
+def test_of_an_unknown_item_the_odds_of_all_are_known(rng: np.random.Generator) -> None:
     examples = impressions(attributes_of(40, rng), 6, rng)
     effects = _fit(examples, counting=CountingConfig(user_weight=1.0))
     acted, passed = examples.labels.sum(), (1 - examples.labels).sum()
@@ -269,49 +276,49 @@ def test_of_an_unknown_item_the_odds_of_all_are_known(rng):
     assert not effects.keys[UNKNOWN].any()
 
 
-def _plain():
+def _plain() -> Any:
     rng = np.random.default_rng(0)
     users, items, labels = rng.integers(0, 40, 400), rng.integers(FIRST_KNOWN, ITEMS, 400), rng.integers(0, 2, 400)
     return users, items, labels, attributes_of(40, rng), TABLES
 
 
-def _one_value(users, items, labels, attributes, tables):
+def _one_value(users: Any, items: Any, labels: Any, attributes: Any, tables: Any) -> Any:
     return users, items, labels, attributes * 0 + 1, tables
 
 
-def _no_value(users, items, labels, attributes, tables):
+def _no_value(users: Any, items: Any, labels: Any, attributes: Any, tables: Any) -> Any:
     return users, items, labels, attributes * 0, TableSizes((1, 1), ITEMS)
 
 
-def _one_user(users, items, labels, attributes, tables):
+def _one_user(users: Any, items: Any, labels: Any, attributes: Any, tables: Any) -> Any:
     return users * 0, items, labels, attributes[:1], tables
 
 
-def _fewer_users_than_folds(users, items, labels, attributes, tables):
+def _fewer_users_than_folds(users: Any, items: Any, labels: Any, attributes: Any, tables: Any) -> Any:
     return users % 3, items, labels, attributes[:3], tables
 
 
-def _rare_values(users, items, labels, attributes, tables):
+def _rare_values(users: Any, items: Any, labels: Any, attributes: Any, tables: Any) -> Any:
     return users, items, labels, 1 + np.arange(40)[:, None] * 2_000, TableSizes((100_000,), ITEMS)
 
 
-def _unknown_items(users, items, labels, attributes, tables):
+def _unknown_items(users: Any, items: Any, labels: Any, attributes: Any, tables: Any) -> Any:
     return users, items * 0 + UNKNOWN, labels, attributes, tables
 
 
-def _one_item(users, items, labels, attributes, tables):
+def _one_item(users: Any, items: Any, labels: Any, attributes: Any, tables: Any) -> Any:
     return users, items * 0 + FIRST_KNOWN, labels, attributes, TableSizes(tables.attributes, FIRST_KNOWN + 1)
 
 
-def _all_acted(users, items, labels, attributes, tables):
+def _all_acted(users: Any, items: Any, labels: Any, attributes: Any, tables: Any) -> Any:
     return users, items, labels * 0 + 1, attributes, tables
 
 
-def _none_acted(users, items, labels, attributes, tables):
+def _none_acted(users: Any, items: Any, labels: Any, attributes: Any, tables: Any) -> Any:
     return users, items, labels * 0, attributes, tables
 
 
-def _no_rows(users, items, labels, attributes, tables):
+def _no_rows(users: Any, items: Any, labels: Any, attributes: Any, tables: Any) -> Any:
     return users[:0], items[:0], labels[:0], attributes, tables
 
 
@@ -320,7 +327,7 @@ NOTHING_TO_TELL = (_unknown_items, _one_item, _all_acted, _none_acted, _no_rows)
 
 
 @pytest.mark.parametrize("made", NOTHING_TOLD + NOTHING_TO_TELL, ids=lambda made: made.__name__)
-def test_data_that_says_little_gives_finite_effects(made):
+def test_data_that_says_little_gives_finite_effects(made: Any) -> None:
     *columns, tables = made(*_plain())
     effects = _fit(examples_of(*columns), tables, width=8)
     assert effects.codes.shape == (6, sum(tables.attributes), 8)
@@ -330,7 +337,7 @@ def test_data_that_says_little_gives_finite_effects(made):
         assert not effects.codes.any(), "nothing told, nothing said"
 
 
-def test_a_value_among_100_000_that_tells_is_found(rng):
+def test_a_value_among_100_000_that_tells_is_found(rng: np.random.Generator) -> None:
     attributes = rng.integers(2, 100_000, (200, 1))
     attributes[:40] = 1
     users, items = np.repeat(np.arange(200), 10), rng.integers(FIRST_KNOWN, ITEMS, 2000)
@@ -342,7 +349,7 @@ def test_a_value_among_100_000_that_tells_is_found(rng):
     assert not rest.any()
 
 
-def test_the_bias_of_an_item_is_how_often_it_is_acted_on(rng):
+def test_the_bias_of_an_item_is_how_often_it_is_acted_on(rng: np.random.Generator) -> None:
     """Of a stage at which nobody was, nothing else is known."""
     users, items = np.repeat(np.arange(60), 6), rng.integers(FIRST_KNOWN, ITEMS, 360)
     labels = rng.random(360) < np.where(items == 5, 0.9, 0.3)
@@ -352,7 +359,7 @@ def test_the_bias_of_an_item_is_how_often_it_is_acted_on(rng):
     assert biases[5] > 1
 
 
-def test_rows_beyond_the_limit_of_a_stage_are_left_out(rng):
+def test_rows_beyond_the_limit_of_a_stage_are_left_out(rng: np.random.Generator) -> None:
     rows = rows_of(np.zeros(500), np.full(500, 2), np.ones(500), [[1, 1]])  # one stage, one item
     effects = _fit(examples_of(rows.users, rows.items, rows.labels, rows.attributes))
     flat = replace(effects, biases=np.zeros_like(effects.biases))
@@ -377,6 +384,6 @@ def test_rows_beyond_the_limit_of_a_stage_are_left_out(rng):
         ("bias_precision", float("nan")),
     ],
 )
-def test_a_configuration_that_cannot_be_is_refused_by_field_and_value(field, value):
+def test_a_configuration_that_cannot_be_is_refused_by_field_and_value(field: str, value: Any) -> None:
     with pytest.raises(InvalidInput, match=rf"^{field}: .*\(got {re.escape(repr(value))}\)"):
         EffectsConfig(**{field: value})

@@ -1,5 +1,7 @@
 """What is kept of a stage's judgements, for a later window to add to."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.special import logit
@@ -21,17 +23,17 @@ NONE = np.zeros(ITEMS)
 PRECISION = 4.0
 
 
-def _judged(rng, count=4000):
+def _judged(rng: np.random.Generator, count: int = 4000) -> Any:
     items = rng.integers(0, ITEMS, count)
     labels = (rng.random(count) < 0.1 + 0.12 * items).astype(float)
     return Judgements(items, labels, np.zeros(count), rng.choice([1.0, 0.5], count))
 
 
-def _part(judged, rows):
+def _part(judged: Any, rows: Any) -> Any:
     return Judgements(*(column[rows] for column in judged))
 
 
-def test_two_windows_one_after_the_other_are_as_both_at_once(rng):
+def test_two_windows_one_after_the_other_are_as_both_at_once(rng: np.random.Generator) -> None:
     """The offsets hold the base, as the biases of a stage are corrected from it."""
     judged = _judged(rng)
     whole, *_ = correction(judged, NONE, NONE, NONE, PRECISION)
@@ -43,7 +45,7 @@ def test_two_windows_one_after_the_other_are_as_both_at_once(rng):
 
 
 @pytest.mark.parametrize("given", [PRECISION, None])
-def test_evidence_alone_gives_the_correction_back_from_whatever_base(rng, given):
+def test_evidence_alone_gives_the_correction_back_from_whatever_base(rng: np.random.Generator, given: Any) -> None:
     judged = _judged(rng)
     found, slope, curvature = correction(judged, NONE, NONE, NONE, given)
     nobody = _part(judged, np.zeros(0, dtype=np.int64))
@@ -58,7 +60,7 @@ def test_evidence_alone_gives_the_correction_back_from_whatever_base(rng, given)
         np.testing.assert_array_equal(one, other)
 
 
-def test_of_what_is_no_item_nothing_is_corrected(rng):
+def test_of_what_is_no_item_nothing_is_corrected(rng: np.random.Generator) -> None:
     found, *_ = correction(_judged(rng), NONE, NONE, NONE, PRECISION)
     assert not found[:FIRST_KNOWN].any()
 
@@ -74,13 +76,13 @@ def test_of_what_is_no_item_nothing_is_corrected(rng):
         (0, 0, 0, 100, (0, 0.0)),
     ],
 )
-def test_what_was_read_and_what_is_new_share_the_room(rows, read, new, most, expected):
+def test_what_was_read_and_what_is_new_share_the_room(rows: int, read: int, new: int, most: int, expected: Any) -> None:
     evidence = Evidence.none(ITEMS)
     evidence.rows[2], evidence.read[2] = rows, read
     assert evidence.room(2, new, most) == expected
 
 
-def test_evidence_grows_by_items_of_which_nothing_is_known():
+def test_evidence_grows_by_items_of_which_nothing_is_known() -> None:
     stages = len(FIRST_OF_SEEN_BIN)
     full = Evidence(np.full(stages, 8.0), np.full(stages, 4.0), np.ones((stages, 3)), np.full((stages, 3), 2.0))
     grown = full.grown(5)
@@ -89,14 +91,14 @@ def test_evidence_grows_by_items_of_which_nothing_is_known():
     assert grown.curvature[-1].tolist() == [2.0] * 3 + [0.0] * 2
 
 
-def test_a_step_of_the_fixed_point_is_mackays(rng):
+def test_a_step_of_the_fixed_point_is_mackays(rng: np.random.Generator) -> None:
     effects, curvature = rng.normal(size=(3, 4)), rng.random((3, 4)) * 20
     determined = sum(c / (c + START) for c in curvature.ravel())
     expected = determined / sum(w * w for w in effects.ravel())
     assert next_precision(effects, curvature, START) == pytest.approx(expected)
 
 
-def test_a_precision_stays_within_its_bounds():
+def test_a_precision_stays_within_its_bounds() -> None:
     assert next_precision(np.zeros(3), np.ones(3), START) == MOST
     assert next_precision(np.full(3, 1e3), np.ones(3), START) == LEAST
     assert next_precision(np.ones(3), np.zeros(3), START) == LEAST

@@ -2,13 +2,16 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from foretaste.kernel.errors import InvalidInput
+from models.data.examples import Examples
 from models.effects.counts import CountingConfig, TableSizes
-from models.effects.fit import EffectsConfig, HeldOutCodes, fit_effects
+from models.effects.fit import Effects, EffectsConfig, HeldOutCodes, fit_effects
 from models.effects.state import SavedCounts
 from models.runtime.encoding import FIRST_KNOWN, UNKNOWN
 from tests.effects_factory import ITEMS, TABLES, attributes_of, examples_of, impressions, liked, sampled
@@ -18,12 +21,14 @@ WIDTH = 16
 USERS = 300
 
 
-def _fit(examples, earlier=None, tables=TABLES, negatives=None, seed=1, **changes):
+def _fit(
+    examples: Any, earlier: Any = None, tables: Any = TABLES, negatives: Any = None, seed: int = 1, **changes: Any
+) -> Effects:
     config = EffectsConfig(**changes)
     return fit_effects(examples, tables, WIDTH, negatives, config, np.random.default_rng(seed), earlier)
 
 
-def _part(examples, rows):
+def _part(examples: Any, rows: Any) -> Any:
     """The same moments, a row each, at the same times."""
     return replace(
         examples,
@@ -36,11 +41,11 @@ def _part(examples, rows):
     )
 
 
-def _halves(examples):
+def _halves(examples: Any) -> Any:
     return (_part(examples, rows) for rows in np.array_split(np.arange(len(examples.users)), 2))
 
 
-def _by_time(rng, users=USERS, each=12):
+def _by_time(rng: np.random.Generator, users: Any = USERS, each: int = 12) -> Examples:
     """Impressions in an order in which every user comes in both halves."""
     examples = impressions(attributes_of(users, rng), each, rng)
     order = rng.permutation(len(examples.users))
@@ -48,19 +53,19 @@ def _by_time(rng, users=USERS, each=12):
     return examples_of(shuffled.users, shuffled.items, shuffled.labels, examples.attributes)
 
 
-def _effects(effects):
+def _effects(effects: Any) -> Any:
     return effects.codes[0] @ effects.keys.T
 
 
-def _likeness(one, other):
+def _likeness(one: Any, other: Any) -> Any:
     return np.corrcoef(_effects(one).ravel(), _effects(other).ravel())[0, 1]
 
 
-def _size(one, other):
+def _size(one: Any, other: Any) -> Any:
     return np.abs(_effects(one)).sum() / np.abs(_effects(other)).sum()
 
 
-def test_the_first_half_and_then_the_second_are_nearly_both_at_once(rng):
+def test_the_first_half_and_then_the_second_are_nearly_both_at_once(rng: np.random.Generator) -> None:
     examples = _by_time(rng)
     early, late = _halves(examples)
     whole, first = _fit(examples), _fit(early)
@@ -72,7 +77,7 @@ def test_the_first_half_and_then_the_second_are_nearly_both_at_once(rng):
     assert np.abs(both.biases - whole.biases).mean() < 0.5 * np.abs(first.biases - whole.biases).mean()
 
 
-def test_many_small_windows_are_nearly_one(rng):
+def test_many_small_windows_are_nearly_one(rng: np.random.Generator) -> None:
     examples = _by_time(rng)
     whole, step = _fit(examples), None
     for rows in np.array_split(np.arange(len(examples.users)), 6):
@@ -81,7 +86,7 @@ def test_many_small_windows_are_nearly_one(rng):
     assert step.counts.past.frequency.sum() == len(examples.users)
 
 
-def test_counts_survive_their_file(rng, tmp_path):
+def test_counts_survive_their_file(rng: np.random.Generator, tmp_path: Path) -> None:
     early, late = _halves(_by_time(rng, users=60))
     counts = _fit(early).counts
     counts.save(tmp_path / "counts.npz")
@@ -93,7 +98,7 @@ def test_counts_survive_their_file(rng, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing of the kind", None])
-def test_what_are_no_counts_is_refused_by_the_files_name(content, tmp_path):
+def test_what_are_no_counts_is_refused_by_the_files_name(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "counts.npz"
     np.savez(path, format=np.array(1), told=np.zeros((0, 2)))
     if content is not None:
@@ -102,7 +107,7 @@ def test_what_are_no_counts_is_refused_by_the_files_name(content, tmp_path):
         SavedCounts.load(path)
 
 
-def test_counts_of_another_format_are_refused(rng, tmp_path):
+def test_counts_of_another_format_are_refused(rng: np.random.Generator, tmp_path: Path) -> None:
     path = tmp_path / "counts.npz"
     _fit(impressions(attributes_of(20, rng), 4, rng)).counts.save(path)
     with np.load(path) as file:
@@ -112,7 +117,7 @@ def test_counts_of_another_format_are_refused(rng, tmp_path):
         SavedCounts.load(path)
 
 
-def test_values_and_items_that_are_new_are_learned_beside_the_known(rng):
+def test_values_and_items_that_are_new_are_learned_beside_the_known(rng: np.random.Generator) -> None:
     """A segment and two items that the first half has never seen, in tables that have grown."""
     examples = _by_time(rng)
     early, late = _halves(examples)
@@ -126,7 +131,7 @@ def test_values_and_items_that_are_new_are_learned_beside_the_known(rng):
     assert _likeness(both, whole) > 0.97
 
 
-def test_what_was_counted_is_not_counted_again(rng):
+def test_what_was_counted_is_not_counted_again(rng: np.random.Generator) -> None:
     examples = _by_time(rng)
     early, late = _halves(examples)
     first = _fit(early).counts
@@ -136,7 +141,7 @@ def test_what_was_counted_is_not_counted_again(rng):
     assert overlapping.counts.until_ms == len(examples.users)
 
 
-def test_without_anything_new_the_effects_stay(rng):
+def test_without_anything_new_the_effects_stay(rng: np.random.Generator) -> None:
     early, _ = _halves(_by_time(rng))
     first = _fit(early, iterations=100)
     again = _fit(early, first.counts)
@@ -147,7 +152,9 @@ def test_without_anything_new_the_effects_stay(rng):
     assert again.counts.past.frequency.sum() == len(early.users)
 
 
-def test_what_a_user_did_is_not_in_the_code_that_training_shows_of_that_user(rng, monkeypatch):
+def test_what_a_user_did_is_not_in_the_code_that_training_shows_of_that_user(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As in a first fit: of the window that is added, and with how strong noise is held still."""
     monkeypatch.setattr("models.effects.fit.strength", lambda *_: 1.0)
     attributes = attributes_of(80, rng)
@@ -161,11 +168,11 @@ def test_what_a_user_did_is_not_in_the_code_that_training_shows_of_that_user(rng
         for labels in (likes, ~likes)
     )
 
-    def held_out(effects, user):
+    def held_out(effects: Any, user: Any) -> Any:
         code = HeldOutCodes(effects, TABLES).of(np.array([user]), attributes[[user]])
         return (code @ effects.keys.T)[0]
 
-    def whole(effects):
+    def whole(effects: Any) -> Any:
         return (effects.codes[0, TABLES.places(attributes[:1])].sum(axis=1) @ effects.keys.T)[0]
 
     moved = np.abs(whole(one) - whole(other)).max()
@@ -175,12 +182,12 @@ def test_what_a_user_did_is_not_in_the_code_that_training_shows_of_that_user(rng
     assert np.abs(held_out(one, neighbour) - held_out(other, neighbour)).max() > 0.4 * moved
 
 
-def test_sampled_negatives_and_then_labels_add_up(rng):
+def test_sampled_negatives_and_then_labels_add_up(rng: np.random.Generator) -> None:
     """Users of one value act on even items, those of the other on odd ones; the labels then tell it too."""
     events = [(user, item) for user in range(4) for item in range(6) if (item % 2 == user % 2) or rng.random() < 0.1]
     users, items, negatives = sampled(events, rng)
     tables, attributes = TableSizes((3,), 8), np.array([[1], [2], [1], [2]])
-    few = {"tables": tables, "counting": CountingConfig(least_users=1, user_weight=1.0)}
+    few: dict[str, Any] = {"tables": tables, "counting": CountingConfig(least_users=1, user_weight=1.0)}
     first = _fit(examples_of(users, items, np.ones(len(users)), attributes), negatives=negatives, **few)
     shown = np.array([(user, item) for user in range(4) for item in range(6)] * 5)
     labels = (shown[:, 0] % 2) == (shown[:, 1] % 2)
@@ -198,7 +205,7 @@ def test_sampled_negatives_and_then_labels_add_up(rng):
     assert np.abs(_effects(both)).sum() > np.abs(_effects(first)).sum(), "more is known of it"
 
 
-def test_no_more_is_counted_than_allowed(rng):
+def test_no_more_is_counted_than_allowed(rng: np.random.Generator) -> None:
     config = CountingConfig(most_counts=60)
     early, late = _halves(_by_time(rng))
     first = _fit(early, counting=config)
@@ -216,7 +223,9 @@ def test_no_more_is_counted_than_allowed(rng):
         (TableSizes((4, 5), ITEMS - 1), "items"),
     ],
 )
-def test_tables_that_did_not_grow_from_the_counted_ones_are_refused(tables, field, rng):
+def test_tables_that_did_not_grow_from_the_counted_ones_are_refused(
+    tables: Any, field: str, rng: np.random.Generator
+) -> None:
     examples = impressions(attributes_of(60, rng), 6, rng)
     counts = _fit(examples).counts
     attributes = examples.attributes[:, : len(tables.attributes)]
@@ -225,25 +234,27 @@ def test_tables_that_did_not_grow_from_the_counted_ones_are_refused(tables, fiel
     assert raised.value.field == field
 
 
-def _no_rows(users, items, labels):
+def _no_rows(users: Any, items: Any, labels: Any) -> Any:
     return users[:0], items[:0], labels[:0]
 
 
-def _unknown_items(users, items, labels):
+def _unknown_items(users: Any, items: Any, labels: Any) -> Any:
     return users, items * 0 + UNKNOWN, labels
 
 
-def _one_class(users, items, labels):
+def _one_class(users: Any, items: Any, labels: Any) -> Any:
     return users, items, labels * 0
 
 
 @pytest.mark.parametrize("first", [_no_rows, _unknown_items, _one_class])
 @pytest.mark.parametrize("second", [_no_rows, _unknown_items, _one_class])
-def test_windows_that_say_little_give_finite_effects(first, second, rng):
+def test_windows_that_say_little_give_finite_effects(first: Any, second: Any, rng: np.random.Generator) -> None:
     attributes = attributes_of(40, rng)
     columns = rng.integers(0, 40, 400), rng.integers(FIRST_KNOWN, ITEMS, 400), rng.integers(0, 2, 400)
-    counts = _fit(examples_of(*first(*columns), attributes)).counts
-    later = examples_of(*second(*columns), attributes)
+    users, items, labels = first(*columns)
+    counts = _fit(examples_of(users, items, labels, attributes)).counts
+    users, items, labels = second(*columns)
+    later = examples_of(users, items, labels, attributes)
     both = _fit(replace(later, times_ms=later.times_ms + counts.until_ms), counts)
     for values in (both.codes, both.keys, both.biases):
         assert np.isfinite(values).all()

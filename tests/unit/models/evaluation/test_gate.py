@@ -68,7 +68,7 @@ def window() -> Window:
     return Window(data, split.test)
 
 
-def altered(change: Callable[[nn.Module], None]) -> Trained:
+def altered(change: Callable[[nn.Module], object]) -> Trained:
     """The same towers, one of whose parts was changed."""
     trained = replace(towers(), model=deepcopy(towers().model))
     with torch.no_grad():
@@ -77,7 +77,7 @@ def altered(change: Callable[[nn.Module], None]) -> Trained:
 
 
 def upside_down() -> Trained:
-    return altered(lambda model: model.ranking.unit.weight.neg_())  # type: ignore[union-attr,operator]
+    return altered(lambda model: model.ranking.unit.weight.neg_())
 
 
 def test_a_generation_is_no_worse_than_itself() -> None:
@@ -125,8 +125,8 @@ def test_one_group_that_is_worse_is_enough() -> None:
     """The v̂ of who has no behaviour, turned round: the warm do not notice."""
 
     def turn(model: nn.Module) -> None:
-        forward = model.zero_shot.forward  # type: ignore[union-attr]
-        model.zero_shot.forward = lambda *arguments: -10 * forward(*arguments)  # type: ignore[union-attr,operator,assignment]
+        forward = model.zero_shot.forward
+        model.zero_shot.forward = lambda *arguments: -10 * forward(*arguments)
 
     verdict = judge(altered(turn), towers(), window(), QUICK)
     decisions = {group.group: group.decision for group in verdict.groups}
@@ -164,8 +164,8 @@ def test_an_output_that_is_not_finite_fails(part: str, told: str) -> None:
 
 def test_a_wrong_shape_fails() -> None:
     def narrow(model: nn.Module) -> None:
-        forward = model.zero_shot.forward  # type: ignore[union-attr]
-        model.zero_shot.forward = lambda *arguments: forward(*arguments)[:, :1]  # type: ignore[union-attr,operator,assignment]
+        forward = model.zero_shot.forward
+        model.zero_shot.forward = lambda *arguments: forward(*arguments)[:, :1]
 
     verdict = judge(altered(narrow), towers(), window(), QUICK)
     assert verdict.decision == "fail"

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.metrics import ndcg_score, roc_auc_score
@@ -7,7 +9,7 @@ from models.evaluation.metrics import gauc, user_ndcg
 from models.evaluation.scores import METRICS, measure
 
 
-def _judged(seed=0, users=30, rows=900, levels=None):
+def _judged(seed: int = 0, users: int = 30, rows: int = 900, levels: Any = None) -> Any:
     """Rows of which a score says something; with `levels`, scores of that few values."""
     rng = np.random.default_rng(seed)
     owner, labels = rng.integers(0, users, rows) * 3, rng.integers(0, 2, rows)
@@ -15,7 +17,7 @@ def _judged(seed=0, users=30, rows=900, levels=None):
     return owner, labels, np.round(scores) if levels else scores
 
 
-def _repeated(owner, draw):
+def _repeated(owner: Any, draw: Any) -> Any:
     """The rows of a draw: those of each user as often as it was drawn, each time as another user."""
     rows, copies = [], []
     copy = 0
@@ -28,7 +30,7 @@ def _repeated(owner, draw):
     return np.concatenate(rows), np.concatenate(copies)
 
 
-def test_a_draw_takes_as_many_users_as_there_are_and_is_the_same_for_the_same_seed():
+def test_a_draw_takes_as_many_users_as_there_are_and_is_the_same_for_the_same_seed() -> None:
     owner, *_ = _judged()
     draws = Resamples.drawn(owner, 200, seed=1)
     assert draws.users.tolist() == sorted(set(owner.tolist()))
@@ -38,7 +40,7 @@ def test_a_draw_takes_as_many_users_as_there_are_and_is_the_same_for_the_same_se
     assert not np.array_equal(draws.counts, Resamples.drawn(owner, 200, seed=2).counts)
 
 
-def test_each_draw_is_what_its_users_rows_would_give():
+def test_each_draw_is_what_its_users_rows_would_give() -> None:
     """Against repeating the rows of every user as often as it was drawn, and measuring those."""
     owner, labels, scores = _judged(levels=True)
     draws = Resamples.drawn(owner, 25, seed=3)
@@ -51,7 +53,7 @@ def test_each_draw_is_what_its_users_rows_would_give():
         assert found["ndcg@10"].drawn[number] == pytest.approx(expected, abs=1e-9)
 
 
-def test_scores_of_many_values_hardly_move_a_pooled_auc_from_what_its_rows_would_give():
+def test_scores_of_many_values_hardly_move_a_pooled_auc_from_what_its_rows_would_give() -> None:
     owner, labels, scores = _judged(rows=4000)
     draws = Resamples.drawn(owner, 10, seed=3)
     found = measure(owner, labels, scores, draws)["auc"]
@@ -61,7 +63,7 @@ def test_scores_of_many_values_hardly_move_a_pooled_auc_from_what_its_rows_would
         assert found.drawn[number] == pytest.approx(roc_auc_score(labels[rows], scores[rows]), abs=2e-4)
 
 
-def test_the_figures_themselves():
+def test_the_figures_themselves() -> None:
     owner, labels, scores = _judged(levels=True)
     found = measure(owner, labels, scores, Resamples.drawn(owner, 400, seed=0))
     assert tuple(found) == METRICS
@@ -74,7 +76,7 @@ def test_the_figures_themselves():
 
 
 @pytest.mark.parametrize("levels", [None, True])
-def test_ndcg_of_each_user_is_scikit_learns(levels):
+def test_ndcg_of_each_user_is_scikit_learns(levels: bool | None) -> None:
     owner, labels, scores = _judged(seed=5, users=60, rows=900, levels=levels)
     labels[owner == 0] = 0
     expected = []
@@ -85,7 +87,7 @@ def test_ndcg_of_each_user_is_scikit_learns(levels):
     assert np.isnan(expected[0])
 
 
-def test_pairs_are_relative_and_drawn_together():
+def test_pairs_are_relative_and_drawn_together() -> None:
     better, base = Estimate(0.6, np.array([0.60, 0.63, 0.55])), Estimate(0.5, np.array([0.50, 0.60, 0.50]))
     found = better.relative_to(base)
     assert found.value == pytest.approx(0.2)
@@ -93,7 +95,7 @@ def test_pairs_are_relative_and_drawn_together():
     assert base.relative_to(base).interval == (0.0, 0.0)
 
 
-def test_a_difference_of_paired_draws_is_narrower_than_of_draws_apart():
+def test_a_difference_of_paired_draws_is_narrower_than_of_draws_apart() -> None:
     owner, labels, scores = _judged(users=60, rows=3000)
     slightly = scores + np.random.default_rng(1).normal(0, 0.2, len(scores))
     one, other = (Resamples.drawn(owner, 400, seed=seed) for seed in (1, 2))
@@ -103,13 +105,13 @@ def test_a_difference_of_paired_draws_is_narrower_than_of_draws_apart():
     assert np.std(paired.drawn) < 0.5 * np.std(apart.drawn)
 
 
-def test_the_mean_over_seeds_is_taken_draw_by_draw():
+def test_the_mean_over_seeds_is_taken_draw_by_draw() -> None:
     found = mean([Estimate(0.5, np.array([0.4, 0.6])), Estimate(0.7, np.array([0.8, 0.6]))])
     assert found.value == pytest.approx(0.6)
     assert found.drawn == pytest.approx([0.6, 0.6])
 
 
-def test_nobody_and_one_class_give_nan():
+def test_nobody_and_one_class_give_nan() -> None:
     nobody = np.zeros(0, dtype=np.int64)
     found = measure(nobody, nobody, nobody.astype(float), Resamples.drawn(nobody, 5, seed=0))
     assert all(np.isnan([one.value, *one.interval]).all() and len(one.drawn) == 5 for one in found.values())
@@ -119,7 +121,7 @@ def test_nobody_and_one_class_give_nan():
     assert all(np.isnan([one.value, *one.interval]).all() for one in found.values())
 
 
-def test_a_draw_without_a_judged_user_is_left_out_of_the_interval():
+def test_a_draw_without_a_judged_user_is_left_out_of_the_interval() -> None:
     users, labels = np.array([1, 1, 2, 3, 4]), np.array([1, 0, 0, 0, 0])
     found = measure(users, labels, np.array([2.0, 1, 0, 0, 0]), Resamples.drawn(users, 300, seed=0))["gauc"]
     assert np.isnan(found.drawn).any()

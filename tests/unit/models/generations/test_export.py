@@ -1,5 +1,7 @@
 import json
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,19 +29,19 @@ from tests.towers_factory import (
 )
 
 
-def test_an_exported_generation_answers_as_it_was_trained():
+def test_an_exported_generation_answers_as_it_was_trained() -> None:
     manifest = artifact.read_manifest(artifacts()[0])
     assert 0 <= manifest.parity <= 1e-5
     assert manifest.parity == pytest.approx(compare(answered(trained(0)), artifacts()[0]))
 
 
-def test_towers_of_another_run_are_no_parity_and_the_error_says_by_how_much():
+def test_towers_of_another_run_are_no_parity_and_the_error_says_by_how_much() -> None:
     with pytest.raises(ParityError, match="zero-shot tower differs by") as raised:
         compare(answered(trained(1)), artifacts()[0])
     assert raised.value.difference > 1e-3
 
 
-def test_without_parity_nothing_is_kept(tmp_path, monkeypatch):
+def test_without_parity_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probing, "TOLERANCE", -1.0)
     monkeypatch.setattr("models.generations.export.export_towers", _copy_towers)
     with pytest.raises(ParityError):
@@ -47,8 +49,10 @@ def test_without_parity_nothing_is_kept(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_two_exports_that_end_at_once_one_takes_the_next_number(tmp_path, monkeypatch):
-    def slow(trained_towers, folder):
+def test_of_two_exports_that_end_at_once_one_takes_the_next_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(trained_towers: Any, folder: Any) -> None:
         _copy_towers(trained_towers, folder)
         if not (tmp_path / "1").exists():
             (tmp_path / "1").mkdir()
@@ -61,7 +65,7 @@ def test_of_two_exports_that_end_at_once_one_takes_the_next_number(tmp_path, mon
     assert [path.name for path in (tmp_path / "1").iterdir()] == ["theirs"]
 
 
-def test_a_number_is_at_least_the_lowest_asked_for(tmp_path, monkeypatch):
+def test_a_number_is_at_least_the_lowest_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.generations.export.export_towers", _copy_towers)
     for lowest, expected in ((5, "5"), (3, "6")):
         folder = export(trained(0), dataset()[0], METRICS, tmp_path, lowest=lowest)
@@ -69,16 +73,18 @@ def test_a_number_is_at_least_the_lowest_asked_for(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("unlike", "expected"), [(None, "3"), (2, "3"), (1, "4")])
-def test_a_number_is_never_in_the_slot_that_serves(tmp_path, monkeypatch, unlike, expected):
+def test_a_number_is_never_in_the_slot_that_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unlike: int | None, expected: str
+) -> None:
     monkeypatch.setattr("models.generations.export.export_towers", _copy_towers)
     (tmp_path / "2").mkdir()
     assert export(trained(0), dataset()[0], METRICS, tmp_path, unlike=unlike).name == expected
 
 
-def test_what_a_later_run_needs_travels_along_under_its_hash(tmp_path, monkeypatch):
+def test_what_a_later_run_needs_travels_along_under_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.generations.export.export_towers", _copy_towers)
     counted = SimpleNamespace(save=lambda path: path.write_bytes(b"counts"))
-    with_counts = SimpleNamespace(**_parts(trained(0)), counts=counted)
+    with_counts: Any = SimpleNamespace(**_parts(trained(0)), counts=counted)
     folder = export(with_counts, dataset()[0], METRICS, tmp_path, base=4, profile='{"age": [1]}')
     manifest = artifact.read_manifest(folder)
     assert manifest.base == 4
@@ -91,12 +97,12 @@ def test_what_a_later_run_needs_travels_along_under_its_hash(tmp_path, monkeypat
         artifact.generation_record(folder)
 
 
-def _parts(towers):
+def _parts(towers: Any) -> Any:
     names = ("model", "encoding", "config", "mean_virtual", "popularity", "split_ms", "zero_shot", "ranking")
     return {name: getattr(towers, name) for name in names}
 
 
-def test_a_manifest_of_an_earlier_version_has_no_base_and_no_probes(tmp_path):
+def test_a_manifest_of_an_earlier_version_has_no_base_and_no_probes(tmp_path: Path) -> None:
     kept = json.loads((artifacts()[0] / files.MANIFEST).read_text())
     del kept["base"], kept["files"][files.PROBES]
     (tmp_path / files.MANIFEST).write_text(json.dumps(kept))
@@ -104,7 +110,7 @@ def test_a_manifest_of_an_earlier_version_has_no_base_and_no_probes(tmp_path):
     assert read_probes(tmp_path) == []
 
 
-def test_the_probes_hold_what_the_trained_towers_answer_bit_for_bit():
+def test_the_probes_hold_what_the_trained_towers_answer_bit_for_bit() -> None:
     probes = read_probes(artifacts()[0])
     assert len(probes) == PROBES
     for probe, request, virtual, scores in zip(
@@ -118,14 +124,16 @@ def test_the_probes_hold_what_the_trained_towers_answer_bit_for_bit():
         assert probe.virtual.dtype == probe.scores.dtype == np.float32
 
 
-def _answers(towers, count):
+def _answers(towers: Any, count: Any) -> Any:
     wanted = requests(count, seed=0)
     return expected_virtual(towers, wanted), expected_scores(towers, wanted)
 
 
 @needs_a_disk
 @pytest.mark.parametrize("kilobytes", [4, 16, 48, 150, 300])
-def test_a_disk_that_fills_during_an_export_is_named_and_nothing_is_left(tmp_path, monkeypatch, kilobytes):
+def test_a_disk_that_fills_during_an_export_is_named_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kilobytes: int
+) -> None:
     monkeypatch.setattr("models.generations.export.export_towers", _copy_towers)
     with tiny_disk(tmp_path, kilobytes):
         with pytest.raises(Unavailable, match=f"no room is left in {tmp_path}"):
@@ -133,7 +141,9 @@ def test_a_disk_that_fills_during_an_export_is_named_and_nothing_is_left(tmp_pat
         assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_export_left_is_swept_by_the_next_a_day_later(tmp_path, monkeypatch):
+def test_what_a_killed_export_left_is_swept_by_the_next_a_day_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("models.generations.export.export_towers", _copy_towers)
     (tmp_path / ".4.killed").mkdir()
     now = (tmp_path / ".4.killed").stat().st_mtime
@@ -143,19 +153,19 @@ def test_what_a_killed_export_left_is_swept_by_the_next_a_day_later(tmp_path, mo
     assert not (tmp_path / ".4.killed").exists()
 
 
-def _copy_towers(_, folder):
+def _copy_towers(_: Any, folder: Any) -> None:
     for name in (files.ZERO_SHOT, files.RANKING):
         (folder / name).write_bytes((artifacts()[0] / name).read_bytes())
 
 
-def test_generations_are_numbered_one_after_the_other():
+def test_generations_are_numbered_one_after_the_other() -> None:
     first, second = artifacts()
     assert (first.name, second.name) == ("1", "2")
     assert artifact.read_manifest(second).number == 2
     assert artifact.read_manifest(first).created_at == "2027-01-15T08:00:00+00:00"
 
 
-def test_weights_are_all_there_without_pickle():
+def test_weights_are_all_there_without_pickle() -> None:
     folder = artifacts()[0]
     weights = load_file(folder / files.WEIGHTS)
     state = trained(0).model.state_dict()
@@ -164,7 +174,7 @@ def test_weights_are_all_there_without_pickle():
     assert {path.suffix for path in folder.iterdir()} <= {".json", ".onnx", ".safetensors", ".npz"}
 
 
-def test_the_manifest_says_where_it_came_from():
+def test_the_manifest_says_where_it_came_from() -> None:
     manifest = artifact.read_manifest(artifacts()[0])
     data, split = dataset()
     assert manifest.dataset == "synthetic"

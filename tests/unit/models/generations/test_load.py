@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +40,7 @@ from tests.towers_factory import (
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_restored_towers_answer_bit_for_bit_as_the_trained_ones():
+def test_restored_towers_answer_bit_for_bit_as_the_trained_ones() -> None:
     restored, wanted = restore(artifacts()[0]), requests()
     assert np.array_equal(expected_virtual(restored, wanted), expected_virtual(trained(), wanted))
     for found, expected in zip(expected_scores(restored, wanted), expected_scores(trained(), wanted), strict=True):
@@ -46,7 +48,7 @@ def test_restored_towers_answer_bit_for_bit_as_the_trained_ones():
     assert not any(module.training for module in restored.model.modules())
 
 
-def test_all_else_that_training_left_is_restored():
+def test_all_else_that_training_left_is_restored() -> None:
     restored, expected = restore(artifacts()[0]), trained()
     assert restored.config == expected.config
     assert restored.encoding.to_json() == expected.encoding.to_json()
@@ -60,7 +62,7 @@ def test_all_else_that_training_left_is_restored():
     assert torch.equal(restored.counts.fit.bias, expected.counts.fit.bias)
 
 
-def test_towers_without_counts_are_restored_too(tmp_path, monkeypatch):
+def test_towers_without_counts_are_restored_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exported = artifacts()[0]  # before the exporter is replaced, which may be what makes them
     monkeypatch.setattr("models.generations.export.export_towers", lambda towers, folder: _copied(exported, folder))
     monkeypatch.setattr("models.generations.probes.TOLERANCE", np.inf)
@@ -68,24 +70,24 @@ def test_towers_without_counts_are_restored_too(tmp_path, monkeypatch):
     assert restore(export(plain, dataset()[0], METRICS, tmp_path)).counts is None
 
 
-def _copied(source, folder):
+def _copied(source: Any, folder: Any) -> None:
     for name in (files.ZERO_SHOT, files.RANKING):
         shutil.copy(source / name, folder / name)
 
 
-def test_torchs_own_generator_stays_as_it_is():
+def test_torchs_own_generator_stays_as_it_is() -> None:
     before = torch.random.get_rng_state()
     restore(artifacts()[0])
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     """A copy of a generation, to be damaged."""
     return shutil.copytree(artifacts()[0], tmp_path / "1")
 
 
-def _changed_manifest(folder, change):
+def _changed_manifest(folder: Any, change: Any) -> None:
     path = folder / files.MANIFEST
     manifest = json.loads(path.read_text(encoding="utf-8"))
     change(manifest)
@@ -93,7 +95,7 @@ def _changed_manifest(folder, change):
 
 
 @pytest.mark.parametrize("name", [files.ENCODING, files.WEIGHTS, files.POPULARITY, files.COUNTS])
-def test_a_file_that_is_not_what_the_manifest_says_is_named(folder, name):
+def test_a_file_that_is_not_what_the_manifest_says_is_named(folder: Path, name: Any) -> None:
     (folder / name).write_bytes((folder / name).read_bytes()[:-1] + b"?")
     with pytest.raises(DamagedArtifact, match=name):
         restore(folder)
@@ -102,19 +104,19 @@ def test_a_file_that_is_not_what_the_manifest_says_is_named(folder, name):
         restore(folder)
 
 
-def test_a_manifest_that_lacks_a_file_is_refused(folder):
+def test_a_manifest_that_lacks_a_file_is_refused(folder: Path) -> None:
     _changed_manifest(folder, lambda manifest: manifest["files"].pop(files.WEIGHTS))
     with pytest.raises(DamagedArtifact, match=files.WEIGHTS):
         restore(folder)
 
 
-def test_weights_of_other_towers_are_refused(folder):
+def test_weights_of_other_towers_are_refused(folder: Path) -> None:
     _changed_manifest(folder, lambda manifest: manifest["training"]["architecture"].update(ranking="din"))
     with pytest.raises(DamagedArtifact, match=files.WEIGHTS):
         restore(folder)
 
 
-def test_popularity_of_other_items_is_refused(folder):
+def test_popularity_of_other_items_is_refused(folder: Path) -> None:
     (folder / files.POPULARITY).write_text('{"item-0": 1.0}', encoding="utf-8")
     hashed = hash_file(folder / files.POPULARITY)
     _changed_manifest(folder, lambda manifest: manifest["files"].update({files.POPULARITY: hashed}))
@@ -131,11 +133,11 @@ def test_popularity_of_other_items_is_refused(folder):
     ],
     ids=["default", "paper", "changed"],
 )
-def test_a_training_configuration_survives_json(training):
+def test_a_training_configuration_survives_json(training: Any) -> None:
     assert training_config_of(json.loads(json.dumps(training.to_dict()))) == training
 
 
-def test_fields_of_a_later_version_are_passed_over_and_missing_ones_are_as_by_default():
+def test_fields_of_a_later_version_are_passed_over_and_missing_ones_are_as_by_default() -> None:
     told = config(architecture=TINY).to_dict()
     told["momentum"] = told["architecture"]["depth"] = told["effects"]["counting"]["decay"] = 3
     del told["batch"], told["architecture"]["dropout"]
@@ -154,7 +156,7 @@ def test_fields_of_a_later_version_are_passed_over_and_missing_ones_are_as_by_de
         (lambda told: told["architecture"].update(ranking="nowhere:Tower"), "ranking"),
     ],
 )
-def test_a_configuration_that_cannot_be_is_refused_by_field(change, field):
+def test_a_configuration_that_cannot_be_is_refused_by_field(change: Callable[..., Any], field: str) -> None:
     told = json.loads(json.dumps(config(architecture=TINY).to_dict()))
     change(told)
     with pytest.raises(InvalidInput) as raised:
@@ -166,9 +168,9 @@ WRITTEN_BEFORE = Path(__file__).parent / "written_by_0_1"
 """A generation as it was written before towers, counts and configurations had the names that they have now."""
 
 
-def test_a_generation_written_before_is_read_as_it_was(tmp_path):
+def test_a_generation_written_before_is_read_as_it_was(tmp_path: Path) -> None:
     restored = restore(WRITTEN_BEFORE)
-    rows = [{"segment": "cook", "age": 30, "city": "north"}, {"segment": "gamer"}, {}]
+    rows: list[dict[str, Any]] = [{"segment": "cook", "age": 30, "city": "north"}, {"segment": "gamer"}, {}]
     with torch.inference_mode():
         virtual = restored.zero_shot(torch.from_numpy(restored.encoding.encode_attributes(rows))).numpy()
     expected = [
@@ -184,7 +186,7 @@ def test_a_generation_written_before_is_read_as_it_was(tmp_path):
     assert restored.counts.past.counts.acted.sum() == pytest.approx(451.0)
 
 
-def test_training_goes_on_from_a_generation_written_before(tmp_path):
+def test_training_goes_on_from_a_generation_written_before(tmp_path: Path) -> None:
     before = restore(WRITTEN_BEFORE)
     data = read_dataset(write_dataset(tmp_path / "data", users=80, items=12, interactions=900, seed=1))
     encoding = grown(before.encoding, data)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def _listing(repository: Path) -> set[str]:
     return {str(path.relative_to(repository)) for path in repository.rglob("*") if path.is_file()}
 
 
-def test_each_tower_gets_a_version_with_all_that_it_needs(tmp_path):
+def test_each_tower_gets_a_version_with_all_that_it_needs(tmp_path: Path) -> None:
     assert publish(artifacts()[0], tmp_path) == 1
     package = [
         f"{name.replace('.', '/')}/{module}" for name, modules in CODE.items() for module in (*modules, BYTECODE)
@@ -35,7 +36,7 @@ def test_each_tower_gets_a_version_with_all_that_it_needs(tmp_path):
     assert _listing(tmp_path) == expected | {f"{tower}/config.pbtxt" for tower in TOWERS}
 
 
-def test_a_version_runs_without_the_rest_of_the_project(tmp_path):
+def test_a_version_runs_without_the_rest_of_the_project(tmp_path: Path) -> None:
     publish(artifacts()[0], tmp_path)
     version = tmp_path / "zero_shot_tower" / "1"
     code = (
@@ -50,7 +51,7 @@ def test_a_version_runs_without_the_rest_of_the_project(tmp_path):
     subprocess.run([sys.executable, "-I", "-c", code], cwd=version, check=True)
 
 
-def test_running_a_version_writes_nothing_into_it(tmp_path):
+def test_running_a_version_writes_nothing_into_it(tmp_path: Path) -> None:
     """Isolated, Python does not hear of PYTHONDONTWRITEBYTECODE: as in Triton, which reloads what has changed."""
     publish(artifacts()[0], tmp_path)
     version = tmp_path / "zero_shot_tower" / "1"
@@ -61,7 +62,7 @@ def test_running_a_version_writes_nothing_into_it(tmp_path):
 
 
 @pytest.mark.parametrize(("device", "kind"), [("cpu", "KIND_CPU"), ("gpu", "KIND_GPU")])
-def test_the_instance_group_is_that_of_the_device(tmp_path, device, kind):
+def test_the_instance_group_is_that_of_the_device(tmp_path: Path, device: Any, kind: Any) -> None:
     publish(artifacts()[0], tmp_path, device)
     for tower in TOWERS:
         config = (tmp_path / tower / "config.pbtxt").read_text()
@@ -69,14 +70,14 @@ def test_the_instance_group_is_that_of_the_device(tmp_path, device, kind):
         assert "version_policy { all { } }" in config
 
 
-def test_publishing_again_changes_nothing(tmp_path):
+def test_publishing_again_changes_nothing(tmp_path: Path) -> None:
     publish(artifacts()[0], tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     publish(artifacts()[0], tmp_path)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-def test_generations_lie_beside_each_other_under_one_untouched_config(tmp_path):
+def test_generations_lie_beside_each_other_under_one_untouched_config(tmp_path: Path) -> None:
     publish(artifacts()[0], tmp_path)
     config = tmp_path / "ranking_tower" / "config.pbtxt"
     before = config.stat().st_mtime_ns
@@ -85,7 +86,7 @@ def test_generations_lie_beside_each_other_under_one_untouched_config(tmp_path):
     assert {path.name for path in (tmp_path / "ranking_tower").iterdir()} == {"1", "2", "config.pbtxt"}
 
 
-def test_another_generation_of_the_same_number_is_refused(tmp_path):
+def test_another_generation_of_the_same_number_is_refused(tmp_path: Path) -> None:
     publish(artifacts()[0], tmp_path)
     manifest = tmp_path / "ranking_tower" / "1" / files.MANIFEST
     manifest.write_text(manifest.read_text().replace("synthetic", "other"))
@@ -94,7 +95,7 @@ def test_another_generation_of_the_same_number_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing"])
-def test_a_damaged_artifact_never_becomes_visible_and_can_be_published_once_mended(tmp_path, damage):
+def test_a_damaged_artifact_never_becomes_visible_and_can_be_published_once_mended(tmp_path: Path, damage: str) -> None:
     source, repository = tmp_path / "1", tmp_path / "repository"
     source.mkdir()
     for path in artifacts()[0].iterdir():
@@ -111,7 +112,7 @@ def test_a_damaged_artifact_never_becomes_visible_and_can_be_published_once_mend
     assert (repository / "ranking_tower" / "1" / files.RANKING).exists()
 
 
-def test_a_withdrawn_generation_is_gone_and_the_others_stay(tmp_path):
+def test_a_withdrawn_generation_is_gone_and_the_others_stay(tmp_path: Path) -> None:
     publish(artifacts()[0], tmp_path)
     before = _listing(tmp_path)
     publish(artifacts()[1], tmp_path)
@@ -122,7 +123,7 @@ def test_a_withdrawn_generation_is_gone_and_the_others_stay(tmp_path):
     assert publish(artifacts()[1], tmp_path) == 2
 
 
-def test_withdrawing_gives_back_the_config_that_the_publication_changed(tmp_path):
+def test_withdrawing_gives_back_the_config_that_the_publication_changed(tmp_path: Path) -> None:
     publish(artifacts()[0], tmp_path, "cpu")
     before = {tower: (tmp_path / tower / "config.pbtxt").read_bytes() for tower in TOWERS}
     publish(artifacts()[1], tmp_path, "gpu")
@@ -133,8 +134,9 @@ def test_withdrawing_gives_back_the_config_that_the_publication_changed(tmp_path
         assert {path.name for path in (tmp_path / tower).iterdir()} == {"1", "config.pbtxt"}
 
 
-def test_a_config_that_an_earlier_publication_changed_stays(tmp_path):
-    for number, device in ((0, "gpu"), (0, "cpu"), (1, "cpu")):
+def test_a_config_that_an_earlier_publication_changed_stays(tmp_path: Path) -> None:
+    given: list[tuple[int, Any]] = [(0, "gpu"), (0, "cpu"), (1, "cpu")]
+    for number, device in given:
         publish(artifacts()[number], tmp_path, device)
     withdraw(2, tmp_path)
     for tower in TOWERS:
@@ -142,7 +144,7 @@ def test_a_config_that_an_earlier_publication_changed_stays(tmp_path):
         assert {path.name for path in (tmp_path / tower).iterdir()} == {"1", "config.pbtxt"}
 
 
-def test_withdrawing_the_only_generation_leaves_nothing_that_could_be_loaded(tmp_path):
+def test_withdrawing_the_only_generation_leaves_nothing_that_could_be_loaded(tmp_path: Path) -> None:
     withdraw(1, tmp_path)
     publish(artifacts()[0], tmp_path)
     withdraw(1, tmp_path)
@@ -150,7 +152,7 @@ def test_withdrawing_the_only_generation_leaves_nothing_that_could_be_loaded(tmp
     assert _listing(tmp_path) == set()
 
 
-def test_what_a_killed_publication_left_is_swept_by_the_next_a_day_later(tmp_path):
+def test_what_a_killed_publication_left_is_swept_by_the_next_a_day_later(tmp_path: Path) -> None:
     publish(artifacts()[0], tmp_path)
     left = tmp_path / "ranking_tower" / ".2.killed"
     left.mkdir()
@@ -161,11 +163,12 @@ def test_what_a_killed_publication_left_is_swept_by_the_next_a_day_later(tmp_pat
     assert not left.exists()
 
 
-def _copied_until(monkeypatch, stop):
+def _copied_until(monkeypatch: pytest.MonkeyPatch, stop: Any) -> None:
     """The copy of a file fails once `stop` copies were made."""
+    made: list[Any]
     whole, made = shutil.copyfile, []
 
-    def copy(source, target):
+    def copy(source: Any, target: Any) -> Any:
         if len(made) == stop:
             Path(target).write_bytes(b"half")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -176,7 +179,9 @@ def _copied_until(monkeypatch, stop):
 
 
 @pytest.mark.parametrize("stop", range(6))
-def test_a_disk_that_fills_while_publishing_is_named_and_leaves_the_repository_as_it_was(tmp_path, monkeypatch, stop):
+def test_a_disk_that_fills_while_publishing_is_named_and_leaves_the_repository_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: Any
+) -> None:
     publish(artifacts()[0], tmp_path)
     before = _listing(tmp_path)
     with monkeypatch.context() as patched:
@@ -189,8 +194,8 @@ def test_a_disk_that_fills_while_publishing_is_named_and_leaves_the_repository_a
     assert published(tmp_path) == [1, 2]
 
 
-def test_a_config_that_finds_no_room_leaves_nothing(tmp_path, monkeypatch):
-    def refuse(*_):
+def test_a_config_that_finds_no_room_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "full")
 
     monkeypatch.setattr(Path, "chmod", refuse)
@@ -204,7 +209,7 @@ def test_a_config_that_finds_no_room_leaves_nothing(tmp_path, monkeypatch):
 
 @needs_a_disk
 @pytest.mark.parametrize("kilobytes", [4, 24, 160])
-def test_a_disk_that_really_is_full_is_named_and_stays_empty(tmp_path, kilobytes):
+def test_a_disk_that_really_is_full_is_named_and_stays_empty(tmp_path: Path, kilobytes: int) -> None:
     with tiny_disk(tmp_path, kilobytes):
         with pytest.raises(Unavailable, match=f"no room is left in {tmp_path}"):
             publish(artifacts()[0], tmp_path)
@@ -228,7 +233,9 @@ publish(Path(sys.argv[1]), Path(sys.argv[2]))
 
 
 @pytest.mark.parametrize("stop", range(6))
-def test_killed_while_it_copies_no_half_version_is_seen_and_the_next_publication_completes(tmp_path, stop):
+def test_killed_while_it_copies_no_half_version_is_seen_and_the_next_publication_completes(
+    tmp_path: Path, stop: Any
+) -> None:
     publish(artifacts()[0], tmp_path)
     arguments = [str(artifacts()[1]), str(tmp_path), str(stop)]
     ended = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False)

@@ -163,7 +163,12 @@ def test_the_order_is_the_same_for_every_encoding() -> None:
     """Vocabularies in another order, a field less, and the same rankings row by row."""
     rng = np.random.default_rng(0)
     rankings = [
-        shown(f"u{rng.integers(5)}", 1000 + int(rng.integers(20)), rng.permutation(list("abc")), ranking_id=f"{place}")
+        shown(
+            f"u{rng.integers(5)}",
+            1000 + int(rng.integers(20)),
+            rng.permutation(list("abc")).tolist(),
+            ranking_id=f"{place}",
+        )
         for place in range(100)
     ]
     window = window_of(logged(rankings, [acted("u1", 1010), acted("u2", 1015)]))
@@ -199,7 +204,7 @@ def test_items_are_described_by_the_catalogue() -> None:
     items = window.dataset(schema, catalogue).items.set_index("item_id")
     assert items.index.tolist() == ["a", "b"]
     assert items.loc["b", "genre"] == "food"
-    assert pd.isna(items.loc["a", "genre"])
+    assert items["genre"].isna().loc["a"]
     assert items["price"].isna().all()
     nothing = window.dataset(schema).items
     assert nothing[["genre", "price"]].isna().all(axis=None)
@@ -273,6 +278,7 @@ def both(folder: Any) -> tuple[Dataset, LogWindow]:
     data = read_dataset(folder)
     frame = data.interactions.astype(dict.fromkeys(("user_id", "item_id", "action", "device"), object))
     people = data.users.set_index("user_id")
+    rankings: list[Any]
     rankings, acts = [], []
     for (user, time_ms, device), rows in frame.groupby(["user_id", "time_ms", "device"], sort=False):
         before = frame[(frame["user_id"] == user) & (frame["time_ms"] < time_ms) & (frame["label"] == 1)]
@@ -315,7 +321,7 @@ def test_a_log_gives_the_examples_of_a_folder(both: tuple[Dataset, LogWindow]) -
     known = fit_encoding(data, window.until_ms)
     theirs = Examples.of(data, data.interactions, known, Histories.of(data, known))
     ours = window.examples(known)
-    assert _moments(ours, _persons(window, ours.users)) == _moments(
+    assert _moments(ours, _persons(window, ours.users.astype(np.int64))) == _moments(
         theirs, data.users["user_id"].iloc[theirs.users].tolist()
     )
     assert ours.histories.seen(ours.users.astype(np.int64), ours.times_ms).tolist() == batch_of(ours).seen.tolist()

@@ -1,6 +1,7 @@
 """How often a refresh passes over its window."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -26,22 +27,22 @@ def _base(batch: int) -> Trained:
 
 
 @pytest.mark.parametrize(("steps", "passes"), [(0.5, MOST_PASSES), (WARM_STEPS / 2.5, 3), (2 * WARM_STEPS, 1)])
-def test_a_warm_start_passes_over_a_small_window_more_than_once(window, steps, passes):
+def test_a_warm_start_passes_over_a_small_window_more_than_once(window: LogWindow, steps: Any, passes: Any) -> None:
     found = prepare(window, _base(round(len(window.labels) / steps)), RefreshPlan()).config
     assert (found.epochs, found.least_steps) == (passes, 1)
 
 
-def test_passes_that_are_asked_for_are_made_whatever_the_window(window):
+def test_passes_that_are_asked_for_are_made_whatever_the_window(window: LogWindow) -> None:
     found = prepare(window, _base(10), RefreshPlan(epochs=7)).config
     assert (found.epochs, found.least_steps) == (7, 1)
 
 
-def test_a_cold_start_passes_as_its_configuration_says(window):
+def test_a_cold_start_passes_as_its_configuration_says(window: LogWindow) -> None:
     found = prepare(window, _base(10), RefreshPlan(cold=True)).config
     assert (found.epochs, found.least_steps) == (TrainingConfig().epochs, TrainingConfig().least_steps)
 
 
-def test_what_the_active_generation_learned_from_does_not_judge(window):
+def test_what_the_active_generation_learned_from_does_not_judge(window: LogWindow) -> None:
     learned_from, judging = held_out(window, 0.5)
     assert len(learned_from) > 0
     later = int(judging.times_ms[len(judging) // 2])
@@ -51,6 +52,6 @@ def test_what_the_active_generation_learned_from_does_not_judge(window):
     assert len(held_out(window, 0.5, int(window.times_ms.max()) + 1)[1]) == 0
 
 
-def test_what_was_learned_long_ago_changes_nothing(window):
+def test_what_was_learned_long_ago_changes_nothing(window: LogWindow) -> None:
     before, judging = held_out(window, 0.5)
     assert [len(each) for each in held_out(window, 0.5, int(window.times_ms[0]))] == [len(before), len(judging)]

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,24 +32,24 @@ ON_BASE = {"mean-behaviour", "emblr", "llae", "metaemb", "cmclrec"}
 
 
 @cache
-def judged(name):
+def judged(name: Any) -> Any:
     batch = questions()
     return gauc(batch.users[batch.owner], batch.labels, fitted(name).scores(batch))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_registered_under_its_name(name):
+def test_it_is_registered_under_its_name(name: Any) -> None:
     assert type(by_name(name)) is type(rivals()[name])
 
 
-def test_every_registered_rival_is_tried_here():
+def test_every_registered_rival_is_tried_here() -> None:
     assert {
         name for name, path in FACTORIES.items() if path.startswith("models.rivals.") and "towers" not in path
     } == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_has_as_many_trials_as_any_other_all_different_itself_first(name):
+def test_it_has_as_many_trials_as_any_other_all_different_itself_first(name: Any) -> None:
     method = by_name(name)
     trials = method.trials()
     assert len(trials) == TRIALS
@@ -59,7 +60,7 @@ def test_it_has_as_many_trials_as_any_other_all_different_itself_first(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("cold", [True, False])
-def test_a_finite_score_for_each_candidate(name, cold):
+def test_a_finite_score_for_each_candidate(name: Any, cold: bool) -> None:
     batch = questions(cold=cold)
     scores = fitted(name).scores(batch)
     assert scores.shape == batch.candidates.shape
@@ -69,12 +70,12 @@ def test_a_finite_score_for_each_candidate(name, cold):
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - BLIND))
-def test_new_users_get_what_people_like_them_like(name):
+def test_new_users_get_what_people_like_them_like(name: Any) -> None:
     assert judged(name) > judged("popularity") + 0.05
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_new_users_of_equal_attributes_get_equal_scores(name):
+def test_new_users_of_equal_attributes_get_equal_scores(name: Any) -> None:
     batch = questions()
     one = np.repeat(batch.attributes[:1], len(batch.users), axis=0)
     asked = replace(in_one_context(batch), candidates=np.full_like(batch.candidates, 7))
@@ -84,21 +85,21 @@ def test_new_users_of_equal_attributes_get_equal_scores(name):
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - BLIND))
-def test_attributes_are_read_from_the_batch(name):
+def test_attributes_are_read_from_the_batch(name: Any) -> None:
     batch = questions()
     others = np.roll(batch.attributes, 1, axis=0)
     assert not np.allclose(fitted(name).scores(batch), fitted(name).scores(with_attributes(batch, others)))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_labels_and_the_users_identity_are_not_read(name):
+def test_labels_and_the_users_identity_are_not_read(name: Any) -> None:
     batch = questions(cold=False)
     hidden = replace(batch, labels=1 - batch.labels, users=np.zeros_like(batch.users))
     assert np.array_equal(fitted(name).scores(batch), fitted(name).scores(hidden))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_unknown_attributes_and_items_are_ranked_too(name):
+def test_unknown_attributes_and_items_are_ranked_too(name: Any) -> None:
     batch = questions()
     unknown = replace(
         in_one_context(batch),
@@ -111,7 +112,7 @@ def test_unknown_attributes_and_items_are_ranked_too(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_seed_gives_the_same_scores(name):
+def test_the_same_seed_gives_the_same_scores(name: Any) -> None:
     expected = fitted(name).scores(questions())
     if name == "mean-behaviour":  # the others read the same base
         shared._trained.cache_clear()
@@ -120,12 +121,12 @@ def test_the_same_seed_gives_the_same_scores(name):
 
 
 @pytest.mark.parametrize("name", ["dropoutnet", "metaemb", "cmclrec", "mean-behaviour"])
-def test_another_seed_gives_other_scores(name):
+def test_another_seed_gives_other_scores(name: str) -> None:
     assert not np.allclose(fitted(name).scores(questions()), fitted(name, 1).scores(questions()))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_happens_after_the_split_changes_nothing(name):
+def test_what_happens_after_the_split_changes_nothing(name: Any) -> None:
     data, split = towers_factory.dataset()
     rng = np.random.default_rng(5)
     after = split.test.assign(item_id=rng.permutation(split.test["item_id"].to_numpy()), action="never-seen")
@@ -136,7 +137,7 @@ def test_what_happens_after_the_split_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_single_training_user_is_enough(name):
+def test_a_single_training_user_is_enough(name: Any) -> None:
     data, split = towers_factory.dataset()
     train = split.train[split.train["user_id"] == split.train["user_id"].value_counts().index[0]]
     cut = replace(data, interactions=pd.concat([train, split.test], ignore_index=True))
@@ -152,7 +153,7 @@ def test_a_single_training_user_is_enough(name):
 
 
 @pytest.mark.parametrize("name", ["neighbours", "dropoutnet", "emblr"])
-def test_behaviour_of_users_made_new_is_not_used(name):
+def test_behaviour_of_users_made_new_is_not_used(name: str) -> None:
     """Their rows may change hands among them: no rival looks at which of them did what."""
     data, split = towers_factory.dataset()
     new = frozenset(range(0, len(data.users), 3))
@@ -172,7 +173,7 @@ def test_behaviour_of_users_made_new_is_not_used(name):
 
 
 @pytest.mark.parametrize("name", sorted(ON_BASE))
-def test_users_with_behaviour_are_ranked_by_the_base_as_it_is(name):
+def test_users_with_behaviour_are_ranked_by_the_base_as_it_is(name: Any) -> None:
     batch = questions(cold=False)
     ranking = shared.base_of(material(), base()).trained.ranking
     shown = (batch.attributes, batch.context, batch.items, batch.actions)
@@ -186,7 +187,7 @@ def test_users_with_behaviour_are_ranked_by_the_base_as_it_is(name):
     np.testing.assert_allclose(fitted(name).scores(batch)[seen], expected.numpy()[seen], rtol=1e-4, atol=1e-5)
 
 
-def test_the_base_is_trained_once_for_a_material_and_a_seed(monkeypatch):
+def test_the_base_is_trained_once_for_a_material_and_a_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     shared._trained.cache_clear()
     trained = []
     real = shared.cotrain
@@ -203,7 +204,7 @@ def test_the_base_is_trained_once_for_a_material_and_a_seed(monkeypatch):
     shared._trained.cache_clear()
 
 
-def test_the_shared_base_is_never_changed():
+def test_the_shared_base_is_never_changed() -> None:
     trained = shared.base_of(material(), base()).trained
     before = {name: value.clone() for name, value in trained.model.state_dict().items()}
     for name in sorted(ON_BASE):
@@ -213,7 +214,7 @@ def test_the_shared_base_is_never_changed():
 
 
 @pytest.mark.parametrize("name", ["dropoutnet", "metaemb", "cmclrec"])
-def test_fitting_leaves_torchs_own_generator_and_threads_as_they_were(name):
+def test_fitting_leaves_torchs_own_generator_and_threads_as_they_were(name: str) -> None:
     shared.base_of(material(), base())
     before, threads = torch.get_rng_state(), torch.get_num_threads()
     rivals()[name].fit(material())

@@ -1,7 +1,9 @@
 """The rivals that count, against plain loops."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from tests import towers_factory
 from tests.rivals_factory import material, material_of, questions
 
 
-def _events(learned):
+def _events(learned: Any) -> Iterator[Any]:
     """(user row, item index, time, label, attributes) of each training row, one after the other."""
     attributes = encode_users(learned.dataset, learned.encoding)
     for row in learned.split.train.itertuples():
@@ -27,7 +29,7 @@ def _events(learned):
 
 
 @pytest.mark.parametrize("half_life", [None, 5.0])
-def test_popularity_is_the_sum_of_the_actions_weighed_by_their_age(half_life):
+def test_popularity_is_the_sum_of_the_actions_weighed_by_their_age(half_life: float | None) -> None:
     learned = material()
     expected = np.zeros(learned.encoding.item_count)
     for _, item, time_ms, _, _ in _events(learned):
@@ -36,7 +38,7 @@ def test_popularity_is_the_sum_of_the_actions_weighed_by_their_age(half_life):
     np.testing.assert_allclose(Popularity(half_life).fit(learned).by_item, expected)
 
 
-def test_an_unknown_item_is_the_least_popular():
+def test_an_unknown_item_is_the_least_popular() -> None:
     batch = questions()
     asked = replace(batch, candidates=np.where(np.arange(len(batch.candidates)) % 2, UNKNOWN, batch.candidates))
     scores = Popularity().fit(material()).scores(asked)
@@ -44,7 +46,7 @@ def test_an_unknown_item_is_the_least_popular():
     assert (scores[::2] > 0).all()
 
 
-def test_impressions_that_nobody_acted_on_are_not_popular():
+def test_impressions_that_nobody_acted_on_are_not_popular() -> None:
     learned = material_of(*towers_factory.dataset(labels=True))
     expected = np.zeros(learned.encoding.item_count)
     for _, item, _, label, _ in _events(learned):
@@ -54,7 +56,7 @@ def test_impressions_that_nobody_acted_on_are_not_popular():
 
 @pytest.mark.parametrize("labels", [False, True])
 @pytest.mark.parametrize("popularity", [False, True])
-def test_the_item_attribute_score_is_the_sum_of_shrunk_log_odds(labels, popularity):
+def test_the_item_attribute_score_is_the_sum_of_shrunk_log_odds(labels: bool, popularity: bool) -> None:
     learned = material_of(*towers_factory.dataset(labels=labels))
     c, count = 4.0, learned.encoding.item_count
     rows = list(_events(learned))
@@ -76,24 +78,24 @@ def test_the_item_attribute_score_is_the_sum_of_shrunk_log_odds(labels, populari
         assert ranker.scores(batch)[row] == pytest.approx(expected)
 
 
-def test_attribute_values_never_seen_and_items_never_met_say_nothing():
+def test_attribute_values_never_seen_and_items_never_met_say_nothing() -> None:
     ranker = ItemAttribute().fit(material_of(*towers_factory.dataset(labels=True)))
     attributes = np.zeros((1, 3), dtype=np.int64)
     assert ranker.log_odds(np.array([UNKNOWN]), attributes) == pytest.approx(np.zeros((1, 3)))
 
 
-def test_the_more_shrinkage_the_less_an_attribute_says():
+def test_the_more_shrinkage_the_less_an_attribute_says() -> None:
     learned, batch = material(), questions()
     spreads = [np.abs(ItemAttribute(shrinkage=c).fit(learned).scores(batch)).mean() for c in (1.0, 10.0, 1e6)]
     assert spreads[0] > spreads[1] > 100 * spreads[2]
 
 
 @pytest.mark.parametrize("relative", [False, True])
-def test_the_neighbours_score_is_their_shrunk_rate(relative):
+def test_the_neighbours_score_is_their_shrunk_rate(relative: bool) -> None:
     learned = material()
     k, c = 15, 2.0
     behaviour = TrainingBehaviour.of(learned)
-    done = {}
+    done: dict[Any, Any] = {}
     for user, item, _, label, _ in _events(learned):
         if label:
             done.setdefault(user, []).append(item)
@@ -115,13 +117,13 @@ def test_the_neighbours_score_is_their_shrunk_rate(relative):
         assert scores[row] == pytest.approx(expected)
 
 
-def test_all_users_as_neighbours_say_what_everybody_likes():
+def test_all_users_as_neighbours_say_what_everybody_likes() -> None:
     scores = Neighbours(neighbours=10**6, relative=False).fit(material()).scores(questions())
     popular = Popularity().fit(material()).scores(questions())
     assert np.corrcoef(scores.argsort().argsort(), popular.argsort().argsort())[0, 1] > 0.999
 
 
-def test_behaviour_counts_every_action_of_the_users_that_are_not_new():
+def test_behaviour_counts_every_action_of_the_users_that_are_not_new() -> None:
     data, split = towers_factory.dataset(labels=True)
     learned = material_of(data, split, new=frozenset({3, 4, 5}))
     found = TrainingBehaviour.of(learned)
@@ -135,7 +137,7 @@ def test_behaviour_counts_every_action_of_the_users_that_are_not_new():
 
 
 @pytest.mark.parametrize("method", [Neighbours()])
-def test_no_behaviour_at_all_is_refused(method):
+def test_no_behaviour_at_all_is_refused(method: Any) -> None:
     data, split = towers_factory.dataset(labels=True)
     nothing = replace(split, train=split.train.assign(label=0))
     with pytest.raises(InvalidInput, match="no behaviour of any user"):
@@ -153,7 +155,7 @@ def test_no_behaviour_at_all_is_refused(method):
         (Neighbours, "shrinkage", -1.0),
     ],
 )
-def test_settings_that_cannot_be_are_refused_by_field_and_value(make, field, value):
+def test_settings_that_cannot_be_are_refused_by_field_and_value(make: Any, field: str, value: Any) -> None:
     with pytest.raises(InvalidInput, match=f"^{field}: ") as raised:
         make(**{field: value})
     assert raised.value.value is value

@@ -1,6 +1,7 @@
 """DropoutNet against what its source says of each part."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from tests.rivals_factory import fitted, material, material_of, questions
 SMALL = DropoutNet(factors=8, hidden=32, items=64, batch=64, epochs=60)
 
 
-def _learner(**changes):
+def _learner(**changes: Any) -> Any:
     method, learned = replace(SMALL, **changes), material()
     behaviour = TrainingBehaviour.of(learned)
     u, v = method._factorise(behaviour.matrix, learned)
@@ -26,7 +27,7 @@ def _learner(**changes):
         return _Learner(method, learned, behaviour, u, v), behaviour
 
 
-def test_the_factorisation_knows_what_users_acted_on():
+def test_the_factorisation_knows_what_users_acted_on() -> None:
     learner, behaviour = _learner()
     relevance = (learner.u @ learner.v.T).numpy()
     done = behaviour.matrix.toarray() > 0
@@ -35,7 +36,7 @@ def test_the_factorisation_knows_what_users_acted_on():
     assert not learner.v[[PADDING, UNKNOWN]].any()
 
 
-def test_the_user_transform_is_the_mean_latent_vector_of_the_known_items():
+def test_the_user_transform_is_the_mean_latent_vector_of_the_known_items() -> None:
     ranker = fitted("dropoutnet")
     items = np.array([[5, 9, UNKNOWN, PADDING], [PADDING] * 4, [7, 7, 3, PADDING], [UNKNOWN] + [PADDING] * 3])
     v = ranker.latent.numpy()
@@ -43,7 +44,7 @@ def test_the_user_transform_is_the_mean_latent_vector_of_the_known_items():
     np.testing.assert_allclose(ranker.transformed(items).numpy(), expected, rtol=1e-5)
 
 
-def test_training_reads_the_same_transform_as_ranking_does():
+def test_training_reads_the_same_transform_as_ranking_does() -> None:
     learner, behaviour = _learner()
     user = int(np.argmax(behaviour.matrix.sum(axis=1)))
     row = behaviour.matrix[user].tocoo()
@@ -52,7 +53,7 @@ def test_training_reads_the_same_transform_as_ranking_does():
     np.testing.assert_allclose(ranker.transformed(items)[0], learner.transformed[user], rtol=1e-4, atol=1e-5)
 
 
-def test_shares_of_the_users_are_dropped_transformed_and_kept():
+def test_shares_of_the_users_are_dropped_transformed_and_kept() -> None:
     learner, _ = _learner(dropout=0.5, transform=0.3)
     part = np.resize(np.arange(len(learner.u)), 4000)
     read = learner.user_preference(part)
@@ -64,7 +65,7 @@ def test_shares_of_the_users_are_dropped_transformed_and_kept():
     assert transformed.float().mean().item() == pytest.approx(0.15, abs=0.03)
 
 
-def test_without_dropout_the_networks_learn_to_reproduce_the_relevance():
+def test_without_dropout_the_networks_learn_to_reproduce_the_relevance() -> None:
     learner, _ = _learner(dropout=0.0, transform=0.0, epochs=80)
     everyone = np.arange(len(learner.u))
     with seeded(material()):
@@ -73,7 +74,7 @@ def test_without_dropout_the_networks_learn_to_reproduce_the_relevance():
     assert learner.loss(everyone).item() < 0.15 * before
 
 
-def test_some_behaviour_ranks_better_than_none():
+def test_some_behaviour_ranks_better_than_none() -> None:
     batch = questions(cold=False)
     ranker = fitted("dropoutnet")
     users = batch.users[batch.owner]
@@ -82,7 +83,7 @@ def test_some_behaviour_ranks_better_than_none():
     assert gauc(users, batch.labels, ranker.scores(batch)) > 0.6
 
 
-def test_items_without_attributes_are_content_with_nothing():
+def test_items_without_attributes_are_content_with_nothing() -> None:
     data, split = towers_factory.dataset()
     description = data.description.model_copy(
         update={"items": data.description.items.model_copy(update={"attributes": {}})}
@@ -105,7 +106,7 @@ def test_items_without_attributes_are_content_with_nothing():
         ("epochs", 0),
     ],
 )
-def test_settings_that_cannot_be_are_refused_by_field_and_value(field, value):
+def test_settings_that_cannot_be_are_refused_by_field_and_value(field: str, value: Any) -> None:
     with pytest.raises(InvalidInput, match=f"^{field}: ") as raised:
         DropoutNet(**{field: value})
     assert raised.value.value is value

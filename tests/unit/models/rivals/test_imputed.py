@@ -3,8 +3,10 @@
 import math
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from scipy.special import expit, logsumexp
@@ -21,13 +23,13 @@ from tests import towers_factory
 from tests.rivals_factory import base, fitted, material, material_of, questions
 
 
-def _warm(newest=100):
+def _warm(newest: int = 100) -> Any:
     trained = base_of(material(), base())
     return trained, WarmUsers.of(trained, material(), newest)
 
 
 @pytest.mark.parametrize("newest", [100, 3])
-def test_the_behaviour_of_warm_users_is_the_sum_of_their_newest_before_the_split(newest):
+def test_the_behaviour_of_warm_users_is_the_sum_of_their_newest_before_the_split(newest: int) -> None:
     trained, warm = _warm(newest)
     learned, table = material(), trained.trained.model.embeddings
     actions, items = table.actions.weight.detach().numpy(), table.items.weight.detach().numpy()
@@ -40,24 +42,24 @@ def test_the_behaviour_of_warm_users_is_the_sum_of_their_newest_before_the_split
         np.testing.assert_allclose(
             warm.behaviour[row], (items[codes] * actions[done]).sum(axis=0), rtol=1e-4, atol=1e-6
         )
-    with_events = learned.dataset.user_rows(frame["user_id"].unique())
+    with_events = learned.dataset.user_rows(frame["user_id"].unique().tolist())
     assert warm.users.tolist() == sorted(with_events.tolist())
 
 
-def test_pooled_behaviour_reaches_the_tower_as_virtual_vectors_that_sum_to_it():
+def test_pooled_behaviour_reaches_the_tower_as_virtual_vectors_that_sum_to_it() -> None:
     trained, warm = _warm()
     virtual = trained.virtual(warm.behaviour)
     assert virtual.shape == (len(warm.users), 2, towers_factory.TINY.dimension)
     np.testing.assert_allclose(virtual.sum(dim=1).numpy(), warm.behaviour)
 
 
-def test_mean_behaviour_is_the_mean_of_the_warm_users():
+def test_mean_behaviour_is_the_mean_of_the_warm_users() -> None:
     _, warm = _warm()
     made = fitted("mean-behaviour").impute(np.zeros((4, 3), dtype=np.int64))
     np.testing.assert_allclose(made, np.tile(warm.behaviour.mean(axis=0), (4, 1)), rtol=1e-5)
 
 
-def test_emblr_is_ridge_regression_with_an_intercept():
+def test_emblr_is_ridge_regression_with_an_intercept() -> None:
     trained, warm = _warm()
     a, v = warm.vectors.astype(np.float64), warm.behaviour.astype(np.float64)
     centred = a - a.mean(axis=0)
@@ -68,7 +70,7 @@ def test_emblr_is_ridge_regression_with_an_intercept():
     np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-5)
 
 
-def _planted(users=300, attributes=7, behaviour=5, rank=2, seed=0):
+def _planted(users: int = 300, attributes: int = 7, behaviour: int = 5, rank: int = 2, seed: int = 0) -> Any:
     """S (K, U), and X (D, U) that depends on it through a map of this rank."""
     rng = np.random.default_rng(seed)
     s = rng.normal(size=(attributes, users))
@@ -77,7 +79,7 @@ def _planted(users=300, attributes=7, behaviour=5, rank=2, seed=0):
 
 
 @pytest.mark.parametrize("weight", [0.0, 3.0])
-def test_llae_solves_its_sylvester_equation(weight):
+def test_llae_solves_its_sylvester_equation(weight: float) -> None:
     """Against the equation written out for all entries of W at once: (I ⊗ A + Bᵀ ⊗ I) vec W = vec C."""
     s, x = _planted()
     method = LLAE(rank=2, weight=weight, balance=0.7, rounds=200, base=base())
@@ -89,12 +91,12 @@ def test_llae_solves_its_sylvester_equation(weight):
     np.testing.assert_allclose(w, flat.reshape((7, 5), order="F"), rtol=1e-4, atol=1e-6)
 
 
-def test_llae_is_where_its_loss_is_least():
+def test_llae_is_where_its_loss_is_least() -> None:
     s, x = _planted()
     method = LLAE(rank=2, weight=3.0, balance=0.7, rounds=200, base=base())
     w = low_rank_map(s, x, method)
 
-    def loss(at):
+    def loss(at: Any) -> Any:
         small = np.linalg.svd(at, compute_uv=False)[2:]
         misses = np.square(x - at.T @ s).sum() + 0.7 * np.square(at @ x - s).sum()
         return misses / s.shape[1] + 3.0 * np.square(small).sum()
@@ -103,7 +105,7 @@ def test_llae_is_where_its_loss_is_least():
     assert all(loss(w + 0.01 * rng.normal(size=w.shape)) > loss(w) for _ in range(50))
 
 
-def test_the_low_rank_loss_takes_away_the_smallest_singular_values_of_w():
+def test_the_low_rank_loss_takes_away_the_smallest_singular_values_of_w() -> None:
     s, x = _planted(rank=5)
     free, bound = (
         np.linalg.svd(low_rank_map(s, x, LLAE(rank=2, weight=weight, base=base())), compute_uv=False)
@@ -113,25 +115,25 @@ def test_the_low_rank_loss_takes_away_the_smallest_singular_values_of_w():
     assert bound[2] < 1e-4 * bound[1]
 
 
-def test_llae_finds_a_planted_map_of_low_rank():
+def test_llae_finds_a_planted_map_of_low_rank() -> None:
     """With next to no weight on the encoder, whose transpose need not be the planted map."""
     s, x = _planted()
     made = low_rank_map(s[:, :200], x[:, :200], LLAE(rank=2, balance=1e-3, base=base())).T @ s[:, 200:]
     assert np.corrcoef(made.ravel(), x[:, 200:].ravel())[0, 1] > 0.99
 
 
-def test_collinear_attributes_still_have_one_solution():
+def test_collinear_attributes_still_have_one_solution() -> None:
     s, x = _planted()
     w = low_rank_map(np.concatenate([s, s[:2]]), x, LLAE(rank=2, weight=0.0, base=base()))
     np.testing.assert_allclose(w[:2], w[-2:], atol=1e-4)
 
 
-def test_llae_maps_standardised_attributes_to_standardised_behaviour():
+def test_llae_maps_standardised_attributes_to_standardised_behaviour() -> None:
     trained, warm = _warm()
     method = LLAE(rank=3, base=base())
     a, v = (values.astype(np.float64) for values in (warm.vectors, warm.behaviour))
 
-    def deviation(values):
+    def deviation(values: Any) -> npt.NDArray[Any]:
         return np.where(values.std(axis=0) > 1e-9, values.std(axis=0), 1.0)
 
     w = low_rank_map(((a - a.mean(axis=0)) / deviation(a)).T, ((v - v.mean(axis=0)) / deviation(v)).T, method)
@@ -141,7 +143,7 @@ def test_llae_maps_standardised_attributes_to_standardised_behaviour():
     np.testing.assert_allclose(method.fit(material()).impute(asked), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_info_nce_is_a_softmax_over_users_that_leaves_twins_out():
+def test_info_nce_is_a_softmax_over_users_that_leaves_twins_out() -> None:
     rng = np.random.default_rng(0)
     mapped, real = rng.normal(size=(6, 4)), rng.normal(size=(6, 4))
     kinds = np.array([0, 1, 1, 2, 3, 0])
@@ -153,11 +155,11 @@ def test_info_nce_is_a_softmax_over_users_that_leaves_twins_out():
             for other in others
         ]
         terms.append(logsumexp(cosines) - cosines[others.index(user)])
-    found = info_nce(*(torch.from_numpy(array) for array in (mapped, real, kinds)), 0.3)
+    found = info_nce(torch.from_numpy(mapped), torch.from_numpy(real), torch.from_numpy(kinds), 0.3)
     assert found.item() == pytest.approx(np.mean(terms))
 
 
-def test_only_twins_in_a_batch_leave_nothing_to_tell_apart():
+def test_only_twins_in_a_batch_leave_nothing_to_tell_apart() -> None:
     rows = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
     assert info_nce(rows, rows, torch.zeros(3, dtype=torch.int64), 0.1).item() == pytest.approx(0)
 
@@ -165,29 +167,31 @@ def test_only_twins_in_a_batch_leave_nothing_to_tell_apart():
 class _Logistic:
     """A base of which all is known: logit = behaviour · vector of the candidate."""
 
-    def __init__(self, vectors):
+    def __init__(self, vectors: Any) -> None:
         self._vectors = torch.from_numpy(vectors)
         architecture = SimpleNamespace(virtual_vectors=1, dimension=vectors.shape[1])
         self.config, self.ranking = SimpleNamespace(architecture=architecture), self
 
-    def logits(self, _attributes, _context, _items, _actions, virtual, candidates, owner):
+    def logits(
+        self, _attributes: Any, _context: Any, _items: Any, _actions: Any, virtual: Any, candidates: Any, owner: Any
+    ) -> Any:
         return (virtual[owner].sum(dim=1) * self._vectors[candidates]).sum(dim=1)
 
 
-def _rows(users, candidates, labels):
+def _rows(users: Any, candidates: Any, labels: Any) -> TaskRows:
     moments = torch.arange(len(users))
     nothing = torch.zeros(len(users), 0, dtype=torch.int64)
     return TaskRows(torch.tensor(users), nothing, nothing, torch.tensor(candidates), torch.tensor(labels), moments)
 
 
-def test_the_meta_loss_is_that_before_and_after_one_gradient_step():
+def test_the_meta_loss_is_that_before_and_after_one_gradient_step() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(6, 3)).astype(np.float32)
     made = rng.normal(size=(2, 3)).astype(np.float32)
     cold = {0: ([0, 1, 2], [1.0, 0.0, 0.0]), 1: ([3, 4], [0.0, 1.0])}
     after = {0: ([5, 3], [1.0, 0.0]), 1: ([2, 0, 1], [0.0, 0.0, 1.0])}
 
-    def loss(behaviour, items, labels):
+    def loss(behaviour: Any, items: Any, labels: Any) -> Any:
         p = expit(vectors[items] @ behaviour)
         return -np.mean(np.log(np.where(np.array(labels) == 1, p, 1 - p)))
 
@@ -199,28 +203,30 @@ def test_the_meta_loss_is_that_before_and_after_one_gradient_step():
         later = loss(made[user] - rate * gradient, *after[user])
         terms.append(alpha * loss(made[user], *cold[user]) + (1 - alpha) * later)
 
-    def side(batch):
+    def side(batch: Any) -> TaskRows:
         rows = [(user, *row) for user, columns in batch.items() for row in zip(*columns, strict=True)]
         return _rows(*map(list, zip(*rows, strict=True)))
 
     behaviour = torch.from_numpy(made).requires_grad_()
     method = MetaEmb(alpha=alpha, inner_rate=rate, base=base())
-    found = meta_loss(Base(_Logistic(vectors)), behaviour, side(cold), side(after), method)
+    trained: Any = _Logistic(vectors)
+    found = meta_loss(Base(trained), behaviour, side(cold), side(after), method)
     assert found.item() == pytest.approx(np.mean(terms), rel=1e-5)
     (gradient,) = torch.autograd.grad(found, behaviour)
     assert gradient.abs().sum() > 0
 
 
-def test_metaemb_learns_through_the_gradient_step():
+def test_metaemb_learns_through_the_gradient_step() -> None:
     """The gradient of the meta-loss, second order and all, against differences of the loss."""
     rng = np.random.default_rng(1)
     vectors = rng.normal(size=(4, 3)).astype(np.float32)
     cold, after = _rows([0, 0], [0, 1], [1.0, 0.0]), _rows([0, 0], [2, 3], [0.0, 1.0])
     method = MetaEmb(alpha=0.0, inner_rate=3.0, base=base())
 
-    def loss(at):
+    def loss(at: Any) -> Any:
         behaviour = torch.tensor(at[None], dtype=torch.float32).requires_grad_()
-        return behaviour, meta_loss(Base(_Logistic(vectors)), behaviour, cold, after, method)
+        trained: Any = _Logistic(vectors)
+        return behaviour, meta_loss(Base(trained), behaviour, cold, after, method)
 
     at = rng.normal(size=3)
     behaviour, value = loss(at)
@@ -231,12 +237,12 @@ def test_metaemb_learns_through_the_gradient_step():
 
 
 @pytest.mark.parametrize("labels", [False, True])
-def test_a_task_is_two_sides_of_one_users_own_rows(labels):
+def test_a_task_is_two_sides_of_one_users_own_rows(labels: bool) -> None:
     learned = material_of(*towers_factory.dataset(labels=labels))
     rows = learned.dataset.user_rows(learned.split.train["user_id"])
     items = learned.encoding.encode_items(learned.split.train["item_id"].tolist())
     users = np.unique(rows[learned.split.train["label"].to_numpy() == 1])
-    warm = SimpleNamespace(users=users)
+    warm: Any = SimpleNamespace(users=users)
     method = MetaEmb(positives=2, negatives=3, base=base())
     tasks = _Tasks.of(learned, warm, method, np.random.default_rng(0))
     part = np.arange(20)
@@ -260,7 +266,7 @@ def test_a_task_is_two_sides_of_one_users_own_rows(labels):
         assert not set(positives[0].tolist()) & set(positives[1].tolist()), "no row is in both"
 
 
-def test_a_generator_begins_near_the_mean_behaviour():
+def test_a_generator_begins_near_the_mean_behaviour() -> None:
     _, warm = _warm()
     generator = Generator(warm, hidden=4, dropout=0.0)
     behaviour = torch.from_numpy(warm.behaviour)
@@ -270,10 +276,10 @@ def test_a_generator_begins_near_the_mean_behaviour():
     )
 
 
-def test_a_loss_that_is_not_finite_stops_training_and_names_the_batch():
+def test_a_loss_that_is_not_finite_stops_training_and_names_the_batch() -> None:
     parameter = torch.nn.Parameter(torch.ones(1))
 
-    def loss(part):
+    def loss(part: Any) -> torch.Tensor:
         return parameter.sum() * (math.nan if part.max() == 9 else 1.0)
 
     with pytest.raises(NonFiniteLoss, match="batch 2: nan"):
@@ -281,7 +287,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_names_the_batch():
     assert torch.isfinite(parameter).all()
 
 
-def test_every_row_is_in_one_part_of_each_pass():
+def test_every_row_is_in_one_part_of_each_pass() -> None:
     parts = list(shuffled(11, 4, 2, np.random.default_rng(0)))
     assert len(parts) == 6
     for passed in (parts[:3], parts[3:]):
@@ -289,14 +295,14 @@ def test_every_row_is_in_one_part_of_each_pass():
     assert [len(part) for part in shuffled(1, 4, 1, np.random.default_rng(0))] == [1]
 
 
-def test_no_behaviour_at_all_is_refused():
+def test_no_behaviour_at_all_is_refused() -> None:
     data, split = towers_factory.dataset()
     learned = material_of(data, split, new=frozenset(range(len(data.users))))
     with pytest.raises(InvalidInput, match="no behaviour of any user"):
         WarmUsers.of(_warm()[0], learned, 100)
 
 
-def test_the_base_is_a_plain_tower_trained_on_all_histories():
+def test_the_base_is_a_plain_tower_trained_on_all_histories() -> None:
     config = base_config()
     assert (config.masked, config.architecture.ranking, config.architecture.zero_shot) == ("nobody", "dnn", "absent")
 
@@ -321,12 +327,12 @@ def test_the_base_is_a_plain_tower_trained_on_all_histories():
         (MetaEmb, "rate", 0.0),
     ],
 )
-def test_settings_that_cannot_be_are_refused_by_field_and_value(make, field, value):
+def test_settings_that_cannot_be_are_refused_by_field_and_value(make: Any, field: str, value: Any) -> None:
     with pytest.raises(InvalidInput, match=f"^{field}: ") as raised:
         make(**{field: value})
     assert raised.value.value is value
 
 
-def test_rivals_with_equal_settings_are_equal():
+def test_rivals_with_equal_settings_are_equal() -> None:
     assert replace(CMCLRec(base=base())) == CMCLRec(base=base())
     assert hash(LLAE(base=base())) == hash(LLAE(base=base()))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -137,9 +138,9 @@ def test_shares_account_for_every_row(kind: type[FieldEncoder]) -> None:
     assert (found.values is None) != (found.edges is None)
 
 
-def test_a_kind_of_ones_own_is_trained_exported_and_grown(tmp_path, monkeypatch):
+def test_a_kind_of_ones_own_is_trained_exported_and_grown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From `dataset.yaml` to a restored generation and a warm start, with its line in `KINDS` alone."""
-    monkeypatch.setitem(KINDS, Initials.kind, Initials)  # type: ignore[arg-type]  # a dict, read-only by its type
+    monkeypatch.setitem(KINDS, Initials.kind, Initials)
     folder = write_dataset(tmp_path / "data", users=60, items=20, interactions=700, fmt="csv")
     text = (folder / "dataset.yaml").read_text().replace("city: categorical", "city: initial")
     (folder / "dataset.yaml").write_text(text.replace("device: categorical", "device: initial"))

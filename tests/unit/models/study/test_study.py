@@ -2,18 +2,21 @@ import json
 import math
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from foretaste.kernel.errors import ForetasteError, InvalidInput
 from models.rivals import methods
+from models.rivals.methods import Material
 from models.study import rows
 from models.study.figures import draw
 from models.study.page import file_name, page
 from models.study.protocols import SEEN
 from models.study.rows import ResultRow
-from models.study.study import Study, evaluate
+from models.study.study import Result, Study, evaluate
 from models.study.tuning import Trial, Tuned, write_tuned
 from tests.study_parts import BACKWARDS, NOISY, POPULAR, Popular, fold
 from tests.towers_factory import dataset
@@ -22,20 +25,20 @@ KEYS = {"protocol", "tower", "group", "metric", "value", "low", "high"}
 PAIR = {"against", "relative", "relative_low", "relative_high"}
 
 
-def _study(*towers, **changes):
+def _study(*towers: Any, **changes: Any) -> Study:
     return replace(Study(towers or (NOISY, POPULAR, BACKWARDS), seeds=(0, 1), resamples=50, against=()), **changes)
 
 
-def _evaluated(home, study, **options):
+def _evaluated(home: Any, study: Any, **options: Any) -> Result:
     return evaluate(dataset()[0], study, home, home / "tuned.json", **options)
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
+def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     return _evaluated(tmp_path_factory.mktemp("home"), _study())
 
 
-def test_every_tower_has_its_figures_and_the_first_is_held_against_each_other(result):
+def test_every_tower_has_its_figures_and_the_first_is_held_against_each_other(result: Result) -> None:
     figures = [row for row in result.rows if row.against is None]
     groups = {("hidden", "new"), ("hidden", "warm"), ("random_40", "new"), ("random_40", "warm")}
     groups |= {("first_steps", seen) for seen in SEEN}
@@ -46,7 +49,7 @@ def test_every_tower_has_its_figures_and_the_first_is_held_against_each_other(re
     assert all(row.low <= row.value <= row.high for row in figures)
 
 
-def test_a_pair_is_the_relative_improvement_of_its_two_figures(result):
+def test_a_pair_is_the_relative_improvement_of_its_two_figures(result: Result) -> None:
     value = {(row.protocol, row.tower, row.group, row.metric): row.value for row in result.rows if row.against is None}
     for row in result.rows:
         if row.against is not None:
@@ -55,7 +58,7 @@ def test_a_pair_is_the_relative_improvement_of_its_two_figures(result):
             assert row.relative_low <= row.relative_high
 
 
-def test_what_can_rank_comes_out_above_its_opposite(result):
+def test_what_can_rank_comes_out_above_its_opposite(result: Result) -> None:
     found = {
         row.tower: row
         for row in result.rows
@@ -65,7 +68,7 @@ def test_what_can_rank_comes_out_above_its_opposite(result):
     assert found[POPULAR].low != found[POPULAR].high
 
 
-def test_rows_are_written_as_one_json_list_with_null_for_nan(result, tmp_path):
+def test_rows_are_written_as_one_json_list_with_null_for_nan(result: Result, tmp_path: Path) -> None:
     empty = ResultRow("hidden", "a", "new", "auc", math.nan, math.nan, math.nan)
     path = tmp_path / "deep" / "towers.json"
     rows.write([*result.rows, empty], path)
@@ -79,17 +82,19 @@ def test_rows_are_written_as_one_json_list_with_null_for_nan(result, tmp_path):
     )
 
 
-def test_the_same_study_gives_the_same_rows(result, tmp_path):
+def test_the_same_study_gives_the_same_rows(result: Result, tmp_path: Path) -> None:
     assert _evaluated(tmp_path, _study()).rows == result.rows
 
 
-def test_an_interrupted_study_goes_on_and_another_tower_trains_nothing_again(tmp_path, monkeypatch):
+def test_an_interrupted_study_goes_on_and_another_tower_trains_nothing_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = {"one": Popular(), "two": Popular(2.0), "three": Popular(3.0)}
     monkeypatch.setattr("models.study.study.by_name", lambda name, _: made[name])
     monkeypatch.setattr("models.study.tuning.by_name", made.get)
     material = type(fold()).material
 
-    def until_the_third(self, protocol, seed, *rest):
+    def until_the_third(self: Any, protocol: Any, seed: Any, *rest: Any) -> Material:
         if len(made["one"].fits) + len(made["two"].fits) == 5:
             raise KeyboardInterrupt
         return material(self, protocol, seed, *rest)
@@ -109,7 +114,7 @@ def test_an_interrupted_study_goes_on_and_another_tower_trains_nothing_again(tmp
     assert len(made["one"].fits) == fits + 4
 
 
-def test_other_settings_under_the_same_name_are_trained(tmp_path, monkeypatch):
+def test_other_settings_under_the_same_name_are_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for method in (Popular(), Popular(2.0)):
         monkeypatch.setattr("models.study.study.by_name", lambda *_, method=method: method)
         monkeypatch.setattr("models.study.tuning.by_name", lambda _, method=method: method)
@@ -117,7 +122,7 @@ def test_other_settings_under_the_same_name_are_trained(tmp_path, monkeypatch):
         assert method.fits == [0, 1]
 
 
-def test_a_study_takes_the_settings_that_tuning_chose(tmp_path):
+def test_a_study_takes_the_settings_that_tuning_chose(tmp_path: Path) -> None:
     trials = tuple(
         Trial(repr(method), 0.5 + 0.1 * (place == 2), 0.5, 0.5) for place, method in enumerate(Popular().trials())
     )
@@ -130,7 +135,7 @@ def test_a_study_takes_the_settings_that_tuning_chose(tmp_path):
     assert "not tuned" in page(found, "made so")
 
 
-def test_the_page_says_how_it_was_made_and_shows_every_tower_and_group(result):
+def test_the_page_says_how_it_was_made_and_shows_every_tower_and_group(result: Result) -> None:
     text = page(result, "foretaste evaluate --so", [("a.svg", "What it shows")])
     assert "    foretaste evaluate --so\n" in text
     assert "![What it shows](a.svg)" in text
@@ -143,20 +148,20 @@ def test_the_page_says_how_it_was_made_and_shows_every_tower_and_group(result):
     assert "seeds 0, 1" in text
 
 
-def test_figures_without_a_value_read_nan(result):
+def test_figures_without_a_value_read_nan(result: Result) -> None:
     hollow = [replace(row, value=math.nan, relative=math.nan) for row in result.rows]
     assert "| nan |" in page(replace(result, rows=hollow), "so")
 
 
-def test_progress_tells_of_every_fit(tmp_path):
+def test_progress_tells_of_every_fit(tmp_path: Path) -> None:
     heard = []
     _evaluated(tmp_path, _study(POPULAR, protocols=("hidden",)), report=lambda *step: heard.append(step))
     assert heard == [("questions", 0, 1), ("questions", 1, 1), (POPULAR, 1, 2), (POPULAR, 2, 2)]
 
 
-def test_a_method_that_fails_is_named(tmp_path, monkeypatch):
+def test_a_method_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Failing(Popular):
-        def fit(self, material):
+        def fit(self, material: Any) -> Any:
             raise ForetasteError("it diverged")
 
     monkeypatch.setattr("models.study.tuning.by_name", lambda _: Failing())
@@ -180,13 +185,13 @@ def test_a_method_that_fails_is_named(tmp_path, monkeypatch):
         ({"resamples": 0}, "^resamples: "),
     ],
 )
-def test_a_study_that_cannot_be_is_refused_by_field(changes, said):
+def test_a_study_that_cannot_be_is_refused_by_field(changes: Any, said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
         Study(**({"towers": (POPULAR,)} | changes))
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
-def test_data_of_one_class_are_refused(side, tmp_path):
+def test_data_of_one_class_are_refused(side: str, tmp_path: Path) -> None:
     data = fold(labels=True).dataset
     frame = data.interactions
     early = frame["time_ms"] < fold(labels=True).split.instant_ms
@@ -196,21 +201,21 @@ def test_data_of_one_class_are_refused(side, tmp_path):
         evaluate(only, _study(POPULAR), tmp_path, tmp_path / "tuned.json")
 
 
-def _with(of, frame):
+def _with(of: Any, frame: Any) -> Any:
     """The data of a fold with other interactions, split at the same instant."""
     instant = datetime.fromtimestamp(of.split.instant_ms / 1000, UTC)
     description = of.dataset.description.model_copy(update={"split": instant})
     return replace(of.dataset, description=description, interactions=frame.reset_index(drop=True))
 
 
-def test_a_catalogue_of_one_item_is_refused(tmp_path):
+def test_a_catalogue_of_one_item_is_refused(tmp_path: Path) -> None:
     data = fold().dataset
     frame = data.interactions[data.interactions["item_id"] == data.interactions["item_id"].iloc[0]]
     with pytest.raises(InvalidInput, match="interactions: need two items"):
         evaluate(replace(data, interactions=frame), _study(POPULAR), tmp_path, tmp_path / "tuned.json")
 
 
-def test_groups_of_nobody_are_nan(tmp_path):
+def test_groups_of_nobody_are_nan(tmp_path: Path) -> None:
     frame = fold().dataset.interactions
     only = _with(fold(), frame[frame["user_id"].isin(fold().split.train["user_id"].unique())])
     found = evaluate(only, _study(POPULAR), tmp_path, tmp_path / "tuned.json")
@@ -220,16 +225,16 @@ def test_groups_of_nobody_are_nan(tmp_path):
     assert "| nan |" in page(found, "so")
 
 
-def test_every_registered_name_is_unlike_the_others():
+def test_every_registered_name_is_unlike_the_others() -> None:
     assert len(set(methods.FACTORIES.values())) == len(methods.FACTORIES)
 
 
 @pytest.mark.parametrize(("name", "file"), [("ml-1m", "ml-1m"), ("../a b", "a-b"), ("«»", "data")])
-def test_names_of_data_become_names_of_files(name, file):
+def test_names_of_data_become_names_of_files(name: str, file: str) -> None:
     assert file_name(name) == file
 
 
-def test_the_gauc_by_seen_is_drawn_whatever_the_towers(result, tmp_path):
+def test_the_gauc_by_seen_is_drawn_whatever_the_towers(result: Result, tmp_path: Path) -> None:
     ((file, shown),) = draw(result, tmp_path / "figures")
     assert "behaviours seen" in shown
     drawn = (tmp_path / "figures" / file).read_text(encoding="utf-8")

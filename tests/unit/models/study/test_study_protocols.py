@@ -1,6 +1,8 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 
@@ -11,11 +13,11 @@ from tests.study_parts import ByTable, fold
 
 
 @pytest.fixture(scope="module")
-def asked():
+def asked() -> Any:
     return fold().questions(PROTOCOLS)
 
 
-def _events():
+def _events() -> Any:
     """(user, item index, time, event) of every interaction, in the order of the data."""
     frame = fold().dataset.interactions
     users = fold().dataset.user_rows(frame["user_id"])
@@ -23,7 +25,7 @@ def _events():
     return list(zip(users.tolist(), items.tolist(), frame["time_ms"].tolist(), strict=True))
 
 
-def _rows(questions):
+def _rows(questions: Any) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "user": questions.user_of_row,
@@ -35,7 +37,7 @@ def _rows(questions):
     )
 
 
-def test_no_negative_is_an_item_that_its_user_ever_met(asked):
+def test_no_negative_is_an_item_that_its_user_ever_met(asked: Any) -> None:
     met = {(user, item) for user, item, _ in _events()}
     for questions in asked.values():
         rows = _rows(questions)
@@ -45,7 +47,7 @@ def test_no_negative_is_an_item_that_its_user_ever_met(asked):
         assert set(zip(*rows.loc[rows["label"] == 1, ["user", "item"]].to_numpy().T, strict=True)) <= met
 
 
-def test_an_event_has_the_same_candidates_under_every_protocol_and_whenever_it_is_asked(asked):
+def test_an_event_has_the_same_candidates_under_every_protocol_and_whenever_it_is_asked(asked: Any) -> None:
     again = fold().questions(("first_steps",))["first_steps"]
     assert np.array_equal(again.candidates, asked["first_steps"].candidates)
     everything = _rows(asked["hidden"]).value_counts(["user", "item", "label"])
@@ -55,7 +57,7 @@ def test_an_event_has_the_same_candidates_under_every_protocol_and_whenever_it_i
     assert made_new.sort_index().equals(everything.sort_index().reindex(made_new.sort_index().index))
 
 
-def test_negatives_are_drawn_by_their_popularity_before_the_split_among_what_a_user_never_met(asked):
+def test_negatives_are_drawn_by_their_popularity_before_the_split_among_what_a_user_never_met(asked: Any) -> None:
     """How often each item is drawn against how often it should be, in units of that number's own spread."""
     rows = _rows(asked["hidden"])
     negatives = rows[rows["label"] == 0]
@@ -73,7 +75,7 @@ def test_negatives_are_drawn_by_their_popularity_before_the_split_among_what_a_u
     assert np.mean((found - expected)[possible] ** 2 / expected[possible]) == pytest.approx(1, abs=0.5)
 
 
-def test_every_event_after_the_split_is_asked_once_and_new_users_show_no_behaviour(asked):
+def test_every_event_after_the_split_is_asked_once_and_new_users_show_no_behaviour(asked: Any) -> None:
     questions = asked["hidden"]
     split = fold().split
     rows = _rows(questions)
@@ -89,7 +91,7 @@ def test_every_event_after_the_split_is_asked_once_and_new_users_show_no_behavio
         assert batch.items[~new].any(axis=1).all()
 
 
-def test_a_batch_shows_what_lies_strictly_before_its_instant_and_nothing_else(asked):
+def test_a_batch_shows_what_lies_strictly_before_its_instant_and_nothing_else(asked: Any) -> None:
     """Against a search through all events, one by one."""
     events = _events()
     equal_times = 0
@@ -104,11 +106,11 @@ def test_a_batch_shows_what_lies_strictly_before_its_instant_and_nothing_else(as
     assert equal_times, "without events of one time this test would say little"
 
 
-def test_no_label_reaches_a_ranker(asked):
+def test_no_label_reaches_a_ranker(asked: Any) -> None:
     assert not any(batch.labels.any() for _, batch in asked["hidden"].batches())
 
 
-def test_first_steps_are_grouped_by_how_many_behaviours_lie_strictly_before(asked):
+def test_first_steps_are_grouped_by_how_many_behaviours_lie_strictly_before(asked: Any) -> None:
     """Against counting them for each new user."""
     events, split = _events(), fold().split
     expected = []
@@ -124,7 +126,7 @@ def test_first_steps_are_grouped_by_how_many_behaviours_lie_strictly_before(aske
     assert {group for *_, group in expected} == set(SEEN)
 
 
-def test_random_40_hides_the_users_that_training_hides_too(asked):
+def test_random_40_hides_the_users_that_training_hides_too(asked: Any) -> None:
     new = fold().made_new("random_40")
     assert len(new) / len(fold().dataset.users) == pytest.approx(0.4, abs=0.1)
     rows = _rows(asked["random_40"])
@@ -135,11 +137,11 @@ def test_random_40_hides_the_users_that_training_hides_too(asked):
     users = np.arange(len(fold().dataset.users))
     seen = material.histories.before(users, np.full(len(users), 2**60))[2]
     assert not seen[sorted(new)].any()
-    trained_on = fold().dataset.user_rows(fold().split.train["user_id"].unique())
+    trained_on = fold().dataset.user_rows(fold().split.train["user_id"].unique().tolist())
     assert all(seen[user] for user in trained_on if user not in new)
 
 
-def test_what_a_method_learns_from_holds_nothing_at_or_after_the_split():
+def test_what_a_method_learns_from_holds_nothing_at_or_after_the_split() -> None:
     for protocol in PROTOCOLS:
         material = fold().material(protocol, seed=0)
         instant = fold().split.instant_ms
@@ -152,7 +154,7 @@ def test_what_a_method_learns_from_holds_nothing_at_or_after_the_split():
         assert len(material.dataset.users) == len(fold().dataset.users)
 
 
-def test_validation_lies_inside_the_training_period_with_new_users_of_its_own():
+def test_validation_lies_inside_the_training_period_with_new_users_of_its_own() -> None:
     inner, outer = fold().validation(), fold().split
     assert inner.dataset.interactions["time_ms"].max() < outer.instant_ms
     assert len(inner.split.train) == pytest.approx(0.8 * len(outer.train), rel=0.05)
@@ -161,7 +163,7 @@ def test_validation_lies_inside_the_training_period_with_new_users_of_its_own():
     assert not set(inner.split.cold_users) & set(inner.split.train["user_id"])
 
 
-def test_labels_of_the_data_are_asked_as_they_are():
+def test_labels_of_the_data_are_asked_as_they_are() -> None:
     labelled = fold(labels=True)
     questions = labelled.questions(("hidden",))["hidden"]
     rows = _rows(questions)
@@ -171,7 +173,7 @@ def test_labels_of_the_data_are_asked_as_they_are():
     assert sorted(rows[["user", "item", "label"]].itertuples(index=False, name=None)) == sorted(expected)
 
 
-def test_context_stays_with_its_event(asked):
+def test_context_stays_with_its_event(asked: Any) -> None:
     test = fold().split.test
     context = fold().encoding.context["device"].encode(test["device"].tolist())
     items = fold().encoding.encode_items(test["item_id"].tolist())
@@ -185,7 +187,7 @@ def test_context_stays_with_its_event(asked):
     assert sorted(row for row in shown if row[:2] in positive) == expected
 
 
-def test_batches_ask_every_row_once_whatever_their_size(asked):
+def test_batches_ask_every_row_once_whatever_their_size(asked: Any) -> None:
     for questions in asked.values():
         by_size = []
         for size in (100, 10**6):
@@ -197,16 +199,16 @@ def test_batches_ask_every_row_once_whatever_their_size(asked):
 
 
 @pytest.mark.parametrize("bad", [np.full(1, np.nan), np.zeros((1, 1)), np.zeros(0)])
-def test_scores_that_cannot_be_judged_are_refused(asked, bad):
+def test_scores_that_cannot_be_judged_are_refused(asked: Any, bad: Any) -> None:
     class Broken:
-        def scores(self, batch):
+        def scores(self, batch: Any) -> npt.NDArray[Any] | Any:
             return np.resize(bad, (len(batch.candidates), *bad.shape[1:])) if bad.size else bad
 
     with pytest.raises(ForetasteError, match="finite number a candidate"):
         asked["hidden"].scores(Broken())
 
 
-def test_an_item_that_training_never_met_is_ranked_as_unknown():
+def test_an_item_that_training_never_met_is_ranked_as_unknown() -> None:
     data = fold().dataset
     late = data.interactions.copy()
     item = late["item_id"].iloc[0]
@@ -217,7 +219,7 @@ def test_an_item_that_training_never_met_is_ranked_as_unknown():
     assert (rows.loc[rows["item"] == UNKNOWN, "label"] == 1).all()
 
 
-def test_protocols_that_are_unknown_or_none_are_refused():
+def test_protocols_that_are_unknown_or_none_are_refused() -> None:
     assert check_protocols(["random_40", "hidden"]) == ("hidden", "random_40")
     for names, said in (([], "names none"), (["seen"], "seen")):
         with pytest.raises(InvalidInput, match=f"^protocols: .*{said}"):

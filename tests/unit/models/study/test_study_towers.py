@@ -1,5 +1,7 @@
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -7,12 +9,14 @@ import pytest
 import torch
 
 from foretaste.kernel.errors import InvalidInput
+from models.data.examples import Batch
 from models.evaluation.curves import smoothed
 from models.rivals.methods import FACTORIES, TRIALS, by_name
-from models.rivals.towers import ABSENT, Alike, TowerMethod
+from models.rivals.towers import ABSENT, Alike, TowerMethod, TowerRanker
 from models.runtime.encoding import FIELD_UNKNOWN
 from models.study.figures import draw, embedded
 from models.study.probes import ANOTHER, NO_ATTRIBUTES, NONE, PROBES, probes
+from models.study.protocols import Questions
 from models.study.rows import rows
 from models.study.scoring import Bench, FitTask, judge, kept_vectors
 from models.study.study import Study, evaluate
@@ -24,17 +28,17 @@ from tests.towers_factory import TINY, config
 OWN_TOWERS = [name for name, path in FACTORIES.items() if path.startswith("models.rivals.towers:")]
 
 
-def tiny(zero_shot="mail", **changes):
+def tiny(zero_shot: str = "mail", **changes: Any) -> TowerMethod:
     architecture = replace(TINY, ranking="dnn", zero_shot=zero_shot)
     return TowerMethod(config(architecture=architecture, rows=2000, warm_after=1, **changes))
 
 
-def own():
+def own() -> TowerMethod:
     """A factory, for a study to find."""
     return tiny()
 
 
-def plain():
+def plain() -> TowerMethod:
     return tiny(ABSENT)
 
 
@@ -42,29 +46,29 @@ OWN, PLAIN = "tests.unit.models.study.test_study_towers:own", "tests.unit.models
 
 
 @cache
-def ranker(zero_shot="mail"):
+def ranker(zero_shot: str = "mail") -> TowerRanker:
     return tiny(zero_shot).fit(fold().material("hidden", seed=0))
 
 
 @cache
-def questions():
+def questions() -> Questions:
     return fold().questions(("hidden",))["hidden"]
 
 
-def _batch():
+def _batch() -> Batch:
     return next(batch for _, batch in questions().batches(400))
 
 
-def _weights(fitted):
+def _weights(fitted: Any) -> Any:
     return fitted.trained.model.state_dict()
 
 
-def _same(one, other):
+def _same(one: Any, other: Any) -> Any:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("name", OWN_TOWERS)
-def test_each_tower_is_as_its_name_says_and_has_as_many_trials_as_the_others(name):
+def test_each_tower_is_as_its_name_says_and_has_as_many_trials_as_the_others(name: Any) -> None:
     method = by_name(name)
     assert len(set(map(repr, method.trials()))) == TRIALS
     assert method.trials()[0] == method
@@ -82,7 +86,7 @@ def test_each_tower_is_as_its_name_says_and_has_as_many_trials_as_the_others(nam
     )
 
 
-def test_scores_are_in_the_order_of_the_served_probabilities():
+def test_scores_are_in_the_order_of_the_served_probabilities() -> None:
     batch = _batch()
     fitted = ranker()
     virtual = fitted.trained.zero_shot(torch.from_numpy(batch.attributes))
@@ -94,7 +98,7 @@ def test_scores_are_in_the_order_of_the_served_probabilities():
     assert 1 / (1 + np.exp(-fitted.scores(batch))) == pytest.approx(served.numpy(), abs=1e-6)
 
 
-def test_progress_and_losses_are_those_of_every_step():
+def test_progress_and_losses_are_those_of_every_step() -> None:
     heard = []
     material = replace(fold().material("hidden", seed=0), progress=lambda *step: heard.append(step))
     fitted = tiny().fit(material)
@@ -103,13 +107,13 @@ def test_progress_and_losses_are_those_of_every_step():
     assert set(fitted.losses[-1]) == {"attributes", "behaviour", "discrepancy", "ranking"}
 
 
-def test_what_comes_after_the_split_changes_no_weight():
+def test_what_comes_after_the_split_changes_no_weight() -> None:
     method = tiny(masked="users")
     of_garbage = method.fit(with_garbage(fold()).material("hidden", seed=0))
     assert _same(_weights(method.fit(fold().material("hidden", seed=0))), _weights(of_garbage))
 
 
-def test_users_made_new_by_the_protocol_take_the_place_of_flagged_ones():
+def test_users_made_new_by_the_protocol_take_the_place_of_flagged_ones() -> None:
     material = fold().material("random_40", seed=0)
     flagged, nobody = (tiny(masked=masked).fit(material) for masked in ("users", "nobody"))
     assert flagged.trained.config.masked == "nobody"
@@ -123,7 +127,7 @@ def test_users_made_new_by_the_protocol_take_the_place_of_flagged_ones():
     assert not _same(open_to_all.model.state_dict(), _weights(flagged))
 
 
-def test_another_users_vector_is_never_ones_own_and_of_the_same_group():
+def test_another_users_vector_is_never_ones_own_and_of_the_same_group() -> None:
     probe = probes(ranker(), questions())[ANOTHER]
     groups = {place: set(questions().user_of_row[questions().group == place].tolist()) for place in (0, 1)}
     for users in groups.values():
@@ -136,7 +140,7 @@ def test_another_users_vector_is_never_ones_own_and_of_the_same_group():
     assert not np.array_equal(probe.scores(batch), ranker().scores(batch))
 
 
-def test_no_vector_is_zero_and_no_attributes_keeps_the_vector():
+def test_no_vector_is_zero_and_no_attributes_keeps_the_vector() -> None:
     batch, fitted = _batch(), ranker()
     found = probes(fitted, questions())
     virtual = fitted.virtual(batch.attributes)
@@ -146,11 +150,11 @@ def test_no_vector_is_zero_and_no_attributes_keeps_the_vector():
     assert not np.array_equal(found[NO_ATTRIBUTES].scores(batch), fitted.scores(blank)), "v̂ is of the user's own"
 
 
-def test_towers_without_virtual_behaviour_have_no_probes():
+def test_towers_without_virtual_behaviour_have_no_probes() -> None:
     assert probes(ranker(ABSENT), questions()) == {}
 
 
-def test_probes_are_held_against_their_own_tower_on_the_hidden_protocol(tmp_path):
+def test_probes_are_held_against_their_own_tower_on_the_hidden_protocol(tmp_path: Path) -> None:
     bench = Bench.of(fold(), ("hidden", "first_steps"), tmp_path, resamples=20)
     outcomes = [judge(bench, FitTask("mine", tiny(), seed, ("hidden", "first_steps"))) for seed in (0, 1)]
     found = rows(outcomes, [])
@@ -160,7 +164,7 @@ def test_probes_are_held_against_their_own_tower_on_the_hidden_protocol(tmp_path
     assert {(row.tower, row.against) for row in found if row.against is not None} == {(name, "mine") for name in names}
 
 
-def test_vectors_are_of_old_and_new_users_as_the_towers_make_them():
+def test_vectors_are_of_old_and_new_users_as_the_towers_make_them() -> None:
     material = fold().material("hidden", seed=0)
     kept = vectors(ranker(), fold(), material)
     old = fold().split.train["user_id"].nunique()
@@ -176,7 +180,9 @@ def test_vectors_are_of_old_and_new_users_as_the_towers_make_them():
     assert vectors(ranker(ABSENT), fold(), material).old_virtual.shape == (0, 0)
 
 
-def test_a_study_of_towers_keeps_what_its_figures_draw_and_draws_it(tmp_path, monkeypatch):
+def test_a_study_of_towers_keeps_what_its_figures_draw_and_draws_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("models.study.vectors.MOST_USERS", 20)
     study = Study((OWN, PLAIN, POPULAR), protocols=("hidden",), seeds=(0,), resamples=20)
     found = evaluate(fold().dataset, study, tmp_path, tmp_path / "tuned.json")
@@ -188,7 +194,7 @@ def test_a_study_of_towers_keeps_what_its_figures_draw_and_draws_it(tmp_path, mo
         assert ElementTree.parse(tmp_path / "figures" / file).getroot().tag.endswith("svg")  # noqa: S314  # our own
 
 
-def test_vectors_come_back_from_the_cache_and_are_of_the_time_split(tmp_path):
+def test_vectors_come_back_from_the_cache_and_are_of_the_time_split(tmp_path: Path) -> None:
     bench = Bench.of(fold(), ("hidden", "random_40"), tmp_path, resamples=5)
     task = FitTask("mine", tiny(), 0, ("random_40",))
     judge(bench, task)
@@ -199,7 +205,7 @@ def test_vectors_come_back_from_the_cache_and_are_of_the_time_split(tmp_path):
         assert np.array_equal(values, expected[name], equal_nan=values.dtype.kind == "f")
 
 
-def test_a_smoothed_loss_is_the_mean_of_its_neighbours():
+def test_a_smoothed_loss_is_the_mean_of_its_neighbours() -> None:
     values = np.random.default_rng(0).random(120).astype(np.float32)
     half = 3
     expected = [values[max(place - half, 0) : place + half + 1].mean() for place in range(120)]
@@ -207,9 +213,9 @@ def test_a_smoothed_loss_is_the_mean_of_its_neighbours():
     assert smoothed(values[:1]) == pytest.approx(values[:1])
 
 
-def test_points_that_differ_are_put_apart_the_same_way_each_time():
+def test_points_that_differ_are_put_apart_the_same_way_each_time() -> None:
     rng = np.random.default_rng(0)
-    one, other = rng.normal(0, 1, (30, 5)), rng.normal(8, 1, (20, 5))
+    one, other = (rng.normal(mean, 1, (size, 5)).astype(np.float32) for mean, size in ((0, 30), (8, 20)))
     first, second = embedded(one, other)
     assert (first.shape, second.shape) == ((30, 2), (20, 2))
     apart = np.linalg.norm(first.mean(axis=0) - second.mean(axis=0))
@@ -217,7 +223,7 @@ def test_points_that_differ_are_put_apart_the_same_way_each_time():
     assert np.array_equal(first, embedded(one, other)[0])
 
 
-def test_one_training_for_all_towers_leaves_the_towers_as_they_are():
+def test_one_training_for_all_towers_leaves_the_towers_as_they_are() -> None:
     alike = Alike.parse("epochs=3,batch=64,rate=0.002,dropout=0.2")
     for name in ("foretaste-din", "mail"):
         before, after = by_name(name).config, alike.of(by_name(name)).config
@@ -231,11 +237,11 @@ def test_one_training_for_all_towers_leaves_the_towers_as_they_are():
 @pytest.mark.parametrize(
     "text", ["", "epochs=3", "epochs=x,batch=64,rate=0.002,dropout=0.2", "epochs=3,batch=1,rate=1"]
 )
-def test_a_training_that_cannot_be_read_is_refused(text):
+def test_a_training_that_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="alike: expected epochs="):
         Alike.parse(text)
 
 
-def test_a_ranking_tower_within_ours_is_held_against_itself_alone():
+def test_a_ranking_tower_within_ours_is_held_against_itself_alone() -> None:
     pairs = Study(("foretaste", "foretaste-din", "din"), against=()).pairs
     assert pairs == [("foretaste", "foretaste-din"), ("foretaste", "din"), ("foretaste-din", "din")]

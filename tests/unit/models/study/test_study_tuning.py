@@ -1,6 +1,9 @@
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,11 +14,11 @@ from tests.study_parts import BACKWARDS, LAME, POPULAR, fold, with_garbage
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory):
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return tune(fold(), (POPULAR, BACKWARDS), tmp_path_factory.mktemp("home"))
 
 
-def test_the_best_trial_is_chosen_and_the_earlier_of_two_alike(tuned):
+def test_the_best_trial_is_chosen_and_the_earlier_of_two_alike(tuned: Any) -> None:
     for one in tuned.values():
         best = max(trial.criterion for trial in one.trials)
         assert one.trials[one.chosen].criterion == best
@@ -25,24 +28,24 @@ def test_the_best_trial_is_chosen_and_the_earlier_of_two_alike(tuned):
     assert tuned[POPULAR].trials[tuned[POPULAR].chosen].settings == repr_of(POPULAR, tuned[POPULAR].chosen)
 
 
-def repr_of(name, place):
+def repr_of(name: Any, place: Any) -> Any:
     return repr(by_name(name).trials()[place])
 
 
-def test_a_group_of_nobody_does_not_count():
+def test_a_group_of_nobody_does_not_count() -> None:
     assert Trial("a", math.nan, 0.6, 0.7).criterion == pytest.approx(0.65)
     nothing = Trial("a", math.nan, math.nan, math.nan)
     assert math.isnan(nothing.criterion)
     assert Tuned((nothing, Trial("b", 0.1, math.nan, math.nan))).chosen == 1
 
 
-def test_what_comes_after_the_split_changes_no_trial(tuned, tmp_path):
+def test_what_comes_after_the_split_changes_no_trial(tuned: Any, tmp_path: Path) -> None:
     other = with_garbage(fold())
     assert not other.split.test["item_id"].astype(str).equals(fold().split.test["item_id"].astype(str))
     assert tune(other, (POPULAR, BACKWARDS), tmp_path) == tuned
 
 
-def test_trials_are_kept_and_all_told_of(tmp_path):
+def test_trials_are_kept_and_all_told_of(tmp_path: Path) -> None:
     heard = []
     first = tune(fold(), (POPULAR,), tmp_path, progress=lambda *step: heard.append(step))
     assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -52,7 +55,7 @@ def test_trials_are_kept_and_all_told_of(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")} == kept
 
 
-def test_the_choice_is_written_with_every_trials_figures_and_read_again(tuned, tmp_path):
+def test_the_choice_is_written_with_every_trials_figures_and_read_again(tuned: Any, tmp_path: Path) -> None:
     path = tmp_path / "results" / "tuned.json"
     write_tuned({POPULAR: tuned[POPULAR]}, fold(), path)
     write_tuned({BACKWARDS: tuned[BACKWARDS]}, fold(), path)
@@ -72,12 +75,12 @@ def test_the_choice_is_written_with_every_trials_figures_and_read_again(tuned, t
     assert repr(method) == tuned[POPULAR].trials[place].settings
 
 
-def test_no_record_leaves_every_method_as_it_is(tmp_path):
+def test_no_record_leaves_every_method_as_it_is(tmp_path: Path) -> None:
     assert tuned_methods((POPULAR,), fold(), tmp_path / "none.json")[POPULAR][1] is None
 
 
-def _change(key, value):
-    def changed(whole):
+def _change(key: Any, value: Any) -> Callable[..., Any]:
+    def changed(whole: Any) -> Any:
         return whole | {key: value}
 
     return changed
@@ -92,7 +95,7 @@ def _change(key, value):
         (lambda _: [], "no record of tuning"),
     ],
 )
-def test_a_record_of_something_else_is_refused(change, said, tuned, tmp_path):
+def test_a_record_of_something_else_is_refused(change: Any, said: str, tuned: Any, tmp_path: Path) -> None:
     path = tmp_path / "tuned.json"
     write_tuned({POPULAR: tuned[POPULAR]}, fold(), path)
     path.write_text(json.dumps(change(json.loads(path.read_text(encoding="utf-8")))), encoding="utf-8")
@@ -100,7 +103,7 @@ def test_a_record_of_something_else_is_refused(change, said, tuned, tmp_path):
         tuned_methods((POPULAR,), fold(), path)
 
 
-def test_a_record_of_settings_that_have_changed_since_is_refused(tuned, tmp_path):
+def test_a_record_of_settings_that_have_changed_since_is_refused(tuned: Any, tmp_path: Path) -> None:
     path = tmp_path / "tuned.json"
     stale = replace(tuned[POPULAR].trials[0], settings="Popular(power=7)")
     write_tuned({POPULAR: Tuned((stale, *tuned[POPULAR].trials[1:]))}, fold(), path)
@@ -108,6 +111,6 @@ def test_a_record_of_settings_that_have_changed_since_is_refused(tuned, tmp_path
         tuned_methods((POPULAR,), fold(), path)
 
 
-def test_a_method_with_fewer_trials_than_the_others_is_refused(tmp_path):
+def test_a_method_with_fewer_trials_than_the_others_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"^towers: has 1 trials; every method has 4"):
         tune(fold(), (LAME,), tmp_path)

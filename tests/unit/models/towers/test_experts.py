@@ -1,5 +1,7 @@
 """The zero-shot tower of fitted codes, and the two experts that its ranking tower is."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from models.effects.fit import Effects
 from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS
 from models.generations.parity import attribute_tensor
 from models.runtime.towers import ServedRanking, ServedZeroShot
+from models.towers.architecture import Towers
 from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.ranking.dmr import DMR
 from models.towers.ranking.experts import Experts
@@ -22,48 +25,49 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 WIDTH = TINY.virtual_vectors * TINY.dimension
 
 
-def _effects(seed=5):
+def _effects(seed: int = 5) -> Effects:
     """Drawn, but for what is not known of padding."""
     rng = np.random.default_rng(seed)
     return Effects(
         codes=rng.normal(size=(3, sum(SIZES.attributes), WIDTH)).astype(np.float32),
         fold=np.zeros(0, dtype=np.int64),
-        keys=rng.normal(size=(SIZES.items, WIDTH)).astype(np.float32) / 3,
+        keys=(rng.normal(size=(SIZES.items, WIDTH)) / 3).astype(np.float32),
         biases=rng.normal(size=(len(FIRST_OF_SEEN_BIN), SIZES.items)).astype(np.float32),
     )
 
 
-def _towers(seed=0, **changes):
+def _towers(seed: int = 0, **changes: Any) -> Towers:
     """Untrained towers in eval mode that have adopted `_effects`, and a mix that is not the one it starts from."""
     towers = tiny_mail(seed, **{"ranking": "recency", **changes, "zero_shot": "effects"})
     towers.zero_shot.adopt(_effects())
     towers.ranking.adopt(_effects())
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(6)
-        towers.ranking.mix.copy_(0.5 + torch.rand_like(towers.ranking.mix))
+        mix: Any = towers.ranking.mix
+        mix.copy_(0.5 + torch.rand_like(mix))
     return towers
 
 
 @pytest.fixture(scope="module")
-def towers():
+def towers() -> Towers:
     return _towers()
 
 
-def _form(towers):
+def _form(towers: Any) -> RankingForm:
     return RankingForm(towers.embeddings, towers.ranking, WARM_AFTER)
 
 
-def _read(towers, indices):
+def _read(towers: Any, indices: Any) -> Any:
     names = ("attributes", "context", "items", "actions", "virtual", "candidates", "owner")
     return _form(towers).inputs(*(getattr(indices, name) for name in names))
 
 
-def _changed(indices, **changes):
+def _changed(indices: Any, **changes: Any) -> Indices:
     fields = {name: getattr(indices, name) for name in Indices.__dataclass_fields__}
     return Indices(**{**fields, **changes})
 
 
-def test_virtual_behaviour_is_the_sum_of_the_codes_of_a_users_values(towers):
+def test_virtual_behaviour_is_the_sum_of_the_codes_of_a_users_values(towers: Towers) -> None:
     values = torch.tensor([[0, 0, 0], [4, 3, 2], [1, 2, 0]])
     codes = _effects().codes[0]
     expected = [codes[a] + codes[5 + b] + codes[9 + c] for a, b, c in values.tolist()]
@@ -73,17 +77,17 @@ def test_virtual_behaviour_is_the_sum_of_the_codes_of_a_users_values(towers):
     np.testing.assert_allclose(found.flatten(1), np.array(expected), rtol=1e-5)
 
 
-def test_virtual_behaviour_does_not_read_embeddings(towers):
+def test_virtual_behaviour_does_not_read_embeddings(towers: Towers) -> None:
     values = torch.tensor([[1, 2, 0]])
     one, other = (towers.zero_shot(torch.full((1, 3, TINY.dimension), size), values) for size in (0.0, float("nan")))
     assert torch.equal(one, other)
 
 
-def test_what_the_warm_expert_says_of_who_has_no_behaviour_is_not_heard():
+def test_what_the_warm_expert_says_of_who_has_no_behaviour_is_not_heard() -> None:
     towers = _towers()
 
     class Infinite(torch.nn.Module):
-        def forward(self, inputs):
+        def forward(self, inputs: Any) -> torch.Tensor:
             return torch.full((len(inputs.owner),), torch.inf)
 
     towers.ranking.warm = Infinite()
@@ -96,13 +100,13 @@ def test_what_the_warm_expert_says_of_who_has_no_behaviour_is_not_heard():
     assert torch.isinf(found[~cold]).all()
 
 
-def test_without_effects_there_is_no_virtual_behaviour_yet():
+def test_without_effects_there_is_no_virtual_behaviour_yet() -> None:
     tower = AttributeEffects(ZeroShotShape(sizes=(3, 2), vectors=2, dimension=4))
     assert not tower(torch.zeros(1, 2, 4), torch.tensor([[2, 1]])).any()
     assert list(tower.parameters()) == []
 
 
-def test_the_logit_is_the_cold_and_the_warm_one_mixed_by_how_much_was_seen(towers):
+def test_the_logit_is_the_cold_and_the_warm_one_mixed_by_how_much_was_seen(towers: Towers) -> None:
     indices = Indices.drawn()
     inputs = _read(towers, indices)
     with torch.inference_mode():
@@ -117,7 +121,7 @@ def test_the_logit_is_the_cold_and_the_warm_one_mixed_by_how_much_was_seen(tower
         assert found[row] == pytest.approx(a * cold + b * warm[row], rel=1e-4, abs=1e-4)
 
 
-def test_of_who_has_no_behaviour_nothing_but_the_vector_is_read(towers):
+def test_of_who_has_no_behaviour_nothing_but_the_vector_is_read(towers: Towers) -> None:
     indices = Indices.drawn((0, 0, 1))
     others = _changed(indices, attributes=indices.attributes * 0, context=1 + indices.context * 0)
     with torch.inference_mode():
@@ -128,7 +132,7 @@ def test_of_who_has_no_behaviour_nothing_but_the_vector_is_read(towers):
 
 
 @pytest.mark.parametrize("seen", [WARM_AFTER - 1, WARM_AFTER, 50])
-def test_the_vector_counts_until_a_user_is_warm(towers, seen):
+def test_the_vector_counts_until_a_user_is_warm(towers: Towers, seen: Any) -> None:
     indices = Indices.drawn((seen,))
     with torch.inference_mode():
         one, other = (
@@ -137,10 +141,11 @@ def test_the_vector_counts_until_a_user_is_warm(towers, seen):
     assert torch.equal(one, other) == (seen >= WARM_AFTER)
 
 
-def test_the_mix_of_who_has_no_behaviour_is_not_learned(towers):
+def test_the_mix_of_who_has_no_behaviour_is_not_learned(towers: Towers) -> None:
     indices = Indices.drawn()
     logits = towers.ranking(_read(towers, indices))
-    (slope,) = torch.autograd.grad(logits.square().sum(), [towers.ranking.mix])
+    mix: Any = towers.ranking.mix
+    (slope,) = torch.autograd.grad(logits.square().sum(), [mix])
     assert not slope[0].any()
     assert all(slope[seen].all() for seen in LENGTHS if seen)
     unseen = torch.ones(len(slope), dtype=torch.bool)
@@ -148,7 +153,7 @@ def test_the_mix_of_who_has_no_behaviour_is_not_learned(towers):
     assert not slope[unseen].any()
 
 
-def test_no_gradient_reaches_what_was_fitted(towers):
+def test_no_gradient_reaches_what_was_fitted(towers: Towers) -> None:
     assert {name for name, _ in towers.ranking.named_parameters() if not name.startswith("warm.")} == {"mix"}
     assert list(towers.zero_shot.parameters()) == []
     kept = set(towers.state_dict())
@@ -156,7 +161,7 @@ def test_no_gradient_reaches_what_was_fitted(towers):
     assert not {"zero_shot.offsets", "ranking.seen_bins"} & kept, "these follow from the shape"
 
 
-def test_any_ranking_tower_is_the_warm_expert(towers):
+def test_any_ranking_tower_is_the_warm_expert(towers: Towers) -> None:
     assert isinstance(towers.ranking, Experts)
     assert isinstance(towers.ranking.warm, RecencyDNN)
     assert isinstance(_towers(ranking="dmr").ranking.warm, DMR)
@@ -165,12 +170,14 @@ def test_any_ranking_tower_is_the_warm_expert(towers):
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("ranking", ["recency", "din"])
-def test_experts_keep_what_every_ranking_tower_promises(ranking, check, monkeypatch):
+def test_experts_keep_what_every_ranking_tower_promises(
+    ranking: str, check: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ranking_checks, "tiny_mail", _towers)
     check(ranking)
 
 
-def test_what_is_served_to_the_new_is_the_vector_the_keys_and_the_biases():
+def test_what_is_served_to_the_new_is_the_vector_the_keys_and_the_biases() -> None:
     """The default towers as exported, against the formula on the weights as trained."""
     folder, state = artifacts()[0], trained().model.state_dict()
     wanted = [request for request in requests() if not request.items]
@@ -185,7 +192,7 @@ def test_what_is_served_to_the_new_is_the_vector_the_keys_and_the_biases():
         np.testing.assert_allclose(of_request, logits.sigmoid(), atol=1e-5)
 
 
-def test_what_is_stored_of_the_new_is_the_sum_of_codes():
+def test_what_is_stored_of_the_new_is_the_sum_of_codes() -> None:
     towers, wanted = trained(), requests()
     served = ServedZeroShot(artifacts()[0]).run([request.attributes for request in wanted])
     values = attribute_tensor(towers.encoding, wanted).numpy()
@@ -195,7 +202,7 @@ def test_what_is_stored_of_the_new_is_the_sum_of_codes():
     np.testing.assert_allclose(served.reshape(len(wanted), -1), codes[values + offsets].sum(axis=1), atol=1e-5)
 
 
-def test_served_experts_answer_as_they_were_trained():
+def test_served_experts_answer_as_they_were_trained() -> None:
     served = ServedRanking(artifacts()[0])
     scores = served.run([served.encode(request) for request in requests()])
     for found, expected in zip(scores, expected_scores(trained(), requests()), strict=True):

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from itertools import zip_longest
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ PAIRS = list(zip_longest(RANKING, ZERO_SHOT))
 
 
 @pytest.mark.parametrize(("ranking", "zero_shot"), PAIRS)
-def test_every_tower_is_served_as_it_was_trained(ranking, zero_shot, tmp_path):
+def test_every_tower_is_served_as_it_was_trained(ranking: Any, zero_shot: Any, tmp_path: Path) -> None:
     data, split = dataset()
     architecture = replace(TINY, ranking=ranking or "dnn", zero_shot=zero_shot or "absent")
     trained = cotrain(data, split, config(architecture=architecture, epochs=1, rows=1500, warm_after=4))

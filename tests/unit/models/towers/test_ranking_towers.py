@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from models.towers.registry import RANKING
@@ -6,5 +8,5 @@ from tests.ranking_checks import CHECKS
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("ranking", RANKING)
-def test_every_ranking_tower(ranking, check):
+def test_every_ranking_tower(ranking: Any, check: Any) -> None:
     check(ranking)

@@ -1,7 +1,11 @@
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
+from models.towers.architecture import Towers
 from models.towers.forms import RankingForm
 from models.towers.ranking.recency import DECAY, RecencyDNN
 from tests.ranking_checks import LENGTHS, WARM_AFTER, Indices
@@ -11,15 +15,15 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def towers():
+def towers() -> Towers:
     return tiny_mail(ranking="recency", hidden=(6,))
 
 
-def _arrays(towers, indices):
+def _arrays(towers: Any, indices: Any) -> Any:
     """Embedded by plain lookups: of users, attributes and context (U, D) and behaviour (U, L, D); targets (R, D)."""
     table = {name: value.numpy() for name, value in towers.embeddings.state_dict().items()}
 
-    def fields(name, values):
+    def fields(name: Any, values: Any) -> Any:
         return table[f"{name}.table.weight"][values + table.get(f"{name}.offsets", _offsets(towers, name))].sum(axis=1)
 
     items, actions = indices.items.numpy(), indices.actions.numpy()
@@ -30,12 +34,12 @@ def _arrays(towers, indices):
     return fields("attributes", attributes), fields("context", context), behaviour, target
 
 
-def _offsets(towers, name):
+def _offsets(towers: Any, name: Any) -> npt.NDArray[Any]:
     sizes = getattr(towers.embeddings.sizes, name)
     return np.cumsum([0, *sizes])[:-1]
 
 
-def _expected(towers, indices):
+def _expected(towers: Any, indices: Any) -> npt.NDArray[Any]:
     """Logit by logit; in evaluation a new batch normalisation is a division by √(1 + ε)."""
     attributes, context, behaviour, target = _arrays(towers, indices)
     state = {name: value.numpy() for name, value in towers.ranking.state_dict().items()}
@@ -54,7 +58,7 @@ def _expected(towers, indices):
     return np.array(logits)
 
 
-def test_the_tower_is_its_formula(towers):
+def test_the_tower_is_its_formula(towers: Towers) -> None:
     indices = Indices.drawn()
     with torch.inference_mode():
         found = towers.ranking(_read(towers, indices)).numpy()
@@ -62,7 +66,7 @@ def test_the_tower_is_its_formula(towers):
     assert found.std() > 1e-3
 
 
-def _read(towers, indices, virtual=0.0):
+def _read(towers: Any, indices: Any, virtual: float = 0.0) -> Any:
     return RankingForm(towers.embeddings, towers.ranking, WARM_AFTER).inputs(
         indices.attributes,
         indices.context,
@@ -74,12 +78,12 @@ def _read(towers, indices, virtual=0.0):
     )
 
 
-def test_the_last_five_make_up_two_thirds():
+def test_the_last_five_make_up_two_thirds() -> None:
     weights = DECAY ** np.arange(1000)
     assert weights[:5].sum() / weights.sum() == pytest.approx(2 / 3, abs=0.01)
 
 
-def test_the_order_of_behaviour_matters(towers):
+def test_the_order_of_behaviour_matters(towers: Towers) -> None:
     indices = Indices.drawn((2,))
     swapped = Indices(
         **{name: getattr(indices, name) for name in ("attributes", "context", "virtual", "candidates", "owner")},
@@ -91,5 +95,5 @@ def test_the_order_of_behaviour_matters(towers):
     assert not torch.equal(one, other)
 
 
-def test_it_is_the_default_warm_expert():
+def test_it_is_the_default_warm_expert() -> None:
     assert isinstance(tiny_mail(ranking="recency").ranking, RecencyDNN)

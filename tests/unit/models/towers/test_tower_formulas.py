@@ -1,5 +1,8 @@
 """What is particular to each ranking tower, against its paper's formula written anew in numpy."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -22,22 +25,22 @@ OWNER = (4, 0, 0, 1, 2, 3, 3, 4)
 
 
 @pytest.fixture(autouse=True)
-def _seeded():
+def _seeded() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
 
 
-def _array(tensor):
+def _array(tensor: Any) -> Any:
     return tensor.detach().numpy().astype(np.float64)
 
 
-def _dense(layer, x):
+def _dense(layer: Any, x: Any) -> Any:
     found = x @ _array(layer.weight).T
     return found if layer.bias is None else found + _array(layer.bias)
 
 
-def _inputs(towers, warm_after=4):
+def _inputs(towers: Any, warm_after: int = 4) -> Any:
     embeddings = towers.embeddings
     with torch.no_grad():
         for parameter in embeddings.parameters():
@@ -56,7 +59,7 @@ def _inputs(towers, warm_after=4):
     )
 
 
-def _sequence(taste, user):
+def _sequence(taste: Any, user: Any) -> Any:
     """Vectors, weights, actions and positions of what counts for one user, worked out place by place."""
     embeddings, seen = taste.embeddings, LENGTHS[user]
     share = min(seen / taste.warm_after, 1)
@@ -70,13 +73,13 @@ def _sequence(taste, user):
     return found
 
 
-def _scored(unit, q, k):
+def _scored(unit: Any, q: Any, k: Any) -> Any:
     """Each query (R, D) with one key (R, D)."""
     return unit(CountingPairs(torch.ones(len(q), 1), torch.arange(len(q))), q, k.unsqueeze(1))
 
 
 @pytest.mark.parametrize("kind", [CountingPairs, AllPairs])
-def test_dins_unit_scores_the_pairs_of_each_candidate(kind):
+def test_dins_unit_scores_the_pairs_of_each_candidate(kind: Any) -> None:
     unit, weights = LocalActivationUnit(D, 6, Dice).eval(), torch.tensor([[1.0, 0.0, 0.5], [0.2, 1.0, 1.0]])
     owner, queries, keys = torch.tensor([1, 0, 1]), torch.randn(3, D), torch.randn(2, 3, D)
     pairs = kind(weights, owner)
@@ -86,7 +89,7 @@ def test_dins_unit_scores_the_pairs_of_each_candidate(kind):
         assert found[row].item() == pytest.approx((scores * weights[user]).sum().item(), rel=1e-4, abs=1e-6)
 
 
-def test_dins_unit_scores_query_key_difference_and_product():
+def test_dins_unit_scores_query_key_difference_and_product() -> None:
     unit = LocalActivationUnit(D, 6, nn.PReLU)
     q, k = torch.randn(4, D), torch.randn(4, D)
     z = _dense(unit.dense, _array(torch.cat([q, k, q - k, q * k], dim=1)))
@@ -94,7 +97,7 @@ def test_dins_unit_scores_query_key_difference_and_product():
     np.testing.assert_allclose(_array(_scored(unit, q, k)), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_din_sums_behaviour_by_unnormalised_scores_and_the_weights_of_taste():
+def test_din_sums_behaviour_by_unnormalised_scores_and_the_weights_of_taste() -> None:
     towers = tiny_mail(ranking="din", zero_shot="mail")
     tower, inputs = towers.ranking, _inputs(towers)
     seen = []
@@ -112,13 +115,13 @@ def test_din_sums_behaviour_by_unnormalised_scores_and_the_weights_of_taste():
         np.testing.assert_allclose(fields[5:], _array(inputs.target[row]))
 
 
-def test_dice_is_a_prelu_gated_by_the_batchs_statistics_and_by_running_ones_afterwards():
+def test_dice_is_a_prelu_gated_by_the_batchs_statistics_and_by_running_ones_afterwards() -> None:
     dice, s = Dice(3), 2 * torch.randn(50, 3) + 1
     with torch.no_grad():
         dice.alpha.copy_(torch.tensor([0.1, -0.2, 0.3]))
     alpha, x = _array(dice.alpha), _array(s)
 
-    def gated(mean, variance):
+    def gated(mean: Any, variance: Any) -> Any:
         p = 1 / (1 + np.exp(-(x - mean) / np.sqrt(variance + 1e-8)))
         return p * x + (1 - p) * alpha * x
 
@@ -127,28 +130,28 @@ def test_dice_is_a_prelu_gated_by_the_batchs_statistics_and_by_running_ones_afte
     np.testing.assert_allclose(_array(dice.eval()(s)), gated(*running), rtol=1e-4, atol=1e-5)
 
 
-def test_dice_answers_in_the_precision_of_its_input():
+def test_dice_answers_in_the_precision_of_its_input() -> None:
     for dice in (Dice(3), Dice(3).eval()):
         with torch.autocast("cpu", torch.bfloat16):
             assert dice(torch.randn(4, 3, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
-def test_dice_reads_a_single_row_in_training():
+def test_dice_reads_a_single_row_in_training() -> None:
     assert torch.isfinite(Dice(3)(torch.randn(1, 3))).all()
     assert Dice(3)(torch.randn(0, 3)).shape == (0, 3)
 
 
-def _softmax(scores, weights):
+def _softmax(scores: Any, weights: Any) -> Any:
     raised = np.asarray(weights) * np.exp(np.asarray(scores) - np.max(scores))
     return raised / raised.sum()
 
 
-def _clues(clues, vector, action, position):
+def _clues(clues: Any, vector: Any, action: Any, position: Any) -> Any:
     place = _array(clues.positions.weight[position])
     return _dense(clues.of_vector, vector) + _dense(clues.of_action, action) + _dense(clues.of_position, place)
 
 
-def test_dmrs_user_to_item_relevance():
+def test_dmrs_user_to_item_relevance() -> None:
     towers = tiny_mail(ranking="dmr", zero_shot="mail")
     network, inputs = towers.ranking.user_to_item, _inputs(towers)
     found = _array(network(inputs))
@@ -161,7 +164,7 @@ def test_dmrs_user_to_item_relevance():
         assert found[row] == pytest.approx(state @ _array(network.targets.weight[inputs.candidates[row]]), abs=1e-5)
 
 
-def test_dmrs_item_to_item_relevance_is_the_sum_of_the_scores_before_the_softmax():
+def test_dmrs_item_to_item_relevance_is_the_sum_of_the_scores_before_the_softmax() -> None:
     towers = tiny_mail(ranking="dmr", zero_shot="mail")
     network, inputs = towers.ranking.item_to_item, _inputs(towers)
     attended, relevance = (_array(each) for each in network(inputs))
@@ -175,7 +178,7 @@ def test_dmrs_item_to_item_relevance_is_the_sum_of_the_scores_before_the_softmax
         np.testing.assert_allclose(attended[row], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_dmrs_auxiliary_loss_tells_the_newest_item_from_the_state_before_it(monkeypatch):
+def test_dmrs_auxiliary_loss_tells_the_newest_item_from_the_state_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     towers = tiny_mail(ranking="dmr", zero_shot="mail")
     tower, inputs = towers.ranking, _inputs(towers)
     network, taste = tower.user_to_item, inputs.taste
@@ -192,7 +195,7 @@ def test_dmrs_auxiliary_loss_tells_the_newest_item_from_the_state_before_it(monk
     assert tower.auxiliary_loss(inputs).item() == pytest.approx(0.1 * np.mean(expected), rel=1e-5)
 
 
-def test_dmrs_auxiliary_loss_is_zero_where_nobody_has_done_two_things():
+def test_dmrs_auxiliary_loss_is_zero_where_nobody_has_done_two_things() -> None:
     towers = tiny_mail(ranking="dmr", zero_shot="mail")
     inputs = _inputs(towers)
     few = inputs._replace(
@@ -201,7 +204,7 @@ def test_dmrs_auxiliary_loss_is_zero_where_nobody_has_done_two_things():
     assert towers.ranking.auxiliary_loss(few).item() == 0
 
 
-def test_sampled_softmax_is_cross_entropy_against_the_drawn_without_the_target_itself():
+def test_sampled_softmax_is_cross_entropy_against_the_drawn_without_the_target_itself() -> None:
     states, table = torch.randn(3, 4), torch.randn(9, 4)
     targets, drawn = torch.tensor([5, 6, 7]), torch.tensor([6, 2, 2, 8])
     expected = []
@@ -214,7 +217,7 @@ def test_sampled_softmax_is_cross_entropy_against_the_drawn_without_the_target_i
 
 
 @pytest.mark.parametrize("rank", [None, 2])
-def test_a_cross_layer_is_the_first_input_times_a_linear_map_plus_the_last(rank):
+def test_a_cross_layer_is_the_first_input_times_a_linear_map_plus_the_last(rank: int | None) -> None:
     layer, first, x = CrossLayer(6, rank), torch.randn(4, 6), torch.randn(4, 6)
     weight = _array(layer.dense.weight) if rank is None else _array(layer.dense.weight) @ _array(layer.into.weight)
     expected = _array(first) * (_array(x) @ weight.T + _array(layer.dense.bias)) + _array(x)
@@ -222,7 +225,7 @@ def test_a_cross_layer_is_the_first_input_times_a_linear_map_plus_the_last(rank)
     assert np.linalg.matrix_rank(weight) == (rank or 6)
 
 
-def test_dcn_stacks_its_layers_beside_the_perceptron():
+def test_dcn_stacks_its_layers_beside_the_perceptron() -> None:
     towers = tiny_mail(ranking="dcn", zero_shot="mail")
     tower, inputs = towers.ranking, _inputs(towers)
     first = x = _array(field_vectors(inputs).flatten(1))
@@ -233,13 +236,13 @@ def test_dcn_stacks_its_layers_beside_the_perceptron():
     np.testing.assert_allclose(_array(tower(inputs)), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_pairwise_products_are_those_of_every_pair_of_fields():
+def test_pairwise_products_are_those_of_every_pair_of_fields() -> None:
     fields = torch.randn(4, 5, 3)
     expected = [sum(row[i] @ row[j] for i in range(5) for j in range(i)) for row in _array(fields)]
     np.testing.assert_allclose(_array(pairwise_products(fields)), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_deepfm_is_first_order_and_pairs_and_perceptron():
+def test_deepfm_is_first_order_and_pairs_and_perceptron() -> None:
     towers = tiny_mail(ranking="deepfm", zero_shot="mail")
     tower, inputs = towers.ranking, _inputs(towers)
     assert isinstance(tower, DeepFM)
@@ -251,7 +254,7 @@ def test_deepfm_is_first_order_and_pairs_and_perceptron():
     np.testing.assert_allclose(_array(tower(inputs)), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_field_vectors_are_attributes_context_pooled_behaviour_and_target():
+def test_field_vectors_are_attributes_context_pooled_behaviour_and_target() -> None:
     inputs = _inputs(tiny_mail())
     fields = _array(field_vectors(inputs))
     for row, user in enumerate(OWNER):
@@ -260,7 +263,7 @@ def test_field_vectors_are_attributes_context_pooled_behaviour_and_target():
         np.testing.assert_allclose(fields[row], np.vstack(expected), rtol=1e-4, atol=1e-4)
 
 
-def test_a_scaled_perceptron_does_not_mind_the_size_of_an_input():
+def test_a_scaled_perceptron_does_not_mind_the_size_of_an_input() -> None:
     """DMR's relevance, a sum of up to L scores, drowned the embeddings beside it."""
     x, size = torch.randn(50, 4), torch.tensor([1.0, 1000, 0.1, 30])
     for scaled in (True, False):
@@ -277,7 +280,7 @@ def test_a_scaled_perceptron_does_not_mind_the_size_of_an_input():
     ]
 
 
-def test_weighted_softmax_leaves_out_weight_zero_and_gives_zeros_for_nothing():
+def test_weighted_softmax_leaves_out_weight_zero_and_gives_zeros_for_nothing() -> None:
     scores, weights = torch.tensor([[1.0, 2, 900], [1, 2, 3]]), torch.tensor([[1.0, 0.5, 0], [0, 0, 0]])
     scores.requires_grad_()
     found = weighted_softmax(scores, weights)
@@ -285,10 +288,11 @@ def test_weighted_softmax_leaves_out_weight_zero_and_gives_zeros_for_nothing():
     assert not found[0, 2]
     assert not found[1].any()
     found[:, 0].sum().backward()
+    assert scores.grad is not None
     assert torch.isfinite(scores.grad).all()
 
 
-def test_pairs_that_count_give_what_all_pairs_give():
+def test_pairs_that_count_give_what_all_pairs_give() -> None:
     """With fractions as weights, a user of whom nothing counts, one without candidates, and repeated owners."""
     weights = torch.tensor([[1.0, 0, 0.5], [0, 0, 0], [0.2, 1, 1], [1, 1, 1]])
     owner, queries, vectors = torch.tensor([2, 0, 1, 0, 2]), torch.randn(5, 4), torch.randn(4, 3, 4)
@@ -310,21 +314,21 @@ def test_pairs_that_count_give_what_all_pairs_give():
     total, ones, _, attended, gradient = found[0]
     assert ones.tolist() == pytest.approx([1, 1, 0, 1, 1])
     assert total[1].item() == pytest.approx((queries[1] @ (vectors[0, 0] + 0.5 * vectors[0, 2])).item(), rel=1e-5)
-    scores = [(queries[1] @ vectors[0, place]).item() for place in (0, 2)]
-    expected = sum(a * _array(vectors[0, place]) for a, place in zip(_softmax(scores, [1, 0.5]), (0, 2), strict=True))
+    products = [(queries[1] @ vectors[0, place]).item() for place in (0, 2)]
+    expected = sum(a * _array(vectors[0, place]) for a, place in zip(_softmax(products, [1, 0.5]), (0, 2), strict=True))
     np.testing.assert_allclose(_array(attended[1]), expected, rtol=1e-4, atol=1e-5)
     assert not gradient[1].any()
     assert not gradient[3].any()
 
 
-def test_pairs_of_users_for_whom_nothing_counts():
+def test_pairs_of_users_for_whom_nothing_counts() -> None:
     pairs = CountingPairs(torch.zeros(2, 3), torch.tensor([0, 1, 1]))
     scores = (pairs.of_candidates(torch.randn(3, 4)) * pairs.of_sequence(torch.randn(2, 3, 4))).sum(dim=-1)
     assert pairs.total(pairs.softmax(scores)).tolist() == [0, 0, 0]
     assert torch.equal(pairs.attend(scores, torch.randn(2, 3, 4)), torch.zeros(3, 4))
 
 
-def test_a_graph_for_export_makes_all_pairs(monkeypatch):
+def test_a_graph_for_export_makes_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     weights, owner = torch.ones(1, 2), torch.tensor([0])
     assert isinstance(pairs_of(weights, owner), CountingPairs)
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)

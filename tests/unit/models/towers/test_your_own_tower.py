@@ -3,8 +3,10 @@
 import re
 import sys
 import types
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ OWN_ZERO_SHOT = "shop_zero_shot:Guess"
 
 
 @pytest.fixture(autouse=True)
-def shop_towers(tmp_path, monkeypatch):
+def shop_towers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The page's file where Python finds it, and gone afterwards."""
     (tmp_path / "shop_towers.py").write_text(TOWER, encoding="utf-8")
     (tmp_path / "shop_zero_shot.py").write_text(ZERO_SHOT, encoding="utf-8")
@@ -40,11 +42,11 @@ def shop_towers(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_the_pages_tower_keeps_every_promise(check):
+def test_the_pages_tower_keeps_every_promise(check: Any) -> None:
     check(OWN)
 
 
-def test_the_pages_training_exports_it(tmp_path):
+def test_the_pages_training_exports_it(tmp_path: Path) -> None:
     write_dataset(tmp_path / "my-data", users=40, interactions=400)
     found: dict[str, object] = {}
     exec(TRAINING, found)  # noqa: S102  # the page's own lines
@@ -54,9 +56,9 @@ def test_the_pages_training_exports_it(tmp_path):
     assert manifest.parity <= 1e-4
 
 
-def test_the_pages_zero_shot_tower_learns_by_its_own_losses_and_is_exported(tmp_path):
+def test_the_pages_zero_shot_tower_learns_by_its_own_losses_and_is_exported(tmp_path: Path) -> None:
     data, split = dataset()
-    heard = []
+    heard: list[Any] = []
     own = config(architecture=replace(TINY, zero_shot=OWN_ZERO_SHOT, virtual_vectors=1), warm_after=2, epochs=3)
     trained = cotrain(data, split, own, heard.append)
     losses = [step.losses["behaviour"] for step in heard if "behaviour" in step.losses]
@@ -68,15 +70,17 @@ def test_the_pages_zero_shot_tower_learns_by_its_own_losses_and_is_exported(tmp_
 
 
 @pytest.mark.parametrize("by_ranking", [True, False])
-def test_a_zero_shot_tower_that_nothing_would_train_is_refused(monkeypatch, by_ranking):
+def test_a_zero_shot_tower_that_nothing_would_train_is_refused(
+    monkeypatch: pytest.MonkeyPatch, by_ranking: bool
+) -> None:
     class Scaled(OneVector):
         learns_by_ranking = by_ranking
 
-        def __init__(self, shape):
+        def __init__(self, shape: Any) -> None:
             super().__init__(shape)
             self.scale = nn.Parameter(torch.ones(()))
 
-        def forward(self, attributes, values):
+        def forward(self, attributes: Any, values: Any) -> Any:
             return self.scale * attributes[:, :1].expand(-1, TINY.virtual_vectors, -1)
 
     module = types.ModuleType("other_towers")
@@ -91,8 +95,8 @@ def test_a_zero_shot_tower_that_nothing_would_train_is_refused(monkeypatch, by_r
             cotrain(data, split, settings)
 
 
-def test_it_keeps_its_own_initialisation(monkeypatch):
-    def constant(layer):
+def test_it_keeps_its_own_initialisation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def constant(layer: Any) -> None:
         nn.init.constant_(layer.weight, 0.5)
 
     monkeypatch.setattr(nn.Linear, "reset_parameters", constant)
@@ -118,33 +122,33 @@ def test_it_keeps_its_own_initialisation(monkeypatch):
         ("ranking", "torch.nn:Module", "forward of its own"),
     ],
 )
-def test_what_cannot_be_a_tower_is_refused_by_field_and_value(field, name, problem):
+def test_what_cannot_be_a_tower_is_refused_by_field_and_value(field: str, name: str, problem: str) -> None:
     with pytest.raises(InvalidInput, match=re.escape(problem)) as raised:
-        Architecture(**{field: name})
+        Architecture(**{field: name})  # type: ignore[arg-type]  # `field` names one that is a text
     assert (raised.value.field, raised.value.value) == (field, name)
 
 
 class NeedsMore(nn.Module):
-    def __init__(self, shape, buckets):
+    def __init__(self, shape: Any, buckets: Any) -> None:
         super().__init__()
 
-    def forward(self, inputs):
+    def forward(self, inputs: Any) -> Any:
         return inputs.owner.float()
 
 
 class TwoAxes(nn.Module):
-    def __init__(self, shape):
+    def __init__(self, shape: Any) -> None:
         super().__init__()
 
-    def forward(self, inputs):
+    def forward(self, inputs: Any) -> Any:
         return inputs.owner.float().unsqueeze(1)
 
 
 class OneVector(nn.Module):
-    def __init__(self, shape):
+    def __init__(self, shape: Any) -> None:
         super().__init__()
 
-    def forward(self, attributes, values):
+    def forward(self, attributes: Any, values: Any) -> Any:
         return attributes[:, 0]
 
 
@@ -156,22 +160,24 @@ class OneVector(nn.Module):
         ("zero_shot", OneVector, r"answers \(2, 8\), not \(2, 3, 8\)"),
     ],
 )
-def test_a_class_that_answers_otherwise_is_refused_before_training(monkeypatch, field, tower, problem):
+def test_a_class_that_answers_otherwise_is_refused_before_training(
+    monkeypatch: pytest.MonkeyPatch, field: str, tower: Any, problem: str
+) -> None:
     module = types.ModuleType("other_towers")
     module.Tower = tower
     monkeypatch.setitem(sys.modules, "other_towers", module)
     with pytest.raises(InvalidInput, match=problem) as raised:
-        tiny_mail(**{field: "other_towers:Tower"})
+        tiny_mail(**{field: "other_towers:Tower"})  # type: ignore[arg-type]  # `field` names one that is a text
     assert (raised.value.field, raised.value.value) == (field, "other_towers:Tower")
 
 
-def test_trying_a_tower_out_draws_nothing_from_torchs_generator(monkeypatch):
+def test_trying_a_tower_out_draws_nothing_from_torchs_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     class Noisy(TwoAxes):
-        def forward(self, inputs):
+        def forward(self, inputs: Any) -> Any:
             return inputs.owner + torch.rand(len(inputs.owner))
 
     class Quiet(TwoAxes):
-        def forward(self, inputs):
+        def forward(self, inputs: Any) -> Any:
             return inputs.owner.float()
 
     module = types.ModuleType("other_towers")

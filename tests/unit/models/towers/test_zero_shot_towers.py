@@ -1,11 +1,14 @@
 """One suite over all zero-shot towers, and what each is in particular."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from models.towers.architecture import Architecture, Towers
 from models.towers.behaviour import condense
 from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.registry import ZERO_SHOT
@@ -29,13 +32,13 @@ with_a_loss = pytest.mark.parametrize("name", [name for name in ZERO_SHOT if PAR
 
 
 @pytest.fixture(autouse=True)
-def _seeded():
+def _seeded() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
 
 
-def _towers(name, seed=0, **changes):
+def _towers(name: Any, seed: int = 0, **changes: Any) -> Towers:
     """Beside BaseDNN; "effects" with codes, as if it had been fitted."""
     towers = tiny_mail(seed, ranking="dnn", zero_shot=name, **changes)
     if name == "effects":
@@ -43,17 +46,17 @@ def _towers(name, seed=0, **changes):
     return towers
 
 
-def _values(users):
+def _values(users: Any) -> torch.Tensor:
     return torch.stack([torch.arange(users) % size for size in SIZES.attributes], dim=1)
 
 
-def _warm():
+def _warm() -> Any:
     valid = torch.arange(L) < torch.tensor([1, 2, 3, 5, 8, 9]).unsqueeze(1)
     return torch.randn(B, N, D), torch.randn(B, L, D) * valid.unsqueeze(-1), valid
 
 
 @every
-def test_virtual_behaviour_is_m_finite_vectors(name):
+def test_virtual_behaviour_is_m_finite_vectors(name: Any) -> None:
     for users in (1, B):
         virtual = _towers(name).zero_shot(torch.randn(users, N, D), _values(users))
         assert virtual.shape == (users, M, D)
@@ -61,14 +64,14 @@ def test_virtual_behaviour_is_m_finite_vectors(name):
 
 
 @every
-def test_each_user_is_answered_as_if_alone(name):
+def test_each_user_is_answered_as_if_alone(name: Any) -> None:
     tower, attributes, values = _towers(name).zero_shot, torch.randn(B, N, D), _values(B)
     alone = torch.cat([tower(attributes[user : user + 1], values[user : user + 1]) for user in range(B)])
     torch.testing.assert_close(tower(attributes, values), alone)
 
 
 @every
-def test_a_seed_gives_the_same_tower(name):
+def test_a_seed_gives_the_same_tower(name: Any) -> None:
     attributes, values = torch.randn(B, N, D), _values(B)
     one, same, other = (_towers(name, seed).zero_shot(attributes, values) for seed in (3, 3, 4))
     assert torch.equal(one, same)
@@ -76,14 +79,14 @@ def test_a_seed_gives_the_same_tower(name):
 
 
 @every
-def test_unknown_attributes_are_answered(name):
+def test_unknown_attributes_are_answered(name: Any) -> None:
     towers = _towers(name)
     form = ZeroShotForm(towers.embeddings, towers.zero_shot)
     assert torch.isfinite(form(torch.zeros(2, N, dtype=torch.long))).all()
 
 
 @every
-def test_no_gradient_of_the_zero_shot_loss_reaches_the_table(name):
+def test_no_gradient_of_the_zero_shot_loss_reaches_the_table(name: Any) -> None:
     towers = _towers(name)
     attributes = towers.embeddings.attributes(torch.tensor([[4, 3, 2], [1, 0, 1]]))
     behaviour, valid = towers.embeddings.behaviour(torch.tensor([[5, 6], [7, 0]]), torch.tensor([[2, 3], [1, 0]]))
@@ -94,7 +97,7 @@ def test_no_gradient_of_the_zero_shot_loss_reaches_the_table(name):
 
 
 @every
-def test_either_optimiser_owns_each_parameter_and_the_ranking_one_the_table(name):
+def test_either_optimiser_owns_each_parameter_and_the_ranking_one_the_table(name: Any) -> None:
     towers = _towers(name)
     zero_shot = {id(parameter) for parameter in towers.of_zero_shot_optimiser()}
     ranking = {id(parameter) for parameter in towers.of_ranking_optimiser()}
@@ -106,7 +109,7 @@ def test_either_optimiser_owns_each_parameter_and_the_ranking_one_the_table(name
 
 
 @every
-def test_every_parameter_has_a_loss_that_trains_it(name):
+def test_every_parameter_has_a_loss_that_trains_it(name: Any) -> None:
     towers = _towers(name, dropout=0.0).train()
     parts = zero_shot_loss(towers.zero_shot, *_warm())
     for part in parts.values():
@@ -121,7 +124,7 @@ def test_every_parameter_has_a_loss_that_trains_it(name):
 
 
 @with_a_loss
-def test_padding_never_changes_the_loss(name):
+def test_padding_never_changes_the_loss(name: Any) -> None:
     tower = _towers(name).zero_shot
     attributes, behaviour, valid = _warm()
     once = zero_shot_loss(tower, attributes, behaviour, valid)
@@ -133,7 +136,7 @@ def test_padding_never_changes_the_loss(name):
 
 
 @with_a_loss
-def test_training_lowers_the_loss(name):
+def test_training_lowers_the_loss(name: Any) -> None:
     tower, given = _towers(name, dropout=0.0).zero_shot.train(), _warm()
     optimiser = torch.optim.Adam(tower.parameters(), lr=0.01)
     losses = []
@@ -147,9 +150,9 @@ def test_training_lowers_the_loss(name):
 
 
 @every
-def test_it_is_cotrained_with_a_ranking_tower(name):
+def test_it_is_cotrained_with_a_ranking_tower(name: Any) -> None:
     data, split = dataset()
-    steps = []
+    steps: list[Any] = []
     settings = config(architecture=_architecture(name), epochs=1, rows=1500)
     trained = cotrain(data, split, settings, steps.append)
     assert set(steps[-1].losses) == {*PARTS.get(name, []), "ranking"} or name not in PARTS
@@ -158,13 +161,13 @@ def test_it_is_cotrained_with_a_ranking_tower(name):
 
 
 @pytest.mark.parametrize(("name", "parts"), PARTS.items())
-def test_the_parts_of_the_loss_are_equations_3_to_5(name, parts):
+def test_the_parts_of_the_loss_are_equations_3_to_5(name: Any, parts: Any) -> None:
     tower, (attributes, behaviour, valid) = _towers(name).zero_shot, _warm()
     found = zero_shot_loss(tower, attributes, behaviour, valid)
     assert list(found) == parts
     condensed = condense(behaviour, valid, M)
 
-    def rebuilding(code):
+    def rebuilding(code: Any) -> Any:
         return np.mean(
             [
                 sum(
@@ -175,6 +178,7 @@ def test_the_parts_of_the_loss_are_equations_3_to_5(name, parts):
             ]
         )
 
+    p = q = torch.zeros(0)
     if "attributes" in parts:
         p = tower.encode_attributes(tower.attend_attributes(attributes))
         assert found["attributes"].item() == pytest.approx(rebuilding(p), rel=1e-5)
@@ -185,14 +189,14 @@ def test_the_parts_of_the_loss_are_equations_3_to_5(name, parts):
         assert found["discrepancy"].item() == pytest.approx(discrepancy(p, q).item(), abs=1e-6)
 
 
-def test_none_is_a_linear_map_from_attributes():
+def test_none_is_a_linear_map_from_attributes() -> None:
     tower, attributes = _towers("none").zero_shot, torch.randn(B, N, D)
     weight, bias = tower.map.weight.detach().numpy(), tower.map.bias.detach().numpy()
     expected = attributes.flatten(1).numpy() @ weight.T + bias
     np.testing.assert_allclose(tower(attributes).detach().flatten(1).numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_ranking_loss_trains_none_and_no_other():
+def test_the_ranking_loss_trains_none_and_no_other() -> None:
     for name in PARTS:
         towers = _towers(name).train()
         _ranking_loss(towers).backward()
@@ -200,7 +204,7 @@ def test_the_ranking_loss_trains_none_and_no_other():
         assert all((id(each) in owned) == (name == "none") for each in towers.zero_shot.parameters()), name
 
 
-def test_single_has_nothing_that_reads_behaviour_and_dual_has_what_mail_has():
+def test_single_has_nothing_that_reads_behaviour_and_dual_has_what_mail_has() -> None:
     single, dual, mail = (
         {key for key, _ in _towers(name).zero_shot.named_parameters()} for name in ("single", "dual", "mail")
     )
@@ -208,18 +212,18 @@ def test_single_has_nothing_that_reads_behaviour_and_dual_has_what_mail_has():
     assert not any("behaviour" in key and "decode" not in key for key in single)
 
 
-def test_absent_is_the_ranking_tower_without_virtual_behaviour():
+def test_absent_is_the_ranking_tower_without_virtual_behaviour() -> None:
     towers, inputs = _towers("absent"), Indices.drawn()
     virtual = ZeroShotForm(towers.embeddings, towers.zero_shot)(inputs.attributes)
     assert not virtual.any()
     assert not list(towers.zero_shot.parameters())
 
 
-def _architecture(name):
+def _architecture(name: Any) -> Architecture:
     return replace(TINY, zero_shot=name)
 
 
-def _ranking_loss(towers):
+def _ranking_loss(towers: Any) -> torch.Tensor:
     inputs = Indices.drawn((0, 1, 20))
     virtual = ZeroShotForm(towers.embeddings, towers.zero_shot)(inputs.attributes)
     logits = RankingForm(towers.embeddings, towers.ranking, 4).logits(

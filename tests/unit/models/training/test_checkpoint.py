@@ -1,6 +1,8 @@
 import errno
 import shutil
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from models.log.join import joined
 from models.runtime.encoding import Encoding
 from models.runtime.fields import CategoricalEncoder
 from models.towers.embeddings import Sizes
-from models.training.checkpoint import KEPT, Checkpoint, Checkpoints, fingerprint
+from models.training.checkpoint import KEPT, Checkpoint, Checkpoints, RunCheckpoints, fingerprint
 from tests.window_factory import logged, shown
 
 EFFECTS = Effects(
@@ -23,19 +25,19 @@ CITY = {"city": CategoricalEncoder(("north",))}
 ENCODING = Encoding(CITY, {}, {}, ("a", "b"), ("did",), np.zeros((4, 0), dtype=np.int64))
 
 
-def checkpoint(step, batch=64):
+def checkpoint(step: Any, batch: int = 64) -> Checkpoint:
     state = np.random.default_rng(step).bit_generator.state
     tensors = {"model/weight": torch.full((3, 2), float(step)), "generator/cpu": torch.get_rng_state()}
     return Checkpoint(step, batch, state, state, [{"ranking": 0.1 * step}] * step, tensors)
 
 
 @pytest.fixture
-def heard():
+def heard() -> Any:
     return []
 
 
 @pytest.fixture
-def run(tmp_path, heard):
+def run(tmp_path: Path, heard: Any) -> RunCheckpoints:
     """Of a run that wrote steps 0 to 3."""
     mine = Checkpoints(tmp_path / "checkpoints").of("mine", heard.append)
     for step in range(4):
@@ -43,12 +45,14 @@ def run(tmp_path, heard):
     return mine
 
 
-def folder(tmp_path, step):
+def folder(tmp_path: Path, step: Any) -> Path:
     return tmp_path / "checkpoints" / "mine" / f"{step:09d}"
 
 
-def test_the_newest_comes_back_whole(run, heard):
-    found, effects = run.latest(64)
+def test_the_newest_comes_back_whole(run: RunCheckpoints, heard: Any) -> None:
+    newest = run.latest(64)
+    assert newest is not None
+    found, effects = newest
     expected = checkpoint(3)
     assert (found.step, found.batch, found.losses) == (3, 64, expected.losses)
     assert (found.planned, found.drawn) == (expected.planned, expected.drawn)
@@ -58,16 +62,16 @@ def test_the_newest_comes_back_whole(run, heard):
     assert not heard
 
 
-def test_the_last_few_are_kept(run, tmp_path):
+def test_the_last_few_are_kept(run: RunCheckpoints, tmp_path: Path) -> None:
     kept = sorted(path.name for path in folder(tmp_path, 0).parent.iterdir())
     assert kept == [*(f"{step:09d}" for step in range(4 - KEPT, 4)), "effects"]
 
 
-def _cut(path):
+def _cut(path: Any) -> None:
     path.write_bytes(path.read_bytes()[:-7])
 
 
-def _flip(path):
+def _flip(path: Any) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
@@ -75,7 +79,9 @@ def _flip(path):
 
 @pytest.mark.parametrize("damage", [_cut, _flip, lambda path: path.unlink()])
 @pytest.mark.parametrize("file", ["state.pt", "state.json"])
-def test_a_damaged_one_is_passed_over_aloud_for_the_one_before(run, tmp_path, heard, file, damage):
+def test_a_damaged_one_is_passed_over_aloud_for_the_one_before(
+    run: RunCheckpoints, tmp_path: Path, heard: Any, file: str, damage: Any
+) -> None:
     damage(folder(tmp_path, 3) / file)
     if damage is _flip and file == "state.json":
         (folder(tmp_path, 3) / file).write_bytes(b"\xff" * 10)
@@ -87,13 +93,13 @@ def test_a_damaged_one_is_passed_over_aloud_for_the_one_before(run, tmp_path, he
 
 
 @pytest.mark.parametrize("file", ["effects.npz", "state.json"])
-def test_without_what_was_fitted_nothing_is_resumed(run, tmp_path, heard, file):
+def test_without_what_was_fitted_nothing_is_resumed(run: RunCheckpoints, tmp_path: Path, heard: Any, file: str) -> None:
     (folder(tmp_path, 0).parent / "effects" / file).unlink()
     assert run.latest(64) is None
     assert len(heard) == KEPT
 
 
-def test_that_nothing_was_fitted_is_kept_too(tmp_path, heard):
+def test_that_nothing_was_fitted_is_kept_too(tmp_path: Path, heard: Any) -> None:
     mine = Checkpoints(tmp_path).of("mine", heard.append)
     mine.save(checkpoint(0), None)
     assert mine.latest(64).effects is None
@@ -101,12 +107,14 @@ def test_that_nothing_was_fitted_is_kept_too(tmp_path, heard):
     assert mine.latest(64) is None
 
 
-def test_one_of_larger_steps_is_not_resumed(run):
+def test_one_of_larger_steps_is_not_resumed(run: RunCheckpoints) -> None:
     assert run.latest(63) is None
     assert run.latest(128).checkpoint.step == 3
 
 
-def test_another_runs_is_named_not_read_and_removed_once_a_new_one_is_whole(run, tmp_path, heard):
+def test_another_runs_is_named_not_read_and_removed_once_a_new_one_is_whole(
+    run: RunCheckpoints, tmp_path: Path, heard: Any
+) -> None:
     other = Checkpoints(tmp_path / "checkpoints").of("other", heard.append)
     assert other.latest(64) is None
     assert len(heard) == 1
@@ -117,7 +125,7 @@ def test_another_runs_is_named_not_read_and_removed_once_a_new_one_is_whole(run,
     assert other.latest(64).checkpoint.step == 0
 
 
-def test_what_a_killed_writer_left_is_removed_and_never_read(run, tmp_path):
+def test_what_a_killed_writer_left_is_removed_and_never_read(run: RunCheckpoints, tmp_path: Path) -> None:
     left = folder(tmp_path, 0).parent / ".000000009.abc"
     left.mkdir()
     (left / "state.pt").write_bytes(b"half")
@@ -126,7 +134,7 @@ def test_what_a_killed_writer_left_is_removed_and_never_read(run, tmp_path):
     assert not left.exists()
 
 
-def test_a_disk_that_takes_nothing_ends_no_run(tmp_path, heard):
+def test_a_disk_that_takes_nothing_ends_no_run(tmp_path: Path, heard: Any) -> None:
     (tmp_path / "file").write_text("no folder")
     mine = Checkpoints(tmp_path / "file").of("mine", heard.append)
     mine.save(checkpoint(0), EFFECTS)
@@ -135,8 +143,8 @@ def test_a_disk_that_takes_nothing_ends_no_run(tmp_path, heard):
     assert mine.latest(64) is None
 
 
-def test_a_full_disk_ends_no_run(tmp_path, heard, monkeypatch):
-    def full(*_):
+def test_a_full_disk_ends_no_run(tmp_path: Path, heard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
@@ -147,7 +155,7 @@ def test_a_full_disk_ends_no_run(tmp_path, heard, monkeypatch):
     assert mine.latest(64) is None
 
 
-def test_one_is_due_so_long_after_the_last(tmp_path):
+def test_one_is_due_so_long_after_the_last(tmp_path: Path) -> None:
     now = [100.0]
     mine = Checkpoints(tmp_path, every_seconds=30, clock=lambda: now[0]).of("mine", print)
     now[0] = 129.0
@@ -158,7 +166,8 @@ def test_one_is_due_so_long_after_the_last(tmp_path):
     assert not mine.due()
 
 
-HISTORIES = Histories(np.arange(3), np.arange(3), np.arange(3), np.array([0, 3]))
+NUMBERS = np.arange(3, dtype=np.int32)
+HISTORIES = Histories(NUMBERS, NUMBERS, np.arange(3), np.array([0, 3]))
 
 
 @pytest.mark.parametrize(
@@ -178,19 +187,19 @@ HISTORIES = Histories(np.arange(3), np.arange(3), np.arange(3), np.array([0, 3])
         (np.int64(1), np.int64(2)),
     ],
 )
-def test_a_fingerprint_tells_any_difference(one, other):
+def test_a_fingerprint_tells_any_difference(one: Any, other: Any) -> None:
     assert fingerprint(one) == fingerprint(one)
     assert fingerprint(one) != fingerprint(other)
 
 
 @pytest.mark.parametrize("part", [object(), np.array(["a"], dtype=object), {1, 2}])
-def test_a_fingerprint_of_what_has_no_content_to_tell_is_refused(part):
+def test_a_fingerprint_of_what_has_no_content_to_tell_is_refused(part: Any) -> None:
     with pytest.raises(TypeError, match="nothing to tell a run by"):
         fingerprint(part)
 
 
-def test_examples_of_a_log_window_are_told_apart():
-    def known(*rankings):
+def test_examples_of_a_log_window_are_told_apart() -> None:
+    def known(*rankings: Any) -> Any:
         return fingerprint(joined(logged(list(rankings), []), 100, 10_000_000).examples(ENCODING))
 
     ranking = shown("u", 1000, done=["a"])

@@ -1,6 +1,7 @@
 """Vocabularies that grow, and towers that begin where others ended."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from models.data.split import split_by_time
 from models.data.vocabulary import extended, fit_encoding, grown
 from models.runtime.encoding import FIRST_KNOWN, UNKNOWN, Encoding
 from models.runtime.fields import CategoricalEncoder, NumericEncoder
-from models.towers.architecture import build_towers
+from models.towers.architecture import TowerPair, build_towers
 from models.towers.embeddings import Sizes
 from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.ranking.experts import Experts
@@ -27,7 +28,7 @@ from tests.towers_factory import SMALL, TINY, config, dataset
 pytestmark = pytest.mark.usefixtures("one_thread")
 SEGMENTS, CITIES = ("cook", "gamer", "runner", "reader"), ("north", "south")
 ITEMS = tuple(f"item-{number}" for number in range(28))
-MORE = {
+MORE: dict[str, Any] = {
     "items": ("item-new", "item-newer"),
     "actions": ("returned",),
     "attributes": {"segment": ("baker", "diver"), "city": ("east",)},
@@ -36,7 +37,7 @@ MORE = {
 }
 
 
-def _encoding():
+def _encoding() -> Encoding:
     """With the sizes of `tests.towers_factory.SIZES`."""
     genres = CategoricalEncoder(("food", "games", "sport", "books", "art"))
     features = np.zeros((len(ITEMS) + FIRST_KNOWN, 1), dtype=np.int64)
@@ -55,7 +56,7 @@ def _encoding():
     )
 
 
-def test_what_is_new_is_appended_once_and_nothing_moves():
+def test_what_is_new_is_appended_once_and_nothing_moves() -> None:
     before = _encoding()
     after = extended(before, **{**MORE, "items": ("item-new", "item-3", "item-newer", "item-new")})
     assert after.items == (*ITEMS, "item-new", "item-newer")
@@ -70,11 +71,11 @@ def test_what_is_new_is_appended_once_and_nothing_moves():
     assert not after.item_features[len(before.item_features) :].any()
 
 
-def test_nothing_new_changes_nothing():
+def test_nothing_new_changes_nothing() -> None:
     assert extended(_encoding()).to_json() == _encoding().to_json()
 
 
-def test_attributes_of_items_are_refreshed_where_something_is_said():
+def test_attributes_of_items_are_refreshed_where_something_is_said() -> None:
     told = {"genre": {"item-0": "art", "item-1": None, "item-2": "never heard of", "item-new": "garden"}}
     before, after = _encoding(), extended(_encoding(), **MORE, features=told)
     genre = dict(zip(after.items, after.item_features[FIRST_KNOWN:, 0].tolist(), strict=True))
@@ -90,13 +91,13 @@ def test_attributes_of_items_are_refreshed_where_something_is_said():
         ({"attributes": {"age": ("40",)}}, "attributes.age"),
     ],
 )
-def test_new_fields_and_new_bins_are_refused(changes, field):
+def test_new_fields_and_new_bins_are_refused(changes: Any, field: str) -> None:
     with pytest.raises(InvalidInput) as raised:
         extended(_encoding(), **changes)
     assert raised.value.field == field
 
 
-def test_a_dataset_brings_what_it_has_beyond_the_encoding_the_most_frequent_first():
+def test_a_dataset_brings_what_it_has_beyond_the_encoding_the_most_frequent_first() -> None:
     data, _ = dataset()
     times = data.interactions["time_ms"].to_numpy()
     first, cut = fit_encoding(data, int(np.quantile(times, 0.02))), int(np.quantile(times, 0.6))
@@ -113,7 +114,7 @@ def test_a_dataset_brings_what_it_has_beyond_the_encoding_the_most_frequent_firs
     assert grown(first, data).items[: len(first.items)] == first.items, "any time"
 
 
-def test_a_dataset_without_a_field_of_the_encoding_is_refused():
+def test_a_dataset_without_a_field_of_the_encoding_is_refused() -> None:
     data, split = dataset()
     encoding = fit_encoding(data, split.instant_ms)
     lacking = replace(encoding, attributes={**encoding.attributes, "zip": CategoricalEncoder(("1",))})
@@ -124,7 +125,7 @@ def test_a_dataset_without_a_field_of_the_encoding_is_refused():
         grown(other, data)
 
 
-def _built(encoding, architecture, seed):
+def _built(encoding: Any, architecture: Any, seed: Any) -> TowerPair:
     """Untrained towers whose every parameter and buffer is drawn, so that each that is misplaced shows."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -138,7 +139,7 @@ def _built(encoding, architecture, seed):
     return built
 
 
-def _grown_towers(architecture):
+def _grown_towers(architecture: Any) -> Any:
     before = _encoding()
     after = extended(before, **MORE)
     old, new = (_built(encoding, architecture, seed) for encoding, seed in ((before, 1), (after, 2)))
@@ -149,20 +150,20 @@ def _grown_towers(architecture):
     return old, new
 
 
-def _logits(model, indices):
+def _logits(model: Any, indices: Any) -> Any:
     with torch.inference_mode():
         return indices.logits(RankingForm(model.embeddings, model.ranking, warm_after=4))
 
 
-def _virtual(model, values):
+def _virtual(model: Any, values: Any) -> Any:
     with torch.inference_mode():
         return ZeroShotForm(model.embeddings, model.zero_shot)(values)
 
 
-def _as_new(indices):
+def _as_new(indices: Any) -> Any:
     """The same with all that is unknown named as something that is new."""
 
-    def named(values, unknown, new):
+    def named(values: Any, unknown: Any, new: Any) -> torch.Tensor:
         return torch.where(values == unknown, new, values)
 
     return replace(
@@ -180,7 +181,7 @@ def _as_new(indices):
     [replace(TINY, ranking=name) for name in RANKING] + [replace(TINY, zero_shot=name) for name in ZERO_SHOT],
     ids=lambda one: f"{one.ranking}-{one.zero_shot}",
 )
-def test_grown_towers_answer_as_before_and_the_new_as_unknown_was(architecture):
+def test_grown_towers_answer_as_before_and_the_new_as_unknown_was(architecture: Any) -> None:
     old, new = _grown_towers(architecture)
     indices = Indices.drawn()
     indices.candidates[::4] = UNKNOWN
@@ -194,7 +195,7 @@ def test_grown_towers_answer_as_before_and_the_new_as_unknown_was(architecture):
     assert torch.equal(_virtual(new, _as_new(indices).attributes), _virtual(old, indices.attributes))
 
 
-def test_every_parameter_and_buffer_is_filled_but_the_attributes_of_items():
+def test_every_parameter_and_buffer_is_filled_but_the_attributes_of_items() -> None:
     old, new = _grown_towers(replace(SMALL, ranking="dmr"))
     assert isinstance(new.ranking, Experts)
     before, after = old.state_dict(), new.state_dict()
@@ -210,36 +211,36 @@ def test_every_parameter_and_buffer_is_filled_but_the_attributes_of_items():
 class Favourites(nn.Module):
     """A ranking tower with a table of its own, items last, and a parameter that has nothing to do with them."""
 
-    def __init__(self, shape):
+    def __init__(self, shape: Any) -> None:
         super().__init__()
         self.of_item = nn.Parameter(torch.randn(2, shape.items))
         self.rest = nn.Parameter(torch.randn(shape.dimension))
 
-    def forward(self, inputs):
+    def forward(self, inputs: Any) -> Any:
         return self.of_item[0][inputs.candidates] * self.rest.sum() + inputs.taste.pooled.sum(dim=1)[inputs.owner]
 
 
 class Segments(nn.Module):
     """A zero-shot tower with a table of the first attribute alone."""
 
-    def __init__(self, shape):
+    def __init__(self, shape: Any) -> None:
         super().__init__()
         self.table = nn.Embedding(shape.sizes[0], shape.vectors * shape.dimension)
         self._shape = (shape.vectors, shape.dimension)
 
-    def forward(self, attributes, values):
+    def forward(self, attributes: Any, values: Any) -> Any:
         return self.table(values[:, 0]).unflatten(1, self._shape)
 
 
 class ByTheSquare(Favourites):
     """Its table grows as nothing else does."""
 
-    def __init__(self, shape):
+    def __init__(self, shape: Any) -> None:
         super().__init__(shape)
         self.square = nn.Parameter(torch.randn(shape.items**2))
 
 
-def test_a_tower_of_ones_own_is_grown_by_its_shapes():
+def test_a_tower_of_ones_own_is_grown_by_its_shapes() -> None:
     architecture = replace(TINY, ranking=f"{__name__}:Favourites", zero_shot=f"{__name__}:Segments")
     old, new = _grown_towers(architecture)
     indices = Indices.drawn()
@@ -247,14 +248,14 @@ def test_a_tower_of_ones_own_is_grown_by_its_shapes():
     assert torch.equal(_virtual(new, torch.tensor([[6, 0, 0]])), _virtual(old, torch.tensor([[0, 0, 0]])))
 
 
-def test_a_shape_that_growth_does_not_explain_is_refused_by_name():
+def test_a_shape_that_growth_does_not_explain_is_refused_by_name() -> None:
     with pytest.raises(InvalidInput, match=r"no growth of a table explains") as raised:
         _grown_towers(replace(TINY, ranking=f"{__name__}:ByTheSquare"))
     assert raised.value.field == "ranking.square"
 
 
 @pytest.mark.parametrize("changes", [{"ranking": "din"}, {"hidden": (32, 8)}, {"dimension": 4}])
-def test_towers_of_another_architecture_are_refused_by_the_parameter(changes):
+def test_towers_of_another_architecture_are_refused_by_the_parameter(changes: Any) -> None:
     start = WarmStart(_built(_encoding(), TINY, 1).state_dict(), Sizes.of(_encoding()))
     with pytest.raises(InvalidInput, match=r"architectures differ|no growth of a table explains"):
         start.into(_built(_encoding(), replace(TINY, **changes), 2))
@@ -270,14 +271,14 @@ def test_towers_of_another_architecture_are_refused_by_the_parameter(changes):
         ({"attributes": {**_encoding().attributes, "city": CategoricalEncoder(("south", "north"))}}, "attributes.city"),
     ],
 )
-def test_an_encoding_that_did_not_grow_from_the_trained_one_is_refused(changes, field):
+def test_an_encoding_that_did_not_grow_from_the_trained_one_is_refused(changes: Any, field: str) -> None:
     trained = Trained(_built(_encoding(), TINY, 1), _encoding(), config(), np.zeros((1, 1), np.float32), np.zeros(1), 0)
     with pytest.raises(InvalidInput) as raised:
         WarmStart.of(trained, replace(_encoding(), **changes))
     assert raised.value.field == field
 
 
-def test_training_goes_on_from_a_start_over_what_came_since():
+def test_training_goes_on_from_a_start_over_what_came_since() -> None:
     data, split = dataset()
     times = split.train["time_ms"].to_numpy()
     early = split_by_time(data, int(np.quantile(times, 0.02)))

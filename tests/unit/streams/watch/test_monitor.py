@@ -121,11 +121,11 @@ class Bench:
         assert await self.generations.activate(number, expected, filled=filled)
         self.time += 2
 
-    async def ranked(self, number: int, count: int = 1, **changed: object) -> None:
+    async def ranked(self, number: int, count: int = 1, **changed: Any) -> None:
         """So many rankings by a generation, of cold users with stored virtual behaviour unless `changed`."""
         await self.watch.rankings([message(json.loads(self.event(number, **changed))) for _ in range(count)])
 
-    def event(self, number: int, **changed: object) -> str:
+    def event(self, number: int, **changed: Any) -> str:
         self.shown += 1
         values = {
             "ranking_id": f"r{self.shown}",
@@ -155,7 +155,7 @@ class Bench:
         wrong: Literal["nan", "shape", "away"] | None = "nan",
         *,
         filled: bool = True,
-        **changed: object,
+        **changed: Any,
     ) -> None:
         """Generation 2 took over from generation 1 after so many rankings, which `changed` describes.
 
@@ -234,7 +234,7 @@ async def test_predicted_and_acted_by_group() -> None:
     assert figures is not None
     cold, warm = figures.groups[Stage.COLD], figures.groups[Stage.WARM]
     assert (cold.impressions, cold.predicted, cold.acted) == (4, 0.5, 0.25)
-    assert (warm.impressions, warm.predicted, warm.acted) == (2, pytest.approx(0.3), 0.5)
+    assert (warm.impressions, warm.predicted, warm.acted) == pytest.approx((2, 0.3, 0.5))
     assert (cold.predicted_at_training, cold.acted_at_training) == (0.3, 0.25)
     assert figures.groups[Stage.WARMING].predicted is figures.groups[Stage.WARMING].predicted_at_training is None
 
@@ -258,7 +258,7 @@ async def test_the_norm_of_what_is_stored() -> None:
     bench.store.read_outage = AWAY
     await bench.ranked(1)
     assert bench.watch.snapshot().figures == figures.model_copy(
-        update={"rankings": 5, "groups": bench.watch.snapshot().figures.groups}  # type: ignore[union-attr]
+        update={"rankings": 5, "groups": bench.watch.snapshot().figures.groups}
     )
 
 
@@ -578,7 +578,7 @@ async def test_gauges_are_those_of_the_snapshot() -> None:
     assert value("foretaste_watch_users_share", {"group": "cold"}) == 1
     assert value("foretaste_watch_predicted", {"group": "cold"}) is None
     assert value("foretaste_watch_attribute_psi", {"attribute": "city"}) == pytest.approx(
-        bench.watch.snapshot().figures.attributes["city"]  # type: ignore[union-attr]
+        bench.watch.snapshot().figures.attributes["city"]
     )
     assert value("foretaste_watch_norm", {"of": "behaviour_at_training"}) == 1.5
     await bench.ranked(2, 100, **NOT_FINITE)

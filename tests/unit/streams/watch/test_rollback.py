@@ -1,6 +1,7 @@
 """When a generation is suspected: a table of cases."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -62,7 +63,7 @@ def test_faults_are_told_together_and_with_how_it_was_before() -> None:
     assert evidence(after(), RankingCounts()).endswith("before it none were counted")
 
 
-def ranked(**changed: object) -> UserRanked:
+def ranked(**changed: Any) -> UserRanked:
     values = {
         "ranking_id": "r",
         "user_id": "u",

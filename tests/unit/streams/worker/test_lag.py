@@ -1,6 +1,7 @@
 """How long it is waited for a group, and what a look at Kafka leaves behind when it cannot end."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ class LeaderlessConsumer:
 
     made, stopped = 0, 0
 
-    def __init__(self, **_: object) -> None:
+    def __init__(self, **_: Any) -> None:
         type(self).made += 1
 
     async def start(self) -> None: ...

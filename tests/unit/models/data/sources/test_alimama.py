@@ -169,7 +169,7 @@ def appended(name: str, line: str) -> Callable[[Path], None]:
     return change
 
 
-WRONG: dict[str, tuple[Callable[[Path], None], list[str]]] = {
+WRONG: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "no file": (lambda folder: (folder / "ad_feature.csv").unlink(), ["source", "ad_feature.csv"]),
     "empty file": (lambda folder: (folder / "raw_sample.csv").write_bytes(b""), ["raw_sample.csv", "row"]),
     "no rows": (
