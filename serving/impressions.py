@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class ServedRanking:
+class AnsweredRanking:
     """An answer and what it was made from, by reference: to note one costs a request next to nothing."""
 
     response: RankResponse

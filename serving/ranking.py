@@ -11,7 +11,7 @@ from foretaste.kernel.ranking import Cause, Fallback, RankingInput, Source
 from foretaste.kernel.users import ReenrichedUser, Stage, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes, FloatArray
 from serving.active import ActiveGeneration
-from serving.impressions import ImpressionPolicy, ServedRanking
+from serving.impressions import AnsweredRanking, ImpressionPolicy
 from serving.metrics import RankingMetrics
 from serving.problems import public_detail
 from serving.requests import RankRequest, RankResponse, ScoredItem, check_candidates
@@ -198,7 +198,7 @@ class Ranking:
         response.ranking_id = policy.new_id()
         shown = policy.shown if request.shown is None else request.shown
         if shown:
-            served = ServedRanking(response, request.context, features, generation.warm_after, shown, policy.now())
+            served = AnsweredRanking(response, request.context, features, generation.warm_after, shown, policy.now())
             policy.impressions.note(served)
 
     async def _by_popularity(

@@ -15,7 +15,7 @@ from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, Reenric
 from foretaste.kernel.values import Attributes, FloatArray
 from foretaste.testing.features import InMemoryGenerations, InMemoryOnlineStore
 from serving.active import ActiveGeneration
-from serving.impressions import ImpressionPolicy, ServedRanking
+from serving.impressions import AnsweredRanking, ImpressionPolicy
 from serving.metrics import RankingMetrics
 from serving.ranking import Ranking
 
@@ -117,10 +117,10 @@ class FakeTowers:
 class Noted:
     """Keeps what is noted."""
 
-    served: list[ServedRanking] = field(default_factory=list)
+    served: list[AnsweredRanking] = field(default_factory=list)
 
     def note(self, impression: Impression) -> None:
-        assert isinstance(impression, ServedRanking)
+        assert isinstance(impression, AnsweredRanking)
         self.served.append(impression)
 
 

@@ -82,13 +82,7 @@ async def test_a_ranking_is_read_back_field_by_field(log: Log) -> None:
 
 async def test_what_was_not_known_is_null(log: Log) -> None:
     bare: dict[str, Any] = {"attributes": None, "context": {}, "zero_shot_generation": None, "ranking_generation": None}
-    nothing: dict[str, Any] = {
-        "behaviour_items": (),
-        "behaviour_actions": (),
-        "behaviour_times": (),
-        "items": (),
-        "scores": (),
-    }
+    nothing: dict[str, Any] = dict.fromkeys(("behaviour_items", "behaviour_actions", "behaviour_times"), ())
     await log.write_rankings([ranked("r1", **bare, **nothing, items=(), scores=(), warm_after=None)])
     (row,) = (await everything(log)).rankings.to_pylist()
     absent = ("attributes", "fallback", "cause", "reason", "zero_shot_generation", "ranking_generation", "warm_after")

@@ -256,7 +256,7 @@ async def test_a_refresh_that_lost_its_lease_stops_and_moves_nothing(system: Sys
 
     async def thief() -> None:
         await stolen.wait()
-        redis = compose._redis(settings).client()
+        redis = compose.redis_address(settings).client()
         await redis.set(f"{{{settings.project}}}:lease:refresh", "another", px=60_000)
         await redis.aclose()
 

@@ -13,7 +13,7 @@ from foretaste.kernel.events import UserRanked
 from foretaste.kernel.ranking import Source
 from foretaste.kernel.users import Behaviour, UserFeatures
 from foretaste.testing.events import InMemoryEvents
-from serving.impressions import BufferedImpressions, ImpressionBuffer, ServedRanking
+from serving.impressions import AnsweredRanking, BufferedImpressions, ImpressionBuffer
 from serving.metrics import RankingMetrics
 from serving.requests import RankResponse, ScoredItem
 from streams.codec import JSON
@@ -23,7 +23,7 @@ AT = 1_767_225_600.5
 """When everything was shown; the clock stands still."""
 
 
-def served(ranking_id: str, user_id: str = "u1") -> ServedRanking:
+def served(ranking_id: str, user_id: str = "u1") -> AnsweredRanking:
     response = RankResponse(
         user_id=user_id,
         ranking_id=ranking_id,
@@ -32,7 +32,7 @@ def served(ranking_id: str, user_id: str = "u1") -> ServedRanking:
         ranked=[ScoredItem(item_id="i1", score=0.5)],
     )
     features = UserFeatures(user_id, {"age": 25}, Behaviour(["a"], ["liked"], [5]))
-    return ServedRanking(response, {"hour": 8}, features, warm_after=3, shown=20, at=AT)
+    return AnsweredRanking(response, {"hour": 8}, features, warm_after=3, shown=20, at=AT)
 
 
 class Broker(InMemoryEvents):

@@ -10,7 +10,7 @@ from models.effects.fit import Effects
 from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS
 from models.generations.parity import attribute_tensor
 from models.runtime.towers import ServedRanking, ServedZeroShot
-from models.towers.architecture import Towers
+from models.towers.architecture import TowerPair
 from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.ranking.dmr import DMR
 from models.towers.ranking.experts import Experts
@@ -36,7 +36,7 @@ def _effects(seed: int = 5) -> Effects:
     )
 
 
-def _towers(seed: int = 0, **changes: Any) -> Towers:
+def _towers(seed: int = 0, **changes: Any) -> TowerPair:
     """Untrained towers in eval mode that have adopted `_effects`, and a mix that is not the one it starts from."""
     towers = tiny_mail(seed, **{"ranking": "recency", **changes, "zero_shot": "effects"})
     towers.zero_shot.adopt(_effects())
@@ -49,7 +49,7 @@ def _towers(seed: int = 0, **changes: Any) -> Towers:
 
 
 @pytest.fixture(scope="module")
-def towers() -> Towers:
+def towers() -> TowerPair:
     return _towers()
 
 
@@ -67,7 +67,7 @@ def _changed(indices: Any, **changes: Any) -> Indices:
     return Indices(**{**fields, **changes})
 
 
-def test_virtual_behaviour_is_the_sum_of_the_codes_of_a_users_values(towers: Towers) -> None:
+def test_virtual_behaviour_is_the_sum_of_the_codes_of_a_users_values(towers: TowerPair) -> None:
     values = torch.tensor([[0, 0, 0], [4, 3, 2], [1, 2, 0]])
     codes = _effects().codes[0]
     expected = [codes[a] + codes[5 + b] + codes[9 + c] for a, b, c in values.tolist()]
@@ -77,7 +77,7 @@ def test_virtual_behaviour_is_the_sum_of_the_codes_of_a_users_values(towers: Tow
     np.testing.assert_allclose(found.flatten(1), np.array(expected), rtol=1e-5)
 
 
-def test_virtual_behaviour_does_not_read_embeddings(towers: Towers) -> None:
+def test_virtual_behaviour_does_not_read_embeddings(towers: TowerPair) -> None:
     values = torch.tensor([[1, 2, 0]])
     one, other = (towers.zero_shot(torch.full((1, 3, TINY.dimension), size), values) for size in (0.0, float("nan")))
     assert torch.equal(one, other)
@@ -106,7 +106,7 @@ def test_without_effects_there_is_no_virtual_behaviour_yet() -> None:
     assert list(tower.parameters()) == []
 
 
-def test_the_logit_is_the_cold_and_the_warm_one_mixed_by_how_much_was_seen(towers: Towers) -> None:
+def test_the_logit_is_the_cold_and_the_warm_one_mixed_by_how_much_was_seen(towers: TowerPair) -> None:
     indices = Indices.drawn()
     inputs = _read(towers, indices)
     with torch.inference_mode():
@@ -121,7 +121,7 @@ def test_the_logit_is_the_cold_and_the_warm_one_mixed_by_how_much_was_seen(tower
         assert found[row] == pytest.approx(a * cold + b * warm[row], rel=1e-4, abs=1e-4)
 
 
-def test_of_who_has_no_behaviour_nothing_but_the_vector_is_read(towers: Towers) -> None:
+def test_of_who_has_no_behaviour_nothing_but_the_vector_is_read(towers: TowerPair) -> None:
     indices = Indices.drawn((0, 0, 1))
     others = _changed(indices, attributes=indices.attributes * 0, context=1 + indices.context * 0)
     with torch.inference_mode():
@@ -132,7 +132,7 @@ def test_of_who_has_no_behaviour_nothing_but_the_vector_is_read(towers: Towers) 
 
 
 @pytest.mark.parametrize("seen", [WARM_AFTER - 1, WARM_AFTER, 50])
-def test_the_vector_counts_until_a_user_is_warm(towers: Towers, seen: Any) -> None:
+def test_the_vector_counts_until_a_user_is_warm(towers: TowerPair, seen: Any) -> None:
     indices = Indices.drawn((seen,))
     with torch.inference_mode():
         one, other = (
@@ -141,7 +141,7 @@ def test_the_vector_counts_until_a_user_is_warm(towers: Towers, seen: Any) -> No
     assert torch.equal(one, other) == (seen >= WARM_AFTER)
 
 
-def test_the_mix_of_who_has_no_behaviour_is_not_learned(towers: Towers) -> None:
+def test_the_mix_of_who_has_no_behaviour_is_not_learned(towers: TowerPair) -> None:
     indices = Indices.drawn()
     logits = towers.ranking(_read(towers, indices))
     mix: Any = towers.ranking.mix
@@ -153,7 +153,7 @@ def test_the_mix_of_who_has_no_behaviour_is_not_learned(towers: Towers) -> None:
     assert not slope[unseen].any()
 
 
-def test_no_gradient_reaches_what_was_fitted(towers: Towers) -> None:
+def test_no_gradient_reaches_what_was_fitted(towers: TowerPair) -> None:
     assert {name for name, _ in towers.ranking.named_parameters() if not name.startswith("warm.")} == {"mix"}
     assert list(towers.zero_shot.parameters()) == []
     kept = set(towers.state_dict())
@@ -161,7 +161,7 @@ def test_no_gradient_reaches_what_was_fitted(towers: Towers) -> None:
     assert not {"zero_shot.offsets", "ranking.seen_bins"} & kept, "these follow from the shape"
 
 
-def test_any_ranking_tower_is_the_warm_expert(towers: Towers) -> None:
+def test_any_ranking_tower_is_the_warm_expert(towers: TowerPair) -> None:
     assert isinstance(towers.ranking, Experts)
     assert isinstance(towers.ranking.warm, RecencyDNN)
     assert isinstance(_towers(ranking="dmr").ranking.warm, DMR)

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from models.towers.architecture import Towers
+from models.towers.architecture import TowerPair
 from models.towers.forms import RankingForm
 from models.towers.ranking.recency import DECAY, RecencyDNN
 from tests.ranking_checks import LENGTHS, WARM_AFTER, Indices
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def towers() -> Towers:
+def towers() -> TowerPair:
     return tiny_mail(ranking="recency", hidden=(6,))
 
 
@@ -58,7 +58,7 @@ def _expected(towers: Any, indices: Any) -> npt.NDArray[Any]:
     return np.array(logits)
 
 
-def test_the_tower_is_its_formula(towers: Towers) -> None:
+def test_the_tower_is_its_formula(towers: TowerPair) -> None:
     indices = Indices.drawn()
     with torch.inference_mode():
         found = towers.ranking(_read(towers, indices)).numpy()
@@ -83,7 +83,7 @@ def test_the_last_five_make_up_two_thirds() -> None:
     assert weights[:5].sum() / weights.sum() == pytest.approx(2 / 3, abs=0.01)
 
 
-def test_the_order_of_behaviour_matters(towers: Towers) -> None:
+def test_the_order_of_behaviour_matters(towers: TowerPair) -> None:
     indices = Indices.drawn((2,))
     swapped = Indices(
         **{name: getattr(indices, name) for name in ("attributes", "context", "virtual", "candidates", "owner")},

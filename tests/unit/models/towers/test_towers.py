@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.runtime.encoding import PADDING
-from models.towers.architecture import Towers
+from models.towers.architecture import TowerPair
 from models.towers.behaviour import Taste, condense
 from models.towers.embeddings import Embeddings, Sizes
 from models.towers.forms import RankingForm, ZeroShotForm
@@ -27,7 +27,7 @@ def _seeded() -> Iterator[None]:
         yield
 
 
-def _paper() -> Towers:
+def _paper() -> TowerPair:
     """MAIL-Base."""
     return tiny_mail(ranking="dnn", zero_shot="mail")
 

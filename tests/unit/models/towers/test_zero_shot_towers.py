@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.towers.architecture import Architecture, Towers
+from models.towers.architecture import Architecture, TowerPair
 from models.towers.behaviour import condense
 from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.registry import ZERO_SHOT
@@ -38,7 +38,7 @@ def _seeded() -> Iterator[None]:
         yield
 
 
-def _towers(name: Any, seed: int = 0, **changes: Any) -> Towers:
+def _towers(name: Any, seed: int = 0, **changes: Any) -> TowerPair:
     """Beside BaseDNN; "effects" with codes, as if it had been fitted."""
     towers = tiny_mail(seed, ranking="dnn", zero_shot=name, **changes)
     if name == "effects":

@@ -1,0 +1,48 @@
+"""The only composition root: settings in, wired parts out. Everything else takes what it needs as arguments.
+
+Imports stand inside the functions, so that a command loads what it runs and nothing else: a worker needs no torch,
+training no Faust.
+"""
+
+from foretaste.compose.ports import (
+    apply_features,
+    create_topics,
+    events,
+    feast_config,
+    generations,
+    kafka_connection,
+    lease,
+    parts,
+    redis_address,
+    resolve,
+    store,
+    towers,
+    training_log,
+)
+from foretaste.compose.refresh import learner, publish_parts, refresh_parts
+from foretaste.compose.service import api, ranking
+from foretaste.compose.workers import log_worker, watch_worker, worker
+
+__all__ = [
+    "api",
+    "apply_features",
+    "create_topics",
+    "events",
+    "feast_config",
+    "generations",
+    "kafka_connection",
+    "learner",
+    "lease",
+    "log_worker",
+    "parts",
+    "publish_parts",
+    "ranking",
+    "redis_address",
+    "refresh_parts",
+    "resolve",
+    "store",
+    "towers",
+    "training_log",
+    "watch_worker",
+    "worker",
+]

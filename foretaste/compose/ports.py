@@ -1,0 +1,167 @@
+"""Each port of a running system, opened from the settings."""
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.ports import Events, Generations, Lease, OnlineStore, TowerAdmin, Towers
+from foretaste.settings import Settings
+from foretaste.stack.machine import IN_PROCESS
+from foretaste.stack.record import running_stack
+from foretaste.stack.stack import EMBEDDED_KAFKA
+
+if TYPE_CHECKING:
+    from features.feast_api import RepoConfig
+    from features.log.feast_log import FeastTrainingLog
+    from features.redis.address import RedisAddress
+    from streams.parts import SignUpParts
+    from streams.worker.connection import KafkaConnection
+
+
+def resolve(settings: Settings) -> Settings:
+    """Each address that is not set is taken from the stack that runs in `settings.home`.
+
+    Raises `Unavailable` naming the variable when a part has no address either way.
+    """
+    record = running_stack(settings.home)
+    running = record.addresses if record is not None else {}
+    found = {part: getattr(settings, part) or running.get(part) for part in ("kafka", "redis", "triton")}
+    for part, address in found.items():
+        if address is None:
+            hint = f"no stack runs in {settings.home}: start one with `foretaste up`, or set FORETASTE_{part.upper()}"
+            raise Unavailable(part, hint)
+    return settings.model_copy(update={**found, **(EMBEDDED_KAFKA if settings.kafka is None else {})})
+
+
+def kafka_connection(settings: Settings) -> "KafkaConnection":
+    """How every Kafka client of this process connects."""
+    from streams.worker.connection import KafkaConnection
+
+    password = settings.kafka_password
+    return KafkaConnection(
+        bootstrap=_address("kafka", settings.kafka),
+        security_protocol=settings.kafka_security_protocol,
+        sasl_mechanism=settings.kafka_sasl_mechanism,
+        username=settings.kafka_username,
+        password=password.get_secret_value() if password else None,
+        ssl_context=_ssl_context(settings),
+    )
+
+
+def events(settings: Settings) -> Events:
+    from streams.worker.producer import KafkaEvents
+
+    return KafkaEvents(kafka_connection(settings), idempotent=settings.kafka_idempotent)
+
+
+def feast_config(settings: Settings) -> "RepoConfig":
+    from features.repo_config import repo_config
+
+    registry = settings.registry or str(settings.home / "registry.db")
+    return repo_config(
+        redis_address(settings), registry, settings.project, settings.training_log, settings.feature_store
+    )
+
+
+def store(settings: Settings) -> OnlineStore:
+    """The fast form where the online store is Redis, unless a setting turns it off; else Feast's own way."""
+
+    from features.repo_config import is_fast_redis
+
+    config = feast_config(settings)
+    if settings.online_store == "auto" and is_fast_redis(config):
+        from features.online.redis_store import RedisStore
+
+        return RedisStore(config, timeout=settings.redis_timeout)
+    from features.online.feast_store import FeastStore
+
+    return FeastStore(config, timeout=settings.redis_timeout)
+
+
+def generations(settings: Settings) -> Generations:
+    from features.generations.pointer import RedisGenerations
+
+    return RedisGenerations(redis_address(settings), prefix=settings.project, timeout=settings.redis_timeout)
+
+
+def training_log(settings: Settings) -> "FeastTrainingLog":
+    from features.log.feast_log import FeastTrainingLog
+
+    return FeastTrainingLog(feast_config(settings))
+
+
+def lease(settings: Settings, name: str) -> Lease:
+    """The right to do what one process does at a time."""
+    from features.generations.lease import RedisLease
+
+    return RedisLease(
+        redis_address(settings),
+        name,
+        seconds=settings.lease_seconds,
+        prefix=settings.project,
+        timeout=settings.redis_timeout,
+    )
+
+
+def towers(settings: Settings) -> TowerAdmin:
+    address = _address("triton", settings.triton)
+    if address == IN_PROCESS:
+        from models.generations.in_process import InProcessTowers
+
+        return InProcessTowers(settings.repository)
+    from models.generations.triton import TritonTowers
+
+    return TritonTowers(address, timeout=settings.triton_timeout, ssl=settings.triton_ssl)
+
+
+@asynccontextmanager
+async def parts(settings: Settings) -> AsyncIterator["SignUpParts"]:
+    """All four ports, wired and closed again."""
+    from streams.parts import SignUpParts
+
+    async with AsyncExitStack() as stack:
+        opened: list[OnlineStore | Towers | Generations | Events] = []
+        found = SignUpParts(store(settings), towers(settings), generations(settings), events(settings))
+        opened += [found.store, found.towers, found.generations, found.events]
+        for part in opened:
+            stack.push_async_callback(part.close)
+        yield found
+
+
+async def create_topics(settings: Settings) -> None:
+    """All topics, explicitly, with their partitions."""
+    from streams.topics import TopicNames
+    from streams.worker.topic_admin import create_topics as create
+
+    names = TopicNames(settings.topic_prefix)
+    await create(kafka_connection(settings), names, partitions=settings.partitions, replication=settings.replication)
+
+
+def apply_features(settings: Settings) -> None:
+    """`feast apply` of the feature repository."""
+    from features.repo_config import apply_features as apply
+
+    apply(feast_config(settings))
+
+
+def redis_address(settings: Settings) -> "RedisAddress":
+    from features.redis.address import RedisAddress
+
+    return RedisAddress.parse(_address("redis", settings.redis), cluster=settings.redis_cluster)
+
+
+def _address(part: str, address: str | None) -> str:
+    if address is None:
+        raise Unavailable(part, f"no address: set FORETASTE_{part.upper()}, or start `foretaste up`")
+    return address
+
+
+def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
+    if not settings.kafka_security_protocol.endswith("SSL"):
+        return None
+    context = ssl.create_default_context(cafile=settings.kafka_ca_file)
+    if settings.kafka_cert_file is not None:
+        context.load_cert_chain(settings.kafka_cert_file, settings.kafka_key_file)
+    return context

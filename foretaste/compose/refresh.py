@@ -1,0 +1,98 @@
+"""Publishing and refreshing, wired."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from foretaste.kernel.ports import Generations
+from foretaste.settings import Settings
+
+if TYPE_CHECKING:
+    from models.generations.publish import PublishParts
+    from models.refresh.learn import LogLearner
+    from models.refresh.parts import RefreshParts
+    from streams.parts import SignUpParts
+    from streams.reenrichment import Reenrichment
+
+
+from foretaste.compose.ports import generations, kafka_connection, lease, parts, redis_address, towers, training_log
+
+
+@asynccontextmanager
+async def publish_parts(settings: Settings) -> AsyncIterator["PublishParts"]:
+    """What publishing works on, closed again."""
+    from models.generations.publish import PublishParts
+
+    towers_, generations_ = towers(settings), generations(settings)
+    try:
+        yield PublishParts(towers_, generations_, settings.home, settings.repository, settings.triton_device)
+    finally:
+        await towers_.close()
+        await generations_.close()
+
+
+@asynccontextmanager
+async def refresh_parts(settings: Settings) -> AsyncIterator["RefreshParts"]:
+    """What a refresh works on, closed again."""
+    from models.refresh.parts import RefreshConfig, RefreshParts
+    from models.refresh.records import RefreshRecords
+
+    async with (
+        parts(settings) as found,
+        publish_parts(settings) as publishing,
+        _reenrichment(settings, found) as reenrichment,
+    ):
+        yield RefreshParts(
+            lease=lease(settings, "refresh"),
+            records=RefreshRecords(settings.home / "runs"),
+            unlogged=partial(_unlogged, settings),
+            learner=learner(settings, found.generations),
+            publish=publishing,
+            reenrich=lambda number, report: reenrichment.run(number, partial(report, "re-enrich")),
+            config=RefreshConfig(settings.lease_seconds, settings.log_settles, settings.keep),
+        )
+
+
+def learner(settings: Settings, found: Generations) -> "LogLearner":
+    """What learns from the training log."""
+    from models.refresh.learn import LearnConfig, LogLearner
+
+    config = LearnConfig(settings.outcome_window, settings.held_out, settings.gate_tolerance)
+    return LogLearner(training_log(settings), found, settings.home, config)
+
+
+async def _unlogged(settings: Settings) -> int:
+    """Rankings and behaviours in Kafka by now that have not reached the training log within `log_patience`."""
+    from streams.topics import TopicNames
+    from streams.worker.lag import KafkaBacklog, unhandled
+
+    names = TopicNames(settings.topic_prefix)
+
+    async def of(topic: str) -> int:
+        backlog = KafkaBacklog(kafka_connection(settings), names.log_group, topic)
+        try:
+            return await unhandled(backlog, settings.log_patience)
+        finally:
+            await backlog.close()
+
+    return sum(await asyncio.gather(of(names.ranked), of(names.behaved)))
+
+
+@asynccontextmanager
+async def _reenrichment(settings: Settings, found: "SignUpParts") -> AsyncIterator["Reenrichment"]:
+    from features.generations.progress import RedisProgress
+    from streams.reenrichment import Reenrichment, ReenrichmentConfig
+    from streams.topics import TopicNames
+    from streams.worker.lag import KafkaBacklog
+
+    names = TopicNames(settings.topic_prefix)
+    progress = RedisProgress(redis_address(settings), prefix=settings.project, timeout=settings.redis_timeout)
+    backlog = KafkaBacklog(kafka_connection(settings), names.group, names.reenrich)
+    config = ReenrichmentConfig(tolerated=settings.reenrich_tolerated)
+    try:
+        yield Reenrichment(found, progress, backlog, topic=names.reenrich, config=config)
+    finally:
+        await backlog.close()
+        await progress.close()

@@ -1,0 +1,87 @@
+"""The stream workers, wired."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from foretaste.settings import Settings
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from streams.parts import SignUpParts
+    from streams.worker.app import AppConfig
+    from streams.worker.runner import StreamWorker
+
+
+from foretaste.compose.ports import kafka_connection, training_log
+
+UNHURRIED = 0.5
+"""Seconds that what is served may take until the log and the watch read it."""
+
+
+def worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> "StreamWorker":
+    """One worker of the users' ways."""
+    from foretaste.kernel.batching import BatchPolicy
+    from streams.pipelines import PipelinesConfig, user_pipelines
+    from streams.topics import TopicNames
+    from streams.worker.collector import CollectorConfig
+    from streams.worker.metrics import Metrics
+    from streams.worker.runner import StreamWorker
+
+    names = TopicNames(settings.topic_prefix)
+    config = PipelinesConfig(
+        topics=names,
+        collector=CollectorConfig(batch=BatchPolicy(settings.batch_size, settings.batch_age)),
+        max_event_bytes=settings.max_event_bytes,
+        unknown_items=settings.unknown_items,
+        reenrich_rate=settings.reenrich_rate,
+    )
+    ways = partial(user_pipelines, found, Metrics(registry), config)
+    return StreamWorker(kafka_connection(settings), names.group, ways, _app_config(settings))
+
+
+def log_worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> "StreamWorker":
+    """One of those that write the training log."""
+    from streams.topics import TopicNames
+    from streams.training_log import LogConfig, LogMetrics, log_pipelines
+    from streams.worker.dead_letters import DeadLetters
+    from streams.worker.metrics import Metrics
+    from streams.worker.runner import StreamWorker
+
+    names, metrics = TopicNames(settings.topic_prefix), Metrics(registry)
+    letters = DeadLetters(found.events, names.dead_letters, metrics)
+    config = LogConfig(topics=names, max_event_bytes=settings.max_event_bytes)
+    ways = partial(log_pipelines, training_log(settings), letters, metrics, LogMetrics(registry), config)
+    return StreamWorker(kafka_connection(settings), names.log_group, ways, _app_config(settings, UNHURRIED))
+
+
+def watch_worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> "StreamWorker":
+    """The watch over what is served."""
+    from streams.topics import TopicNames
+    from streams.watch.monitor import Monitor, WatchConfig, watch_pipelines
+    from streams.watch.prometheus import WatchGauges
+    from streams.worker.metrics import Metrics
+    from streams.worker.runner import StreamWorker
+
+    config = WatchConfig(
+        topics=TopicNames(settings.topic_prefix),
+        outcome=settings.outcome_window,
+        guard=settings.guard_minutes * 60,
+    )
+    monitor = Monitor(found.store, found.towers, found.generations, config)
+    registry.register(WatchGauges(monitor.snapshot))
+    ways = partial(watch_pipelines, monitor, Metrics(registry), config)
+    return StreamWorker(kafka_connection(settings), config.group, ways, _app_config(settings, UNHURRIED))
+
+
+def _app_config(settings: Settings, fetch_wait: float = 0.0) -> "AppConfig":
+    """`fetch_wait` (seconds) is what a way that nobody waits for can bear: it spares a broker that is asked again."""
+    from streams.worker.app import AppConfig
+
+    return AppConfig(
+        folder=settings.home,
+        fetch_wait=max(settings.kafka_fetch_wait, fetch_wait),
+        grace=settings.stop_seconds,
+        session_timeout=settings.kafka_session_timeout,
+        heartbeat_interval=settings.kafka_session_timeout / 5,
+    )
