@@ -13,7 +13,7 @@ from foretaste.kernel.ports import Impression
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes, FloatArray
-from foretaste.testing.features import InMemoryGenerations, InMemoryOnlineStore
+from foretaste.testing import InMemoryGenerations, InMemoryOnlineStore
 from serving.active import ActiveGeneration
 from serving.impressions import AnsweredRanking, ImpressionPolicy
 from serving.metrics import RankingMetrics

@@ -13,7 +13,7 @@ from features.online.redis_store import RedisStore
 from features.redis.address import RedisAddress
 from features.repo_config import REPO, apply_features, repo_config
 from foretaste.kernel.ports import OnlineStore
-from foretaste.testing.features import InMemoryOnlineStore
+from foretaste.testing import InMemoryOnlineStore
 from tests.integration.postgres_server import Postgres
 
 

@@ -14,8 +14,7 @@ from foretaste.kernel.generations import Generation
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser, UserFeatures
 from foretaste.kernel.values import Attributes, FloatArray
-from foretaste.testing.events import InMemoryEvents
-from foretaste.testing.features import InMemoryGenerations, InMemoryOnlineStore
+from foretaste.testing import InMemoryEvents, InMemoryGenerations, InMemoryOnlineStore
 from streams.parts import SignUpParts
 from streams.topics import TopicNames
 from streams.worker.dead_letters import DeadLetters

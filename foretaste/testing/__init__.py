@@ -1,1 +1,19 @@
-"""In-memory forms of all ports, for tests and small trials."""
+"""In-memory forms of the ports, for tests and small trials; the conformance suites hold them beside the real forms.
+
+The towers have none: `models.generations.in_process.InProcessTowers` needs no server either.
+"""
+
+from foretaste.testing.events import InMemoryEvents, Sent
+from foretaste.testing.features import InMemoryGenerations, InMemoryOnlineStore, InMemoryProgress, InMemoryTrainingLog
+from foretaste.testing.lease import InMemoryLease, LeaseBoard
+
+__all__ = [
+    "InMemoryEvents",
+    "InMemoryGenerations",
+    "InMemoryLease",
+    "InMemoryOnlineStore",
+    "InMemoryProgress",
+    "InMemoryTrainingLog",
+    "LeaseBoard",
+    "Sent",
+]

@@ -150,7 +150,7 @@ class LogLearner:
     def _export(self, request: RefreshRequest, run: UnfinishedRefresh, candidate: _Candidate, lowest: int) -> int:
         """The candidate's number."""
         prepared, trained = candidate.prepared, candidate.trained
-        profile = profile_of(trained, prepared.lessons.examples, np.random.default_rng(request.plan.seed))
+        profile = profile_of(trained, prepared.data.examples, np.random.default_rng(request.plan.seed))
         folder = export(
             trained,
             prepared.dataset,
@@ -218,7 +218,7 @@ def together(device: Device) -> Iterator[ProcessGroup]:
 
 def check_same(peers: ProcessGroup, prepared: Prepared) -> None:
     """Each process read the log for itself. Raises `Unavailable` in all of them where a row came between two reads."""
-    own = fingerprint(prepared.lessons.encoding.to_json(), prepared.lessons.examples)
+    own = fingerprint(prepared.data.encoding.to_json(), prepared.data.examples)
     others = {"differ": float(peers.from_first(lambda: own) != own)}
     if peers.mean(others, 1.0)["differ"]:
         raise Unavailable("training log", "it changed while the processes read it")

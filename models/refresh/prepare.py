@@ -44,7 +44,7 @@ class RefreshPlan:
 class Prepared:
     """All that training depends on, the same in every process that trains together."""
 
-    lessons: TrainingData
+    data: TrainingData
     config: TrainingConfig
     base: Trained | None
     """Whose vocabularies and weights training goes on from; None: all is learned anew."""
@@ -55,7 +55,7 @@ class Prepared:
 
 
 def prepare(window: LogWindow, base: Trained | None, plan: RefreshPlan) -> Prepared:
-    """The window as lessons for towers of the base's vocabularies, grown by what is new; for new towers if `cold`.
+    """The window as training data, encoded by the base's vocabularies with what is new; by new ones if `cold`.
 
     Raises `InvalidInput` for a window from which nothing can be learned, and where nothing names the attributes.
     """
@@ -72,7 +72,7 @@ def prepare(window: LogWindow, base: Trained | None, plan: RefreshPlan) -> Prepa
         dataset = window.dataset(schema, catalogue)
         encoding, config = fit_encoding(dataset, window.until_ms), TrainingConfig()
     return Prepared(
-        lessons=TrainingData.of_examples(window.examples(encoding), encoding, window.until_ms),
+        data=TrainingData.of_examples(window.examples(encoding), encoding, window.until_ms),
         config=replace(config, **changes),
         base=base,
         dataset=dataset,
@@ -85,8 +85,8 @@ def refreshed(
 ) -> Trained:
     """The towers after the window. Raises what `learn` raises."""
     base = prepared.base
-    start = None if base is None else WarmStart.of(base, prepared.lessons.encoding)
-    trained = learn(prepared.lessons, prepared.config, progress, start, execution or Execution())
+    start = None if base is None else WarmStart.of(base, prepared.data.encoding)
+    trained = learn(prepared.data, prepared.config, progress, start, execution or Execution())
     if base is None:
         return trained
     # of what the window does not show, the base knows how popular it was

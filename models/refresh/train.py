@@ -35,9 +35,9 @@ def train(
     metrics = evaluate(dataset, split, trained, progress=lambda done, total: report("evaluate", done, total))
     with reported(report, "export"):
         rng = np.random.default_rng(config.seed)
-        lessons = TrainingData.of(dataset, split, trained.encoding)
-        sampler = None if lessons.sampler is None else lessons.sampler(rng)
-        profile = profile_of(trained, lessons.examples, rng, sampler=sampler, negatives=config.negatives)
+        data = TrainingData.of(dataset, split, trained.encoding)
+        sampler = None if data.sampler is None else data.sampler(rng)
+        profile = profile_of(trained, data.examples, rng, sampler=sampler, negatives=config.negatives)
         return export(
             trained, dataset, metrics, artifacts, lowest=lowest, unlike=active, profile=profile.model_dump_json()
         )

@@ -8,7 +8,7 @@ import pytest
 
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.ports import Events
-from foretaste.testing.events import InMemoryEvents, Sent
+from foretaste.testing import InMemoryEvents, Sent
 from streams.topics import TopicNames
 from streams.worker.connection import KafkaConnection
 from streams.worker.producer import KafkaEvents

@@ -15,7 +15,7 @@ from features.redis.address import RedisAddress
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.generations import Generation, Move, Serving
 from foretaste.kernel.ports import Generations
-from foretaste.testing.features import InMemoryGenerations
+from foretaste.testing import InMemoryGenerations
 from tests.integration.redis_server import valkey
 
 ONE = Generation(

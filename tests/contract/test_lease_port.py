@@ -11,7 +11,7 @@ from features.generations.lease import RedisLease
 from features.redis.address import RedisAddress
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.ports import Lease
-from foretaste.testing.lease import InMemoryLease, LeaseBoard
+from foretaste.testing import InMemoryLease, LeaseBoard
 from tests.integration.redis_server import valkey
 
 LONG, SHORT = 60.0, 0.2

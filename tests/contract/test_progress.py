@@ -8,7 +8,7 @@ import pytest
 from features.generations.progress import RedisProgress
 from features.redis.address import RedisAddress
 from foretaste.kernel.errors import Unavailable
-from foretaste.testing.features import InMemoryProgress
+from foretaste.testing import InMemoryProgress
 from streams.reenrichment import Progress
 from tests.integration.brokers import free_port
 

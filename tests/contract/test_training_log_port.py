@@ -11,7 +11,7 @@ from features.log.feast_log import FeastTrainingLog
 from features.log.rows import BEHAVIOURS, RANKINGS
 from foretaste.kernel.ports import Logged, LogUpkeep, TrainingLog
 from foretaste.kernel.ranking import Cause, Fallback, Source
-from foretaste.testing.features import InMemoryTrainingLog
+from foretaste.testing import InMemoryTrainingLog
 from tests.log_factory import AT_MS, DAY_MS, at, behaved, log_config, ranked
 from tests.s3_server import S3Server, s3_server
 

@@ -16,8 +16,7 @@ from foretaste.demo.interactions import ReplayedRanking, replay_interactions
 from foretaste.kernel.errors import ForetasteError, Unavailable
 from foretaste.kernel.events import UserBehaved, UserRegistered
 from foretaste.kernel.users import BehavedUser, Behaviour
-from foretaste.testing.events import InMemoryEvents
-from foretaste.testing.features import InMemoryOnlineStore
+from foretaste.testing import InMemoryEvents, InMemoryOnlineStore
 from streams.parts import SignUpParts
 from tests.data_factory import dataset_of, encoding_of
 from tests.serving_parts import FakeTowers, KnownGenerations, generation

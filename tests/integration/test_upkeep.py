@@ -25,8 +25,7 @@ from foretaste.cli.processes import serve_log
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.ports import Clock, CompactedDays, Lease, LogUpkeep
 from foretaste.settings import Settings
-from foretaste.testing.features import InMemoryTrainingLog
-from foretaste.testing.lease import InMemoryLease, LeaseBoard
+from foretaste.testing import InMemoryLease, InMemoryTrainingLog, LeaseBoard
 from tests.log_factory import at, behaved, ranked
 
 DAY_5 = at(5.5).timestamp

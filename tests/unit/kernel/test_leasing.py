@@ -7,7 +7,7 @@ import pytest
 
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.leasing import LeaseHeld, LeaseLost, leased
-from foretaste.testing.lease import InMemoryLease, LeaseBoard
+from foretaste.testing import InMemoryLease, LeaseBoard
 
 SECONDS = 0.6
 

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput
 from foretaste.kernel.events import UserRanked
 from foretaste.kernel.ranking import Source
-from foretaste.testing.events import InMemoryEvents
+from foretaste.testing import InMemoryEvents
 from serving.api import build_api
 from serving.health import examine
 from serving.impressions import BufferedImpressions

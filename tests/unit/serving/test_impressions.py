@@ -12,7 +12,7 @@ from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.events import UserRanked
 from foretaste.kernel.ranking import Source
 from foretaste.kernel.users import Behaviour, UserFeatures
-from foretaste.testing.events import InMemoryEvents
+from foretaste.testing import InMemoryEvents
 from serving.impressions import AnsweredRanking, BufferedImpressions, ImpressionBuffer
 from serving.metrics import RankingMetrics
 from serving.requests import RankResponse, ScoredItem

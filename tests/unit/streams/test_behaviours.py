@@ -11,7 +11,7 @@ from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import Message, Reason
 from foretaste.kernel.users import BehavedUser, Behaviour
 from foretaste.kernel.values import MAX_BEHAVIOUR
-from foretaste.testing.features import InMemoryOnlineStore
+from foretaste.testing import InMemoryOnlineStore
 from streams.behaviours import ROUNDS, Behaviours, UnknownItems, append
 from streams.worker.dead_letters import read_dead_letter
 from tests.stream_parts import NOW, NOW_MS, ChosenStore, World, message

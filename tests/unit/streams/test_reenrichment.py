@@ -9,7 +9,7 @@ import pytest
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.events import ReenrichUsers
 from foretaste.kernel.users import EnrichedUser, VirtualBehaviour
-from foretaste.testing.features import InMemoryProgress
+from foretaste.testing import InMemoryProgress
 from streams.reenrich_worker import Pages
 from streams.reenrichment import Coverage, Reenrichment, ReenrichmentConfig
 from tests.stream_parts import NOW_MS, World, generation, message, virtual_of

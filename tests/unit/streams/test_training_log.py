@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import Message, Reason, UserRanked
-from foretaste.testing.features import InMemoryTrainingLog
+from foretaste.testing import InMemoryTrainingLog
 from streams.training_log import LogConfig, LogMetrics, log_pipelines
 from streams.worker.collector import CollectorConfig
 from tests.log_factory import AT_MS, behaved, ranked

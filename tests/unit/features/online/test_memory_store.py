@@ -3,7 +3,7 @@
 import numpy as np
 
 from foretaste.kernel.users import EnrichedUser, ReenrichedUser, VirtualBehaviour
-from foretaste.testing.features import InMemoryOnlineStore
+from foretaste.testing import InMemoryOnlineStore
 
 
 async def test_what_the_caller_changes_later_is_not_stored() -> None:

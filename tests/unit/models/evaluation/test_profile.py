@@ -15,7 +15,7 @@ from features.generations.records import from_json, to_json
 from foretaste.kernel.events import UserRanked
 from foretaste.kernel.profile import Profile, Shares, read_profile
 from foretaste.kernel.ranking import Source
-from foretaste.testing.features import InMemoryGenerations, InMemoryOnlineStore
+from foretaste.testing import InMemoryGenerations, InMemoryOnlineStore
 from models.data.examples import Examples
 from models.data.histories import Histories
 from models.data.sampling import NegativeSampler

@@ -15,8 +15,7 @@ import pytest
 from foretaste.kernel.errors import ForetasteError, InvalidInput, Unavailable
 from foretaste.kernel.leasing import LeaseHeld, LeaseLost
 from foretaste.kernel.ports import Coverage, Report
-from foretaste.testing.features import InMemoryGenerations
-from foretaste.testing.lease import InMemoryLease, LeaseBoard
+from foretaste.testing import InMemoryGenerations, InMemoryLease, LeaseBoard
 from models.evaluation.verdict import Verdict
 from models.generations import publish
 from models.generations.in_process import InProcessTowers

@@ -11,7 +11,7 @@ from foretaste.kernel.errors import Unavailable
 from models.refresh.learn import check_same
 from models.training.processes import SingleProcess
 
-READ: Any = SimpleNamespace(lessons=SimpleNamespace(encoding=SimpleNamespace(to_json=lambda: "{}"), examples=None))
+READ: Any = SimpleNamespace(data=SimpleNamespace(encoding=SimpleNamespace(to_json=lambda: "{}"), examples=None))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from foretaste.kernel.generations import Move, Serving
 from foretaste.kernel.ranking import Cause, Fallback, RankingInput, Source
 from foretaste.kernel.users import Behaviour, EnrichedUser, Stage, VirtualBehaviour
 from foretaste.kernel.values import Attributes, FloatArray
-from foretaste.testing.features import InMemoryGenerations
+from foretaste.testing import InMemoryGenerations
 from streams.topics import TopicNames
 from streams.watch.monitor import Monitor, WatchConfig, watch_pipelines
 from streams.watch.prometheus import WatchGauges

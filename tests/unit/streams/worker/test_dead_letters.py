@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.events import DeadLetter, Message, Origin, Reason
-from foretaste.testing.events import InMemoryEvents, Sent
+from foretaste.testing import InMemoryEvents, Sent
 from streams.worker.dead_letter_reader import letter_of
 from streams.worker.dead_letters import MAX_DETAIL, VALUE_BYTES, DeadLetters, headers_of, read_dead_letter
 from tests.stream_parts import World, message
