@@ -55,7 +55,7 @@ async def examine(
     """Asks the parts all at once, the towers by one real inference each.
 
     A service that can only degrade still says it can answer: taking it out of rotation would turn worse answers into
-    none. One whose task of impressions has ended is not ready: it answers, and training learns nothing of it.
+    none. A defect in the task that sends impressions degrades it until they are sent again.
     """
     pointer = await _part("generation", generations.active())
     try:
@@ -72,8 +72,7 @@ async def examine(
     ranking_tower = answered[-1]
     parts, answers = [pointer, *answered], ranking_tower.healthy or pointer.healthy
     if impressions is not None and impressions.failure is not None:
-        parts.append(PartHealth(name="impressions", healthy=False, detail="none are sent any more; the log says why"))
-        answers = False
+        parts.append(PartHealth(name="impressions", healthy=False, detail="the last ones were lost; the log says why"))
     return ServiceHealth(readiness=_readiness(parts, answers=answers), generation=generation.number, parts=parts)
 
 

@@ -108,8 +108,8 @@ class BufferedImpressions:
     6. `close` gives the rest some seconds; what is left then is dropped and counted, and so is what comes later.
     A process that is killed loses what is in its buffer: an answer is not held back for training's sake.
 
-    Any other error is a defect and ends the task: that is logged and counted, `failure` holds it from then on, and what
-    is noted later is lost.
+    Any other error is a defect and ends the task: that is logged and counted, what is in the buffer is lost, and
+    `failure` holds the error until a later batch is durable. The next note starts a new task.
     """
 
     def __init__(
@@ -127,6 +127,8 @@ class BufferedImpressions:
         self._encode = encode
         self._metrics = metrics
         self._capacity = buffer.capacity
+        self._clock = clock
+        self._policy = buffer.batch
         self._queue: BatchQueue[Impression] = BatchQueue(buffer.batch, clock)
         self._buffered = 0
         self._task: asyncio.Task[None] | None = None
@@ -134,10 +136,10 @@ class BufferedImpressions:
         self._streak = FailureStreak("impressions", clock)
         self._retrying = until_it_succeeds(longest=buffer.longest_pause, note=self._streak.note)
         self.failure: BaseException | None = None
-        """What ended the task for good."""
+        """What ended the last task; None once a batch after it is durable."""
 
     def note(self, impression: Impression) -> None:
-        if self._closing or self.failure is not None or self._buffered >= self._capacity:
+        if self._closing or self._buffered >= self._capacity:
             self._metrics.impressions_lost(1)
             return
         self._buffered += 1
@@ -146,10 +148,10 @@ class BufferedImpressions:
             self._task = asyncio.get_running_loop().create_task(self._drain(), name="impressions")
             self._task.add_done_callback(self._ended)
 
-    async def close(self, grace: float = 5.0) -> None:
+    async def close(self, grace: float = 3.0) -> None:
         """Send what is noted, within `grace` seconds. Close this before the events that it sends through.
 
-        Raises what ended the task, where a defect did. Closing again does nothing.
+        Closing again does nothing.
         """
         self._closing = True
         task, self._task = self._task, None
@@ -161,17 +163,16 @@ class BufferedImpressions:
             await asyncio.wait({task})
             log.warning("impressions: %d were not sent within %.1f s, and are lost", self._buffered, grace)
             self._lose_all()
-        if not task.cancelled():
-            task.result()
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         """It ends when it is closed, and else by a defect alone."""
         if task.cancelled() or (error := task.exception()) is None:
             return
         self.failure = error
-        self._metrics.impressions_failed()
-        log.error("impressions: no more are sent, %d are lost", self._buffered, exc_info=error)
+        self._metrics.impressions_failed(failed=True)
+        log.error("impressions: a defect ended the task that sends them, %d are lost", self._buffered, exc_info=error)
         self._lose_all()
+        self._task, self._queue = None, BatchQueue(self._policy, self._clock)
 
     def _lose_all(self) -> None:
         self._metrics.impressions_lost(self._buffered)
@@ -183,7 +184,6 @@ class BufferedImpressions:
             keyed = [each for impression in batch if (each := self._keyed(impression)) is not None]
             if keyed:
                 await self._send(keyed)
-            self._buffered -= len(batch)
 
     def _keyed(self, impression: Impression) -> tuple[bytes, bytes] | None:
         event = impression.event()
@@ -204,8 +204,13 @@ class BufferedImpressions:
                 await self._send([each])
             return
         self._streak.over()
+        if self.failure is not None:
+            self.failure = None
+            self._metrics.impressions_failed(failed=False)
+        self._buffered -= len(keyed)
         self._metrics.impressions_kept(len(keyed))
 
     def _lose(self, error: InvalidInput) -> None:
         log.warning("impressions: one is lost: %s", error)
+        self._buffered -= 1
         self._metrics.impressions_lost(1)

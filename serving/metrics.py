@@ -30,7 +30,7 @@ class RankingMetrics:
         )
         self._failed_impressions = Gauge(
             "foretaste_rank_impressions_failed",
-            "1 from when the task that sends impressions ended by a defect",
+            "1 from when a defect ended the task that sends impressions until a later batch is durable",
             registry=registry,
         )
 
@@ -48,5 +48,5 @@ class RankingMetrics:
     def impressions_lost(self, count: int) -> None:
         self._lost_impressions.inc(count)
 
-    def impressions_failed(self) -> None:
-        self._failed_impressions.set(1)
+    def impressions_failed(self, *, failed: bool) -> None:
+        self._failed_impressions.set(failed)

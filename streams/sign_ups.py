@@ -62,7 +62,7 @@ class KnownSignUp:
 
 @dataclass(frozen=True, slots=True)
 class EnrichedSignUp:
-    """What a sign-up comes to; `virtual` is None where none is to be written."""
+    """The rows to write for a sign-up; `virtual` is None where none is to be written."""
 
     known: KnownSignUp
     virtual: VirtualBehaviour | None

@@ -15,6 +15,9 @@ from streams.worker.collector import Collector, CollectorConfig
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
 
+MAX_RANKING_BYTES = 1_048_576
+"""A ranking carries what was shown and all that the towers read."""
+
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
@@ -26,8 +29,6 @@ class LogConfig:
     )
     """Large batches: each is a file of the log, and nobody waits for it."""
     max_event_bytes: int = 65536
-    max_ranking_bytes: int = 1_048_576
-    """A ranking carries what was shown and all that the towers read."""
 
 
 class LogMetrics:
@@ -112,7 +113,7 @@ def log_pipelines(
 ) -> dict[str, Collector]:
     """The ways into the log by topic, for a worker of the consumer group `TopicNames.log_group`."""
     names = config.topics
-    rankings = Rankings(log, dead_letters, log_metrics, max_bytes=config.max_ranking_bytes, now=now)
+    rankings = Rankings(log, dead_letters, log_metrics, max_bytes=MAX_RANKING_BYTES, now=now)
     behaviours = BehaviourLog(log, log_metrics, max_bytes=config.max_event_bytes, now=now)
     return {
         names.ranked: Collector("ranking-log", rankings, rankings.refuse, metrics, config.collector, now=now),

@@ -29,5 +29,5 @@ async def virtual_behaviour(towers: Towers, attributes: Sequence[Attributes], ge
 
 
 def finite(vectors: FloatArray) -> list[bool]:
-    """Of each of B users, whether all of (B, M, D) that is his is finite."""
+    """For each of B users, whether all of the user's vectors in (B, M, D) are finite."""
     return list(map(bool, np.isfinite(vectors).all(axis=(1, 2)).ravel()))

@@ -63,5 +63,5 @@ async def refresh(settings: Settings, request: RefreshRequest, report: Report = 
 
 
 async def train(settings: Settings, dataset: Dataset, config: TrainingConfig) -> Path:
-    lowest, active = await next_number(settings)
-    return train_generation(dataset, config, settings.generations, lowest, active)
+    numbers = await next_number(settings)
+    return train_generation(dataset, config, settings.generations, lambda: numbers)

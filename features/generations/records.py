@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.generations import Generation, slot
+from foretaste.kernel.generations import Generation, slot, use_of
 
 
 def to_json(generation: Generation) -> str:
@@ -40,6 +40,6 @@ def check_slot(number: int, active: int | None) -> None:
 
 def check_idle(number: int, active: int | None, filling: int | None, previous: int | None) -> None:
     """Raises `InvalidInput` where a generation is in use."""
-    for use, used in (("active", active), ("filling", filling), ("kept for rollback", previous)):
-        if number == used:
-            raise InvalidInput("generation", number, f"is {use}")
+    use = use_of(number, active, filling, previous)
+    if use is not None:
+        raise InvalidInput("generation", number, f"is {use}")

@@ -59,7 +59,7 @@ def setup() -> None:
     """Create the topics and Feast's registry. Harmless to repeat."""
     settings = compose.resolve(Settings())
     embedded.prepare(settings)
-    console.print(f"topics on {settings.kafka} and features on Redis are set up")
+    console.print(f"topics on {settings.kafka} and features are set up")
 
 
 def worker() -> None:
@@ -181,7 +181,9 @@ async def serve_api(settings: Settings) -> None:
 
     async with compose.parts(settings) as parts, compose.api(settings, parts, CollectorRegistry()) as app:
         _settle_memory()
-        config = uvicorn.Config(app, host=settings.api_host, port=settings.api_port, log_level="warning")
+        config = uvicorn.Config(
+            app, host=settings.api_host, port=settings.api_port, log_level="warning", timeout_graceful_shutdown=2
+        )
         await uvicorn.Server(config).serve()
 
 

@@ -49,8 +49,9 @@ def train(
     settings = Settings()
     with progress() as report:
         dataset = open_dataset(data, settings.home / "data", report)
-        lowest, active = asyncio.run(next_number(settings))
-        artifact = train_generation(dataset, config, settings.generations, lowest, active, report)
+        artifact = train_generation(
+            dataset, config, settings.generations, lambda: asyncio.run(next_number(settings)), report
+        )
     console.print(f"generation {artifact.name} is in {artifact}")
     console.print_json((artifact / "manifest.json").read_text(encoding="utf-8"))
 

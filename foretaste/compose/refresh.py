@@ -2,10 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from foretaste.compose.ports import (
+    events,
+    generations,
+    kafka_connection,
+    lease,
+    redis_address,
+    store,
+    towers,
+    training_log,
+)
 from foretaste.kernel.ports import Generations
 from foretaste.settings import Settings
 
@@ -13,11 +23,7 @@ if TYPE_CHECKING:
     from models.generations.publish import PublishParts
     from models.refresh.learn import LogLearner
     from models.refresh.parts import RefreshParts
-    from streams.parts import SignUpParts
     from streams.reenrichment import Reenrichment
-
-
-from foretaste.compose.ports import generations, kafka_connection, lease, parts, redis_address, towers, training_log
 
 
 @asynccontextmanager
@@ -39,16 +45,12 @@ async def refresh_parts(settings: Settings) -> AsyncIterator["RefreshParts"]:
     from models.refresh.parts import RefreshConfig, RefreshParts
     from models.refresh.records import RefreshRecords
 
-    async with (
-        parts(settings) as found,
-        publish_parts(settings) as publishing,
-        _reenrichment(settings, found) as reenrichment,
-    ):
+    async with publish_parts(settings) as publishing, _reenrichment(settings, publishing) as reenrichment:
         yield RefreshParts(
             lease=lease(settings, "refresh"),
             records=RefreshRecords(settings.home / "runs"),
             unlogged=partial(_unlogged, settings),
-            learner=learner(settings, found.generations),
+            learner=learner(settings, publishing.generations),
             publish=publishing,
             reenrich=lambda number, report: reenrichment.run(number, partial(report, "re-enrich")),
             config=RefreshConfig(settings.lease_seconds, settings.log_settles, settings.keep),
@@ -57,9 +59,10 @@ async def refresh_parts(settings: Settings) -> AsyncIterator["RefreshParts"]:
 
 def learner(settings: Settings, found: Generations) -> "LogLearner":
     """What learns from the training log."""
+    from models.evaluation.gate import GateConfig
     from models.refresh.learn import LearnConfig, LogLearner
 
-    config = LearnConfig(settings.outcome_window, settings.held_out, settings.gate_tolerance)
+    config = LearnConfig(settings.outcome_window, settings.held_out, GateConfig(tolerance=settings.gate_tolerance))
     return LogLearner(training_log(settings), found, settings.home, config)
 
 
@@ -81,8 +84,10 @@ async def _unlogged(settings: Settings) -> int:
 
 
 @asynccontextmanager
-async def _reenrichment(settings: Settings, found: "SignUpParts") -> AsyncIterator["Reenrichment"]:
+async def _reenrichment(settings: Settings, publishing: "PublishParts") -> AsyncIterator["Reenrichment"]:
+    """Re-enrichment by the workers, on the towers and generations that publishing works on."""
     from features.generations.progress import RedisProgress
+    from streams.parts import SignUpParts
     from streams.reenrichment import Reenrichment, ReenrichmentConfig
     from streams.topics import TopicNames
     from streams.worker.lag import KafkaBacklog
@@ -90,9 +95,9 @@ async def _reenrichment(settings: Settings, found: "SignUpParts") -> AsyncIterat
     names = TopicNames(settings.topic_prefix)
     progress = RedisProgress(redis_address(settings), prefix=settings.project, timeout=settings.redis_timeout)
     backlog = KafkaBacklog(kafka_connection(settings), names.group, names.reenrich)
+    parts = SignUpParts(store(settings), publishing.towers, publishing.generations, events(settings))
     config = ReenrichmentConfig(tolerated=settings.reenrich_tolerated)
-    try:
-        yield Reenrichment(found, progress, backlog, topic=names.reenrich, config=config)
-    finally:
-        await backlog.close()
-        await progress.close()
+    async with AsyncExitStack() as opened:
+        for part in (progress, backlog, parts.store, parts.events):
+            opened.push_async_callback(part.close)
+        yield Reenrichment(parts, progress, backlog, topic=names.reenrich, config=config)

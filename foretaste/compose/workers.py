@@ -3,6 +3,7 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
+from foretaste.compose.ports import kafka_connection, training_log
 from foretaste.settings import Settings
 
 if TYPE_CHECKING:
@@ -12,10 +13,7 @@ if TYPE_CHECKING:
     from streams.worker.app import AppConfig
     from streams.worker.runner import StreamWorker
 
-
-from foretaste.compose.ports import kafka_connection, training_log
-
-UNHURRIED = 0.5
+BACKGROUND_FETCH_WAIT = 0.5
 """Seconds that what is served may take until the log and the watch read it."""
 
 
@@ -52,7 +50,7 @@ def log_worker(settings: Settings, found: "SignUpParts", registry: "CollectorReg
     letters = DeadLetters(found.events, names.dead_letters, metrics)
     config = LogConfig(topics=names, max_event_bytes=settings.max_event_bytes)
     ways = partial(log_pipelines, training_log(settings), letters, metrics, LogMetrics(registry), config)
-    return StreamWorker(kafka_connection(settings), names.log_group, ways, _app_config(settings, UNHURRIED))
+    return StreamWorker(kafka_connection(settings), names.log_group, ways, _app_config(settings, BACKGROUND_FETCH_WAIT))
 
 
 def watch_worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> "StreamWorker":
@@ -71,7 +69,7 @@ def watch_worker(settings: Settings, found: "SignUpParts", registry: "CollectorR
     monitor = Monitor(found.store, found.towers, found.generations, config)
     registry.register(WatchGauges(monitor.snapshot))
     ways = partial(watch_pipelines, monitor, Metrics(registry), config)
-    return StreamWorker(kafka_connection(settings), config.group, ways, _app_config(settings, UNHURRIED))
+    return StreamWorker(kafka_connection(settings), config.group, ways, _app_config(settings, BACKGROUND_FETCH_WAIT))
 
 
 def _app_config(settings: Settings, fetch_wait: float = 0.0) -> "AppConfig":

@@ -70,6 +70,9 @@ def run(settings: Settings, plan: DemoPlan) -> None:
     feature, event or row of theirs is touched. Raises `ForetasteError` with the problems, once everything is
     shown.
     """
+    if settings.feature_store is not None:
+        problem = "the demo signs its users up in a feature store of its own: unset it"
+        raise InvalidInput("FORETASTE_FEATURE_STORE", str(settings.feature_store), problem)
     timer = StepTimer()
     settings = settings.model_copy(update=HURRIED | PATIENT)
     if settings.kafka or settings.redis or settings.triton:
@@ -113,16 +116,19 @@ def _first_generation(settings: Settings, plan: DemoPlan, dataset: "Dataset", re
     from models.refresh.train import train, trained_before
     from models.training.config import TrainingConfig
 
-    config, (spent, lowest, active) = TrainingConfig(), asyncio.run(_numbers(settings))
+    config, spent = TrainingConfig(), asyncio.run(_spent(settings))
     found = None if plan.retrain else trained_before(dataset, config, settings.generations, spent, report)
-    return found or train(dataset, config, settings.generations, lowest, active, report)
+    return found or train(dataset, config, settings.generations, lambda: asyncio.run(_free(settings)), report)
 
 
-async def _numbers(settings: Settings) -> tuple[frozenset[int], int, int | None]:
-    """The numbers under which nothing can be published any more, the lowest free one, and the active one."""
+async def _spent(settings: Settings) -> frozenset[int]:
     async with compose.publish_parts(settings) as parts:
-        spent = await publishing.spent_numbers(parts.generations)
-        return spent, *await publishing.free_number(parts.generations)
+        return await publishing.spent_numbers(parts.generations)
+
+
+async def _free(settings: Settings) -> tuple[int, int | None]:
+    async with compose.publish_parts(settings) as parts:
+        return await publishing.free_number(parts.generations)
 
 
 async def _published(settings: Settings, number: int) -> int:

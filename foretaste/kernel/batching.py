@@ -58,7 +58,7 @@ class Batcher(Generic[T]):
 
 
 class BatchQueue(Generic[T]):
-    """Members on their way from those that put them to the one task that takes them in batches.
+    """A queue from many producers to one consumer that takes batches.
 
     At most `capacity` wait (0: as many as come), beside those of the open batch. `clock` is the batcher's.
     """
@@ -79,7 +79,7 @@ class BatchQueue(Generic[T]):
         self._waiting.put_nowait((member, self._clock()))
 
     async def end(self) -> None:
-        """What was put until now are the last members."""
+        """Mark the end: no member follows."""
         await self._waiting.put(None)
 
     async def take(self) -> list[T]:

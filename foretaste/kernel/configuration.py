@@ -1,7 +1,7 @@
 """Configurations: frozen pydantic dataclasses with their bounds as types, refused by `InvalidInput`.
 
     @raises_invalid_input
-    @dataclass(frozen=True, slots=True, config=STRICT)
+    @dataclass(frozen=True, slots=True, config=NO_OTHER_FIELDS)
     class GateConfig:
         least_users: PositiveInt = 20
 
@@ -18,7 +18,7 @@ from foretaste.kernel.errors import InvalidInput
 
 T = TypeVar("T")
 
-STRICT = ConfigDict(extra="forbid")
+NO_OTHER_FIELDS = ConfigDict(extra="forbid")
 """An argument that is no field is refused, as a plain dataclass refuses it."""
 
 PositiveFloat: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -23,7 +23,7 @@ class InvalidInput(ForetasteError):
         super().__init__(f"{field}: {problem} (got {_short(value)})")
 
     def __reduce__(self) -> tuple[type["InvalidInput"], tuple[str, object, str]]:
-        """Raised in a process of a pool, it reaches the one that waits for it."""
+        """Picklable, so that it crosses a process pool."""
         return type(self), (self.field, self.value, self.problem)
 
 

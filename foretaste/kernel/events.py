@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, TypeAlias
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
 from foretaste.kernel.ranking import Cause, Fallback, Source
 
@@ -117,6 +117,11 @@ class DeadLetter:
     detail: str
 
 
+def _known_cause(value: object) -> object:
+    """A cause that a later version added is none: an older reader of the log loses no ranking by it."""
+    return value if value in set(Cause) else None
+
+
 class UserRanked(Event):
     """`user-ranked`: a ranking as it was served, with the features that the towers read: what training learns from.
 
@@ -136,8 +141,8 @@ class UserRanked(Event):
     """Milliseconds since the epoch, as in `Behaviour`."""
     served_by: Source
     fallback: Fallback | None = None
-    cause: Cause | None = None
-    """Why it fell back or was repaired; None in events of earlier versions too."""
+    cause: Annotated[Cause | None, BeforeValidator(_known_cause)] = None
+    """Why it fell back or was repaired; None in events of earlier versions, and for a cause of a later one."""
     reason: str | None = None
     """The same for a person to read."""
     zero_shot_generation: int | None = None

@@ -94,7 +94,7 @@ def _rename(unfinished: Path, target: Path) -> None:
 
 
 def remove_whole(target: Path) -> None:
-    """Take the folder `target` away at once, and then delete it: readers see all or nothing. None there is no error."""
+    """Take the folder `target` away at once, then delete it: readers see all or nothing. A missing one is fine."""
     doomed = target.with_name(f".{target.name}.{secrets.token_hex(4)}")  # a name alone: the disk may be full
     with suppress(FileNotFoundError):
         target.rename(doomed)
@@ -131,7 +131,7 @@ def verify(folder: Path, hashes: Mapping[str, str]) -> None:
 
 
 def _changed(path: Path) -> float:
-    """When it was last written to, in seconds since the epoch; never, as it were, for one that went away meanwhile."""
+    """The time of the last write, in seconds since the epoch; infinity for a file that went away meanwhile."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from typing import Literal, TypeAlias
 
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.users import Stage, UserFeatures, VirtualBehaviour, stage_of
@@ -65,6 +66,9 @@ class Generation:
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
+Use: TypeAlias = Literal["active", "filling", "kept for rollback"]
+
+
 @dataclass(frozen=True, slots=True)
 class Serving:
     """Which generations are in use, read at one instant."""
@@ -75,6 +79,11 @@ class Serving:
     """The next one, while virtual behaviour is made for it: sign-ups get both."""
     previous: int | None = None
     """Active before this one, and kept for `rollback`."""
+
+    def use_of(self, number: int) -> "Use | None":
+        """What a generation is in use for; None for one that may be retired."""
+        filling = self.filling.number if self.filling is not None else None
+        return use_of(number, self.active.number if self.active is not None else None, filling, self.previous)
 
     @property
     def in_use(self) -> Mapping[int, Generation]:
@@ -98,6 +107,12 @@ class Move:
 def slot(generation: int) -> str:
     """The feature view that holds the virtual behaviour of `generation`: it shares it with every second one."""
     return "virtual_behaviour_even" if generation % 2 == 0 else "virtual_behaviour_odd"
+
+
+def use_of(number: int, active: int | None, filling: int | None, previous: int | None) -> Use | None:
+    """What a generation is in use for, told by the numbers of those that are; None for one that may be retired."""
+    uses: dict[int | None, Use] = {previous: "kept for rollback", filling: "filling", active: "active"}
+    return uses.get(number)
 
 
 def check_same(new: Generation, stored: Generation) -> None:

@@ -15,7 +15,7 @@ RENEWALS, TRIES = 3, 30
 
 
 class LeaseHeld(ForetasteError):
-    """Another process has the right: of the refresh, or of the upkeep of the log, which goes without saying it."""
+    """Another process holds the lease of the refresh or of the upkeep of the log."""
 
     retriable = True
 
@@ -28,7 +28,7 @@ class LeaseLost(ForetasteError):
 
 @asynccontextmanager
 async def leased(lease: Lease, seconds: float) -> AsyncIterator[threading.Event]:
-    """Inside, the lease of so many seconds is held and renewed; the event is set when what is inside must end.
+    """Hold the lease and renew it while the `with` body runs; the event is set when the body must end.
 
     Where it is lost, what is inside is cancelled and `LeaseLost` raised. Raises `LeaseHeld` while another holds it, and
     `Unavailable` where nobody answers at the beginning; at the end, nobody needs to: it ends by itself.
@@ -56,7 +56,7 @@ async def leased(lease: Lease, seconds: float) -> AsyncIterator[threading.Event]
 
 
 async def _renew(lease: Lease, seconds: float, ends: float, lost: threading.Event) -> None:
-    """Again and again; `ends` (monotonic seconds) is when the lease does by itself, until when it is asked for."""
+    """Renew until cancelled; `ends` (monotonic seconds) is when the lease expires, until when each renewal is tried."""
     asking = until_it_succeeds(longest=seconds / TRIES)
     while True:
         await asyncio.sleep(seconds / RENEWALS)

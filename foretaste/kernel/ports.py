@@ -1,4 +1,4 @@
-"""The boundaries of Foretaste as Protocols. Each has an in-memory form and a real one, held to one conformance suite.
+"""The boundaries of Foretaste as Protocols. The stores and the log have in-memory forms, held to the same suites.
 
 Every method raises `Unavailable` (retriable) when the part behind it does not answer, and nothing else unless stated.
 """

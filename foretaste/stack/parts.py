@@ -264,7 +264,7 @@ def _own_process(
         cwd=Path.cwd(),
         address=address,
         check=check,
-        grace=4.0,
+        grace=6.0,
         niceness=niceness,
     )
 

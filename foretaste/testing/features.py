@@ -28,7 +28,7 @@ class InMemoryOnlineStore:
 
     def __init__(self) -> None:
         self._attributes: dict[str, tuple[int, Attributes]] = {}
-        self._virtual: dict[tuple[str, int], tuple[int, VirtualBehaviour]] = {}
+        self._virtual: dict[tuple[str, str], tuple[int, VirtualBehaviour]] = {}
         self._behaviour: dict[str, tuple[Behaviour, int, int]] = {}
 
     async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
@@ -64,11 +64,11 @@ class InMemoryOnlineStore:
         """Nothing is held open."""
 
     def _keep_virtual(self, user_id: str, virtual: VirtualBehaviour, at_ms: int) -> None:
-        _keep_newest(self._virtual, (user_id, virtual.generation % 2), at_ms, _own(virtual))
+        _keep_newest(self._virtual, (user_id, slot(virtual.generation)), at_ms, _own(virtual))
 
     def _features(self, user_id: str, generation: int) -> UserFeatures:
         attributes_at, attributes = self._attributes.get(user_id, (0, None))
-        virtual_at, virtual = self._virtual.get((user_id, generation % 2), (0, None))
+        virtual_at, virtual = self._virtual.get((user_id, slot(generation)), (0, None))
         behaviour, version, at_us = self._behaviour.get(user_id, (Behaviour(), 0, 0))
         return UserFeatures(user_id, attributes, behaviour, version, virtual, attributes_at, virtual_at, at_us)
 

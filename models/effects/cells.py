@@ -1,4 +1,4 @@
-"""Interactions added up: by user while a window of them is counted, by cell of equal attributes where they are kept."""
+"""Interaction counts: per user while a window is read, per cell (users with equal attributes) where they are kept."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -11,7 +11,7 @@ import torch
 from pydantic import PositiveInt
 from scipy import sparse
 
-from foretaste.kernel.configuration import STRICT, UnitShare, raises_invalid_input
+from foretaste.kernel.configuration import NO_OTHER_FIELDS, UnitShare, raises_invalid_input
 from models.data.examples import Examples
 from models.effects.cells import EarlierCounts, SparseCounts, UserCells
 from models.effects.low_rank import Counts, Design, Doubles
@@ -50,7 +50,7 @@ class InteractionRows:
 
 
 @raises_invalid_input
-@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=NO_OTHER_FIELDS)
 class CountingConfig:
     """Which users and items are counted, and how much a user counts."""
 

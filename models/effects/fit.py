@@ -25,7 +25,7 @@ from pydantic import Field, PositiveInt
 from scipy.linalg import block_diag
 from threadpoolctl import threadpool_limits
 
-from foretaste.kernel.configuration import STRICT, PositiveFloat, raises_invalid_input
+from foretaste.kernel.configuration import NO_OTHER_FIELDS, PositiveFloat, raises_invalid_input
 from models.data.examples import Examples
 from models.data.sampling import NegativeSampler
 from models.effects.counts import Counting, CountingConfig, InteractionRows, TableSizes
@@ -51,7 +51,7 @@ WARM_ITERATIONS, WARM_FOLD_ITERATIONS = 4, 1
 
 
 @raises_invalid_input
-@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=NO_OTHER_FIELDS)
 class EffectsConfig:
     """How the effects are fitted."""
 

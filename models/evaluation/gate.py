@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pydantic.dataclasses
 from pydantic import NonNegativeInt, PositiveInt
 
-from foretaste.kernel.configuration import STRICT, NonNegativeFloat, raises_invalid_input
+from foretaste.kernel.configuration import NO_OTHER_FIELDS, NonNegativeFloat, raises_invalid_input
 from foretaste.kernel.errors import ForetasteError
 from models.data.examples import Batch, Examples, batches
 from models.data.stages import STAGES, stages_of
@@ -36,7 +36,7 @@ class HeldOutRankings(Protocol):
 
 
 @raises_invalid_input
-@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=NO_OTHER_FIELDS)
 class GateConfig:
     """When the gate takes a candidate for worse, and how much it reads."""
 

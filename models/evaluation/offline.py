@@ -13,7 +13,7 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from foretaste.kernel.configuration import STRICT, raises_invalid_input
+from foretaste.kernel.configuration import NO_OTHER_FIELDS, raises_invalid_input
 from foretaste.kernel.errors import ForetasteError
 from models.data.dataset import Dataset
 from models.data.examples import Batch, Examples, batches
@@ -32,7 +32,7 @@ WAYS = {"cold": ("virtual", "none", "popularity"), "warm": ("real", "popularity"
 
 
 @raises_invalid_input
-@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=NO_OTHER_FIELDS)
 class EvaluationConfig:
     """Which interactions the offline evaluation judges."""
 

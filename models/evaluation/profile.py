@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pydantic.dataclasses
 from pydantic import NonNegativeInt, PositiveInt
 
-from foretaste.kernel.configuration import STRICT, raises_invalid_input
+from foretaste.kernel.configuration import NO_OTHER_FIELDS, raises_invalid_input
 from foretaste.kernel.profile import Calibration, Profile, Shares
 from foretaste.kernel.users import Stage
 from models.data.examples import Examples, batches
@@ -29,7 +29,7 @@ _DIGITS = 6
 
 
 @raises_invalid_input
-@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=NO_OTHER_FIELDS)
 class ProfileConfig:
     """How much a profile keeps."""
 

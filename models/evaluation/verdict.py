@@ -70,7 +70,7 @@ class Verdict(_Kept):
 
 
 def verdict_path(home: Path, number: int) -> Path:
-    """Where the verdict on a generation is kept, under the folder of all that is kept."""
+    """The path of a generation's verdict under the home folder."""
     return home / "verdicts" / f"{number}.json"
 
 

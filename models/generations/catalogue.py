@@ -108,13 +108,9 @@ def _summary(parts: PublishParts, number: int, record: Generation | None, state:
 
 
 def _state(number: int, serving: Serving, record: Generation | None, *, answers: bool) -> State:
-    used: dict[int | None, State] = {
-        serving.filling.number if serving.filling else None: "filling",
-        serving.previous: "previous",
-        serving.active.number if serving.active else None: "active",
-    }
-    if number in used:
-        return used[number]
+    use = serving.use_of(number)
+    if use is not None:
+        return "previous" if use == "kept for rollback" else use
     if record is None:
         return "written"
     return "loaded" if answers else "recorded"

@@ -100,7 +100,7 @@ def _write(
 
 
 def _fill(trained: Trained, folder: Path, profile: str | None) -> float:
-    """All files but the manifest; the greatest difference of the exported towers from the trained."""
+    """Write all files but the manifest; the greatest difference of the exported towers from the trained ones."""
     (folder / layout.ENCODING).write_text(trained.encoding.to_json(), encoding="utf-8")
     (folder / layout.POPULARITY).write_text(json.dumps(_popularity(trained)), encoding="utf-8")
     _save_weights(trained, folder / layout.WEIGHTS)

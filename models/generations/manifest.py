@@ -24,7 +24,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from foretaste.kernel.errors import DamagedArtifact
 from foretaste.kernel.files import verify
-from foretaste.kernel.generations import Generation
+from foretaste.kernel.generations import Generation, slot
 from models.runtime import layout
 
 Metric = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
@@ -79,7 +79,7 @@ def next_free(highest_recorded: int, in_folder: int, active: int | None) -> int:
     Even and odd numbers share a slot each: a refresh never fills the one that serves.
     """
     number = max(highest_recorded, in_folder) + 1
-    return number + 1 if active is not None and number % 2 == active % 2 else number
+    return number + 1 if active is not None and slot(number) == slot(active) else number
 
 
 def read_manifest(folder: Path) -> Manifest:

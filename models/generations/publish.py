@@ -155,9 +155,7 @@ async def retire_old(parts: PublishParts, keep: int, retired: Callable[[int, int
     for number in set(published(parts.repository)) - set(recorded):
         if number < active:
             await take_back(parts, number)
-    filling = serving.filling.number if serving.filling is not None else None
-    used = {active, serving.previous, filling}
-    unused = [number for number in recorded if number not in used][: max(len(recorded) - keep, 0)]
+    unused = [number for number in recorded if serving.use_of(number) is None][: max(len(recorded) - keep, 0)]
     for done, number in enumerate(unused):
         retired(done, len(unused))
         await retire(parts, number, delete=False)

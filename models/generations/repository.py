@@ -32,8 +32,10 @@ CODE = {
     "foretaste": ("__init__.py",),
     "foretaste.kernel": ("__init__.py", "values.py"),
     "models": ("__init__.py",),
-    "models.runtime": ("__init__.py", "encoding.py", "layout.py", "priority.py", "towers.py"),
-    "models.runtime.fields": ("__init__.py", "base.py", "categorical.py", "numeric.py"),
+    **{
+        package: tuple(sorted(each.name for each in resources(package).iterdir() if each.name.endswith(".py")))
+        for package in ("models.runtime", "models.runtime.fields")
+    },
 }
 """Modules by package that travel with each version, so that old generations keep the code they were exported with."""
 BYTECODE = "__pycache__"

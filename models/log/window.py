@@ -1,4 +1,4 @@
-"""A window of the training log: rankings with the features that were served and what came of them."""
+"""A window of the training log: rankings with the features that were served, and their outcomes."""
 
 import hashlib
 from collections.abc import Iterator, Sequence

@@ -29,7 +29,6 @@ class RefreshCourse:
         self._clock, self._monotonic = clock, monotonic
         self._started = clock()
         self._seconds: dict[str, float] = {}
-        self._total: float | None = None
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -61,13 +60,8 @@ class RefreshCourse:
             self.detail = detail
 
     def close(self) -> RefreshRecord:
-        """The record, which is of this instant from now on."""
-        self._total = round(self._clock() - self._started, 3)
-        return self.record
-
-    @property
-    def record(self) -> RefreshRecord:
-        return RefreshRecord(
+        """The record of what happened until now, which `record` is from then on."""
+        self.record = RefreshRecord(
             id=self.run.id,
             outcome=self._outcome,
             detail=self.detail,
@@ -76,10 +70,11 @@ class RefreshCourse:
             since_ms=self.run.since_ms,
             until_ms=self.run.until_ms,
             started_at=datetime.fromtimestamp(self._started, UTC).isoformat(timespec="seconds"),
-            seconds=self._total if self._total is not None else round(self._clock() - self._started, 3),
+            seconds=round(self._clock() - self._started, 3),
             steps=self._seconds,
             learning=self._learning,
         )
+        return self.record
 
 
 @contextmanager

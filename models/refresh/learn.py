@@ -45,8 +45,7 @@ class LearnConfig:
     """Seconds after a ranking in which what the user does counts as its outcome."""
     held_out: float = 0.2
     """Share of the newest rankings, which judge the candidate and are not learned from."""
-    gate_tolerance: float = 0.0
-    """A group of users is worse when its interval of the relative difference lies below minus this share."""
+    gate: GateConfig = field(default_factory=GateConfig)
     checkpoint_every: float = 30.0
     """Seconds."""
 
@@ -90,7 +89,7 @@ class LogLearner:
     ) -> Learned:
         """As the protocol says; raises what training and export raise."""
         window = await self._window(run, report)  # 1
-        learned_from, judging = self._split(run, window)  # 2
+        learned_from, judging = await asyncio.to_thread(self._split, run, window)  # 2
         record = LearningRecord(
             rankings=len(learned_from), impressions=len(learned_from.labels), skipped=tuple(window.skipped)
         )
@@ -101,14 +100,14 @@ class LogLearner:
         with reported(report, "export"):
             number = await asyncio.to_thread(self._export, request, run, candidate, lowest)  # 4
         losses = candidate.trained.losses
-        notices = (*candidate.notices, *self._draw(candidate.trained, run))
-        learned = {"notices": notices, "steps": len(losses), "losses": _thinned(losses)}
+        drawn = await asyncio.to_thread(self._draw, candidate.trained, run)  # the lease is renewed meanwhile
+        learned = {"notices": (*candidate.notices, *drawn), "steps": len(losses), "losses": _thinned(losses)}
         return Learned(number, "", judging, record.model_copy(update=learned))
 
     async def accompany(self, request: RefreshRequest) -> None:
         """In a process that torchrun started beside the first one: train along, and leave all else to the first."""
-        with together(request.plan.device) as peers:
-            run, needless = peers.from_first(_only_first)
+        with joined_process_group(request.plan.device) as peers:
+            run, needless = peers.from_first(_not_on_first)
             if needless is not None:
                 return
             learned_from, _ = self._split(run, await self._window(run))
@@ -135,7 +134,7 @@ class LogLearner:
     ) -> _Candidate | str:
         """The candidate's towers, or why there is nothing to train."""
         needless = "it was trained before" if self._is_exported(run) else nothing_to_learn(learned_from)
-        with together(request.plan.device) as peers:
+        with joined_process_group(request.plan.device) as peers:
             peers.from_first(lambda: (run, needless))  # the other processes wait for this, whatever it says
             if needless is not None:
                 return needless
@@ -166,10 +165,8 @@ class LogLearner:
     def _judge(self, request: RefreshRequest, run: UnfinishedRefresh, learned: Learned) -> Verdict:
         path = verdict_path(self.home, learned.number or 0)
         candidate = restore(self._artifact(learned.number))
-        config = GateConfig(tolerance=self.config.gate_tolerance)
-        verdict = judge(
-            candidate, self._base(run), learned.held_out, config, number=learned.number, active_number=run.base
-        )
+        numbers = {"number": learned.number, "active_number": run.base}
+        verdict = judge(candidate, self._base(run), learned.held_out, self.config.gate, **numbers)
         if request.force:
             verdict = verdict.model_copy(update={"forced": True})
         write_verdict(verdict, path)
@@ -205,7 +202,7 @@ class LogLearner:
 
 
 @contextmanager
-def together(device: Device) -> Iterator[ProcessGroup]:
+def joined_process_group(device: Device) -> Iterator[ProcessGroup]:
     """With the other processes that torchrun started, or alone."""
     if is_one_of_several(os.environ):
         from models.training.process_group import process_group  # noqa: PLC0415  # one process needs none of it
@@ -247,5 +244,5 @@ def _thinned(losses: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
     return {name: np.nan_to_num(means[:, place]).round(6).tolist() for place, name in enumerate(names)}
 
 
-def _only_first() -> tuple[UnfinishedRefresh, str | None]:
+def _not_on_first() -> tuple[UnfinishedRefresh, str | None]:
     raise RuntimeError("only the first process is asked")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RefreshRequest:
-    """What one refresh is asked for."""
+    """One refresh as it is requested: its training, its window, and what becomes of its candidate."""
 
     plan: RefreshPlan = field(default_factory=RefreshPlan)
     window_days: float | None = None

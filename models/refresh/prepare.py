@@ -28,7 +28,7 @@ were chosen by replaying the weeks before MovieLens 1M's split (`python -m bench
 
 @dataclass(frozen=True, slots=True)
 class RefreshPlan:
-    """What one refresh is asked for."""
+    """How the towers of a refresh are trained."""
 
     cold: bool = False
     """Learn all anew from the log, instead of going on from the active generation."""

@@ -1,6 +1,6 @@
 """A generation from a dataset: trained, evaluated and exported, or found among those that were trained on it."""
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,13 @@ def train(
     dataset: Dataset,
     config: TrainingConfig,
     artifacts: Path,
-    lowest: int = 1,
-    active: int | None = None,
+    numbers: Callable[[], tuple[int, int | None]] = lambda: (1, None),
     report: Report = no_report,
 ) -> Path:
     """Co-train on what lies before the split, evaluate on the rest, export; the new generation's folder in `artifacts`.
 
-    Its number is the next free one from `lowest` on, in the slot that the `active` generation does not use.
+    `numbers` tells, once it is trained, from which number on one is free, and the active generation's, whose slot it
+    does not take.
     """
     split = split_by_time(dataset)
     trained = cotrain(dataset, split, config, lambda step: report("co-train", step.number, step.total))
@@ -38,6 +38,7 @@ def train(
         data = TrainingData.of(dataset, split, trained.encoding)
         sampler = None if data.sampler is None else data.sampler(rng)
         profile = profile_of(trained, data.examples, rng, sampler=sampler, negatives=config.negatives)
+        lowest, active = numbers()
         return export(
             trained, dataset, metrics, artifacts, lowest=lowest, unlike=active, profile=profile.model_dump_json()
         )

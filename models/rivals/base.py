@@ -1,4 +1,4 @@
-"""The trained BaseDNN that several rivals complete with a behaviour made up for who has none."""
+"""The BaseDNN that several rivals train, and complete with behaviour made up for users without any."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -148,12 +148,12 @@ def base_of(material: Material, config: TrainingConfig) -> Base:
     Trained once in a process for the same material and configuration, of which the last `KEPT` are remembered.
     """
     config = replace(config, seed=material.seed, threads=material.threads, device=material.device)
-    return Base(_trained(_Wanted(_digest(material), config, material)))
+    return Base(_trained(_CacheKey(_digest(material), config, material)))
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """What a trained tower is remembered by: the content of the material, and the configuration."""
+class _CacheKey:
+    """The key of a trained tower in the cache: the content of the material, and the configuration."""
 
     digest: str
     config: TrainingConfig
@@ -161,7 +161,7 @@ class _Wanted:
 
 
 @lru_cache(maxsize=KEPT)
-def _trained(wanted: _Wanted) -> Trained:
+def _trained(wanted: _CacheKey) -> Trained:
     material = wanted.material
 
     def report(step: Step) -> None:

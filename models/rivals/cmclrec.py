@@ -11,7 +11,13 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 from torch.nn import functional
 
-from foretaste.kernel.configuration import STRICT, NonNegativeFloat, PositiveFloat, ShareBelowOne, raises_invalid_input
+from foretaste.kernel.configuration import (
+    NO_OTHER_FIELDS,
+    NonNegativeFloat,
+    PositiveFloat,
+    ShareBelowOne,
+    raises_invalid_input,
+)
 from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of, longer
 from models.rivals.generator import Generator, generating_ranker, minimise, seeded, shuffled
 from models.rivals.methods import Material
@@ -20,7 +26,7 @@ from models.training.config import TrainingConfig
 
 
 @raises_invalid_input
-@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, config=NO_OTHER_FIELDS)
 class CMCLRec:
     """CMCLRec-style: a contrastive mapping between the two modalities of a user, attributes and behaviour.
 

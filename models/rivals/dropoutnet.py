@@ -13,7 +13,7 @@ from pydantic import Field, PositiveInt
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from foretaste.kernel.configuration import STRICT, PositiveFloat, ShareBelowOne, raises_invalid_input
+from foretaste.kernel.configuration import NO_OTHER_FIELDS, PositiveFloat, ShareBelowOne, raises_invalid_input
 from models.data.examples import Batch
 from models.rivals.events import Numbers, TrainingBehaviour
 from models.rivals.generator import minimise, seeded, shuffled
@@ -63,7 +63,7 @@ class DropoutNetRanker:
 
 
 @raises_invalid_input
-@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, config=NO_OTHER_FIELDS)
 class DropoutNet:
     """DropoutNet (Volkovs, Yu and Poutanen, DropoutNet: Addressing Cold Start in Recommender Systems, NeurIPS 2017).
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pydantic.dataclasses
 
-from foretaste.kernel.configuration import STRICT, PositiveFloat, raises_invalid_input
+from foretaste.kernel.configuration import NO_OTHER_FIELDS, PositiveFloat, raises_invalid_input
 from models.data.examples import Batch, encode_users
 from models.rivals.events import Numbers, TrainingEvents
 from models.rivals.methods import Material
@@ -78,7 +78,7 @@ class LogOddsRanker:
 
 
 @raises_invalid_input
-@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, config=NO_OTHER_FIELDS)
 class ItemAttribute:
     """Naive Bayes over the attributes, with shrinkage.
 

@@ -11,7 +11,7 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from foretaste.kernel.configuration import STRICT, NonNegativeFloat, PositiveFloat, raises_invalid_input
+from foretaste.kernel.configuration import NO_OTHER_FIELDS, NonNegativeFloat, PositiveFloat, raises_invalid_input
 from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of, longer
 from models.rivals.events import Numbers
 from models.rivals.methods import Material
@@ -19,7 +19,7 @@ from models.training.config import TrainingConfig
 
 
 @raises_invalid_input
-@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, config=NO_OTHER_FIELDS)
 class EmbLR:
     """The linear baseline of LLAE: v̂ = aW + b with W, b = argmin Σ_u ‖v_u - a_u W - b‖² + penalty ‖W‖².
 
@@ -50,7 +50,7 @@ class EmbLR:
 
 
 @raises_invalid_input
-@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, config=NO_OTHER_FIELDS)
 class LLAE:
     """Low-rank linear auto-encoder (Li et al., From Zero-Shot Learning to Cold-Start Recommendation, AAAI 2019).
 

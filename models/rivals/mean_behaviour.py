@@ -7,14 +7,14 @@ import numpy as np
 import pydantic.dataclasses
 from pydantic import PositiveInt
 
-from foretaste.kernel.configuration import STRICT, raises_invalid_input
+from foretaste.kernel.configuration import NO_OTHER_FIELDS, raises_invalid_input
 from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of, longer
 from models.rivals.methods import Material
 from models.training.config import TrainingConfig
 
 
 @raises_invalid_input
-@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, config=NO_OTHER_FIELDS)
 class MeanBehaviour:
     """v̂ = the mean over the training users of the pooled behaviour (eq. 11), whoever asks: unconditional mean
     imputation (Little and Rubin, Statistical Analysis with Missing Data) in the behaviour space of BaseDNN."""

@@ -10,7 +10,13 @@ from pydantic import PositiveInt
 from torch import Tensor
 from torch.nn import functional
 
-from foretaste.kernel.configuration import STRICT, NonNegativeFloat, PositiveFloat, ShareBelowOne, raises_invalid_input
+from foretaste.kernel.configuration import (
+    NO_OTHER_FIELDS,
+    NonNegativeFloat,
+    PositiveFloat,
+    ShareBelowOne,
+    raises_invalid_input,
+)
 from models.data.examples import Examples
 from models.data.sampling import NegativeSampler
 from models.data.vocabulary import item_counts
@@ -25,7 +31,7 @@ SIDES = 2
 
 
 @raises_invalid_input
-@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, config=NO_OTHER_FIELDS)
 class MetaEmb:
     """Meta-Embedding (Pan et al., Warm Up Cold-start Advertisements: Improving CTR Predictions via Learning to Learn ID
     Embeddings, SIGIR 2019), adapted from new advertisements to new users as in MAIL's comparison.

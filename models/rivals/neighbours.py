@@ -9,7 +9,7 @@ import scipy.sparse
 from pydantic import PositiveInt
 from sklearn.neighbors import NearestNeighbors
 
-from foretaste.kernel.configuration import STRICT, PositiveFloat, raises_invalid_input
+from foretaste.kernel.configuration import NO_OTHER_FIELDS, PositiveFloat, raises_invalid_input
 from models.data.examples import Batch
 from models.rivals.events import Numbers, TrainingBehaviour
 from models.rivals.methods import Material
@@ -50,7 +50,7 @@ class NeighbourRanker:
 
 
 @raises_invalid_input
-@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, config=NO_OTHER_FIELDS)
 class Neighbours:
     """User-based nearest neighbours (Herlocker et al., SIGIR 1999) over attributes: scikit-learn's `NearestNeighbors`.
 

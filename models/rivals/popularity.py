@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pydantic.dataclasses
 
-from foretaste.kernel.configuration import STRICT, PositiveFloat, raises_invalid_input
+from foretaste.kernel.configuration import NO_OTHER_FIELDS, PositiveFloat, raises_invalid_input
 from models.data.examples import Batch
 from models.rivals.events import Numbers, TrainingEvents
 from models.rivals.methods import Material
@@ -26,7 +26,7 @@ class ItemScores:
 
 
 @raises_invalid_input
-@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, config=NO_OTHER_FIELDS)
 class Popularity:
     """Score of item i: Σ 2^(-(T - t) / half-life) over the actions on i at times t before the split T."""
 

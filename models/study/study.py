@@ -9,7 +9,7 @@ import numpy as np
 import pydantic.dataclasses
 from pydantic import PositiveInt
 
-from foretaste.kernel.configuration import STRICT, raises_invalid_input
+from foretaste.kernel.configuration import NO_OTHER_FIELDS, raises_invalid_input
 from foretaste.kernel.errors import InvalidInput
 from models.data.dataset import Dataset
 from models.rivals.methods import Method, by_name
@@ -28,7 +28,7 @@ BASES = ("dnn", "dnn-flagged", "dnn-dropout")
 
 
 @raises_invalid_input
-@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=NO_OTHER_FIELDS)
 class Study:
     """What a study compares: towers, protocols, seeds."""
 

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from foretaste.kernel.configuration import STRICT, ShareBelowOne, raises_invalid_input
+from foretaste.kernel.configuration import NO_OTHER_FIELDS, ShareBelowOne, raises_invalid_input
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from models.effects.fit import Effects
@@ -23,7 +23,7 @@ from models.towers.zero_shot.base import ZeroShotShape
 
 
 @raises_invalid_input
-@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=NO_OTHER_FIELDS)
 class Architecture:
     """The towers and their widths. The paper's are "dnn", "mail" and a dropout of 0.5; its other widths are here."""
 

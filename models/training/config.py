@@ -7,7 +7,7 @@ import pydantic.dataclasses
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from foretaste.kernel.configuration import STRICT, NonNegativeFloat, ShareBelowOne, raises_invalid_input
+from foretaste.kernel.configuration import NO_OTHER_FIELDS, NonNegativeFloat, ShareBelowOne, raises_invalid_input
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from models.effects.fit import EffectsConfig
@@ -23,7 +23,7 @@ UNLEARNED = ("effects", "absent")
 
 
 @raises_invalid_input
-@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=NO_OTHER_FIELDS)
 class TrainingConfig:
     """How the towers are trained; the comments tell what the paper does."""
 

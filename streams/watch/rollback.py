@@ -101,7 +101,7 @@ def _beyond(most: float, share: float | None, earlier: float | None) -> bool:
 
 
 def evidence(after: RankingCounts, before: RankingCounts) -> str:
-    """What a reason rests on."""
+    """The counts behind the reason of a rollback, as text."""
     return f"of {after.rankings:.0f} rankings since the move, before it {_earlier(before)}"
 
 

@@ -21,6 +21,9 @@ from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
 from streams.worker.transport import FetchingTransport
 
+BUFFERED_EVENTS = 1024
+"""Between Kafka and an agent, beside what a collector holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class AppConfig:
@@ -38,8 +41,6 @@ class AppConfig:
     """For how long the broker may hold a fetch; near a latency only on a broker that does not wake it (Tansu)."""
     grace: float = 10.0
     """For the batch at work, when partitions leave or the worker stops; below the group's 60 s for a rebalance."""
-    buffered_events: int = 1024
-    """Between Kafka and an agent, beside what a collector holds."""
     folder: Path = field(default_factory=Path)
     """Where Faust makes its data folder, which stays empty without tables."""
 
@@ -108,7 +109,7 @@ def build_app(
         consumer_auto_offset_reset="earliest",
         table_standby_replicas=0,  # or Faust brings its own partition assignor, for tables
         stream_wait_empty=False,  # the collectors are waited for instead, within a grace
-        stream_buffer_maxsize=config.buffered_events,
+        stream_buffer_maxsize=BUFFERED_EVENTS,
         broker_commit_interval=config.commit_interval,
         broker_session_timeout=config.session_timeout,
         broker_heartbeat_interval=config.heartbeat_interval,

@@ -79,9 +79,10 @@ class KafkaBacklog:
         try:
             async with asyncio.timeout(self._timeout):
                 consumer = await self._consumer()
-                partitions = [
-                    TopicPartition(self._topic, each) for each in consumer.partitions_for_topic(self._topic) or ()
-                ]
+                known = consumer.partitions_for_topic(self._topic)
+                if not known:  # none can be told while a broker answers that it has no leader for it
+                    raise UnknownTopicOrPartitionError(self._topic)
+                partitions = [TopicPartition(self._topic, each) for each in known]
                 consumer.assign(partitions)  # anew each time, which forgets the ends seen last time
                 positions = await _look(consumer, partitions)
         except (KafkaError, TimeoutError) as error:

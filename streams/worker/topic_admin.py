@@ -27,13 +27,16 @@ class TopicFound:
     created: bool
 
 
+MAX_DEAD_LETTER_BYTES = 4 * 1024 * 1024
+"""A dead letter is the whole event and its headers, whatever other topics allow."""
+
+
 async def create_topics(
     connection: KafkaConnection,
     names: TopicNames,
     *,
     partitions: int,
     replication: int = 1,
-    max_dead_letter_bytes: int = 4 * 1024 * 1024,
 ) -> list[TopicFound]:
     """Create the topics, before anything asks for one: a broker makes a topic that is asked for, of one partition.
 
@@ -43,7 +46,7 @@ async def create_topics(
 
     Raises `Unavailable` when no broker answers, `InvalidInput` when the broker refuses a topic.
     """
-    configs: Mapping[str, Mapping[str, str]] = {names.dead_letters: {"max.message.bytes": str(max_dead_letter_bytes)}}
+    configs: Mapping[str, Mapping[str, str]] = {names.dead_letters: {"max.message.bytes": str(MAX_DEAD_LETTER_BYTES)}}
     wanted = [NewTopic(name, partitions, replication, topic_configs=configs.get(name, {})) for name in names.all()]
     admin = AIOKafkaAdminClient(**connection.client_arguments())
     try:

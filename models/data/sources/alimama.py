@@ -24,7 +24,7 @@ import pydantic.dataclasses
 import yaml
 from pydantic import Field, PositiveInt
 
-from foretaste.kernel.configuration import STRICT, raises_invalid_input
+from foretaste.kernel.configuration import NO_OTHER_FIELDS, raises_invalid_input
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from models.data.dataset import DESCRIPTION
 from models.data.schema import DatasetDescription
@@ -52,7 +52,7 @@ Int64Array = npt.NDArray[np.int64]
 
 
 @raises_invalid_input
-@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=NO_OTHER_FIELDS)
 class AlimamaConfig:
     """Which behaviour is taken over; all of it would fill the memory several times."""
 

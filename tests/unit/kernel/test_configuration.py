@@ -9,7 +9,7 @@ import pytest
 from pydantic import PositiveInt
 
 from foretaste.kernel.configuration import (
-    STRICT,
+    NO_OTHER_FIELDS,
     NonNegativeFloat,
     PositiveFloat,
     ShareBelowOne,
@@ -21,13 +21,13 @@ from foretaste.kernel.registry import resolve
 
 
 @raises_invalid_input
-@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=NO_OTHER_FIELDS)
 class Inner:
     rate: PositiveFloat = 0.5
 
 
 @raises_invalid_input
-@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=NO_OTHER_FIELDS)
 class Outer:
     inner: Inner = field(default_factory=Inner)
     weight: NonNegativeFloat = 0.0

@@ -194,18 +194,26 @@ async def test_one_that_cannot_be_written_costs_no_other(field: str, caplog: pyt
     assert form.impressions.failure is None
 
 
-async def test_a_defect_is_logged_and_counted_and_raised_by_the_close(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_a_defect_is_logged_and_counted_and_the_next_impressions_are_sent_again(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     form = Form()
-    monkeypatch.setattr(form.broker, "send_all", None)
+    form.impressions.note(_Defective())
     form.impressions.note(served("r0"))
     assert form.impressions._task is not None
     await asyncio.wait({form.impressions._task}, timeout=5)
-    assert "impressions: no more are sent, 1 are lost" in caplog.text
+    assert "impressions: a defect ended the task that sends them, 2 are lost" in caplog.text
+    assert repr(form.impressions.failure) == "ZeroDivisionError()"
     assert form.registry.get_sample_value("foretaste_rank_impressions_failed") == 1
     form.impressions.note(served("r1"))
-    assert form.counted() == (0, 2)
-    with pytest.raises(TypeError):
-        await form.impressions.close()
-    assert form.counted() == (0, 2)
+    await form.impressions.close()
+    assert (form.sent(), form.counted()) == (["r1"], (1, 2))
+    assert form.impressions.failure is None
+    assert form.registry.get_sample_value("foretaste_rank_impressions_failed") == 0
+
+
+class _Defective:
+    """An impression that cannot become an event."""
+
+    def event(self) -> UserRanked:
+        raise ZeroDivisionError

@@ -1,0 +1,129 @@
+"""The learning of a refresh on in-memory parts: a real training on a small log, judged, and taken over."""
+
+import shutil
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foretaste.kernel.events import UserBehaved, UserRanked
+from foretaste.kernel.ports import Coverage, Report
+from foretaste.kernel.ranking import Source
+from foretaste.testing import InMemoryGenerations, InMemoryLease, InMemoryTrainingLog, LeaseBoard
+from models.evaluation.verdict import read_verdict, verdict_path
+from models.generations import publish
+from models.generations.in_process import InProcessTowers
+from models.generations.manifest import read_manifest
+from models.refresh.learn import LearnConfig, LogLearner
+from models.refresh.parts import RefreshConfig, RefreshParts, RefreshRequest
+from models.refresh.prepare import RefreshPlan
+from models.refresh.records import RefreshOutcome, RefreshRecords, UnfinishedRefresh
+from models.refresh.refresh import refresh
+from tests.tiny_disk import needs_a_disk, tiny_disk
+from tests.towers_factory import artifacts, dataset, trained
+
+REQUEST = RefreshRequest(RefreshPlan(device="cpu"), window_days=1)
+SHOWN = 6
+
+
+@dataclass
+class System:
+    """Generation 1 is active; `show` writes the log."""
+
+    parts: RefreshParts
+    log: InMemoryTrainingLog
+    towers: InProcessTowers
+
+    async def show(self, rankings: int) -> None:
+        """Rankings of `SHOWN` items each, of which users act on those of the first half of the catalogue."""
+        rng, (data, _) = np.random.default_rng(0), dataset()
+        items, users = data.items["item_id"].tolist(), data.users.head(60).to_dict("records")
+        fields = list(read_manifest(self.parts.publish.artifact(1)).attributes)
+        started = time.time() - 60
+        for number in range(rankings):
+            user, at = users[number % len(users)], datetime.fromtimestamp(started + number * 0.01, UTC)
+            ranking = UserRanked(
+                ranking_id=f"ranking-{number}",
+                user_id=str(user["user_id"]),
+                at=at,
+                items=tuple(str(item) for item in rng.choice(items, SHOWN, replace=False)),
+                scores=(0.5,) * SHOWN,
+                attributes={name: user[name] for name in fields},
+                served_by=Source.VIRTUAL,
+                ranking_generation=1,
+                zero_shot_generation=1,
+                warm_after=3,
+            )
+            await self.log.write_rankings([ranking])
+            liked = [item for item in ranking.items if items.index(item) < len(items) // 2]
+            acts = [UserBehaved(user_id=ranking.user_id, item_id=item, at=at) for item in liked]
+            await self.log.write_behaviours([act.model_copy(update={"ranking_id": ranking.ranking_id}) for act in acts])
+
+
+@pytest.fixture
+async def system(tmp_path: Path) -> AsyncIterator[System]:
+    shutil.copytree(artifacts()[0], tmp_path / "generations" / "1")
+    log, generations, towers = InMemoryTrainingLog(), InMemoryGenerations(), InProcessTowers(tmp_path / "triton_repo")
+    parts = RefreshParts(
+        lease=InMemoryLease(LeaseBoard(), "refresh", seconds=60),
+        records=RefreshRecords(tmp_path / "runs"),
+        unlogged=_nothing,
+        learner=LogLearner(log, generations, tmp_path, LearnConfig(outcome_window=1.0)),
+        publish=publish.PublishParts(towers, generations, tmp_path, tmp_path / "triton_repo"),
+        reenrich=_reenriched,
+        config=RefreshConfig(log_settles=0.0),
+    )
+    await publish.publish(parts.publish, 1)
+    yield System(parts, log, towers)
+    await towers.close()
+
+
+async def _nothing() -> int:
+    return 0
+
+
+async def _reenriched(_number: int, _report: Report) -> Coverage:
+    return Coverage(users=60, missing=0, rounds=1)
+
+
+async def test_what_was_logged_becomes_the_active_generation(system: System) -> None:
+    await system.show(400)
+    record = await refresh(system.parts, REQUEST)
+    assert (record.outcome, record.base, record.number) == (RefreshOutcome.SWAPPED, 1, 2)
+    active = await system.parts.publish.generations.active()
+    assert active is not None
+    assert active.number == 2
+    manifest, verdict = read_manifest(system.parts.publish.artifact(2)), read_verdict(_verdict(system))
+    assert (manifest.base, verdict.decision, verdict.candidate, verdict.active) == (1, "pass", 2, 1)
+    assert record.learning is not None
+    assert record.learning.rankings + verdict.rankings == 400
+    assert record.learning.steps > 0
+    assert (system.parts.records.folder / f"{record.id}.svg").is_file()
+    assert await system.towers.ready(2)
+
+
+async def test_an_empty_log_leaves_everything_as_it_is(system: System) -> None:
+    record = await refresh(system.parts, REQUEST)
+    assert (record.outcome, record.number) == (RefreshOutcome.NOTHING, None)
+    assert "no ranking" in record.detail
+    assert not system.parts.publish.artifact(2).exists()
+
+
+@needs_a_disk
+def test_without_room_for_the_loss_curves_there_is_a_notice(system: System) -> None:
+    learner = system.parts.learner
+    assert isinstance(learner, LogLearner)
+    run = UnfinishedRefresh(id="1", base=1, since_ms=0, until_ms=1)
+    system.parts.records.folder.mkdir(exist_ok=True)
+    with tiny_disk(system.parts.records.folder, 4):
+        (notice,) = learner._draw(trained(), run)
+        assert "no room is left" in notice
+        assert list(system.parts.records.folder.iterdir()) == []
+
+
+def _verdict(system: System) -> Path:
+    return verdict_path(system.parts.publish.home, 2)
