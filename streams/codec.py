@@ -52,7 +52,8 @@ class JsonCodec:
             raise _undecodable(value, error.errors(include_url=False, include_context=False)) from error
 
 
-JSON = JsonCodec()
+EVENTS: Codec = JsonCodec()
+"""The format of events on all topics: who writes or reads one uses this, and another format is named here."""
 
 
 def _undecodable(value: bytes, errors: list[ErrorDetails]) -> Undecodable:

@@ -16,20 +16,18 @@ from datetime import datetime
 
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import DeadLetter, Message, Reason, ReenrichUsers, UserBehaved, UserRanked, UserRegistered
-from streams.codec import JSON, MAX_FIELD, Codec, EventT, Undecodable
+from streams.codec import EVENTS, MAX_FIELD, EventT, Undecodable
 
 DAY_MS = 86_400_000
 INT64_MAX = 2**63 - 1
 
 
-def decode_registered(
-    message: Message, *, now_ms: int, max_bytes: int, codec: Codec = JSON
-) -> UserRegistered | DeadLetter:
+def decode_registered(message: Message, *, now_ms: int, max_bytes: int) -> UserRegistered | DeadLetter:
     """A `user-registered` record as an event, or as a dead letter whose detail names the field and the value.
 
     `now_ms` is the clock in epoch milliseconds, `max_bytes` the largest value taken.
     """
-    event = _decode(message, UserRegistered, max_bytes, codec)
+    event = _decode(message, UserRegistered, max_bytes)
     if isinstance(event, DeadLetter):
         return event
     at_ms = None if event.registered_at is None else to_ms(event.registered_at)
@@ -41,9 +39,9 @@ def decode_registered(
     )
 
 
-def decode_behaved(message: Message, *, now_ms: int, max_bytes: int, codec: Codec = JSON) -> UserBehaved | DeadLetter:
+def decode_behaved(message: Message, *, now_ms: int, max_bytes: int) -> UserBehaved | DeadLetter:
     """A `user-behaved` record as an event, or as a dead letter; the arguments are those of `decode_registered`."""
-    event = _decode(message, UserBehaved, max_bytes, codec)
+    event = _decode(message, UserBehaved, max_bytes)
     if isinstance(event, DeadLetter):
         return event
     return (
@@ -53,9 +51,9 @@ def decode_behaved(message: Message, *, now_ms: int, max_bytes: int, codec: Code
     )
 
 
-def decode_ranked(message: Message, *, now_ms: int, max_bytes: int, codec: Codec = JSON) -> UserRanked | DeadLetter:
+def decode_ranked(message: Message, *, now_ms: int, max_bytes: int) -> UserRanked | DeadLetter:
     """A `user-ranked` record as an event, or as a dead letter; the arguments are those of `decode_registered`."""
-    event = _decode(message, UserRanked, max_bytes, codec)
+    event = _decode(message, UserRanked, max_bytes)
     if isinstance(event, DeadLetter):
         return event
     return (
@@ -67,17 +65,17 @@ def decode_ranked(message: Message, *, now_ms: int, max_bytes: int, codec: Codec
     )
 
 
-def decode_page(message: Message, codec: Codec = JSON) -> ReenrichUsers | DeadLetter:
+def decode_page(message: Message) -> ReenrichUsers | DeadLetter:
     """A `user-reenrich` record as a page of users, or as a dead letter; its size is what its sender made it."""
-    return _decode(message, ReenrichUsers, None, codec)
+    return _decode(message, ReenrichUsers, None)
 
 
-def readable(messages: Sequence[Message], kind: type[EventT], codec: Codec = JSON) -> list[EventT]:
+def readable(messages: Sequence[Message], kind: type[EventT]) -> list[EventT]:
     """The records that are events of that kind, in their order. Others are passed over: another way keeps them."""
     events = []
     for message in messages:
         with suppress(Undecodable):
-            events.append(codec.decode(message.value, kind))
+            events.append(EVENTS.decode(message.value, kind))
     return events
 
 
@@ -86,12 +84,12 @@ def to_ms(at: datetime) -> int:
     return round(at.timestamp() * 1000)
 
 
-def _decode(message: Message, kind: type[EventT], max_bytes: int | None, codec: Codec) -> EventT | DeadLetter:
+def _decode(message: Message, kind: type[EventT], max_bytes: int | None) -> EventT | DeadLetter:
     size = len(message.value or b"")
     if max_bytes is not None and size > max_bytes:
         return DeadLetter(message, Reason.TOO_LARGE, f"value: at most {max_bytes} bytes (got {size} bytes)")
     try:
-        return codec.decode(message.value, kind)
+        return EVENTS.decode(message.value, kind)
     except Undecodable as error:
         return DeadLetter(message, error.reason, str(error))
 

@@ -10,7 +10,7 @@ from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.events import ReenrichUsers
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Backlog, Clock, Coverage, Progress
-from streams.codec import JSON
+from streams.codec import EVENTS
 from streams.parts import SignUpParts
 from streams.reenrich_worker import SHARE, shares
 
@@ -133,7 +133,7 @@ class Reenrichment:
 
     async def _send(self, users: Sequence[str], number: int) -> None:
         events = [ReenrichUsers(generation=number, user_ids=tuple(page)) for page in shares(users) if page]
-        await self._events.send_all(self._topic, [(None, JSON.encode(event)) for event in events])
+        await self._events.send_all(self._topic, [(None, EVENTS.encode(event)) for event in events])
 
     async def _handled(self, number: int) -> None:
         """Returns once the workers have acknowledged every page."""

@@ -11,7 +11,7 @@ from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.users import EnrichedUser, ReenrichedUser, Stage, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes
-from streams.codec import JSON
+from streams.codec import EVENTS
 from streams.decoding import decode_registered, to_ms
 from streams.parts import SignUpParts
 from streams.worker.dead_letters import DeadLetters
@@ -232,7 +232,7 @@ class SignUps:
             if each.known.stage is not Stage.WARM
         ]
         await self._parts.events.send_all(
-            self._enriched_topic, [(each.user_id.encode(), JSON.encode(each)) for each in events]
+            self._enriched_topic, [(each.user_id.encode(), EVENTS.encode(each)) for each in events]
         )
         self._metrics.enriched.inc(len(events))
 

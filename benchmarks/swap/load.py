@@ -25,7 +25,7 @@ from foretaste.kernel.events import Topic, UserRegistered
 from foretaste.kernel.ports import Clock, Events
 from foretaste.kernel.values import Attributes
 from foretaste.settings import Settings
-from streams.codec import JSON
+from streams.codec import EVENTS
 
 MOST_IN_FLIGHT = 500
 """Requests without an answer, at most; one beyond that has failed."""
@@ -227,7 +227,7 @@ class LoadGenerator:
         event = UserRegistered(user_id=user_id, attributes=attributes)
         sent, sent_at = self.clock(), self.now()
         try:
-            await self.events.send(self.topic, user_id.encode(), JSON.encode(event))
+            await self.events.send(self.topic, user_id.encode(), EVENTS.encode(event))
         except ForetasteError as error:
             self._sign_ups.append(SentSignUp(user_id, sent, sent_at, durable=False))
             self._count_problem(str(error))

@@ -78,11 +78,11 @@ def dead_letters(
 
 async def send(settings: Settings, topic: str, values: Sequence[UserRegistered | UserBehaved]) -> None:
     """Produce events to `topic`, keyed by user id; all durable on return."""
-    from streams.codec import JSON
+    from streams.codec import EVENTS
 
     events = compose.events(settings)
     try:
-        keyed = [(event.user_id.encode(), JSON.encode(event)) for event in values]
+        keyed = [(event.user_id.encode(), EVENTS.encode(event)) for event in values]
         await events.send_all(f"{settings.topic_prefix}{topic}", keyed)
     finally:
         await events.close()

@@ -46,11 +46,11 @@ async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegi
     from serving.health import ServiceHealth, examine
     from serving.impressions import BufferedImpressions, ImpressionPolicy
     from serving.metrics import RankingMetrics
-    from streams.codec import JSON
+    from streams.codec import EVENTS
     from streams.topics import TopicNames
 
     metrics = RankingMetrics(registry)
-    impressions = BufferedImpressions(found.events, TopicNames(settings.topic_prefix).ranked, JSON.encode, metrics)
+    impressions = BufferedImpressions(found.events, TopicNames(settings.topic_prefix).ranked, EVENTS.encode, metrics)
     way, active = ranking(settings, found, metrics, ImpressionPolicy(impressions, settings.shown))
 
     async def health() -> ServiceHealth:

@@ -21,7 +21,7 @@ from foretaste.kernel.events import UserRegistered
 from foretaste.kernel.ports import Events
 from foretaste.kernel.values import Attributes
 from serving.requests import RankResponse
-from streams.codec import JSON
+from streams.codec import EVENTS
 
 SIGN_UPS, RANKINGS = 5.0, 20.0
 """Rates a second."""
@@ -162,7 +162,7 @@ async def _sign_up(
     attributes = traffic.newcomers[number % len(traffic.newcomers)]
     event = UserRegistered(user_id=user_id, attributes=attributes)
     try:
-        await events.send(traffic.topic, user_id.encode(), JSON.encode(event))
+        await events.send(traffic.topic, user_id.encode(), EVENTS.encode(event))
     except Unavailable as error:
         result.missed(error)
         return

@@ -13,7 +13,7 @@ import numpy as np
 from foretaste.demo.context import DemoContext
 from foretaste.demo.ranking_client import rank
 from foretaste.kernel.events import Topic, UserBehaved
-from streams.codec import JSON
+from streams.codec import EVENTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,7 +142,7 @@ async def _send(context: DemoContext, user_id: str, ranking: ReplayedRanking, ra
         UserBehaved(user_id=user_id, item_id=item, action=action, at=now, ranking_id=ranking_id)
         for item, action in ranking.actions.items()
     ]
-    keyed = [(user_id.encode(), JSON.encode(event)) for event in events]
+    keyed = [(user_id.encode(), EVENTS.encode(event)) for event in events]
     await context.parts.events.send_all(context.topic(Topic.BEHAVED), keyed)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from foretaste.kernel.events import UserRegistered
 from foretaste.kernel.ports import Clock, Events, OnlineStore
 from foretaste.kernel.values import Attributes
-from streams.codec import JSON
+from streams.codec import EVENTS
 
 READ_AT_ONCE = 128
 """Users in one read of the store; the oldest first."""
@@ -64,7 +64,7 @@ class SignUpLoad:
                 await asyncio.sleep(max(0.0, start + number / self.rate - self.clock()))
                 event = UserRegistered(user_id=user_id, attributes=attributes)
                 self._sent_at[user_id] = self.clock()
-                sends.create_task(self.events.send(self.topic, user_id.encode(), JSON.encode(event)))
+                sends.create_task(self.events.send(self.topic, user_id.encode(), EVENTS.encode(event)))
 
     async def _watch(self, expected: int, producing: "asyncio.Task[None]") -> None:
         ended_at: float | None = None

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from foretaste.kernel.events import Reason, UserBehaved, UserRanked
 from serving.impressions import BufferedImpressions
 from serving.metrics import RankingMetrics
-from streams.codec import JSON
+from streams.codec import EVENTS
 from streams.topics import TopicNames
 from streams.worker.connection import KafkaConnection
 from streams.worker.dead_letter_reader import newest_dead_letters
@@ -113,7 +113,7 @@ async def test_what_the_ranking_service_notes_is_logged_and_what_is_bad_is_a_dea
     deployment: Deployment,
 ) -> None:
     impressions = BufferedImpressions(
-        deployment.events, deployment.names.ranked, JSON.encode, RankingMetrics(CollectorRegistry())
+        deployment.events, deployment.names.ranked, EVENTS.encode, RankingMetrics(CollectorRegistry())
     )
     for each in range(100):
         impressions.note(served(f"r{each}", f"u{each % 7}"))

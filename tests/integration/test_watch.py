@@ -19,7 +19,7 @@ from serving.impressions import BufferedImpressions, ImpressionPolicy
 from serving.metrics import RankingMetrics
 from serving.ranking import Ranking
 from serving.requests import RankRequest, RankResponse
-from streams.codec import JSON
+from streams.codec import EVENTS
 from streams.topics import TopicNames
 from streams.watch.monitor import Monitor, WatchConfig, watch_pipelines
 from streams.watch.prometheus import WatchGauges
@@ -60,7 +60,7 @@ class Deployment:
         self.registry.register(WatchGauges(self.watch.snapshot))
         clock = asyncio.get_running_loop().time
         metrics = RankingMetrics(CollectorRegistry())
-        self.impressions = BufferedImpressions(self.events, self.config.topics.ranked, JSON.encode, metrics)
+        self.impressions = BufferedImpressions(self.events, self.config.topics.ranked, EVENTS.encode, metrics)
         self.ranking = Ranking(
             self.store,
             self.towers,

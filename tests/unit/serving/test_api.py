@@ -20,7 +20,7 @@ from serving.api import build_api
 from serving.health import examine
 from serving.impressions import BufferedImpressions
 from serving.metrics import RankingMetrics
-from streams.codec import JSON
+from streams.codec import EVENTS
 from tests.serving_parts import Parts
 
 GOOD = {"user_id": "u1", "items": ["i1", "i9"]}
@@ -269,9 +269,9 @@ async def test_the_console_page_is_whole_in_itself(client: httpx.AsyncClient) ->
     assert "innerHTML" not in response.text, "names of users and items are text, never markup"
 
 
-async def test_a_service_whose_impressions_were_lost_says_so_and_answers(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_service_that_lost_impressions_is_degraded(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     events = InMemoryEvents()
-    impressions = BufferedImpressions(events, "user-ranked", JSON.encode, RankingMetrics(CollectorRegistry()))
+    impressions = BufferedImpressions(events, "user-ranked", EVENTS.encode, RankingMetrics(CollectorRegistry()))
     monkeypatch.setattr(events, "send_all", None)
     health = partial(examine, parts.store, parts.towers, parts.generations, parts.active, impressions)
     assert (await health()).readiness == "ready"
@@ -287,7 +287,7 @@ async def test_a_service_whose_impressions_were_lost_says_so_and_answers(parts: 
 
 async def test_what_was_noted_is_sent_before_the_application_ends(parts: Parts) -> None:
     events = InMemoryEvents()
-    impressions = BufferedImpressions(events, "user-ranked", JSON.encode, RankingMetrics(CollectorRegistry()))
+    impressions = BufferedImpressions(events, "user-ranked", EVENTS.encode, RankingMetrics(CollectorRegistry()))
     health = partial(examine, parts.store, parts.towers, parts.generations, parts.active)
     api = build_api(parts.ranking, health, parts.registry, impressions=impressions)
     async with api.router.lifespan_context(api):

@@ -16,7 +16,7 @@ from foretaste.testing import InMemoryEvents
 from serving.impressions import AnsweredRanking, BufferedImpressions, ImpressionBuffer
 from serving.metrics import RankingMetrics
 from serving.requests import RankResponse, ScoredItem
-from streams.codec import JSON
+from streams.codec import EVENTS
 
 TOPIC = "user-ranked"
 AT = 1_767_225_600.5
@@ -60,7 +60,7 @@ class Form:
         self.impressions = BufferedImpressions(
             self.broker,
             TOPIC,
-            JSON.encode,
+            EVENTS.encode,
             RankingMetrics(self.registry),
             ImpressionBuffer(BatchPolicy(size=4, age=age), capacity=capacity, longest_pause=0.01),
             lambda: self.now,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import Reason, UserBehaved, UserRanked, UserRegistered
 from foretaste.kernel.ranking import Cause, Fallback, Source
-from streams.codec import JSON, Undecodable
+from streams.codec import EVENTS, Undecodable
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 SCALARS = st.none() | st.booleans() | st.integers(-(2**62), 2**62) | st.floats(allow_nan=False, allow_infinity=False)
@@ -20,7 +20,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 @given(TEXTS.filter(bool), st.dictionaries(TEXTS, SCALARS | TEXTS, max_size=5))
 def test_what_was_written_is_read(user_id: str, attributes: dict[str, str | int | float | bool | None]) -> None:
     event = UserRegistered(user_id=user_id, attributes=attributes, registered_at=AT)
-    assert JSON.decode(JSON.encode(event), UserRegistered) == event
+    assert EVENTS.decode(EVENTS.encode(event), UserRegistered) == event
 
 
 def ranked(**changed: Any) -> UserRanked:
@@ -30,17 +30,17 @@ def ranked(**changed: Any) -> UserRanked:
 
 def test_a_cause_travels_and_events_of_before_have_none() -> None:
     event = ranked(fallback=Fallback.POPULARITY, cause=Cause.RANKING_NOT_FINITE, reason="scores are not finite")
-    assert JSON.decode(JSON.encode(event), UserRanked).cause is Cause.RANKING_NOT_FINITE
-    old = JSON.encode(ranked(reason="the ranking tower's scores are not finite")).replace(b'"cause":null,', b"")
+    assert EVENTS.decode(EVENTS.encode(event), UserRanked).cause is Cause.RANKING_NOT_FINITE
+    old = EVENTS.encode(ranked(reason="the ranking tower's scores are not finite")).replace(b'"cause":null,', b"")
     assert b"cause" not in old
-    assert JSON.decode(old, UserRanked).cause is None
+    assert EVENTS.decode(old, UserRanked).cause is None
 
 
 def test_an_event_with_a_lone_surrogate_cannot_be_written() -> None:
     """As impressions are made, without being checked a second time."""
     event = UserRanked.model_construct(**{**dict(ranked()), "context": {"query": "cut \ud83d"}})
     with pytest.raises(InvalidInput, match="UserRanked: cannot be written as JSON"):
-        JSON.encode(event)
+        EVENTS.encode(event)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_an_event_with_a_lone_surrogate_cannot_be_written() -> None:
 )
 def test_bytes_with_a_lone_surrogate_are_no_event(value: bytes, detail: str) -> None:
     with pytest.raises(Undecodable, match=detail) as refused:
-        JSON.decode(value, UserRegistered)
+        EVENTS.decode(value, UserRegistered)
     assert refused.value.reason is Reason.MALFORMED
 
 
