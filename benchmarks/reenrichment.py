@@ -125,12 +125,12 @@ def _train(settings: Settings, data: str, zero_shot: str) -> list[Attributes]:
 async def _publish(settings: Settings) -> Generation:
     """Both generations in Triton and on record, the old one active."""
     from models.generations.manifest import generation_record  # noqa: PLC0415
-    from models.generations.repository import publish  # noqa: PLC0415
+    from models.generations.repository import write_version  # noqa: PLC0415
 
     towers, generations = compose.towers(settings), compose.generations(settings)
     for number in (OLD, NEW):
         folder = settings.generations / str(number)
-        await asyncio.to_thread(publish, folder, settings.repository, "cpu")
+        await asyncio.to_thread(write_version, folder, settings.repository, "cpu")
         await towers.load(number)
         await generations.record(*generation_record(folder))
     await generations.activate(OLD, None)

@@ -12,8 +12,7 @@ from foretaste.kernel.files import remove_whole
 from foretaste.kernel.generations import check_same
 from foretaste.kernel.ports import Generations, TowerAdmin
 from models.generations.manifest import generation_record, next_number
-from models.generations.repository import is_published, published, withdraw
-from models.generations.repository import publish as write_version
+from models.generations.repository import is_published, published, withdraw, write_version
 
 Reached: TypeAlias = Callable[[int], None]
 """Hears the number of each step of `load` once it is done."""

@@ -43,7 +43,9 @@ BYTECODE = "__pycache__"
 anything was written since for another one, and starts it anew at the next load of any version of its model."""
 
 
-def publish(folder: Path, repository: Path, device: Literal["cpu", "gpu"] = "cpu", clock: Clock = time.time) -> int:
+def write_version(
+    folder: Path, repository: Path, device: Literal["cpu", "gpu"] = "cpu", clock: Clock = time.time
+) -> int:
     """Write the generation in `folder` as a version of both towers and return its number; loading it is Triton's.
 
     Each version appears whole, its files checked against the manifest; publishing a generation again changes nothing,

@@ -22,7 +22,7 @@ from foretaste.stack.parts import Triton
 from foretaste.stack.stack import Stack, StackPlan
 from models.generations.in_process import InProcessTowers
 from models.generations.probes import check_served
-from models.generations.repository import publish, withdraw
+from models.generations.repository import withdraw, write_version
 from models.generations.triton import TritonTowers
 from models.runtime import layout as files
 from models.runtime.towers import RankingRequest
@@ -42,7 +42,7 @@ async def towers(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     else:
         repository, form = tmp_path, InProcessTowers(tmp_path)
     for folder in artifacts():
-        publish(folder, repository)
+        write_version(folder, repository)
     for generation in GENERATIONS:
         if not await form.ready(generation):
             await form.load(generation)
@@ -234,7 +234,7 @@ async def test_an_answer_of_another_shape_is_an_error(
 async def test_a_damaged_version_in_this_process_is_unavailable_until_it_is_mended(
     tmp_path: Path, name: Any, text: bytes
 ) -> None:
-    publish(artifacts()[0], tmp_path)
+    write_version(artifacts()[0], tmp_path)
     damaged = tmp_path / "ranking_tower" / "1" / name
     whole = damaged.read_bytes()
     damaged.write_bytes(text)
@@ -248,7 +248,7 @@ async def test_a_damaged_version_in_this_process_is_unavailable_until_it_is_mend
 
 async def test_a_withdrawn_generation_in_this_process_is_let_go_and_the_other_answers(tmp_path: Path) -> None:
     for folder in artifacts():
-        publish(folder, tmp_path)
+        write_version(folder, tmp_path)
     towers = InProcessTowers(tmp_path)
     for generation in GENERATIONS:
         await towers.load(generation)
@@ -292,9 +292,9 @@ async def test_a_generation_that_triton_cannot_load_is_withdrawn_and_the_one_bef
     home = repository.parent
     with Stack(home, StackPlan([triton_part], {}, [])) as stack:
         towers = TritonTowers(stack.addresses["triton"], timeout=10)
-        publish(first, repository)
+        write_version(first, repository)
         await towers.load(1)
-        publish(second, repository, device)
+        write_version(second, repository, device)
         for onnx in repository.glob(f"*/2/{broken}"):
             onnx.write_bytes(b"broken")
         with pytest.raises(Unavailable, match=rf"generation 2 of \w+ was not loaded: .*{reason}") as failed:
@@ -310,7 +310,7 @@ async def test_a_generation_that_triton_cannot_load_is_withdrawn_and_the_one_bef
     with Stack(home, StackPlan([triton_part], {}, [])) as stack:
         towers = TritonTowers(stack.addresses["triton"], timeout=10)
         assert await _answers(towers, 1)
-        publish(second, repository)
+        write_version(second, repository)
         await towers.load(2)
         assert await _answers(towers, 2)
         await towers.close()
@@ -321,7 +321,7 @@ async def test_a_broken_version_left_behind_stops_its_model_but_not_triton_and_w
 ) -> None:
     repository = triton_part.repository
     for folder in artifacts():
-        publish(folder, repository)
+        write_version(folder, repository)
     (repository / "ranking_tower" / "2" / files.RANKING).write_bytes(b"broken")
     with Stack(repository.parent, StackPlan([triton_part], {}, [])) as stack:
         found = await health.triton(stack.addresses["triton"])

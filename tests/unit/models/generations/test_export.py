@@ -29,6 +29,12 @@ from tests.towers_factory import (
 )
 
 
+@pytest.fixture(autouse=True)
+def exported() -> None:
+    """The towers that `_copy_towers` copies are there before a test puts it in place of the export."""
+    artifacts()
+
+
 def test_an_exported_generation_answers_as_it_was_trained() -> None:
     manifest = artifact.read_manifest(artifacts()[0])
     assert 0 <= manifest.parity <= 1e-5

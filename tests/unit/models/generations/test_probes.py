@@ -12,7 +12,7 @@ import pytest
 from foretaste.kernel.errors import BadTowerOutput
 from models.generations.in_process import InProcessTowers
 from models.generations.probes import ParityError, Probe, check_served, difference, read_probes, write_probes
-from models.generations.repository import publish
+from models.generations.repository import write_version
 from models.runtime import layout as files
 from tests.towers_factory import artifacts
 
@@ -20,7 +20,7 @@ from tests.towers_factory import artifacts
 @pytest.fixture
 async def towers(tmp_path: Path) -> AsyncIterator[InProcessTowers]:
     for folder in artifacts():
-        publish(folder, tmp_path)
+        write_version(folder, tmp_path)
     form = InProcessTowers(tmp_path)
     yield form
     await form.close()

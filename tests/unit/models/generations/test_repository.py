@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from foretaste.kernel.errors import DamagedArtifact, ForetasteError, Unavailable
-from models.generations.repository import BYTECODE, CODE, is_published, publish, published, withdraw
+from models.generations.repository import BYTECODE, CODE, is_published, published, withdraw, write_version
 from models.runtime import layout as files
 from tests.tiny_disk import needs_a_disk, tiny_disk
 from tests.towers_factory import artifacts
@@ -24,7 +24,7 @@ def _listing(repository: Path) -> set[str]:
 
 
 def test_each_tower_gets_a_version_with_all_that_it_needs(tmp_path: Path) -> None:
-    assert publish(artifacts()[0], tmp_path) == 1
+    assert write_version(artifacts()[0], tmp_path) == 1
     package = [
         f"{name.replace('.', '/')}/{module}" for name, modules in CODE.items() for module in (*modules, BYTECODE)
     ]
@@ -37,7 +37,7 @@ def test_each_tower_gets_a_version_with_all_that_it_needs(tmp_path: Path) -> Non
 
 
 def test_a_version_runs_without_the_rest_of_the_project(tmp_path: Path) -> None:
-    publish(artifacts()[0], tmp_path)
+    write_version(artifacts()[0], tmp_path)
     version = tmp_path / "zero_shot_tower" / "1"
     code = (
         "import sys; sys.path.insert(0, '.')\n"
@@ -53,7 +53,7 @@ def test_a_version_runs_without_the_rest_of_the_project(tmp_path: Path) -> None:
 
 def test_running_a_version_writes_nothing_into_it(tmp_path: Path) -> None:
     """Isolated, Python does not hear of PYTHONDONTWRITEBYTECODE: as in Triton, which reloads what has changed."""
-    publish(artifacts()[0], tmp_path)
+    write_version(artifacts()[0], tmp_path)
     version = tmp_path / "zero_shot_tower" / "1"
     before = {path: path.stat().st_mtime_ns for path in version.rglob("*")}
     code = "import sys; sys.path.insert(0, '.'); import models.runtime.towers"
@@ -63,7 +63,7 @@ def test_running_a_version_writes_nothing_into_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("device", "kind"), [("cpu", "KIND_CPU"), ("gpu", "KIND_GPU")])
 def test_the_instance_group_is_that_of_the_device(tmp_path: Path, device: Any, kind: Any) -> None:
-    publish(artifacts()[0], tmp_path, device)
+    write_version(artifacts()[0], tmp_path, device)
     for tower in TOWERS:
         config = (tmp_path / tower / "config.pbtxt").read_text()
         assert re.findall(r"KIND_\w+", config) == [kind]
@@ -71,27 +71,27 @@ def test_the_instance_group_is_that_of_the_device(tmp_path: Path, device: Any, k
 
 
 def test_publishing_again_changes_nothing(tmp_path: Path) -> None:
-    publish(artifacts()[0], tmp_path)
+    write_version(artifacts()[0], tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    publish(artifacts()[0], tmp_path)
+    write_version(artifacts()[0], tmp_path)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 def test_generations_lie_beside_each_other_under_one_untouched_config(tmp_path: Path) -> None:
-    publish(artifacts()[0], tmp_path)
+    write_version(artifacts()[0], tmp_path)
     config = tmp_path / "ranking_tower" / "config.pbtxt"
     before = config.stat().st_mtime_ns
-    assert publish(artifacts()[1], tmp_path) == 2
+    assert write_version(artifacts()[1], tmp_path) == 2
     assert config.stat().st_mtime_ns == before
     assert {path.name for path in (tmp_path / "ranking_tower").iterdir()} == {"1", "2", "config.pbtxt"}
 
 
 def test_another_generation_of_the_same_number_is_refused(tmp_path: Path) -> None:
-    publish(artifacts()[0], tmp_path)
+    write_version(artifacts()[0], tmp_path)
     manifest = tmp_path / "ranking_tower" / "1" / files.MANIFEST
     manifest.write_text(manifest.read_text().replace("synthetic", "other"))
     with pytest.raises(ForetasteError, match="already holds another generation"):
-        publish(artifacts()[0], tmp_path)
+        write_version(artifacts()[0], tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing"])
@@ -105,29 +105,29 @@ def test_a_damaged_artifact_never_becomes_visible_and_can_be_published_once_mend
     else:
         (source / files.RANKING).unlink()
     with pytest.raises(DamagedArtifact, match=r"ranking\.onnx"):
-        publish(source, repository)
+        write_version(source, repository)
     assert list((repository / "ranking_tower").iterdir()) == []
     (source / files.RANKING).write_bytes((artifacts()[0] / files.RANKING).read_bytes())
-    assert publish(source, repository) == 1
+    assert write_version(source, repository) == 1
     assert (repository / "ranking_tower" / "1" / files.RANKING).exists()
 
 
 def test_a_withdrawn_generation_is_gone_and_the_others_stay(tmp_path: Path) -> None:
-    publish(artifacts()[0], tmp_path)
+    write_version(artifacts()[0], tmp_path)
     before = _listing(tmp_path)
-    publish(artifacts()[1], tmp_path)
+    write_version(artifacts()[1], tmp_path)
     assert is_published(2, tmp_path)
     withdraw(2, tmp_path)
     assert _listing(tmp_path) == before
     assert (is_published(1, tmp_path), is_published(2, tmp_path)) == (True, False)
-    assert publish(artifacts()[1], tmp_path) == 2
+    assert write_version(artifacts()[1], tmp_path) == 2
 
 
 def test_withdrawing_gives_back_the_config_that_the_publication_changed(tmp_path: Path) -> None:
-    publish(artifacts()[0], tmp_path, "cpu")
+    write_version(artifacts()[0], tmp_path, "cpu")
     before = {tower: (tmp_path / tower / "config.pbtxt").read_bytes() for tower in TOWERS}
-    publish(artifacts()[1], tmp_path, "gpu")
-    publish(artifacts()[1], tmp_path, "gpu")
+    write_version(artifacts()[1], tmp_path, "gpu")
+    write_version(artifacts()[1], tmp_path, "gpu")
     withdraw(2, tmp_path)
     assert {tower: (tmp_path / tower / "config.pbtxt").read_bytes() for tower in TOWERS} == before
     for tower in TOWERS:
@@ -137,7 +137,7 @@ def test_withdrawing_gives_back_the_config_that_the_publication_changed(tmp_path
 def test_a_config_that_an_earlier_publication_changed_stays(tmp_path: Path) -> None:
     given: list[tuple[int, Any]] = [(0, "gpu"), (0, "cpu"), (1, "cpu")]
     for number, device in given:
-        publish(artifacts()[number], tmp_path, device)
+        write_version(artifacts()[number], tmp_path, device)
     withdraw(2, tmp_path)
     for tower in TOWERS:
         assert "KIND_CPU" in (tmp_path / tower / "config.pbtxt").read_text()
@@ -146,20 +146,20 @@ def test_a_config_that_an_earlier_publication_changed_stays(tmp_path: Path) -> N
 
 def test_withdrawing_the_only_generation_leaves_nothing_that_could_be_loaded(tmp_path: Path) -> None:
     withdraw(1, tmp_path)
-    publish(artifacts()[0], tmp_path)
+    write_version(artifacts()[0], tmp_path)
     withdraw(1, tmp_path)
     withdraw(1, tmp_path)
     assert _listing(tmp_path) == set()
 
 
 def test_what_a_killed_publication_left_is_swept_by_the_next_a_day_later(tmp_path: Path) -> None:
-    publish(artifacts()[0], tmp_path)
+    write_version(artifacts()[0], tmp_path)
     left = tmp_path / "ranking_tower" / ".2.killed"
     left.mkdir()
     now = left.stat().st_mtime
-    publish(artifacts()[0], tmp_path, clock=lambda: now + 3600)
+    write_version(artifacts()[0], tmp_path, clock=lambda: now + 3600)
     assert left.exists()
-    publish(artifacts()[0], tmp_path, clock=lambda: now + 25 * 3600)
+    write_version(artifacts()[0], tmp_path, clock=lambda: now + 25 * 3600)
     assert not left.exists()
 
 
@@ -182,15 +182,15 @@ def _copied_until(monkeypatch: pytest.MonkeyPatch, stop: Any) -> None:
 def test_a_disk_that_fills_while_publishing_is_named_and_leaves_the_repository_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: Any
 ) -> None:
-    publish(artifacts()[0], tmp_path)
+    write_version(artifacts()[0], tmp_path)
     before = _listing(tmp_path)
     with monkeypatch.context() as patched:
         _copied_until(patched, stop)
         with pytest.raises(Unavailable, match=f"disk is not available: no room is left in {tmp_path}"):
-            publish(artifacts()[1], tmp_path)
+            write_version(artifacts()[1], tmp_path)
     assert _listing(tmp_path) == before
     assert published(tmp_path) == [1]
-    publish(artifacts()[1], tmp_path)
+    write_version(artifacts()[1], tmp_path)
     assert published(tmp_path) == [1, 2]
 
 
@@ -203,7 +203,7 @@ def test_a_config_that_finds_no_room_leaves_nothing(tmp_path: Path, monkeypatch:
         "foretaste.kernel.files.write_whole", lambda version, _: shutil.copytree(artifacts()[0], version)
     )
     with pytest.raises(Unavailable, match="no room is left"):
-        publish(artifacts()[0], tmp_path)
+        write_version(artifacts()[0], tmp_path)
     assert _listing(tmp_path) == set()
 
 
@@ -212,14 +212,14 @@ def test_a_config_that_finds_no_room_leaves_nothing(tmp_path: Path, monkeypatch:
 def test_a_disk_that_really_is_full_is_named_and_stays_empty(tmp_path: Path, kilobytes: int) -> None:
     with tiny_disk(tmp_path, kilobytes):
         with pytest.raises(Unavailable, match=f"no room is left in {tmp_path}"):
-            publish(artifacts()[0], tmp_path)
+            write_version(artifacts()[0], tmp_path)
         assert _listing(tmp_path) == set()
 
 
 KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
-from models.generations.repository import publish
+from models.generations.repository import write_version
 whole, made = shutil.copyfile, []
 def copy(source, target):
     if len(made) == int(sys.argv[3]):
@@ -228,7 +228,7 @@ def copy(source, target):
     made.append(target)
     return whole(source, target)
 shutil.copyfile = copy
-publish(Path(sys.argv[1]), Path(sys.argv[2]))
+write_version(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
@@ -236,13 +236,13 @@ publish(Path(sys.argv[1]), Path(sys.argv[2]))
 def test_killed_while_it_copies_no_half_version_is_seen_and_the_next_publication_completes(
     tmp_path: Path, stop: Any
 ) -> None:
-    publish(artifacts()[0], tmp_path)
+    write_version(artifacts()[0], tmp_path)
     arguments = [str(artifacts()[1]), str(tmp_path), str(stop)]
     ended = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False)
     assert ended.returncode == -signal.SIGKILL
     versions = {tower: {path.name for path in (tmp_path / tower).glob("[0-9]*")} for tower in TOWERS}
     assert versions == {"zero_shot_tower": {"1"} if stop < 3 else {"1", "2"}, "ranking_tower": {"1"}}
-    publish(artifacts()[1], tmp_path)
+    write_version(artifacts()[1], tmp_path)
     assert is_published(2, tmp_path)
     for tower, onnx in TOWERS.items():
         assert (tmp_path / tower / "2" / onnx).read_bytes() == (artifacts()[1] / onnx).read_bytes()
