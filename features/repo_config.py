@@ -17,6 +17,8 @@ from foretaste.kernel.errors import InvalidInput, Unavailable
 from feast.errors import FeastError
 
 REPO = Path(__file__).parent / "repo"
+LOG_STORE = "features.log.offline_store.DeltaOfflineStore"
+"""The offline store of the training log, as `feature_store.yaml` names it."""
 
 
 def repo_config(
@@ -34,7 +36,8 @@ def repo_config(
 
     `file` is a team's own `feature_store.yaml`: its project, registry and stores of any type are taken as they stand
     there, with relative paths from its folder. It may use the placeholders of ours and, as Feast has it, variables of
-    the environment. Raises `InvalidInput` where it cannot be read or is none.
+    the environment. Where it names no offline store, the training log is kept as in ours: Feast's own default takes
+    no rows for a source that has no file yet. Raises `InvalidInput` where it cannot be read or is none.
     """
     database = "://" in registry and not registry.startswith(("s3://", "gs://", "az://", "abfss://"))
     beside = Path() if "://" in registry else Path(registry).parent
@@ -48,7 +51,10 @@ def repo_config(
     }
     path = REPO / "feature_store.yaml" if file is None else file.absolute()
     try:
-        config = RepoConfig(**_filled(yaml.safe_load(path.read_text(encoding="utf-8")), {**os.environ, **values}))
+        written = _filled(yaml.safe_load(path.read_text(encoding="utf-8")), {**os.environ, **values})
+        if isinstance(written, dict) and not written.get("offline_store"):
+            written["offline_store"] = {"type": LOG_STORE, "address": values["FEAST_LOG"]}
+        config = RepoConfig(**written)
     except ValidationError as error:  # its text repeats what it refuses, passwords among it
         fields = [".".join(map(str, each["loc"])) for each in error.errors(include_input=False)]
         raise InvalidInput("feature_store", str(path), f"is no configuration of Feast's: {', '.join(fields)}") from None
@@ -57,6 +63,9 @@ def repo_config(
     except (OSError, TypeError, ValueError, yaml.YAMLError, FeastError) as error:
         raise InvalidInput("feature_store", str(path), f"is no configuration of Feast's: {error}") from error
     config.repo_path = path.parent
+    local = local_registry(config)
+    if local is not None:  # Feast looks for a relative one in the folder that the process was started in
+        config.registry.path = str(local)
     return config
 
 

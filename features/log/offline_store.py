@@ -178,6 +178,14 @@ class DeltaOfflineStore(DaskOfflineStore):
         return HistoricalRetrieval(join, full_feature_names=full_feature_names)
 
 
+def log_address(config: RepoConfig) -> str:
+    """Where the training log lies. Raises `InvalidInput` where another offline store keeps it."""
+    settings = config.offline_store
+    if not isinstance(settings, DeltaOfflineStoreConfig):
+        raise InvalidInput("offline_store", settings.type, f"the training log is not in tables of {_TYPE}")
+    return settings.address
+
+
 def day_table(config: RepoConfig, source: Any) -> DayTable | None:
     """The table of a source that this store keeps by day; None for a single file, or where another store is set."""
     settings = config.offline_store

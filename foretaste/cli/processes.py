@@ -77,9 +77,13 @@ def write_log(
         asyncio.run(serve_log(compose.resolve(Settings())))
         return
     from features.log.convert import convert
+    from features.log.offline_store import log_address
 
+    settings = Settings()
+    nowhere = {"redis": settings.redis or "redis://localhost"}  # the configuration names a Redis; none is asked
+    address = log_address(compose.feast_config(settings.model_copy(update=nowhere)))
     with progress() as report:
-        done = convert(converted, Settings().training_log, partial(report, "convert"))
+        done = convert(converted, address, partial(report, "convert"))
     for path in done.skipped:
         errors.print(f"cannot be read, and is left out: {path}")
     console.print(f"{done.rows} rows of {done.days} days are converted; {done.already} days were before")

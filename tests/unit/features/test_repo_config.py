@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from features.log.feast_log import FeastTrainingLog
+from features.log.offline_store import DeltaOfflineStoreConfig
 from features.redis.address import RedisAddress
-from features.repo_config import is_fast_redis, local_registry, repo_config
+from features.repo_config import apply_features, is_fast_redis, local_registry, repo_config
 from foretaste.kernel.errors import InvalidInput
+from tests.log_factory import AT_MS, behaved, ranked
 
 REDIS = RedisAddress.parse("redis://:sesame@cache")
 
@@ -69,3 +72,27 @@ def test_a_file_that_feast_would_not_take_is_refused_by_name_and_tells_no_secret
 def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"feature_store: is no configuration of Feast's: .*No such file"):
         repo_config(REDIS, "r.db", file=tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("lines", [(), ("offline_store:",), ("offline_store: {}",)])
+def test_the_training_log_is_kept_as_in_ours_where_a_teams_file_names_no_offline_store(
+    tmp_path: Path, lines: tuple[str, ...]
+) -> None:
+    offline = repo_config(REDIS, "r.db", log=tmp_path / "log", file=team(tmp_path, *lines)).offline_store
+    assert isinstance(offline, DeltaOfflineStoreConfig)
+    assert offline.address == str(tmp_path / "log")
+
+
+async def test_what_is_served_and_done_is_logged_under_a_minimal_file_of_a_team(tmp_path: Path) -> None:
+    config = repo_config(REDIS, "r.db", log=tmp_path / "log", file=team(tmp_path))
+    apply_features(config)
+    log = FeastTrainingLog(config)
+    await log.write_rankings([ranked("r1")])
+    await log.write_behaviours([behaved("i1")])
+    logged = await log.read(0, 2 * AT_MS)
+    assert logged.rankings["ranking_id"].to_pylist() == ["r1"]
+    assert logged.behaviours["item_id"].to_pylist() == ["i1"]
+
+
+def test_an_offline_store_that_a_teams_file_names_is_taken_as_it_stands(tmp_path: Path) -> None:
+    assert repo_config(REDIS, "r.db", file=team(tmp_path, "offline_store: {type: dask}")).offline_store.type == "dask"

@@ -6,12 +6,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+from features.log.delta import DayTable
+from features.log.rows import EVENT_TIME, RANKING_ROWS, rankings_table
 from foretaste import console
 from foretaste.cli import main as cli
 from foretaste.settings import Settings, shown
 from tests.data_factory import write_dataset
+from tests.log_factory import ranked
 
 HOSTILE = "[/x] [bold]"
 
@@ -117,3 +121,42 @@ def test_a_broken_dataset_folder_is_refused_by_column(run: Run, tmp_path: Path) 
     assert ran.status == cli.EXIT_INVALID
     assert "users.csv" in ran.err
     assert "segment" in ran.err
+
+
+TEAM = "project: shop\nprovider: local\nregistry: r.db\nonline_store: {type: sqlite}\noffline_store: %s\n"
+
+
+def older_day(home: Path) -> Path:
+    """A log of an earlier version with one day of one ranking."""
+    day = home / "older" / "data" / "rankings" / "day=2026-01-31"
+    day.mkdir(parents=True)
+    pq.write_table(rankings_table([ranked("r1")]).rename_columns(_stored_names()), day / "rows.parquet")
+    return home / "older"
+
+
+def _stored_names() -> list[str]:
+    return [EVENT_TIME if name == "at" else name for name in RANKING_ROWS.schema.names]
+
+
+def test_an_older_log_is_converted_to_where_the_teams_file_says_that_the_log_is(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file, logged = tmp_path / "feature_store.yaml", tmp_path / "teams"
+    file.write_text(TEAM % f"{{type: features.partitioned.PartitionedOfflineStore, folder: {logged}}}")
+    monkeypatch.setenv("FORETASTE_FEATURE_STORE", str(file))
+    ran = run("log", "--convert", str(older_day(tmp_path)))
+    assert ran.status == 0, ran.err
+    assert len(DayTable(str(logged / "rankings"), EVENT_TIME).read(["ranking_id", EVENT_TIME]).table) == 1
+    assert not Path(Settings().training_log).exists()
+
+
+def test_an_older_log_is_not_converted_where_another_offline_store_keeps_the_log(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "feature_store.yaml"
+    file.write_text(TEAM % "{type: dask}")
+    monkeypatch.setenv("FORETASTE_FEATURE_STORE", str(file))
+    ran = run("log", "--convert", str(older_day(tmp_path)))
+    assert ran.status == cli.EXIT_INVALID
+    assert "offline_store: the training log is not in tables of" in ran.err
+    assert not Path(Settings().training_log).exists()
