@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -103,7 +103,7 @@ class DayTable:
             return between(table, self._time, since, until)
 
         def is_asked_for(day: date) -> bool:
-            return (since is None or day >= since.date()) and (until is None or day <= until.date())
+            return (since is None or day >= _day_of(since)) and (until is None or day <= _day_of(until))
 
         with self._as_unavailable():
             tables, unreadable = self._read(is_asked_for, columns, wanted)
@@ -303,6 +303,10 @@ class DayTable:
             yield
         except (OSError, DeltaError, BaseError) as error:
             raise Unavailable("log", f"{self.address}: {_one_line(error)}") from error
+
+
+def _day_of(time: datetime) -> date:
+    return time.astimezone(UTC).date()
 
 
 def _is_compact(paths: Sequence[str]) -> bool:

@@ -225,4 +225,6 @@ def _rooted(config: RepoConfig) -> RepoConfig:
 
 def _utc(time: datetime | None) -> datetime | None:
     """Feast passes times without a zone too, and means UTC."""
-    return time.replace(tzinfo=UTC) if time is not None and time.tzinfo is None else time
+    if time is None:
+        return None
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

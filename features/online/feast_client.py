@@ -8,6 +8,8 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it ships no types
+from redis.exceptions import ResponseError
 
 from features.feast_api import FeatureStore, RepoConfig
 from features.online.layout import Column, Raw
@@ -16,6 +18,14 @@ from features.repo_config import check_applied, close_connections
 from foretaste.kernel.errors import Unavailable
 
 EVENT_TIME = "event_timestamp"
+
+
+ROTTEN = b"\xff\xff"
+"""In the place of each value of a row that Feast cannot decode: no message of any kind, so its readers refuse it."""
+
+
+class _UndecodableError(Unavailable):
+    """Feast reached the store, and could not read what it holds."""
 
 
 class FeastClient:
@@ -45,9 +55,22 @@ class FeastClient:
             raise Unavailable(self._part, f"no answer within {seconds} s") from error
 
     async def read(self, columns: Sequence[Column], key: str, values: Sequence[str]) -> list[list[Raw]]:
-        """For each value of the join key `key`, the columns' values as Feast's messages; None where nothing is."""
+        """For each value of the join key `key`, the columns' values as Feast's messages; None where nothing is.
+
+        Feast answers for all rows or none. Where it cannot decode one of them, it is asked for each half of them, and
+        the row itself comes back with `ROTTEN` in every column.
+        """
         if not values:
             return []
+        try:
+            return await self._read(columns, key, values)
+        except _UndecodableError:
+            if len(values) == 1:
+                return [[ROTTEN] * len(columns)]
+        middle = len(values) // 2
+        return [*await self.read(columns, key, values[:middle]), *await self.read(columns, key, values[middle:])]
+
+    async def _read(self, columns: Sequence[Column], key: str, values: Sequence[str]) -> list[list[Raw]]:
         store = await self._opened()
         named: dict[str, Any] = {
             "features": [f"{view}:{feature}" for view, feature in columns if feature is not None],
@@ -94,11 +117,15 @@ class FeastClient:
         try:
             return await call
         except Exception as error:
-            if self._store is store:
-                self._store = None
-                await self._closed(store)
-            detail = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-            raise Unavailable(self._part, detail) from error
+            if _is_undecodable(error):
+                raise _UndecodableError(self._part, _one_line(error)) from error
+            await self._dropped(store)
+            raise Unavailable(self._part, _one_line(error)) from error
+
+    async def _dropped(self, store: FeatureStore) -> None:
+        if self._store is store:
+            self._store = None
+            await self._closed(store)
 
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
         if self._thread is None:
@@ -112,6 +139,15 @@ class FeastClient:
         if client is not None:
             await client.aclose()
         await self._in_thread(partial(close_connections, store))
+
+
+def _is_undecodable(error: Exception) -> bool:
+    """Whether the store answered with what Feast cannot read; a pipeline of Redis names its command before that."""
+    return isinstance(error, DecodeError) or (isinstance(error, ResponseError) and "WRONGTYPE" in str(error))
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
 
 def _rows(answer: Any, columns: Sequence[Column], count: int) -> list[list[Raw]]:

@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from redis.asyncio import Redis
 
 from features.feast_api import FeatureStore
 from features.online.directory import PAGE
 from features.online.feast_store import FeastStore
+from features.online.keys import Keys
+from features.online.layout import BEHAVIOUR, stamp_of
 from features.repo_config import apply_features
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.ports import OnlineStore
@@ -86,6 +89,28 @@ async def test_rows_of_a_teams_own_client_are_read_and_a_damaged_one_is_mended_b
     found = await store.read(list(texts), 1)
     assert [each.attributes for each in found] == [{"age": 30}, {"age": 25}, {"age": 25}]
     assert sorted(await walked(store)) == ["half", "rotten"], "rows that others wrote are not found by a walk"
+    await store.close()
+
+
+async def test_a_row_that_feast_cannot_decode_hides_no_other(redis_url: str, tmp_path: Path) -> None:
+    config = feast_config(None, redis_url, tmp_path)
+    keys, client = Keys(config.project), Redis.from_url(redis_url)
+    store = FeastStore(config, timeout=20)
+    users = [f"u{each}" for each in range(9)]
+    await store.write_enriched(rows(users))
+    await client.execute_command("HSET", keys.of("u2"), BEHAVIOUR[-1], b"\xff\xff")
+    await client.execute_command("HSET", keys.of("u5"), stamp_of("user_attributes"), b"\xff\xff")
+    await client.set(keys.of("u7"), b"no hash")
+    found = {each.user_id: each for each in await store.read(users, 1)}
+    rotten = {"u2", "u5", "u7"}
+    assert {user: each.attributes for user, each in found.items()} == {
+        user: None if user in rotten else {"age": 25} for user in users
+    }
+    all_views = ("user_attributes", "user_behaviour", "virtual_behaviour_odd")
+    assert {user: each.damaged for user, each in found.items()} == {
+        user: all_views if user in rotten else () for user in users
+    }
+    await client.aclose()
     await store.close()
 
 

@@ -1,6 +1,7 @@
 """The training log in Feast's offline store, beyond the conformance suite: corrupt files, upkeep, Feast's own reads."""
 
 import os
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pandas as pd
@@ -45,6 +46,15 @@ async def test_corrupt_files_are_named_and_the_others_read(config: RepoConfig, t
     assert logged.rankings["ranking_id"].to_pylist() == ["r1", "r2"]
     assert logged.behaviours["item_id"].to_pylist() == ["i0", "i1"]
     assert list(logged.skipped) == [str(path) for path in bad]
+
+
+async def test_times_in_another_zone_are_looked_for_on_their_day_in_utc(tmp_path: Path) -> None:
+    time = datetime(2026, 1, 31, 23, 30, tzinfo=UTC)
+    days = DayTable(str(tmp_path / "rows"), "at")
+    days.append(pa.table({"n": [1], "at": pa.array([time], pa.timestamp("us", "UTC"))}))
+    for hours in (-10, 10):
+        there = time.astimezone(timezone(timedelta(hours=hours)))
+        assert days.read(["n", "at"], there, there).table["n"].to_pylist() == [1]
 
 
 async def test_compaction_and_expiry_of_both_kinds(config: RepoConfig, tmp_path: Path) -> None:
