@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -37,6 +38,7 @@ from tests.data_factory import write_dataset
 PATIENCE = 60.0
 BETWEEN_LOOKS = threading.Event()
 """Never set: waiting for it leaves the cores to what is tested."""
+PAGE = Path(__file__).parents[2] / "docs" / "get-started.md"
 SMALL: Mapping[str, Any] = {
     "architecture": Architecture(dimension=8, encoder=(32, 16, 16), hidden=(32, 16)),
     "epochs": 5,
@@ -217,6 +219,20 @@ def test_the_command_line_does_what_the_readme_says(system: System) -> None:
     assert "[/x] no event" in foretaste("dead-letters")
     assert "[/x] no event" in {json.loads(line)["event"] for line in foretaste("dead-letters", "--json").splitlines()}
     assert "down" not in foretaste("status")
+
+
+def test_the_steps_by_hand_run_as_they_stand_on_the_page(system: System) -> None:
+    """But for the stack and the training, which the system has: another `up` would take its home."""
+    block = PAGE.read_text(encoding="utf-8").split("```sh\n")[1].split("```")[0]
+    lines = [line for line in block.splitlines() if line.startswith("foretaste ")]
+    steps = [shlex.split(line, comments=True) for line in lines if " up" not in line and " train" not in line]
+    assert [step[1] for step in steps] == ["status", "register", "rank", "behave", "rank", "dead-letters"]
+    environment = {**os.environ, "FORETASTE_HOME": str(system.settings.home)}
+    for step in steps:
+        command = [sys.executable, "-m", *step]
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert ended.returncode == 0, ended.stderr
+    until(lambda: system.served_by("anna") == "blended")
 
 
 def test_a_killed_worker_loses_nothing(system: System) -> None:

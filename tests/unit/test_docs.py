@@ -1,5 +1,6 @@
 """The README and the pages under docs: their commands parse, their links lead somewhere, their tables are current."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -86,6 +87,14 @@ def test_the_page_of_commands_is_current() -> None:
     command = [sys.executable, "-m", "typer", "foretaste.cli.main", "utils", "docs", "--name", "foretaste"]
     made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == made, "write it with `make docs`"
+
+
+def test_the_ratio_of_both_online_stores_is_that_of_the_committed_run() -> None:
+    measured = json.loads((ROOT / "docs" / "results" / "online-store.json").read_text(encoding="utf-8"))
+    ratios = [f"{ratio:.1f}" for ratio in measured["redis_to_feast"].values()]
+    for page in (ROOT / "README.md", ROOT / "docs" / "online-store.md"):
+        text = page.read_text(encoding="utf-8")
+        assert [ratio for ratio in ratios if ratio not in text] == [], page
 
 
 def test_every_page_is_in_the_index() -> None:
