@@ -179,7 +179,9 @@ def kafka(kafka_form: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     if kafka_form == "container":
         from testcontainers.community.kafka import KafkaContainer  # noqa: PLC0415  # needs Docker's client
 
-        with KafkaContainer(images.TEST_KAFKA).with_kraft() as container:
+        alone = {"REPLICATION_FACTOR": "1", "MIN_ISR": "1"}  # one broker: by default transactions want three
+        transactions = {f"KAFKA_TRANSACTION_STATE_LOG_{name}": value for name, value in alone.items()}
+        with KafkaContainer(images.TEST_KAFKA).with_kraft().with_envs(**transactions) as container:
             yield Address(container.get_bootstrap_server(), idempotent=True)
     elif kafka_form == "home":
         with held(lambda: brokers.apache_kafka(Path(os.environ["KAFKA_HOME"]), folder)) as broker:
