@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from features.online.feast_client import FeastClient
 from features.online.layout import readable_nanos, texts_of
+from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.ports import Clock
 
 VIEW, KEY = "user_directory", "page_id"
@@ -15,6 +16,8 @@ PAGE = 100
 """Users of a page."""
 TRIES = 5
 """To stand in `WRITERS`, which others write too."""
+LOOK_AHEAD = 8
+"""Pages that must be missing in a row where a writer ends: one that was lost or damaged hides none behind it."""
 _COLUMNS = ((VIEW, "entries"), (VIEW, None))
 
 
@@ -23,7 +26,7 @@ class UserDirectory:
 
     Page n of a writer is the row `<writer>/<n>`. So no two processes write the same page, which needs no
     compare-and-set. They share only the row of the writers: a name that another process wrote over there is put back
-    with the writer's next page.
+    with the writer's next users.
     """
 
     def __init__(self, client: FeastClient, now: Clock) -> None:
@@ -47,8 +50,7 @@ class UserDirectory:
                     number, page = number + 1, []
                 page.append(user)
                 pages[f"{self._writer}/{number}"] = page
-            if number != self._number:
-                await self._listed()
+            await self._listed()
             self._at_us = at_us = max(self._at_us + 1, int(self._now() * 1_000_000))
             await self._client.write(VIEW, {KEY: list(pages), "entries": list(pages.values())}, [at_us] * len(pages))
             self._number, self._page = number, page
@@ -64,22 +66,26 @@ class UserDirectory:
         writer, number = cursor.split(" ") if cursor else (writers[0], "0")
         if writer not in writers:
             writer, number = writers[0], "0"
-        wanted = [int(number) + each for each in range(max(1, count // PAGE))]
-        rows = await self._client.read(_COLUMNS, KEY, [f"{writer}/{each}" for each in wanted])
-        pages = [page for entries, _ in rows if (page := texts_of(entries))]
-        users = [user for page in pages for user in page]
-        if len(pages) == len(wanted):
-            return users, f"{writer} {wanted[-1] + 1}"
+        first, wanted = int(number), max(1, count // PAGE)
+        looked = range(first, first + wanted + LOOK_AHEAD)
+        rows = await self._client.read(_COLUMNS, KEY, [f"{writer}/{each}" for each in looked])
+        pages = [texts_of(entries) for entries, _ in rows]
+        users = [user for page in pages[:wanted] for user in page]
+        last = max((place for place, (entries, _) in enumerate(rows) if entries is not None), default=-1)
+        if last >= wanted:
+            return users, f"{writer} {first + wanted}"
         later = writers[writers.index(writer) + 1 :]
         return users, f"{later[0]} 0" if later else None
 
     async def _listed(self) -> None:
+        """Raises `Unavailable` where others wrote over the writer's name each time."""
         for _ in range(TRIES):
             writers, at_us = await self._writers()
             if self._writer in writers:
                 return
             at_us = max(at_us + 1, int(self._now() * 1_000_000))
             await self._client.write(VIEW, {KEY: [WRITERS], "entries": [[*writers, self._writer]]}, [at_us])
+        raise Unavailable("user directory", f"others wrote over the name of this writer {TRIES} times")
 
     async def _writers(self) -> tuple[list[str], int]:
         """Their names, and when the row was written (microseconds)."""

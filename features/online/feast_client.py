@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -15,10 +15,12 @@ from features.feast_api import FeatureStore, RepoConfig
 from features.online.layout import Column, Raw
 from features.redis.address import OneLoop
 from features.repo_config import check_applied, close_connections
-from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.errors import InvalidInput, Unavailable
 
 EVENT_TIME = "event_timestamp"
 
+
+CLOSING_SECONDS = 2.0
 
 ROTTEN = b"\xff\xff"
 """In the place of each value of a row that Feast cannot decode: no message of any kind, so its readers refuse it."""
@@ -84,9 +86,24 @@ class FeastClient:
         return _rows(answer.proto, columns, len(values))
 
     async def write(self, view: str, columns: Mapping[str, Sequence[object]], at_us: Sequence[int]) -> None:
-        """Rows of a view as columns, its join key among them; event times in microseconds since the epoch."""
+        """Rows of a view as columns, its join key among them; event times in microseconds since the epoch.
+
+        Where a stored row keeps Feast from writing, each half of the rows is written by itself, and `InvalidInput`
+        names the row that Feast cannot write over.
+        """
         if not at_us:
             return
+        try:
+            await self._write(view, columns, at_us)
+        except _UndecodableError as error:
+            if len(at_us) == 1:
+                row = {name: values[0] for name, values in columns.items()}
+                raise InvalidInput(view, row, f"Feast cannot write over what is stored: {error.detail}") from error
+            middle = len(at_us) // 2
+            for half in (slice(None, middle), slice(middle, None)):
+                await self.write(view, {name: values[half] for name, values in columns.items()}, at_us[half])
+
+    async def _write(self, view: str, columns: Mapping[str, Sequence[object]], at_us: Sequence[int]) -> None:
         store = await self._opened()
         frame = pd.DataFrame({**columns, EVENT_TIME: pd.to_datetime(pd.Series(at_us), unit="us", utc=True)})
         if store.provider.async_supported.online.write:
@@ -95,12 +112,13 @@ class FeastClient:
             await self._asked(store, self._in_thread(partial(store.write_to_online_store, view, frame)))
 
     async def close(self) -> None:
+        """Ends within `CLOSING_SECONDS`, though a driver hangs."""
         store, self._store = self._store, None
         if store is not None:
-            await self._closed(store)
-        if self._thread is not None:
-            self._thread.shutdown(wait=False)
-            self._thread = None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSING_SECONDS):
+                    await self._closed(store)
+        self._abandon()
 
     async def _opened(self) -> FeatureStore:
         self._loop.check()
@@ -130,7 +148,17 @@ class FeastClient:
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="feast")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        except asyncio.CancelledError:
+            self._abandon()  # the driver may hang for ever: nobody else waits for it
+            raise
+
+    def _abandon(self) -> None:
+        """The next call opens a store anew, in a thread of its own."""
+        thread, self._thread, self._store = self._thread, None, None
+        if thread is not None:
+            thread.shutdown(wait=False)
 
     async def _closed(self, store: FeatureStore) -> None:
         online_store: Any = store.provider.online_store

@@ -21,10 +21,13 @@ from features.online.layout import (
     readable_nanos,
     version_stored,
 )
+from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import slot
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser, UserFeatures
 
+MOST_PAUSE = 0.5
+"""Seconds between a read of behaviour and the write that was compared with it: more is a process that stood still."""
 _USER = "user_id"
 
 
@@ -48,10 +51,13 @@ class FeastStore:
     missing from it. `timeout` (seconds) bounds a whole call. Belongs to the event loop of its first use.
     """
 
-    def __init__(self, config: RepoConfig, *, timeout: float = 2.0, now: Clock = time.time) -> None:
+    def __init__(
+        self, config: RepoConfig, *, timeout: float = 2.0, now: Clock = time.time, clock: Clock = time.monotonic
+    ) -> None:
         self._client = FeastClient(config, DIRECTORY_VIEW)
         self._directory = UserDirectory(self._client, now)
         self._timeout = timeout
+        self._clock = clock
         self._damage = DamageLog()
 
     async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
@@ -84,16 +90,22 @@ class FeastStore:
                 await self._write(view, due)
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
-        """As the port says, in two steps: one read of what is stored, and one write of those that are not refused."""
+        """As the port says, in two steps: one read of what is stored, and one write of those that are not refused.
+
+        Raises `Unavailable` where this process stood still between the two for longer than `MOST_PAUSE`.
+        """
         first = {user.user_id: user for user in reversed(users)}
         async with self._client.answered_within(self._timeout):
             stored = await self._client.read(columns_of(BEHAVIOUR_VIEW), _USER, list(first))
+            read_at = self._clock()
             current = {
                 user.user_id
                 for user, (*_, version, at) in zip(first.values(), stored, strict=True)
                 if version_stored(version, at) == (user.read_version, user.read_us)
             }
             taken = [user for user in users if user.user_id in current and user is first[user.user_id]]
+            if self._clock() - read_at > MOST_PAUSE:
+                raise Unavailable("feast", "this process stood still after it had read what it would write over")
             await self._write(BEHAVIOUR_VIEW, [_behaviour_row(user) for user in taken])
         return [user.user_id for user in users if user.user_id not in current or user is not first[user.user_id]]
 

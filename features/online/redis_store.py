@@ -72,9 +72,9 @@ class RedisStore:
     async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
         if not user_ids:
             return []
-        client, keys = await self._opened(), [self._keys.of(user_id) for user_id in user_ids]
-        fields = fields_of(read_columns(generation))
+        keys, fields = [self._keys.of(user_id) for user_id in user_ids], fields_of(read_columns(generation))
         async with answered_within(self._timeout):
+            client = await self._opened()
             found = await run_each(client, b"HMGET", keys, *fields, kept=wrong_type)
         features = [
             features_of(user_id, generation, values) if isinstance(values, list) else unreadable(user_id, generation)
@@ -101,11 +101,15 @@ class RedisStore:
         """As the port says. A stored version in another form than ours is compared once more as it stands."""
         if not users:
             return []
-        client = await self._opened()
         async with answered_within(self._timeout):
+            client = await self._opened()
             calls = [self._behaviour_call(user, *version_read(user)) for user in users]
             replies = await run_script(client, _WRITE_BEHAVIOUR, calls)
-            odd = [place for place, reply in enumerate(replies) if reply != _DONE and _means(reply, users[place])]
+            odd = [
+                place
+                for place, reply in enumerate(replies)
+                if reply != _DONE and _is_the_read_version(reply, users[place])
+            ]
             calls = [self._behaviour_call(users[place], *replies[place]) for place in odd]
             for place, reply in zip(odd, await run_script(client, _WRITE_BEHAVIOUR, calls), strict=True):
                 replies[place] = reply
@@ -113,8 +117,8 @@ class RedisStore:
 
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
         """As the port says, by a scan of Redis. A server that was started anew is walked from its beginning."""
-        client = await self._opened()
         async with answered_within(self._timeout):
+            client = await self._opened()
             keys, after = await walk_keys(client, self._keys.pattern, cursor, count)
             ours = [(key, user) for key in keys if (user := self._keys.user_of(key)) is not None]
             known = await run_each(client, b"HEXISTS", [key for key, _ in ours], ATTRIBUTES, kept=wrong_type)
@@ -132,8 +136,9 @@ class RedisStore:
     async def _write(self, view: str, rows: Sequence[StoredRow]) -> None:
         if not rows:
             return
-        client, stamp = await self._opened(), stamp_of(view)
+        stamp = stamp_of(view)
         async with answered_within(self._timeout):
+            client = await self._opened()
             times = await run_each(client, b"HGET", [row.key for row in rows], stamp, kept=wrong_type)
             no_hash = {row.key for row, time in zip(rows, times, strict=True) if wrong_type(time)}
             newest = {
@@ -163,7 +168,7 @@ class RedisStore:
         return self._client
 
 
-def _means(stored: Sequence[bytes], user: BehavedUser) -> bool:
+def _is_the_read_version(stored: Sequence[bytes], user: BehavedUser) -> bool:
     """Whether what is stored, in a form that is not ours, is the version that the user's row was made from."""
     return tuple(stored) != version_read(user) and version_stored(*stored) == (user.read_version, user.read_us)
 

@@ -1,5 +1,6 @@
 """Reading dead letters back from Kafka, to look at them."""
 
+import asyncio
 from collections.abc import Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -12,16 +13,19 @@ from streams.worker.connection import KafkaConnection
 from streams.worker.dead_letters import read_dead_letter
 from streams.worker.reading import beside_the_workers, readable_end
 
+READING_SECONDS = 60.0
+
 
 async def newest_dead_letters(connection: KafkaConnection, topic: str, limit: int) -> list[DeadLetter]:
     """The newest dead letters of `topic`, at most `limit` of each partition, oldest first; none if it does not exist.
 
     A record that no worker put there is among them as a `Reason.FOREIGN`, so that it hides no other. Reads beside the
-    workers: no group, nothing committed. Raises `Unavailable` when no broker answers.
+    workers: no group, nothing committed. Raises `Unavailable` when no broker answers in time.
     """
     try:
-        partitions = await _partitions(connection, topic)
-        return await _read(connection, partitions, limit) if partitions else []
+        async with asyncio.timeout(READING_SECONDS):  # aiokafka waits for ever for a partition without a leader
+            partitions = await _partitions(connection, topic)
+            return await _read(connection, partitions, limit) if partitions else []
     except (KafkaError, TimeoutError) as error:
         raise Unavailable("kafka", f"{topic}: {error!r}") from error
 

@@ -1,6 +1,7 @@
 """What only real servers show of Feast's way: outages, a team's own rows, damaged ones, several writers."""
 
 import asyncio
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from features.online.feast_store import FeastStore
 from features.online.keys import Keys
 from features.online.layout import BEHAVIOUR, stamp_of
 from features.repo_config import apply_features
-from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.ports import OnlineStore
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, VirtualBehaviour
 from tests.integration import postgres_server
@@ -126,7 +127,7 @@ async def test_several_processes_write_one_directory(redis_url: str, tmp_path: P
         await store.close()
 
 
-async def test_a_writer_who_is_not_listed_any_more_lists_itself_with_its_next_page(
+async def test_a_writer_that_is_not_listed_any_more_lists_itself_with_its_next_user(
     redis_url: str, tmp_path: Path
 ) -> None:
     config = feast_config(SQLITE, redis_url, tmp_path)
@@ -135,8 +136,67 @@ async def test_a_writer_who_is_not_listed_any_more_lists_itself_with_its_next_pa
     client = store._client
     await client.write("user_directory", {"page_id": ["writers"], "entries": [["another"]]}, [AT * 1000])
     assert await walked(store) == []
-    await store.write_enriched(rows([f"u{each}" for each in range(2, 2 + PAGE)]))
-    assert len(await walked(store)) == 1 + PAGE
+    await store.write_enriched(rows(["u2"]))
+    assert await walked(store) == ["u1", "u2"]
+    await store.close()
+
+
+@pytest.mark.parametrize("lost", [0, 1, 3])
+async def test_a_page_that_is_lost_hides_none_behind_it(redis_url: str, tmp_path: Path, lost: int) -> None:
+    config = feast_config(SQLITE, redis_url, tmp_path)
+    store = FeastStore(config, timeout=20)
+    users = [f"u{each:04}" for each in range(5 * PAGE + 30)]
+    await store.write_enriched(rows(users))
+    page = f"{store._directory._writer}/{lost}"
+    await store._client.write("user_directory", {"page_id": [page], "entries": [[]]}, [AT * 1100])
+    for count in (PAGE, 1000):
+        found: list[str] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            some, cursor = await store.users(cursor, count)
+            found += some
+        assert sorted(found) == [user for number, user in enumerate(users) if number // PAGE != lost]
+    await store.close()
+
+
+async def test_behaviour_is_not_written_after_the_process_stood_still(redis_url: str, tmp_path: Path) -> None:
+    ticks = [0.0, 0.1, 1.0, 61.0]
+    store = FeastStore(feast_config(SQLITE, redis_url, tmp_path), timeout=20, clock=lambda: ticks.pop(0))
+    written = Behaviour(("i1",), ("acted",), (AT,))
+    assert await store.write_behaviour([BehavedUser("u1", written)]) == []
+    (read,) = await store.read(["u1"], 1)
+    later = BehavedUser.after(read, Behaviour(("i1", "i2"), ("acted",) * 2, (AT, AT + 1)))
+    with pytest.raises(Unavailable, match="stood still"):
+        await store.write_behaviour([later])
+    assert (await store.read(["u1"], 1))[0].behaviour == written
+    await store.close()
+
+
+async def test_a_driver_that_hangs_holds_up_its_own_call_alone(redis_url: str, tmp_path: Path) -> None:
+    store = FeastStore(feast_config(SQLITE, redis_url, tmp_path), timeout=20)
+    await store.write_enriched(rows(["u1"]))
+    end = threading.Event()
+    with pytest.raises(Unavailable, match="no answer within"):
+        async with store._client.answered_within(0.05):
+            await store._client._in_thread(end.wait)
+    (read,) = await store.read(["u1"], 1)
+    assert read.attributes == {"age": 25}
+    await store.close()
+    end.set()
+
+
+async def test_a_row_that_feast_cannot_write_over_is_named_and_keeps_no_other(redis_url: str, tmp_path: Path) -> None:
+    config = feast_config(None, redis_url, tmp_path)
+    client = Redis.from_url(redis_url)
+    await client.set(Keys(config.project).of("u2"), b"no hash")
+    store = FeastStore(config, timeout=20)
+    with pytest.raises(InvalidInput, match=r"user_attributes: Feast cannot write over what is stored: .*'u2'"):
+        await store.write_enriched(rows(["u1", "u2", "u3"]))
+    for user in ("u1", "u3"):
+        await store.write_enriched(rows([user]))
+    read = await store.read(["u1", "u2", "u3"], 1)
+    assert [each.attributes for each in read] == [{"age": 25}, None, {"age": 25}]
+    await client.aclose()
     await store.close()
 
 
