@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from features.generations.records import from_json, to_json
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.generations import Generation, check_same
+from foretaste.kernel.generations import Generation, check_same, slot
 from foretaste.kernel.values import FloatArray
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
@@ -57,3 +58,10 @@ def test_a_record_that_was_stored_is_the_same(mean_virtual: FloatArray) -> None:
 def test_another_training_is_told_apart(other: Generation) -> None:
     with pytest.raises(InvalidInput, match=r"generation: is taken by another training.*\(got 3\)"):
         check_same(other, ZERO)
+
+
+def test_neighbours_never_share_a_slot_and_every_second_one_does() -> None:
+    slots = [slot(generation) for generation in range(1, 20)]
+    assert all(old != new for old, new in pairwise(slots))
+    assert set(slots[::2]) == {"virtual_behaviour_odd"}
+    assert set(slots[1::2]) == {"virtual_behaviour_even"}

@@ -42,7 +42,7 @@ def plain() -> TowerMethod:
     return tiny(ABSENT)
 
 
-OWN, PLAIN = "tests.unit.models.study.test_study_towers:own", "tests.unit.models.study.test_study_towers:plain"
+OWN, PLAIN = "tests.unit.models.rivals.test_towers:own", "tests.unit.models.rivals.test_towers:plain"
 
 
 @cache
