@@ -47,7 +47,7 @@ def repo_config(
         "FEAST_REDIS_TYPE": redis.feast_type,
         "FEAST_REGISTRY": registry if "://" in registry else str(Path(registry).absolute()),
         "FEAST_REGISTRY_TYPE": "sql" if database else "file",
-        "FEAST_LOG": _log_address(str(log or beside / "log")),
+        "FEAST_LOG": _log_address(str(log or beside / "log"), Path()),
     }
     path = REPO / "feature_store.yaml" if file is None else file.absolute()
     try:
@@ -64,8 +64,11 @@ def repo_config(
         raise InvalidInput("feature_store", str(path), f"is no configuration of Feast's: {error}") from error
     config.repo_path = path.parent
     local = local_registry(config)
-    if local is not None:  # Feast looks for a relative one in the folder that the process was started in
+    # a relative path would start from the folder that the process was started in
+    if local is not None:
         config.registry.path = str(local)
+    if config.offline_store.type == LOG_STORE:
+        config.offline_store.address = _log_address(config.offline_store.address, path.parent)
     return config
 
 
@@ -134,8 +137,8 @@ def check_applied(config: RepoConfig, *views: str) -> FeatureStore:
     return store
 
 
-def _log_address(log: str) -> str:
-    return log if "://" in log else str(Path(log).absolute())
+def _log_address(log: str, folder: Path) -> str:
+    return log if "://" in log else str((folder / log).absolute())
 
 
 def _filled(value: Any, values: dict[str, str]) -> Any:

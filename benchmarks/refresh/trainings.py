@@ -12,7 +12,7 @@ from models.data.dataset import Dataset
 from models.data.split import split_by_time
 from models.generations.export import export
 from models.generations.load import restore
-from models.generations.manifest import fingerprint
+from models.generations.manifest import hash_json
 from models.log.window import LogWindow
 from models.refresh.prepare import RefreshPlan, prepare, refreshed
 from models.training.config import TrainingConfig
@@ -65,7 +65,7 @@ class ReplayTrainer:
         return self._timed(week, "refreshed", len(window.labels), lambda: refreshed(prepare(window, base, plan)))
 
     def _name(self, week: Week) -> str:
-        return f"{self.dataset.fingerprint[:16]}-{week.since_ms}-{fingerprint(self.config.to_dict())[:16]}"
+        return f"{self.dataset.fingerprint[:16]}-{week.since_ms}-{hash_json(self.config.to_dict())[:16]}"
 
     def _timed(self, week: Week, kind: GenerationKind, rows: int, train: Callable[[], Trained]) -> Trained:
         started = self.clock()

@@ -24,7 +24,7 @@ from foretaste.kernel.ports import Clock
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from models.data.dataset import Dataset
 from models.generations import parity
-from models.generations.manifest import Manifest, fingerprint, next_free, next_number
+from models.generations.manifest import Manifest, hash_json, next_free, next_number
 from models.generations.probes import write_probes
 from models.runtime import layout
 from models.runtime.encoding import FIRST_KNOWN
@@ -83,7 +83,7 @@ def _write(
             dataset_fingerprint=dataset.fingerprint,
             split_ms=trained.split_ms,
             training=training,
-            training_fingerprint=fingerprint(training),
+            training_fingerprint=hash_json(training),
             warm_after=trained.config.warm_after,
             attributes={name: field.kind for name, field in trained.encoding.attributes.items()},
             context={name: field.kind for name, field in trained.encoding.context.items()},

@@ -61,7 +61,7 @@ class Manifest(BaseModel):
     """sha256 of every other file."""
 
 
-def fingerprint(value: Any) -> str:
+def hash_json(value: Any) -> str:
     """sha256 of a JSON value, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 

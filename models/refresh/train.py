@@ -12,7 +12,7 @@ from models.data.split import split_by_time
 from models.evaluation.offline import evaluate
 from models.evaluation.profile import profile_of
 from models.generations.export import export
-from models.generations.manifest import fingerprint, read_manifest
+from models.generations.manifest import hash_json, read_manifest
 from models.training.config import TrainingConfig
 from models.training.cotrain import cotrain
 from models.training.data import TrainingData
@@ -51,7 +51,7 @@ def trained_before(
 
     Numbers in `spent` are passed over, and so are damaged generations, which is reported.
     """
-    wanted = (dataset.fingerprint, fingerprint(config.to_dict()))
+    wanted = (dataset.fingerprint, hash_json(config.to_dict()))
     folders = artifacts.iterdir() if artifacts.is_dir() else ()
     numbers = {int(each.name): each for each in folders if each.name.isdecimal() and int(each.name) not in spent}
     for _, folder in sorted(numbers.items(), reverse=True):

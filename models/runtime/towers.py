@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 
-from foretaste.kernel.values import Scalar
+from foretaste.kernel.values import FloatArray, Scalar
 from models.runtime import layout
 from models.runtime.encoding import Encoding, IndexArray
 
-FloatArray: TypeAlias = npt.NDArray[np.float32]
 Provider: TypeAlias = str | tuple[str, dict[str, Any]]
 
 CPU: tuple[Provider, ...] = ("CPUExecutionProvider",)

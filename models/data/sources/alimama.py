@@ -7,8 +7,7 @@ which no impression shows, with its own category as attribute, so that behaviour
 The files are read in blocks: the log of behaviour has 723 million rows.
 """
 
-import shutil
-import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args
@@ -26,10 +25,11 @@ from pydantic import Field, PositiveInt
 
 from foretaste.kernel.configuration import NO_OTHER_FIELDS, raises_invalid_input
 from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.files import AlreadyThere, remove_whole, write_whole
+from foretaste.kernel.ports import Report
 from models.data.dataset import DESCRIPTION
 from models.data.schema import DatasetDescription
 from models.data.sources.alimama_files import Reader
-from models.data.sources.downloads import Progress
 
 LICENCE = "Ali_Display_Ad_Click, Alimama through Tianchi: under the terms that its page there states"
 SAMPLE, ADS, PROFILES, LOG = "raw_sample.csv", "ad_feature.csv", "user_profile.csv", "behavior_log.csv"
@@ -62,7 +62,7 @@ class AlimamaConfig:
     """Whole days back from the last impression; the log begins 22 days before it ends."""
 
 
-def fetch_alimama(cache: Path, *, source: Path | None, config: AlimamaConfig | None = None, progress: Progress) -> Path:
+def fetch_alimama(cache: Path, *, source: Path | None, config: AlimamaConfig | None = None, progress: Report) -> Path:
     """The dataset folder "alimama" under `cache`, converted if it is not there yet; `source` holds the four files.
 
     A folder that is there is used as it is, whatever `config` says. Raises `Unavailable` without a source, for nobody
@@ -78,17 +78,13 @@ def fetch_alimama(cache: Path, *, source: Path | None, config: AlimamaConfig | N
     if missing:
         raise InvalidInput("source", str(source), f"has no {', '.join(missing)}")
     progress(LICENCE, 0, None)
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".alimama-", dir=cache) as temporary:
-        work = Path(temporary) / "converted"
-        work.mkdir()
-        convert(source, work, config or AlimamaConfig(), progress)
-        shutil.rmtree(folder, ignore_errors=True)
-        work.rename(folder)
+    remove_whole(folder)  # a part of it, if anything
+    with suppress(AlreadyThere):  # another process may have been faster
+        write_whole(folder, lambda unfinished: convert(source, unfinished, config or AlimamaConfig(), progress))
     return folder
 
 
-def convert(source: Path, folder: Path, config: AlimamaConfig, progress: Progress) -> None:
+def convert(source: Path, folder: Path, config: AlimamaConfig, progress: Report) -> None:
     """The four files of `source` to a dataset folder."""
     seen = _impressions(source / SAMPLE, folder / "interactions.parquet", progress)
     categories = _behaviours(source / LOG, folder / "behaviours.parquet", seen, config, progress)
@@ -114,7 +110,7 @@ class _Seen:
         return (self.last + _ZONE) // _DAY * _DAY - _ZONE
 
 
-def _impressions(source: Path, target: Path, progress: Progress) -> _Seen:
+def _impressions(source: Path, target: Path, progress: Report) -> _Seen:
     seen = _Seen()
     names = {"user": "user_id", "time_stamp": "timestamp", "adgroup_id": "item_id", "pid": "pid", "clk": "clk"}
     kinds = dict.fromkeys(("user", "time_stamp", "adgroup_id", "nonclk", "clk"), pa.int64()) | {"pid": pa.string()}
@@ -131,7 +127,7 @@ def _impressions(source: Path, target: Path, progress: Progress) -> _Seen:
     return seen
 
 
-def _behaviours(source: Path, target: Path, seen: _Seen, config: AlimamaConfig, progress: Progress) -> Int64Array:
+def _behaviours(source: Path, target: Path, seen: _Seen, config: AlimamaConfig, progress: Report) -> Int64Array:
     """Writes those of users who have impressions; the categories (C,) that they name, rising."""
     categories = np.zeros(0, dtype=np.int64)
     kinds = dict.fromkeys(("user", "time_stamp", "cate"), pa.int64()) | {"btag": pa.string()}
@@ -164,7 +160,7 @@ def _behaviours(source: Path, target: Path, seen: _Seen, config: AlimamaConfig, 
     return categories
 
 
-def _ads(source: Path, shown: Int64Array, browsed: Int64Array, progress: Progress) -> pd.DataFrame:
+def _ads(source: Path, shown: Int64Array, browsed: Int64Array, progress: Report) -> pd.DataFrame:
     """Advertisements that were shown, and categories; one without a row in the file has no attributes."""
     kinds = dict.fromkeys(_AD, pa.string()) | {"adgroup_id": pa.int64(), "cate_id": pa.int64(), "price": pa.float64()}
     frame = Reader(source, kinds, progress).frame("adgroup_id", shown)
@@ -176,7 +172,7 @@ def _ads(source: Path, shown: Int64Array, browsed: Int64Array, progress: Progres
     return pd.concat([frame, browsable], ignore_index=True).rename(columns={"adgroup_id": "item_id"})
 
 
-def _users(source: Path, active: Int64Array, progress: Progress) -> pd.DataFrame:
+def _users(source: Path, active: Int64Array, progress: Report) -> pd.DataFrame:
     """Users with impressions; one without a profile has no attributes: so it is for one in fourteen."""
     kinds = {"userid": pa.int64()} | dict.fromkeys(_USER, pa.string())
     frame = Reader(source, kinds, progress).frame("userid", active)

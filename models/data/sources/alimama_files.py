@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from foretaste.kernel.errors import InvalidInput
-from models.data.sources.downloads import Progress
+from foretaste.kernel.ports import Report
 
 BLOCK_BYTES = 1 << 26
 _MISSING = ("", "NULL", "null", "NaN", "nan")
@@ -26,7 +26,7 @@ class Reader:
     and for a value that is not of its column's type. `progress` counts rows.
     """
 
-    def __init__(self, path: Path, kinds: Mapping[str, Any], progress: Progress) -> None:
+    def __init__(self, path: Path, kinds: Mapping[str, Any], progress: Report) -> None:
         self._path = path
         self._kinds = kinds
         self._progress = progress

@@ -5,16 +5,13 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
-from typing import TypeAlias
 
 import pooch
 
 from foretaste.kernel.errors import InvalidInput, Unavailable
-
-Progress: TypeAlias = Callable[[str, int, int | None], None]
-"""Told what is being done, how much of it is done, and how much there is where that is known."""
+from foretaste.kernel.ports import Report
 
 PATIENCE = 5.0
 """Seconds that a server has to accept a connection, and to send each next piece."""
@@ -35,12 +32,12 @@ killed `foretaste` leaves no download behind."""
 
 
 class _ProgressBar:
-    """What pooch reports bytes to, as a `Progress` hears them."""
+    """What pooch reports bytes to, as a `Report` hears them."""
 
     total = 0
     """Bytes in all, as the server tells; 0: it does not."""
 
-    def __init__(self, step: str, progress: Progress) -> None:
+    def __init__(self, step: str, progress: Report) -> None:
         self._step, self._progress, self._done, self._heard = step, progress, 0, 0
 
     def update(self, size: int) -> None:
@@ -58,7 +55,7 @@ class _ProgressBar:
         """Nothing is drawn that would have to be taken away."""
 
 
-def download(address: str, into: Path, progress: Progress) -> Path:
+def download(address: str, into: Path, progress: Report) -> Path:
     """The file at an https address, as `into`/its name, whole or not at all.
 
     Raises `Unavailable` where the server cannot be reached, refuses, or stops before the end.
@@ -73,7 +70,7 @@ def download(address: str, into: Path, progress: Progress) -> Path:
         raise Unavailable(address, str(error)) from error
 
 
-def download_wheel(requirement: str, into: Path, progress: Progress) -> Path:
+def download_wheel(requirement: str, into: Path, progress: Report) -> Path:
     """The wheel of `name==version`, in `into`, from wherever this machine's pip looks; nothing is installed.
 
     Raises `Unavailable` where pip cannot bring it.

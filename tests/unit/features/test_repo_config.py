@@ -7,7 +7,7 @@ import pytest
 from features.log.feast_log import FeastTrainingLog
 from features.log.offline_store import DeltaOfflineStoreConfig
 from features.redis.address import RedisAddress
-from features.repo_config import apply_features, is_fast_redis, local_registry, repo_config
+from features.repo_config import LOG_STORE, apply_features, is_fast_redis, local_registry, repo_config
 from foretaste.kernel.errors import InvalidInput
 from tests.log_factory import AT_MS, behaved, ranked
 
@@ -81,6 +81,19 @@ def test_the_training_log_is_kept_as_in_ours_where_a_teams_file_names_no_offline
     offline = repo_config(REDIS, "r.db", log=tmp_path / "log", file=team(tmp_path, *lines)).offline_store
     assert isinstance(offline, DeltaOfflineStoreConfig)
     assert offline.address == str(tmp_path / "log")
+
+
+@pytest.mark.parametrize("name", ["address", "folder"])
+@pytest.mark.parametrize(
+    ("written", "address"), [("log", "{here}/log"), ("/data/log", "/data/log"), ("s3://b/l", "s3://b/l")]
+)
+def test_a_log_that_a_teams_file_names_lies_in_the_files_folder(
+    tmp_path: Path, name: str, written: str, address: str
+) -> None:
+    offline = repo_config(
+        REDIS, "r.db", file=team(tmp_path, f"offline_store: {{type: {LOG_STORE}, {name}: {written}}}")
+    )
+    assert offline.offline_store.address == address.format(here=tmp_path)
 
 
 async def test_what_is_served_and_done_is_logged_under_a_minimal_file_of_a_team(tmp_path: Path) -> None:

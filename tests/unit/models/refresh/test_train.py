@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from models.generations.manifest import fingerprint, read_manifest
+from models.generations.manifest import hash_json, read_manifest
 from models.refresh.train import trained_before
 from models.training.config import TrainingConfig
 from tests.data_factory import dataset_of
@@ -16,7 +16,7 @@ from tests.towers_factory import artifacts
 def generations(tmp_path: Path) -> Path:
     """Generations 1, 2 and 10 were trained on these data, 3 on others, and 11 is damaged."""
     manifest = read_manifest(artifacts()[0]).model_dump(mode="json")
-    training = fingerprint(TrainingConfig().to_dict())
+    training = hash_json(TrainingConfig().to_dict())
     for number in (1, 2, 3, 10):
         data = "others" if number == 3 else dataset_of([]).fingerprint
         own = {"number": number, "dataset_fingerprint": data, "training_fingerprint": training}

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.ports import Report
 from models.data.dataset import read_dataset
-from models.data.sources.downloads import Progress, download, download_wheel
+from models.data.sources.downloads import download, download_wheel
 from models.data.sources.movielens import (
     FILES,
     LICENCE,
@@ -234,7 +235,7 @@ def brings(source: Path) -> Origin:
     return lambda into, progress: Path(shutil.copy(source, into))
 
 
-def unreachable(into: Path, progress: Progress) -> Path:
+def unreachable(into: Path, progress: Report) -> Path:
     raise Unavailable("grouplens", "no such host")
 
 
