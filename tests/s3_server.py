@@ -1,14 +1,19 @@
 """A real S3 server (moto's) in a thread, and what delta-rs and obstore read of the environment to reach it."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import boto3
-from moto.server import ThreadedMotoServer
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 BUCKET = "training-log"
 
@@ -61,15 +66,31 @@ class S3Server:
 def s3_server() -> Iterator[S3Server]:
     """One with an empty bucket, on a free port of this machine."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else a line a request
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
+    application = _atomic(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=MotoRequestHandler)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
     try:
-        host, port = server.get_host_and_port()
-        made = S3Server(f"http://{host}:{port}")
+        made = S3Server(f"http://127.0.0.1:{server.server_port}")
         made._client.create_bucket(Bucket=BUCKET)
         yield made
     finally:
-        server.stop()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _atomic(application: "WSGIApplication") -> "WSGIApplication":
+    """One write at a time: S3 compares and writes in one step where a write has a condition, moto in two."""
+    writing = Lock()
+
+    def answer(environment: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+        if environment["REQUEST_METHOD"] != "PUT":
+            return application(environment, start)
+        with writing:
+            return application(environment, start)
+
+    return answer
 
 
 def _key(address: str) -> str:
