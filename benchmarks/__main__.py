@@ -15,6 +15,7 @@ COMMANDS = {
     "refresh": "benchmarks.refresh.command:refresh",
     "swap": "benchmarks.swap.command:swap",
     "reenrichment": "benchmarks.reenrichment:reenrichment",
+    "rank": "benchmarks.rank:rank",
     "online-store": "benchmarks.online_store:online_store",
     "cotrain-once": "benchmarks.cotrain_once:cotrain_once",
     "data-memory": "benchmarks.data_memory:data_memory",

@@ -125,6 +125,8 @@ class Settings(BaseSettings):
     """Its port; the embedded stack takes a free one where this is taken."""
     max_candidates: Annotated[int, Field(ge=1)] = 1000
     """Candidates of one ranking request, at most."""
+    rank_timeout: Annotated[float, Field(gt=0)] = 0.25
+    """Seconds that an answer waits for parts before it falls back to what needs none of those that are late."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """Where a worker serves Prometheus metrics; nowhere where absent."""
     metrics_host: str = "127.0.0.1"

@@ -1,10 +1,14 @@
 """The active generation as a ranking request sees it: asked for rarely, and outliving a Redis that is away."""
 
 import asyncio
+import logging
+import math
 
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import Generation
-from foretaste.kernel.ports import Clock, Generations
+from foretaste.kernel.ports import Clock, Generations, Towers
+
+log = logging.getLogger(__name__)
 
 
 class NoneActive(Unavailable):
@@ -18,16 +22,19 @@ class ActiveGeneration:
     """The active generation, asked for again when what is known is older than `max_age` seconds.
 
     One request asks and the others go on with the one they know. Where Redis is away, or has lost its pointer, the
-    last one seen serves on: its towers are still loaded. `clock` counts seconds monotonically.
+    last one seen serves on: its towers are still loaded. So it does until what asking the next one's towers needs is
+    here, which no request waits for. `clock` counts seconds monotonically.
     """
 
-    def __init__(self, generations: Generations, clock: Clock, max_age: float = 0.5) -> None:
+    def __init__(self, generations: Generations, towers: Towers, clock: Clock, max_age: float = 0.5) -> None:
         self._generations = generations
+        self._towers = towers
         self._clock = clock
         self._max_age = max_age
         self._seen: Generation | None = None
         self._asked_at = 0.0
         self._asking = asyncio.Lock()
+        self._preparing: asyncio.Task[Generation | None] | None = None
 
     async def get(self) -> Generation:
         """Raises `NoneActive`, and `Unavailable` when Redis is away and none was seen yet."""
@@ -51,4 +58,27 @@ class ActiveGeneration:
         if found is None:
             raise NoneActive
         self._asked_at = self._clock()
+        if self._seen is None or found.number == self._seen.number:
+            return found
+        return self._prepared(found) or self._seen
+
+    def _prepared(self, found: Generation) -> Generation | None:
+        """The generation that took over, once its towers can be asked without waiting; None until then."""
+        task = self._preparing
+        if task is not None and task.done():
+            self._preparing = None
+            if (prepared := task.result()) is not None and prepared.number == found.number:
+                return found
+        if self._preparing is None:
+            self._preparing = asyncio.get_running_loop().create_task(self._prepare(found))
+        return None
+
+    async def _prepare(self, found: Generation) -> Generation | None:
+        """The generation, None where its towers do not answer: then it is tried again."""
+        try:
+            await self._towers.prepare(found.number)
+        except Unavailable as error:
+            log.warning("generation %d is active, and %s", found.number, error)
+            return None
+        self._asked_at = -math.inf  # the next request moves on
         return found

@@ -13,7 +13,7 @@ from serving.health import Readiness, ServiceHealth
 from serving.impressions import BufferedImpressions
 from serving.problems import RETRY_AFTER, answer_with_problems
 from serving.ranking import Ranking
-from serving.requests import RankRequest, RankResponse
+from serving.routes.rank import add_ranking
 
 _CONSOLE = Path(__file__).with_name("console.html")
 _CONSOLE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
@@ -40,6 +40,7 @@ def build_api(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await health()  # opens what the first request would wait for
         yield
         if impressions is not None:
             await impressions.close()
@@ -48,10 +49,7 @@ def build_api(
     api.add_middleware(BodyLimit, most=max_body_bytes)
     answer_with_problems(api)
 
-    @api.post("/v1/rank")
-    async def rank(request: RankRequest) -> RankResponse:
-        return await ranking.rank(request)
-
+    add_ranking(api, ranking)
     _add_operations(api, health, registry)
     _add_console(api)
     return api

@@ -67,7 +67,7 @@ async def examine(
     answered = await asyncio.gather(
         _part("online store", store.read([_NOBODY], generation.number)),
         _part("zero-shot tower", towers.virtual_behaviour([{}], generation.number)),
-        _part("ranking tower", towers.score(nobody, generation.number)),
+        _part("ranking tower", towers.score([nobody], generation.number)),
     )
     ranking_tower = answered[-1]
     parts, answers = [pointer, *answered], ranking_tower.healthy or pointer.healthy

@@ -39,8 +39,8 @@ class RankingMetrics:
         self._answers.labels(response.served_by.value, fallback).inc()
         self._seconds.labels(response.served_by.value).observe(seconds)
 
-    def repair_lost(self) -> None:
-        self._lost_repairs.inc()
+    def repairs_lost(self, count: int) -> None:
+        self._lost_repairs.inc(count)
 
     def impressions_kept(self, count: int) -> None:
         self._impressions.inc(count)

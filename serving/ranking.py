@@ -1,50 +1,42 @@
 """A ranking request from user and candidates to the ordered list, over ports alone."""
 
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
-from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput, Unavailable
+from foretaste.kernel.errors import BadTowerOutput, InvalidInput, Unavailable
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock, Generations, OnlineStore, Towers
 from foretaste.kernel.ranking import Cause, Fallback, RankingInput, Source
-from foretaste.kernel.users import ReenrichedUser, Stage, UserFeatures, VirtualBehaviour
-from foretaste.kernel.values import Attributes, FloatArray
+from foretaste.kernel.users import ReenrichedUser, UserFeatures, VirtualBehaviour
+from foretaste.kernel.values import FloatArray
 from serving.active import ActiveGeneration
 from serving.impressions import AnsweredRanking, ImpressionPolicy
 from serving.metrics import RankingMetrics
 from serving.problems import public_detail
 from serving.requests import RankRequest, RankResponse, ScoredItem, check_candidates
+from serving.tastes import FallbackReason, UserTaste, known_taste, mean_taste, reason_of_tower, reason_to_repair
 
+READ_SHARE, TOWERS_SHARE = 0.4, 0.9
+"""Of the seconds of a ranking: until when the store may answer, and until when the towers may; the rest is for the
+popularity."""
 _NO_ANSWER = (Unavailable, BadTowerOutput, InvalidInput)
 """Of a tower. The request was checked before, so what a tower refuses is a matter between it and what is stored."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Taste:
-    """The virtual behaviour (M, D) that goes to the ranking tower, and what the answer says of it.
-
-    `generation` is None where the vectors are nobody's own: a warm user's are not read, the mean is everyone's.
-    """
-
-    vectors: FloatArray
-    served_by: Source
-    generation: int | None = None
-    fallback: Fallback | None = None
-    why: "_Why | None" = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Why:
-    """Why an answer fell back or was repaired: for machines, and for people."""
-
-    cause: Cause
-    reason: str
-
-
-_UNKNOWN = _Why(Cause.ATTRIBUTES_UNKNOWN, "the attributes of this user are not known")
 _ZERO_SHOT = (Cause.ZERO_SHOT_AWAY, Cause.ZERO_SHOT_WRONG_SHAPE, Cause.ZERO_SHOT_REFUSED)
 _RANKING = (Cause.RANKING_AWAY, Cause.RANKING_WRONG_SHAPE, Cause.RANKING_REFUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class RankingLimits:
+    """What one request may ask for, and how long its answer may wait for parts."""
+
+    candidates: int = 1000
+    seconds: float = 0.25
 
 
 class Ranking:
@@ -58,8 +50,8 @@ class Ranking:
 
     The tower itself takes or weighs what it is given (eqs. 9 and 10), so the last two rows pass the real behaviour too.
     Without the ranking tower the candidates go by popularity. A tower that answers with the wrong shape, or with what
-    is not finite, or that refuses what is stored, is as good as away. `clock` counts seconds monotonically. Without
-    `policy`, nothing is noted for training.
+    is not finite, or that refuses what is stored, is as good as away; so is a part that has not answered within its
+    share of the time. `clock` counts seconds monotonically. Without `policy`, nothing is noted for training.
     """
 
     def __init__(
@@ -72,7 +64,7 @@ class Ranking:
         clock: Clock,
         *,
         policy: ImpressionPolicy | None = None,
-        max_candidates: int = 1000,
+        limits: RankingLimits | None = None,
     ) -> None:
         self._store = store
         self._towers = towers
@@ -81,115 +73,160 @@ class Ranking:
         self._metrics = metrics
         self._clock = clock
         self._policy = policy or ImpressionPolicy()
-        self._max_candidates = max_candidates
+        self._limits = limits or RankingLimits()
 
-    async def rank(self, request: RankRequest) -> RankResponse:
-        """The candidates in order.
+    def check(self, request: RankRequest) -> None:
+        """Raises `InvalidInput` that names what is wrong with the candidates."""
+        check_candidates(request.items, self._limits.candidates)
 
-        1. The candidates are checked: `InvalidInput` names what is wrong.
-        2. The active generation, known for half a second at most; everything below is pinned to it.
-        3. One read of the user: attributes, behaviour, virtual behaviour.
-        4. What stands for the behaviour: see the class. What was computed on the spot is written back.
-        5. One call of the ranking tower; by popularity where it is away.
-        6. Best first; equal scores keep the order of the request.
-        7. The answer gets its number, and what the user gets to see is noted for training, which takes no time.
+    async def rank(self, requests: Sequence[RankRequest]) -> list[RankResponse]:
+        """The candidates of each request in order; all requests share each step.
+
+        1. The active generation, known for half a second at most; everything below is pinned to it.
+        2. One read of the users: attributes, behaviour, virtual behaviour.
+        3. What stands for the behaviour: see the class. What was computed on the spot is written back.
+        4. One call of the ranking tower; by popularity where it is away.
+        5. Best first; equal scores keep the order of the request.
+        6. Each answer gets its number, and what its user gets to see is noted for training, which takes no time.
 
         Raises `Unavailable` when there is no generation yet, or not even the popularity can be had.
         """
         began = self._clock()
-        check_candidates(request.items, self._max_candidates)
         generation = await self._active.get()
-        features, away = await self._read(request.user_id, generation)
-        taste = await self._taste(features, away, generation)
-        response = await self._scored(request, features, taste, generation)
-        self._note(request, response, features, generation)
-        self._metrics.answered(response, self._clock() - began)
-        return response
+        users, away = await self._read([request.user_id for request in requests], generation)
+        tastes = await self._tastes(users, away, generation, began)
+        responses = await self._scored(requests, users, tastes, generation, began)
+        seconds = self._clock() - began
+        for request, response, features in zip(requests, responses, users, strict=True):
+            self._note(request, response, features, generation)
+            self._metrics.answered(response, seconds)
+        return responses
 
-    async def _read(self, user_id: str, generation: Generation) -> tuple[UserFeatures, _Why | None]:
-        """The user's features; empty ones, and why, where the store is away."""
+    async def _read(
+        self, user_ids: Sequence[str], generation: Generation
+    ) -> tuple[list[UserFeatures], FallbackReason | None]:
+        """The features of each user; empty ones, and why, where the store is away."""
         try:
-            (features,) = await self._store.read([user_id], generation.number)
+            async with _answer_within(self._limits.seconds * READ_SHARE, "online store"):
+                return await self._store.read(user_ids, generation.number), None
         except Unavailable as error:
-            return UserFeatures(user_id), _Why(Cause.STORE_AWAY, public_detail(error))
-        return features, None
+            return [UserFeatures(each) for each in user_ids], FallbackReason(Cause.STORE_AWAY, public_detail(error))
 
-    async def _taste(self, features: UserFeatures, away: _Why | None, generation: Generation) -> _Taste:
-        stage, stored = generation.stage(len(features.behaviour)), generation.virtual_of(features)
-        if stage is Stage.WARM:
-            return _Taste(generation.mean_virtual, Source.REAL)
-        if stored is not None:
-            return _Taste(stored.vectors, Source.VIRTUAL if stage is Stage.COLD else Source.BLENDED, generation.number)
-        if features.attributes is None:
-            return _mean(generation, away or _UNKNOWN)
-        return await self._repaired(features, features.attributes, generation)
+    async def _tastes(
+        self, users: Sequence[UserFeatures], away: FallbackReason | None, generation: Generation, began: float
+    ) -> list[UserTaste]:
+        tastes: list[UserTaste | None] = [known_taste(features, away, generation) for features in users]
+        places = [place for place, taste in enumerate(tastes) if taste is None]
+        repaired = await self._repaired([users[place] for place in places], generation, began) if places else []
+        of_place = dict(zip(places, repaired, strict=True))
+        return [taste or of_place[place] for place, taste in enumerate(tastes)]
 
-    async def _repaired(self, features: UserFeatures, attributes: Attributes, generation: Generation) -> _Taste:
+    async def _repaired(self, users: Sequence[UserFeatures], generation: Generation, began: float) -> list[UserTaste]:
         """The virtual behaviour computed from the attributes (eq. 8), and written back for the next request."""
-        missing = _missing(features, generation)
+        missing = [reason_to_repair(features, generation) for features in users]
         try:
-            answer = await self._towers.virtual_behaviour([attributes], generation.number)
-            _check_shape(answer, (1, *generation.virtual_shape))
+            async with _answer_within(self._left(began), "triton"):
+                attributes = [features.attributes or {} for features in users]
+                answer = await self._towers.virtual_behaviour(attributes, generation.number)
+            _check_shape(answer, (len(users), *generation.virtual_shape))
         except _NO_ANSWER as error:
-            why = _of_tower(error, "the zero-shot tower", _ZERO_SHOT)
-            return _mean(generation, _Why(why.cause, f"{missing.reason}; {why.reason}"))
-        vectors: FloatArray = answer[0]
-        if not np.isfinite(vectors).all():
-            reason = f"{missing.reason}; the zero-shot tower's is not finite"
-            return _mean(generation, _Why(Cause.ZERO_SHOT_NOT_FINITE, reason))
-        await self._write_back(features, VirtualBehaviour(generation.number, vectors))
-        return _Taste(vectors, Source.READ_REPAIRED, generation.number, why=missing)
+            why = reason_of_tower(error, "the zero-shot tower", _ZERO_SHOT)
+            return [
+                mean_taste(generation, FallbackReason(why.cause, f"{each.reason}; {why.reason}")) for each in missing
+            ]
+        tastes, made = [], []
+        for features, why, vectors in zip(users, missing, answer, strict=True):
+            if np.isfinite(vectors).all():
+                made.append((features, VirtualBehaviour(generation.number, vectors)))
+                tastes.append(UserTaste(vectors, Source.READ_REPAIRED, generation.number, why=why))
+            else:
+                reason = f"{why.reason}; the zero-shot tower's is not finite"
+                tastes.append(mean_taste(generation, FallbackReason(Cause.ZERO_SHOT_NOT_FINITE, reason)))
+        await self._write_back(made, generation, began)
+        return tastes
 
-    async def _write_back(self, features: UserFeatures, virtual: VirtualBehaviour) -> None:
+    async def _write_back(
+        self, made: Sequence[tuple[UserFeatures, VirtualBehaviour]], generation: Generation, began: float
+    ) -> None:
         """Never over what another generation in use made: the next one, filling, or one that took over just now.
 
         What a generation out of use left in the slot (a rollback came while it filled) is written over. As of one
         millisecond after what was read: above it, and below any registration that is still on its way. The virtual
         behaviour alone: the attributes are the sign-up way's, and written here could undo a newer registration.
         """
-        held = features.virtual
         try:
-            if held is not None and held.generation != virtual.generation and await self._in_use(held.generation):
-                return
-            await self._store.write_virtual([ReenrichedUser(features.user_id, virtual, features.as_of_ms + 1)])
+            async with _answer_within(self._left(began), "online store"):
+                others = {held.generation for features, _ in made if (held := features.virtual) is not None}
+                in_use: Collection[int] = ()
+                if others - {generation.number}:  # as of now: what started filling since is not to be written over
+                    in_use = (await self._generations.serving()).in_use.keys() - {generation.number}
+                await self._store.write_virtual(
+                    [
+                        ReenrichedUser(features.user_id, virtual, features.as_of_ms + 1)
+                        for features, virtual in made
+                        if features.virtual is None or features.virtual.generation not in in_use
+                    ]
+                )
         except Unavailable:
-            self._metrics.repair_lost()
-
-    async def _in_use(self, number: int) -> bool:
-        """As of now, not of when this request was pinned: what started filling since is not to be written over."""
-        return number in (await self._generations.serving()).in_use
+            self._metrics.repairs_lost(len(made))
 
     async def _scored(
-        self, request: RankRequest, features: UserFeatures, taste: _Taste, generation: Generation
-    ) -> RankResponse:
-        """The answer of the ranking tower, or by popularity."""
-        tower_input = RankingInput(
-            attributes=features.attributes or {},
-            context=request.context,
-            behaviour=features.behaviour,
-            virtual=taste.vectors,
-            items=request.items,
-        )
+        self,
+        requests: Sequence[RankRequest],
+        users: Sequence[UserFeatures],
+        tastes: Sequence[UserTaste],
+        generation: Generation,
+        began: float,
+    ) -> list[RankResponse]:
+        """The answers of the ranking tower, or by popularity."""
+        inputs = [
+            RankingInput(features.attributes or {}, request.context, features.behaviour, taste.vectors, request.items)
+            for request, features, taste in zip(requests, users, tastes, strict=True)
+        ]
         try:
-            scores = await self._towers.score(tower_input, generation.number)
-            _check_shape(scores, (len(request.items),))
+            async with _answer_within(self._left(began), "triton"):
+                scores = await self._towers.score(inputs, generation.number)
+            for request, own in zip(requests, scores, strict=True):
+                _check_shape(own, (len(request.items),))
         except _NO_ANSWER as error:
-            why = _of_tower(error, "the ranking tower", _RANKING)
-            return await self._by_popularity(request, features, generation, why)
-        if not np.isfinite(scores).all():
-            why = _Why(Cause.RANKING_NOT_FINITE, "the ranking tower's scores are not finite")
-            return await self._by_popularity(request, features, generation, why)
-        return RankResponse(
-            user_id=request.user_id,
-            served_by=taste.served_by,
-            fallback=taste.fallback,
-            cause=None if taste.why is None else taste.why.cause,
-            reason=None if taste.why is None else taste.why.reason,
-            zero_shot_generation=taste.generation,
-            ranking_generation=generation.number,
-            behaviour_seen=len(features.behaviour),
-            ranked=_best_first(request, scores),
+            why = reason_of_tower(error, "the ranking tower", _RANKING)
+            return await self._by_popularity(requests, users, generation, why)
+        odd = [place for place, own in enumerate(scores) if not np.isfinite(own).all()]
+        if not odd:
+            return [_answer(*each, generation) for each in zip(requests, users, tastes, scores, strict=True)]
+        why = FallbackReason(Cause.RANKING_NOT_FINITE, "the ranking tower's scores are not finite")
+        instead = await self._by_popularity([requests[at] for at in odd], [users[at] for at in odd], generation, why)
+        of_place = dict(zip(odd, instead, strict=True))
+        return [
+            of_place.get(place) or _answer(*each, generation)
+            for place, each in enumerate(zip(requests, users, tastes, scores, strict=True))
+        ]
+
+    async def _by_popularity(
+        self,
+        requests: Sequence[RankRequest],
+        users: Sequence[UserFeatures],
+        generation: Generation,
+        why: FallbackReason,
+    ) -> list[RankResponse]:
+        """Candidates by their share of the training interactions, 0 for one that the generation does not know."""
+        items = [item for request in requests for item in request.items]
+        shares = await self._generations.popularity(generation.number, items)
+        of_each = np.split(
+            np.array([share or 0.0 for share in shares]), np.cumsum([len(each.items) for each in requests])[:-1]
         )
+        return [
+            RankResponse(
+                user_id=request.user_id,
+                served_by=Source.FALLBACK,
+                fallback=Fallback.POPULARITY,
+                cause=why.cause,
+                reason=why.reason,
+                behaviour_seen=len(features.behaviour),
+                ranked=_best_first(request, own),
+            )
+            for request, features, own in zip(requests, users, of_each, strict=True)
+        ]
 
     def _note(
         self, request: RankRequest, response: RankResponse, features: UserFeatures, generation: Generation
@@ -201,20 +238,35 @@ class Ranking:
             served = AnsweredRanking(response, request.context, features, generation.warm_after, shown, policy.now())
             policy.impressions.note(served)
 
-    async def _by_popularity(
-        self, request: RankRequest, features: UserFeatures, generation: Generation, why: _Why
-    ) -> RankResponse:
-        """Candidates by their share of the training interactions, 0 for one that the generation does not know."""
-        shares = await self._generations.popularity(generation.number, request.items)
-        return RankResponse(
-            user_id=request.user_id,
-            served_by=Source.FALLBACK,
-            fallback=Fallback.POPULARITY,
-            cause=why.cause,
-            reason=why.reason,
-            behaviour_seen=len(features.behaviour),
-            ranked=_best_first(request, np.array([share or 0.0 for share in shares])),
-        )
+    def _left(self, began: float) -> float:
+        """Seconds that the towers may still take."""
+        return max(0.0, self._limits.seconds * TOWERS_SHARE - (self._clock() - began))
+
+
+@asynccontextmanager
+async def _answer_within(seconds: float, part: str) -> AsyncIterator[None]:
+    """Raises `Unavailable` where what is awaited inside takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise Unavailable(part, f"no answer within {seconds:.3f} s") from error
+
+
+def _answer(
+    request: RankRequest, features: UserFeatures, taste: UserTaste, scores: FloatArray, generation: Generation
+) -> RankResponse:
+    return RankResponse.model_construct(
+        user_id=request.user_id,
+        served_by=taste.served_by,
+        fallback=taste.fallback,
+        cause=None if taste.why is None else taste.why.cause,
+        reason=None if taste.why is None else taste.why.reason,
+        zero_shot_generation=taste.generation,
+        ranking_generation=generation.number,
+        behaviour_seen=len(features.behaviour),
+        ranked=_best_first(request, scores),
+    )
 
 
 def _check_shape(answer: FloatArray, expected: tuple[int, ...]) -> None:
@@ -223,37 +275,6 @@ def _check_shape(answer: FloatArray, expected: tuple[int, ...]) -> None:
         raise BadTowerOutput(f"got {answer.shape}, expected {expected}")
 
 
-def _of_tower(error: ForetasteError, tower: str, causes: tuple[Cause, Cause, Cause]) -> _Why:
-    """Why a tower gave no answer; `causes` are of one that is away, answered in another shape, or refused."""
-    away, wrong_shape, refused = causes
-    match error:
-        case BadTowerOutput():
-            cause = wrong_shape
-        case InvalidInput():
-            cause = refused
-        case _:
-            cause = away
-    return _Why(cause, public_detail(error, tower))
-
-
-def _missing(features: UserFeatures, generation: Generation) -> _Why:
-    """Why the stored virtual behaviour was not read."""
-    stored = features.virtual
-    if stored is None:
-        return _Why(Cause.VIRTUAL_MISSING, "no virtual behaviour was stored")
-    if stored.generation != generation.number:
-        reason = f"the stored virtual behaviour was of generation {stored.generation}"
-        return _Why(Cause.VIRTUAL_OF_ANOTHER_GENERATION, reason)
-    if stored.vectors.shape != generation.virtual_shape:
-        reason = f"the stored virtual behaviour was of another shape, {stored.vectors.shape}"
-        return _Why(Cause.VIRTUAL_OF_ANOTHER_SHAPE, reason)
-    return _Why(Cause.VIRTUAL_OUTDATED, "the stored virtual behaviour was older than the attributes")
-
-
-def _mean(generation: Generation, why: _Why) -> _Taste:
-    return _Taste(generation.mean_virtual, Source.FALLBACK, None, fallback=Fallback.MEAN_BEHAVIOUR, why=why)
-
-
 def _best_first(request: RankRequest, scores: FloatArray) -> list[ScoredItem]:
-    order, values = np.argsort(-scores, kind="stable").tolist(), scores.tolist()
-    return [ScoredItem(item_id=request.items[at], score=values[at]) for at in order]
+    order, values, items = np.argsort(-scores, kind="stable").tolist(), scores.tolist(), request.items
+    return [{"item_id": items[at], "score": values[at]} for at in order]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict  # pydantic refuses that of `typing` before Python 3.12
 
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import Id, Text, WireScalar
@@ -16,6 +17,8 @@ def check_candidates(items: Sequence[str], most: int) -> None:
         raise InvalidInput("items", items, "expected at least one candidate")
     if len(items) > most:
         raise InvalidInput("items", len(items), f"expected at most {most} candidates")
+    if len(set(items)) == len(items):
+        return
     seen: set[str] = set()
     for at, item in enumerate(items):
         if item in seen:
@@ -36,7 +39,9 @@ class RankRequest(BaseModel):
     number; 0: none."""
 
 
-class ScoredItem(BaseModel):
+class ScoredItem(TypedDict):
+    """A candidate with its score."""
+
     item_id: str
     score: float
     """A probability from the ranking tower (eq. 12); under `popularity`, a share of the catalogue's interactions."""

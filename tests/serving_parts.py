@@ -17,7 +17,7 @@ from foretaste.testing import InMemoryGenerations, InMemoryOnlineStore
 from serving.active import ActiveGeneration
 from serving.impressions import AnsweredRanking, ImpressionPolicy
 from serving.metrics import RankingMetrics
-from serving.ranking import Ranking
+from serving.ranking import Ranking, RankingLimits
 
 AT = 1_767_225_600_000
 SHAPE = (3, 2)
@@ -78,6 +78,9 @@ class FakeTowers:
     made: list[int] = field(default_factory=list)
     """The generation of each zero-shot call."""
     scored: list[tuple[RankingInput, int]] = field(default_factory=list)
+    calls: list[int] = field(default_factory=list)
+    """How many requests each call of the ranking tower scored."""
+    prepared: list[int] = field(default_factory=list)
     refusals: dict[str, ForetasteError] = field(default_factory=dict)
     """What a tower raises."""
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -93,8 +96,16 @@ class FakeTowers:
             ages = [float("nan")] * len(ages)
         return np.stack([np.full(SHAPE, age, np.float32) for age in ages])
 
-    async def score(self, request: RankingInput, generation: int) -> FloatArray:
+    async def score(self, requests: Sequence[RankingInput], generation: int) -> list[FloatArray]:
         self._check("ranking")
+        self.calls.append(len(requests))
+        return [self._score(each, generation) for each in requests]
+
+    async def prepare(self, generation: int) -> None:
+        self._check("prepare")
+        self.prepared.append(generation)
+
+    def _score(self, request: RankingInput, generation: int) -> FloatArray:
         self.scored.append((request, generation))
         if "ranking" in self.shapes:
             return np.zeros(self.shapes["ranking"], np.float32)
@@ -132,7 +143,7 @@ class Parts:
         self.registry = CollectorRegistry()
         self.now = 0.0
         self.noted, self._ids = Noted(), count(1)
-        self.active = ActiveGeneration(self.generations, lambda: self.now)
+        self.active = ActiveGeneration(self.generations, self.towers, lambda: self.now)
         self.ranking = Ranking(
             self.store,
             self.towers,
@@ -141,7 +152,7 @@ class Parts:
             RankingMetrics(self.registry),
             lambda: self.now,
             policy=ImpressionPolicy(self.noted, shown=2, now=lambda: AT / 1000 + self.now, new_id=self._next_id),
-            max_candidates=max_candidates,
+            limits=RankingLimits(max_candidates),
         )
 
     async def start(self, made: Generation | None = None, popularity: Mapping[str, float] | None = None) -> None:

@@ -79,8 +79,11 @@ class ChosenTowers:
             return np.zeros(self.shape, np.float32)
         return np.stack([virtual_of(each) for each in attributes])
 
-    async def score(self, request: RankingInput, generation: int) -> FloatArray:
-        return np.zeros(len(request.items), np.float32)
+    async def score(self, requests: Sequence[RankingInput], generation: int) -> list[FloatArray]:
+        return [np.zeros(len(request.items), np.float32) for request in requests]
+
+    async def prepare(self, generation: int) -> None:
+        """Nothing is needed."""
 
     async def close(self) -> None:
         """Nothing is held open."""

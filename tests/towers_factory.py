@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.values import FloatArray
 from models.data.dataset import Dataset, read_dataset
 from models.data.split import TimeSplit, split_by_time
 from models.generations.export import export
 from models.generations.parity import attribute_tensor, probes, ranking_tensors
-from models.runtime.towers import RankingRequest
 from models.towers.architecture import Architecture, TowerPair, build_towers
 from models.towers.embeddings import Sizes
 from models.training.config import TrainingConfig
@@ -85,19 +85,19 @@ def artifacts() -> tuple[Path, Path]:
     return first, second
 
 
-def requests(count: int = 20, seed: int = 3) -> list[RankingRequest]:
+def requests(count: int = 20, seed: int = 3) -> list[RankingInput]:
     return probes(trained(), count, np.random.default_rng(seed))
 
 
-def expected_virtual(towers: Trained, wanted: list[RankingRequest]) -> FloatArray:
+def expected_virtual(towers: Trained, wanted: list[RankingInput]) -> FloatArray:
     """(B, M, D) by the towers as trained."""
     with torch.inference_mode():
         virtual: FloatArray = towers.zero_shot(attribute_tensor(towers.encoding, wanted)).numpy()
     return virtual
 
 
-def expected_scores(towers: Trained, wanted: list[RankingRequest]) -> list[FloatArray]:
+def expected_scores(towers: Trained, wanted: list[RankingInput]) -> list[FloatArray]:
     """(K,) of each request by the towers as trained."""
     with torch.inference_mode():
         scores: FloatArray = towers.ranking(*ranking_tensors(towers.encoding, wanted)).numpy()
-    return np.split(scores, np.cumsum([len(request.candidates) for request in wanted])[:-1])
+    return np.split(scores, np.cumsum([len(request.items) for request in wanted])[:-1])

@@ -12,12 +12,13 @@ import torch
 from benchmarks.swap.figures import AnswerCheck
 from benchmarks.swap.load import SampledAnswer
 from foretaste.kernel.ports import Report
+from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import Behaviour
 from foretaste.kernel.values import Attributes, FloatArray
 from models.data.dataset import Dataset
 from models.data.split import split_by_time
 from models.generations.export import export
-from models.runtime.towers import NO_VIRTUAL, RankingRequest, ServedRanking, ServedZeroShot
+from models.runtime.local import LocalTowers
 from models.training.config import TrainingConfig
 from models.training.cotrain import cotrain
 from models.training.trained import Trained
@@ -106,27 +107,21 @@ class _Towers:
     """Both towers of a generation in this process, as Triton serves them."""
 
     def __init__(self, folder: Path) -> None:
-        self._zero_shot = ServedZeroShot(folder)
-        self._ranking = ServedRanking(folder)
+        self._towers = LocalTowers.of(folder)
+        self._nothing: FloatArray = np.zeros_like(self._towers.virtual_behaviour([{}])[0])
 
     def virtual(self, sample: SampledAnswer, person: LoadUser) -> FloatArray:
-        """(M, D), or the empty array where the answer says that no virtual behaviour was read."""
+        """(M, D), zeros where the answer says that no virtual behaviour was read."""
         if sample.answer.zero_shot is None:
-            return np.zeros(NO_VIRTUAL, dtype=np.float32)
-        made: FloatArray = self._zero_shot.run([person.attributes])[0]
+            return self._nothing
+        made: FloatArray = self._towers.virtual_behaviour([person.attributes])[0]
         return made
 
     def scores(self, sample: SampledAnswer, person: LoadUser, virtual: FloatArray) -> FloatArray:
         """(K,), in the order of the answer."""
-        request = RankingRequest(
-            attributes=person.attributes,
-            context={},
-            items=person.behaviour.items,
-            actions=person.behaviour.actions,
-            virtual=virtual,
-            candidates=list(sample.scores),
+        (scores,) = self._towers.score(
+            [RankingInput(person.attributes, {}, person.behaviour, virtual, list(sample.scores))]
         )
-        (scores,) = self._ranking.run([self._ranking.encode(request)])
         return scores
 
 

@@ -21,7 +21,7 @@ from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyp
 from features.feast_api import FloatList, Int64List, StringList, Value
 from foretaste.kernel.generations import slot
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
-from foretaste.kernel.values import Attributes, FloatArray, StoredAttributes
+from foretaste.kernel.values import Attributes, FloatArray
 
 # `feast_api` goes first: it imports Feast without what that does besides
 # isort: split
@@ -255,7 +255,7 @@ def _attributes(raw: Raw) -> Attributes | None:
     found = _object(text)
     if "\\u" in text:  # an escape can hold half a character, which no tower can be sent
         json.dumps(found, ensure_ascii=False).encode()
-    return StoredAttributes(found, text)
+    return found
 
 
 def _object(text: str) -> Attributes:

@@ -65,7 +65,7 @@ class RedisStore:
         self._timeout = timeout
         self._keys = Keys(config.project)
         self._client: Client | None = None
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Task[Client] | None = None
         self._loop = OneLoop()
         self._damage = DamageLog()
 
@@ -158,14 +158,19 @@ class RedisStore:
             await run_script(client, _REPLACE_KEY, [command for command in newer if command[0] in no_hash])
 
     async def _opened(self) -> Client:
+        """The client; a caller whose time runs out meanwhile leaves the opening to those after it."""
         self._loop.check()
         if self._client is None:
-            async with self._opening:
-                if self._client is None:
-                    await asyncio.to_thread(check_applied, self._config)
-                    store: Any = get_provider(self._config).online_store
-                    self._client = await store._get_client_async(self._config.online_store)  # noqa: SLF001  # as Feast connects
+            if self._opening is None or self._opening.done():
+                self._opening = asyncio.get_running_loop().create_task(self._open())
+            self._client = await asyncio.shield(self._opening)
         return self._client
+
+    async def _open(self) -> Client:
+        await asyncio.to_thread(check_applied, self._config)
+        store: Any = get_provider(self._config).online_store
+        client: Client = await store._get_client_async(self._config.online_store)  # noqa: SLF001  # as Feast connects
+        return client
 
 
 def _is_the_read_version(stored: Sequence[bytes], user: BehavedUser) -> bool:

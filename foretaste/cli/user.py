@@ -20,6 +20,9 @@ from foretaste.kernel.events import DeadLetter, Topic, UserBehaved, UserRegister
 from foretaste.settings import Settings
 from serving.requests import RankRequest, RankResponse
 
+PATIENCE = 5.0
+"""Seconds that an answer by hand waits for parts: each of them is connected to first."""
+
 
 def rank(
     user: str,
@@ -104,8 +107,10 @@ async def _ranked(settings: Settings, request: RankRequest) -> RankResponse:
     from serving.metrics import RankingMetrics
 
     async with compose.parts(settings) as parts:
-        way, _ = compose.ranking(settings, parts, RankingMetrics(CollectorRegistry()))
-        return await way.rank(request)
+        way, _ = compose.ranking(settings, parts, RankingMetrics(CollectorRegistry()), seconds=PATIENCE)
+        way.check(request)
+        (response,) = await way.rank([request])
+        return response
 
 
 def _split(items: str) -> list[str]:
@@ -136,7 +141,7 @@ def _json_object(field: str, text: str) -> dict[str, object]:
 def _print_ranking(response: RankResponse) -> None:
     rows = Table("rank", "item", "score", title=f"{response.user_id}, served by {response.served_by}")
     for place, item in enumerate(response.ranked, 1):
-        rows.add_row(str(place), item.item_id, f"{item.score:.4f}")
+        rows.add_row(str(place), item["item_id"], f"{item['score']:.4f}")
     console.print(rows)
     if response.reason:
         console.print(f"{response.fallback or response.served_by}: {response.reason}")

@@ -19,13 +19,20 @@ if TYPE_CHECKING:
 
 
 def ranking(
-    settings: Settings, found: "SignUpParts", metrics: "RankingMetrics", showing: "ImpressionPolicy | None" = None
+    settings: Settings,
+    found: "SignUpParts",
+    metrics: "RankingMetrics",
+    showing: "ImpressionPolicy | None" = None,
+    seconds: float | None = None,
 ) -> tuple["Ranking", "ActiveGeneration"]:
-    """The ranking way, and what it knows of the active generation; without `showing`, nothing is noted for training."""
-    from serving.active import ActiveGeneration
-    from serving.ranking import Ranking
+    """The ranking way, and what it knows of the active generation; without `showing`, nothing is noted for training.
 
-    active = ActiveGeneration(found.generations, time.monotonic)
+    An answer waits `seconds` for parts, and where that is None as long as the setting says.
+    """
+    from serving.active import ActiveGeneration
+    from serving.ranking import Ranking, RankingLimits
+
+    active = ActiveGeneration(found.generations, found.towers, time.monotonic)
     way = Ranking(
         found.store,
         found.towers,
@@ -34,7 +41,7 @@ def ranking(
         metrics,
         time.monotonic,
         policy=showing,
-        max_candidates=settings.max_candidates,
+        limits=RankingLimits(settings.max_candidates, settings.rank_timeout if seconds is None else seconds),
     )
     return way, active
 

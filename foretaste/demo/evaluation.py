@@ -131,11 +131,11 @@ async def evaluate(
     async def one(number: int, each: HeldOutCandidates, session: aiohttp.ClientSession) -> None:
         async with gate:
             answer = await rank(session, context.api, each.user_id, each.items, shown=0)
-            without = await context.parts.towers.score(
-                RankingInput(attributes[each.user_id], {}, Behaviour(), nothing, each.items), generation.number
+            (without,) = await context.parts.towers.score(
+                [RankingInput(attributes[each.user_id], {}, Behaviour(), nothing, each.items)], generation.number
             )
             shares = await context.parts.generations.popularity(generation.number, each.items)
-        by_item = {item.item_id: item.score for item in answer.ranked}
+        by_item = {item["item_id"]: item["score"] for item in answer.ranked}
         evaluation.served_by[answer.served_by.value] += 1
         evaluation.by_generation[answer.ranking_generation or 0] += 1
         evaluation.mixed += answer.zero_shot_generation not in {None, answer.ranking_generation}

@@ -197,7 +197,7 @@ def _figure(estimate: "Estimate") -> dict[str, float | None]:
 
 
 def _top(response: RankResponse) -> list[str]:
-    return [item.item_id for item in response.ranked[:TOP]]
+    return [item["item_id"] for item in response.ranked[:TOP]]
 
 
 def _rounded(value: float, digits: int) -> float | None:

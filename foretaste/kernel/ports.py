@@ -121,14 +121,18 @@ class OnlineStore(Protocol):
 
 
 class Towers(Protocol):
-    """The two towers as served (Triton). Raw attribute values and item ids go in; vocabularies live inside."""
+    """The two towers as served (Triton). Raw values and item ids go in; the vocabulary is the generation's."""
 
     async def virtual_behaviour(self, attributes: Sequence[Attributes], generation: int) -> FloatArray:
         """Eq. 8 for B users: (B, M, D) float32. One call, pinned to `generation`."""
         ...
 
-    async def score(self, request: RankingInput, generation: int) -> FloatArray:
-        """Eq. 12 for K candidates: (K,) float32 probabilities, in their order. One call, pinned to `generation`."""
+    async def score(self, requests: Sequence[RankingInput], generation: int) -> list[FloatArray]:
+        """Eq. 12 for the K candidates of each request: (K,) float32 probabilities; K may differ, and be 0."""
+        ...
+
+    async def prepare(self, generation: int) -> None:
+        """Bring here what asking for a generation needs beside the towers, so that no request waits for it."""
         ...
 
     async def close(self) -> None: ...

@@ -14,20 +14,13 @@ MAX_BEHAVIOUR = 100
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 
+IndexArray: TypeAlias = npt.NDArray[np.int64]
+
+
 Scalar: TypeAlias = str | int | float | bool | None
 
 
 Attributes: TypeAlias = Mapping[str, Scalar]
-
-
-class StoredAttributes(dict[str, Scalar]):
-    """Attributes with the JSON that they were read from, for whoever sends them on as JSON."""
-
-    __slots__ = ("text",)
-
-    def __init__(self, attributes: Attributes, text: str) -> None:
-        super().__init__(attributes)
-        self.text = text
 
 
 _EXACT = 2**53

@@ -10,8 +10,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.values import Attributes, FloatArray
-from models.generations.repository import RANKING_TOWER, ZERO_SHOT_TOWER
-from models.runtime.towers import BadRequest, RankingRequest, ServedRanking, ServedZeroShot
+from models.generations.repository import FILES
+from models.runtime.local import LocalTowers
+from models.runtime.towers import BadRequest
 
 _UNREADABLE = (
     OSError,
@@ -34,18 +35,19 @@ class InProcessTowers:
 
     def __init__(self, repository: Path) -> None:
         self._repository = repository
-        self._zero_shot = lru_cache(maxsize=KEPT)(lambda number: ServedZeroShot(self._version(ZERO_SHOT_TOWER, number)))
-        self._ranking = lru_cache(maxsize=KEPT)(lambda number: ServedRanking(self._version(RANKING_TOWER, number)))
+        self._towers = lru_cache(maxsize=KEPT)(self._opened)
 
     async def virtual_behaviour(self, attributes: Sequence[Attributes], generation: int) -> FloatArray:
         """Virtual behaviour (B, M, D). Raises `Unavailable` for a generation that is not published."""
-        return await asyncio.to_thread(lambda: self._zero_shot(generation).run(attributes))
+        return await asyncio.to_thread(lambda: self._towers(generation).virtual_behaviour(attributes))
 
-    async def score(self, request: RankingInput, generation: int) -> FloatArray:
-        """Scores (K,), as the port says.
+    async def score(self, requests: Sequence[RankingInput], generation: int) -> list[FloatArray]:
+        """Scores (K,) of each request, as the port says."""
+        return await asyncio.to_thread(self._score, requests, generation)
 
-        Raises `InvalidInput` for virtual behaviour of another shape than the generation's."""
-        return await asyncio.to_thread(self._score, request, generation)
+    async def prepare(self, generation: int) -> None:
+        """Open both towers of a generation. Raises `Unavailable` for one that is not published."""
+        await asyncio.to_thread(self._towers, generation)
 
     async def load(self, generation: int) -> None:
         """Open both towers of a generation, so that the first call finds them ready.
@@ -53,45 +55,32 @@ class InProcessTowers:
         Raises `Unavailable` for one that is not published, or that cannot be read.
         """
         try:
-            await asyncio.to_thread(lambda: (self._zero_shot(generation), self._ranking(generation)))
+            await self.prepare(generation)
         except _UNREADABLE as error:
             reason = str(error).partition("\n")[0]
             raise Unavailable("in-process towers", f"generation {generation} was not loaded: {reason}") from error
 
     async def unload(self, generation: int) -> None:
         """Let go of a generation that was withdrawn from the repository; the others are opened again when called."""
-        self._zero_shot.cache_clear()
-        self._ranking.cache_clear()
+        self._towers.cache_clear()
 
     async def ready(self, generation: int) -> bool:
         """Whether both towers of the generation can answer."""
-        return all(self._path(tower, generation).is_dir() for tower in (ZERO_SHOT_TOWER, RANKING_TOWER))
+        return all((self._repository / model / str(generation)).is_dir() for model in FILES)
 
     async def close(self) -> None:
-        self._zero_shot.cache_clear()
-        self._ranking.cache_clear()
+        self._towers.cache_clear()
 
-    def _score(self, request: RankingInput, generation: int) -> FloatArray:
-        tower = self._ranking(generation)
-        raw = RankingRequest(
-            attributes=request.attributes,
-            context=request.context,
-            items=request.behaviour.items,
-            actions=request.behaviour.actions,
-            virtual=request.virtual,
-            candidates=request.items,
-        )
+    def _score(self, requests: Sequence[RankingInput], generation: int) -> list[FloatArray]:
         try:
-            encoded = tower.encode(raw)
+            return self._towers(generation).score(requests)
         except BadRequest as error:
-            raise InvalidInput("ranking_tower", request.virtual.shape, str(error)) from error
-        return tower.run([encoded])[0]
+            raise InvalidInput("virtual_behaviour", generation, str(error)) from error
 
-    def _path(self, tower: str, generation: int) -> Path:
-        return self._repository / tower / str(generation)
-
-    def _version(self, tower: str, generation: int) -> Path:
-        path = self._path(tower, generation)
-        if not path.is_dir():
-            raise Unavailable("in-process towers", f"generation {generation} of {tower} is not published at {path}")
-        return path
+    def _opened(self, generation: int) -> LocalTowers:
+        folders = {model: self._repository / model / str(generation) for model in FILES}
+        for model, folder in folders.items():
+            if not folder.is_dir():
+                problem = f"generation {generation} of {model} is not published at {folder}"
+                raise Unavailable("in-process towers", problem)
+        return LocalTowers(*folders.values())

@@ -1,16 +1,18 @@
 """Whether towers as exported answer as the towers that were trained, when both are fed the same raw values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from foretaste.kernel.ranking import RankingInput
+from foretaste.kernel.users import Behaviour
 from foretaste.kernel.values import MAX_BEHAVIOUR, FloatArray, Scalar
 from models.generations.probes import Probe, difference
 from models.runtime.encoding import Encoding, FieldEncoder
-from models.runtime.towers import RankingRequest, ServedRanking, ServedZeroShot
+from models.runtime.local import LocalTowers
 from models.training.trained import Trained
 
 PROBES = 64
@@ -28,15 +30,15 @@ def answered(trained: Trained, seed: int = 0) -> list[Probe]:
     with torch.inference_mode():
         scores: FloatArray = trained.ranking(*ranking_tensors(trained.encoding, tried)).numpy()
         virtual: FloatArray = trained.zero_shot(attribute_tensor(trained.encoding, tried)).numpy()
-    of_each = np.split(scores, np.cumsum([len(request.candidates) for request in tried])[:-1])
+    of_each = np.split(scores, np.cumsum([len(request.items) for request in tried])[:-1])
     return [Probe(*answer) for answer in zip(tried, virtual, of_each, strict=True)]
 
 
 def compare(probed: Sequence[Probe], folder: Path) -> float:
     """The greatest absolute difference over both towers as exported in `folder`. Raises `ParityError` above 1e-4."""
-    ranking = ServedRanking(folder)
-    scores = ranking.run([ranking.encode(probe.request) for probe in probed])
-    virtual = ServedZeroShot(folder).run([probe.request.attributes for probe in probed])
+    towers = LocalTowers.of(folder)
+    scores = towers.score([probe.request for probe in probed])
+    virtual = towers.virtual_behaviour([probe.request.attributes for probe in probed])
     expected = np.stack([probe.virtual for probe in probed]), np.concatenate([probe.scores for probe in probed])
     return max(
         difference("exported", "zero-shot", virtual, expected[0]),
@@ -44,7 +46,7 @@ def compare(probed: Sequence[Probe], folder: Path) -> float:
     )
 
 
-def probes(trained: Trained, count: int, rng: np.random.Generator) -> list[RankingRequest]:
+def probes(trained: Trained, count: int, rng: np.random.Generator) -> list[RankingInput]:
     """Raw requests of every kind: known, unknown and missing values, every stage from cold to more than L seen."""
     encoding = trained.encoding
     architecture = trained.config.architecture
@@ -55,36 +57,41 @@ def probes(trained: Trained, count: int, rng: np.random.Generator) -> list[Ranki
         return [values[index] for index in rng.integers(0, len(values), size)]
 
     return [
-        RankingRequest(
+        RankingInput(
             attributes=_raw(encoding.attributes, rng),
             context=_raw(encoding.context, rng),
-            items=draw(items, LENGTHS[position % len(LENGTHS)]),
-            actions=draw(actions, LENGTHS[position % len(LENGTHS)]),
+            behaviour=_behaviour(draw, items, actions, LENGTHS[position % len(LENGTHS)]),
             virtual=rng.normal(size=shape).astype(np.float32) * (position % NONE_STORED > 0),
-            candidates=draw(items, int(rng.integers(1, 20))),
+            items=draw(items, int(rng.integers(1, 20))),
         )
         for position in range(count)
     ]
 
 
-def attribute_tensor(encoding: Encoding, requests: Sequence[RankingRequest]) -> Tensor:
+def attribute_tensor(encoding: Encoding, requests: Sequence[RankingInput]) -> Tensor:
     """(U, N), what `ZeroShotForm` reads."""
     return torch.from_numpy(encoding.encode_attributes([request.attributes for request in requests]))
 
 
-def ranking_tensors(encoding: Encoding, requests: Sequence[RankingRequest]) -> tuple[Tensor, ...]:
+def ranking_tensors(encoding: Encoding, requests: Sequence[RankingInput]) -> tuple[Tensor, ...]:
     """What `RankingForm` reads, in its order."""
-    behaviour = [encoding.encode_behaviour(request.items, request.actions) for request in requests]
-    counts = [len(request.candidates) for request in requests]
+    behaviour = [encoding.encode_behaviour(request.behaviour.items, request.behaviour.actions) for request in requests]
+    counts = [len(request.items) for request in requests]
     return (
         attribute_tensor(encoding, requests),
         torch.from_numpy(encoding.encode_context([request.context for request in requests])),
         torch.from_numpy(np.stack([items for items, _ in behaviour])),
         torch.from_numpy(np.stack([actions for _, actions in behaviour])),
         torch.from_numpy(np.stack([request.virtual for request in requests])),
-        torch.from_numpy(encoding.encode_items([item for request in requests for item in request.candidates])),
+        torch.from_numpy(encoding.encode_items([item for request in requests for item in request.items])),
         torch.from_numpy(np.repeat(np.arange(len(requests)), counts)),
     )
+
+
+def _behaviour(
+    draw: Callable[[Sequence[str], int], list[str]], items: Sequence[str], actions: Sequence[str], length: int
+) -> Behaviour:
+    return Behaviour(draw(items, length), draw(actions, length), range(length))
 
 
 def _raw(fields: Mapping[str, FieldEncoder], rng: np.random.Generator) -> dict[str, Scalar]:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,6 @@ from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import Behaviour
 from foretaste.kernel.values import FloatArray
 from models.runtime import layout
-from models.runtime.towers import RankingRequest
 
 TOLERANCE = 1e-4
 """Greatest absolute difference allowed."""
@@ -39,7 +39,7 @@ class Probe:
     The scores are for the virtual behaviour in the request, not for `virtual`.
     """
 
-    request: RankingRequest
+    request: RankingInput
     virtual: FloatArray
     scores: FloatArray
 
@@ -76,7 +76,7 @@ async def check_served(towers: Towers, folder: Path, number: int) -> float:
     expected = np.stack([probe.virtual for probe in probes])
     _check_output(number, "zero-shot", virtual, expected)
     # one after the other: all at once would hold up the requests that other generations answer meanwhile
-    scores = [await towers.score(_input(probe.request), number) for probe in probes]
+    scores = [each for probe in probes for each in await towers.score([probe.request], number)]
     for found, probe in zip(scores, probes, strict=True):
         _check_output(number, "ranking", found, probe.scores)
     wanted = np.concatenate([probe.scores for probe in probes])
@@ -93,26 +93,25 @@ def _check_output(number: int, tower: str, found: FloatArray, expected: FloatArr
         raise BadTowerOutput(f"generation {number}: the {tower} tower gave numbers that are not finite")
 
 
-def _input(request: RankingRequest) -> RankingInput:
-    behaviour = Behaviour(request.items, request.actions, range(len(request.items)))
-    return RankingInput(request.attributes, request.context, behaviour, request.virtual, request.candidates)
-
-
 def _to_json(probe: Probe) -> dict[str, object]:
     request = probe.request
     return {
         "attributes": dict(request.attributes),
         "context": dict(request.context),
-        "items": list(request.items),
-        "actions": list(request.actions),
+        "items": list(request.behaviour.items),
+        "actions": list(request.behaviour.actions),
         "virtual": request.virtual.tolist(),
-        "candidates": list(request.candidates),
+        "candidates": list(request.items),
         "answers": {"virtual": probe.virtual.tolist(), "scores": probe.scores.tolist()},
     }
 
 
-def _from_json(stored: dict[str, object]) -> Probe:
-    answers = stored.pop("answers")
-    virtual = np.array(stored.pop("virtual"), dtype=np.float32)
-    request = RankingRequest(**stored, virtual=virtual)  # type: ignore[arg-type]  # as `_to_json` wrote it
-    return Probe(request, *(np.array(answers[name], dtype=np.float32) for name in ("virtual", "scores")))  # type: ignore[index]
+def _from_json(stored: dict[str, Any]) -> Probe:
+    request = RankingInput(
+        attributes=stored["attributes"],
+        context=stored["context"],
+        behaviour=Behaviour(stored["items"], stored["actions"], range(len(stored["items"]))),
+        virtual=np.array(stored["virtual"], dtype=np.float32),
+        items=stored["candidates"],
+    )
+    return Probe(request, *(np.array(stored["answers"][name], dtype=np.float32) for name in ("virtual", "scores")))

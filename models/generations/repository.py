@@ -1,4 +1,4 @@
-"""A generation's artifact into Triton's model repository, as version `<number>` of both towers."""
+"""A generation's artifact into Triton's model repository, as version `<number>` of the vocabulary and both towers."""
 
 import re
 import shutil
@@ -24,20 +24,20 @@ from foretaste.kernel.ports import Clock
 from models.generations.manifest import read_manifest
 from models.runtime import layout
 
-ZERO_SHOT_TOWER, RANKING_TOWER = "zero_shot_tower", "ranking_tower"
-"""The names of the models in Triton."""
-ONNX = {ZERO_SHOT_TOWER: layout.ZERO_SHOT, RANKING_TOWER: layout.RANKING}
+VOCABULARY, ZERO_SHOT_TOWER, RANKING_TOWER = "vocabulary", "zero_shot_tower", "ranking_tower"
+"""The names of the models in Triton, in the order in which they are loaded."""
+FILES = {VOCABULARY: layout.ENCODING, ZERO_SHOT_TOWER: layout.ZERO_SHOT, RANKING_TOWER: layout.RANKING}
+"""What each serves of a generation."""
 CONFIG = "config.pbtxt"
 CODE = {
     "foretaste": ("__init__.py",),
     "foretaste.kernel": ("__init__.py", "values.py"),
     "models": ("__init__.py",),
-    **{
-        package: tuple(sorted(each.name for each in resources(package).iterdir() if each.name.endswith(".py")))
-        for package in ("models.runtime", "models.runtime.fields")
-    },
+    "models.runtime": ("__init__.py", "digest.py", "layout.py", "priority.py", "towers.py"),
 }
 """Modules by package that travel with each version, so that old generations keep the code they were exported with."""
+_OF_THIS_FORM = Path("models", "runtime", "digest.py")
+"""What every version holds whose code reads the tensors that the configs name."""
 BYTECODE = "__pycache__"
 """Where Python would keep bytecode there is an empty file, so that it keeps none: Triton takes a version into which
 anything was written since for another one, and starts it anew at the next load of any version of its model."""
@@ -46,7 +46,7 @@ anything was written since for another one, and starts it anew at the next load 
 def write_version(
     folder: Path, repository: Path, device: Literal["cpu", "gpu"] = "cpu", clock: Clock = time.time
 ) -> int:
-    """Write the generation in `folder` as a version of both towers and return its number; loading it is Triton's.
+    """Write the generation in `folder` as a version of each model and return its number; loading it is Triton's.
 
     Each version appears whole, its files checked against the manifest; publishing a generation again changes nothing,
     and where it fails the repository is left without it. Where Triton then cannot load it, `withdraw` takes it back.
@@ -54,10 +54,10 @@ def write_version(
     already holds another generation of this number, and `Unavailable` when the disk is full.
     """
     number = read_manifest(folder).number
-    before = [tower for tower in ONNX if (repository / tower / str(number)).exists()]
+    before = [model for model in FILES if (repository / model / str(number)).exists()]
     try:
-        for tower in ONNX:
-            _publish(folder, repository / tower, number, device, clock)
+        for model in FILES:
+            _publish(folder, repository / model, number, device, clock)
     except (ForetasteError, OSError):
         if not before:
             withdraw(number, repository)
@@ -66,39 +66,41 @@ def write_version(
 
 
 def _publish(folder: Path, home: Path, number: int, device: Literal["cpu", "gpu"], clock: Clock) -> None:
-    """One tower's version, and the config beside it."""
-    tower = home.name
+    """One model's version, and the config beside it."""
+    model = home.name
     version = home / str(number)
     with naming_a_full_disk(home):
         home.mkdir(parents=True, exist_ok=True)
         sweep(home, clock)
+        if version.exists() and not (version / _OF_THIS_FORM).exists():
+            remove_whole(version)  # of an earlier release: its code reads other tensors than the config now says
         if not version.exists():
             with suppress(AlreadyThere):  # by another publication of the same number
-                write_whole(version, partial(_fill, folder, tower, ONNX[tower]))
+                write_whole(version, partial(_fill, folder, model, FILES[model]))
         _check_same(folder, version)
-        _write_config(tower, home, number, device)
+        _write_config(model, home, number, device)
 
 
 def is_published(number: int, repository: Path) -> bool:
-    """Whether the repository holds this generation of both towers, loaded or not."""
-    return all((repository / tower / str(number)).is_dir() for tower in ONNX)
+    """Whether the repository holds this generation, loaded or not."""
+    return all((repository / model / str(number)).is_dir() for model in FILES)
 
 
 def published(repository: Path) -> list[int]:
-    """The numbers that have a version of either tower in the repository, rising."""
-    versions = [path.name for tower in ONNX for path in (repository / tower).glob("*") if path.name.isdecimal()]
+    """The numbers that have a version of any model in the repository, rising."""
+    versions = [path.name for model in FILES for path in (repository / model).glob("*") if path.name.isdecimal()]
     return sorted(set(map(int, versions)))
 
 
 def withdraw(number: int, repository: Path) -> None:
-    """Take back what publishing this generation wrote: its version of both towers, and what it made of their configs.
+    """Take back what publishing this generation wrote: its version of each model, and what it made of their configs.
 
     For one that is retired, or that Triton could not load: one broken version keeps Triton from serving any version of
     its model once it starts again. Never for a generation that readers are pointed to. Versions that Triton has loaded
     go on answering until it loads the model again. Withdrawing what is not there changes nothing.
     """
-    for tower in ONNX:
-        home = repository / tower
+    for model in FILES:
+        home = repository / model
         if not home.is_dir():
             continue
         remove_whole(home / str(number))
@@ -109,16 +111,16 @@ def withdraw(number: int, repository: Path) -> None:
             (home / CONFIG).unlink(missing_ok=True)
 
 
-def _fill(folder: Path, tower: str, onnx: str, version: Path) -> None:
+def _fill(folder: Path, model: str, served: str, version: Path) -> None:
     """Copy first, then compare the copies with the manifest."""
-    for name in (layout.MANIFEST, layout.ENCODING, onnx):
+    for name in (layout.MANIFEST, served):
         try:
             shutil.copyfile(folder / name, version / name)
         except FileNotFoundError as error:
             raise DamagedArtifact(f"{folder / name} is missing") from error
     manifest = read_manifest(version)
-    verify(version, {name: manifest.files[name] for name in (layout.ENCODING, onnx)})
-    (version / "model.py").write_text(_of_tower(tower, "model.py"), encoding="utf-8")
+    verify(version, {served: manifest.files[served]})
+    (version / "model.py").write_text(_of_model(model, "model.py"), encoding="utf-8")
     for package, modules in CODE.items():
         copied = version.joinpath(*package.split("."))
         copied.mkdir()
@@ -133,13 +135,15 @@ def _check_same(folder: Path, version: Path) -> None:
         raise ForetasteError(f"{version} already holds another generation of this number than {folder}")
 
 
-def _write_config(tower: str, home: Path, number: int, device: Literal["cpu", "gpu"]) -> None:
+def _write_config(model: str, home: Path, number: int, device: Literal["cpu", "gpu"]) -> None:
     """Put the committed config beside the versions, with this device's instance group; what it was is kept aside.
 
     It is left alone when it already says so: Triton reloads every version of a model whose config was touched.
     """
     path = home / CONFIG
-    config = re.sub(r"\bKIND_(CPU|GPU)\b", f"KIND_{device.upper()}", _of_tower(tower, CONFIG))
+    config = _of_model(model, CONFIG)
+    if model != VOCABULARY:
+        config = re.sub(r"\bKIND_(CPU|GPU)\b", f"KIND_{device.upper()}", config)
     kept = path.read_text(encoding="utf-8") if path.exists() else None
     before = home / _before(number)
     for other in set(home.glob(_before("*"))) - {before}:
@@ -156,5 +160,5 @@ def _before(number: int | str) -> str:
     return f"{CONFIG}.before-{number}"
 
 
-def _of_tower(tower: str, name: str) -> str:
-    return (resources("triton_repo") / tower / name).read_text(encoding="utf-8")
+def _of_model(model: str, name: str) -> str:
+    return (resources("triton_repo") / model / name).read_text(encoding="utf-8")

@@ -1,7 +1,10 @@
 """The `Towers` port on Triton, through one gRPC connection."""
 
-import json
-from collections.abc import Awaitable, Sequence
+import asyncio
+import hashlib
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,8 +15,10 @@ from tritonclient.utils import InferenceServerException
 
 from foretaste.kernel.errors import BadTowerOutput, InvalidInput, Unavailable
 from foretaste.kernel.ranking import RankingInput
-from foretaste.kernel.values import Attributes, FloatArray, StoredAttributes
-from models.generations.repository import RANKING_TOWER, ZERO_SHOT_TOWER
+from foretaste.kernel.values import Attributes, FloatArray, IndexArray
+from models.generations.repository import FILES, RANKING_TOWER, VOCABULARY, ZERO_SHOT_TOWER
+from models.runtime.digest import digest_of
+from models.runtime.encoding import Encoding
 
 T = TypeVar("T")
 
@@ -27,10 +32,28 @@ _CHANNEL = [
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 5_000),
 ]
+_TYPES = {np.dtype(np.int64): "INT64", np.dtype(np.float32): "FP32"}
+MOST_USERS = 64
+"""Users of one request to the ranking tower, as its config says."""
+KEPT = 4
+"""Vocabularies held at once; the one brought first goes first."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownVocabulary:
+    """The encoding of a generation, and the digest that tells Triton which one it is."""
+
+    encoding: Encoding
+    digest: int
 
 
 class TritonTowers:
-    """Both towers as Triton serves them. The client is made at the first call, in the loop that runs then."""
+    """Both towers as Triton serves them. The client is made at the first call, in the loop that runs then.
+
+    Raw values are encoded here, with the vocabulary that Triton holds beside the towers of a generation: it is brought
+    once, and its digest goes with each request. A version that was made with another vocabulary refuses it, which is
+    then brought anew: values are never read with the wrong one.
+    """
 
     def __init__(self, address: str, *, timeout: float = 2.0, load_timeout: float = 120.0, ssl: bool = False) -> None:
         """`address` is `host:port` of Triton's gRPC; the timeouts are seconds a call."""
@@ -39,45 +62,53 @@ class TritonTowers:
         self._load_timeout = load_timeout
         self._ssl = ssl
         self._made: InferenceServerClient | None = None
+        self._vocabularies: dict[int, KnownVocabulary] = {}
+        self._bringing = asyncio.Lock()
 
     async def virtual_behaviour(self, attributes: Sequence[Attributes], generation: int) -> FloatArray:
         """Virtual behaviour (B, M, D) of at most 4096 users. No users make no call, and the answer is (0, 0, 0)."""
         if not attributes:
             return np.zeros((0, 0, 0), dtype=np.float32)
-        rows = _texts("attributes", [[_json(row)] for row in attributes])
-        answer = await self._infer(ZERO_SHOT_TOWER, generation, [rows], "virtual_behaviour")
+
+        async def ask(vocabulary: KnownVocabulary) -> FloatArray:
+            rows = vocabulary.encoding.encode_attributes(attributes)
+            inputs = {"attributes": rows, "vocabulary": _digests(vocabulary, len(rows))}
+            return await self._infer(ZERO_SHOT_TOWER, generation, inputs, "virtual_behaviour")
+
+        answer = await self._asked(generation, ask)
         if answer.ndim != 3 or len(answer) != len(attributes):  # noqa: PLR2004  # B, M, D
             raise BadTowerOutput(f"{ZERO_SHOT_TOWER} {generation}: {answer.shape} for {len(attributes)} users")
         return answer
 
-    async def score(self, request: RankingInput, generation: int) -> FloatArray:
-        """Scores (K,); raises `InvalidInput` for virtual behaviour of another shape than the generation's.
+    async def score(self, requests: Sequence[RankingInput], generation: int) -> list[FloatArray]:
+        """Scores (K,) of each request; raises `InvalidInput` for virtual behaviour of another shape than the
+        generation's.
 
-        No candidates make no call.
+        Requests with as many candidates make one call, all calls at once; no candidates make none.
         """
-        if not request.items:
-            return np.zeros(0, dtype=np.float32)
-        behaviour = {"items": list(request.behaviour.items), "actions": list(request.behaviour.actions)}
-        inputs = [
-            _texts("attributes", [[_json(request.attributes)]]),
-            _texts("context", [[json.dumps(dict(request.context))]]),
-            _texts("behaviour", [[json.dumps(behaviour)]]),
-            _tensor("virtual_behaviour", np.asarray(request.virtual, dtype=np.float32)[None], "FP32"),
-            _texts("items", [list(request.items)]),
-        ]
-        answer = await self._infer(RANKING_TOWER, generation, inputs, "scores")
-        if answer.shape != (1, len(request.items)):
-            raise BadTowerOutput(f"{RANKING_TOWER} {generation}: {answer.shape} for {len(request.items)} candidates")
-        scores: FloatArray = answer[0]
+        scores = [np.zeros(0, dtype=np.float32)] * len(requests)
+        alike: defaultdict[tuple[int, tuple[int, ...]], list[int]] = defaultdict(list)
+        for place, request in enumerate(requests):
+            if request.items:
+                alike[len(request.items), request.virtual.shape].append(place)
+        calls = [group[at : at + MOST_USERS] for group in alike.values() for at in range(0, len(group), MOST_USERS)]
+        answers = await asyncio.gather(*(self._score([requests[each] for each in call], generation) for call in calls))
+        for places, answer in zip(calls, answers, strict=True):
+            for place, own in zip(places, answer, strict=True):
+                scores[place] = own
         return scores
+
+    async def prepare(self, generation: int) -> None:
+        """Bring the vocabulary of a generation."""
+        await self._vocabulary(generation)
 
     async def load(self, generation: int) -> None:
         """Load what is published, this generation among it, beside what is loaded already; that keeps answering.
 
-        Raises `Unavailable` when Triton cannot load both towers of this generation.
+        Raises `Unavailable` when Triton cannot load all of this generation.
         """
-        for tower in (ZERO_SHOT_TOWER, RANKING_TOWER):
-            await self._load(tower, generation)
+        for model in FILES:
+            await self._load(model, generation)
         if not await self.ready(generation):
             raise Unavailable("triton", f"generation {generation} is not in the model repository that it reads")
 
@@ -86,22 +117,16 @@ class TritonTowers:
 
         Raises `Unavailable` when Triton cannot load what is left there, or goes on with this generation.
         """
-        for tower in (ZERO_SHOT_TOWER, RANKING_TOWER):
-            await self._load(tower, generation)
+        self._vocabularies.pop(generation, None)
+        for model in FILES:
+            await self._load(model, generation)
         if await self.ready(generation):
             raise Unavailable("triton", f"generation {generation} is still in the model repository that it reads")
 
-    async def _load(self, tower: str, generation: int) -> None:
-        try:
-            await self._client.load_model(tower, client_timeout=self._load_timeout)
-        except InferenceServerException as error:
-            reason = error.message().partition("\n")[0]  # below it are lines of the server's own Python
-            raise Unavailable("triton", f"generation {generation} of {tower} was not loaded: {reason}") from error
-
     async def ready(self, generation: int) -> bool:
-        """Whether both towers of the generation can answer."""
-        for tower in (ZERO_SHOT_TOWER, RANKING_TOWER):
-            asked = self._client.is_model_ready(tower, str(generation), client_timeout=self._timeout)
+        """Whether the vocabulary and both towers of the generation can answer."""
+        for model in FILES:
+            asked = self._client.is_model_ready(model, str(generation), client_timeout=self._timeout)
             if not await _answered(asked):
                 return False
         return True
@@ -117,33 +142,103 @@ class TritonTowers:
             self._made = InferenceServerClient(self._address, ssl=self._ssl, channel_args=_CHANNEL)
         return self._made
 
-    async def _infer(self, tower: str, generation: int, inputs: Sequence[InferInput], output: str) -> FloatArray:
+    async def _load(self, model: str, generation: int) -> None:
+        try:
+            await self._client.load_model(model, client_timeout=self._load_timeout)
+        except InferenceServerException as error:
+            reason = error.message().partition("\n")[0]  # below it are lines of the server's own Python
+            raise Unavailable("triton", f"generation {generation} of {model} was not loaded: {reason}") from error
+
+    async def _score(self, requests: Sequence[RankingInput], generation: int) -> FloatArray:
+        """Scores (B, K) of B requests with K candidates each."""
+
+        async def ask(vocabulary: KnownVocabulary) -> FloatArray:
+            encoding = vocabulary.encoding
+            inputs: dict[str, IndexArray | FloatArray] = {
+                "users": encoding.encode_users(requests),
+                "virtual_behaviour": np.stack([each.virtual for each in requests]).astype(np.float32, copy=False),
+                "candidates": np.stack([encoding.encode_items(each.items) for each in requests]),
+                "vocabulary": _digests(vocabulary, len(requests)),
+            }
+            return await self._infer(RANKING_TOWER, generation, inputs, "scores")
+
+        answer = await self._asked(generation, ask)
+        expected = len(requests), len(requests[0].items)
+        if answer.shape != expected:
+            raise BadTowerOutput(f"{RANKING_TOWER} {generation}: {answer.shape} for {expected[1]} candidates")
+        return answer
+
+    async def _asked(self, generation: int, ask: Callable[[KnownVocabulary], Awaitable[FloatArray]]) -> FloatArray:
+        """The answer of a tower, asked with the vocabulary that is known, and with Triton's own where that differs."""
+        vocabulary = await self._vocabulary(generation)
+        try:
+            return await ask(vocabulary)
+        except InvalidInput:
+            brought = await self._brought(generation, vocabulary.digest)
+            if brought is None:
+                raise
+            self._keep(generation, brought)
+            return await ask(brought)
+
+    async def _vocabulary(self, generation: int) -> KnownVocabulary:
+        known = self._vocabularies.get(generation)
+        if known is not None:
+            return known
+        async with self._bringing:
+            known = self._vocabularies.get(generation)
+            if known is None:
+                known = await self._brought(generation, 0)
+                if known is None:
+                    raise BadTowerOutput(f"{VOCABULARY} {generation}: nothing for one who has none")
+                self._keep(generation, known)
+        return known
+
+    def _keep(self, generation: int, vocabulary: KnownVocabulary) -> None:
+        self._vocabularies[generation] = vocabulary
+        while len(self._vocabularies) > KEPT:
+            del self._vocabularies[next(iter(self._vocabularies))]
+
+    async def _brought(self, generation: int, known: int) -> KnownVocabulary | None:
+        """What Triton holds of a generation; None where its digest is the `known` one."""
+        result = await self._called(VOCABULARY, generation, {"known": np.array([known])}, "encoding")
+        encoding = result.tobytes()
+        if not encoding:
+            return None
+        digest = digest_of(hashlib.sha256(encoding).hexdigest())
+        return KnownVocabulary(await asyncio.to_thread(Encoding.from_json, encoding.decode()), digest)
+
+    async def _infer(
+        self, tower: str, generation: int, inputs: Mapping[str, IndexArray | FloatArray], output: str
+    ) -> FloatArray:
+        answer = await self._called(tower, generation, inputs, output)
+        if answer.dtype != np.float32:
+            raise BadTowerOutput(f"{tower} {generation}: no float32 output {output!r}")
+        return answer
+
+    async def _called(
+        self, model: str, generation: int, inputs: Mapping[str, IndexArray | FloatArray], output: str
+    ) -> npt.NDArray[Any]:
         result = await _answered(
             self._client.infer(
-                tower,
-                inputs,
+                model,
+                [_tensor(name, values) for name, values in inputs.items()],
                 model_version=str(generation),
                 outputs=[InferRequestedOutput(output)],
                 client_timeout=self._timeout,
             )
         )
-        answer = result.as_numpy(output)
-        if answer is None or answer.dtype != np.float32:
-            raise BadTowerOutput(f"{tower} {generation}: no float32 output {output!r}")
-        numbers: FloatArray = answer
-        return numbers
+        answer: npt.NDArray[Any] | None = result.as_numpy(output)
+        if answer is None:
+            raise BadTowerOutput(f"{model} {generation}: no output {output!r}")
+        return answer
 
 
-def _json(attributes: Attributes) -> str:
-    return attributes.text if isinstance(attributes, StoredAttributes) else json.dumps(dict(attributes))
+def _digests(vocabulary: KnownVocabulary, users: int) -> IndexArray:
+    return np.full((users, 1), vocabulary.digest, dtype=np.int64)
 
 
-def _texts(name: str, rows: Sequence[Sequence[str]]) -> InferInput:
-    return _tensor(name, np.array([[text.encode() for text in row] for row in rows], dtype=np.object_), "BYTES")
-
-
-def _tensor(name: str, values: npt.NDArray[Any], datatype: str) -> InferInput:
-    tensor = InferInput(name, list(values.shape), datatype)
+def _tensor(name: str, values: npt.NDArray[Any]) -> InferInput:
+    tensor = InferInput(name, list(values.shape), _TYPES[values.dtype])
     tensor.set_data_from_numpy(values)
     return tensor
 

@@ -1,8 +1,4 @@
-"""Raw values to indices, the same in training and in serving.
-
-This module is copied into Triton's environment beside each generation's artifact, so it holds the standard library and
-numpy alone (both 1.26 and 2, Python 3.10 and later), and of Foretaste what is copied with it.
-"""
+"""Raw values to indices, the same in training and in serving: who asks the towers encodes, the towers read indices."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from foretaste.kernel.values import MAX_BEHAVIOUR, Scalar
+from foretaste.kernel.ranking import RankingInput
+from foretaste.kernel.values import MAX_BEHAVIOUR, IndexArray, Scalar
 from models.runtime.fields import FieldEncoder, encoder_from_dict
-from models.runtime.fields.base import FIELD_UNKNOWN, IndexArray
+from models.runtime.fields.base import FIELD_UNKNOWN
 
 __all__ = ["FIELD_UNKNOWN", "FIRST_KNOWN", "PADDING", "UNKNOWN", "Encoding", "FieldEncoder", "IndexArray"]
 
@@ -81,6 +78,24 @@ class Encoding:
         padded[0, : len(newest[0])] = newest[0]
         padded[1, : len(newest[1])] = newest[1]
         return padded[0], padded[1]
+
+    def encode_users(self, requests: Sequence[RankingInput]) -> IndexArray:
+        """What the ranking tower reads of U users beside their virtual behaviour: (U, N + C + 2 L).
+
+        The columns are those of `encode_attributes`, of `encode_context`, and of both halves of `encode_behaviour`.
+        """
+        of_attributes, of_context = len(self.attributes), len(self.context)
+        start = of_attributes + of_context
+        users = np.full((len(requests), start + 2 * MAX_BEHAVIOUR), PADDING, dtype=np.int64)
+        users[:, :of_attributes] = self.encode_attributes([request.attributes for request in requests])
+        users[:, of_attributes:start] = self.encode_context([request.context for request in requests])
+        for row, request in zip(users, requests, strict=True):
+            behaviour = request.behaviour
+            if behaviour.items:
+                row[start : start + MAX_BEHAVIOUR], row[start + MAX_BEHAVIOUR :] = self.encode_behaviour(
+                    behaviour.items, behaviour.actions
+                )
+        return users
 
     def to_json(self) -> str:
         """Everything, as text; `from_json` gives the same encoding back, whose text is the same."""

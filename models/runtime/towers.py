@@ -1,71 +1,81 @@
-"""The towers as served: raw values in, vectors or scores out.
+"""The towers as served: indices in, vectors or scores out.
 
 This module is copied into Triton's environment beside each generation's artifact, so it holds the standard library,
-numpy (1.26 and 2) and onnxruntime alone. A value that is merely unknown never fails here; a request that is malformed
-raises `BadRequest`, for that request only.
+numpy (1.26 and 2) and onnxruntime alone. Raw values become indices where they are known: see `Encoding`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 
-from foretaste.kernel.values import FloatArray, Scalar
+from foretaste.kernel.values import FloatArray, IndexArray
 from models.runtime import layout
-from models.runtime.encoding import Encoding, IndexArray
+from models.runtime.digest import digest_of
 
+T = TypeVar("T")
+A = TypeVar("A")
 Provider: TypeAlias = str | tuple[str, dict[str, Any]]
 
 CPU: tuple[Provider, ...] = ("CPUExecutionProvider",)
-NO_VIRTUAL = (1, 1)
-"""Shape of a single zero that stands for "no virtual behaviour", whatever M and D are."""
+REFUSALS = (refusals.Fail, refusals.InvalidArgument, refusals.RuntimeException)
+"""What a graph raises for indices that it has no row for; ONNX Runtime's errors have no base of their own."""
 
 
 class BadRequest(ValueError):
-    """A request that cannot be read; the message names the field."""
+    """A request that no tower can take; the message names the tensor."""
 
 
-@dataclass(frozen=True)
-class RankingRequest:
-    """One user and K candidates, raw. `virtual` is (M, D), or one zero of shape `NO_VIRTUAL`."""
-
-    attributes: Mapping[str, Scalar]
-    context: Mapping[str, Scalar]
-    items: Sequence[str]
-    actions: Sequence[str]
-    virtual: FloatArray
-    candidates: Sequence[str]
+def vocabulary_of(folder: Path) -> int:
+    """The digest of the vocabulary that the towers in a folder were trained with."""
+    manifest = json.loads((folder / layout.MANIFEST).read_text(encoding="utf-8"))
+    return digest_of(manifest["files"][layout.ENCODING])
 
 
-@dataclass(frozen=True)
-class EncodedRequest:
-    """A `RankingRequest` as indices: (1, N), (1, C), (1, L), (1, L), (1, M, D) and (K,)."""
+def check_vocabulary(sent: IndexArray, own: int) -> None:
+    """Raises `BadRequest` where one of the digests that a request sent (B, 1) is not that of the tower."""
+    if (sent != own).any():
+        raise BadRequest("vocabulary: the indices were made with another one than this version's")
 
-    attributes: IndexArray
-    context: IndexArray
-    items: IndexArray
-    actions: IndexArray
-    virtual: FloatArray
-    candidates: IndexArray
+
+def run_together(batches: Sequence[T | BadRequest], run: Callable[[list[T]], list[A]]) -> list[A | BadRequest]:
+    """The answer to each batch, of one run of all of them; what is no batch is its own answer.
+
+    Where the graph refuses what it gets, each batch is run alone, so that only the one with the fault fails.
+    """
+    good = [batch for batch in batches if not isinstance(batch, BadRequest)]
+    try:
+        answers = iter(run(good) if good else [])
+    except REFUSALS as error:
+        refused = BadRequest(f"indices: {error}")
+        if len(good) == 1:
+            return [batch if isinstance(batch, BadRequest) else refused for batch in batches]
+        return [found for batch in batches for found in run_together([batch], run)]
+    return [batch if isinstance(batch, BadRequest) else next(answers) for batch in batches]
 
 
 class ServedZeroShot:
     """The zero-shot tower of the generation in a folder."""
 
     def __init__(self, folder: Path, *, providers: Sequence[Provider] = CPU, threads: int = 1) -> None:
-        self._encoding = _encoding(folder)
         self._session = _session(folder / layout.ZERO_SHOT, providers, threads)
+        _, self._fields = self._session.get_inputs()[0].shape
         _, self._vectors, self._dimension = self._session.get_outputs()[0].shape
 
-    def run(self, rows: Sequence[Mapping[str, Scalar]]) -> FloatArray:
-        """Virtual behaviour (B, M, D) of the raw attributes of B users, which may be none."""
-        if not rows:
+    def check(self, attributes: IndexArray) -> None:
+        """Raises `BadRequest` unless there is a column a field."""
+        if attributes.ndim != 2 or attributes.shape[1] != self._fields:  # noqa: PLR2004  # (B, N)
+            raise BadRequest(f"attributes: expected the shape (users, {self._fields}), got {attributes.shape}")
+
+    def run(self, attributes: IndexArray) -> FloatArray:
+        """Virtual behaviour (B, M, D) of encoded attributes (B, N); B may be 0."""
+        if not len(attributes):
             return np.zeros((0, self._vectors, self._dimension), dtype=np.float32)
-        (virtual,) = self._session.run(None, {"attributes": self._encoding.encode_attributes(rows)})
+        (virtual,) = self._session.run(None, {"attributes": attributes})
         return virtual  # type: ignore[no-any-return]  # onnxruntime ships no types
 
 
@@ -73,68 +83,38 @@ class ServedRanking:
     """The ranking tower of the generation in a folder."""
 
     def __init__(self, folder: Path, *, providers: Sequence[Provider] = CPU, threads: int = 1) -> None:
-        self._encoding = _encoding(folder)
         self._session = _session(folder / layout.RANKING, providers, threads)
         shapes = {graph_input.name: graph_input.shape for graph_input in self._session.get_inputs()}
+        self._columns = [int(shapes[name][1]) for name in ("attributes", "context", "items", "actions")]
         self._virtual_shape: tuple[int, int] = tuple(shapes["virtual"][1:])
 
-    def encode(self, request: RankingRequest) -> EncodedRequest:
-        """A request as indices.
+    def check(self, users: IndexArray, virtual: FloatArray) -> None:
+        """Raises `BadRequest` for rows or virtual behaviour of another shape than the generation's."""
+        width = sum(self._columns)
+        if users.ndim != 2 or users.shape[1] != width:  # noqa: PLR2004  # (U, W)
+            raise BadRequest(f"users: expected the shape (users, {width}), got {users.shape}")
+        if virtual.shape[1:] != self._virtual_shape:
+            raise BadRequest(f"virtual_behaviour: expected the shape {self._virtual_shape}, got {virtual.shape[1:]}")
 
-        Raises `BadRequest` for behaviour of unequal columns, or virtual behaviour of another shape.
+    def run(self, users: IndexArray, virtual: FloatArray, candidates: IndexArray, owner: IndexArray) -> FloatArray:
+        """Probabilities (R,) of `candidates` (R,), each for the user in row `owner` (R,); R may be 0.
+
+        `users` (U, W) as `Encoding.encode_users` makes them, `virtual` (U, M, D).
         """
-        if len(request.items) != len(request.actions):
-            raise BadRequest(f"behaviour: {len(request.items)} items but {len(request.actions)} actions")
-        shape = request.virtual.shape
-        if shape != self._virtual_shape and (shape != NO_VIRTUAL or request.virtual.any()):
-            raise BadRequest(f"virtual_behaviour: expected the shape {self._virtual_shape}, got {shape}")
-        items, actions = self._encoding.encode_behaviour(request.items, request.actions)
-        return EncodedRequest(
-            attributes=self._encoding.encode_attributes([request.attributes]),
-            context=self._encoding.encode_context([request.context]),
-            items=items[None],
-            actions=actions[None],
-            virtual=np.broadcast_to(request.virtual, self._virtual_shape)[None],
-            candidates=self._encoding.encode_items(request.candidates),
-        )
-
-    def run(self, requests: Sequence[EncodedRequest]) -> list[FloatArray]:
-        """Probabilities (K,) of each request, all in one pass; K may differ, and be 0."""
-        counts = [len(request.candidates) for request in requests]
-        if not sum(counts):
-            return [np.zeros(0, dtype=np.float32) for _ in requests]
+        if not len(candidates):
+            return np.zeros(0, dtype=np.float32)
+        attributes, context, items, actions = np.split(users, np.cumsum(self._columns)[:-1], axis=1)
         feed = {
-            "attributes": np.concatenate([request.attributes for request in requests]),
-            "context": np.concatenate([request.context for request in requests]),
-            "items": np.concatenate([request.items for request in requests]),
-            "actions": np.concatenate([request.actions for request in requests]),
-            "virtual": np.concatenate([request.virtual for request in requests]),
-            "candidates": np.concatenate([request.candidates for request in requests]),
-            "owner": np.repeat(np.arange(len(requests)), counts),
+            "attributes": attributes,
+            "context": context,
+            "items": items,
+            "actions": actions,
+            "virtual": virtual,
+            "candidates": candidates,
+            "owner": owner,
         }
         (scores,) = self._session.run(None, feed)
-        return np.split(scores, np.cumsum(counts)[:-1])
-
-
-def decode_object(field: str, text: str | bytes) -> dict[str, Any]:
-    """A JSON object; an empty text is an empty one. Raises `BadRequest` naming the field."""
-    if not text:
-        return {}
-    try:
-        decoded = json.loads(text)
-    except ValueError as error:
-        raise BadRequest(f"{field}: not JSON ({error})") from error
-    if not isinstance(decoded, dict):
-        raise BadRequest(f"{field}: expected a JSON object, got {type(decoded).__name__}")
-    return decoded
-
-
-def decode_texts(field: str, decoded: Mapping[str, Any], name: str) -> list[str]:
-    """A list of strings in a decoded object; a missing one is empty. Raises `BadRequest` naming the field."""
-    values = decoded.get(name, [])
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise BadRequest(f"{field}.{name}: expected a list of strings")
-    return values
+        return scores  # type: ignore[no-any-return]  # onnxruntime ships no types
 
 
 def providers_of(kind: str, device: str) -> tuple[Provider, ...]:
@@ -144,10 +124,6 @@ def providers_of(kind: str, device: str) -> tuple[Provider, ...]:
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         raise RuntimeError(f"instance kind {kind} needs onnxruntime-gpu; this onnxruntime has no CUDAExecutionProvider")
     return ("CUDAExecutionProvider", {"device_id": device}), *CPU
-
-
-def _encoding(folder: Path) -> Encoding:
-    return Encoding.from_json((folder / layout.ENCODING).read_text(encoding="utf-8"))
 
 
 def _session(path: Path, providers: Sequence[Provider], threads: int) -> Any:

@@ -43,7 +43,7 @@ async def _answer(towers: Towers, ranking: UserRanked, generation: Generation) -
         if virtual.shape != (1, *generation.virtual_shape) or not np.isfinite(virtual).all():
             return False
         request = RankingInput(ranking.attributes or {}, ranking.context, behaviour, virtual[0], ranking.items)
-        scores = await towers.score(request, generation.number)
+        (scores,) = await towers.score([request], generation.number)
     except ForetasteError:
         return False
     return scores.shape == (len(ranking.items),) and bool(np.isfinite(scores).all())

@@ -1,7 +1,6 @@
 """One suite for every form of the `Towers` port: towers in this process, and the real Triton."""
 
 import asyncio
-import json
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -15,7 +14,7 @@ import pytest
 from foretaste.kernel.errors import BadTowerOutput, InvalidInput, Unavailable
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import Behaviour
-from foretaste.kernel.values import StoredAttributes
+from foretaste.kernel.values import FloatArray
 from foretaste.stack import health
 from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.parts import Triton
@@ -23,9 +22,9 @@ from foretaste.stack.stack import Stack, StackPlan
 from models.generations.in_process import InProcessTowers
 from models.generations.probes import check_served
 from models.generations.repository import withdraw, write_version
-from models.generations.triton import TritonTowers
+from models.generations.triton import KnownVocabulary, TritonTowers
 from models.runtime import layout as files
-from models.runtime.towers import RankingRequest
+from tests.conftest import TritonServer
 from tests.towers_factory import artifacts, expected_scores, expected_virtual, requests, trained
 
 GENERATIONS = (1, 2)
@@ -50,10 +49,10 @@ async def towers(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     await form.close()
 
 
-def _input(request: RankingRequest) -> RankingInput:
-    times = range(len(request.items))
-    behaviour = Behaviour(request.items, request.actions, times)
-    return RankingInput(request.attributes, request.context, behaviour, request.virtual, request.candidates)
+async def _scores(towers: TowersForm, request: RankingInput, generation: int) -> FloatArray:
+    """Those of one request alone."""
+    (scores,) = await towers.score([request], generation)
+    return scores
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -64,20 +63,14 @@ async def test_virtual_behaviour_is_that_of_the_generation_as_trained(towers: To
     np.testing.assert_allclose(found, expected_virtual(trained(generation - 1), wanted), atol=1e-4)
 
 
-async def test_attributes_as_they_were_stored_make_no_difference(towers: TowersForm) -> None:
-    plain = [request.attributes for request in requests(20)]
-    stored = [StoredAttributes(row, json.dumps(dict(row))) for row in plain]
-    np.testing.assert_array_equal(await towers.virtual_behaviour(stored, 1), await towers.virtual_behaviour(plain, 1))
-
-
 @pytest.mark.parametrize("generation", GENERATIONS)
 async def test_scores_are_those_of_the_generation_as_trained(towers: TowersForm, generation: Any) -> None:
     wanted = requests(30)
     expected = expected_scores(trained(generation - 1), wanted)
-    found = await asyncio.gather(*(towers.score(_input(request), generation) for request in wanted))
+    found = await asyncio.gather(*(_scores(towers, request, generation) for request in wanted))
     for scores, right, request in zip(found, expected, wanted, strict=True):
         assert scores.dtype == np.float32
-        assert scores.shape == (len(request.candidates),)
+        assert scores.shape == (len(request.items),)
         np.testing.assert_allclose(scores, right, atol=1e-4)
 
 
@@ -86,30 +79,37 @@ async def test_probes_are_answered_as_in_training(towers: TowersForm, generation
     assert 0 < await check_served(towers, artifacts()[generation - 1], generation) <= 1e-4
 
 
+async def test_requests_together_are_answered_as_one_by_one(towers: TowersForm) -> None:
+    wanted = [*requests(40, seed=9), replace(requests(1)[0], items=[])]
+    assert len({len(request.items) for request in wanted}) > 5
+    for together, request in zip(await towers.score(wanted, 1), wanted, strict=True):
+        np.testing.assert_allclose(together, await _scores(towers, request, 1), atol=1e-6)
+
+
 async def test_requests_at_once_are_answered_as_one_by_one(towers: TowersForm) -> None:
-    wanted = [_input(request) for request in requests(40, seed=8)]
-    alone = [await towers.score(request, 1) for request in wanted]
-    together = await asyncio.gather(*(towers.score(request, 1) for request in wanted))
+    wanted = requests(40, seed=8)
+    alone = [await _scores(towers, request, 1) for request in wanted]
+    together = await asyncio.gather(*(_scores(towers, request, 1) for request in wanted))
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 async def test_nobody_and_nothing_get_empty_answers(towers: TowersForm) -> None:
     assert len(await towers.virtual_behaviour([], 1)) == 0
-    scores = await towers.score(replace(_input(requests(1)[0]), items=[]), 1)
+    scores = await _scores(towers, replace(requests(1)[0], items=[]), 1)
     assert scores.shape == (0,)
     assert scores.dtype == np.float32
 
 
 async def test_a_candidate_named_twice_is_scored_twice_and_alike(towers: TowersForm) -> None:
-    scores = await towers.score(replace(_input(requests(1)[0]), items=["item-1", "item-2", "item-1"]), 1)
+    scores = await _scores(towers, replace(requests(1)[0], items=["item-1", "item-2", "item-1"]), 1)
     assert scores[0] == pytest.approx(scores[2])
     assert scores[0] != scores[1]
 
 
 async def test_ten_thousand_candidates_are_scored(towers: TowersForm) -> None:
     items = [f"item-{number}" for number in range(10_000)]
-    scores = await towers.score(replace(_input(requests(1)[0]), items=items), 1)
+    scores = await _scores(towers, replace(requests(1)[0], items=items), 1)
     assert scores.shape == (10_000,)
     assert ((scores > 0) & (scores < 1)).all()
     assert np.allclose(scores[60:], scores[60], atol=1e-6), "all of them unknown"
@@ -119,18 +119,18 @@ async def test_values_that_nobody_knows_are_answered(towers: TowersForm) -> None
     strange = {"segment": "Ωß漢", "age": "old", "city": None, "planet": True, "": 1e300}
     virtual = await towers.virtual_behaviour([strange, {}], 1)
     behaviour = Behaviour(["?", ""], ["!", ""], [0, 0])
-    scores = await towers.score(RankingInput(strange, strange, behaviour, virtual[0], ["", "Ω", "item-1"]), 1)
+    scores = await _scores(towers, RankingInput(strange, strange, behaviour, virtual[0], ["", "Ω", "item-1"]), 1)
     assert np.isfinite(virtual).all()
     assert np.isfinite(scores).all()
 
 
 async def test_a_cold_users_scores_follow_virtual_behaviour_and_a_warm_ones_do_not(towers: TowersForm) -> None:
-    base = replace(_input(requests(1)[0]), items=["item-1", "item-2"])
+    base = replace(requests(1)[0], items=["item-1", "item-2"])
     seen = trained().config.warm_after
     warm = replace(base, behaviour=Behaviour(["item-3"] * seen, ["bought"] * seen, range(seen)))
     for user, follows in ((replace(base, behaviour=Behaviour()), True), (warm, False)):
-        one = await towers.score(user, 1)
-        other = await towers.score(replace(user, virtual=user.virtual + 1), 1)
+        one = await _scores(towers, user, 1)
+        other = await _scores(towers, replace(user, virtual=user.virtual + 1), 1)
         assert np.allclose(one, other, atol=1e-6) is not follows
 
 
@@ -139,33 +139,54 @@ async def test_a_generation_that_is_not_there_is_unavailable(towers: TowersForm)
     with pytest.raises(Unavailable, match="77"):
         await towers.virtual_behaviour([{}], 77)
     with pytest.raises(Unavailable, match="77"):
-        await towers.score(_input(requests(1)[0]), 77)
+        await _scores(towers, requests(1)[0], 77)
     with pytest.raises(Unavailable, match="77"):
         await towers.load(77)
 
 
 @pytest.mark.parametrize("shape", [(1, 8), (3, 9), (4, 8)])
 async def test_virtual_behaviour_of_another_shape_is_refused(towers: TowersForm, shape: Any) -> None:
-    wrong = replace(_input(requests(1)[0]), virtual=np.ones(shape, dtype=np.float32))
+    wrong = replace(requests(1)[0], virtual=np.ones(shape, dtype=np.float32))
     with pytest.raises(InvalidInput, match=r"expected the shape \(3, 8\)"):
-        await towers.score(wrong, 1)
+        await _scores(towers, wrong, 1)
 
 
 async def test_a_request_that_is_refused_fails_alone(towers: TowersForm) -> None:
-    good = [_input(request) for request in requests(6)]
+    good = requests(6)
     wrong = replace(good[0], virtual=np.ones((1, 8), dtype=np.float32))
     answers = await asyncio.gather(
-        *(towers.score(request, 1) for request in [*good[:3], wrong, *good[3:]]), return_exceptions=True
+        *(_scores(towers, request, 1) for request in [*good[:3], wrong, *good[3:]]), return_exceptions=True
     )
     assert [isinstance(answer, InvalidInput) for answer in answers] == [False] * 3 + [True] + [False] * 3
 
 
+async def test_a_vocabulary_that_is_no_more_that_of_the_version_is_brought_anew(triton: TritonServer) -> None:
+    """As of a number that was given to another training, after everything was removed."""
+    towers = TritonTowers(triton.address, timeout=10)
+    for folder in artifacts():
+        write_version(folder, triton.repository)
+    if not await towers.ready(1):
+        await towers.load(1)
+    wanted = requests(20)
+    right = await towers.score(wanted, 1)
+    known = towers._vocabularies[1]
+    odd = replace(known.encoding, items=known.encoding.items[::-1])
+    towers._vocabularies[1] = KnownVocabulary(odd, known.digest + 1)
+    for found, expected in zip(await towers.score(wanted, 1), right, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert towers._vocabularies[1].digest == known.digest
+    towers._vocabularies[1] = KnownVocabulary(odd, known.digest + 1)
+    found = await towers.virtual_behaviour([request.attributes for request in wanted], 1)
+    np.testing.assert_allclose(found, expected_virtual(trained(0), wanted), atol=1e-4)
+    await towers.close()
+
+
 async def test_answers_go_on_while_another_generation_is_loaded(towers: TowersForm) -> None:
-    request = _input(requests(1)[0])
+    request = requests(1)[0]
     loading = asyncio.create_task(towers.load(2))
     answered = 0
     while not loading.done():
-        assert len(await towers.score(request, 1)) == len(request.items)
+        assert len(await _scores(towers, request, 1)) == len(request.items)
         assert len(await towers.virtual_behaviour([{}], 1)) == 1
         answered += 1
     await loading
@@ -191,7 +212,7 @@ async def test_no_triton_is_unavailable(nowhere: str) -> None:
     towers = TritonTowers(nowhere, timeout=0.5)
     for call in (
         towers.virtual_behaviour([{}], 1),
-        towers.score(_input(requests(1)[0]), 1),
+        towers.score([requests(1)[0]], 1),
         towers.ready(1),
         towers.load(1),
         towers.unload(1),
@@ -221,21 +242,30 @@ async def test_an_answer_of_another_shape_is_an_error(
     async def answer(*_: Any) -> npt.NDArray[Any]:
         return np.zeros(shape, dtype=np.float32)
 
+    async def vocabulary(_: int) -> KnownVocabulary:
+        return KnownVocabulary(trained().encoding, 1)
+
     monkeypatch.setattr(towers, "_infer", answer)
+    monkeypatch.setattr(towers, "_vocabulary", vocabulary)
     with pytest.raises(BadTowerOutput, match="for 2 users"):
         await towers.virtual_behaviour([{}, {}], 1)
     with pytest.raises(BadTowerOutput, match="for 5 candidates"):
-        await towers.score(replace(_input(requests(1)[0]), items=["item-1"] * 5), 1)
+        await _scores(towers, replace(requests(1)[0], items=["item-1"] * 5), 1)
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [(files.RANKING, b"broken"), (files.ENCODING, b"{}"), (files.ENCODING, b"{")]
+    ("model", "name", "text"),
+    [
+        ("ranking_tower", files.RANKING, b"broken"),
+        ("vocabulary", files.ENCODING, b"{}"),
+        ("vocabulary", files.ENCODING, b"{"),
+    ],
 )
 async def test_a_damaged_version_in_this_process_is_unavailable_until_it_is_mended(
-    tmp_path: Path, name: Any, text: bytes
+    tmp_path: Path, model: str, name: Any, text: bytes
 ) -> None:
     write_version(artifacts()[0], tmp_path)
-    damaged = tmp_path / "ranking_tower" / "1" / name
+    damaged = tmp_path / model / "1" / name
     whole = damaged.read_bytes()
     damaged.write_bytes(text)
     towers = InProcessTowers(tmp_path)
@@ -272,7 +302,7 @@ async def _answers(towers: TritonTowers, generation: int) -> bool:
     """Whether both towers of the generation answer."""
     if not await towers.ready(generation):
         return False
-    scores = await towers.score(_input(requests(1)[0]), generation)
+    scores = await _scores(towers, requests(1)[0], generation)
     return len(scores) > 0 and len(await towers.virtual_behaviour([{}], generation)) == 1
 
 

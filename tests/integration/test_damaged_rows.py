@@ -234,7 +234,8 @@ async def test_the_ranking_way_answers_everybody(damaged: Damaged) -> None:
         RankingMetrics(CollectorRegistry()),
         lambda: 0.0,
     )
-    served = {user: (await way.rank(RankRequest(user_id=user, items=["i1", "i2"]))).served_by.value for user in users}
+    answers = await way.rank([RankRequest(user_id=user, items=["i1", "i2"]) for user in users])
+    served = {answer.user_id: answer.served_by.value for answer in answers}
     assert served["good"] == "blended"
     known = {"good", "odd", "no version", "uneven"}
     assert {served[user] for user in set(users) - known} == {"fallback"}

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,9 +42,9 @@ class BreakingTowers(FakeTowers):
 
     broken: int | None = None
 
-    async def score(self, request: RankingInput, generation: int) -> FloatArray:
-        scores = await super().score(request, generation)
-        return np.full_like(scores, np.nan) if generation == self.broken else scores
+    async def score(self, requests: Sequence[RankingInput], generation: int) -> list[FloatArray]:
+        scores = await super().score(requests, generation)
+        return [np.full_like(each, np.nan) for each in scores] if generation == self.broken else scores
 
 
 class Deployment:
@@ -61,11 +61,12 @@ class Deployment:
         clock = asyncio.get_running_loop().time
         metrics = RankingMetrics(CollectorRegistry())
         self.impressions = BufferedImpressions(self.events, self.config.topics.ranked, EVENTS.encode, metrics)
+        self.known = ActiveGeneration(self.generations, self.towers, clock, max_age=0.01)
         self.ranking = Ranking(
             self.store,
             self.towers,
             self.generations,
-            ActiveGeneration(self.generations, clock, max_age=0.01),
+            self.known,
             metrics,
             clock,
             policy=ImpressionPolicy(self.impressions, shown=3),
@@ -90,10 +91,12 @@ class Deployment:
         await self.store.write_enriched([EnrichedUser(user, {"age": 3}, virtual, number) for user in USERS])
         assert await self.generations.activate(number, expected, filled=True)
         await asyncio.sleep(0.02)  # what the ranking service knows of the pointer grows old
+        await self.known.get()  # it prepares the next one
+        await asyncio.sleep(0)
 
     async def rank(self, count: int) -> list[RankResponse]:
         requests = [RankRequest(user_id=USERS[each % len(USERS)], items=["i1", "i2"]) for each in range(count)]
-        return [await self.ranking.rank(each) for each in requests]
+        return await self.ranking.rank(requests)
 
     async def seen(self, number: int, rankings: int) -> None:
         """The watch has counted so many of the active generation `number`."""

@@ -1,4 +1,4 @@
-"""Triton's way into the ranking tower: decode, call, encode. The tower is `models/runtime/towers.py` beside it."""
+"""Triton's way into the ranking tower: tensors in, tensors out. The tower is `models/runtime/towers.py` beside it."""
 
 import json
 import sys
@@ -16,14 +16,7 @@ from models.runtime.priority import quietly
 
 quietly(lambda: import_module("models.runtime.towers"))  # other versions answer meanwhile
 
-from models.runtime.towers import (  # noqa: E402  # after the import above
-    BadRequest,
-    RankingRequest,
-    ServedRanking,
-    decode_object,
-    decode_texts,
-    providers_of,
-)
+from models.runtime.towers import BadRequest, ServedRanking, check_vocabulary, providers_of, run_together, vocabulary_of  # noqa: E402  # after the import above
 
 
 class TritonPythonModel:
@@ -33,38 +26,43 @@ class TritonPythonModel:
         parameters = json.loads(args["model_config"])["parameters"]
         providers = providers_of(args["model_instance_kind"], args["model_instance_device_id"])
         threads = int(parameters["threads"]["string_value"])
-        tower = partial(ServedRanking, Path(__file__).parent, providers=providers, threads=threads)
+        folder = Path(__file__).parent
+        tower = partial(ServedRanking, folder, providers=providers, threads=threads)
         self.tower = quietly(tower) if threads == 1 else tower()  # threads of a session keep the priority that made it
+        self.vocabulary = vocabulary_of(folder)
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """All requests in one run, each with its own K; a request that cannot be read fails alone."""
-        decoded = [self._decode(request) for request in requests]
-        users = [user for own in decoded if isinstance(own, list) for user in own]
-        scores = iter(self.tower.run(users))
-        return [
-            pb_utils.InferenceResponse(error=own)
-            if isinstance(own, pb_utils.TritonError)
-            else pb_utils.InferenceResponse([pb_utils.Tensor("scores", np.stack([next(scores) for _ in own]))])
-            for own in decoded
-        ]
+        """All requests in one run, each with its own K; a request that cannot be taken fails alone."""
+        return [_response(answer) for answer in run_together([self._read(each) for each in requests], self._run)]
 
-    def _decode(self, request: Any) -> Any:
-        """The users of a request, one a row and all of one K, as indices; or a `TritonError`."""
-        names = ("attributes", "context", "behaviour", "virtual_behaviour", "items")
-        columns = [pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in names]
+    def _read(self, request: Any) -> Any:
+        """The rows of the users, their virtual behaviour and candidates (B, K), or a `BadRequest`."""
+        users, virtual, candidates, vocabulary = (
+            pb_utils.get_input_tensor_by_name(request, name).as_numpy()
+            for name in ("users", "virtual_behaviour", "candidates", "vocabulary")
+        )
         try:
-            return [self.tower.encode(_user(*row)) for row in zip(*columns, strict=True)]
+            check_vocabulary(vocabulary, self.vocabulary)
+            self.tower.check(users, virtual)
         except BadRequest as error:
-            return pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
+            return error
+        return users, virtual, candidates
+
+    def _run(self, batches: list[Any]) -> list[Any]:
+        """Scores (B, K) of each batch."""
+        users, virtual, candidates = zip(*batches, strict=True)
+        counts = [each.shape[1] for each in candidates for _ in each]
+        scores = self.tower.run(
+            np.concatenate(users),
+            np.concatenate(virtual),
+            np.concatenate([each.ravel() for each in candidates]),
+            np.repeat(np.arange(len(counts)), counts),
+        )
+        of_each = np.split(scores, np.cumsum([each.size for each in candidates])[:-1])
+        return [own.reshape(each.shape) for own, each in zip(of_each, candidates, strict=True)]
 
 
-def _user(attributes: Any, context: Any, behaviour: Any, virtual: Any, items: Any) -> RankingRequest:
-    acted = decode_object("behaviour", behaviour[0])
-    return RankingRequest(
-        attributes=decode_object("attributes", attributes[0]),
-        context=decode_object("context", context[0]),
-        items=decode_texts("behaviour", acted, "items"),
-        actions=decode_texts("behaviour", acted, "actions"),
-        virtual=virtual,
-        candidates=[item.decode("utf-8") for item in items],
-    )
+def _response(answer: Any) -> Any:
+    if isinstance(answer, BadRequest):
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(answer), pb_utils.TritonError.INVALID_ARG))
+    return pb_utils.InferenceResponse([pb_utils.Tensor("scores", answer)])

@@ -1,14 +1,12 @@
-"""What a kind of attribute is. Copied into Triton's environment: standard library and numpy alone."""
+"""What a kind of attribute is."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from foretaste.kernel.values import Scalar
-
-IndexArray: TypeAlias = npt.NDArray[np.int64]
+from foretaste.kernel.values import IndexArray, Scalar
 
 FIELD_UNKNOWN = 0
 """The index of a value that is missing, unparsable or was never seen in training; known values count from 1."""

@@ -1,4 +1,4 @@
-"""Categorical attributes: a vocabulary of canonical texts. Copied into Triton's environment."""
+"""Categorical attributes: a vocabulary of canonical texts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,13 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from foretaste.kernel.values import Scalar, canonical
+from foretaste.kernel.values import IndexArray, Scalar, canonical
 from models.runtime.fields.base import (
     FIELD_UNKNOWN,
     FieldEncoder,
     FieldShares,
     FieldValues,
-    IndexArray,
     shares_of_values,
 )
 

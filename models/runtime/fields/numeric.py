@@ -1,4 +1,4 @@
-"""Numeric attributes: bins of about equal numbers of rows. Copied into Triton's environment."""
+"""Numeric attributes: bins of about equal numbers of rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from foretaste.kernel.values import Scalar, number
-from models.runtime.fields.base import FIELD_UNKNOWN, FieldEncoder, FieldShares, FieldValues, IndexArray
+from foretaste.kernel.values import IndexArray, Scalar, number
+from models.runtime.fields.base import FIELD_UNKNOWN, FieldEncoder, FieldShares, FieldValues
 
 BINS = 16
 """Bins of a field, at most."""

@@ -1,8 +1,10 @@
 """The way of a ranking request: what serves whom, and what happens when a part is away."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 
 from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput, Unavailable
@@ -10,8 +12,10 @@ from foretaste.kernel.events import UserRanked
 from foretaste.kernel.ports import Generations
 from foretaste.kernel.ranking import Cause, Fallback, RankingInput, Source
 from foretaste.kernel.users import EnrichedUser
+from foretaste.kernel.values import FloatArray
+from serving.ranking import RankingLimits
 from serving.requests import RankRequest, RankResponse
-from tests.serving_parts import AT, KnownGenerations, Parts, generation
+from tests.serving_parts import AT, FakeTowers, KnownGenerations, Parts, generation
 
 ITEMS = ["i10", "i90", "i50"]
 
@@ -24,11 +28,20 @@ async def parts() -> Parts:
 
 
 async def rank(parts: Parts, user_id: str = "u1", items: list[str] | None = None) -> RankResponse:
-    return await parts.ranking.rank(RankRequest(user_id=user_id, items=items or ITEMS, context={"hour": 8}))
+    request = RankRequest(user_id=user_id, items=items or ITEMS, context={"hour": 8})
+    (response,) = await parts.ranking.rank([request])
+    return response
+
+
+async def moved_on(parts: Parts, number: int) -> None:
+    """The service goes over to a generation that is active: one look begins to prepare it, the next one finds it."""
+    assert (await parts.active.get()).number != number
+    await asyncio.sleep(0)
+    assert (await parts.active.get()).number == number
 
 
 def order(response: RankResponse) -> list[str]:
-    return [item.item_id for item in response.ranked]
+    return [item["item_id"] for item in response.ranked]
 
 
 def given(parts: Parts) -> tuple[RankingInput, int]:
@@ -42,7 +55,7 @@ async def test_a_cold_user_is_served_by_virtual_behaviour(parts: Parts) -> None:
     assert (response.served_by, response.fallback, response.reason) == (Source.VIRTUAL, None, None)
     assert (response.zero_shot_generation, response.ranking_generation, response.behaviour_seen) == (1, 1, 0)
     assert order(response) == ["i90", "i50", "i10"]
-    assert [item.score for item in response.ranked] == pytest.approx([0.9, 0.5, 0.1])
+    assert [item["score"] for item in response.ranked] == pytest.approx([0.9, 0.5, 0.1])
     tower_input, number = given(parts)
     assert number == 1
     assert tower_input.attributes == {"age": 25}
@@ -253,7 +266,7 @@ async def test_without_the_ranking_tower_popularity_serves(parts: Parts, trouble
     assert (response.served_by, response.fallback) == (Source.FALLBACK, Fallback.POPULARITY)
     assert (response.zero_shot_generation, response.ranking_generation) == (None, None)
     assert order(response) == ["i50", "i10", "i90"]
-    assert [item.score for item in response.ranked] == [0.5, 0.25, 0.0]
+    assert [item["score"] for item in response.ranked] == [0.5, 0.25, 0.0]
 
 
 async def test_without_anything_to_go_by_it_is_unavailable(parts: Parts) -> None:
@@ -325,9 +338,11 @@ async def test_scores_of_another_shape_are_not_used(parts: Parts, shape: tuple[i
 
 async def test_no_request_mixes_generations_while_the_pointer_moves(parts: Parts) -> None:
     await parts.sign_up()
+    await parts.active.get()
     for now, old, new in [(1.0, 1, 2), (2.0, 2, 3), (3.0, 3, 4)]:
         parts.now = now
         await parts.move(old, new)
+        await moved_on(parts, new)
         response = await rank(parts)
         tower_input, number = given(parts)
         assert response.zero_shot_generation == response.ranking_generation == number == new
@@ -411,7 +426,7 @@ async def test_wrong_candidates_are_refused_before_anything_is_asked(
     parts: Parts, items: list[str], field: str, value: object, problem: str
 ) -> None:
     with pytest.raises(InvalidInput) as caught:
-        await parts.ranking.rank(RankRequest(user_id="u1", items=items))
+        parts.ranking.check(RankRequest(user_id="u1", items=items))
     assert (caught.value.field, caught.value.value) == (field, value)
     assert problem in caught.value.problem
     assert parts.store.reads == parts.generations.asked == 0
@@ -434,7 +449,7 @@ async def test_each_answer_has_a_number_of_its_own_and_is_noted_as_it_was_served
         user_id="u1",
         at=datetime.fromtimestamp(AT / 1000 + 0.25, UTC),
         items=("i90", "i50"),
-        scores=tuple(item.score for item in first.ranked[:2]),
+        scores=tuple(item["score"] for item in first.ranked[:2]),
         context={"hour": 8},
         attributes={"age": 25},
         behaviour_items=("a", "b"),
@@ -460,7 +475,7 @@ async def test_the_features_noted_are_those_that_the_tower_was_given(parts: Part
 
 @pytest.mark.parametrize(("shown", "noted"), [(None, 2), (1, 1), (3, 3), (50, 3), (0, None)])
 async def test_as_many_are_noted_as_are_shown(parts: Parts, shown: int | None, noted: int | None) -> None:
-    response = await parts.ranking.rank(RankRequest(user_id="u1", items=ITEMS, shown=shown))
+    (response,) = await parts.ranking.rank([RankRequest(user_id="u1", items=ITEMS, shown=shown)])
     assert response.ranking_id == "r1"
     assert [len(each.event().items) for each in parts.noted.served] == ([] if noted is None else [noted])
 
@@ -475,8 +490,10 @@ async def test_answers_by_popularity_are_noted_without_a_generation(parts: Parts
 
 
 async def test_what_could_not_be_answered_is_not_noted(parts: Parts) -> None:
-    with pytest.raises(InvalidInput):
-        await rank(parts, items=["i1", "i1"])
+    parts.towers.away = {"ranking"}
+    parts.generations.away = True
+    with pytest.raises(Unavailable):
+        await rank(parts)
     assert parts.noted.served == []
 
 
@@ -517,6 +534,86 @@ async def test_the_cause_of_a_repair_is_what_was_stored(parts: Parts) -> None:
     assert (await rank(parts)).cause is Cause.VIRTUAL_OUTDATED
     await parts.move(1, 3)
     parts.now += 1
+    await moved_on(parts, 3)
     assert (await rank(parts)).cause is Cause.VIRTUAL_OF_ANOTHER_GENERATION
     parts.store.reads_away = True
     assert (await rank(parts)).cause is Cause.STORE_AWAY
+
+
+async def test_requests_that_are_ranked_together_share_each_step(parts: Parts) -> None:
+    await parts.sign_up("cold")
+    await parts.sign_up("without", age=30, virtual_of=None)
+    await parts.sign_up("warm")
+    await parts.behave("a", "b", "c", user_id="warm")
+    reads = parts.store.reads
+    users, items = ["cold", "without", "warm", "nobody", "cold"], [ITEMS, ["i1"], ITEMS[:2], ITEMS, ["i7", "i8"]]
+    requests = [RankRequest(user_id=user, items=own) for user, own in zip(users, items, strict=True)]
+    together = await parts.ranking.rank(requests)
+    assert (parts.store.reads - reads, len(parts.towers.made), parts.towers.calls) == (1, 1, [5])
+    served_by = [response.served_by.value for response in together]
+    assert served_by == [
+        "virtual",
+        "read_repaired",
+        "real",
+        "fallback",
+        "virtual",
+    ]
+    for response, request in zip(together, requests, strict=True):
+        (alone,) = await parts.ranking.rank([request])
+        assert (response.user_id, response.ranked) == (request.user_id, alone.ranked)
+    assert len({response.ranking_id for response in together}) == 5
+
+
+async def test_of_requests_together_only_the_one_that_is_not_finite_goes_by_popularity(parts: Parts) -> None:
+    class OneOdd(FakeTowers):
+        async def score(self, requests: Sequence[RankingInput], generation: int) -> list[FloatArray]:
+            first, *others = await super().score(requests, generation)
+            return [np.full_like(first, np.nan), *others]
+
+    parts.ranking._towers = OneOdd()
+    first, second = await parts.ranking.rank([RankRequest(user_id=user, items=ITEMS) for user in ("a", "b")])
+    assert (first.fallback, first.cause) == (Fallback.POPULARITY, Cause.RANKING_NOT_FINITE)
+    assert order(first) == ["i50", "i10", "i90"]
+    assert second.ranking_generation == 1
+
+
+class Hanging:
+    """A part whose calls never end."""
+
+    async def read(self, *_: object) -> None:
+        await asyncio.Event().wait()
+
+    async def score(self, *_: object) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_store_that_hangs_costs_its_share_of_the_time(parts: Parts) -> None:
+    parts.ranking._limits = RankingLimits(seconds=0.05)
+    parts.ranking._store = Hanging()  # type: ignore[assignment]
+    async with asyncio.timeout(2):
+        response = await rank(parts)
+    assert (response.fallback, response.cause) == (Fallback.MEAN_BEHAVIOUR, Cause.STORE_AWAY)
+
+
+async def test_a_tower_that_hangs_is_as_good_as_away(parts: Parts) -> None:
+    parts.ranking._limits = RankingLimits(seconds=0.05)
+    parts.ranking._towers = Hanging()  # type: ignore[assignment]
+    async with asyncio.timeout(2):
+        response = await rank(parts)
+    assert (response.fallback, response.cause) == (Fallback.POPULARITY, Cause.RANKING_AWAY)
+
+
+async def test_the_generation_before_serves_on_until_the_next_ones_towers_can_be_asked(parts: Parts) -> None:
+    await parts.active.get()
+    await parts.move(1, 2)
+    parts.towers.away = {"prepare"}
+    for _ in range(3):
+        parts.now += 1
+        assert (await parts.active.get()).number == 1
+        await asyncio.sleep(0)
+    parts.towers.away = set()
+    parts.now += 1
+    await parts.active.get()
+    parts.now += 1
+    await moved_on(parts, 2)
+    assert parts.towers.prepared == [2]

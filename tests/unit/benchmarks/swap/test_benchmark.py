@@ -29,9 +29,10 @@ from benchmarks.swap.processor_use import ProcessorReading
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.events import UserRegistered
 from foretaste.kernel.ports import Headers
+from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import Behaviour
 from foretaste.settings import Settings
-from models.runtime.towers import NO_VIRTUAL, RankingRequest, ServedRanking, ServedZeroShot
+from models.runtime.local import LocalTowers
 from tests.towers_factory import artifacts, dataset, trained
 
 PLAN = LoadPlan(
@@ -316,14 +317,12 @@ def test_cores_are_processor_time_over_time_and_the_rest_is_others() -> None:
 def served(folder: Path, person: LoadUser, of: int, by: int | None = None) -> SampledAnswer:
     """What generation `by` answers with virtual behaviour of generation `of`, or to the real one where `by` is None."""
     number = of if by is None else by
-    virtual = np.zeros(NO_VIRTUAL, dtype=np.float32)
-    if by is not None:
-        virtual = ServedZeroShot(folder / str(of)).run([person.attributes])[0]
-    ranking = ServedRanking(folder / str(number))
+    virtual = LocalTowers.of(folder / str(of)).virtual_behaviour([person.attributes])[0]
+    if by is None:
+        virtual = np.zeros_like(virtual)
     items = list(trained().encoding.items[:5])
-    acted = person.behaviour
-    request = RankingRequest(person.attributes, {}, acted.items, acted.actions, virtual, items)
-    (scores,) = ranking.run([ranking.encode(request)])
+    request = RankingInput(person.attributes, {}, person.behaviour, virtual, items)
+    (scores,) = LocalTowers.of(folder / str(number)).score([request])
     said = answer(0.0, ranking=number, zero_shot=None if by is None else number)
     return SampledAnswer("someone", said, dict(zip(items, scores.tolist(), strict=True)))
 

@@ -122,7 +122,7 @@ def test_the_probes_hold_what_the_trained_towers_answer_bit_for_bit() -> None:
     for probe, request, virtual, scores in zip(
         probes, requests(PROBES, seed=0), *_answers(trained(0), PROBES), strict=True
     ):
-        assert probe.request.candidates == request.candidates
+        assert probe.request.items == request.items
         assert probe.request.attributes == request.attributes
         np.testing.assert_array_equal(probe.request.virtual, request.virtual)
         np.testing.assert_array_equal(probe.virtual, virtual)
@@ -188,7 +188,7 @@ def test_the_manifest_says_where_it_came_from() -> None:
     assert manifest.split_ms == split.instant_ms
     expected = config(architecture=SMALL, warm_after=4).to_dict()
     assert manifest.training == json.loads(json.dumps(expected))
-    assert manifest.training_fingerprint == artifact.fingerprint(expected)
+    assert manifest.training_fingerprint == artifact.hash_json(expected)
     assert manifest.sizes == {
         "attributes": 3,
         "context": 1,

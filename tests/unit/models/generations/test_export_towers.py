@@ -11,7 +11,7 @@ import pytest
 from models.generations.export import export_towers
 from models.generations.parity import answered, compare
 from models.runtime import layout as files
-from models.runtime.towers import ServedRanking, ServedZeroShot
+from models.runtime.local import LocalTowers
 from models.towers.registry import RANKING, ZERO_SHOT
 from models.training.cotrain import cotrain
 from tests.towers_factory import TINY, config, dataset, requests
@@ -28,9 +28,9 @@ def test_every_tower_is_served_as_it_was_trained(ranking: Any, zero_shot: Any, t
     (tmp_path / files.ENCODING).write_text(trained.encoding.to_json(), encoding="utf-8")
     export_towers(trained, tmp_path)
     assert compare(answered(trained), tmp_path) <= 1e-5
-    virtual = ServedZeroShot(tmp_path).run([request.attributes for request in requests()])
+    served = LocalTowers.of(tmp_path)
+    virtual = served.virtual_behaviour([request.attributes for request in requests()])
     assert virtual.any() == (architecture.zero_shot != "absent")
-    served = ServedRanking(tmp_path)
     for count in (1, len(requests())):
-        scores = served.run([served.encode(request) for request in requests()[:count]])
+        scores = served.score(requests()[:count])
         assert len(np.unique(np.concatenate(scores))) > 1

@@ -53,7 +53,7 @@ class Spoilt:
         return self._virtual(await self._towers.virtual_behaviour(attributes, generation))
 
     async def score(self, request: Any, generation: Any) -> Any:
-        return self._scores(await self._towers.score(request, generation))
+        return [self._scores(each) for each in await self._towers.score(request, generation)]
 
 
 def _with_nan(answer: Any) -> npt.NDArray[Any]:

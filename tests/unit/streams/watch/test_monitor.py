@@ -84,14 +84,14 @@ class WrongTowers(ChosenTowers):
             raise InvalidInput("age", self.refused, "chosen by the test")
         return await super().virtual_behaviour(attributes, generation)
 
-    async def score(self, request: RankingInput, generation: int) -> FloatArray:
-        self.asked.append((request, generation))
-        scores = await super().score(request, generation)
+    async def score(self, requests: Sequence[RankingInput], generation: int) -> list[FloatArray]:
+        self.asked += [(request, generation) for request in requests]
+        scores: list[FloatArray] = await super().score(requests, generation)
         match self.wrong.get(generation):
             case "nan":
-                return np.full_like(scores, np.nan)
+                return [np.full_like(each, np.nan) for each in scores]
             case "shape":
-                return scores[:-1]
+                return [each[:-1] for each in scores]
         return scores
 
 

@@ -9,7 +9,7 @@ import torch
 from models.effects.fit import Effects
 from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS
 from models.generations.parity import attribute_tensor
-from models.runtime.towers import ServedRanking, ServedZeroShot
+from models.runtime.local import LocalTowers
 from models.towers.architecture import TowerPair
 from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.ranking.dmr import DMR
@@ -180,12 +180,11 @@ def test_experts_keep_what_every_ranking_tower_promises(
 def test_what_is_served_to_the_new_is_the_vector_the_keys_and_the_biases() -> None:
     """The default towers as exported, against the formula on the weights as trained."""
     folder, state = artifacts()[0], trained().model.state_dict()
-    wanted = [request for request in requests() if not request.items]
+    wanted = [request for request in requests() if not request.behaviour.items]
     assert wanted
-    served = ServedRanking(folder)
-    scores = served.run([served.encode(request) for request in wanted])
-    for request, of_request in zip(wanted, scores, strict=True):
-        item = served.encode(request).candidates
+    encoding = trained().encoding
+    for request, of_request in zip(wanted, LocalTowers.of(folder).score(wanted), strict=True):
+        item = encoding.encode_items(request.items)
         logits = (
             state["ranking.keys"][item] @ torch.tensor(request.virtual).flatten() + state["ranking.biases"][0, item]
         )
@@ -194,7 +193,7 @@ def test_what_is_served_to_the_new_is_the_vector_the_keys_and_the_biases() -> No
 
 def test_what_is_stored_of_the_new_is_the_sum_of_codes() -> None:
     towers, wanted = trained(), requests()
-    served = ServedZeroShot(artifacts()[0]).run([request.attributes for request in wanted])
+    served = LocalTowers.of(artifacts()[0]).virtual_behaviour([request.attributes for request in wanted])
     values = attribute_tensor(towers.encoding, wanted).numpy()
     offsets = np.cumsum([0, *(one.size for one in towers.encoding.attributes.values())])[:-1]
     codes = towers.model.state_dict()["zero_shot.codes"].numpy()
@@ -203,7 +202,6 @@ def test_what_is_stored_of_the_new_is_the_sum_of_codes() -> None:
 
 
 def test_served_experts_answer_as_they_were_trained() -> None:
-    served = ServedRanking(artifacts()[0])
-    scores = served.run([served.encode(request) for request in requests()])
+    scores = LocalTowers.of(artifacts()[0]).score(requests())
     for found, expected in zip(scores, expected_scores(trained(), requests()), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -1,0 +1,66 @@
+"""Requests that come together are answered together."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Generic, TypeVar
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+MOST = 32
+"""Requests that are answered together."""
+AT_ONCE = 2
+"""Groups that are answered at once: one is read and encoded here while the towers score the other."""
+
+
+class Joined(Generic[Q, A]):
+    """Answers requests in groups of those that wait; one that comes alone waits for nothing.
+
+    `answer` takes a group and returns as many answers. What it raises, each of the group raises.
+    """
+
+    def __init__(
+        self, answer: Callable[[Sequence[Q]], Awaitable[Sequence[A]]], most: int = MOST, at_once: int = AT_ONCE
+    ) -> None:
+        self._answer = answer
+        self._most = most
+        self._at_once = at_once
+        self._waiting: deque[tuple[Q, asyncio.Future[A]]] = deque()
+        self._groups: set[asyncio.Task[None]] = set()
+
+    async def ask(self, request: Q) -> A:
+        """The answer to one request. Who is cancelled takes nothing from the others of the group."""
+        answered: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+        self._waiting.append((request, answered))
+        self._begin()
+        return await answered
+
+    def _begin(self) -> None:
+        while self._waiting and len(self._groups) < self._at_once:
+            group = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+            task = asyncio.get_running_loop().create_task(self._answered(group))
+            self._groups.add(task)
+            task.add_done_callback(partial(self._ended, group))
+
+    async def _answered(self, group: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
+        answers = await self._answer([request for request, _ in group])
+        for (_, answered), answer in zip(group, answers, strict=True):
+            if not answered.done():
+                answered.set_result(answer)
+
+    def _ended(self, group: Sequence[tuple[Q, asyncio.Future[A]]], task: asyncio.Task[None]) -> None:
+        self._groups.discard(task)
+        for _, answered in group:
+            if not answered.done():
+                self._fail(answered, task)
+        self._begin()
+
+    @staticmethod
+    def _fail(answered: asyncio.Future[A], task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            answered.cancel()
+        else:
+            answered.set_exception(error)
