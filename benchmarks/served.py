@@ -16,7 +16,7 @@ import onnxruntime
 
 from benchmarks.http_client import Connection
 from foretaste import compose, embedded
-from foretaste.cli.processes import serve_api
+from foretaste.cli.processes import run_process, serve_api
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, VirtualBehaviour
@@ -181,7 +181,7 @@ def served(service: Service) -> Iterator[Any]:
 
 
 def _serve(settings: Settings) -> None:
-    asyncio.run(serve_api(settings))
+    run_process(serve_api(settings))
 
 
 async def _answering(service: Service) -> None:

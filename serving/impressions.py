@@ -7,11 +7,12 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Protocol
 
 from foretaste.kernel.batching import BatchPolicy, BatchQueue
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import UserRanked
-from foretaste.kernel.ports import Clock, Events, Impression, Impressions
+from foretaste.kernel.ports import Clock, Events
 from foretaste.kernel.retrying import FailureStreak, until_it_succeeds
 from foretaste.kernel.users import UserFeatures
 from foretaste.kernel.values import Attributes
@@ -19,6 +20,22 @@ from serving.metrics import RankingMetrics
 from serving.requests import RankResponse
 
 log = logging.getLogger(__name__)
+
+
+class Impression(Protocol):
+    """An answer that a user got to see."""
+
+    def event(self) -> UserRanked:
+        """As training learns from it."""
+        ...
+
+
+class Impressions(Protocol):
+    """Where impressions are noted for training."""
+
+    def note(self, impression: Impression) -> None:
+        """Never waits and never fails."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from foretaste.kernel.ranking import Cause, Fallback, RankingInput, Source
 from foretaste.kernel.users import ReenrichedUser, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import FloatArray
 from serving.active import ActiveGeneration
+from serving.explaining import explained
 from serving.impressions import AnsweredRanking, ImpressionPolicy
 from serving.metrics import RankingMetrics
 from serving.problems import public_detail
@@ -75,9 +76,9 @@ class Ranking:
         self._policy = policy or ImpressionPolicy()
         self._limits = limits or RankingLimits()
 
-    def check(self, request: RankRequest) -> None:
-        """Raises `InvalidInput` that names what is wrong with the candidates."""
-        check_candidates(request.items, self._limits.candidates)
+    def check(self, request: RankRequest, within: str = "") -> None:
+        """Raises `InvalidInput` that names what is wrong with the candidates; `within` stands before the field."""
+        check_candidates(request.items, self._limits.candidates, f"{within}items")
 
     async def rank(self, requests: Sequence[RankRequest]) -> list[RankResponse]:
         """The candidates of each request in order; all requests share each step.
@@ -86,8 +87,9 @@ class Ranking:
         2. One read of the users: attributes, behaviour, virtual behaviour.
         3. What stands for the behaviour: see the class. What was computed on the spot is written back.
         4. One call of the ranking tower; by popularity where it is away.
-        5. Best first; equal scores keep the order of the request.
-        6. Each answer gets its number, and what its user gets to see is noted for training, which takes no time.
+        5. Best first; equal scores keep the order of the request. Items that the generation does not know are marked.
+        6. An answer that is to be explained gets what moved its first items.
+        7. Each answer gets its number, and what its user gets to see is noted for training, which takes no time.
 
         Raises `Unavailable` when there is no generation yet, or not even the popularity can be had.
         """
@@ -96,6 +98,9 @@ class Ranking:
         users, away = await self._read([request.user_id for request in requests], generation)
         tastes = await self._tastes(users, away, generation, began)
         responses = await self._scored(requests, users, tastes, generation, began)
+        await self._mark_unknown(responses, generation)
+        for each in zip(requests, users, tastes, responses, strict=True):
+            await self._explain(*each, generation, began)
         seconds = self._clock() - began
         for request, response, features in zip(requests, responses, users, strict=True):
             self._note(request, response, features, generation)
@@ -179,10 +184,7 @@ class Ranking:
         began: float,
     ) -> list[RankResponse]:
         """The answers of the ranking tower, or by popularity."""
-        inputs = [
-            RankingInput(features.attributes or {}, request.context, features.behaviour, taste.vectors, request.items)
-            for request, features, taste in zip(requests, users, tastes, strict=True)
-        ]
+        inputs = [_tower_input(*each) for each in zip(requests, users, tastes, strict=True)]
         try:
             async with _answer_within(self._left(began), "triton"):
                 scores = await self._towers.score(inputs, generation.number)
@@ -201,6 +203,31 @@ class Ranking:
             of_place.get(place) or _answer(*each, generation)
             for place, each in enumerate(zip(requests, users, tastes, scores, strict=True))
         ]
+
+    async def _mark_unknown(self, responses: Sequence[RankResponse], generation: Generation) -> None:
+        scored = [response for response in responses if response.ranking_generation is not None]
+        items = [item["item_id"] for response in scored for item in response.ranked]
+        unknown = set(await self._towers.unknown(items, generation.number)) if items else set()
+        for item in (item for response in scored if unknown for item in response.ranked):
+            if item["item_id"] in unknown:
+                item["unknown"] = True
+
+    async def _explain(
+        self,
+        request: RankRequest,
+        features: UserFeatures,
+        taste: UserTaste,
+        response: RankResponse,
+        generation: Generation,
+        began: float,
+    ) -> None:
+        """Nothing where it was not asked for, where the ranking tower did not score, or where it is late."""
+        if not request.explain or response.ranking_generation is None:
+            return
+        tower_input = _tower_input(request, features, taste)
+        with suppress(*_NO_ANSWER):
+            async with _answer_within(self._left(began), "triton"):
+                response.explanation = await explained(self._towers, tower_input, response, taste, generation)
 
     async def _by_popularity(
         self,
@@ -251,6 +278,10 @@ async def _answer_within(seconds: float, part: str) -> AsyncIterator[None]:
             yield
     except TimeoutError as error:
         raise Unavailable(part, f"no answer within {seconds:.3f} s") from error
+
+
+def _tower_input(request: RankRequest, features: UserFeatures, taste: UserTaste) -> RankingInput:
+    return RankingInput(features.attributes or {}, request.context, features.behaviour, taste.vectors, request.items)
 
 
 def _answer(

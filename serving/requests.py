@@ -1,28 +1,32 @@
 """The bodies of a ranking request and of its answer, and what a request must be beyond its types."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import (
+    Annotated,
+    Literal,
+    NotRequired,  # pydantic refuses that of `typing` before Python 3.12
+)
 
 from pydantic import BaseModel, ConfigDict, Field
-from typing_extensions import TypedDict  # pydantic refuses that of `typing` before Python 3.12
+from typing_extensions import TypedDict
 
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import Id, Text, WireScalar
 from foretaste.kernel.ranking import Cause, Fallback, Source
 
 
-def check_candidates(items: Sequence[str], most: int) -> None:
+def check_candidates(items: Sequence[str], most: int, field: str = "items") -> None:
     """Raises `InvalidInput` for no candidates, more than `most`, or one that comes twice (it names the first)."""
     if not items:
-        raise InvalidInput("items", items, "expected at least one candidate")
+        raise InvalidInput(field, items, "expected at least one candidate")
     if len(items) > most:
-        raise InvalidInput("items", len(items), f"expected at most {most} candidates")
+        raise InvalidInput(field, len(items), f"expected at most {most} candidates")
     if len(set(items)) == len(items):
         return
     seen: set[str] = set()
     for at, item in enumerate(items):
         if item in seen:
-            raise InvalidInput(f"items.{at}", item, f"expected each candidate once, it is at {items.index(item)} too")
+            raise InvalidInput(f"{field}.{at}", item, f"expected each candidate once, it is at {items.index(item)} too")
         seen.add(item)
 
 
@@ -37,6 +41,8 @@ class RankRequest(BaseModel):
     shown: Annotated[int, Field(ge=0)] | None = None
     """How many, from the best on, the user gets to see: impressions, which training learns from. None: the setting's
     number; 0: none."""
+    explain: bool = False
+    """Whether the answer says what moved its first items most."""
 
 
 class ScoredItem(TypedDict):
@@ -45,6 +51,28 @@ class ScoredItem(TypedDict):
     item_id: str
     score: float
     """A probability from the ranking tower (eq. 12); under `popularity`, a share of the catalogue's interactions."""
+    unknown: NotRequired[Literal[True]]
+    """Only of an item that the generation was not trained on: all of them score alike."""
+
+
+class Influence(BaseModel):
+    """One thing that is known of the user, and how far it moved the score of an item."""
+
+    attribute: str | None = None
+    """The name of an attribute; or:"""
+    behaviour: str | None = None
+    """The item of a behaviour."""
+    value: WireScalar = None
+    """The attribute's value, or the behaviour's action."""
+    effect: float
+    """What the log odds of the score would lose without it."""
+
+
+class ExplainedItem(BaseModel):
+    """What moved the score of an item most, the strongest first."""
+
+    item_id: str
+    influences: list[Influence]
 
 
 class RankResponse(BaseModel):
@@ -65,3 +93,5 @@ class RankResponse(BaseModel):
     """The generation of the ranking tower that scored; None under `popularity`."""
     behaviour_seen: int = 0
     ranked: list[ScoredItem]
+    explanation: list[ExplainedItem] | None = None
+    """Of the first items, where the request asked for it and the ranking tower scored."""

@@ -2,10 +2,11 @@
 
 import asyncio
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -97,7 +98,7 @@ def watch() -> None:
 
 def serve() -> None:
     """Run the ranking service: POST /v1/rank, /healthz, /readyz, /metrics, and the console page at /."""
-    asyncio.run(serve_api(compose.resolve(Settings())))
+    run_process(serve_api(compose.resolve(Settings())))
 
 
 def demo(
@@ -160,6 +161,16 @@ async def serve_log(settings: Settings) -> None:
             upkeep.cancel()
     except ExceptionGroup as several:
         raise several.exceptions[0] from several
+
+
+def run_process(serving: Coroutine[Any, Any, None]) -> None:
+    """Run until it ends, on uvloop where that is installed: a worker's loop turns several times for each batch."""
+    if find_spec("uvloop") is None:
+        asyncio.run(serving)
+        return
+    import uvloop
+
+    uvloop.run(serving)
 
 
 async def _serve(

@@ -98,6 +98,10 @@ class TritonTowers:
                 scores[place] = own
         return scores
 
+    async def unknown(self, items: Sequence[str], generation: int) -> list[str]:
+        """Those of the items that are not in the generation's vocabulary."""
+        return (await self._vocabulary(generation)).encoding.unknown_items(items)
+
     async def prepare(self, generation: int) -> None:
         """Bring the vocabulary of a generation."""
         await self._vocabulary(generation)

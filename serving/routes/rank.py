@@ -1,50 +1,77 @@
 """`POST /v1/rank`: bytes in, bytes out; no object a candidate is made between them."""
 
+import asyncio
 import json
-from typing import TypeVar
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from serving.joining import Joined
 from serving.ranking import Ranking
 from serving.requests import RankRequest, RankResponse
 
-T = TypeVar("T")
-_ONE = TypeAdapter(RankRequest)
-_ANSWER = TypeAdapter(RankResponse)
-_BODY = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": RankRequest.model_json_schema()}}}
-}
+MOST_RANKINGS = 100
+"""Of one body."""
+
+
+class RankRequests(BaseModel):
+    """Many rankings at once, of as many users."""
+
+    rankings: Annotated[list[RankRequest], Field(min_length=1, max_length=MOST_RANKINGS)]
+
+
+class RankResponses(BaseModel):
+    """Their answers, in the same order."""
+
+    rankings: list[RankResponse]
+
+
+_ONE, _SEVERAL = TypeAdapter(RankRequest), TypeAdapter(RankRequests)
+_ANSWER, _ANSWERS = TypeAdapter(RankResponse), TypeAdapter(RankResponses)
+_SCHEMA = TypeAdapter(RankRequest | RankRequests).json_schema()
+_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": _SCHEMA}}}}
 
 
 def add_ranking(api: FastAPI, ranking: Ranking) -> None:
     """Add the route; requests that come together share one read and one call of the tower."""
     joined = Joined(ranking.rank)
 
-    @api.post("/v1/rank", response_model=RankResponse, openapi_extra=_BODY)
+    @api.post("/v1/rank", response_model=RankResponse | RankResponses, openapi_extra=_BODY)
     async def rank(http: Request) -> Response:
-        """The candidates of a user, best first."""
-        request = _validated(_ONE, await http.body())
-        ranking.check(request)
-        return Response(_ANSWER.dump_json(await joined.ask(request)), media_type="application/json")
+        """The candidates of a user, best first; or those of many users."""
+        request = _read(await http.body())
+        if isinstance(request, RankRequest):
+            ranking.check(request)
+            return _json(_ANSWER, await joined.ask(request))
+        for place, each in enumerate(request.rankings):
+            ranking.check(each, f"rankings.{place}.")
+        answers = await asyncio.gather(*(joined.ask(each) for each in request.rankings))
+        return _json(_ANSWERS, RankResponses.model_construct(rankings=answers))
 
 
-def _validated(adapter: TypeAdapter[T], body: bytes) -> T:
-    """The value that a body holds. Raises `RequestValidationError`, as FastAPI does where it reads the body itself.
+def _json(adapter: TypeAdapter[Any], answer: object) -> Response:
+    return Response(adapter.dump_json(answer), media_type="application/json")
 
-    A body that the fast reader does not take is read once more by Python's own, which takes a surrogate that stands
-    alone, so that the error names its field.
+
+def _read(body: bytes) -> RankRequest | RankRequests:
+    """What a body asks for. Raises `RequestValidationError`, as FastAPI does where it reads the body itself.
+
+    A body that the fast reader does not take as one ranking is read once more by Python's own, which also takes a
+    surrogate that stands alone, so that the error names its field.
     """
     try:
-        return adapter.validate_json(body)
+        return _ONE.validate_json(body)
     except ValidationError:
         pass
     try:
-        return adapter.validate_python(json.loads(body))
+        raw = json.loads(body)
+        several = isinstance(raw, dict) and "rankings" in raw
+        found: RankRequest | RankRequests = (_SEVERAL if several else _ONE).validate_python(raw)
     except ValidationError as error:
         raise RequestValidationError([each | {"loc": ("body", *each["loc"])} for each in error.errors()]) from error
     except (ValueError, RecursionError) as error:
         wrong = {"type": "json_invalid", "loc": ("body",), "msg": f"JSON decode error: {error}", "input": body}
         raise RequestValidationError([wrong]) from error
+    return found

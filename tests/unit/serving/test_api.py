@@ -308,3 +308,28 @@ class UserRankedImpression:
             scores=(0.5,),
             served_by=Source.REAL,
         )
+
+
+async def test_rankings_of_many_users_are_one_body(client: httpx.AsyncClient, parts: Parts) -> None:
+    asked = [GOOD, {"user_id": "nobody", "items": ["i2", "i3"]}, GOOD | {"explain": True}]
+    response = await client.post("/v1/rank", json={"rankings": asked})
+    assert response.status_code == 200
+    first, second, third = response.json()["rankings"]
+    assert (first["user_id"], second["user_id"], second["served_by"]) == ("u1", "nobody", "fallback")
+    assert first["ranked"] == third["ranked"]
+    assert third["explanation"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ([], "rankings"),
+        ([GOOD] * 101, "rankings"),
+        ("all", "rankings"),
+        ([GOOD, {"user_id": "u1"}], "rankings.1.items"),
+        ([GOOD, GOOD | {"items": []}], "rankings.1.items"),
+        ([GOOD | {"items": ["a", "a"]}], "rankings.0.items.1"),
+    ],
+)
+async def test_what_is_wrong_with_one_of_many_is_named(client: httpx.AsyncClient, wrong: Any, field: str) -> None:
+    assert problem(await client.post("/v1/rank", json={"rankings": wrong}), 422)["field"] == field

@@ -617,3 +617,11 @@ async def test_the_generation_before_serves_on_until_the_next_ones_towers_can_be
     parts.now += 1
     await moved_on(parts, 2)
     assert parts.towers.prepared == [2]
+
+
+async def test_items_that_the_generation_does_not_know_are_marked(parts: Parts) -> None:
+    await parts.sign_up()
+    response = await rank(parts, items=["i10", "new", "i90"])
+    assert [item.get("unknown") for item in response.ranked] == [None, None, True]
+    parts.towers.away = {"ranking"}
+    assert "unknown" not in {key for item in (await rank(parts, items=["new"])).ranked for key in item}
