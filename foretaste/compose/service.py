@@ -46,6 +46,7 @@ async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegi
     from serving.health import ServiceHealth, examine
     from serving.impressions import BufferedImpressions, ImpressionPolicy
     from serving.metrics import RankingMetrics
+    from serving.parts import ServiceParts
     from streams.codec import EVENTS
     from streams.topics import TopicNames
 
@@ -57,6 +58,6 @@ async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegi
         return await examine(found.store, found.towers, found.generations, active, impressions)
 
     try:
-        yield build_api(way, health, registry, impressions=impressions)
+        yield build_api(ServiceParts(way, health, registry, impressions))
     finally:
         await impressions.close()

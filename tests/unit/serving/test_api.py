@@ -20,6 +20,7 @@ from serving.api import build_api
 from serving.health import examine
 from serving.impressions import BufferedImpressions
 from serving.metrics import RankingMetrics
+from serving.parts import ServiceParts
 from streams.codec import EVENTS
 from tests.serving_parts import Parts
 
@@ -37,7 +38,7 @@ async def parts() -> Parts:
 @pytest.fixture
 def api(parts: Parts) -> FastAPI:
     health = partial(examine, parts.store, parts.towers, parts.generations, parts.active)
-    return build_api(parts.ranking, health, parts.registry, max_body_bytes=4096)
+    return build_api(ServiceParts(parts.ranking, health, parts.registry), max_body_bytes=4096)
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ async def test_when_nothing_can_be_answered_it_says_when_to_ask_again(
 async def test_before_the_first_generation_it_says_what_to_do() -> None:
     parts = Parts()
     health = partial(examine, parts.store, parts.towers, parts.generations, parts.active)
-    transport = httpx.ASGITransport(build_api(parts.ranking, health, parts.registry))
+    transport = httpx.ASGITransport(build_api(ServiceParts(parts.ranking, health, parts.registry)))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         body = problem(await client.post("/v1/rank", json=GOOD), 503)
     assert body["detail"].endswith("none is active yet: train, publish and activate one first")
@@ -278,7 +279,7 @@ async def test_a_service_that_lost_impressions_is_degraded(parts: Parts, monkeyp
     impressions.note(UserRankedImpression())
     assert impressions._task is not None
     await asyncio.wait({impressions._task}, timeout=5)
-    transport = httpx.ASGITransport(build_api(parts.ranking, health, parts.registry))
+    transport = httpx.ASGITransport(build_api(ServiceParts(parts.ranking, health, parts.registry)))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         response = await client.get("/readyz")
     assert (response.status_code, response.json()["readiness"]) == (200, "degraded")
@@ -289,7 +290,7 @@ async def test_what_was_noted_is_sent_before_the_application_ends(parts: Parts) 
     events = InMemoryEvents()
     impressions = BufferedImpressions(events, "user-ranked", EVENTS.encode, RankingMetrics(CollectorRegistry()))
     health = partial(examine, parts.store, parts.towers, parts.generations, parts.active)
-    api = build_api(parts.ranking, health, parts.registry, impressions=impressions)
+    api = build_api(ServiceParts(parts.ranking, health, parts.registry, impressions))
     async with api.router.lifespan_context(api):
         impressions.note(UserRankedImpression())
         assert not events.of("user-ranked")
