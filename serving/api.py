@@ -2,24 +2,47 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
-from serving.access.body_limit import BodyLimit
+from serving.access.answers import Answers
+from serving.access.body import JsonBody
+from serving.access.gate import AccessPolicy, Gate
+from serving.idempotency import IdempotentRequests
+from serving.openapi import openapi_document
 from serving.parts import ServiceParts
 from serving.problems import answer_with_problems
+from serving.routes.behaviours import behaviours_router
 from serving.routes.console import console_router
+from serving.routes.docs import docs_router
+from serving.routes.generations import generations_router
 from serving.routes.operations import operations_router
 from serving.routes.rank import rank_router
+from serving.routes.users import users_router
 
 
-def build_api(parts: ServiceParts, *, max_body_bytes: int = 1_048_576) -> FastAPI:
-    """The routes below. Errors leave as problem documents (RFC 9457).
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """What holds of every request."""
 
-    - `POST /v1/rank`: a `RankRequest`, answered by a `RankResponse`; 422 names the field and the value that are wrong,
-      413 a body of more than `max_body_bytes`, 503 with `Retry-After` when nothing can be answered.
-    - `GET /healthz`: the process lives. `GET /readyz`: it can answer; 503 if not, with each part either way.
-    - `GET /metrics`: Prometheus. `GET /`: the console page.
+    access: AccessPolicy = field(default_factory=AccessPolicy)
+    max_body_bytes: int = 1_048_576
+    log_key: bytes | None = None
+    """Of the hash that stands for a user id in the access log; another one at each start where None."""
+
+
+def build_service(parts: ServiceParts, config: ServiceConfig | None = None) -> ASGIApp:
+    """The routes, and around them, from the outside in: ids, headers and the log; the gate; the bounds of a body."""
+    config = config or ServiceConfig()
+    bounded = JsonBody(build_api(parts), config.max_body_bytes)
+    return Answers(Gate(bounded, config.access), log_key=config.log_key)
+
+
+def build_api(parts: ServiceParts) -> FastAPI:
+    """The routes alone, one router a resource. Errors leave as problem documents (RFC 9457).
 
     At the end of the application's lifespan the impressions are closed: uvicorn ends the process by the signal that
     ended it before anything behind `serve()` runs.
@@ -31,10 +54,14 @@ def build_api(parts: ServiceParts, *, max_body_bytes: int = 1_048_576) -> FastAP
         if parts.impressions is not None:
             await parts.impressions.close()
 
-    api = FastAPI(title="Foretaste", docs_url=None, redoc_url=None, lifespan=lifespan)
-    api.add_middleware(BodyLimit, most=max_body_bytes)
+    api = FastAPI(openapi_url=None, lifespan=lifespan, redirect_slashes=False)
     answer_with_problems(api)
+    idempotent = IdempotentRequests(parts.idempotency)
     api.include_router(rank_router(parts.ranking))
+    api.include_router(users_router(parts.intake, parts.users, idempotent))
+    api.include_router(behaviours_router(parts.intake, parts.users, idempotent))
+    api.include_router(generations_router(parts.generations))
     api.include_router(operations_router(parts.health, parts.registry))
     api.include_router(console_router())
+    api.include_router(docs_router(partial(openapi_document, api)))
     return api

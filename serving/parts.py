@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
+from foretaste.kernel.service_ports import EventIntake, GenerationAdmin, IdempotencyKeys
 from serving.health import ServiceHealth
 from serving.impressions import BufferedImpressions
 from serving.ranking import Ranking
+from serving.users import StoredUsers
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +17,10 @@ class ServiceParts:
     """Opened parts; whoever opened them closes them, but for the impressions, which end with the application."""
 
     ranking: Ranking
+    users: StoredUsers
+    intake: EventIntake
+    idempotency: IdempotencyKeys
+    generations: GenerationAdmin
     health: Callable[[], Awaitable[ServiceHealth]]
     registry: CollectorRegistry
     impressions: BufferedImpressions | None = None

@@ -4,14 +4,16 @@ from fastapi import APIRouter
 
 from serving.ranking import Ranking
 from serving.requests import RankRequest, RankResponse
+from serving.routes.documented import WITH_BODY, problems
 
 
 def rank_router(ranking: Ranking) -> APIRouter:
     """A `RankRequest`, answered by a `RankResponse`."""
-    router = APIRouter()
+    router = APIRouter(tags=["rankings"])
 
-    @router.post("/v1/rank")
+    @router.post("/v1/rank", responses=problems(*WITH_BODY, 503), summary="Put candidates in order for a user")
     async def rank(request: RankRequest) -> RankResponse:
+        """A user who is new never makes an error. What the user gets to see is noted for training: see `shown`."""
         return await ranking.rank(request)
 
     return router

@@ -1,0 +1,73 @@
+"""The OpenAPI document: what FastAPI makes of the routes, with the problems and the tokens that it cannot know."""
+
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, ConfigDict
+
+from serving.access.scopes import scopes_for
+from serving.access.tokens import Scope
+
+_ABOUT = (
+    "Sign-ups and behaviours in, ranked lists out. Errors are problem documents (RFC 9457) that name the field and the "
+    "value. Every answer has an `X-Request-ID`: the request's own, or one that was made for it."
+)
+_BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": f"A token with the scope that the route names: {', '.join(Scope)}. `foretaste token` makes one. "
+    "Without tokens in its settings the service listens on loopback alone and asks for none.",
+}
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field."""
+
+    field: str
+    value: str | float | bool | None
+    """As it came, shortened."""
+    problem: str
+
+
+class Problem(BaseModel):
+    """A problem document, RFC 9457."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    type: str
+    """about:blank: the status says it all."""
+    title: str
+    status: int
+    detail: str
+    """What is wrong, for a person to read."""
+    field: str | None = None
+    """The first field that is wrong, where one is."""
+    value: str | float | bool | None = None
+    """The first wrong value."""
+    errors: list[FieldProblem] = []
+    """All that is wrong."""
+
+
+def openapi_document(api: FastAPI) -> dict[str, Any]:
+    """What holds of every route of `api`."""
+    made: dict[str, Any] = get_openapi(
+        title="Foretaste", version=version("foretaste"), description=_ABOUT, routes=api.routes
+    )
+    components = made.setdefault("components", {})
+    components.setdefault("schemas", {}).update(_schemas())
+    components["securitySchemes"] = {"bearer": _BEARER}
+    for path, operations in made["paths"].items():
+        scopes = scopes_for(path)
+        for operation in operations.values():
+            operation["security"] = [] if scopes is None else [{"bearer": [scope]} for scope in sorted(scopes)]
+    return made
+
+
+@cache
+def _schemas() -> dict[str, Any]:
+    """Of a problem document, by name."""
+    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {**schema.pop("$defs"), "Problem": schema}
