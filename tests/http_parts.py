@@ -10,6 +10,7 @@ import httpx
 from starlette.types import ASGIApp
 
 from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.service_ports import IdempotencyKeys
 from foretaste.testing import InMemoryEvents, InMemoryIdempotencyKeys
 from serving.api import ServiceConfig, build_service
 from serving.health import examine
@@ -54,7 +55,8 @@ class HttpParts(Parts):
 
     def __init__(self, max_candidates: int = 1000, impressions: BufferedImpressions | None = None) -> None:
         super().__init__(max_candidates)
-        self.events, self.keys, self.summaries = InMemoryEvents(), InMemoryIdempotencyKeys(), KnownSummaries()
+        self.events, self.summaries = InMemoryEvents(), KnownSummaries()
+        self.keys: IdempotencyKeys = InMemoryIdempotencyKeys()
         self.slept: list[float] = []
         self.impressions = impressions
 

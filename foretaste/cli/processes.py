@@ -2,10 +2,11 @@
 
 import asyncio
 import gc
+import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.table import Table
@@ -96,7 +97,7 @@ def watch() -> None:
 
 
 def serve() -> None:
-    """Run the ranking service: POST /v1/rank, /healthz, /readyz, /metrics, and the console page at /."""
+    """Run the HTTP service: rankings, sign-ups, behaviours, generations; its page at /, its routes at /docs."""
     asyncio.run(serve_api(compose.resolve(Settings())))
 
 
@@ -179,16 +180,43 @@ async def _serve(
 
 
 async def serve_api(settings: Settings) -> None:
-    """The ranking service, until SIGTERM or SIGINT."""
+    """The HTTP service, until SIGTERM or SIGINT.
+
+    Raises `InvalidInput` for one without tokens on another address than loopback.
+    """
     import uvicorn
     from prometheus_client import CollectorRegistry
 
+    from serving.access.connection import BoundedConnection
+
+    if compose.access_policy(settings).find_token is None:
+        console.print(f"no tokens are set: whoever is on this machine may do everything, at {settings.api_host} alone")
+    if settings.api_access_log:
+        _log_answers()
     async with compose.parts(settings) as parts, compose.api(settings, parts, CollectorRegistry()) as app:
         _settle_memory()
         config = uvicorn.Config(
-            app, host=settings.api_host, port=settings.api_port, log_level="warning", timeout_graceful_shutdown=2
+            app,
+            host=settings.api_host,
+            port=settings.api_port,
+            http=cast("type[asyncio.Protocol]", partial(BoundedConnection, settings.api_read_seconds)),
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=2,
         )
         await uvicorn.Server(config).serve()
+
+
+def _log_answers() -> None:
+    """The access log's lines go to standard error as they are."""
+    log, lines = logging.getLogger("foretaste.access"), logging.StreamHandler()
+    lines.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(lines)
+    log.setLevel(logging.INFO)
+    log.propagate = False
 
 
 def _settle_memory() -> None:

@@ -62,7 +62,7 @@ def access_policy(settings: Settings) -> "AccessPolicy":
     if settings.api_tokens is None and settings.api_token_file is None:
         if not loopback:
             problem = "without tokens it may be loopback alone: set FORETASTE_API_TOKENS or FORETASTE_API_TOKEN_FILE"
-            raise InvalidInput("api_host", settings.api_host, problem)
+            raise InvalidInput("FORETASTE_API_HOST", settings.api_host, problem)
         return AccessPolicy(hosts=hosts)
     text = settings.api_tokens.get_secret_value() if settings.api_tokens else ""
     return AccessPolicy(KnownTokens(text, settings.api_token_file).find, hosts, settings.api_rate)

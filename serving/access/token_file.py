@@ -24,7 +24,7 @@ class KnownTokens:
     """
 
     def __init__(self, text: str = "", file: Path | None = None, clock: Clock = time.monotonic) -> None:
-        self._set = parse_tokens("api_tokens", text)
+        self._set = parse_tokens("FORETASTE_API_TOKENS", text)
         self._file = file
         self._clock = clock
         self._seen: object = None
@@ -34,7 +34,9 @@ class KnownTokens:
             self._seen = _version(file)
             self._tokens = self._set | _read(file)
         if not self._tokens:
-            raise InvalidInput("api_token_file" if file else "api_tokens", str(file or ""), "holds no token")
+            raise InvalidInput(
+                "FORETASTE_API_TOKEN_FILE" if file else "FORETASTE_API_TOKENS", str(file or ""), "holds no token"
+            )
 
     def find(self, presented: str) -> Token | None:
         """The token that was presented, as of a second ago at most; None for one that is not known."""
@@ -61,7 +63,7 @@ def _version(file: Path) -> object:
     try:
         found = file.stat()
     except OSError as error:
-        raise InvalidInput("api_token_file", str(file), f"cannot be read: {error.strerror}") from error
+        raise InvalidInput("FORETASTE_API_TOKEN_FILE", str(file), f"cannot be read: {error.strerror}") from error
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
@@ -69,7 +71,7 @@ def _read(file: Path) -> dict[str, Token]:
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
-        raise InvalidInput("api_token_file", str(file), f"cannot be read: {error.strerror}") from error
+        raise InvalidInput("FORETASTE_API_TOKEN_FILE", str(file), f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InvalidInput("api_token_file", str(file), f"is not UTF-8: {error.reason}") from error
+        raise InvalidInput("FORETASTE_API_TOKEN_FILE", str(file), f"is not UTF-8: {error.reason}") from error
     return parse_tokens(str(file), text)
