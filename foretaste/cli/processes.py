@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -184,10 +184,9 @@ async def serve_api(settings: Settings) -> None:
 
     Raises `InvalidInput` for one without tokens on another address than loopback.
     """
-    import uvicorn
     from prometheus_client import CollectorRegistry
 
-    from serving.access.connection import BoundedConnection
+    from serving.server import http_server
 
     if compose.access_policy(settings).find_token is None:
         console.print(f"no tokens are set: whoever is on this machine may do everything, at {settings.api_host} alone")
@@ -195,19 +194,10 @@ async def serve_api(settings: Settings) -> None:
         _log_answers()
     async with compose.parts(settings) as parts, compose.api(settings, parts, CollectorRegistry()) as app:
         _settle_memory()
-        config = uvicorn.Config(
-            app,
-            host=settings.api_host,
-            port=settings.api_port,
-            http=cast("type[asyncio.Protocol]", partial(BoundedConnection, settings.api_read_seconds)),
-            ws="none",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=2,
+        server = http_server(
+            app, host=settings.api_host, port=settings.api_port, read_seconds=settings.api_read_seconds
         )
-        await uvicorn.Server(config).serve()
+        await server.serve()
 
 
 def _log_answers() -> None:
