@@ -124,8 +124,7 @@ class Settings(BaseSettings):
     api_port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """Its port; the embedded stack takes a free one where this is taken."""
     api_tokens: SecretStr | None = None
-    """Tokens of the ranking service, as `foretaste token` prints their lines, apart by `;`. Without any, here or in a
-    file, it listens on loopback alone and asks for none."""
+    """Lines of `foretaste token`, apart by `;`; without any, here or in the file, the service is for loopback alone."""
     api_token_file: Path | None = None
     """More of them, a line each; read again when it changes."""
     api_rate: Annotated[float, Field(gt=0)] | None = 2000.0

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag
 
 from foretaste.kernel.events import UserBehaved, UserRegistered
 from foretaste.kernel.users import Stage
@@ -116,10 +116,15 @@ class GenerationList(BaseModel):
     generations: list[GenerationEntry]
 
 
+def _whole(value: object) -> object:
+    """JSON has one kind of numbers: 2.0 is an integer, unlike true and "2"."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class RollbackRequest(BaseModel):
     """Back to the previous generation."""
 
-    expected: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    expected: Annotated[int, Field(ge=1, le=2**31, strict=True), BeforeValidator(_whole)] | None = None
     """The generation that is to be left: another one is active, and nothing happens but 409. So a rollback that is
     sent twice does not lead back."""
     reason: Annotated[str, Field(max_length=200)] = "rollback over HTTP"

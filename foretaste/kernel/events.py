@@ -5,7 +5,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, TypeAlias
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    WithJsonSchema,
+)
 
 from foretaste.kernel.ranking import Cause, Fallback, Source
 
@@ -22,6 +32,16 @@ which Python and JSON allow and no store, broker or tower takes."""
 
 
 WireScalar: TypeAlias = Text | StrictBool | StrictInt | StrictFloat | None
+
+
+_TIME_SCHEMA = {
+    "type": ["string", "number"],
+    "format": "date-time",
+    "minimum": 0,
+    "description": "With its offset from UTC; a number is seconds since the epoch, from 2e10 on milliseconds. "
+    "Not before 1970, and at most a day in the future.",
+}
+EventTime = Annotated[AwareDatetime, WithJsonSchema(_TIME_SCHEMA)]
 
 
 class Topic(StrEnum):
@@ -47,7 +67,7 @@ class UserRegistered(Event):
 
     user_id: Id
     attributes: Mapping[Text, WireScalar]
-    registered_at: AwareDatetime | None = None
+    registered_at: EventTime | None = None
     """When, by the sender's clock; the Kafka timestamp where absent."""
 
 
@@ -56,7 +76,7 @@ class UserBehaved(Event):
 
     user_id: Id
     item_id: Id
-    at: AwareDatetime
+    at: EventTime
     action: Annotated[str, Field(max_length=MAX_ID)] = "acted"
     ranking_id: Id | None = None
     """The ranking that it answers, where the sender knows; without it, any that showed the item shortly before."""

@@ -11,7 +11,7 @@ from serving.idempotency import IdempotentRequests
 from serving.routes.documented import WITH_BODY, IdempotencyKey, Wait, named_in_body, problems
 from serving.users import StoredUsers
 
-_ACT = {"user_id": "anna", "item_id": "Heat (1995)", "action": "rated-5", "at": "2026-01-31T12:00:00Z"}
+_ACT = {"user_id": "anna", "item_id": "Heat (1995)", "action": "rated-5", "at": "2025-12-31T12:00:00Z"}
 _EXAMPLES = {
     "one": {"summary": "One behaviour", "value": _ACT},
     "batch": {"summary": "A batch", "value": {"behaviours": [_ACT, _ACT | {"item_id": "Toy Story (1995)"}]}},

@@ -45,7 +45,6 @@ IdempotencyKey: TypeAlias = Annotated[
         max_length=128,
         pattern=r"^[!-~]+$",
         description="Of your choice, as a UUID: the same one again is answered as before, and carried out once.",
-        examples=["5b5c1d2e-1f5e-4c6d-9a52-0a0c3f1f8a11"],
     ),
 ]
 Wait: TypeAlias = Annotated[

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -248,6 +249,35 @@ async def test_the_console_page_is_whole_in_itself(client: httpx.AsyncClient) ->
     assert "http://" not in response.text
     assert "https://" not in response.text
     assert "innerHTML" not in response.text, "names of users and items are text, never markup"
+
+
+async def test_the_console_pages_trials_are_no_training_data(client: httpx.AsyncClient, parts: HttpParts) -> None:
+    page = (await client.get("/")).text
+    assert page.count('fetch("v1/rank"') == 1
+    sent = page[page.index('fetch("v1/rank"') :].partition("});")[0]
+    assert "shown: 0" in sent
+    assert (await client.post("/v1/rank", json=GOOD | {"shown": 0})).status_code == 200
+    assert not parts.noted.served
+
+
+async def test_the_page_of_routes_loads_nothing_from_outside(client: httpx.AsyncClient) -> None:
+    page = await client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert [name for name in loaded if name != "data:,"] == [
+        "docs/swagger-ui.css",
+        "docs/swagger-ui-bundle.js",
+        "docs/start.js",
+    ]
+    kinds = {"css": "text/css", "js": "text/javascript"}
+    for name in loaded:
+        if name != "data:,":
+            answer = await client.get(f"/{name}")
+            assert answer.status_code == 200
+            assert answer.headers["content-type"].startswith(kinds[name.rpartition(".")[2]])
+    assert "'unsafe-inline'" not in page.headers["content-security-policy"].partition("script-src")[2].partition(";")[0]
+    assert 'url: "openapi.json"' in (await client.get("/docs/start.js")).text
+    problem(await client.get("/docs/__init__.py"), 404)
 
 
 async def test_a_service_that_lost_impressions_is_degraded(monkeypatch: pytest.MonkeyPatch) -> None:
