@@ -1,9 +1,9 @@
-"""The bodies of users, behaviours and generations over HTTP. Those of a ranking are in `serving.requests`."""
+"""The bodies of users, behaviours, generations and problems. Those of a ranking are in `serving.requests`."""
 
 from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from foretaste.kernel.events import UserBehaved, UserRegistered
 from foretaste.kernel.users import Stage
@@ -136,3 +136,31 @@ class RollbackDone(BaseModel):
 
     left: int
     active: int
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field."""
+
+    field: str
+    value: str | float | bool | None
+    """As it came, shortened."""
+    problem: str
+
+
+class Problem(BaseModel):
+    """A problem document, RFC 9457."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    type: str
+    """about:blank: the status says it all."""
+    title: str
+    status: int
+    detail: str
+    """What is wrong, for a person to read."""
+    field: str | None = None
+    """The first field that is wrong, where one is."""
+    value: str | float | bool | None = None
+    """The first wrong value."""
+    errors: list[FieldProblem] = []
+    """All that is wrong."""

@@ -6,10 +6,10 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel, ConfigDict
 
 from serving.access.scopes import scopes_for
 from serving.access.tokens import Scope
+from serving.bodies import Problem
 
 _ABOUT = (
     "Sign-ups and behaviours in, ranked lists out. Errors are problem documents (RFC 9457) that name the field and the "
@@ -21,34 +21,6 @@ _BEARER = {
     "description": f"A token with the scope that the route names: {', '.join(Scope)}. `foretaste token` makes one. "
     "Without tokens in its settings the service listens on loopback alone and asks for none.",
 }
-
-
-class FieldProblem(BaseModel):
-    """What is wrong with one field."""
-
-    field: str
-    value: str | float | bool | None
-    """As it came, shortened."""
-    problem: str
-
-
-class Problem(BaseModel):
-    """A problem document, RFC 9457."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    type: str
-    """about:blank: the status says it all."""
-    title: str
-    status: int
-    detail: str
-    """What is wrong, for a person to read."""
-    field: str | None = None
-    """The first field that is wrong, where one is."""
-    value: str | float | bool | None = None
-    """The first wrong value."""
-    errors: list[FieldProblem] = []
-    """All that is wrong."""
 
 
 def openapi_document(api: FastAPI) -> dict[str, Any]:
