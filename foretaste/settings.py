@@ -141,6 +141,10 @@ class Settings(BaseSettings):
     """Of the hash that stands for a user id in that log; another one at each start where absent."""
     api_idempotency_seconds: Annotated[int, Field(ge=60)] = 86_400
     """For which the answer under an idempotency key is kept."""
+    url: str | None = None
+    """A running service that `register`, `behave` and `rank` ask; without it they reach Kafka, Redis and Triton."""
+    token: SecretStr | None = None
+    """The bearer token that they send there."""
     max_candidates: Annotated[int, Field(ge=1)] = 1000
     """Candidates of one ranking request, at most."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
