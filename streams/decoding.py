@@ -12,9 +12,19 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.events import DeadLetter, Message, Reason, ReenrichUsers, UserBehaved, UserRanked, UserRegistered
+from foretaste.kernel.events import (
+    INT64_MAX,
+    DeadLetter,
+    Message,
+    Reason,
+    ReenrichUsers,
+    UserBehaved,
+    UserRanked,
+    UserRegistered,
+    oversized_integer,
+)
 from streams.codec import EVENTS, EventT, Undecodable
-from streams.rules import INT64_MAX, oversized_integer, wrong_time
+from streams.rules import wrong_time
 
 
 def decode_registered(message: Message, *, now_ms: int, max_bytes: int) -> UserRegistered | DeadLetter:

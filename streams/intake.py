@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.events import UserBehaved, UserRegistered
+from foretaste.kernel.events import UserBehaved, UserRegistered, oversized_integer
 from foretaste.kernel.ports import Clock, Events
 from streams.codec import EVENTS, EventT
-from streams.rules import oversized_integer, wrong_time
+from streams.rules import wrong_time
 from streams.topics import TopicNames
 
 

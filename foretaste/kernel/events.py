@@ -17,10 +17,14 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.ranking import Cause, Fallback, Source
+from foretaste.kernel.values import Attributes
 
 MAX_ID = 256
 """Characters in a user or item id, at most."""
+MAX_FIELD = 120
+"""Characters of a field's name in a problem, at most: names come from outside too."""
 
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID, strict=True)]
@@ -42,6 +46,17 @@ _TIME_SCHEMA = {
     "Not before 1970, and at most a day in the future.",
 }
 EventTime = Annotated[AwareDatetime, WithJsonSchema(_TIME_SCHEMA)]
+
+
+INT64_MAX = 2**63 - 1
+
+
+def oversized_integer(field: str, attributes: Attributes) -> InvalidInput | None:
+    """What is wrong with the first integer beyond 64 bits, which no tower and no store holds; None without one."""
+    for name, value in attributes.items():
+        if isinstance(value, int) and abs(value) > INT64_MAX:
+            return InvalidInput(f"{field}.{name[:MAX_FIELD]}", value, "must fit in 64 bits")
+    return None
 
 
 class Topic(StrEnum):

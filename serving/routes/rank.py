@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter
 
+from foretaste.kernel.events import oversized_integer
 from serving.ranking import Ranking
 from serving.requests import RankRequest, RankResponse
 from serving.routes.documented import WITH_BODY, problems
@@ -24,6 +25,9 @@ def rank_router(ranking: Ranking) -> APIRouter:
     )
     async def rank(request: RankRequest) -> RankResponse:
         """A user who is new never makes an error. What the user gets to see is noted for training: see `shown`."""
+        wrong = oversized_integer("context", request.context)
+        if wrong is not None:
+            raise wrong
         return await ranking.rank(request)
 
     return router

@@ -65,6 +65,7 @@ async def test_candidates_come_back_ranked(client: httpx.AsyncClient) -> None:
         ({"context": {"hour": {"of": "day"}}}, "context.hour", "{'of': 'day'}"),
         ({"context": {"hour": float("nan")}}, "context.hour", "nan"),
         ({"context": [1]}, "context", "[1]"),
+        ({"context": {"hour": 2**63}}, "context.hour", 2**63),
         ({"context": {"query": "trainers \ud83d"}}, "context.query", "trainers \\ud83d"),
         ({"context": {"query \ud83d": 1}}, "context.query \\ud83d", "query \\ud83d"),
         ({"user_id": "\udc00"}, "user_id", "\\udc00"),
