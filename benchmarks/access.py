@@ -15,9 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from benchmarks.machine import machine
 from foretaste.console import console
 from serving.access import tokens
-from serving.access.answers import Answers
-from serving.access.body import JsonBody
-from serving.access.gate import AccessPolicy, Gate
+from serving.access.access_control import AccessPolicy
+from serving.api import ServiceConfig, with_access
 
 ROUNDS, WARM_UP = 5, 2000
 _TOKEN, _KEPT = tokens.new_token("shop", [tokens.Scope.RANK])
@@ -53,7 +52,7 @@ def access(
         _log_to(nowhere)
         forms: dict[str, ASGIApp] = {
             "alone": _answer,
-            "with all around it": Answers(Gate(JsonBody(_answer, 1_048_576), _POLICY), log_key=b"key"),
+            "with all around it": with_access(_answer, ServiceConfig(_POLICY, log_key=b"key")),
         }
         rounds = asyncio.run(_measured(forms, requests))
     added = [after - before for before, after in zip(rounds["alone"], rounds["with all around it"], strict=True)]

@@ -8,9 +8,10 @@ from functools import partial
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from serving.access.answers import Answers
+from serving.access.access_control import AccessControl, AccessPolicy
+from serving.access.access_log import AccessLog
 from serving.access.body import JsonBody
-from serving.access.gate import AccessPolicy, Gate
+from serving.access.response_headers import ResponseHeaders
 from serving.idempotency import IdempotentRequests
 from serving.openapi import openapi_document
 from serving.parts import ServiceParts
@@ -35,10 +36,14 @@ class ServiceConfig:
 
 
 def build_service(parts: ServiceParts, config: ServiceConfig | None = None) -> ASGIApp:
-    """The routes, and around them, from the outside in: ids, headers and the log; the gate; the bounds of a body."""
-    config = config or ServiceConfig()
-    bounded = JsonBody(build_api(parts), config.max_body_bytes)
-    return Answers(Gate(bounded, config.access), log_key=config.log_key)
+    """The routes, and around each request, from the outside in: what an answer carries, the log, access, the body."""
+    return with_access(build_api(parts), config or ServiceConfig())
+
+
+def with_access(app: ASGIApp, config: ServiceConfig) -> ASGIApp:
+    """What stands around every route, around `app`."""
+    controlled = AccessControl(JsonBody(app, config.max_body_bytes), config.access)
+    return ResponseHeaders(AccessLog(controlled, log_key=config.log_key))
 
 
 def build_api(parts: ServiceParts) -> FastAPI:

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from foretaste.kernel.errors import ForetasteError, Unavailable
 from foretaste.kernel.service_ports import IdempotencyKeys, KeptRequest
-from serving.access.gate import caller_of
+from serving.access.access_control import caller_of
 from serving.problems import RETRY_AFTER
 
 log = logging.getLogger(__name__)

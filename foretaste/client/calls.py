@@ -146,7 +146,7 @@ def _refuse(answer: httpx.Response) -> NoReturn:
     problem, after = _problem(answer), answer.headers.get("retry-after", "")
     in_process = answer.status_code == HTTPStatus.CONFLICT and after
     if answer.status_code in _LATER or in_process:
-        # refused at the gate it was not carried out
+        # one that comes too often is not carried out
         sent = answer.status_code != HTTPStatus.TOO_MANY_REQUESTS
         detail = f"{problem.status} {problem.title}: {problem.detail}"
         raise ServiceAway(detail, problem=problem, sent=sent, after=float(after) if after.isdecimal() else 0.0)

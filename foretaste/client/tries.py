@@ -1,28 +1,31 @@
 """When a call is tried again: what may succeed later, with jitter, until its deadline."""
 
 import random
-from dataclasses import dataclass
 from typing import Any
 
+from pydantic import PositiveInt
+from pydantic.dataclasses import dataclass
 from tenacity import RetryCallState, retry_if_exception, stop_after_attempt, stop_any, stop_before_delay
 from tenacity.wait import wait_base
 
 from foretaste.client.calls import Call
 from foretaste.client.errors import ServiceAway
+from foretaste.kernel.configuration import NO_OTHER_FIELDS, PositiveFloat, raises_invalid_input
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds; a pause is random, so that many clients do not come back at once."""
 
 
-@dataclass(frozen=True, slots=True)
+@raises_invalid_input
+@dataclass(frozen=True, slots=True, config=NO_OTHER_FIELDS)
 class TryPolicy:
     """Seconds and counts of one call."""
 
-    deadline: float = 10.0
+    deadline: PositiveFloat = 10.0
     """Seconds for a call with all its tries. A `wait` that is asked for comes on top."""
-    timeout: float = 2.0
+    timeout: PositiveFloat = 2.0
     """Seconds for which the service may stay silent in a try. A `wait` that is asked for comes on top."""
-    most: int = 5
+    most: PositiveInt = 5
     """Tries, at most; 1: none is repeated."""
 
     def rules(self, call: Call[Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from starlette.types import ASGIApp
 
-    from serving.access.gate import AccessPolicy
+    from serving.access.access_control import AccessPolicy
     from serving.active import ActiveGeneration
     from serving.impressions import ImpressionPolicy
     from serving.metrics import RankingMetrics
@@ -52,7 +52,7 @@ def access_policy(settings: Settings) -> "AccessPolicy":
 
     Raises `InvalidInput` for a service without tokens on another address than loopback, and for tokens that are none.
     """
-    from serving.access.gate import AccessPolicy
+    from serving.access.access_control import AccessPolicy
     from serving.access.token_file import KnownTokens
 
     loopback = _is_loopback(settings.api_host)

@@ -6,7 +6,10 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 _CONSOLE = Path(__file__).parents[1] / "console.html"
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
 
 
 def console_router() -> APIRouter:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -32,7 +33,10 @@ def docs_router(document: Callable[[], dict[str, Any]]) -> APIRouter:
     """`document` is asked once, at the first request, when every route is there."""
     router = APIRouter(include_in_schema=False)
     made: list[str] = []
-    resources = files("fastapi_swagger.resources")
+
+    @cache
+    def content(name: str) -> bytes:
+        return files("fastapi_swagger.resources").joinpath(name).read_bytes()
 
     @router.get("/openapi.json")
     async def openapi() -> Response:
@@ -52,7 +56,6 @@ def docs_router(document: Callable[[], dict[str, Any]]) -> APIRouter:
     def resource(name: str) -> Response:
         if name not in _KINDS:
             raise HTTPException(404)
-        content = resources.joinpath(name).read_bytes()
-        return Response(content, media_type=_KINDS[name], headers={"Cache-Control": "public, max-age=86400"})
+        return Response(content(name), media_type=_KINDS[name], headers={"Cache-Control": "public, max-age=86400"})
 
     return router

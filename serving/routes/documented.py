@@ -23,6 +23,9 @@ _DETAILS = {
     429: "The token came too often; `Retry-After` has the seconds to wait.",
     503: "A part that is needed is away; `Retry-After` has the seconds to wait.",
 }
+_LATER = {"Retry-After": {"schema": {"type": "integer", "minimum": 0}, "description": "Seconds to wait."}}
+_CHALLENGE = {"WWW-Authenticate": {"schema": {"type": "string"}, "description": "What is missing (RFC 6750)."}}
+_HEADERS = {401: _CHALLENGE, 403: _CHALLENGE, 429: _LATER, 503: _LATER}
 EVERYWHERE = (421, 429)
 WITH_TOKEN = (401, 403)
 WITH_BODY = (400, 413, 415, 422)
@@ -33,6 +36,7 @@ def problems(*statuses: int, public: bool = False) -> dict[int | str, dict[str, 
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
         status: {"description": f"{HTTPStatus(status).phrase}. {_DETAILS[status]}", "content": content}
+        | ({"headers": _HEADERS[status]} if status in _HEADERS else {})
         for status in sorted({*EVERYWHERE, *(() if public else WITH_TOKEN), *statuses})
     }
 

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.service_ports import GenerationAdmin
-from serving.access.gate import caller_of
+from serving.access.access_control import caller_of
 from serving.bodies import GenerationEntry, GenerationList, RollbackDone, RollbackRequest
 from serving.routes.documented import WITH_BODY, problems
 

@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from pydantic import BaseModel
 
 from foretaste.kernel.ports import Clock
-from serving.access.gate import caller_of
+from serving.access.access_control import caller_of
 from serving.access.tokens import Scope
 from serving.health import Readiness, ServiceHealth
 from serving.problems import RETRY_AFTER

@@ -1,8 +1,10 @@
 """The client against the service itself, over a real socket: every call, both forms, and what becomes of failures."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from foretaste.client import AsyncForetaste, Foretaste, RequestRefused, ServiceA
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.events import UserBehaved, UserRegistered
 from foretaste.kernel.users import EnrichedUser
-from serving.access.gate import AccessPolicy
+from serving.access.access_control import AccessPolicy
 from serving.access.tokens import Scope, find_token, new_token
 from serving.api import ServiceConfig
 from tests.http_parts import NAMES, HttpParts
@@ -19,6 +21,7 @@ from tests.http_server import Served, served
 from tests.integration.brokers import free_port
 from tests.serving_parts import AT
 
+ROOT = Path(__file__).parents[2]
 TOKEN, KEPT = new_token("shop", Scope)
 RANKER, RANKER_KEPT = new_token("ranker", [Scope.RANK])
 KNOWN = {"shop": KEPT, "ranker": RANKER_KEPT}
@@ -247,6 +250,24 @@ async def test_what_stands_between_may_answer_with_anything() -> None:
     async with server, AsyncForetaste(f"http://127.0.0.1:{port}", tries=TryPolicy(most=1)) as client:
         with pytest.raises(ServiceAway, match="502 Bad Gateway: ngin"):
             await client.ready()
+
+
+async def test_the_example_of_the_page_runs(service: Served) -> None:
+    page = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    lines = compile(example.replace("http://localhost:8080", service.url), "docs/http.md", "exec")
+    known: dict[str, Any] = {"token": TOKEN}
+    await asyncio.to_thread(exec, lines, known)
+    assert [item.item_id for item in known["ranking"].ranked] == ["Heat (1995)", "Toy Story (1995)"]
+    known["service"].close()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("deadline", 0), ("timeout", -1), ("most", 0), ("deadline", float("nan"))]
+)
+def test_a_policy_that_is_none_is_refused(field: str, value: float) -> None:
+    with pytest.raises(InvalidInput, match=field):
+        TryPolicy(**{field: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("url", ["localhost:8080", "ftp://localhost", "http://", ""])

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from foretaste.cli.main import app
 from foretaste.client import RequestRefused
-from serving.access.gate import AccessPolicy
+from serving.access.access_control import AccessPolicy
 from serving.access.tokens import Scope, find_token, new_token
 from serving.api import ServiceConfig
 from tests.http_parts import NAMES, HttpParts

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from serving.access.gate import AccessPolicy
+from serving.access.access_control import AccessPolicy
 from serving.api import ServiceConfig
 from tests.http_parts import HttpParts, client_of, problem
 

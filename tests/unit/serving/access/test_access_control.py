@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from serving.access.gate import AccessPolicy
+from serving.access.access_control import AccessPolicy
 from serving.access.scopes import PUBLIC, SCOPES
 from serving.access.tokens import Scope, find_token, new_token
 from serving.api import ServiceConfig, build_api

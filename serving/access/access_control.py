@@ -1,4 +1,4 @@
-"""The gate before all routes: the Host header, the token, its scope and its rate."""
+"""Before all routes: the Host header, the token, its scope and its rate."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from serving.access.tokens import LOCAL, STRANGER, Caller, Token
 from serving.problems import problem_response
 
 CALLER = "foretaste.caller"
-"""Where the gate leaves the `Caller` in an ASGI scope."""
+"""Where the `Caller` stands in an ASGI scope."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,12 @@ class AccessPolicy:
 
 
 def caller_of(connection: Connection) -> Caller:
-    """Who sent the request, as the gate found; a stranger where there was no gate."""
+    """Who sent the request, a stranger where nobody was asked."""
     found: Caller = connection.get(CALLER, STRANGER)
     return found
 
 
-class Gate:
+class AccessControl:
     """Lets a request through, or answers it by a problem document.
 
     1. A Host header that names no host of this service: 421. So a page of another site cannot reach a service on

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from serving.access.gate import AccessPolicy
+from serving.access.access_control import AccessPolicy
 from serving.access.tokens import Scope, find_token, new_token
 from serving.api import ServiceConfig
 from tests.http_parts import HttpParts, client_of
