@@ -15,13 +15,19 @@ MAX_WAIT = 10.0
 """Seconds that a request may wait until what it sent can be read, at most."""
 
 
-class UsersRegistered(BaseModel):
+class HttpBody(BaseModel):
+    """What the bodies have in common: what stands under a field describes it in the OpenAPI document."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class UsersRegistered(HttpBody):
     """Many sign-ups at once."""
 
     users: Annotated[list[UserRegistered], Field(min_length=1, max_length=MAX_BATCH)]
 
 
-class UsersBehaved(BaseModel):
+class UsersBehaved(HttpBody):
     """Many behaviours at once."""
 
     behaviours: Annotated[list[UserBehaved], Field(min_length=1, max_length=MAX_BATCH)]
@@ -48,7 +54,7 @@ BehaviourBody: TypeAlias = Annotated[
 ]
 
 
-class EventsAccepted(BaseModel):
+class EventsAccepted(HttpBody):
     """The events are durable in Kafka; workers carry them out."""
 
     accepted: int
@@ -57,7 +63,7 @@ class EventsAccepted(BaseModel):
     """Whether what they wrote could be read within the `wait`; None where none was asked for."""
 
 
-class StoredBehaviour(BaseModel):
+class StoredBehaviour(HttpBody):
     """One act of a user."""
 
     item_id: str
@@ -65,7 +71,7 @@ class StoredBehaviour(BaseModel):
     at: datetime
 
 
-class StoredVirtualBehaviour(BaseModel):
+class StoredVirtualBehaviour(HttpBody):
     """What the zero-shot tower made of a user's attributes."""
 
     generation: int
@@ -76,7 +82,7 @@ class StoredVirtualBehaviour(BaseModel):
     at: datetime
 
 
-class StoredUser(BaseModel):
+class StoredUser(HttpBody):
     """All that the online store holds of a user."""
 
     user_id: str
@@ -94,7 +100,7 @@ class StoredUser(BaseModel):
     """Feature views whose stored row cannot be read: what they hold counts as never written."""
 
 
-class GenerationEntry(BaseModel):
+class GenerationEntry(HttpBody):
     """A generation: its state, what it came from, and what it was worth in its own training's evaluation."""
 
     number: int
@@ -110,7 +116,7 @@ class GenerationEntry(BaseModel):
     """What is wrong with its files."""
 
 
-class GenerationList(BaseModel):
+class GenerationList(HttpBody):
     """Every generation that is recorded or written, in order of their numbers."""
 
     generations: list[GenerationEntry]
@@ -121,7 +127,7 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-class RollbackRequest(BaseModel):
+class RollbackRequest(HttpBody):
     """Back to the previous generation."""
 
     expected: Annotated[int, Field(ge=1, le=2**31, strict=True), BeforeValidator(_whole)] | None = None
@@ -131,14 +137,14 @@ class RollbackRequest(BaseModel):
     """Kept with the move."""
 
 
-class RollbackDone(BaseModel):
+class RollbackDone(HttpBody):
     """The pointer has moved; every reader follows within a second."""
 
     left: int
     active: int
 
 
-class FieldProblem(BaseModel):
+class FieldProblem(HttpBody):
     """What is wrong with one field."""
 
     field: str
@@ -147,10 +153,8 @@ class FieldProblem(BaseModel):
     problem: str
 
 
-class Problem(BaseModel):
+class Problem(HttpBody):
     """A problem document, RFC 9457."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     type: str
     """about:blank: the status says it all."""

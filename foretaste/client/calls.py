@@ -63,7 +63,13 @@ def user_call(user_id: str) -> Call[StoredUser | None]:
     def read(answer: httpx.Response) -> StoredUser | None:
         return None if answer.status_code == HTTPStatus.NOT_FOUND else _model(answer, StoredUser)
 
-    return Call("GET", f"/v1/users/{quote(user_id, safe='')}", read)
+    if not user_id:
+        raise InvalidInput("user_id", user_id, "expected one or more characters")
+    try:
+        name = quote(user_id, safe="").replace(".", "%2E")  # a path of dots alone would lead elsewhere
+    except UnicodeEncodeError as error:
+        raise InvalidInput("user_id", user_id, f"cannot be sent in UTF-8: {error.reason}") from error
+    return Call("GET", f"/v1/users/{name}", read)
 
 
 def generations_call() -> Call[list[GenerationEntry]]:
@@ -128,7 +134,11 @@ _JSON = {"Content-Type": "application/json"}
 
 
 def _content(body: object) -> bytes:
-    return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    """Raises `InvalidInput` for what JSON in UTF-8 cannot carry: nan, a surrogate that stands alone, a date."""
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise InvalidInput("body", body, f"cannot be sent as JSON: {error}") from error
 
 
 def _model(answer: httpx.Response, kind: type[ModelT]) -> ModelT:

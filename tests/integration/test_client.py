@@ -100,10 +100,11 @@ async def test_a_wait(ask: Ask, parts: HttpParts) -> None:
     assert (await ask("register", "nobody", {"age": 25}, wait=1)).readable is False
 
 
-async def test_a_user(ask: Ask, parts: HttpParts) -> None:
-    await parts.store.write_enriched([EnrichedUser("a/b c?", {"age": 1}, None, AT)])
-    found = await ask("user", "a/b c?")
-    assert (found.user_id, found.attributes, found.stage) == ("a/b c?", {"age": 1}, "cold")
+@pytest.mark.parametrize("user_id", ["ben", "a/b c?#&", "..", ".", "ü%2F", "/", " "])
+async def test_a_user(ask: Ask, parts: HttpParts, user_id: str) -> None:
+    await parts.store.write_enriched([EnrichedUser(user_id, {"age": 1}, None, AT)])
+    found = await ask("user", user_id)
+    assert (found.user_id, found.attributes, found.stage) == (user_id, {"age": 1}, "cold")
     assert await ask("user", "nobody") is None
 
 
@@ -145,6 +146,11 @@ async def test_what_cannot_be_right_is_not_even_sent(ask: Ask, parts: HttpParts)
         await ask("register", "", {})
     with pytest.raises(InvalidInput, match="at: Input should have timezone info"):
         await ask("behave", "anna", "i1", at=datetime(2025, 1, 1))  # noqa: DTZ001
+    for user_id in ("", "\ud800"):
+        with pytest.raises(InvalidInput, match="user_id"):
+            await ask("user", user_id)
+    with pytest.raises(InvalidInput, match="cannot be sent as JSON"):
+        await ask("rank", "anna", ["i1"], context={"hour": float("nan")})
     assert not parts.events.sent
 
 
