@@ -31,6 +31,8 @@ class BoundedConnection(HttpToolsProtocol):
         self._writing: TimerHandle | None = None
         self._in_head = True
         self._head_bytes = 0
+        self._heads = 0
+        """That were read whole."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -42,13 +44,14 @@ class BoundedConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        unfinished = self._heads if self._in_head else None
         super().data_received(data)
-        if self._in_head:
+        if self._in_head and self._heads == unfinished:  # all of it belongs to one head
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too large")
-            elif self._reading is None and self._is_idle():
-                self._begin()  # bytes between two requests that begin none ended uvicorn's own timeout
+        if self._is_unwatched() and not self.transport.is_closing():
+            self._begin()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -57,6 +60,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._heads += 1
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -119,6 +123,10 @@ class BoundedConnection(HttpToolsProtocol):
         """No request is in process."""
         cycle: RequestResponseCycle | None = self.cycle  # uvicorn's annotation leaves the None out
         return cycle is None or cycle.response_complete
+
+    def _is_unwatched(self) -> bool:
+        """Nothing would end the connection: bytes after an answer that begin no request end uvicorn's own timeout."""
+        return self._reading is None and self.timeout_keep_alive_task is None and self._is_idle()
 
     def _tear_down(self) -> None:
         """Closing waits until what was written is taken, for ever; this ends the wait."""

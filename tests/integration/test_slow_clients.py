@@ -11,6 +11,7 @@ from contextlib import suppress
 import httpx
 import pytest
 
+from serving.api import ServiceConfig
 from tests.http_parts import HttpParts
 from tests.http_server import Served, served, until
 
@@ -119,6 +120,31 @@ async def test_a_request_that_waits_for_its_answer_is_not_cut_off(parts: HttpPar
         answer = await client.post("/v1/users?wait=0.5", json={"user_id": "u", "attributes": {}})
         assert answer.json() == {"accepted": 1, "readable": False}
         assert answer.elapsed.total_seconds() > 0.4
+
+
+@pytest.mark.parametrize("size", [1_000, 64_000, 66_000, 300_000, 1_000_000])
+async def test_a_body_may_be_larger_than_headers_may(parts: HttpParts, size: int) -> None:
+    body = b'{"user_id": "u1", "items": ["i1"], "ignored": "' + b"x" * size + b'"}'
+    async with served(parts.service(ServiceConfig())) as service:
+        reader, writer = await service.connect()
+        for _ in range(3):
+            writer.write(HEAD % len(body) + b"\r\n" + body)
+            async with asyncio.timeout(10):
+                answer = await reader.readuntil(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            length = next(line for line in answer.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            await reader.readexactly(int(length.partition(b":")[2]))
+
+
+async def test_requests_that_come_at_once_are_all_answered(service: Served) -> None:
+    reader, writer = await service.connect()
+    writer.write((HEAD % len(BODY) + b"\r\n" + BODY) * 400)
+    for _ in range(400):
+        async with asyncio.timeout(10):
+            answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        length = next(line for line in answer.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        await reader.readexactly(int(length.partition(b":")[2]))
 
 
 async def test_headers_without_end_are_refused(service: Served) -> None:
