@@ -20,6 +20,7 @@ COMMANDS = {
     "cotrain-once": "benchmarks.cotrain_once:cotrain_once",
     "data-memory": "benchmarks.data_memory:data_memory",
     "liked": "benchmarks.liked:liked",
+    "access": "benchmarks.access:access",
 }
 """The function of each command, imported when the command is asked for: most need torch, some libraries of others."""
 EXIT_FAILED, EXIT_INVALID = 1, 2

@@ -123,6 +123,28 @@ class Settings(BaseSettings):
     """Where the ranking service listens."""
     api_port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """Its port; the embedded stack takes a free one where this is taken."""
+    api_tokens: SecretStr | None = None
+    """Lines of `foretaste token`, apart by `;`; without any, here or in the file, the service is for loopback alone."""
+    api_token_file: Path | None = None
+    """More of them, a line each; read again when it changes."""
+    api_rate: Annotated[float, Field(gt=0)] | None = 2000.0
+    """Requests a second of one token, at most; no limit where empty."""
+    api_allowed_hosts: str | None = None
+    """Names in the Host header that the service answers to, apart by commas; on loopback its own names, else any."""
+    api_max_body_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
+    """A larger request is refused."""
+    api_read_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """In which a request must have come whole, and a client must take what is written to it; else it is cut off."""
+    api_access_log: bool = True
+    """A line of JSON for each answer, on standard error."""
+    api_log_key: SecretStr | None = None
+    """Of the hash that stands for a user id in that log; another one at each start where absent."""
+    api_idempotency_seconds: Annotated[int, Field(ge=60)] = 86_400
+    """For which the answer under an idempotency key is kept."""
+    url: str | None = None
+    """A running service that `register`, `behave` and `rank` ask; without it they reach Kafka, Redis and Triton."""
+    token: SecretStr | None = None
+    """The bearer token that they send there."""
     max_candidates: Annotated[int, Field(ge=1)] = 1000
     """Candidates of one ranking request, at most."""
     rank_timeout: Annotated[float, Field(gt=0)] = 0.25

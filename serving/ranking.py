@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from foretaste.kernel.errors import BadTowerOutput, InvalidInput, Unavailable
+from foretaste.kernel.events import oversized_integer
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock, Generations, OnlineStore, Towers
 from foretaste.kernel.ranking import Cause, Fallback, RankingInput, Source
@@ -79,6 +80,9 @@ class Ranking:
     def check(self, request: RankRequest, within: str = "") -> None:
         """Raises `InvalidInput` that names what is wrong with the candidates; `within` stands before the field."""
         check_candidates(request.items, self._limits.candidates, f"{within}items")
+        wrong = oversized_integer(f"{within}context", request.context)
+        if wrong is not None:
+            raise wrong
 
     async def rank(self, requests: Sequence[RankRequest]) -> list[RankResponse]:
         """The candidates of each request in order; all requests share each step.

@@ -1,14 +1,10 @@
 """The bodies of a ranking request and of its answer, and what a request must be beyond its types."""
 
 from collections.abc import Mapping, Sequence
-from typing import (
-    Annotated,
-    Literal,
-    NotRequired,  # pydantic refuses that of `typing` before Python 3.12
-)
+from typing import Annotated, Literal, NotRequired
 
 from pydantic import BaseModel, ConfigDict, Field
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict  # pydantic refuses that of `typing` before Python 3.12
 
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import Id, Text, WireScalar
@@ -36,7 +32,7 @@ class RankRequest(BaseModel):
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
     user_id: Id
-    items: list[Id]
+    items: Annotated[list[Id], Field(json_schema_extra={"minItems": 1, "uniqueItems": True})]
     context: Mapping[Text, WireScalar] = Field(default_factory=dict)
     shown: Annotated[int, Field(ge=0)] | None = None
     """How many, from the best on, the user gets to see: impressions, which training learns from. None: the setting's

@@ -10,8 +10,9 @@ from foretaste.kernel.events import DeadLetter, Message, Reason, UserBehaved
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.users import BehavedUser, Behaviour, UserFeatures
 from foretaste.kernel.values import MAX_BEHAVIOUR
-from streams.decoding import decode_behaved, to_ms
+from streams.decoding import decode_behaved
 from streams.parts import SignUpParts
+from streams.rules import to_ms
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
 

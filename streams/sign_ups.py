@@ -12,8 +12,9 @@ from foretaste.kernel.ports import Clock
 from foretaste.kernel.users import EnrichedUser, ReenrichedUser, Stage, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes
 from streams.codec import EVENTS
-from streams.decoding import decode_registered, to_ms
+from streams.decoding import decode_registered
 from streams.parts import SignUpParts
+from streams.rules import to_ms
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
 from streams.zero_shot import finite, virtual_behaviour

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 from collections.abc import Callable, Coroutine
 from functools import partial
 from importlib.util import find_spec
@@ -97,7 +98,7 @@ def watch() -> None:
 
 
 def serve() -> None:
-    """Run the ranking service: POST /v1/rank, /healthz, /readyz, /metrics, and the console page at /."""
+    """Run the HTTP service: rankings, sign-ups, behaviours, generations; its page at /, its routes at /docs."""
     run_process(serve_api(compose.resolve(Settings())))
 
 
@@ -190,16 +191,33 @@ async def _serve(
 
 
 async def serve_api(settings: Settings) -> None:
-    """The ranking service, until SIGTERM or SIGINT."""
-    import uvicorn
+    """The HTTP service, until SIGTERM or SIGINT.
+
+    Raises `InvalidInput` for one without tokens on another address than loopback.
+    """
     from prometheus_client import CollectorRegistry
 
+    from serving.server import http_server
+
+    if compose.access_policy(settings).find_token is None:
+        console.print(f"no tokens are set: whoever is on this machine may do everything, at {settings.api_host} alone")
+    if settings.api_access_log:
+        _log_answers()
     async with compose.parts(settings) as parts, compose.api(settings, parts, CollectorRegistry()) as app:
         _settle_memory()
-        config = uvicorn.Config(
-            app, host=settings.api_host, port=settings.api_port, log_level="warning", timeout_graceful_shutdown=2
+        server = http_server(
+            app, host=settings.api_host, port=settings.api_port, read_seconds=settings.api_read_seconds
         )
-        await uvicorn.Server(config).serve()
+        await server.serve()
+
+
+def _log_answers() -> None:
+    """The access log's lines go to standard error as they are."""
+    log, lines = logging.getLogger("foretaste.access"), logging.StreamHandler()
+    lines.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(lines)
+    log.setLevel(logging.INFO)
+    log.propagate = False
 
 
 def _settle_memory() -> None:

@@ -6,10 +6,12 @@ The towers have none: `models.generations.in_process.InProcessTowers` needs no s
 from foretaste.testing.events import InMemoryEvents, Sent
 from foretaste.testing.features import InMemoryGenerations, InMemoryOnlineStore, InMemoryProgress, InMemoryTrainingLog
 from foretaste.testing.lease import InMemoryLease, LeaseBoard
+from foretaste.testing.service import InMemoryIdempotencyKeys
 
 __all__ = [
     "InMemoryEvents",
     "InMemoryGenerations",
+    "InMemoryIdempotencyKeys",
     "InMemoryLease",
     "InMemoryOnlineStore",
     "InMemoryProgress",

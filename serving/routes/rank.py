@@ -4,13 +4,14 @@ import asyncio
 import json
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from serving.joining import Joined
 from serving.ranking import Ranking
 from serving.requests import RankRequest, RankResponse
+from serving.routes.documented import WITH_BODY, problems
 
 MOST_RANKINGS = 100
 """Of one body."""
@@ -30,17 +31,25 @@ class RankResponses(BaseModel):
 
 _ONE, _SEVERAL = TypeAdapter(RankRequest), TypeAdapter(RankRequests)
 _ANSWER, _ANSWERS = TypeAdapter(RankResponse), TypeAdapter(RankResponses)
-_SCHEMA = TypeAdapter(RankRequest | RankRequests).json_schema()
-_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": _SCHEMA}}}}
+_EXAMPLE = {"user_id": "anna", "items": ["Heat (1995)", "Toy Story (1995)"], "context": {"hour": 20}}
+_FORMS = {"anyOf": [{"$ref": f"#/components/schemas/{form.__name__}"} for form in (RankRequest, RankRequests)]}
+_BODY = {"required": True, "content": {"application/json": {"schema": _FORMS, "example": _EXAMPLE}}}
 
 
-def add_ranking(api: FastAPI, ranking: Ranking) -> None:
-    """Add the route; requests that come together share one read and one call of the tower."""
+def rank_router(ranking: Ranking) -> APIRouter:
+    """A `RankRequest`, answered by a `RankResponse`, or many; what comes together shares one read and one call."""
+    router = APIRouter(tags=["rankings"])
     joined = Joined(ranking.rank)
 
-    @api.post("/v1/rank", response_model=RankResponse | RankResponses, openapi_extra=_BODY)
+    @router.post(
+        "/v1/rank",
+        response_model=RankResponse | RankResponses,
+        responses=problems(*WITH_BODY, 503),
+        summary="Put candidates in order for a user, or for many",
+        openapi_extra={"requestBody": _BODY},
+    )
     async def rank(http: Request) -> Response:
-        """The candidates of a user, best first; or those of many users."""
+        """A user who is new never makes an error. What the user gets to see is noted for training: see `shown`."""
         request = _read(await http.body())
         if isinstance(request, RankRequest):
             ranking.check(request)
@@ -49,6 +58,8 @@ def add_ranking(api: FastAPI, ranking: Ranking) -> None:
             ranking.check(each, f"rankings.{place}.")
         answers = await asyncio.gather(*(joined.ask(each) for each in request.rankings))
         return _json(_ANSWERS, RankResponses.model_construct(rankings=answers))
+
+    return router
 
 
 def _json(adapter: TypeAdapter[Any], answer: object) -> Response:

@@ -15,12 +15,14 @@ PACKAGES = ("foretaste", "streams", "features", "models", "serving", "triton_rep
 MOST_MODULES, MOST_LINES = 16, 320
 NO_TORCH = (
     "foretaste.cli.main",
+    "foretaste.client",
     "foretaste.compose",
     "models.generations.in_process",
     "models.generations.probes",
     "models.generations.publish",
     "models.generations.triton",
     "models.runtime.towers",
+    "serving.api",
     "serving.ranking",
     "streams.pipelines",
 )

@@ -1,0 +1,26 @@
+"""What the routes of the HTTP service work on."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from foretaste.kernel.service_ports import EventIntake, GenerationAdmin, IdempotencyKeys
+from serving.health import ServiceHealth
+from serving.impressions import BufferedImpressions
+from serving.ranking import Ranking
+from serving.users import StoredUsers
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceParts:
+    """Opened parts; whoever opened them closes them, but for the impressions, which end with the application."""
+
+    ranking: Ranking
+    users: StoredUsers
+    intake: EventIntake
+    idempotency: IdempotencyKeys
+    generations: GenerationAdmin
+    health: Callable[[], Awaitable[ServiceHealth]]
+    registry: CollectorRegistry
+    impressions: BufferedImpressions | None = None
