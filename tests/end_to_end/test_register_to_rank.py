@@ -148,7 +148,7 @@ def test_a_product_needs_the_http_service_alone(system: System) -> None:
         assert stored is not None
         assert stored.virtual_behaviour is not None
         assert (stored.stage, stored.attributes, stored.virtual_behaviour.current) == ("cold", COOK, True)
-        first = ranking.ranked[0].item_id
+        first = ranking.ranked[0]["item_id"]
         assert service.behave(user, first, action="bought", ranking_id=ranking.ranking_id, wait=10).readable
         acted = service.user(user)
         assert acted is not None
