@@ -136,7 +136,7 @@ class Settings(BaseSettings):
     api_read_seconds: Annotated[float, Field(gt=0)] = 10.0
     """In which a request must have come whole, and a client must take what is written to it; else it is cut off."""
     api_access_log: bool = True
-    """A line of JSON for each answer, on standard error."""
+    """A line of JSON for each answer, on standard error; `foretaste up` leaves it off unless this is set."""
     api_log_key: SecretStr | None = None
     """Of the hash that stands for a user id in that log; another one at each start where absent."""
     api_idempotency_seconds: Annotated[int, Field(ge=60)] = 86_400
