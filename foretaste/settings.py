@@ -130,7 +130,7 @@ class Settings(BaseSettings):
     api_rate: Annotated[float, Field(gt=0)] | None = 2000.0
     """Requests a second of one token, at most; no limit where empty."""
     api_allowed_hosts: str | None = None
-    """Names in the Host header that the service answers to, apart by commas; on loopback its own names, else any."""
+    """Names in the Host header, apart by commas, beside loopback's own; where empty any, but none on loopback."""
     api_max_body_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
     """A larger request is refused."""
     api_read_seconds: Annotated[float, Field(gt=0)] = 10.0
