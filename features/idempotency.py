@@ -49,7 +49,7 @@ class RedisIdempotencyKeys:
         await self._client.aclose()
 
     def _key(self, key: str) -> str:
-        return f"{{{self._prefix}}}:idempotency:{hashlib.sha256(key.encode()).hexdigest()}"
+        return f"{self._prefix}:idempotency:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def _to_json(kept: KeptRequest) -> str:

@@ -130,13 +130,13 @@ class Settings(BaseSettings):
     api_rate: Annotated[float, Field(gt=0)] | None = 2000.0
     """Requests a second of one token, at most; no limit where empty."""
     api_allowed_hosts: str | None = None
-    """Names in the Host header that the service answers to, apart by commas; on loopback its own names, else any."""
+    """Names in the Host header, apart by commas, beside loopback's own; where empty any, but none on loopback."""
     api_max_body_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
     """A larger request is refused."""
     api_read_seconds: Annotated[float, Field(gt=0)] = 10.0
     """In which a request must have come whole, and a client must take what is written to it; else it is cut off."""
     api_access_log: bool = True
-    """A line of JSON for each answer, on standard error."""
+    """A line of JSON for each answer, on standard error; `foretaste up` leaves it off unless this is set."""
     api_log_key: SecretStr | None = None
     """Of the hash that stands for a user id in that log; another one at each start where absent."""
     api_idempotency_seconds: Annotated[int, Field(ge=60)] = 86_400

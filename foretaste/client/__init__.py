@@ -9,7 +9,7 @@ ranking = service.rank("anna", ["Heat (1995)", "Toy Story (1995)"])
 
 from foretaste.client.asynchronous import AsyncForetaste
 from foretaste.client.blocking import Foretaste
-from foretaste.client.errors import RequestRefused, ServiceAway
+from foretaste.client.errors import RequestRefused, ServiceAway, UnreadableAnswer
 from foretaste.client.tries import TryPolicy
 
-__all__ = ["AsyncForetaste", "Foretaste", "RequestRefused", "ServiceAway", "TryPolicy"]
+__all__ = ["AsyncForetaste", "Foretaste", "RequestRefused", "ServiceAway", "TryPolicy", "UnreadableAnswer"]

@@ -24,7 +24,8 @@ class Foretaste:
     """The HTTP service at `url`, as the holder of `token`. Several threads may share one; close it, or use `with`.
 
     Every call raises `RequestRefused` for a request that is wrong or not allowed, and `ServiceAway` where there was no
-    answer within the deadline; what may succeed later is tried again until then.
+    answer within the deadline; what may succeed later is tried again until then. `UnreadableAnswer` is for what
+    something else answered.
     """
 
     def __init__(self, url: str, token: str | None = None, *, tries: TryPolicy | None = None) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from foretaste.client.errors import RequestRefused, ServiceAway
+from foretaste.client.errors import RequestRefused, ServiceAway, UnreadableAnswer
 from foretaste.kernel.configuration import invalid_input
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import UserBehaved, UserRegistered
@@ -142,7 +142,12 @@ def _content(body: object) -> bytes:
 
 
 def _model(answer: httpx.Response, kind: type[ModelT]) -> ModelT:
-    return kind.model_validate_json(_checked(answer).content)
+    """Raises `UnreadableAnswer`, and what `_checked` raises."""
+    content = _checked(answer).content
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError as error:
+        raise UnreadableAnswer(str(invalid_input(error, kind.__name__))) from error
 
 
 def _checked(answer: httpx.Response) -> httpx.Response:

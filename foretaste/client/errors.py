@@ -1,4 +1,4 @@
-"""What a call raises: a request that is wrong or not allowed, and a service that gave no answer in time."""
+"""What a call raises: for a request that is wrong or not allowed, for no answer in time, for one that is none."""
 
 from foretaste.kernel.errors import ForetasteError, Unavailable
 from serving.bodies import Problem
@@ -32,3 +32,10 @@ class ServiceAway(Unavailable):
         self.problem = problem
         self.sent = sent
         self.after = after
+
+
+class UnreadableAnswer(ForetasteError):
+    """An answer that is none of this service's: of another version of it, or of something that stands between."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"the answer cannot be read: {detail}")

@@ -64,8 +64,8 @@ def access_policy(settings: Settings) -> "AccessPolicy":
 
     loopback = _is_loopback(settings.api_host)
     hosts = frozenset(name.strip().lower() for name in (settings.api_allowed_hosts or "").split(",") if name.strip())
-    if not hosts and loopback:
-        hosts = _LOOPBACK | {settings.api_host}
+    if hosts or loopback:
+        hosts |= _LOOPBACK | {settings.api_host}  # this machine's own probes come by these names
     if settings.api_tokens is None and settings.api_token_file is None:
         if not loopback:
             problem = "without tokens it may be loopback alone: set FORETASTE_API_TOKENS or FORETASTE_API_TOKEN_FILE"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from foretaste.client import AsyncForetaste, Foretaste, RequestRefused, ServiceAway, TryPolicy
+from foretaste.client import AsyncForetaste, Foretaste, RequestRefused, ServiceAway, TryPolicy, UnreadableAnswer
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.events import UserBehaved, UserRegistered
 from foretaste.kernel.users import EnrichedUser
@@ -246,16 +246,25 @@ async def test_a_service_that_is_not_there(call: str) -> None:
     assert (caught.value.sent, caught.value.retriable) == (False, True)
 
 
-async def test_what_stands_between_may_answer_with_anything() -> None:
-    async def proxy(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 4\r\nconnection: close\r\n\r\nnginx"[:-1])
+@pytest.mark.parametrize(
+    ("status", "error", "said"),
+    [
+        (b"502 Bad Gateway", ServiceAway, "502 Bad Gateway: nginx"),
+        (b"413 Too Large", RequestRefused, "413 Too Large: nginx"),
+        (b"200 OK", UnreadableAnswer, "cannot be read: StoredUser: Invalid JSON"),
+    ],
+)
+async def test_what_stands_between_may_answer_with_anything(status: bytes, error: type[Exception], said: str) -> None:
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 5\r\nconnection: close\r\n\r\nnginx")
         writer.close()
 
     server = await asyncio.start_server(proxy, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server, AsyncForetaste(f"http://127.0.0.1:{port}", tries=TryPolicy(most=1)) as client:
-        with pytest.raises(ServiceAway, match="502 Bad Gateway: ngin"):
-            await client.ready()
+        with pytest.raises(error, match=said):
+            await client.user("anna")
 
 
 async def test_the_example_of_the_page_runs(service: Served) -> None:

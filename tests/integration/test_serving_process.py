@@ -144,6 +144,10 @@ async def test_with_tokens_it_serves_others_and_logs_no_user(redis_url: str, tmp
             assert (await client.get("/v1/generations", headers=bearer)).json() == {"generations": []}
             assert (await client.get("/readyz")).json() == {"readiness": "unready"}
             assert (await client.get("/healthz", headers={"host": "any.example"})).status_code == 200
+            asked = await client.post(
+                "/v1/users", headers=bearer, json={"user_id": "anna", "attributes": {}}, timeout=30
+            )
+            assert (asked.status_code, asked.json()["detail"]) == (503, "kafka is not available")
             file.write_text(kept.line.replace("shop", "other"))
             await until(lambda: _answers(client, bearer, 401))
     lines = [json.loads(line) for line in log.read_text().splitlines() if '"request_id"' in line]

@@ -58,7 +58,7 @@ def test_the_api_asks_for_tokens_and_for_its_name() -> None:
     environment = SERVICES["api"]["environment"]
     assert environment["FORETASTE_API_HOST"] == "0.0.0.0"  # noqa: S104  # inside its container
     assert environment["FORETASTE_API_TOKENS"].startswith("${FORETASTE_API_TOKENS:?")
-    assert environment["FORETASTE_API_ALLOWED_HOSTS"] == "${FORETASTE_API_ALLOWED_HOSTS:-localhost,127.0.0.1,api}"
+    assert environment["FORETASTE_API_ALLOWED_HOSTS"] == "${FORETASTE_API_ALLOWED_HOSTS:-api}"
     others = [service.get("environment", {}) for name, service in SERVICES.items() if name != "api"]
     assert not any("FORETASTE_API_TOKENS" in each for each in others)
 

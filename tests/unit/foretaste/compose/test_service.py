@@ -43,7 +43,7 @@ def test_with_tokens_it_answers_to_any_name_that_is_not_narrowed(tmp_path: Path)
 
 def test_names_may_be_set(tmp_path: Path) -> None:
     policy = compose.access_policy(settings(api_allowed_hosts="Shop.example, localhost,", api_rate=None))
-    assert policy.hosts == {"shop.example", "localhost"}
+    assert policy.hosts == {"shop.example", "localhost", "127.0.0.1", "[::1]"}
     assert policy.requests_per_second is None
 
 
