@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from typing_extensions import TypedDict  # pydantic refuses that of `typing` before Python 3.12
 
 from foretaste.kernel.errors import InvalidInput
@@ -34,10 +34,10 @@ class RankRequest(BaseModel):
     user_id: Id
     items: Annotated[list[Id], Field(json_schema_extra={"minItems": 1, "uniqueItems": True})]
     context: Mapping[Text, WireScalar] = Field(default_factory=dict)
-    shown: Annotated[int, Field(ge=0)] | None = None
+    shown: Annotated[int, Field(ge=0, strict=True)] | None = None
     """How many, from the best on, the user gets to see: impressions, which training learns from. None: the setting's
     number; 0: none."""
-    explain: bool = False
+    explain: StrictBool = False
     """Whether the answer says what moved its first items most."""
 
 
