@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from foretaste.kernel.events import UserBehaved, UserRegistered
 from foretaste.kernel.users import Stage
 from foretaste.kernel.values import Scalar
+from serving.requests import whole_number
 
 MAX_BATCH = 1000
 """Events of one request, at most."""
@@ -122,15 +123,10 @@ class GenerationList(HttpBody):
     generations: list[GenerationEntry]
 
 
-def _whole(value: object) -> object:
-    """JSON has one kind of numbers: 2.0 is an integer, unlike true and "2"."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 class RollbackRequest(HttpBody):
     """Back to the previous generation."""
 
-    expected: Annotated[int, Field(ge=1, le=2**31, strict=True), BeforeValidator(_whole)] | None = None
+    expected: Annotated[int, Field(ge=1, le=2**31, strict=True), BeforeValidator(whole_number)] | None = None
     """The generation that is to be left: another one is active, and nothing happens but 409. So a rollback that is
     sent twice does not lead back."""
     reason: Annotated[str, Field(max_length=200)] = "rollback over HTTP"

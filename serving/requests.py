@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 from typing_extensions import TypedDict  # pydantic refuses that of `typing` before Python 3.12
 
 from foretaste.kernel.errors import InvalidInput
@@ -26,6 +26,11 @@ def check_candidates(items: Sequence[str], most: int, field: str = "items") -> N
         seen.add(item)
 
 
+def whole_number(value: object) -> object:
+    """JSON has one kind of numbers: 2.0 is an integer, unlike true and "2"."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class RankRequest(BaseModel):
     """`POST /v1/rank`: a user and the K candidates to put in order."""
 
@@ -34,7 +39,7 @@ class RankRequest(BaseModel):
     user_id: Id
     items: Annotated[list[Id], Field(json_schema_extra={"minItems": 1, "uniqueItems": True})]
     context: Mapping[Text, WireScalar] = Field(default_factory=dict)
-    shown: Annotated[int, Field(ge=0, strict=True)] | None = None
+    shown: Annotated[int, Field(ge=0, strict=True), BeforeValidator(whole_number)] | None = None
     """How many, from the best on, the user gets to see: impressions, which training learns from. None: the setting's
     number; 0: none."""
     explain: StrictBool = False
