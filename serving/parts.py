@@ -7,8 +7,8 @@ from prometheus_client import CollectorRegistry
 
 from foretaste.kernel.service_ports import EventIntake, GenerationAdmin, IdempotencyKeys
 from serving.health import ServiceHealth
-from serving.impressions import BufferedImpressions
-from serving.ranking import Ranking
+from serving.rankings.impressions import BufferedImpressions
+from serving.rankings.ranking import Ranking
 from serving.users import StoredUsers
 
 

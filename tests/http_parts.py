@@ -14,8 +14,8 @@ from foretaste.kernel.service_ports import IdempotencyKeys
 from foretaste.testing import InMemoryEvents, InMemoryIdempotencyKeys
 from serving.api import ServiceConfig, build_service
 from serving.health import examine
-from serving.impressions import BufferedImpressions
 from serving.parts import ServiceParts
+from serving.rankings.impressions import BufferedImpressions
 from serving.users import StoredUsers
 from streams.intake import TopicIntake
 from streams.topics import TopicNames

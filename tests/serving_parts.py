@@ -14,9 +14,9 @@ from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, Reenric
 from foretaste.kernel.values import Attributes, FloatArray
 from foretaste.testing import InMemoryGenerations, InMemoryOnlineStore
 from serving.active import ActiveGeneration
-from serving.impressions import AnsweredRanking, Impression, ImpressionPolicy
 from serving.metrics import RankingMetrics
-from serving.ranking import Ranking, RankingLimits
+from serving.rankings.impressions import AnsweredRanking, Impression, ImpressionPolicy
+from serving.rankings.ranking import Ranking, RankingLimits
 
 AT = 1_767_225_600_000
 SHAPE = (3, 2)

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from serving.access.access_control import AccessPolicy
     from serving.active import ActiveGeneration
-    from serving.impressions import ImpressionPolicy
     from serving.metrics import RankingMetrics
-    from serving.ranking import Ranking
+    from serving.rankings.impressions import ImpressionPolicy
+    from serving.rankings.ranking import Ranking
     from streams.parts import SignUpParts
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -38,7 +38,7 @@ def ranking(
     An answer waits `seconds` for parts, and where that is None as long as the setting says.
     """
     from serving.active import ActiveGeneration
-    from serving.ranking import Ranking, RankingLimits
+    from serving.rankings.ranking import Ranking, RankingLimits
 
     active = ActiveGeneration(found.generations, found.towers, time.monotonic)
     way = Ranking(
@@ -81,9 +81,9 @@ async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegi
     from models.generations.admin import PublishedGenerations
     from serving.api import ServiceConfig, build_service
     from serving.health import ServiceHealth, examine
-    from serving.impressions import BufferedImpressions, ImpressionPolicy
     from serving.metrics import RankingMetrics
     from serving.parts import ServiceParts
+    from serving.rankings.impressions import BufferedImpressions, ImpressionPolicy
     from serving.users import StoredUsers
     from streams.codec import EVENTS
     from streams.intake import TopicIntake

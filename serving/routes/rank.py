@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from serving.joining import Joined
-from serving.ranking import Ranking
+from serving.rankings.joining import Joined
+from serving.rankings.ranking import Ranking
 from serving.requests import RankRequest, RankResponse
 from serving.routes.documented import WITH_BODY, problems
 

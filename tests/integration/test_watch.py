@@ -15,9 +15,9 @@ from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import EnrichedUser, VirtualBehaviour
 from foretaste.kernel.values import FloatArray
 from serving.active import ActiveGeneration
-from serving.impressions import BufferedImpressions, ImpressionPolicy
 from serving.metrics import RankingMetrics
-from serving.ranking import Ranking
+from serving.rankings.impressions import BufferedImpressions, ImpressionPolicy
+from serving.rankings.ranking import Ranking
 from serving.requests import RankRequest, RankResponse
 from streams.codec import EVENTS
 from streams.topics import TopicNames

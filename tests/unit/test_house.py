@@ -23,7 +23,7 @@ NO_TORCH = (
     "models.generations.triton",
     "models.runtime.towers",
     "serving.api",
-    "serving.ranking",
+    "serving.rankings.ranking",
     "streams.pipelines",
 )
 MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]

@@ -17,8 +17,8 @@ from foretaste.kernel.ranking import Source
 from foretaste.testing import InMemoryEvents
 from serving.api import build_api
 from serving.health import examine
-from serving.impressions import BufferedImpressions
 from serving.metrics import RankingMetrics
+from serving.rankings.impressions import BufferedImpressions
 from streams.codec import EVENTS
 from tests.http_parts import HttpParts, client_of, problem
 

@@ -13,8 +13,8 @@ from foretaste.kernel.events import UserRanked
 from foretaste.kernel.ranking import Source
 from foretaste.kernel.users import Behaviour, UserFeatures
 from foretaste.testing import InMemoryEvents
-from serving.impressions import AnsweredRanking, BufferedImpressions, ImpressionBuffer
 from serving.metrics import RankingMetrics
+from serving.rankings.impressions import AnsweredRanking, BufferedImpressions, ImpressionBuffer
 from serving.requests import RankResponse, ScoredItem
 from streams.codec import EVENTS
 

@@ -15,12 +15,19 @@ from foretaste.kernel.ranking import Cause, Fallback, RankingInput, Source
 from foretaste.kernel.users import ReenrichedUser, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import FloatArray
 from serving.active import ActiveGeneration
-from serving.explaining import explained
-from serving.impressions import AnsweredRanking, ImpressionPolicy
 from serving.metrics import RankingMetrics
 from serving.problems import public_detail
+from serving.rankings.explaining import explained
+from serving.rankings.impressions import AnsweredRanking, ImpressionPolicy
+from serving.rankings.tastes import (
+    FallbackReason,
+    UserTaste,
+    known_taste,
+    mean_taste,
+    reason_of_tower,
+    reason_to_repair,
+)
 from serving.requests import RankRequest, RankResponse, ScoredItem, check_candidates
-from serving.tastes import FallbackReason, UserTaste, known_taste, mean_taste, reason_of_tower, reason_to_repair
 
 READ_SHARE, TOWERS_SHARE = 0.4, 0.9
 """Of the seconds of a ranking: until when the store may answer, and until when the towers may; the rest is for the
@@ -159,9 +166,8 @@ class Ranking:
     ) -> None:
         """Never over what another generation in use made: the next one, filling, or one that took over just now.
 
-        What a generation out of use left in the slot (a rollback came while it filled) is written over. As of one
-        millisecond after what was read: above it, and below any registration that is still on its way. The virtual
-        behaviour alone: the attributes are the sign-up way's, and written here could undo a newer registration.
+        What one out of use left in the slot is written over. As of one millisecond after what was read: above it, and
+        below any registration that is on its way. The virtual behaviour alone: attributes are the sign-up way's.
         """
         try:
             async with _answer_within(self._left(began), "online store"):

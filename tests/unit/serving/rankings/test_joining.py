@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from serving.joining import Joined
+from serving.rankings.joining import Joined
 
 
 class Answers:

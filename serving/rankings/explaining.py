@@ -10,8 +10,8 @@ from foretaste.kernel.ports import Towers
 from foretaste.kernel.ranking import RankingInput, Source
 from foretaste.kernel.users import Behaviour
 from foretaste.kernel.values import FloatArray
+from serving.rankings.tastes import UserTaste
 from serving.requests import ExplainedItem, Influence, RankResponse
-from serving.tastes import UserTaste
 
 ITEMS = 10
 """Items that are explained, from the best on."""

@@ -13,7 +13,7 @@ from foretaste.kernel.ports import Generations
 from foretaste.kernel.ranking import Cause, Fallback, RankingInput, Source
 from foretaste.kernel.users import EnrichedUser
 from foretaste.kernel.values import FloatArray
-from serving.ranking import RankingLimits
+from serving.rankings.ranking import RankingLimits
 from serving.requests import RankRequest, RankResponse
 from tests.serving_parts import AT, FakeTowers, KnownGenerations, Parts, generation
 
