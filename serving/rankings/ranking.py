@@ -11,12 +11,13 @@ from foretaste.kernel.errors import BadTowerOutput, InvalidInput, Unavailable
 from foretaste.kernel.events import oversized_integer
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock, Generations, OnlineStore, Towers
-from foretaste.kernel.ranking import Cause, Fallback, RankingInput, Source
+from foretaste.kernel.ranking import Cause, RankingInput, Source
 from foretaste.kernel.users import ReenrichedUser, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import FloatArray
 from serving.active import ActiveGeneration
 from serving.metrics import RankingMetrics
 from serving.problems import public_detail
+from serving.rankings.answers import popular_answer, scored_answer
 from serving.rankings.explaining import explained
 from serving.rankings.impressions import AnsweredRanking, ImpressionPolicy
 from serving.rankings.tastes import (
@@ -27,7 +28,7 @@ from serving.rankings.tastes import (
     reason_of_tower,
     reason_to_repair,
 )
-from serving.requests import RankRequest, RankResponse, ScoredItem, check_candidates
+from serving.requests import RankRequest, RankResponse, check_candidates
 
 READ_SHARE, TOWERS_SHARE = 0.4, 0.9
 """Of the seconds of a ranking: until when the store may answer, and until when the towers may; the rest is for the
@@ -205,12 +206,12 @@ class Ranking:
             return await self._by_popularity(requests, users, generation, why)
         odd = [place for place, own in enumerate(scores) if not np.isfinite(own).all()]
         if not odd:
-            return [_answer(*each, generation) for each in zip(requests, users, tastes, scores, strict=True)]
+            return [scored_answer(*each, generation) for each in zip(requests, users, tastes, scores, strict=True)]
         why = FallbackReason(Cause.RANKING_NOT_FINITE, "the ranking tower's scores are not finite")
         instead = await self._by_popularity([requests[at] for at in odd], [users[at] for at in odd], generation, why)
         of_place = dict(zip(odd, instead, strict=True))
         return [
-            of_place.get(place) or _answer(*each, generation)
+            of_place.get(place) or scored_answer(*each, generation)
             for place, each in enumerate(zip(requests, users, tastes, scores, strict=True))
         ]
 
@@ -253,15 +254,7 @@ class Ranking:
             np.array([share or 0.0 for share in shares]), np.cumsum([len(each.items) for each in requests])[:-1]
         )
         return [
-            RankResponse(
-                user_id=request.user_id,
-                served_by=Source.FALLBACK,
-                fallback=Fallback.POPULARITY,
-                cause=why.cause,
-                reason=why.reason,
-                behaviour_seen=len(features.behaviour),
-                ranked=_best_first(request, own),
-            )
+            popular_answer(request, features, why, own)
             for request, features, own in zip(requests, users, of_each, strict=True)
         ]
 
@@ -294,28 +287,7 @@ def _tower_input(request: RankRequest, features: UserFeatures, taste: UserTaste)
     return RankingInput(features.attributes or {}, request.context, features.behaviour, taste.vectors, request.items)
 
 
-def _answer(
-    request: RankRequest, features: UserFeatures, taste: UserTaste, scores: FloatArray, generation: Generation
-) -> RankResponse:
-    return RankResponse.model_construct(
-        user_id=request.user_id,
-        served_by=taste.served_by,
-        fallback=taste.fallback,
-        cause=None if taste.why is None else taste.why.cause,
-        reason=None if taste.why is None else taste.why.reason,
-        zero_shot_generation=taste.generation,
-        ranking_generation=generation.number,
-        behaviour_seen=len(features.behaviour),
-        ranked=_best_first(request, scores),
-    )
-
-
 def _check_shape(answer: FloatArray, expected: tuple[int, ...]) -> None:
     """Raises `BadTowerOutput`: the generation's record and the tower that answers for it disagree."""
     if answer.shape != expected:
         raise BadTowerOutput(f"got {answer.shape}, expected {expected}")
-
-
-def _best_first(request: RankRequest, scores: FloatArray) -> list[ScoredItem]:
-    order, values, items = np.argsort(-scores, kind="stable").tolist(), scores.tolist(), request.items
-    return [{"item_id": items[at], "score": values[at]} for at in order]
