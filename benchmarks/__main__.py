@@ -15,6 +15,8 @@ COMMANDS = {
     "refresh": "benchmarks.refresh.command:refresh",
     "swap": "benchmarks.swap.command:swap",
     "reenrichment": "benchmarks.reenrichment:reenrichment",
+    "enrich": "benchmarks.enrich.command:enrich",
+    "behave": "benchmarks.behave:behave",
     "online-store": "benchmarks.online_store:online_store",
     "cotrain-once": "benchmarks.cotrain_once:cotrain_once",
     "data-memory": "benchmarks.data_memory:data_memory",

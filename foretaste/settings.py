@@ -79,6 +79,8 @@ class Settings(BaseSettings):
     triton_device: Literal["cpu", "gpu"] = "cpu"
     """The instance group of both towers."""
 
+    consumer: Literal["faust", "aiokafka"] = "faust"
+    """What reads Kafka in a worker, the log and the watch: Faust, or aiokafka alone, which costs less an event."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 256
     """Events at which a worker's batch closes."""
     batch_age: Annotated[float, Field(ge=0)] = 0.010

@@ -2,10 +2,11 @@
 
 import asyncio
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -64,7 +65,7 @@ def setup() -> None:
 
 def worker() -> None:
     """Run one stream worker: sign-ups, behaviour and re-enrichment. Start as many as there are partitions."""
-    asyncio.run(serve_worker(compose.resolve(Settings())))
+    run_process(serve_worker(compose.resolve(Settings())))
 
 
 def write_log(
@@ -74,7 +75,7 @@ def write_log(
 ) -> None:
     """Write the training log: what was served, and what users did. Start as many as there are partitions."""
     if converted is None:
-        asyncio.run(serve_log(compose.resolve(Settings())))
+        run_process(serve_log(compose.resolve(Settings())))
         return
     from features.log.convert import convert
     from features.log.offline_store import log_address
@@ -92,7 +93,7 @@ def write_log(
 
 def watch() -> None:
     """Watch over what is served: drift, coverage, calibration; a generation that goes wrong is rolled back."""
-    asyncio.run(serve_watch(compose.resolve(Settings())))
+    run_process(serve_watch(compose.resolve(Settings())))
 
 
 def serve() -> None:
@@ -160,6 +161,16 @@ async def serve_log(settings: Settings) -> None:
             upkeep.cancel()
     except ExceptionGroup as several:
         raise several.exceptions[0] from several
+
+
+def run_process(serving: Coroutine[Any, Any, None]) -> None:
+    """Run until it ends, on uvloop where that is installed: a worker's loop turns several times for each batch."""
+    if find_spec("uvloop") is None:
+        asyncio.run(serving)
+        return
+    import uvloop
+
+    uvloop.run(serving)
 
 
 async def _serve(
