@@ -38,7 +38,7 @@ LOOK_EVERY = 0.05
 COUNTER = "foretaste_behaviours_total"
 
 
-def behave(  # noqa: PLR0913, PLR0917  # a command's options
+def behave(  # a command's options
     broker: Annotated[Broker, typer.Option(help="tansu, or apache: the Kafka that KAFKA_HOME names.")] = "tansu",
     rounds: Annotated[int, typer.Option(min=1, help="After one that warms up.")] = 5,
     behaviours: Annotated[int, typer.Option(min=1000, help="Of each round.")] = 60000,
@@ -116,7 +116,7 @@ def _counted(settings: Settings) -> float:
     """What the worker shows; 0 before it listens."""
     address = f"http://{settings.metrics_host}:{settings.metrics_port}/metrics"
     try:
-        with urllib.request.urlopen(address, timeout=5) as answer:  # noqa: S310  # a loopback address of ours
+        with urllib.request.urlopen(address, timeout=5) as answer:  # a loopback address of ours
             lines = answer.read().decode().splitlines()
     except OSError:
         return 0.0

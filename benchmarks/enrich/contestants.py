@@ -115,6 +115,7 @@ async def run_peer(settings: Settings) -> None:
     import faust  # noqa: PLC0415  # only this contestant loads it here
 
     from features.feast_api import FeatureStore  # noqa: PLC0415  # likewise
+    from streams.worker.app import faust_arguments  # noqa: PLC0415  # likewise
 
     names = TopicNames(settings.topic_prefix)
     towers, generations = compose.towers(settings), compose.generations(settings)
@@ -123,7 +124,7 @@ async def run_peer(settings: Settings) -> None:
     assert active is not None
     app = faust.App(
         names.group,
-        **compose.kafka_connection(settings).faust_arguments(),
+        **faust_arguments(compose.kafka_connection(settings)),
         loop=asyncio.get_running_loop(),
         datadir=settings.home / "peer",
         origin=None,
@@ -143,9 +144,7 @@ async def run_peer(settings: Settings) -> None:
             (vectors,) = await towers.virtual_behaviour([event["attributes"]], active.number)
             now = datetime.now(UTC)
             row = {"user_id": [event["user_id"]], "event_timestamp": [now], "created": [now]}
-            store.push(
-                "user_attributes_push", pd.DataFrame({**row, "attributes": [json.dumps(event["attributes"])]})
-            )
+            store.push("user_attributes_push", pd.DataFrame({**row, "attributes": [json.dumps(event["attributes"])]}))
             flat = {"vectors": [vectors.ravel().tolist()], "dimension": [vectors.shape[1]], "generation": [1]}
             store.push("virtual_behaviour_odd_push", pd.DataFrame({**row, **flat}))
             at = datetime.now(UTC).isoformat()
