@@ -44,9 +44,7 @@ class ApacheKafka:
             "KAFKA_HEAP_OPTS": f"-Xms{HEAP} -Xmx{HEAP}",
             "LOG_DIR": str(self.folder / "logs"),
         }
-        cluster = (
-            "A" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
-        )  # a dash in front would be an option
+        cluster = "A" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]  # no dash in front
         format_log = [str(self.home / "bin" / "kafka-storage.sh"), "format", "--ignore-formatted", "--standalone"]
         command = [*format_log, "-t", cluster, "-c", str(properties)]
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603  # a list

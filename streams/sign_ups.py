@@ -72,10 +72,17 @@ class EnrichedSignUp:
         return self.known.stored.user_id
 
     @property
-    def late(self) -> ReenrichedUser | None:
-        """The virtual behaviour as of just after what is stored, if the sign-up's own time would have it dropped."""
-        alone = self.alone
-        return None if alone is None or alone.at_ms == self.known.sign_up.at_ms else alone
+    def rows(self) -> tuple[ReenrichedUser | None, EnrichedUser | None]:
+        """What is written first: the virtual behaviour as of just after what is stored, if the sign-up's own time would
+        have it dropped. What is written then: the attributes, if they replace the stored ones, with the virtual
+        behaviour unless that was first.
+        """
+        known, alone = self.known, self.alone
+        late = None if alone is None or alone.at_ms == known.sign_up.at_ms else alone
+        if not known.newer:
+            return late, None
+        virtual = self.virtual if late is None else None
+        return late, EnrichedUser(self.user_id, known.sign_up.event.attributes, virtual, known.sign_up.at_ms)
 
     @property
     def alone(self) -> ReenrichedUser | None:
@@ -84,14 +91,6 @@ class EnrichedSignUp:
             return None
         at_ms, as_of_ms = self.known.sign_up.at_ms, self.known.stored.as_of_ms
         return ReenrichedUser(self.user_id, self.virtual, at_ms if at_ms > as_of_ms else as_of_ms + 1)
-
-    @property
-    def row(self) -> EnrichedUser | None:
-        """The attributes, if they replace the stored ones, with the virtual behaviour unless it is late."""
-        if not self.known.newer:
-            return None
-        virtual = self.virtual if self.late is None else None
-        return EnrichedUser(self.user_id, self.known.attributes, virtual, self.known.sign_up.at_ms)
 
 
 class SignUps:
@@ -215,11 +214,12 @@ class SignUps:
         return made, not_finite
 
     async def _write(self, enriched: Sequence[EnrichedSignUp], filled: Sequence[EnrichedSignUp]) -> None:
-        before = [*(each.late for each in enriched), *(each.alone for each in filled)]
+        pairs = [each.rows for each in enriched]
+        before = [*(late for late, _ in pairs), *(each.alone for each in filled)]
         first = [each for each in before if each is not None]
         if first:
             await self._parts.store.write_virtual(first)
-        rows = [each.row for each in enriched if each.row is not None]
+        rows = [row for _, row in pairs if row is not None]
         if rows:
             await self._parts.store.write_enriched(rows)
         self._metrics.filled.inc(len(filled))

@@ -8,12 +8,14 @@ import asyncio
 import json
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.partitioner import DefaultPartitioner
 from redis.asyncio import Redis
 
 from foretaste import compose
@@ -44,7 +46,7 @@ def peer(settings: Settings) -> None:
 
 
 async def run_floor(settings: Settings) -> None:
-    """aiokafka's batches; for each one call of the tower, one pipeline to Redis, and one batch produced.
+    """aiokafka's batches; for each one call of the tower, one pipeline to Redis, and a batch produced a partition.
 
     It reads nothing before it writes, checks nothing, keeps no dead letter and handles no failure.
     """
@@ -71,6 +73,7 @@ async def run_floor(settings: Settings) -> None:
     try:
         active = await generations.active()
         assert active is not None
+        partitioner, partitions = DefaultPartitioner(), list(range(settings.partitions))
         while not ended.is_set():
             fetched = await consumer.getmany(timeout_ms=200, max_records=BATCH)
             events = [json.loads(record.value) for records in fetched.values() for record in records]
@@ -79,12 +82,14 @@ async def run_floor(settings: Settings) -> None:
             vectors = await towers.virtual_behaviour([each["attributes"] for each in events], active.number)
             await _write(redis, events, vectors)
             at = datetime.now(UTC).isoformat()
-            batch = producer.create_batch()
+            batches: defaultdict[int, Any] = defaultdict(producer.create_batch)
             for each in events:
+                key = each["user_id"].encode()
                 enriched = {"user_id": each["user_id"], "generation": active.number, "enriched_at": at}
-                value = json.dumps(enriched).encode()
-                assert batch.append(key=each["user_id"].encode(), value=value, timestamp=None), "the batch is full"
-            await (await producer.send_batch(batch, names.enriched, partition=0))
+                batch = batches[partitioner(key, partitions, partitions)]
+                assert batch.append(key=key, value=json.dumps(enriched).encode(), timestamp=None), "the batch is full"
+            sent = [await producer.send_batch(each, names.enriched, partition=p) for p, each in batches.items()]
+            await asyncio.gather(*sent)
     finally:
         await consumer.stop()
         await producer.stop()

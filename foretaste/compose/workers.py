@@ -35,7 +35,7 @@ def worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistr
         reenrich_rate=settings.reenrich_rate,
     )
     ways = partial(user_pipelines, found, Metrics(registry), config)
-    return StreamWorker(kafka_connection(settings), names.group, ways, _consumer_config(settings))
+    return StreamWorker(kafka_connection(settings), names.group, ways, _membership(settings))
 
 
 def log_worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> "StreamWorker":
@@ -50,9 +50,7 @@ def log_worker(settings: Settings, found: "SignUpParts", registry: "CollectorReg
     letters = DeadLetters(found.events, names.dead_letters, metrics)
     config = LogConfig(topics=names, max_event_bytes=settings.max_event_bytes)
     ways = partial(log_pipelines, training_log(settings), letters, metrics, LogMetrics(registry), config)
-    return StreamWorker(
-        kafka_connection(settings), names.log_group, ways, _consumer_config(settings, BACKGROUND_FETCH_WAIT)
-    )
+    return StreamWorker(kafka_connection(settings), names.log_group, ways, _membership(settings, BACKGROUND_FETCH_WAIT))
 
 
 def watch_worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> "StreamWorker":
@@ -71,12 +69,10 @@ def watch_worker(settings: Settings, found: "SignUpParts", registry: "CollectorR
     monitor = Monitor(found.store, found.towers, found.generations, config)
     registry.register(WatchGauges(monitor.snapshot))
     ways = partial(watch_pipelines, monitor, Metrics(registry), config)
-    return StreamWorker(
-        kafka_connection(settings), config.group, ways, _consumer_config(settings, BACKGROUND_FETCH_WAIT)
-    )
+    return StreamWorker(kafka_connection(settings), config.group, ways, _membership(settings, BACKGROUND_FETCH_WAIT))
 
 
-def _consumer_config(settings: Settings, fetch_wait: float = 0.0) -> "ConsumerConfig":
+def _membership(settings: Settings, fetch_wait: float = 0.0) -> "ConsumerConfig":
     """`fetch_wait` (seconds) is what a way that nobody waits for can bear: it spares a broker that is asked again."""
     from streams.worker.consumer import ConsumerConfig
 

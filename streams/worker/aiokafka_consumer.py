@@ -149,7 +149,7 @@ class AiokafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
             log.warning("what was acknowledged is read again: the broker took no commit for %.1f s", seconds)
 
     async def _commit(self) -> None:
-        """Commit what was acknowledged of partitions still held; what another worker holds now, that one reads again."""
+        """Commit what was acknowledged of partitions still held; who holds the others now reads that again."""
         held = self._client.assignment()
         offsets = {partition: offset for partition, offset in self._settled.items() if partition in held}
         if not offsets:
