@@ -8,11 +8,14 @@ declared topic and no web server.
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import Any
 
 import faust
 from faust.app.base import BootStrategy
-from faust.types import EventT, TopicT
+from faust.sensors.monitor import Monitor
+from faust.types import TP, EventT, StreamT, TopicT
+from faust.types import Message as FaustMessage
 from faust.types.auth import CredentialsT
 
 from foretaste.kernel.events import Message, Origin
@@ -29,6 +32,21 @@ BUFFERED_EVENTS = 1024
 class _NoProducer(BootStrategy):
     enable_kafka_producer = False  # events are produced through the Events port, with its own guarantees
     enable_web = False
+
+
+class _InboundTimes(Monitor):
+    """Of what Faust's monitor counts for each event, the one thing that its own checks read; ours are `Metrics`."""
+
+    def on_message_in(self, tp: TP, offset: int, message: FaustMessage) -> None: ...
+
+    def on_message_out(self, tp: TP, offset: int, message: FaustMessage) -> None: ...
+
+    def on_stream_event_in(self, tp: TP, offset: int, stream: StreamT[Any], event: EventT[Any]) -> None:
+        self.stream_inbound_time[tp] = monotonic()
+
+    def on_stream_event_out(
+        self, tp: TP, offset: int, stream: StreamT[Any], event: EventT[Any], state: dict[str, Any] | None = None
+    ) -> None: ...
 
 
 class StreamApp(faust.App):
@@ -78,6 +96,7 @@ def build_app(
         group,
         **faust_arguments(connection),
         loop=asyncio.get_running_loop(),
+        Monitor=_InboundTimes,
         datadir=config.folder / f"{group}-faust",
         origin=None,
         autodiscover=False,
