@@ -1,9 +1,11 @@
 """The way of a sign-up, from Kafka records to virtual behaviour that can be read. Only ports: no Kafka, no Triton."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from foretaste.kernel.errors import ForetasteError, InvalidInput, Unavailable
 from foretaste.kernel.events import DeadLetter, Message, Reason, UserEnriched, UserRegistered
@@ -14,6 +16,7 @@ from foretaste.kernel.values import Attributes
 from streams.codec import EVENTS
 from streams.decoding import decode_registered, to_ms
 from streams.parts import SignUpParts
+from streams.shares import each_share, shares_by_user
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
 from streams.zero_shot import finite, virtual_behaviour
@@ -99,7 +102,7 @@ class SignUps:
     1. Every message is decoded; a bad one becomes a dead letter.
     2. One read of the users' behaviour tells cold, warming and warm. A warm user needs no virtual behaviour; nor does
        one whose stored one the active generation can read, if the sign-up brings no newer attributes (a replay).
-    3. The others of the batch go on together (`Collector` closed it on size or age).
+    3. The others go on together (`Collector` closed the batch). A large batch does 2 to 5 in shares, each user in one.
     4. One call of the zero-shot tower, pinned to the active generation, turns attributes into virtual behaviour: the
        sign-up's if they are newer than the stored ones, the stored ones otherwise. While another generation is filling,
        2 to 4 are done for it too, with its own `warm_after`, its slot and a call pinned to it.
@@ -153,15 +156,24 @@ class SignUps:
         serving = await self._parts.generations.serving()
         if serving.active is None:
             raise Unavailable("generation", "none is active yet")
-        known = await self._known(sign_ups, serving.active)  # 2
-        needing = [each for each in known if each.needs_virtual]  # 3
-        made, not_finite = await self._made(needing, serving.active)  # 4, 5
-        enriched = _newest([*made, *(EnrichedSignUp(each, None) for each in known if not each.needs_virtual)])
-        await self._write(enriched, await self._filled(enriched, serving.filling))  # 5
+        store = partial(self._stored, active=serving.active, filling=serving.filling)
+        stored = await each_share(store, shares_by_user(sign_ups, lambda each: each.event.user_id))  # 2 to 5
+        enriched = [each for share, _ in stored for each in share]
         await self._announce(enriched, serving.active)  # 6
-        for each in enriched:
-            self._metrics.sign_ups.labels(each.known.stage).inc()
-        return [_not_finite(each) for each in not_finite]
+        for stage, count in Counter(each.known.stage for each in enriched).items():
+            self._metrics.sign_ups.labels(stage).inc(count)
+        return [_not_finite(each) for _, not_finite in stored for each in not_finite]
+
+    async def _stored(
+        self, sign_ups: Sequence[SignUp], active: Generation, filling: Generation | None
+    ) -> tuple[list[EnrichedSignUp], list[KnownSignUp]]:
+        """Steps 2 to 5 for a share of the batch: what is durable now, and what is not finite."""
+        known = await self._known(sign_ups, active)  # 2
+        needing = [each for each in known if each.needs_virtual]  # 3
+        made, not_finite = await self._made(needing, active)  # 4, 5
+        enriched = _newest([*made, *(EnrichedSignUp(each, None) for each in known if not each.needs_virtual)])
+        await self._write(enriched, await self._filled(enriched, filling))  # 5
+        return enriched, not_finite
 
     async def _filled(self, enriched: Sequence[EnrichedSignUp], filling: Generation | None) -> list[EnrichedSignUp]:
         """Virtual behaviour of the filling generation for the users that need it. A failure of its tower is not raised.

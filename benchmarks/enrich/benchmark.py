@@ -58,7 +58,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Contestant:
+class EnrichContestant:
     """One who takes part: the main function of its process, and the size of its burst."""
 
     run: Callable[[Settings], None]
@@ -73,9 +73,9 @@ class EnrichBenchmark:
         self._stack = stack
         self._plan = plan
         self._contestants = {
-            "worker": Contestant(contestants.worker, plan.burst),
-            "floor": Contestant(contestants.floor, plan.burst),
-            "peer": Contestant(contestants.peer, plan.peer_burst, steady=False),
+            "worker": EnrichContestant(contestants.worker, plan.burst),
+            "floor": EnrichContestant(contestants.floor, plan.burst),
+            "peer": EnrichContestant(contestants.peer, plan.peer_burst, steady=False),
         }
         self.measured: dict[str, Measured] = {name: Measured() for name in self._contestants}
 
@@ -103,10 +103,10 @@ class EnrichBenchmark:
         for process, used in found.processor_us.items():
             measured.processor_us[process] += used
 
-    async def _round(self, name: str, contestant: Contestant, number: int) -> Measured:
+    async def _round(self, name: str, contestant: EnrichContestant, number: int) -> Measured:
         settings, found = self._settings_of(name), Measured()
         users = [f"{name}-{number}-{each}" for each in range(contestant.burst)]
-        async with SignUpLoad(settings, self._stack.attributes) as load:
+        async with EnrichLoad(settings, self._stack.attributes) as load:
             await load.send_all(users)
             with running(contestant.run, settings) as pid:
                 used = await load.enriched(users, lambda: processor_use(settings, {name: pid}))
@@ -123,7 +123,7 @@ class EnrichBenchmark:
         return found
 
 
-class SignUpLoad:
+class EnrichLoad:
     """Sends sign-ups and looks at `user-enriched` for when each could be read."""
 
     def __init__(self, settings: Settings, attributes: Sequence[Attributes]) -> None:
@@ -133,7 +133,7 @@ class SignUpLoad:
         self.written: dict[str, float] = {}
         """By user, when the row was durable as the contestant tells it; seconds since the epoch."""
 
-    async def __aenter__(self) -> "SignUpLoad":
+    async def __aenter__(self) -> "EnrichLoad":
         self._events = compose.events(self._settings)
         self._consumer = AIOKafkaConsumer(
             **compose.kafka_connection(self._settings).client_arguments(),

@@ -57,6 +57,7 @@ class StoredRow(NamedTuple):
     """Names and values by turns."""
 
 
+@cache
 def columns_of(view: str) -> tuple[Column, ...]:
     """All that is stored of a user in a view, the event time last."""
     return (*((view, feature) for feature in _FEATURES.get(view, _SLOT_FEATURES)), (view, None))
@@ -89,7 +90,7 @@ def virtual_row(key: bytes, user: ReenrichedUser) -> StoredRow:
     """A row of the generation's slot, as of `at_ms`."""
     vectors, generation = user.virtual.vectors, user.virtual.generation
     view = slot(generation)
-    names = _slot_names(view)
+    names = fields_of(columns_of(view))
     numbers = vectors if vectors.dtype is _FLOAT else vectors.astype(_FLOAT)
     floats = _floats_head(vectors.size) + numbers.tobytes()
     which = (names[1], _integer(vectors.shape[1]), names[2], _integer(generation))
@@ -205,11 +206,6 @@ def nanos_of(time: Raw) -> int:
 def readable_nanos(time: Raw) -> int:
     """Likewise, and 0 for what is no time."""
     return _or_zero(nanos_of, time)
-
-
-@cache
-def _slot_names(view: str) -> tuple[bytes, ...]:
-    return fields_of(columns_of(view))
 
 
 @lru_cache(4096)
