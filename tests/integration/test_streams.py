@@ -55,12 +55,12 @@ class Deployment:
     async def __aexit__(self, *_: object) -> None:
         await self.events.close()
 
-    def worker(self) -> StreamWorker:
+    def worker(self, consumer: ConsumerName | None = None) -> StreamWorker:
         config = PipelinesConfig(topics=self.names, collector=CollectorConfig(BatchPolicy(size=64, age=0.005)))
         parts = SignUpParts(self.world.store, self.world.towers, self.world.generations, self.events)
         ways = partial(user_pipelines, parts, Metrics(CollectorRegistry()), config)
         member = ConsumerConfig(
-            kind=self.consumer,
+            kind=consumer or self.consumer,
             folder=self.folder,
             fetch_wait=0.02,
             # a broker with idempotent producers is Apache Kafka, which grants no shorter session
@@ -232,6 +232,39 @@ async def test_two_workers_share_the_partitions_and_hand_them_over(deployment: D
         await until(lambda: deployment.enriched(third))
         await until(lambda: lag_is_over(deployment))
         assert set(await deployment.announced()) == {*first, *second, *third}
+
+
+async def test_workers_of_both_kinds_share_a_group(deployment: Deployment) -> None:
+    first, second, third = users(100, "first"), users(100, "second"), users(100, "third")
+    (other,) = set(CONSUMERS) - {deployment.consumer}
+    async with deployment:
+        async with deployment.worker():
+            await deployment.sign_up(first)
+            await until(lambda: deployment.enriched(first))
+            async with deployment.worker("faust" if other == "faust" else "aiokafka"):
+                await deployment.sign_up(second)
+                await until(lambda: deployment.enriched(second))
+                await until(lambda: lag_is_over(deployment))
+        async with deployment.worker("faust" if other == "faust" else "aiokafka"):
+            await deployment.sign_up(third)
+            await until(lambda: deployment.enriched(third))
+            await until(lambda: lag_is_over(deployment))
+        assert set(await deployment.announced()) == {*first, *second, *third}
+
+
+async def test_a_way_that_is_stuck_holds_up_no_other(deployment: Deployment) -> None:
+    stuck = users(3000)
+    async with deployment, deployment.worker():
+        deployment.world.towers.outage = Unavailable("triton", "chosen by the test")
+        await deployment.sign_up(stuck)
+        await until(lambda: deployment.world.store.reads >= 3)
+        act = UserBehaved(user_id="ada", item_id="item", at=datetime.fromtimestamp(1000, UTC))
+        await deployment.events.send(deployment.names.behaved, b"ada", act.model_dump_json().encode())
+        await until(lambda: behaved(deployment, "item"))
+        assert await deployment.lag() == len(stuck)
+        deployment.world.towers.outage = None
+        await until(lambda: deployment.enriched(stuck))
+        await until(lambda: lag_is_over(deployment))
 
 
 async def test_the_process_form_ends_cleanly_on_sigterm(deployment: Deployment) -> None:
