@@ -162,6 +162,10 @@ async def two_letters(deployment: Deployment) -> bool:
     return len(await read_all(deployment.connection, deployment.names.dead_letters, PARTITIONS)) == 2
 
 
+async def lag_is(deployment: Deployment, expected: int) -> bool:
+    return await deployment.lag() == expected
+
+
 async def lag_is_over(deployment: Deployment) -> bool:
     return await deployment.lag() == 0
 
@@ -236,6 +240,8 @@ async def test_two_workers_share_the_partitions_and_hand_them_over(deployment: D
 
 async def test_workers_of_both_kinds_share_a_group(deployment: Deployment) -> None:
     first, second, third = users(100, "first"), users(100, "second"), users(100, "third")
+    if not deployment.idempotent:
+        pytest.skip("Tansu forms no group of members that differ")
     (other,) = set(CONSUMERS) - {deployment.consumer}
     async with deployment:
         async with deployment.worker():
@@ -261,7 +267,7 @@ async def test_a_way_that_is_stuck_holds_up_no_other(deployment: Deployment) -> 
         act = UserBehaved(user_id="ada", item_id="item", at=datetime.fromtimestamp(1000, UTC))
         await deployment.events.send(deployment.names.behaved, b"ada", act.model_dump_json().encode())
         await until(lambda: behaved(deployment, "item"))
-        assert await deployment.lag() == len(stuck)
+        await until(lambda: lag_is(deployment, len(stuck)))
         deployment.world.towers.outage = None
         await until(lambda: deployment.enriched(stuck))
         await until(lambda: lag_is_over(deployment))
