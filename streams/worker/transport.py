@@ -1,4 +1,4 @@
-"""Faust's Kafka transport, with six things of its consumer set right.
+"""Faust's Kafka transport, with five things of its consumer set right.
 
 - The fetch wait can be set: Faust fixes it at 1.5 s (see `FetchWait`).
 - It reads committed records alone: Faust does so only in transactions of its own.
@@ -8,22 +8,19 @@
   that aiokafka breaks across two lines at just that place, and so crashes the app.
 - A worker can stop while the broker is away: its last commit is given up after a while, and the cancellation that
   aiokafka's fetcher then raises ends nothing else.
-- A record whose stream has room is handed over without a task: Faust makes four for each, a third of a worker's time.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from aiokafka.errors import CommitFailedError, IllegalStateError
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP, Message
 from faust.types.transports import ConsumerT
-from mode.services import WaitResults
-from mode.utils.times import Seconds
 
 from streams.worker.fetch_wait import FetchWait
 from streams.worker.reading import READ_COMMITTED
@@ -36,10 +33,6 @@ log = logging.getLogger(__name__)
 
 STOPPING_SECONDS = 3.0
 """How long a worker that stops tries to commit, while aiokafka would try for ever."""
-
-
-_DELIVERY = ("the handing over of a record", "the suspension of the flow")
-"""What Faust's loop over records waits for, whichever comes first; nothing else here waits for two."""
 
 
 class _Thread(AIOKafkaConsumerThread):
@@ -81,19 +74,6 @@ class _Thread(AIOKafkaConsumerThread):
 class _Consumer(Consumer):
     def _new_consumer_thread(self) -> _Thread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
-
-    async def wait_first(self, *awaited: Any, timeout: Seconds | None = None) -> WaitResults:  # noqa: ASYNC109  # Faust's
-        """Faust's own, which makes four tasks for each record; none where the record's stream has room for it."""
-        if len(awaited) == len(_DELIVERY) and self._has_room():
-            delivery, suspension = awaited
-            suspension.close()
-            await delivery
-            return WaitResults([], [], stopped=False)
-        return await super().wait_first(*awaited, **({} if timeout is None else {"timeout": timeout}))
-
-    def _has_room(self) -> bool:
-        """Handing a record to its stream waits for nothing."""
-        return self.app.flow_control.is_active() and not any(topic.queue.full() for topic in self.app.topics)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109  # Faust names it
         """Records in turn; a gap right behind offset 0 is noted, as Faust itself notes every other one."""
