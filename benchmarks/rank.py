@@ -28,6 +28,7 @@ from benchmarks.http_client import Connection
 from benchmarks.machine import machine
 from benchmarks.processes import family, processor_seconds
 from benchmarks.served import Service, prepared, served
+from benchmarks.trained_stack import Broker
 from foretaste import compose
 from foretaste.console import errors
 from foretaste.kernel.ports import OnlineStore
@@ -61,13 +62,14 @@ class RankMeasurement:
 
 def rank(
     data: Annotated[str, typer.Option(help="ml-100k, ml-1m, or a dataset folder.")] = "ml-100k",
+    broker: Annotated[Broker, typer.Option(help="tansu, or apache: the distribution in KAFKA_HOME.")] = "tansu",
     rounds: Annotated[int, typer.Option(min=1, help="Medians are told, with the lowest and the highest.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Time rankings of 100 candidates: one at a time and 64 at once, beside one Redis read and one Triton call."""
     facts = machine()
     with tempfile.TemporaryDirectory(prefix="foretaste-bench-") as folder, ExitStack() as opened:
-        service = prepared(Path(folder), data, opened, errors.print)
+        service = prepared(Path(folder), data, broker, opened)
         with served(service) as process:
             pids = _pids(service.settings, process.pid)
             measured = asyncio.run(_measured(service, pids, rounds))

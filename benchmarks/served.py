@@ -5,7 +5,7 @@ import json
 import multiprocessing
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +15,19 @@ import numpy as np
 import onnxruntime
 
 from benchmarks.http_client import Connection
-from foretaste import compose, embedded
+from benchmarks.trained_stack import Broker, TrainedStack, trained_stack
+from foretaste import compose
 from foretaste.cli.processes import run_process, serve_api
-from foretaste.kernel.generations import Generation
+from foretaste.console import errors
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, VirtualBehaviour
 from foretaste.kernel.values import FloatArray
 from foretaste.settings import Settings
-from foretaste.stack.environment import ensure_triton_environment
-from foretaste.stack.stack import Stack, plan
-from models.data.sources.public import open_dataset
 from models.runtime import layout
 from models.runtime.encoding import Encoding
 
-NUMBER = 1
-"""Of the one generation."""
+SHARE = 1000
+"""Users of one call."""
 SPAWN = multiprocessing.get_context("spawn")
 SEEN = (0, 2, 40)
 """Behaviours of a user, in turn: cold, warming, warm."""
@@ -42,6 +40,8 @@ class Service:
     """The ranking service of a stack, and what is stored there."""
 
     settings: Settings
+    generation: Path
+    """The folder of the one generation."""
     users: Sequence[str]
     items: Sequence[str]
     mean_virtual: FloatArray
@@ -64,7 +64,7 @@ class Service:
         ]
 
     def ranking_session(self) -> "RankingSession":
-        return RankingSession(self.settings.generations / str(NUMBER))
+        return RankingSession(self.generation)
 
 
 class RankingSession:
@@ -98,67 +98,31 @@ class RankingSession:
         self._session.run(None, feed)
 
 
-def prepared(home: Path, data: str, opened: ExitStack, report: Callable[[str], None]) -> Service:
-    """Train, start the stack within `opened`, publish, and store the users of the data set."""
+def prepared(home: Path, data: str, broker: Broker, opened: ExitStack) -> Service:
+    """A stack in `home` with one trained generation, until `opened` ends, and the users of the data set in its store."""
     settings = Settings(home=home, redis_timeout=30.0, triton_timeout=30.0, api_port=_free_port())
-    report("training for one epoch")
-    items, attributes = _train(settings, data)
-    environment = ensure_triton_environment(Settings().home, lambda step, *_: report(step))
-    opened.enter_context(Stack(home, plan(home, {}, triton_environment=environment)))
-    settings = compose.resolve(settings)
-    embedded.prepare(settings)
-    generation = asyncio.run(_publish(settings))
-    users = [f"user-{number}" for number in range(len(attributes))]
-    report(f"writing {len(users)} users")
-    asyncio.run(_store(settings, users, attributes, items, generation))
-    return Service(settings, users, items, generation.mean_virtual)
+    stack = opened.enter_context(trained_stack(settings, data, broker))
+    folder = settings.generations / str(stack.generation.number)
+    items = Encoding.from_json((folder / layout.ENCODING).read_text(encoding="utf-8")).items
+    users = [f"user-{number}" for number in range(len(stack.attributes))]
+    errors.print(f"writing {len(users)} users")
+    asyncio.run(_store(stack, users, items))
+    return Service(stack.settings, folder, users, items, stack.generation.mean_virtual)
 
 
-def _train(settings: Settings, data: str) -> tuple[list[str], list[dict[str, Any]]]:
-    """One generation; the items that it knows, and the attributes of the data's users."""
-    from models.data.split import split_by_time  # noqa: PLC0415
-    from models.generations.export import export  # noqa: PLC0415
-    from models.training.config import TrainingConfig  # noqa: PLC0415
-    from models.training.cotrain import cotrain  # noqa: PLC0415  # torch, which the service does not need
-
-    dataset = open_dataset(data, Settings().home / "data")
-    trained = cotrain(dataset, split_by_time(dataset), TrainingConfig(epochs=1, device="cpu"), lambda _: None)
-    export(trained, dataset, {}, settings.generations, lowest=NUMBER)
-    rows: list[dict[str, Any]] = json.loads(
-        dataset.users[list(dataset.description.users.attributes)].to_json(orient="records")
-    )
-    return list(trained.encoding.items), rows
-
-
-async def _publish(settings: Settings) -> Generation:
-    from models.generations.publish import publish  # noqa: PLC0415
-
-    async with compose.publish_parts(settings) as parts:
-        await publish(parts, NUMBER)
-        found = await parts.generations.get(NUMBER)
-    assert found is not None
-    return found
-
-
-async def _store(
-    settings: Settings,
-    users: Sequence[str],
-    attributes: Sequence[dict[str, Any]],
-    items: Sequence[str],
-    generation: Generation,
-) -> None:
-    store, towers = compose.store(settings), compose.towers(settings)
-    rng, at_ms = np.random.default_rng(1), round(time.time() * 1000) - 1000
-    virtual = await towers.virtual_behaviour(attributes, NUMBER)
-    await store.write_enriched(
-        [
-            EnrichedUser(user, row, VirtualBehaviour(NUMBER, vectors), at_ms)
-            for user, row, vectors in zip(users, attributes, virtual, strict=True)
-        ]
-    )
+async def _store(stack: TrainedStack, users: Sequence[str], items: Sequence[str]) -> None:
+    store, towers = compose.store(stack.settings), compose.towers(stack.settings)
+    rng, at_ms, number = np.random.default_rng(1), round(time.time() * 1000) - 1000, stack.generation.number
+    for start in range(0, len(users), SHARE):
+        attributes = stack.attributes[start : start + SHARE]
+        virtual = await towers.virtual_behaviour(attributes, number)
+        made = zip(users[start : start + SHARE], attributes, virtual, strict=True)
+        await store.write_enriched(
+            [EnrichedUser(user, row, VirtualBehaviour(number, vectors), at_ms) for user, row, vectors in made]
+        )
     behaved = []
-    for number, user in enumerate(users):
-        seen = SEEN[number % len(SEEN)]
+    for place, user in enumerate(users):
+        seen = SEEN[place % len(SEEN)]
         chosen = [items[at] for at in rng.choice(len(items), seen, replace=False)]
         if seen:
             behaved.append(BehavedUser(user, Behaviour(chosen, ["liked"] * seen, [at_ms] * seen)))

@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     """Idempotent producer; false for a broker that has none (the embedded one)."""
     kafka_fetch_wait: Annotated[float, Field(gt=0)] = 0.5
     """Seconds for which the broker may hold a fetch while it has nothing; Kafka answers at once when it has."""
+    kafka_idle_fetch_wait: Annotated[float, Field(gt=0)] | None = None
+    """The same after half a minute without a record, for a broker that is kept busy by it (the embedded one)."""
     kafka_session_timeout: Annotated[float, Field(ge=3)] = 15.0
     """Seconds after which the group gives a silent worker's partitions to others; Kafka grants no less than 6."""
     stop_seconds: Annotated[float, Field(ge=0, lt=60)] = 10.0
@@ -79,10 +81,12 @@ class Settings(BaseSettings):
     triton_device: Literal["cpu", "gpu"] = "cpu"
     """The instance group of both towers."""
 
+    consumer: Literal["faust", "aiokafka"] = "faust"
+    """What reads Kafka in a worker, the log and the watch: Faust, or aiokafka alone, which costs less an event."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 256
     """Events at which a worker's batch closes."""
     batch_age: Annotated[float, Field(ge=0)] = 0.010
-    """Seconds after its first member at which a batch closes."""
+    """Seconds after its first member at which a batch closes while events keep coming; else it closes at once."""
     max_event_bytes: Annotated[int, Field(ge=1024)] = 65536
     """A larger event becomes a dead letter."""
     unknown_items: Literal["keep", "dead_letter"] = "keep"

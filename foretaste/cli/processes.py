@@ -66,7 +66,7 @@ def setup() -> None:
 
 def worker() -> None:
     """Run one stream worker: sign-ups, behaviour and re-enrichment. Start as many as there are partitions."""
-    asyncio.run(serve_worker(compose.resolve(Settings())))
+    run_process(serve_worker(compose.resolve(Settings())))
 
 
 def write_log(
@@ -76,7 +76,7 @@ def write_log(
 ) -> None:
     """Write the training log: what was served, and what users did. Start as many as there are partitions."""
     if converted is None:
-        asyncio.run(serve_log(compose.resolve(Settings())))
+        run_process(serve_log(compose.resolve(Settings())))
         return
     from features.log.convert import convert
     from features.log.offline_store import log_address
@@ -94,7 +94,7 @@ def write_log(
 
 def watch() -> None:
     """Watch over what is served: drift, coverage, calibration; a generation that goes wrong is rolled back."""
-    asyncio.run(serve_watch(compose.resolve(Settings())))
+    run_process(serve_watch(compose.resolve(Settings())))
 
 
 def serve() -> None:
