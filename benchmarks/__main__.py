@@ -15,7 +15,7 @@ COMMANDS = {
     "refresh": "benchmarks.refresh.command:refresh",
     "swap": "benchmarks.swap.command:swap",
     "reenrichment": "benchmarks.reenrichment:reenrichment",
-    "rank": "benchmarks.rank:rank",
+    "rank": "benchmarks.ranking.command:rank",
     "enrich": "benchmarks.enrich.command:enrich",
     "behave": "benchmarks.behave:behave",
     "online-store": "benchmarks.online_store:online_store",

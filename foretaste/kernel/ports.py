@@ -91,7 +91,7 @@ class OnlineStore(Protocol):
         ...
 
     async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
-        """Attributes and virtual behaviour of B users, one write a view.
+        """Attributes and virtual behaviour of B users.
 
         A row no newer than what is stored leaves it as it is: a replay changes nothing.
         """

@@ -24,10 +24,10 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from benchmarks.http_client import Connection
 from benchmarks.machine import machine
 from benchmarks.processes import family, processor_seconds
-from benchmarks.served import Service, prepared, served
+from benchmarks.ranking.http_client import Connection
+from benchmarks.ranking.served import Service, prepared, served
 from benchmarks.trained_stack import Broker
 from foretaste import compose
 from foretaste.console import errors

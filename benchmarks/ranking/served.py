@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from benchmarks.http_client import Connection
+from benchmarks.ranking.http_client import Connection
 from benchmarks.trained_stack import Broker, TrainedStack, trained_stack
 from foretaste import compose
 from foretaste.cli.processes import run_process, serve_api
@@ -99,7 +99,7 @@ class RankingSession:
 
 
 def prepared(home: Path, data: str, broker: Broker, opened: ExitStack) -> Service:
-    """A stack in `home` with one trained generation, until `opened` ends, and the users of the data set in its store."""
+    """A stack in `home` with one trained generation, until `opened` ends, and the users of the data set stored."""
     settings = Settings(home=home, redis_timeout=30.0, triton_timeout=30.0, api_port=_free_port())
     stack = opened.enter_context(trained_stack(settings, data, broker))
     folder = settings.generations / str(stack.generation.number)
