@@ -133,7 +133,9 @@ async def test_what_is_refused_carries_its_problem(ask: Ask) -> None:
     assert not caught.value.retriable
 
 
-@pytest.mark.parametrize(("token", "status"), [(None, 401), ("ft_shop_wrong", 401), (RANKER, 403)])
+@pytest.mark.parametrize(
+    ("token", "status"), [(None, 401), ("ft_shop_wrong", 401), (RANKER, 403)], ids=["none", "unknown", "another scope"]
+)
 async def test_who_may_not_is_told_so(service: Served, token: str | None, status: int) -> None:
     async with AsyncForetaste(service.url, token) as client:
         with pytest.raises(RequestRefused) as caught:
