@@ -40,6 +40,7 @@ def test_a_line_reads_as_the_token_that_it_was_made_of() -> None:
         "ü" * 50,
         "\udc00",
     ],
+    ids=[f"case {number}" for number in range(10)],
 )
 def test_what_is_not_the_token_is_not_found(presented: str) -> None:
     tokens = {"shop": KEPT, "other": OTHER_KEPT}
@@ -60,6 +61,7 @@ def test_what_is_not_the_token_is_not_found(presented: str) -> None:
         f"shop rank sha256:{'a' * 64} more",
         SHOP,
     ],
+    ids=[f"case {number}" for number in range(9)],
 )
 def test_a_wrong_line_is_named_by_its_number_and_not_shown(line: str) -> None:
     with pytest.raises(InvalidInput, match="tokens, line 2: expected") as caught:
