@@ -16,6 +16,7 @@ COMMANDS = {
     "swap": "benchmarks.swap.command:swap",
     "reenrichment": "benchmarks.reenrichment:reenrichment",
     "rank": "benchmarks.rank:rank",
+    "recommend": "benchmarks.recommend:recommend",
     "online-store": "benchmarks.online_store:online_store",
     "cotrain-once": "benchmarks.cotrain_once:cotrain_once",
     "data-memory": "benchmarks.data_memory:data_memory",

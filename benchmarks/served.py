@@ -98,11 +98,21 @@ class RankingSession:
         self._session.run(None, feed)
 
 
-def prepared(home: Path, data: str, opened: ExitStack, report: Callable[[str], None]) -> Service:
-    """Train, start the stack within `opened`, publish, and store the users of the data set."""
+def prepared(
+    home: Path,
+    data: str,
+    opened: ExitStack,
+    report: Callable[[str], None],
+    train: Callable[[Settings, str], tuple[list[str], list[dict[str, Any]]]] | None = None,
+) -> Service:
+    """Train, start the stack within `opened`, publish, and store the users of the data set.
+
+    `train` exports the generation `NUMBER` in place of one that is trained for an epoch; it returns the items that it
+    knows and the attributes of the users.
+    """
     settings = Settings(home=home, redis_timeout=30.0, triton_timeout=30.0, api_port=_free_port())
     report("training for one epoch")
-    items, attributes = _train(settings, data)
+    items, attributes = (train or _train)(settings, data)
     environment = ensure_triton_environment(Settings().home, lambda step, *_: report(step))
     opened.enter_context(Stack(home, plan(home, {}, triton_environment=environment)))
     settings = compose.resolve(settings)

@@ -13,7 +13,9 @@ from serving.health import Readiness, ServiceHealth
 from serving.impressions import BufferedImpressions
 from serving.problems import RETRY_AFTER, answer_with_problems
 from serving.ranking import Ranking
+from serving.recommending import Recommending
 from serving.routes.rank import add_ranking
+from serving.routes.recommend import add_recommending
 
 _CONSOLE = Path(__file__).with_name("console.html")
 _CONSOLE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
@@ -25,12 +27,14 @@ def build_api(
     registry: CollectorRegistry,
     *,
     impressions: BufferedImpressions | None = None,
+    recommending: Recommending | None = None,
     max_body_bytes: int = 1_048_576,
 ) -> FastAPI:
     """The routes below. Errors leave as problem documents (RFC 9457).
 
     - `POST /v1/rank`: a `RankRequest`, answered by a `RankResponse`; 422 names the field and the value that are wrong,
       413 a body of more than `max_body_bytes`, 503 with `Retry-After` when nothing can be answered.
+    - `POST /v1/recommend`: a `RecommendRequest`, answered by a `RecommendResponse`; likewise.
     - `GET /healthz`: the process lives. `GET /readyz`: it can answer; 503 if not, with each part either way.
     - `GET /metrics`: Prometheus. `GET /`: the console page.
 
@@ -50,6 +54,8 @@ def build_api(
     answer_with_problems(api)
 
     add_ranking(api, ranking)
+    if recommending is not None:
+        add_recommending(api, recommending)
     _add_operations(api, health, registry)
     _add_console(api)
     return api

@@ -97,7 +97,7 @@ def _by_field(errors: Sequence[Any]) -> list[tuple[str, object, str]]:
         same = list(group)
         if any(error["type"] == "string_unicode" for error in same):
             found.append((_path(_of_text(same)), same[0]["input"], _NOT_UTF8))
-        elif len(same) == 1 or same[0]["loc"][1:2] != ("context",):
+        elif len(same) == 1 or same[0]["loc"][1] not in ("context", "filter"):
             found += [(_path(error["loc"]), error["input"], _plain(error["msg"])) for error in same]
         else:
             problem = "expected a text, a finite number, true, false or null"

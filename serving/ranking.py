@@ -39,6 +39,17 @@ class RankingLimits:
     seconds: float = 0.25
 
 
+@dataclass(frozen=True, slots=True)
+class KnownUsers:
+    """Users as one read found them, with what stands for their behaviour; all of it of one generation."""
+
+    generation: Generation
+    users: Sequence[UserFeatures]
+    tastes: Sequence[UserTaste]
+    began: float
+    """When the first request of them came, by the clock of the ranking."""
+
+
 class Ranking:
     """The way of a ranking request. A new user never makes an error; a part that is away costs quality.
 
@@ -91,14 +102,29 @@ class Ranking:
 
         Raises `Unavailable` when there is no generation yet, or not even the popularity can be had.
         """
+        return await self.answer(requests, await self.know([request.user_id for request in requests]))
+
+    async def generation(self) -> Generation:
+        """The generation that a ranking would be answered with now."""
+        return await self._active.get()
+
+    async def know(self, user_ids: Sequence[str]) -> KnownUsers:
+        """Steps 1 to 3 of `rank`."""
         began = self._clock()
         generation = await self._active.get()
-        users, away = await self._read([request.user_id for request in requests], generation)
-        tastes = await self._tastes(users, away, generation, began)
-        responses = await self._scored(requests, users, tastes, generation, began)
-        seconds = self._clock() - began
-        for request, response, features in zip(requests, responses, users, strict=True):
-            self._note(request, response, features, generation)
+        users, away = await self._read(user_ids, generation)
+        return KnownUsers(generation, users, await self._tastes(users, away, generation, began), began)
+
+    async def answer(
+        self, requests: Sequence[RankRequest], known: KnownUsers, ranking_ids: Sequence[str] | None = None
+    ) -> list[RankResponse]:
+        """Steps 4 to 6 of `rank`, for the users of `know` in their order; new numbers where none are given."""
+        responses = await self._scored(requests, known.users, known.tastes, known.generation, known.began)
+        seconds = self._clock() - known.began
+        ids = ranking_ids or [self._policy.new_id() for _ in requests]
+        for request, response, features, ranking_id in zip(requests, responses, known.users, ids, strict=True):
+            response.ranking_id = ranking_id
+            self._note(request, response, features, known.generation)
             self._metrics.answered(response, seconds)
         return responses
 
@@ -232,7 +258,6 @@ class Ranking:
         self, request: RankRequest, response: RankResponse, features: UserFeatures, generation: Generation
     ) -> None:
         policy = self._policy
-        response.ranking_id = policy.new_id()
         shown = policy.shown if request.shown is None else request.shown
         if shown:
             served = AnsweredRanking(response, request.context, features, generation.warm_after, shown, policy.now())

@@ -31,11 +31,10 @@ class RedisGenerations:
     """Generations in Redis under `{prefix}:…`: the braces keep all keys on one node of a Redis Cluster.
 
     `{prefix}:active` and `{prefix}:filling` are pointers (a number and the sha1 of its record), `{prefix}:previous` is
-    a number,
-    `{prefix}:generation:<n>` a record (JSON), `{prefix}:popularity:<n>` a hash of shares by item,
-    `{prefix}:popular:<n>` a list of the most popular of them, `{prefix}:moves` a list of JSON, newest first, `{prefix}:numbers` a sorted set of every number that was ever recorded and
-    `{prefix}:retired` of those that were retired. Belongs to the event loop of its first use. `timeout` (seconds)
-    bounds a whole call; `now` dates the moves.
+    a number, `{prefix}:generation:<n>` a record (JSON), `{prefix}:popularity:<n>` a hash of shares by item,
+    `{prefix}:popular:<n>` a list of the most popular of them, `{prefix}:moves` a list of JSON, newest first,
+    `{prefix}:numbers` a sorted set of every number that was ever recorded and `{prefix}:retired` of those that were
+    retired. Belongs to the event loop of its first use. `timeout` (seconds) bounds a whole call; `now` dates the moves.
     """
 
     def __init__(

@@ -37,6 +37,7 @@ app.command()(processes.serve)
 app.command()(user.register)
 app.command()(user.behave)
 app.command()(user.rank)
+app.command()(user.recommend)
 app.command("dead-letters")(user.dead_letters)
 
 

@@ -6,6 +6,7 @@ The towers have none: `models.generations.in_process.InProcessTowers` needs no s
 from foretaste.testing.events import InMemoryEvents, Sent
 from foretaste.testing.features import InMemoryGenerations, InMemoryOnlineStore, InMemoryProgress, InMemoryTrainingLog
 from foretaste.testing.lease import InMemoryLease, LeaseBoard
+from foretaste.testing.retrieval import InMemoryRetrieval
 
 __all__ = [
     "InMemoryEvents",
@@ -13,6 +14,7 @@ __all__ = [
     "InMemoryLease",
     "InMemoryOnlineStore",
     "InMemoryProgress",
+    "InMemoryRetrieval",
     "InMemoryTrainingLog",
     "LeaseBoard",
     "Sent",

@@ -20,9 +20,10 @@ from models.runtime.local import LocalTowers
 
 EXACT = 50_000
 """Items up to which every one is compared: an index would be no faster."""
-LISTS, PROBED = 1024, 16
-"""Lists of an inverted file at a million items (their number goes with the root of the items'), and the part of them
-that a request looks into: every 16th, and at least `PROBED` of them."""
+LISTS = 1024
+"""Of an inverted file at a million items; their number goes with the root of the items'."""
+COMPARED, SHARE = 1 << 16, 16
+"""Items that a request compares, about: those of the nearest lists. Never fewer than every 16th of the lists."""
 DECAY = 0.9
 """Weight of a behaviour against the one after it."""
 GAIN, GAIN_WITHOUT_KEYS = 2.0, 0.5
@@ -69,7 +70,8 @@ def write_index(
     """Write an index over `vectors` (items + 2, H), whose first `effects` columns are keys; see `ServedRetrieval`."""
     vectors[:FIRST_KNOWN] = 0
     lists = 2 ** round(np.log2(LISTS * np.sqrt(len(vectors) / 1e6)))
-    form = np.array([effects, warm_after, DECAY, gain, max(PROBED, lists // PROBED)], dtype=np.float64)
+    probed = min(lists, max(-(-lists // SHARE), -(-COMPARED * lists // len(vectors))))
+    form = np.array([effects, warm_after, DECAY, gain, probed], dtype=np.float64)
     members: dict[str, Any] = {"form": form, "seen_bins": seen_bins, "features": features.astype(np.int32)}
     members["popular"] = popular
     if len(vectors) <= EXACT:

@@ -143,7 +143,7 @@ class ServedRetrieval:
     def _find(self, behaviour: IndexArray, virtual: FloatArray, wanted: Wanted, filters: IndexArray) -> IndexArray:
         allowed = self._allowed(filters)
         some = int(_ONES[allowed].sum())
-        query = self._query(behaviour[behaviour != PADDING], virtual)
+        query = self.query(behaviour[behaviour != PADDING], virtual)
         count = min(wanted.nearest, some)
         found = self._items.nearest(query, allowed, some, count) if count else np.zeros(0, dtype=np.int64)
         _take(allowed, found)
@@ -153,8 +153,8 @@ class ServedRetrieval:
         drawn = self._drawn(allowed, min(wanted.exploratory, left), left, wanted.seed)
         return np.concatenate([found, popular, drawn])
 
-    def _query(self, items: IndexArray, virtual: FloatArray) -> FloatArray:
-        """The user's vector (H,): see above."""
+    def query(self, items: IndexArray, virtual: FloatArray) -> FloatArray:
+        """The vector (H,) of a user who acted on these items, oldest first; `virtual` (M, D)."""
         seen, bins = len(items), int(self._seen_bins[-1]) + 1
         of_virtual = virtual.ravel()[: self._effects] * (seen < self._warm_after)
         of_seen = (np.arange(bins) == self._seen_bins[min(seen, len(self._seen_bins) - 1)]).astype(np.float32)

@@ -26,12 +26,12 @@ def add_ranking(api: FastAPI, ranking: Ranking) -> None:
     @api.post("/v1/rank", response_model=RankResponse, openapi_extra=_BODY)
     async def rank(http: Request) -> Response:
         """The candidates of a user, best first."""
-        request = _validated(_ONE, await http.body())
+        request = validated(_ONE, await http.body())
         ranking.check(request)
         return Response(_ANSWER.dump_json(await joined.ask(request)), media_type="application/json")
 
 
-def _validated(adapter: TypeAdapter[T], body: bytes) -> T:
+def validated(adapter: TypeAdapter[T], body: bytes) -> T:
     """The value that a body holds. Raises `RequestValidationError`, as FastAPI does where it reads the body itself.
 
     A body that the fast reader does not take is read once more by Python's own, which takes a surrogate that stands
