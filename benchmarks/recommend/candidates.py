@@ -9,7 +9,7 @@ was seen is left out on both sides, as a recommendation does.
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any

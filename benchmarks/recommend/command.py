@@ -4,8 +4,8 @@
 
 A stack of its own for each size of the catalogue: Redis, Triton and the service as `foretaste serve` runs it; 200
 candidates are ranked and 20 returned, one request at a time. A third of the users is cold, a third warming, a third
-warm. The catalogue is drawn from a real one (benchmarks/recommend/catalogue.py). Beside it, in the same rounds, the floor: one
-read of Redis, one call of the index and one of the ranking tower, without the service.
+warm. The catalogue is drawn from a real one (benchmarks/recommend/catalogue.py). Beside it, in the same rounds, the
+floor: one read of Redis, one call of the index and one of the ranking tower, without the service.
 """
 
 import asyncio

@@ -47,7 +47,7 @@ class Wanted(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Vectors:
+class ComparedWhole:
     """All items as vectors (items, H) in memory; every one is compared."""
 
     values: FloatArray
@@ -75,7 +75,7 @@ class InvertedLists:
         return found
 
     def nearest(self, query: FloatArray, allowed: Bits, some: int, count: int) -> IndexArray:
-        """As `Vectors.nearest`, but for the share that recall tells; `some` is how many are allowed."""
+        """As `ComparedWhole.nearest`, but for the share that recall tells; `some` is how many are allowed."""
         if some <= FEW:
             items = _items_of(allowed)
             return _best(self.rows(items) @ query, items, count, chosen=True)
@@ -103,8 +103,8 @@ class ServedRetrieval:
             self._seen_bins: IndexArray = stored["seen_bins"]
             self._features: npt.NDArray[np.int32] = stored["features"]
             self._popular: npt.NDArray[np.int32] = stored["popular"]
-            self._items: Vectors | InvertedLists = (
-                InvertedLists(stored["index"], int(form[4])) if "index" in stored else Vectors(stored["vectors"])
+            self._items: ComparedWhole | InvertedLists = (
+                InvertedLists(stored["index"], int(form[4])) if "index" in stored else ComparedWhole(stored["vectors"])
             )
         self._all = _bits(np.arange(FIRST_ITEM, len(self._features)), len(self._features))
         self._of_value: OrderedDict[tuple[int, int], Bits] = OrderedDict()

@@ -14,7 +14,7 @@ from models.runtime import retrieval as module
 from models.runtime.encoding import FIRST_KNOWN
 from models.runtime.encoding import PADDING as NO_ITEM
 from models.runtime.refusals import BadRequest
-from models.runtime.retrieval import ALLOW, DENY, FIRST_ITEM, PADDING, InvertedLists, ServedRetrieval, Vectors
+from models.runtime.retrieval import ALLOW, DENY, FIRST_ITEM, PADDING, InvertedLists, ServedRetrieval, ComparedWhole
 
 KEYS, TASTE, WARM_AFTER = 8, 4, 5
 BINS = int(SEEN_BINS[-1]) + 1
@@ -29,7 +29,7 @@ def test_items_are_counted_as_the_vocabulary_counts_them() -> None:
 
 
 def drawn(items: int, seed: int = 0) -> FloatArray:
-    """Vectors (items + 2, H) in clusters of many sizes, as those of a catalogue are."""
+    """ComparedWhole (items + 2, H) in clusters of many sizes, as those of a catalogue are."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(40, WIDTH))
     own = rng.choice(40, items + FIRST_ITEM, p=rng.dirichlet(np.full(40, 0.5)))
@@ -97,7 +97,7 @@ def test_a_small_catalogue_is_compared_whole_and_a_large_one_in_lists(
     small: ServedRetrieval, large: ServedRetrieval
 ) -> None:
     assert EXACT < LARGE
-    assert isinstance(small._items, Vectors)
+    assert isinstance(small._items, ComparedWhole)
     assert isinstance(large._items, InvertedLists)
 
 
