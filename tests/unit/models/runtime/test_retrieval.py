@@ -14,7 +14,7 @@ from models.runtime import retrieval as module
 from models.runtime.encoding import FIRST_KNOWN
 from models.runtime.encoding import PADDING as NO_ITEM
 from models.runtime.refusals import BadRequest
-from models.runtime.retrieval import ALLOW, DENY, FIRST_ITEM, PADDING, InvertedLists, ServedRetrieval, ComparedWhole
+from models.runtime.retrieval import ALLOW, DENY, FIRST_ITEM, PADDING, ComparedWhole, InvertedLists, ServedRetrieval
 
 KEYS, TASTE, WARM_AFTER = 8, 4, 5
 BINS = int(SEEN_BINS[-1]) + 1
