@@ -34,7 +34,8 @@ ENTRYPOINT ["foretaste"]
 
 FROM ${TRITON_IMAGE} AS triton
 ARG ONNXRUNTIME=onnxruntime
-ENV PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore
+# numpy's threads spin while they wait for each other.
+ENV PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore OPENBLAS_NUM_THREADS=1
 COPY foretaste/stack/triton-constraints.txt /tmp/constraints.txt
 # numpy 2 in the Python backend's environment corrupts tensors silently: it is held below 2, as in the embedded stack.
 # The constraints name the CPU's ONNX Runtime; the GPU's has versions of its own and brings one in its name.

@@ -25,7 +25,7 @@ from foretaste.kernel.users import Behaviour, Stage
 from foretaste.settings import Settings
 from models.data.dataset import Dataset
 from models.data.sources.public import open_dataset
-from models.data.split import split_by_time
+from models.data.split import TRAINING_SHARE, split_by_time
 from models.generations.export import export
 from models.runtime.local import LocalTowers
 from models.towers.architecture import Architecture
@@ -48,7 +48,8 @@ def candidates(
     dataset = _before_the_split(open_dataset(data, Settings().home / "data"))
     config = TrainingConfig(architecture=Architecture(ranking=ranking, zero_shot=zero_shot), device="cpu")
     errors.print("training")
-    trained = cotrain(dataset, split_by_time(dataset), config, lambda _: None)
+    instant = int(dataset.interactions["time_ms"].iloc[int(TRAINING_SHARE * len(dataset.interactions))])
+    trained = cotrain(dataset, split_by_time(dataset, instant), config, lambda _: None)
     with tempfile.TemporaryDirectory(prefix="foretaste-bench-") as folder:
         towers = LocalTowers.of(export(trained, dataset, {}, Path(folder)))
         shares = {str(stage): _coverage(towers, dataset, config.warm_after, stage, users) for stage in Stage}

@@ -181,6 +181,7 @@ class Triton:
                 "PATH": f"{environment.bin}:{env['PATH']}",
                 "LD_LIBRARY_PATH": str(environment.libraries),
                 "PYTHONDONTWRITEBYTECODE": "1",
+                "OPENBLAS_NUM_THREADS": "1",  # its threads spin while they wait for each other
             },
             cwd=self.folder,
             address=address,

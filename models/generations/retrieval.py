@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,15 @@ EXACT = 50_000
 """Items up to which every one is compared: an index would be no faster."""
 LISTS = 1024
 """Of an inverted file at a million items; their number goes with the root of the items'."""
-COMPARED, SHARE = 1 << 16, 16
-"""Items that a request compares, about: those of the nearest lists. Never fewer than every 16th of the lists."""
+COMPARED, SHARE = 1 << 15, 32
+"""Items that a request compares, about: those of the nearest lists. Never fewer than every 32nd of the lists."""
 DECAY = 0.9
 """Weight of a behaviour against the one after it."""
 GAIN, GAIN_WITHOUT_KEYS = 2.0, 0.5
 """Of likeness to the items acted on: log-odds between none and the same item. Measured: decision 40."""
 REFERENCES = 32
-"""Users over whom the tower's answers are averaged to an item's bias, where the tower holds none itself."""
+"""Users over whom the tower's answers are averaged to an item's bias, where the tower holds none itself: as they are
+without behaviour, as they are while warming and as they are when warm."""
 _CHUNK = 10_000
 
 
@@ -41,8 +43,9 @@ def write_retrieval(folder: Path, path: Path, warm_after: int) -> None:
     if "ranking.keys" in weights:
         keys, biases, gain, seen_bins = weights["ranking.keys"], weights["ranking.biases"].T, GAIN, SEEN_BINS
     else:
-        keys, biases, gain = np.zeros((len(taste), 0)), _mean_logits(folder, encoding), GAIN_WITHOUT_KEYS
-        seen_bins = np.zeros(MAX_BEHAVIOUR + 1, dtype=np.int64)
+        keys, gain = np.zeros((len(taste), 0)), GAIN_WITHOUT_KEYS
+        biases = np.stack([_mean_logits(folder, encoding, seen) for seen in (0, warm_after // 2, warm_after)], axis=1)
+        seen_bins = np.searchsorted((1, warm_after), np.arange(MAX_BEHAVIOUR + 1), side="right")
     vectors = np.hstack([keys, biases, taste]).astype(np.float32)
     write_index(
         path,
@@ -100,23 +103,32 @@ def _of_length_one(vectors: FloatArray) -> FloatArray:
 
 def _by_popularity(folder: Path, encoding: Encoding) -> npt.NDArray[np.int32]:
     """The index of each item, the most popular first."""
+    return (np.argsort(-_shares(folder, encoding), kind="stable") + FIRST_KNOWN).astype(np.int32)
+
+
+def _shares(folder: Path, encoding: Encoding) -> npt.NDArray[np.float64]:
+    """Each item's share of the training interactions, in the order of the vocabulary."""
     shares: dict[str, float] = json.loads((folder / layout.POPULARITY).read_text(encoding="utf-8"))
-    order = np.argsort([-shares.get(item, 0.0) for item in encoding.items], kind="stable")
-    return (order + FIRST_KNOWN).astype(np.int32)
+    return np.array([shares.get(item, 0.0) for item in encoding.items])
 
 
-def _mean_logits(folder: Path, encoding: Encoding) -> FloatArray:
-    """(items, 1): the log-odds that the ranking tower gives each item, in the mean of users without behaviour."""
-    towers = LocalTowers.of(folder)
+def _mean_logits(folder: Path, encoding: Encoding, seen: int) -> FloatArray:
+    """(items,): the log-odds that the ranking tower gives each item, in the mean of users with `seen` behaviours.
+
+    Each acted on popular items, drawn by their shares.
+    """
+    towers, rng = LocalTowers.of(folder), np.random.default_rng(seen)
     attributes = [probe.request.attributes for probe in read_probes(folder)[:REFERENCES]] or [{}]
-    virtual = towers.virtual_behaviour(attributes)
-    mean = np.zeros((encoding.item_count, 1), dtype=np.float32)
+    shares = _shares(folder, encoding) + 1e-9
+    drawn = rng.choice(encoding.items, (len(attributes), seen), p=shares / shares.sum())
+    users = [
+        RankingInput(own, {}, Behaviour(items, encoding.actions[:1] * seen, range(seen)), virtual, ())
+        for own, items, virtual in zip(attributes, drawn.tolist(), towers.virtual_behaviour(attributes), strict=True)
+    ]
+    mean = np.zeros(encoding.item_count, dtype=np.float32)
     for start, items in _chunks(encoding.items):
-        requests = [
-            RankingInput(own, {}, Behaviour(), vectors, items) for own, vectors in zip(attributes, virtual, strict=True)
-        ]
-        scores = np.stack(towers.score(requests)).clip(1e-7, 1 - 1e-7)
-        mean[start : start + len(items), 0] = np.log(scores / (1 - scores)).mean(axis=0)
+        scores = np.stack(towers.score([replace(user, items=items) for user in users])).clip(1e-7, 1 - 1e-7)
+        mean[start : start + len(items)] = np.log(scores / (1 - scores)).mean(axis=0)
     return mean
 
 

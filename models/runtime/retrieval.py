@@ -141,8 +141,7 @@ class ServedRetrieval:
         return candidates
 
     def _find(self, behaviour: IndexArray, virtual: FloatArray, wanted: Wanted, filters: IndexArray) -> IndexArray:
-        allowed = self._allowed(filters)
-        some = int(_ONES[allowed].sum())
+        allowed, some = self._allowed(filters)
         query = self.query(behaviour[behaviour != PADDING], virtual)
         count = min(wanted.nearest, some)
         found = self._items.nearest(query, allowed, some, count) if count else np.zeros(0, dtype=np.int64)
@@ -169,8 +168,8 @@ class ServedRetrieval:
     def _width(self) -> int:
         return int(self._items.rows(np.array([FIRST_ITEM - 1])).shape[1])
 
-    def _allowed(self, filters: IndexArray) -> Bits:
-        """The items that may be candidates, a bit each; a copy."""
+    def _allowed(self, filters: IndexArray) -> tuple[Bits, int]:
+        """The items that may be candidates, a bit each, in a copy; and how many they are."""
         allowed = self._all.copy()
         kinds = filters[:, 1]
         for column in np.unique(kinds[kinds >= 0]).tolist():
@@ -178,8 +177,12 @@ class ServedRetrieval:
             allowed &= np.bitwise_or.reduce([self._with_value(column, value) for value in values])
         if (kinds == ALLOW).any():
             allowed &= _bits(filters[kinds == ALLOW, 2], len(self._features))
-        _take(allowed, filters[kinds == DENY, 2])
-        return allowed
+        denied = np.unique(filters[kinds == DENY, 2])
+        _take(allowed, denied)
+        if (kinds > DENY).any():
+            return allowed, int(_ONES[allowed].sum())
+        known = len(self._features) - FIRST_ITEM
+        return allowed, known - int(((denied >= FIRST_ITEM) & (denied < len(self._features))).sum())
 
     def _with_value(self, column: int, value: int) -> Bits:
         """The items that have this value of an attribute; none for 0, which is no value."""
