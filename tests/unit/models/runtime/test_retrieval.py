@@ -20,7 +20,7 @@ KEYS, TASTE, WARM_AFTER = 8, 4, 5
 BINS = int(SEEN_BINS[-1]) + 1
 WIDTH = KEYS + BINS + TASTE
 NO_FILTER = np.array([[-1, 0, 0]])
-LARGE = 150_000
+LARGE = 80_000
 
 
 def test_items_are_counted_as_the_vocabulary_counts_them() -> None:
