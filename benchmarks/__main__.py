@@ -15,13 +15,16 @@ COMMANDS = {
     "refresh": "benchmarks.refresh.command:refresh",
     "swap": "benchmarks.swap.command:swap",
     "reenrichment": "benchmarks.reenrichment:reenrichment",
-    "rank": "benchmarks.rank:rank",
+    "rank": "benchmarks.ranking.command:rank",
     "recommend": "benchmarks.recommend.command:recommend",
     "candidates": "benchmarks.recommend.candidates:candidates",
+    "enrich": "benchmarks.enrich.command:enrich",
+    "behave": "benchmarks.behave:behave",
     "online-store": "benchmarks.online_store:online_store",
     "cotrain-once": "benchmarks.cotrain_once:cotrain_once",
     "data-memory": "benchmarks.data_memory:data_memory",
     "liked": "benchmarks.liked:liked",
+    "access": "benchmarks.access:access",
 }
 """The function of each command, imported when the command is asked for: most need torch, some libraries of others."""
 EXIT_FAILED, EXIT_INVALID = 1, 2

@@ -35,6 +35,7 @@ def plan_stack(settings: Settings, report: Report) -> StackPlan:
 
 def up(settings: Settings) -> None:
     """The whole system in the foreground, until Ctrl-C or SIGTERM."""
+    compose.access_policy(settings)  # what the service would refuse to start with is said at once
     with progress() as report:
         planned = plan_stack(settings, report)
     for notice in planned.notices:

@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     """Idempotent producer; false for a broker that has none (the embedded one)."""
     kafka_fetch_wait: Annotated[float, Field(gt=0)] = 0.5
     """Seconds for which the broker may hold a fetch while it has nothing; Kafka answers at once when it has."""
+    kafka_idle_fetch_wait: Annotated[float, Field(gt=0)] | None = None
+    """The same after half a minute without a record, for a broker that is kept busy by it (the embedded one)."""
     kafka_session_timeout: Annotated[float, Field(ge=3)] = 15.0
     """Seconds after which the group gives a silent worker's partitions to others; Kafka grants no less than 6."""
     stop_seconds: Annotated[float, Field(ge=0, lt=60)] = 10.0
@@ -79,10 +81,12 @@ class Settings(BaseSettings):
     triton_device: Literal["cpu", "gpu"] = "cpu"
     """The instance group of both towers."""
 
+    consumer: Literal["faust", "aiokafka"] = "faust"
+    """What reads Kafka in a worker, the log and the watch: Faust, or aiokafka alone, which costs less an event."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 256
     """Events at which a worker's batch closes."""
     batch_age: Annotated[float, Field(ge=0)] = 0.010
-    """Seconds after its first member at which a batch closes."""
+    """Seconds after its first member at which a batch closes while events keep coming; else it closes at once."""
     max_event_bytes: Annotated[int, Field(ge=1024)] = 65536
     """A larger event becomes a dead letter."""
     unknown_items: Literal["keep", "dead_letter"] = "keep"
@@ -123,6 +127,28 @@ class Settings(BaseSettings):
     """Where the ranking service listens."""
     api_port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """Its port; the embedded stack takes a free one where this is taken."""
+    api_tokens: SecretStr | None = None
+    """Lines of `foretaste token`, apart by `;`; without any, here or in the file, the service is for loopback alone."""
+    api_token_file: Path | None = None
+    """More of them, a line each; read again when it changes."""
+    api_rate: Annotated[float, Field(gt=0)] | None = 2000.0
+    """Requests a second of one token, at most; no limit where empty."""
+    api_allowed_hosts: str | None = None
+    """Names in the Host header, apart by commas, beside loopback's own; where empty any, but none on loopback."""
+    api_max_body_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
+    """A larger request is refused."""
+    api_read_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """In which a request must have come whole, and a client must take what is written to it; else it is cut off."""
+    api_access_log: bool = True
+    """A line of JSON for each answer, on standard error; `foretaste up` leaves it off unless this is set."""
+    api_log_key: SecretStr | None = None
+    """Of the hash that stands for a user id in that log; another one at each start where absent."""
+    api_idempotency_seconds: Annotated[int, Field(ge=60)] = 86_400
+    """For which the answer under an idempotency key is kept."""
+    url: str | None = None
+    """A running service that `register`, `behave` and `rank` ask; without it they reach Kafka, Redis and Triton."""
+    token: SecretStr | None = None
+    """The bearer token that they send there."""
     max_candidates: Annotated[int, Field(ge=1)] = 1000
     """Candidates of one ranking request, at most."""
     max_recommended: Annotated[int, Field(ge=1)] = 200

@@ -1,87 +1,75 @@
-"""The ranking service over HTTP."""
+"""The HTTP service: its routes over one set of parts, and what stands around all of them."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from dataclasses import dataclass, field
+from functools import partial
 
-from fastapi import FastAPI, Response
-from fastapi.responses import HTMLResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from fastapi import FastAPI
+from starlette.types import ASGIApp
 
-from serving.body_limit import BodyLimit
-from serving.health import Readiness, ServiceHealth
-from serving.impressions import BufferedImpressions
-from serving.problems import RETRY_AFTER, answer_with_problems
-from serving.ranking import Ranking
-from serving.recommending import Recommending
-from serving.routes.rank import add_ranking
-from serving.routes.recommend import add_recommending
+from serving.access.access_control import AccessControl, AccessPolicy
+from serving.access.access_log import AccessLog
+from serving.access.body import JsonBody
+from serving.access.response_headers import ResponseHeaders
+from serving.idempotency import IdempotentRequests
+from serving.openapi import openapi_document
+from serving.parts import ServiceParts
+from serving.problems import answer_with_problems
+from serving.routes.behaviours import behaviours_router
+from serving.routes.console import console_router
+from serving.routes.docs import docs_router
+from serving.routes.generations import generations_router
+from serving.routes.operations import operations_router
+from serving.routes.rank import rank_router
+from serving.routes.recommend import recommend_router
+from serving.routes.users import users_router
 
-_CONSOLE = Path(__file__).with_name("console.html")
-_CONSOLE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """What holds of every request."""
+
+    access: AccessPolicy = field(default_factory=AccessPolicy)
+    max_body_bytes: int = 1_048_576
+    log_key: bytes | None = None
+    """Of the hash that stands for a user id in the access log; another one at each start where None."""
 
 
-def build_api(
-    ranking: Ranking,
-    health: Callable[[], Awaitable[ServiceHealth]],
-    registry: CollectorRegistry,
-    *,
-    impressions: BufferedImpressions | None = None,
-    recommending: Recommending | None = None,
-    max_body_bytes: int = 1_048_576,
-) -> FastAPI:
-    """The routes below. Errors leave as problem documents (RFC 9457).
+def build_service(parts: ServiceParts, config: ServiceConfig | None = None) -> ASGIApp:
+    """The routes, and around each request, from the outside in: what an answer carries, the log, access, the body."""
+    return with_access(build_api(parts), config or ServiceConfig())
 
-    - `POST /v1/rank`: a `RankRequest`, answered by a `RankResponse`; 422 names the field and the value that are wrong,
-      413 a body of more than `max_body_bytes`, 503 with `Retry-After` when nothing can be answered.
-    - `POST /v1/recommend`: a `RecommendRequest`, answered by a `RecommendResponse`; likewise.
-    - `GET /healthz`: the process lives. `GET /readyz`: it can answer; 503 if not, with each part either way.
-    - `GET /metrics`: Prometheus. `GET /`: the console page.
 
-    At the end of the application's lifespan `impressions` are closed: uvicorn ends the process by the signal that ended
-    it before anything behind `serve()` runs.
+def with_access(app: ASGIApp, config: ServiceConfig) -> ASGIApp:
+    """What stands around every route, around `app`."""
+    controlled = AccessControl(JsonBody(app, config.max_body_bytes), config.access)
+    return ResponseHeaders(AccessLog(controlled, log_key=config.log_key))
+
+
+def build_api(parts: ServiceParts) -> FastAPI:
+    """The routes alone, one router a resource. Errors leave as problem documents (RFC 9457).
+
+    At the end of the application's lifespan the impressions are closed: uvicorn ends the process by the signal that
+    ended it before anything behind `serve()` runs.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await health()  # opens what the first request would wait for
+        await parts.health()  # opens what the first request would wait for
         yield
-        if impressions is not None:
-            await impressions.close()
+        if parts.impressions is not None:
+            await parts.impressions.close()
 
-    api = FastAPI(title="Foretaste", docs_url=None, redoc_url=None, lifespan=lifespan)
-    api.add_middleware(BodyLimit, most=max_body_bytes)
+    api = FastAPI(openapi_url=None, lifespan=lifespan, redirect_slashes=False)
     answer_with_problems(api)
-
-    add_ranking(api, ranking)
-    if recommending is not None:
-        add_recommending(api, recommending)
-    _add_operations(api, health, registry)
-    _add_console(api)
+    idempotent = IdempotentRequests(parts.idempotency)
+    api.include_router(rank_router(parts.ranking))
+    api.include_router(recommend_router(parts.recommending))
+    api.include_router(users_router(parts.intake, parts.users, idempotent))
+    api.include_router(behaviours_router(parts.intake, parts.users, idempotent))
+    api.include_router(generations_router(parts.generations))
+    api.include_router(operations_router(parts.health, parts.registry))
+    api.include_router(console_router())
+    api.include_router(docs_router(partial(openapi_document, api)))
     return api
-
-
-def _add_operations(api: FastAPI, health: Callable[[], Awaitable[ServiceHealth]], registry: CollectorRegistry) -> None:
-    @api.get("/healthz")
-    async def healthz() -> dict[str, str]:
-        return {"status": "alive"}
-
-    @api.get("/readyz")
-    async def readyz(response: Response) -> ServiceHealth:
-        found = await health()
-        if found.readiness is Readiness.UNREADY:
-            response.status_code = 503
-            response.headers["Retry-After"] = RETRY_AFTER
-        return found
-
-    @api.get("/metrics")
-    async def metrics() -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
-
-
-def _add_console(api: FastAPI) -> None:
-    console = _CONSOLE.read_text(encoding="utf-8")
-
-    @api.get("/", include_in_schema=False)
-    async def page() -> HTMLResponse:
-        return HTMLResponse(console, headers={"Content-Security-Policy": _CONSOLE_POLICY})

@@ -12,8 +12,8 @@ from foretaste.kernel.ports import Generations, OnlineStore, Towers
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import Behaviour
 from serving.active import ActiveGeneration
-from serving.impressions import BufferedImpressions
 from serving.problems import public_detail
+from serving.rankings.impressions import BufferedImpressions
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,11 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput, Unavailable
 from serving.active import NoneActive
+from serving.bodies import BATCH, ONE
 
 log = logging.getLogger(__name__)
 
@@ -56,20 +58,25 @@ def answer_with_problems(api: FastAPI) -> None:
     @api.exception_handler(Unavailable)
     async def unavailable(_: Request, error: Unavailable) -> JSONResponse:
         log.warning("%s", error)
-        return _problem(HTTPStatus.SERVICE_UNAVAILABLE, public_detail(error), {"Retry-After": RETRY_AFTER})
+        return problem_response(HTTPStatus.SERVICE_UNAVAILABLE, public_detail(error), {"Retry-After": RETRY_AFTER})
 
     @api.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        return _problem(HTTPStatus(error.status_code), error.detail, error.headers)
+        return problem_response(HTTPStatus(error.status_code), error.detail, error.headers)
+
+    @api.exception_handler(ClientDisconnect)
+    async def gone(_: Request, __: ClientDisconnect) -> JSONResponse:
+        """Nobody reads this answer: the client left before its request was whole."""
+        return problem_response(HTTPStatus.BAD_REQUEST, "the request ended before its body was whole")
 
     @api.exception_handler(ForetasteError)
     async def failed(_: Request, error: ForetasteError) -> JSONResponse:
-        return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+        return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
 
     @api.exception_handler(Exception)
     async def unexpected(_: Request, error: Exception) -> JSONResponse:
         """The server logs the error after this answer."""
-        return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "something unexpected went wrong; the log says what")
+        return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, "something unexpected went wrong; the log says what")
 
 
 def _wrong_input(errors: Sequence[tuple[str, object, str]]) -> JSONResponse:
@@ -77,15 +84,16 @@ def _wrong_input(errors: Sequence[tuple[str, object, str]]) -> JSONResponse:
     first = shown[0]
     detail = f"{first['field']}: {first['problem']} (got {first['value']!r})"
     more = {"field": first["field"], "value": first["value"], "errors": shown}
-    return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, more=more)
+    return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, detail, more=more)
 
 
-def _problem(
+def problem_response(
     status: HTTPStatus,
     detail: str,
     headers: Mapping[str, str] | None = None,
     more: Mapping[str, object] | None = None,
 ) -> JSONResponse:
+    """An answer as a problem document, with the fields of `more`."""
     body = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail, **(more or {})}
     return JSONResponse(body, status.value, headers, media_type="application/problem+json")
 
@@ -93,16 +101,29 @@ def _problem(
 def _by_field(errors: Sequence[Any]) -> list[tuple[str, object, str]]:
     """(field, value, problem) of each error, but one alone for a value that may be of several types and is of none."""
     found: list[tuple[str, object, str]] = []
-    for _, group in groupby(errors, key=lambda error: (error["loc"][:-1], id(error["input"]))):
+    plain = [{**error, "loc": _without_form(error["loc"])} for error in errors]
+    for _, group in groupby(plain, key=lambda error: (error["loc"][:-1], id(error["input"]))):
         same = list(group)
         if any(error["type"] == "string_unicode" for error in same):
             found.append((_path(_of_text(same)), same[0]["input"], _NOT_UTF8))
-        elif len(same) == 1 or same[0]["loc"][1] not in ("context", "filter"):
+        elif len(same) == 1 or not _is_scalar(same[0]["loc"]):
             found += [(_path(error["loc"]), error["input"], _plain(error["msg"])) for error in same]
         else:
             problem = "expected a text, a finite number, true, false or null"
             found.append((_path(same[0]["loc"][:-1]), same[0]["input"], problem))
     return found
+
+
+def _without_form(location: Sequence[object]) -> Sequence[object]:
+    """Without the name of the form that the body was read in, one event or a batch: no field is called so."""
+    if location[:1] == ("body",) and location[1:2] in ((ONE,), (BATCH,)):
+        return (location[0], *location[2:])
+    return location
+
+
+def _is_scalar(location: Sequence[object]) -> bool:
+    """Whether it is a context's or an attribute's value, with the member of its union at the end."""
+    return "context" in location[1:-2] or "attributes" in location[1:-2]
 
 
 def _of_text(same: Sequence[Any]) -> Sequence[object]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 from typing_extensions import TypedDict  # pydantic refuses that of `typing` before Python 3.12
 
 from foretaste.kernel.errors import InvalidInput
@@ -12,19 +12,24 @@ from foretaste.kernel.events import Id, Text, WireScalar
 from foretaste.kernel.ranking import Cause, Fallback, Source
 
 
-def check_candidates(items: Sequence[str], most: int) -> None:
+def check_candidates(items: Sequence[str], most: int, field: str = "items") -> None:
     """Raises `InvalidInput` for no candidates, more than `most`, or one that comes twice (it names the first)."""
     if not items:
-        raise InvalidInput("items", items, "expected at least one candidate")
+        raise InvalidInput(field, items, "expected at least one candidate")
     if len(items) > most:
-        raise InvalidInput("items", len(items), f"expected at most {most} candidates")
+        raise InvalidInput(field, len(items), f"expected at most {most} candidates")
     if len(set(items)) == len(items):
         return
     seen: set[str] = set()
     for at, item in enumerate(items):
         if item in seen:
-            raise InvalidInput(f"items.{at}", item, f"expected each candidate once, it is at {items.index(item)} too")
+            raise InvalidInput(f"{field}.{at}", item, f"expected each candidate once, it is at {items.index(item)} too")
         seen.add(item)
+
+
+def whole_number(value: object) -> object:
+    """JSON has one kind of numbers: 2.0 is an integer, unlike true and "2"."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class RankRequest(BaseModel):
@@ -33,11 +38,13 @@ class RankRequest(BaseModel):
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
     user_id: Id
-    items: list[Id]
+    items: Annotated[list[Id], Field(json_schema_extra={"minItems": 1, "uniqueItems": True})]
     context: Mapping[Text, WireScalar] = Field(default_factory=dict)
-    shown: Annotated[int, Field(ge=0)] | None = None
+    shown: Annotated[int, Field(ge=0, strict=True), BeforeValidator(whole_number)] | None = None
     """How many, from the best on, the user gets to see: impressions, which training learns from. None: the setting's
     number; 0: none."""
+    explain: StrictBool = False
+    """Whether the answer says what moved its first items most."""
 
 
 class ScoredItem(TypedDict):
@@ -46,6 +53,28 @@ class ScoredItem(TypedDict):
     item_id: str
     score: float
     """A probability from the ranking tower (eq. 12); under `popularity`, a share of the catalogue's interactions."""
+    unknown: NotRequired[Literal[True]]
+    """Only of an item that the generation was not trained on: all of them score alike."""
+
+
+class Influence(BaseModel):
+    """One thing that is known of the user, and how far it moved the score of an item."""
+
+    attribute: str | None = None
+    """The name of an attribute; or:"""
+    behaviour: str | None = None
+    """The item of a behaviour."""
+    value: WireScalar = None
+    """The attribute's value, or the behaviour's action."""
+    effect: float
+    """What the log odds of the score would lose without it."""
+
+
+class ExplainedItem(BaseModel):
+    """What moved the score of an item most, the strongest first."""
+
+    item_id: str
+    influences: list[Influence]
 
 
 class RankResponse(BaseModel):
@@ -66,6 +95,8 @@ class RankResponse(BaseModel):
     """The generation of the ranking tower that scored; None under `popularity`."""
     behaviour_seen: int = 0
     ranked: list[ScoredItem]
+    explanation: list[ExplainedItem] | None = None
+    """Of the first items, where the request asked for it and the ranking tower scored."""
 
 
 MOST_FILTERED = 10_000
@@ -92,12 +123,12 @@ class RecommendRequest(BaseModel):
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
     user_id: Id
-    k: Annotated[int, Field(ge=1, strict=True)] = 20
+    k: Annotated[int, Field(ge=1, strict=True), BeforeValidator(whole_number)] = 20
     exclude_seen: StrictBool = True
     """Leave out what the user acted on, as far as it is stored (the newest 100)."""
     filter: ItemFilter = Field(default_factory=ItemFilter)
     context: Mapping[Text, WireScalar] = Field(default_factory=dict)
-    shown: Annotated[int, Field(ge=0)] | None = None
+    shown: Annotated[int, Field(ge=0, strict=True), BeforeValidator(whole_number)] | None = None
     """As in a ranking, and k at most."""
 
 

@@ -10,8 +10,10 @@ from foretaste.kernel.events import DeadLetter, Message, Reason, UserBehaved
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.users import BehavedUser, Behaviour, UserFeatures
 from foretaste.kernel.values import MAX_BEHAVIOUR
-from streams.decoding import decode_behaved, to_ms
+from streams.decoding import decode_behaved
 from streams.parts import SignUpParts
+from streams.rules import to_ms
+from streams.shares import each_share, shares_by_user
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
 
@@ -58,7 +60,7 @@ class Behaviours:
     1. Every message is decoded; a bad one becomes a dead letter. So does one for an item that the active generation
        does not know, if `unknown_items` says so; by default it is kept, since the next generation will learn the item
        and the towers read it as an unknown one until then.
-    2. One read of the users' stored behaviour and its version.
+    2. One read of the users' stored behaviour and its version. A large batch goes on in shares, each user in one.
     3. Each user's behaviours are appended, in the order of the batch.
     4. What changed is written whole, in one write, in place of what was read. The store compares the version in the
        same step, and refuses a user whom another worker wrote for since: 2 to 4 are done again for those refused.
@@ -94,7 +96,7 @@ class Behaviours:
             acts, unknown = await self._known(acts)
             bad += unknown
         if acts:
-            await self._store_behaviour(acts)  # 2 to 4
+            await each_share(self._store_behaviour, shares_by_user(acts, lambda act: act.event.user_id))  # 2 to 4
         await self._dead_letters.keep(bad)  # 5
         self._metrics.behaviours.inc(len(acts))
 

@@ -6,10 +6,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticSerializationError
 
 from foretaste.kernel.errors import ForetasteError, InvalidInput
-from foretaste.kernel.events import Event, Reason
-
-MAX_FIELD = 120
-"""Characters of a field's name in a problem, at most: names come from outside too."""
+from foretaste.kernel.events import MAX_FIELD, Event, Reason
 
 EventT = TypeVar("EventT", bound=Event)
 

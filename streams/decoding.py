@@ -1,25 +1,30 @@
 """The edge: a Kafka record becomes an event or a dead letter, never an exception.
 
-The rules beyond the types in `foretaste.kernel.events`:
+The rules beyond the types in `foretaste.kernel.events` are those of `streams.rules`, and:
 
 - A key that is not the user id is invalid, since the key decides the partition and the partition decides the order.
   A sign-up may come without a key (its writes need no order); a behaviour may not, since reading, appending and
   writing a user's behaviour is safe only where one worker sees all of that user.
-- A time more than a day ahead of the clock, or before 1970, is invalid: it would decide the order of what is stored.
-- An integer attribute beyond 64 bits is invalid: no tower and no store holds it. So is any other such integer.
 - A ranking has as many scores as items, and as many actions and times as behaviours.
 """
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
 
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.events import DeadLetter, Message, Reason, ReenrichUsers, UserBehaved, UserRanked, UserRegistered
-from streams.codec import EVENTS, MAX_FIELD, EventT, Undecodable
-
-DAY_MS = 86_400_000
-INT64_MAX = 2**63 - 1
+from foretaste.kernel.events import (
+    INT64_MAX,
+    DeadLetter,
+    Message,
+    Reason,
+    ReenrichUsers,
+    UserBehaved,
+    UserRanked,
+    UserRegistered,
+    oversized_integer,
+)
+from streams.codec import EVENTS, EventT, Undecodable
+from streams.rules import wrong_time
 
 
 def decode_registered(message: Message, *, now_ms: int, max_bytes: int) -> UserRegistered | DeadLetter:
@@ -30,11 +35,10 @@ def decode_registered(message: Message, *, now_ms: int, max_bytes: int) -> UserR
     event = _decode(message, UserRegistered, max_bytes)
     if isinstance(event, DeadLetter):
         return event
-    at_ms = None if event.registered_at is None else to_ms(event.registered_at)
     return (
         _wrong_key(message, event.user_id, optional=True)
-        or _wrong_time(message, "registered_at", at_ms, now_ms)
-        or _oversized_integer(message, event)
+        or _letter(message, wrong_time("registered_at", event.registered_at, now_ms))
+        or _letter(message, oversized_integer("attributes", event.attributes))
         or event
     )
 
@@ -46,7 +50,7 @@ def decode_behaved(message: Message, *, now_ms: int, max_bytes: int) -> UserBeha
         return event
     return (
         _wrong_key(message, event.user_id, optional=False)
-        or _wrong_time(message, "at", to_ms(event.at), now_ms)
+        or _letter(message, wrong_time("at", event.at, now_ms))
         or event
     )
 
@@ -58,7 +62,7 @@ def decode_ranked(message: Message, *, now_ms: int, max_bytes: int) -> UserRanke
         return event
     return (
         _wrong_key(message, event.user_id, optional=False)
-        or _wrong_time(message, "at", to_ms(event.at), now_ms)
+        or _letter(message, wrong_time("at", event.at, now_ms))
         or _uneven(message, event)
         or _oversized_number(message, event)
         or event
@@ -79,11 +83,6 @@ def readable(messages: Sequence[Message], kind: type[EventT]) -> list[EventT]:
     return events
 
 
-def to_ms(at: datetime) -> int:
-    """Epoch milliseconds of an aware time."""
-    return round(at.timestamp() * 1000)
-
-
 def _decode(message: Message, kind: type[EventT], max_bytes: int | None) -> EventT | DeadLetter:
     size = len(message.value or b"")
     if max_bytes is not None and size > max_bytes:
@@ -100,22 +99,6 @@ def _wrong_key(message: Message, user_id: str, *, optional: bool) -> DeadLetter 
     if message.key == user_id.encode():
         return None
     return _invalid(message, "key", message.key, f"must be the user id {user_id[:80]!r}")
-
-
-def _wrong_time(message: Message, field: str, at_ms: int | None, now_ms: int) -> DeadLetter | None:
-    if at_ms is None or 0 <= at_ms <= now_ms + DAY_MS:
-        return None
-    problem = "must not be before 1970" if at_ms < 0 else "must not be more than a day in the future"
-    return DeadLetter(
-        message, Reason.INVALID, f"{field}: {problem} (got {at_ms} ms since the epoch, it is {now_ms} ms)"
-    )
-
-
-def _oversized_integer(message: Message, event: UserRegistered) -> DeadLetter | None:
-    for name, value in event.attributes.items():
-        if isinstance(value, int) and abs(value) > INT64_MAX:
-            return _invalid(message, f"attributes.{name[:MAX_FIELD]}", value, "must fit in 64 bits")
-    return None
 
 
 def _uneven(message: Message, event: UserRanked) -> DeadLetter | None:
@@ -145,3 +128,7 @@ def _oversized_number(message: Message, event: UserRanked) -> DeadLetter | None:
 
 def _invalid(message: Message, field: str, value: object, problem: str) -> DeadLetter:
     return DeadLetter(message, Reason.INVALID, str(InvalidInput(field, value, problem)))
+
+
+def _letter(message: Message, broken: InvalidInput | None) -> DeadLetter | None:
+    return None if broken is None else DeadLetter(message, Reason.INVALID, str(broken))

@@ -67,4 +67,4 @@ def user_pipelines(
 def _page_batches(rate: float | None) -> BatchPolicy:
     """Batches that are done within `BATCH_SECONDS`, as far as their pace decides."""
     pages = MAX_PAGES if rate is None else int(BATCH_SECONDS * rate / SHARE)
-    return BatchPolicy(size=min(max(pages, 1), MAX_PAGES))
+    return BatchPolicy(size=min(max(pages, 1), MAX_PAGES), at_once=True)

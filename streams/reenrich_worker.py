@@ -1,8 +1,8 @@
 """The way of re-enrichment: virtual behaviour of a new generation for users that have signed up already. Only ports."""
 
-import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 from aiolimiter import AsyncLimiter
@@ -12,6 +12,7 @@ from foretaste.kernel.generations import Generation
 from foretaste.kernel.users import ReenrichedUser, VirtualBehaviour
 from streams.decoding import decode_page
 from streams.parts import SignUpParts
+from streams.shares import each_share
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
 from streams.zero_shot import finite, virtual_behaviour
@@ -61,21 +62,11 @@ class Pages:
     async def _fill(self, pages: Sequence[ReenrichUsers]) -> None:
         serving = await self._parts.generations.serving()
         used = serving.in_use
-        turn = asyncio.Semaphore(AT_ONCE)
-
-        async def in_turn(users: Sequence[str], generation: Generation) -> None:
-            async with turn:
-                await self._fill_share(users, generation)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for number, users in _by_generation(pages):
-                    if number in used:
-                        group.create_task(in_turn(users, used[number]))
-                    else:
-                        self._metrics.reenriched.labels("dropped").inc(len(users))
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from failed
+        for number, generation_shares in _by_generation(pages).items():
+            if number in used:
+                await each_share(partial(self._fill_share, generation=used[number]), generation_shares, AT_ONCE)
+            else:
+                self._metrics.reenriched.labels("dropped").inc(sum(map(len, generation_shares)))
 
     async def _fill_share(self, user_ids: Sequence[str], generation: Generation) -> None:
         if self._pace is not None:
@@ -102,14 +93,12 @@ class Pages:
             self._metrics.reenriched.labels(outcome).inc(count)
 
 
-def _by_generation(pages: Sequence[ReenrichUsers]) -> Iterator[tuple[int, Sequence[str]]]:
-    """The users of the pages in shares of one generation, each user once."""
+def _by_generation(pages: Sequence[ReenrichUsers]) -> dict[int, list[Sequence[str]]]:
+    """The users of the pages by generation, in shares, each user once."""
     of_generation: defaultdict[int, dict[str, None]] = defaultdict(dict)
     for page in pages:
         of_generation[page.generation].update(dict.fromkeys(page.user_ids))
-    for number, users in of_generation.items():
-        for share in shares(list(users)):
-            yield number, share
+    return {number: shares(list(users)) for number, users in of_generation.items()}
 
 
 def pace_of(rate: float) -> AsyncLimiter:

@@ -1,9 +1,11 @@
 """The way of a sign-up, from Kafka records to virtual behaviour that can be read. Only ports: no Kafka, no Triton."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from foretaste.kernel.errors import ForetasteError, InvalidInput, Unavailable
 from foretaste.kernel.events import DeadLetter, Message, Reason, UserEnriched, UserRegistered
@@ -12,8 +14,10 @@ from foretaste.kernel.ports import Clock
 from foretaste.kernel.users import EnrichedUser, ReenrichedUser, Stage, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes
 from streams.codec import EVENTS
-from streams.decoding import decode_registered, to_ms
+from streams.decoding import decode_registered
 from streams.parts import SignUpParts
+from streams.rules import to_ms
+from streams.shares import each_share, shares_by_user
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
 from streams.zero_shot import finite, virtual_behaviour
@@ -72,10 +76,17 @@ class EnrichedSignUp:
         return self.known.stored.user_id
 
     @property
-    def late(self) -> ReenrichedUser | None:
-        """The virtual behaviour as of just after what is stored, if the sign-up's own time would have it dropped."""
-        alone = self.alone
-        return None if alone is None or alone.at_ms == self.known.sign_up.at_ms else alone
+    def rows(self) -> tuple[ReenrichedUser | None, EnrichedUser | None]:
+        """What is written first: the virtual behaviour as of just after what is stored, if the sign-up's own time would
+        have it dropped. What is written then: the attributes, if they replace the stored ones, with the virtual
+        behaviour unless that was first.
+        """
+        known, alone = self.known, self.alone
+        late = None if alone is None or alone.at_ms == known.sign_up.at_ms else alone
+        if not known.newer:
+            return late, None
+        virtual = self.virtual if late is None else None
+        return late, EnrichedUser(self.user_id, known.sign_up.event.attributes, virtual, known.sign_up.at_ms)
 
     @property
     def alone(self) -> ReenrichedUser | None:
@@ -85,14 +96,6 @@ class EnrichedSignUp:
         at_ms, as_of_ms = self.known.sign_up.at_ms, self.known.stored.as_of_ms
         return ReenrichedUser(self.user_id, self.virtual, at_ms if at_ms > as_of_ms else as_of_ms + 1)
 
-    @property
-    def row(self) -> EnrichedUser | None:
-        """The attributes, if they replace the stored ones, with the virtual behaviour unless it is late."""
-        if not self.known.newer:
-            return None
-        virtual = self.virtual if self.late is None else None
-        return EnrichedUser(self.user_id, self.known.attributes, virtual, self.known.sign_up.at_ms)
-
 
 class SignUps:
     """Handles batches of `user-registered` messages, each call one batch.
@@ -100,7 +103,7 @@ class SignUps:
     1. Every message is decoded; a bad one becomes a dead letter.
     2. One read of the users' behaviour tells cold, warming and warm. A warm user needs no virtual behaviour; nor does
        one whose stored one the active generation can read, if the sign-up brings no newer attributes (a replay).
-    3. The others of the batch go on together (`Collector` closed it on size or age).
+    3. The others go on together (`Collector` closed the batch). A large batch does 2 to 5 in shares, each user in one.
     4. One call of the zero-shot tower, pinned to the active generation, turns attributes into virtual behaviour: the
        sign-up's if they are newer than the stored ones, the stored ones otherwise. While another generation is filling,
        2 to 4 are done for it too, with its own `warm_after`, its slot and a call pinned to it.
@@ -154,15 +157,24 @@ class SignUps:
         serving = await self._parts.generations.serving()
         if serving.active is None:
             raise Unavailable("generation", "none is active yet")
-        known = await self._known(sign_ups, serving.active)  # 2
-        needing = [each for each in known if each.needs_virtual]  # 3
-        made, not_finite = await self._made(needing, serving.active)  # 4, 5
-        enriched = _newest([*made, *(EnrichedSignUp(each, None) for each in known if not each.needs_virtual)])
-        await self._write(enriched, await self._filled(enriched, serving.filling))  # 5
+        store = partial(self._stored, active=serving.active, filling=serving.filling)
+        stored = await each_share(store, shares_by_user(sign_ups, lambda each: each.event.user_id))  # 2 to 5
+        enriched = [each for share, _ in stored for each in share]
         await self._announce(enriched, serving.active)  # 6
-        for each in enriched:
-            self._metrics.sign_ups.labels(each.known.stage).inc()
-        return [_not_finite(each) for each in not_finite]
+        for stage, count in Counter(each.known.stage for each in enriched).items():
+            self._metrics.sign_ups.labels(stage).inc(count)
+        return [_not_finite(each) for _, not_finite in stored for each in not_finite]
+
+    async def _stored(
+        self, sign_ups: Sequence[SignUp], active: Generation, filling: Generation | None
+    ) -> tuple[list[EnrichedSignUp], list[KnownSignUp]]:
+        """Steps 2 to 5 for a share of the batch: what is durable now, and what is not finite."""
+        known = await self._known(sign_ups, active)  # 2
+        needing = [each for each in known if each.needs_virtual]  # 3
+        made, not_finite = await self._made(needing, active)  # 4, 5
+        enriched = _newest([*made, *(EnrichedSignUp(each, None) for each in known if not each.needs_virtual)])
+        await self._write(enriched, await self._filled(enriched, filling))  # 5
+        return enriched, not_finite
 
     async def _filled(self, enriched: Sequence[EnrichedSignUp], filling: Generation | None) -> list[EnrichedSignUp]:
         """Virtual behaviour of the filling generation for the users that need it. A failure of its tower is not raised.
@@ -215,11 +227,12 @@ class SignUps:
         return made, not_finite
 
     async def _write(self, enriched: Sequence[EnrichedSignUp], filled: Sequence[EnrichedSignUp]) -> None:
-        before = [*(each.late for each in enriched), *(each.alone for each in filled)]
+        pairs = [each.rows for each in enriched]
+        before = [*(late for late, _ in pairs), *(each.alone for each in filled)]
         first = [each for each in before if each is not None]
         if first:
             await self._parts.store.write_virtual(first)
-        rows = [each.row for each in enriched if each.row is not None]
+        rows = [row for _, row in pairs if row is not None]
         if rows:
             await self._parts.store.write_enriched(rows)
         self._metrics.filled.inc(len(filled))

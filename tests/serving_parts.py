@@ -9,16 +9,15 @@ from prometheus_client import CollectorRegistry
 
 from foretaste.kernel.errors import ForetasteError, Unavailable
 from foretaste.kernel.generations import Generation
-from foretaste.kernel.ports import Impression
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes, FloatArray
 from foretaste.testing import InMemoryGenerations, InMemoryOnlineStore, InMemoryRetrieval
 from serving.active import ActiveGeneration
-from serving.impressions import AnsweredRanking, ImpressionPolicy
 from serving.metrics import RankingMetrics
-from serving.ranking import Ranking, RankingLimits
-from serving.recommending import CandidateShares, Recommending, RecommendingLimits
+from serving.rankings.impressions import AnsweredRanking, Impression, ImpressionPolicy
+from serving.rankings.ranking import Ranking, RankingLimits
+from serving.rankings.recommending import CandidateShares, Recommending, RecommendingLimits
 
 AT = 1_767_225_600_000
 SHAPE = (3, 2)
@@ -108,6 +107,9 @@ class FakeTowers:
         self.calls.append(len(requests))
         return [self._score(each, generation) for each in requests]
 
+    async def unknown(self, items: Sequence[str], generation: int) -> list[str]:
+        return [item for item in items if not item[1:].isdigit()]
+
     async def prepare(self, generation: int) -> None:
         self._check("prepare")
         self.prepared.append(generation)
@@ -145,8 +147,8 @@ class Noted:
 class Parts:
     """A ranking service on the parts above; `now` is its clock, `start` records and activates a first generation."""
 
-    def __init__(self, max_candidates: int = 1000) -> None:
-        self.store, self.towers, self.generations = Store(), FakeTowers(), KnownGenerations()
+    def __init__(self, max_candidates: int = 1000, towers: FakeTowers | None = None) -> None:
+        self.store, self.towers, self.generations = Store(), towers or FakeTowers(), KnownGenerations()
         self.registry = CollectorRegistry()
         self.now = 0.0
         self.noted, self._ids = Noted(), count(1)
@@ -186,6 +188,10 @@ class Parts:
         vectors = np.full(SHAPE, 7.0, np.float32)
         virtual = None if virtual_of is None else VirtualBehaviour(virtual_of, vectors)
         await self.store.write_enriched([EnrichedUser(user_id, {"age": age}, virtual, AT)])
+
+    async def register(self, attributes: Attributes, user_id: str = "u1") -> None:
+        """Sign a user up whose virtual behaviour is not made yet."""
+        await self.store.write_enriched([EnrichedUser(user_id, attributes, None, AT)])
 
     async def behave(self, *items: str, user_id: str = "u1") -> None:
         behaviour = Behaviour(items, ["liked"] * len(items), [AT] * len(items))

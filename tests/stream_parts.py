@@ -82,6 +82,9 @@ class ChosenTowers:
     async def score(self, requests: Sequence[RankingInput], generation: int) -> list[FloatArray]:
         return [np.zeros(len(request.items), np.float32) for request in requests]
 
+    async def unknown(self, items: Sequence[str], generation: int) -> list[str]:
+        return []
+
     async def prepare(self, generation: int) -> None:
         """Nothing is needed."""
 

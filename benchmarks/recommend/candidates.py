@@ -31,7 +31,7 @@ from models.runtime.local import LocalTowers
 from models.towers.architecture import Architecture
 from models.training.config import TrainingConfig
 from models.training.cotrain import cotrain
-from serving.recommending import CandidateShares
+from serving.rankings.recommending import CandidateShares
 
 BEST = 20
 K = 20

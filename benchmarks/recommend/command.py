@@ -24,10 +24,10 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from benchmarks.http_client import Connection
 from benchmarks.machine import machine
 from benchmarks.processes import family, processor_seconds, resident_mib
-from benchmarks.served import NUMBER, SEEN, Service, prepared, served
+from benchmarks.ranking.http_client import Connection
+from benchmarks.ranking.served import SEEN, Service, prepared, served
 from foretaste import compose
 from foretaste.console import errors
 from foretaste.kernel.ports import OnlineStore
@@ -42,6 +42,8 @@ from models.runtime.encoding import Encoding
 from models.runtime.retrieval import PADDING, ServedRetrieval
 
 LARGE, SMALL = 1_000_000, 3706
+NUMBER = 1
+"""Of the one generation."""
 WARM_UP, ONE_BY_ONE = 100, 200
 """Requests before anything is timed, and of a round."""
 K, CANDIDATES = 20, 200
@@ -76,16 +78,12 @@ def recommend(
 
 def _of_catalogue(data: str, items: int, rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="foretaste-bench-") as folder, ExitStack() as opened:
+        from benchmarks.recommend.catalogue import export_catalogue  # noqa: PLC0415  # torch, which no child needs
 
-        def train(settings: Settings, name: str) -> tuple[list[str], list[dict[str, Any]]]:
-            from benchmarks.recommend.catalogue import export_catalogue  # noqa: PLC0415  # torch, which the rest does not need
-
-            trained, dataset = export_catalogue(Settings().home / "data", name, items, settings.generations, NUMBER)
-            users = dataset.users[list(dataset.description.users.attributes)]
-            return list(trained.encoding.items), json.loads(users.to_json(orient="records"))
-
+        home = Path(folder)
         errors.print(f"a catalogue of {items} items")
-        service = prepared(Path(folder), data, opened, errors.print, train)
+        export_catalogue(Settings().home / "data", data, items, Settings(home=home).generations, NUMBER)
+        service = prepared(home, data, "tansu", opened)
         with served(service) as process:
             pids = _pids(service.settings, process.pid)
             figures = asyncio.run(_measured(service, pids, rounds))

@@ -40,12 +40,16 @@ _ROTTEN = (DecodeError, ValueError, RecursionError)
 _NANOS = 1_000_000_000
 _FLOAT = np.dtype("<f4")
 _JSON = json.JSONDecoder()
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _NO_BEHAVIOUR = Behaviour()
+_NOTHING = [None] * 11
+"""The values of a user of whom nothing is stored."""
 
 
 class StoredRow(NamedTuple):
     """What is written of a user in one view."""
 
+    view: str
     key: bytes
     nanos: int
     """Event time, nanoseconds since the epoch."""
@@ -53,6 +57,7 @@ class StoredRow(NamedTuple):
     """Names and values by turns."""
 
 
+@cache
 def columns_of(view: str) -> tuple[Column, ...]:
     """All that is stored of a user in a view, the event time last."""
     return (*((view, feature) for feature in _FEATURES.get(view, _SLOT_FEATURES)), (view, None))
@@ -73,22 +78,23 @@ def fields_of(columns: Sequence[Column]) -> tuple[bytes, ...]:
 def attributes_row(key: bytes, user: EnrichedUser) -> StoredRow:
     """`user_attributes`, as of `at_ms`."""
     value = Value(string_val=attributes_text(user)).SerializeToString()
-    return StoredRow(key, user.at_ms * 1_000_000, (ATTRIBUTES, value))
+    return StoredRow(ATTRIBUTES_VIEW, key, user.at_ms * 1_000_000, (ATTRIBUTES, value))
 
 
 def attributes_text(user: EnrichedUser) -> str:
     """The attributes as they are stored: a JSON object."""
-    return json.dumps(dict(user.attributes), ensure_ascii=False, separators=(",", ":"))
+    return _COMPACT.encode(dict(user.attributes))
 
 
 def virtual_row(key: bytes, user: ReenrichedUser) -> StoredRow:
     """A row of the generation's slot, as of `at_ms`."""
     vectors, generation = user.virtual.vectors, user.virtual.generation
-    names = fields_of(columns_of(slot(generation)))
+    view = slot(generation)
+    names = fields_of(columns_of(view))
     numbers = vectors if vectors.dtype is _FLOAT else vectors.astype(_FLOAT)
     floats = _floats_head(vectors.size) + numbers.tobytes()
     which = (names[1], _integer(vectors.shape[1]), names[2], _integer(generation))
-    return StoredRow(key, user.at_ms * 1_000_000, (names[0], floats, *which))
+    return StoredRow(view, key, user.at_ms * 1_000_000, (names[0], floats, *which))
 
 
 def behaviour_row(key: bytes, user: BehavedUser) -> StoredRow:
@@ -100,7 +106,7 @@ def behaviour_row(key: bytes, user: BehavedUser) -> StoredRow:
         Value(int64_val=user.version),
     )
     fields = [part for name, value in zip(BEHAVIOUR, values, strict=True) for part in (name, value.SerializeToString())]
-    return StoredRow(key, user.at_us * 1000, tuple(fields))
+    return StoredRow(BEHAVIOUR_VIEW, key, user.at_us * 1000, tuple(fields))
 
 
 def version_read(user: BehavedUser) -> tuple[bytes, bytes]:
@@ -120,6 +126,8 @@ def features_of(user_id: str, generation: int, values: Sequence[Raw]) -> UserFea
     An embedding without its generation or dimension, or with nothing in it, counts as absent too, and a view whose
     values cannot be read as never written.
     """
+    if values == _NOTHING:
+        return UserFeatures(user_id)
     attributes, attributes_time, items, actions, times, version, time, vectors, dimension, number, virtual_time = values
     try:
         return UserFeatures(

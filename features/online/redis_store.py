@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from features.feast_api import RepoConfig, get_provider
@@ -10,7 +10,6 @@ from features.online.damage import DamageLog
 from features.online.keys import Keys
 from features.online.layout import (
     ATTRIBUTES,
-    ATTRIBUTES_VIEW,
     BEHAVIOUR,
     BEHAVIOUR_VIEW,
     StoredRow,
@@ -33,7 +32,6 @@ from features.redis.address import Client, OneLoop, answered_within
 from features.redis.commands import Command, LuaScript, run_all, run_each, run_script, wrong_type
 from features.redis.keys import walk_keys
 from features.repo_config import check_applied
-from foretaste.kernel.generations import slot
 from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser, UserFeatures
 
 _WRITE_BEHAVIOUR = LuaScript(__package__, "write_behaviour.lua")
@@ -50,11 +48,11 @@ class RedisStore:
     A behaviour is written by a script, one round trip a batch, which compares the stored version and event time with
     those that were read: see the port.
 
-    A write of attributes or virtual behaviour costs two round trips a view and follows Feast's rule: the stored times
-    are read, each row that is no newer is dropped unless what it would leave cannot be read, and the others are
-    written. Nothing is locked between the two, so each view should have one writer a user: Kafka's partitions see to
-    that for attributes. Readers and re-enrichment write virtual behaviour beside the sign-ups, so a write of it can be
-    lost to an older one; `Generation.virtual_of` tells, and it is repaired again.
+    A write of attributes and virtual behaviour costs two round trips and follows Feast's rule: the stored times are
+    read, each row that is no newer is dropped unless what it would leave cannot be read, and the others are written,
+    all of a user's in one step. Nothing is locked between the two, so each view should have one writer a user: Kafka's
+    partitions see to that for attributes. Readers and re-enrichment write virtual behaviour beside the sign-ups, so a
+    write of it can be lost to an older one; `Generation.virtual_of` tells, and it is repaired again.
 
     A user's key that holds no hash is read as never written, and the next write replaces it. `timeout` (seconds) bounds
     a whole call: short for a reader who can degrade, longer for large batches.
@@ -84,18 +82,16 @@ class RedisStore:
         return features
 
     async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
-        """Attributes first: a reader in between repairs the virtual behaviour, and the write after it says the same."""
-        await self._write(ATTRIBUTES_VIEW, [attributes_row(self._keys.of(user.user_id), user) for user in users])
-        await self.write_virtual(
-            [ReenrichedUser(user.user_id, user.virtual, user.at_ms) for user in users if user.virtual is not None]
-        )
+        rows: list[StoredRow] = []
+        for user in users:
+            key = self._keys.of(user.user_id)
+            rows.append(attributes_row(key, user))
+            if user.virtual is not None:
+                rows.append(virtual_row(key, ReenrichedUser(user.user_id, user.virtual, user.at_ms)))
+        await self._write(rows)
 
     async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
-        slots: defaultdict[str, list[StoredRow]] = defaultdict(list)
-        for user in users:
-            slots[slot(user.virtual.generation)].append(virtual_row(self._keys.of(user.user_id), user))
-        for view, rows in slots.items():
-            await self._write(view, rows)
+        await self._write([virtual_row(self._keys.of(user.user_id), user) for user in users])
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
         """As the port says. A stored version in another form than ours is compared once more as it stands."""
@@ -133,29 +129,33 @@ class RedisStore:
         row = behaviour_row(self._keys.of(user.user_id), user)
         return (row.key, *_VERSION, version, time, _VERSION[1], time_of(row.nanos), *row.fields)
 
-    async def _write(self, view: str, rows: Sequence[StoredRow]) -> None:
+    async def _write(self, rows: Sequence[StoredRow]) -> None:
+        """Rows of any views; what is written of a user is written in one command."""
         if not rows:
             return
-        stamp = stamp_of(view)
+        views = tuple(dict.fromkeys(row.view for row in rows))
+        keys = list(dict.fromkeys(row.key for row in rows))
         async with answered_within(self._timeout):
             client = await self._opened()
-            times = await run_each(client, b"HGET", [row.key for row in rows], stamp, kept=wrong_type)
-            no_hash = {row.key for row, time in zip(rows, times, strict=True) if wrong_type(time)}
+            found = await run_each(client, b"HMGET", keys, *map(stamp_of, views), kept=wrong_type)
+            no_hash = {key for key, times in zip(keys, found, strict=True) if not isinstance(times, list)}
             newest = {
-                row.key: 0 if row.key in no_hash else readable_nanos(time)
-                for row, time in zip(rows, times, strict=True)
+                (view, key): 0 if key in no_hash else readable_nanos(times[place])
+                for key, times in zip(keys, found, strict=True)
+                for place, view in enumerate(views)
             }
-            dropped = [row.key for row in rows if newest[row.key] and row.nanos <= newest[row.key]]
-            for key in await _damaged(client, view, dropped):
-                newest[key] = 0
-            newer: list[Command] = []
+            for view in views:
+                dropped = [row.key for row in rows if row.view == view and _kept(newest, row)]
+                for key in await _damaged(client, view, dropped):
+                    newest[view, key] = 0
+            newer: defaultdict[bytes, list[bytes]] = defaultdict(list)
             for row in rows:
-                if newest[row.key] and row.nanos <= newest[row.key]:
+                if _kept(newest, row):
                     continue
-                newest[row.key] = row.nanos
-                newer.append((row.key, stamp, time_of(row.nanos), *row.fields))
-            await run_all(client, [(b"HSET", *command) for command in newer if command[0] not in no_hash])
-            await run_script(client, _REPLACE_KEY, [command for command in newer if command[0] in no_hash])
+                newest[row.view, row.key] = row.nanos
+                newer[row.key] += (stamp_of(row.view), time_of(row.nanos), *row.fields)
+            await run_all(client, [(b"HSET", key, *fields) for key, fields in newer.items() if key not in no_hash])
+            await run_script(client, _REPLACE_KEY, [(key, *fields) for key, fields in newer.items() if key in no_hash])
 
     async def _opened(self) -> Client:
         """The client; a caller whose time runs out meanwhile leaves the opening to those after it."""
@@ -171,6 +171,11 @@ class RedisStore:
         store: Any = get_provider(self._config).online_store
         client: Client = await store._get_client_async(self._config.online_store)  # noqa: SLF001  # as Feast connects
         return client
+
+
+def _kept(newest: Mapping[tuple[str, bytes], int], row: StoredRow) -> bool:
+    """Whether what is stored, of the times `newest` by view and key, is no older than the row; 0 is nothing."""
+    return 0 < newest[row.view, row.key] >= row.nanos
 
 
 def _is_the_read_version(stored: Sequence[bytes], user: BehavedUser) -> bool:

@@ -9,6 +9,7 @@ from pydantic_core import ErrorDetails
 from foretaste.cli import cotrain, evaluate, processes, train, user
 from foretaste.cli.data import data
 from foretaste.cli.generations import generations, publish
+from foretaste.cli.token import token
 from foretaste.console import errors
 from foretaste.kernel.errors import ForetasteError, InvalidInput
 from foretaste.settings import Settings, variable
@@ -34,6 +35,7 @@ app.command()(processes.worker)
 app.command("log")(processes.write_log)
 app.command()(processes.watch)
 app.command()(processes.serve)
+app.command()(token)
 app.command()(user.register)
 app.command()(user.behave)
 app.command()(user.rank)

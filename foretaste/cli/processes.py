@@ -2,10 +2,12 @@
 
 import asyncio
 import gc
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Coroutine
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -64,7 +66,7 @@ def setup() -> None:
 
 def worker() -> None:
     """Run one stream worker: sign-ups, behaviour and re-enrichment. Start as many as there are partitions."""
-    asyncio.run(serve_worker(compose.resolve(Settings())))
+    run_process(serve_worker(compose.resolve(Settings())))
 
 
 def write_log(
@@ -74,7 +76,7 @@ def write_log(
 ) -> None:
     """Write the training log: what was served, and what users did. Start as many as there are partitions."""
     if converted is None:
-        asyncio.run(serve_log(compose.resolve(Settings())))
+        run_process(serve_log(compose.resolve(Settings())))
         return
     from features.log.convert import convert
     from features.log.offline_store import log_address
@@ -92,12 +94,12 @@ def write_log(
 
 def watch() -> None:
     """Watch over what is served: drift, coverage, calibration; a generation that goes wrong is rolled back."""
-    asyncio.run(serve_watch(compose.resolve(Settings())))
+    run_process(serve_watch(compose.resolve(Settings())))
 
 
 def serve() -> None:
-    """Run the ranking service: POST /v1/rank, /healthz, /readyz, /metrics, and the console page at /."""
-    asyncio.run(serve_api(compose.resolve(Settings())))
+    """Run the HTTP service: rankings, sign-ups, behaviours, generations; its page at /, its routes at /docs."""
+    run_process(serve_api(compose.resolve(Settings())))
 
 
 def demo(
@@ -162,6 +164,16 @@ async def serve_log(settings: Settings) -> None:
         raise several.exceptions[0] from several
 
 
+def run_process(serving: Coroutine[Any, Any, None]) -> None:
+    """Run until it ends, on uvloop where that is installed: a worker's loop turns several times for each batch."""
+    if find_spec("uvloop") is None:
+        asyncio.run(serving)
+        return
+    import uvloop
+
+    uvloop.run(serving)
+
+
 async def _serve(
     settings: Settings, make: "Callable[[Settings, SignUpParts, CollectorRegistry], StreamWorker]"
 ) -> None:
@@ -179,16 +191,33 @@ async def _serve(
 
 
 async def serve_api(settings: Settings) -> None:
-    """The ranking service, until SIGTERM or SIGINT."""
-    import uvicorn
+    """The HTTP service, until SIGTERM or SIGINT.
+
+    Raises `InvalidInput` for one without tokens on another address than loopback.
+    """
     from prometheus_client import CollectorRegistry
 
+    from serving.server import http_server
+
+    if compose.access_policy(settings).find_token is None:
+        console.print(f"no tokens are set: whoever is on this machine may do everything, at {settings.api_host} alone")
+    if settings.api_access_log:
+        _log_answers()
     async with compose.parts(settings) as parts, compose.api(settings, parts, CollectorRegistry()) as app:
         _settle_memory()
-        config = uvicorn.Config(
-            app, host=settings.api_host, port=settings.api_port, log_level="warning", timeout_graceful_shutdown=2
+        server = http_server(
+            app, host=settings.api_host, port=settings.api_port, read_seconds=settings.api_read_seconds
         )
-        await uvicorn.Server(config).serve()
+        await server.serve()
+
+
+def _log_answers() -> None:
+    """The access log's lines go to standard error as they are."""
+    log, lines = logging.getLogger("foretaste.access"), logging.StreamHandler()
+    lines.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(lines)
+    log.setLevel(logging.INFO)
+    log.propagate = False
 
 
 def _settle_memory() -> None:

@@ -1,4 +1,4 @@
-"""`foretaste register | behave | rank | recommend | dead-letters`: one user, by hand."""
+"""`foretaste register | behave | rank | recommend | dead-letters`: one user, by hand, by a service or past it."""
 
 import asyncio
 import csv
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import ValidationError
@@ -18,7 +18,11 @@ from foretaste.console import console
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import DeadLetter, Topic, UserBehaved, UserRegistered
 from foretaste.settings import Settings
+from serving.bodies import MAX_BATCH
 from serving.requests import RankRequest, RankResponse, RecommendRequest, RecommendResponse
+
+if TYPE_CHECKING:
+    from foretaste.client import Foretaste
 
 PATIENCE = 5.0
 """Seconds that an answer by hand waits for parts: each of them is connected to first."""
@@ -30,9 +34,14 @@ def rank(
     context: Annotated[str, typer.Option(help="A JSON object of context fields.")] = "{}",
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole answer as JSON.")] = False,
 ) -> None:
-    """Put candidate items in order for a user."""
+    """Put candidate items in order for a user. Training learns nothing from it."""
     request = RankRequest(user_id=user, items=_split(items), context=_json_object("context", context))
-    response = asyncio.run(_ranked(compose.resolve(Settings()), request))
+    settings = Settings()
+    if settings.url is not None:
+        with _service(settings, settings.url) as service:
+            response = service.rank(request.user_id, request.items, context=request.context, shown=0)
+    else:
+        response = asyncio.run(_ranked(compose.resolve(settings), request))
     if as_json:
         console.print_json(response.model_dump_json())
     else:
@@ -47,7 +56,7 @@ def recommend(
     seen: Annotated[bool, typer.Option("--seen", help="Recommend what the user acted on, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole answer as JSON.")] = False,
 ) -> None:
-    """Recommend the best items of the whole catalogue to a user."""
+    """Recommend the best items of the whole catalogue to a user. Training learns nothing from it."""
     filters, moment = _json_object("filter", only), _json_object("context", context)
     request = RecommendRequest.model_validate(
         {"user_id": user, "k": k, "filter": filters, "exclude_seen": not seen, "context": moment}
@@ -65,19 +74,30 @@ def register(
     ] = None,
     attributes: Annotated[str, typer.Option(help='A JSON object, such as \'{"age": 25, "gender": "F"}\'.')] = "{}",
 ) -> None:
-    """Sign users up through Kafka: one, or a line of JSON each from standard input."""
+    """Sign users up: one, or a line of JSON each from standard input."""
     if user is None:
         values = [_registration(number, line) for number, line in enumerate(sys.stdin, 1) if line.strip()]
     else:
         values = [UserRegistered(user_id=user, attributes=_json_object("attributes", attributes))]
-    asyncio.run(send(compose.resolve(Settings()), Topic.REGISTERED, values))
+    settings = Settings()
+    if settings.url is not None:
+        with _service(settings, settings.url) as service:
+            for start in range(0, len(values), MAX_BATCH):
+                service.register_many(values[start : start + MAX_BATCH])
+    else:
+        asyncio.run(send(compose.resolve(settings), Topic.REGISTERED, values))
     console.print(f"{len(values)} sent to {Topic.REGISTERED}")
 
 
 def behave(user: str, item: str, action: Annotated[str, typer.Option(help="What the user did.")] = "acted") -> None:
-    """Send one behaviour through Kafka."""
+    """Send one behaviour."""
     event = UserBehaved(user_id=user, item_id=item, action=action, at=datetime.now(UTC))
-    asyncio.run(send(compose.resolve(Settings()), Topic.BEHAVED, [event]))
+    settings = Settings()
+    if settings.url is not None:
+        with _service(settings, settings.url) as service:
+            service.behave_many([event])
+    else:
+        asyncio.run(send(compose.resolve(settings), Topic.BEHAVED, [event]))
     console.print(f"1 sent to {Topic.BEHAVED}")
 
 
@@ -97,6 +117,13 @@ def dead_letters(
         rows.add_row(f"{origin.topic}/{origin.partition}@{origin.offset}", letter.reason, letter.detail, event[:120])
     if not as_json:
         console.print(rows)
+
+
+def _service(settings: Settings, url: str) -> "Foretaste":
+    """The running service that the settings name."""
+    from foretaste.client import Foretaste
+
+    return Foretaste(url, settings.token.get_secret_value() if settings.token is not None else None)
 
 
 async def send(settings: Settings, topic: str, values: Sequence[UserRegistered | UserBehaved]) -> None:

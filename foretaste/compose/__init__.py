@@ -20,10 +20,11 @@ from foretaste.compose.ports import (
     training_log,
 )
 from foretaste.compose.refresh import learner, publish_parts, refresh_parts
-from foretaste.compose.service import api, ranking, recommending
+from foretaste.compose.service import access_policy, api, ranking, recommending
 from foretaste.compose.workers import log_worker, watch_worker, worker
 
 __all__ = [
+    "access_policy",
     "api",
     "apply_features",
     "create_topics",

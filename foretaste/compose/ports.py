@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.ports import Events, Generations, Lease, OnlineStore, TowerAdmin, Towers
+from foretaste.kernel.service_ports import IdempotencyKeys
 from foretaste.settings import Settings
 from foretaste.stack.machine import IN_PROCESS
 from foretaste.stack.record import running_stack
@@ -100,6 +101,17 @@ def lease(settings: Settings, name: str) -> Lease:
         redis_address(settings),
         name,
         seconds=settings.lease_seconds,
+        prefix=settings.project,
+        timeout=settings.redis_timeout,
+    )
+
+
+def idempotency_keys(settings: Settings) -> IdempotencyKeys:
+    from features.idempotency import RedisIdempotencyKeys
+
+    return RedisIdempotencyKeys(
+        redis_address(settings),
+        seconds=settings.api_idempotency_seconds,
         prefix=settings.project,
         timeout=settings.redis_timeout,
     )

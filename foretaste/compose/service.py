@@ -1,23 +1,31 @@
-"""The ranking service, wired."""
+"""The HTTP service, wired."""
 
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from foretaste.compose.ports import idempotency_keys
+from foretaste.compose.refresh import publish_parts
+from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.retrieval import Retrieval
 from foretaste.settings import Settings
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
     from prometheus_client import CollectorRegistry
+    from starlette.types import ASGIApp
 
+    from serving.access.access_control import AccessPolicy
     from serving.active import ActiveGeneration
-    from serving.impressions import ImpressionPolicy
     from serving.metrics import RankingMetrics
-    from serving.ranking import Ranking
-    from serving.recommending import Recommending
+    from serving.rankings.impressions import ImpressionPolicy
+    from serving.rankings.ranking import Ranking
+    from serving.rankings.recommending import Recommending
     from streams.parts import SignUpParts
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+"""Names of this machine in a Host header."""
 
 
 def ranking(
@@ -32,7 +40,7 @@ def ranking(
     An answer waits `seconds` for parts, and where that is None as long as the setting says.
     """
     from serving.active import ActiveGeneration
-    from serving.ranking import Ranking, RankingLimits
+    from serving.rankings.ranking import Ranking, RankingLimits
 
     active = ActiveGeneration(found.generations, found.towers, time.monotonic)
     way = Ranking(
@@ -59,8 +67,8 @@ def recommending(
 
     Raises `TypeError` for towers without an index beside them, which neither form of them is.
     """
-    from serving.impressions import ImpressionPolicy
-    from serving.recommending import CandidateShares, Recommending, RecommendingLimits
+    from serving.rankings.impressions import ImpressionPolicy
+    from serving.rankings.recommending import CandidateShares, Recommending, RecommendingLimits
 
     if not isinstance(found.towers, Retrieval):
         raise TypeError(f"{type(found.towers).__name__} has no index")
@@ -77,31 +85,73 @@ def recommending(
     )
 
 
+def access_policy(settings: Settings) -> "AccessPolicy":
+    """Who may do what, by the settings.
+
+    Raises `InvalidInput` for a service without tokens on another address than loopback, and for tokens that are none.
+    """
+    from serving.access.access_control import AccessPolicy
+    from serving.access.token_file import KnownTokens
+
+    loopback = _is_loopback(settings.api_host)
+    hosts = frozenset(name.strip().lower() for name in (settings.api_allowed_hosts or "").split(",") if name.strip())
+    if hosts or loopback:
+        hosts |= _LOOPBACK | {settings.api_host}  # this machine's own probes come by these names
+    if settings.api_tokens is None and settings.api_token_file is None:
+        if not loopback:
+            problem = "without tokens it may be loopback alone: set FORETASTE_API_TOKENS or FORETASTE_API_TOKEN_FILE"
+            raise InvalidInput("FORETASTE_API_HOST", settings.api_host, problem)
+        return AccessPolicy(hosts=hosts)
+    text = settings.api_tokens.get_secret_value() if settings.api_tokens else ""
+    return AccessPolicy(KnownTokens(text, settings.api_token_file).find, hosts, settings.api_rate)
+
+
 @asynccontextmanager
-async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> AsyncIterator["FastAPI"]:
-    """The ranking service; at the end, what it noted for training is sent. Who opened the parts closes them."""
-    from serving.api import build_api
+async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> AsyncIterator["ASGIApp"]:
+    """The HTTP service; at the end, what it noted for training is sent. Who opened the parts closes them."""
+    from models.generations.admin import PublishedGenerations
+    from serving.api import ServiceConfig, build_service
     from serving.health import ServiceHealth, examine
-    from serving.impressions import BufferedImpressions, ImpressionPolicy
     from serving.metrics import RankingMetrics
+    from serving.parts import ServiceParts
+    from serving.rankings.impressions import BufferedImpressions, ImpressionPolicy
+    from serving.users import StoredUsers
     from streams.codec import EVENTS
+    from streams.intake import TopicIntake
     from streams.topics import TopicNames
 
-    metrics = RankingMetrics(registry)
-    impressions = BufferedImpressions(found.events, TopicNames(settings.topic_prefix).ranked, EVENTS.encode, metrics)
+    metrics, names = RankingMetrics(registry), TopicNames(settings.topic_prefix)
+    impressions = BufferedImpressions(found.events, names.ranked, EVENTS.encode, metrics)
     showing = ImpressionPolicy(impressions, settings.shown)
     way, active = ranking(settings, found, metrics, showing)
+    log_key = settings.api_log_key.get_secret_value().encode()[:64] if settings.api_log_key else None
+    config = ServiceConfig(access_policy(settings), settings.api_max_body_bytes, log_key)
+    keys = idempotency_keys(settings)
 
     async def health() -> ServiceHealth:
         return await examine(found.store, found.towers, found.generations, active, impressions)
 
     try:
-        yield build_api(
-            way,
-            health,
-            registry,
-            impressions=impressions,
-            recommending=recommending(settings, found, way, showing),
-        )
+        async with publish_parts(settings) as publishing:
+            parts = ServiceParts(
+                ranking=way,
+                recommending=recommending(settings, found, way, showing),
+                users=StoredUsers(found.store, active),
+                intake=TopicIntake(found.events, names, max_event_bytes=settings.max_event_bytes),
+                idempotency=keys,
+                generations=PublishedGenerations(publishing),
+                health=health,
+                registry=registry,
+                impressions=impressions,
+            )
+            yield build_service(parts, config)
     finally:
+        await keys.close()
         await impressions.close()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

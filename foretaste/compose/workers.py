@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from streams.parts import SignUpParts
-    from streams.worker.app import AppConfig
+    from streams.worker.consumer import ConsumerConfig
     from streams.worker.runner import StreamWorker
 
-BACKGROUND_FETCH_WAIT = 0.5
-"""Seconds that what is served may take until the log and the watch read it."""
+BACKGROUND_FETCH_WAIT, BACKGROUND_IDLE_WAIT = 0.5, 2.0
+"""Seconds that what is served may take until the log and the watch read it, and the same after a quiet while."""
 
 
 def worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> "StreamWorker":
@@ -29,13 +29,13 @@ def worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistr
     names = TopicNames(settings.topic_prefix)
     config = PipelinesConfig(
         topics=names,
-        collector=CollectorConfig(batch=BatchPolicy(settings.batch_size, settings.batch_age)),
+        collector=CollectorConfig(batch=BatchPolicy(settings.batch_size, settings.batch_age, at_once=True)),
         max_event_bytes=settings.max_event_bytes,
         unknown_items=settings.unknown_items,
         reenrich_rate=settings.reenrich_rate,
     )
     ways = partial(user_pipelines, found, Metrics(registry), config)
-    return StreamWorker(kafka_connection(settings), names.group, ways, _app_config(settings))
+    return StreamWorker(kafka_connection(settings), names.group, ways, _membership(settings))
 
 
 def log_worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> "StreamWorker":
@@ -50,7 +50,12 @@ def log_worker(settings: Settings, found: "SignUpParts", registry: "CollectorReg
     letters = DeadLetters(found.events, names.dead_letters, metrics)
     config = LogConfig(topics=names, max_event_bytes=settings.max_event_bytes)
     ways = partial(log_pipelines, training_log(settings), letters, metrics, LogMetrics(registry), config)
-    return StreamWorker(kafka_connection(settings), names.log_group, ways, _app_config(settings, BACKGROUND_FETCH_WAIT))
+    return StreamWorker(
+        kafka_connection(settings),
+        names.log_group,
+        ways,
+        _membership(settings, BACKGROUND_FETCH_WAIT, BACKGROUND_IDLE_WAIT),
+    )
 
 
 def watch_worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> "StreamWorker":
@@ -69,17 +74,24 @@ def watch_worker(settings: Settings, found: "SignUpParts", registry: "CollectorR
     monitor = Monitor(found.store, found.towers, found.generations, config)
     registry.register(WatchGauges(monitor.snapshot))
     ways = partial(watch_pipelines, monitor, Metrics(registry), config)
-    return StreamWorker(kafka_connection(settings), config.group, ways, _app_config(settings, BACKGROUND_FETCH_WAIT))
+    return StreamWorker(
+        kafka_connection(settings),
+        config.group,
+        ways,
+        _membership(settings, BACKGROUND_FETCH_WAIT, BACKGROUND_IDLE_WAIT),
+    )
 
 
-def _app_config(settings: Settings, fetch_wait: float = 0.0) -> "AppConfig":
-    """`fetch_wait` (seconds) is what a way that nobody waits for can bear: it spares a broker that is asked again."""
-    from streams.worker.app import AppConfig
+def _membership(settings: Settings, fetch_wait: float = 0.0, idle_wait: float = 0.0) -> "ConsumerConfig":
+    """The waits (seconds) are what a way that nobody waits for can bear: they spare a broker that is asked again."""
+    from streams.worker.consumer import ConsumerConfig
 
-    return AppConfig(
+    return ConsumerConfig(
+        kind=settings.consumer,
         folder=settings.home,
         fetch_wait=max(settings.kafka_fetch_wait, fetch_wait),
+        idle_fetch_wait=max(settings.kafka_idle_fetch_wait or settings.kafka_fetch_wait, idle_wait),
         grace=settings.stop_seconds,
         session_timeout=settings.kafka_session_timeout,
-        heartbeat_interval=settings.kafka_session_timeout / 5,
+        heartbeat_interval=settings.kafka_session_timeout / 3,
     )

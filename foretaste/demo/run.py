@@ -73,6 +73,9 @@ def run(settings: Settings, plan: DemoPlan) -> None:
     if settings.feature_store is not None:
         problem = "the demo signs its users up in a feature store of its own: unset it"
         raise InvalidInput("FORETASTE_FEATURE_STORE", str(settings.feature_store), problem)
+    if settings.api_tokens is not None or settings.api_token_file is not None:
+        problem = "the demo's own service asks for no token: unset FORETASTE_API_TOKENS and FORETASTE_API_TOKEN_FILE"
+        raise InvalidInput("tokens", "set", problem)
     timer = StepTimer()
     settings = settings.model_copy(update=HURRIED | PATIENT)
     if settings.kafka or settings.redis or settings.triton:

@@ -1,6 +1,7 @@
-"""A batch closes on size or on the age of its first member: `Batcher` decides it, `BatchQueue` waits for it."""
+"""A batch closes on size, on the age of its first member, or at once: `Batcher` decides, `BatchQueue` waits for it."""
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -17,7 +18,9 @@ class BatchPolicy:
     size: int = 256
     """Members, at most."""
     age: float = 0.010
-    """Seconds after its first member arrived."""
+    """Seconds after its first member arrived, at most."""
+    at_once: bool = False
+    """As soon as no further member waits, however young it is; `age` then counts only while members keep coming."""
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -60,45 +63,86 @@ class Batcher(Generic[T]):
 class BatchQueue(Generic[T]):
     """A queue from many producers to one consumer that takes batches.
 
-    At most `capacity` wait (0: as many as come), beside those of the open batch. `clock` is the batcher's.
+    `put` waits while `capacity` wait (0: never), beside those of the open batch. `clock` is the batcher's.
     """
 
     def __init__(self, policy: BatchPolicy, clock: Clock, capacity: int = 0) -> None:
         self._batcher: Batcher[T] = Batcher(policy, clock)
+        self._at_once = policy.at_once
         self._clock = clock
-        self._waiting: asyncio.Queue[tuple[T, float] | None] = asyncio.Queue(capacity)
+        self._capacity = capacity
+        self._waiting: deque[tuple[T, float]] = deque()
+        self._changed = asyncio.Event()
+        """A member arrived, or the end."""
+        self._room = asyncio.Event()
+        """Members were taken."""
+        self._no_more = False
         self.ended = False
         """The last batch was taken."""
 
+    @property
+    def full(self) -> bool:
+        """As many wait as `put` lets in."""
+        return 0 < self._capacity <= len(self._waiting)
+
     async def put(self, member: T) -> None:
-        """Waits while `capacity` wait already; the age of the member runs from now."""
-        await self._waiting.put((member, self._clock()))
+        """Waits while the queue is full; the age of the member runs from when it was let in."""
+        await self.room()
+        self.put_nowait(member)
 
     def put_nowait(self, member: T) -> None:
-        """Like `put`, for a queue without a capacity."""
-        self._waiting.put_nowait((member, self._clock()))
+        """Like `put`, without waiting and whatever the capacity."""
+        self._waiting.append((member, self._clock()))
+        self._changed.set()
+
+    async def room(self) -> None:
+        """Wait while the queue is full."""
+        while self.full:
+            self._room.clear()
+            await self._room.wait()
 
     async def end(self) -> None:
         """Mark the end: no member follows."""
-        await self._waiting.put(None)
+        self._no_more = True
+        self._changed.set()
 
     async def take(self) -> list[T]:
-        """The next batch, once it is full, old enough, or the last; that one may be empty."""
-        entry = await self._waiting.get()
-        while entry is not None:
-            full = self._batcher.add(*entry)
+        """The next batch, once its policy closes it, or the last; that one may be empty."""
+        while not self._waiting and not self._no_more:
+            self._changed.clear()
+            await self._changed.wait()
+        while True:
+            full = self._gathered()
             if full is not None:
                 return full
-            try:
-                entry = await self._next_in_time()
-            except TimeoutError:
+            if self._no_more:
+                self.ended = True
                 return self._batcher.close()
-        self.ended = True
-        return self._batcher.close()
+            if not await self._one_more():
+                return self._batcher.close()
 
-    async def _next_in_time(self) -> tuple[T, float] | None:
-        """The next entry, if one waits or comes before the open batch is too old; raises `TimeoutError`."""
-        if not self._waiting.empty():
-            return self._waiting.get_nowait()
-        async with asyncio.timeout(self._batcher.remaining()):
-            return await self._waiting.get()
+    def _gathered(self) -> list[T] | None:
+        """Put what waits into the open batch; the batch if that filled it."""
+        waiting, add = self._waiting, self._batcher.add
+        self._room.set()
+        while waiting:
+            full = add(*waiting.popleft())
+            if full is not None:
+                return full
+        return None
+
+    async def _one_more(self) -> bool:
+        """Whether a further member, or the end, comes before the open batch closes."""
+        remaining = self._batcher.remaining()
+        if remaining == 0:
+            return False
+        self._changed.clear()
+        if self._at_once:
+            await asyncio.sleep(0)  # what the loop has in hand for this queue comes in
+            return self._changed.is_set()
+        try:
+            async with asyncio.timeout(remaining):
+                await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True

@@ -5,12 +5,26 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, TypeAlias
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    WithJsonSchema,
+)
 
+from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.ranking import Cause, Fallback, Source
+from foretaste.kernel.values import Attributes
 
 MAX_ID = 256
 """Characters in a user or item id, at most."""
+MAX_FIELD = 120
+"""Characters of a field's name in a problem, at most: names come from outside too."""
 
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID, strict=True)]
@@ -22,6 +36,27 @@ which Python and JSON allow and no store, broker or tower takes."""
 
 
 WireScalar: TypeAlias = Text | StrictBool | StrictInt | StrictFloat | None
+
+
+_TIME_SCHEMA = {
+    "type": ["string", "number"],
+    "format": "date-time",
+    "minimum": 0,
+    "description": "With its offset from UTC; a number is seconds since the epoch, from 2e10 on milliseconds. "
+    "Not before 1970, and at most a day in the future.",
+}
+EventTime = Annotated[AwareDatetime, WithJsonSchema(_TIME_SCHEMA)]
+
+
+INT64_MAX = 2**63 - 1
+
+
+def oversized_integer(field: str, attributes: Attributes) -> InvalidInput | None:
+    """What is wrong with the first integer beyond 64 bits, which no tower and no store holds; None without one."""
+    for name, value in attributes.items():
+        if isinstance(value, int) and abs(value) > INT64_MAX:
+            return InvalidInput(f"{field}.{name[:MAX_FIELD]}", value, "must fit in 64 bits")
+    return None
 
 
 class Topic(StrEnum):
@@ -47,7 +82,7 @@ class UserRegistered(Event):
 
     user_id: Id
     attributes: Mapping[Text, WireScalar]
-    registered_at: AwareDatetime | None = None
+    registered_at: EventTime | None = None
     """When, by the sender's clock; the Kafka timestamp where absent."""
 
 
@@ -56,7 +91,7 @@ class UserBehaved(Event):
 
     user_id: Id
     item_id: Id
-    at: AwareDatetime
+    at: EventTime
     action: Annotated[str, Field(max_length=MAX_ID)] = "acted"
     ranking_id: Id | None = None
     """The ranking that it answers, where the sender knows; without it, any that showed the item shortly before."""

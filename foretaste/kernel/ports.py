@@ -92,7 +92,7 @@ class OnlineStore(Protocol):
         ...
 
     async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
-        """Attributes and virtual behaviour of B users, one write a view.
+        """Attributes and virtual behaviour of B users.
 
         A row no newer than what is stored leaves it as it is: a replay changes nothing.
         """
@@ -130,6 +130,10 @@ class Towers(Protocol):
 
     async def score(self, requests: Sequence[RankingInput], generation: int) -> list[FloatArray]:
         """Eq. 12 for the K candidates of each request: (K,) float32 probabilities; K may differ, and be 0."""
+        ...
+
+    async def unknown(self, items: Sequence[str], generation: int) -> list[str]:
+        """Those of the items that the generation was not trained on: all of them score alike."""
         ...
 
     async def prepare(self, generation: int) -> None:
@@ -302,19 +306,3 @@ class Progress(Protocol):
     async def read(self, generation: int) -> str | None: ...
     async def write(self, generation: int, state: str) -> None: ...
     async def forget(self, generation: int) -> None: ...
-
-
-class Impression(Protocol):
-    """An answer that a user got to see."""
-
-    def event(self) -> UserRanked:
-        """As training learns from it."""
-        ...
-
-
-class Impressions(Protocol):
-    """Where impressions are noted for training."""
-
-    def note(self, impression: Impression) -> None:
-        """Never waits and never fails."""
-        ...

@@ -251,7 +251,8 @@ class Api:
     def launch(self, ports: Sequence[int]) -> Launch:
         port = self.port or ports[0]
         address = f"http://{self.host}:{port}"
-        env = {**self.env, "FORETASTE_API_HOST": self.host, "FORETASTE_API_PORT": str(port)}
+        quiet = {"FORETASTE_API_ACCESS_LOG": "false"}  # the logs of a stack grow until it ends
+        env = {**quiet, **self.env, "FORETASTE_API_HOST": self.host, "FORETASTE_API_PORT": str(port)}
         return _own_process("serve", env, address, lambda _pid: health.api(address, "/healthz"))
 
 

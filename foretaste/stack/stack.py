@@ -24,11 +24,12 @@ from foretaste.stack.running import Incident, Running
 
 EMBEDDED_KAFKA: Mapping[str, Any] = {
     "kafka_idempotent": False,
-    "kafka_fetch_wait": 0.010,
+    "kafka_fetch_wait": 0.005,
+    "kafka_idle_fetch_wait": 1.0,
     "kafka_session_timeout": 3.0,
 }
-"""Settings for Tansu, which has no idempotent producer, looks for new records after half of a fetch's wait, and forms
-a group after half of the session's timeout."""
+"""Settings for Tansu, which has no idempotent producer, looks for new records after half of a fetch's wait (and half of
+what is left, and so on), and forms a group after half of the session's timeout."""
 START_TIMEOUT = 30.0
 """Seconds that a part may take to become healthy; Triton with both towers takes about 3."""
 

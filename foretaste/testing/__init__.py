@@ -7,10 +7,12 @@ from foretaste.testing.events import InMemoryEvents, Sent
 from foretaste.testing.features import InMemoryGenerations, InMemoryOnlineStore, InMemoryProgress, InMemoryTrainingLog
 from foretaste.testing.lease import InMemoryLease, LeaseBoard
 from foretaste.testing.retrieval import InMemoryRetrieval
+from foretaste.testing.service import InMemoryIdempotencyKeys
 
 __all__ = [
     "InMemoryEvents",
     "InMemoryGenerations",
+    "InMemoryIdempotencyKeys",
     "InMemoryLease",
     "InMemoryOnlineStore",
     "InMemoryProgress",

@@ -1,5 +1,6 @@
 """What there is of generations: each with its state, its files, the gate's verdict and the moves of the pointer."""
 
+import asyncio
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ async def summaries(parts: PublishParts) -> list[GenerationSummary]:
         record = await parts.generations.get(number) if number in recorded else None
         answers = record is not None and await _answers(parts.towers, number)
         state = _state(number, serving, record, answers=answers)
-        found.append(_summary(parts, number, record, state))
+        found.append(await asyncio.to_thread(_summary, parts, number, record, state))  # it reads files
     return found
 
 

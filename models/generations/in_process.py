@@ -55,6 +55,10 @@ class InProcessTowers:
         """Those of the items that have these attributes, as the port says."""
         return await asyncio.to_thread(lambda: matching(self._towers(generation).encoding, items, attributes))
 
+    async def unknown(self, items: Sequence[str], generation: int) -> list[str]:
+        """Those of the items that are not in the generation's vocabulary."""
+        return self._towers(generation).unknown(items)
+
     async def prepare(self, generation: int) -> None:
         """Open both towers of a generation. Raises `Unavailable` for one that is not published."""
         await asyncio.to_thread(self._towers, generation)

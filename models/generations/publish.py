@@ -114,12 +114,15 @@ async def publish(parts: PublishParts, generation: int | None, reason: str = "pu
     return number
 
 
-async def rollback(parts: PublishParts, reason: str) -> tuple[int, int]:
+async def rollback(parts: PublishParts, reason: str, expected: int | None = None) -> tuple[int, int]:
     """Point all readers back to the previous generation, which is still loaded: the number left, and the one now.
 
-    Raises `InvalidInput` where there is none.
+    Raises `InvalidInput` where there is none, and where another than `expected` is active.
     """
     serving = await parts.generations.serving()
+    active = None if serving.active is None else serving.active.number
+    if expected not in (None, active):
+        raise InvalidInput("expected", expected, f"generation {active} is active")
     if serving.active is None or serving.previous is None:
         raise InvalidInput("generation", serving.previous, "there is no previous one to roll back to")
     await activate(parts, serving.previous, serving.active.number, reason)

@@ -125,6 +125,10 @@ class TritonTowers:
         """Those of the items that have these attributes, as the port says."""
         return matching((await self._vocabulary(generation)).encoding, items, attributes)
 
+    async def unknown(self, items: Sequence[str], generation: int) -> list[str]:
+        """Those of the items that are not in the generation's vocabulary."""
+        return (await self._vocabulary(generation)).encoding.unknown_items(items)
+
     async def prepare(self, generation: int) -> None:
         """Bring the vocabulary of a generation."""
         await self._vocabulary(generation)

@@ -66,6 +66,11 @@ class Encoding:
         find = self._item_index.get
         return np.array([find(item, UNKNOWN) for item in ids], dtype=np.int64)
 
+    def unknown_items(self, ids: Sequence[str]) -> list[str]:
+        """Those that training did not know."""
+        index = self._item_index
+        return [item for item in ids if item not in index]
+
     def encode_actions(self, actions: Sequence[str]) -> IndexArray:
         """(K,) actions to indices; what training did not know is `UNKNOWN`."""
         find = self._action_index.get

@@ -33,6 +33,10 @@ class LocalTowers:
         """All of them from the folder of a generation's artifact."""
         return cls(folder, folder, folder, folder)
 
+    def unknown(self, items: Sequence[str]) -> list[str]:
+        """Those of the items that training did not know."""
+        return self.encoding.unknown_items(items)
+
     def virtual_behaviour(self, rows: Sequence[Mapping[str, Scalar]]) -> FloatArray:
         """Virtual behaviour (B, M, D) of the raw attributes of B users, which may be none."""
         return self._zero_shot.run(self.encoding.encode_attributes(rows))

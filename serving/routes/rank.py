@@ -1,50 +1,69 @@
 """`POST /v1/rank`: bytes in, bytes out; no object a candidate is made between them."""
 
-import json
-from typing import TypeVar
+import asyncio
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from pydantic import TypeAdapter, ValidationError
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field, TypeAdapter
 
-from serving.joining import Joined
-from serving.ranking import Ranking
+from serving.rankings.joining import Joined
+from serving.rankings.ranking import Ranking
 from serving.requests import RankRequest, RankResponse
+from serving.routes.documented import WITH_BODY, problems
+from serving.routes.reading import read
 
-T = TypeVar("T")
-_ONE = TypeAdapter(RankRequest)
-_ANSWER = TypeAdapter(RankResponse)
-_BODY = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": RankRequest.model_json_schema()}}}
-}
+MOST_RANKINGS = 100
+"""Of one body."""
 
 
-def add_ranking(api: FastAPI, ranking: Ranking) -> None:
-    """Add the route; requests that come together share one read and one call of the tower."""
+class RankRequests(BaseModel):
+    """Many rankings at once, of as many users."""
+
+    rankings: Annotated[list[RankRequest], Field(min_length=1, max_length=MOST_RANKINGS)]
+
+
+class RankResponses(BaseModel):
+    """Their answers, in the same order."""
+
+    rankings: list[RankResponse]
+
+
+_ONE, _SEVERAL = TypeAdapter(RankRequest), TypeAdapter(RankRequests)
+_ANSWER, _ANSWERS = TypeAdapter(RankResponse), TypeAdapter(RankResponses)
+_EXAMPLE = {"user_id": "anna", "items": ["Heat (1995)", "Toy Story (1995)"], "context": {"hour": 20}}
+_FORMS = {"anyOf": [{"$ref": f"#/components/schemas/{form.__name__}"} for form in (RankRequest, RankRequests)]}
+_BODY = {"required": True, "content": {"application/json": {"schema": _FORMS, "example": _EXAMPLE}}}
+
+
+def rank_router(ranking: Ranking) -> APIRouter:
+    """A `RankRequest`, answered by a `RankResponse`, or many; what comes together shares one read and one call."""
+    router = APIRouter(tags=["rankings"])
     joined = Joined(ranking.rank)
 
-    @api.post("/v1/rank", response_model=RankResponse, openapi_extra=_BODY)
+    @router.post(
+        "/v1/rank",
+        response_model=RankResponse | RankResponses,
+        responses=problems(*WITH_BODY, 503),
+        summary="Put candidates in order for a user, or for many",
+        openapi_extra={"requestBody": _BODY},
+    )
     async def rank(http: Request) -> Response:
-        """The candidates of a user, best first."""
-        request = validated(_ONE, await http.body())
-        ranking.check(request)
-        return Response(_ANSWER.dump_json(await joined.ask(request)), media_type="application/json")
+        """A user who is new never makes an error. What the user gets to see is noted for training: see `shown`."""
+        request: RankRequest | RankRequests = read(await http.body(), _ONE, _form)
+        if isinstance(request, RankRequest):
+            ranking.check(request)
+            return _json(_ANSWER, await joined.ask(request))
+        for place, each in enumerate(request.rankings):
+            ranking.check(each, f"rankings.{place}.")
+        answers = await asyncio.gather(*(joined.ask(each) for each in request.rankings))
+        return _json(_ANSWERS, RankResponses.model_construct(rankings=answers))
+
+    return router
 
 
-def validated(adapter: TypeAdapter[T], body: bytes) -> T:
-    """The value that a body holds. Raises `RequestValidationError`, as FastAPI does where it reads the body itself.
+def _json(adapter: TypeAdapter[Any], answer: object) -> Response:
+    return Response(adapter.dump_json(answer), media_type="application/json")
 
-    A body that the fast reader does not take is read once more by Python's own, which takes a surrogate that stands
-    alone, so that the error names its field.
-    """
-    try:
-        return adapter.validate_json(body)
-    except ValidationError:
-        pass
-    try:
-        return adapter.validate_python(json.loads(body))
-    except ValidationError as error:
-        raise RequestValidationError([each | {"loc": ("body", *each["loc"])} for each in error.errors()]) from error
-    except (ValueError, RecursionError) as error:
-        wrong = {"type": "json_invalid", "loc": ("body",), "msg": f"JSON decode error: {error}", "input": body}
-        raise RequestValidationError([wrong]) from error
+
+def _form(raw: object) -> TypeAdapter[Any]:
+    return _SEVERAL if isinstance(raw, dict) and "rankings" in raw else _ONE

@@ -8,46 +8,45 @@ declared topic and no web server.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import faust
 from faust.app.base import BootStrategy
-from faust.types import EventT, TopicT
+from faust.sensors.monitor import Monitor
+from faust.types import TP, EventT, StreamT, TopicT
+from faust.types import Message as FaustMessage
+from faust.types.auth import CredentialsT
 
 from foretaste.kernel.events import Message, Origin
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
+from streams.worker.consumer import ConsumerConfig
+from streams.worker.fetch_wait import FetchWait
 from streams.worker.transport import FetchingTransport
 
 BUFFERED_EVENTS = 1024
 """Between Kafka and an agent, beside what a collector holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class AppConfig:
-    """How the worker takes part in its consumer group. Times are in seconds."""
-
-    commit_interval: float = 1.0
-    """Between commits of what was acknowledged: what a killed worker's successor reads again, at most."""
-    session_timeout: float = 10.0
-    """After which the group gives a silent worker's partitions to others; Kafka grants 6 at least.
-
-    Tansu lets a group form for half of it, which is then how long a start takes.
-    """
-    heartbeat_interval: float = 3.0
-    fetch_wait: float = 0.5
-    """For how long the broker may hold a fetch; near a latency only on a broker that does not wake it (Tansu)."""
-    grace: float = 10.0
-    """For the batch at work, when partitions leave or the worker stops; below the group's 60 s for a rebalance."""
-    folder: Path = field(default_factory=Path)
-    """Where Faust makes its data folder, which stays empty without tables."""
-
-
 class _NoProducer(BootStrategy):
     enable_kafka_producer = False  # events are produced through the Events port, with its own guarantees
     enable_web = False
+
+
+class _InboundTimes(Monitor):
+    """Of what Faust's monitor counts for each event, the one thing that its own checks read; ours are `Metrics`."""
+
+    def on_message_in(self, tp: TP, offset: int, message: FaustMessage) -> None: ...
+
+    def on_message_out(self, tp: TP, offset: int, message: FaustMessage) -> None: ...
+
+    def on_stream_event_in(self, tp: TP, offset: int, stream: StreamT[Any], event: EventT[Any]) -> None:
+        self.stream_inbound_time[tp] = monotonic()
+
+    def on_stream_event_out(
+        self, tp: TP, offset: int, stream: StreamT[Any], event: EventT[Any], state: dict[str, Any] | None = None
+    ) -> None: ...
 
 
 class StreamApp(faust.App):
@@ -90,13 +89,14 @@ class StreamApp(faust.App):
 
 
 def build_app(
-    connection: KafkaConnection, group: str, collectors: Mapping[str, Collector], config: AppConfig
+    connection: KafkaConnection, group: str, collectors: Mapping[str, Collector], config: ConsumerConfig
 ) -> StreamApp:
     """The app of one worker, for the running loop: `collectors` by topic, offsets kept under `group`."""
     app = StreamApp(
         group,
-        **connection.faust_arguments(),
+        **faust_arguments(connection),
         loop=asyncio.get_running_loop(),
+        Monitor=_InboundTimes,
         datadir=config.folder / f"{group}-faust",
         origin=None,
         autodiscover=False,
@@ -114,9 +114,46 @@ def build_app(
         broker_session_timeout=config.session_timeout,
         broker_heartbeat_interval=config.heartbeat_interval,
     )
-    app.transport = FetchingTransport(app, config.fetch_wait)
+    app.transport = FetchingTransport(app, FetchWait(config.fetch_wait, config.idle_fetch_wait or config.fetch_wait))
     app.feed(collectors, config.grace)
     return app
+
+
+class FaustConsumer:
+    """As `WorkerConsumer` has it, on a Faust app."""
+
+    def __init__(
+        self, connection: KafkaConnection, group: str, collectors: Mapping[str, Collector], config: ConsumerConfig
+    ) -> None:
+        self._app = build_app(connection, group, collectors, config)
+
+    async def start(self) -> None:
+        await self._app.start()
+
+    async def stop(self) -> None:
+        await self._app.stop()
+
+    async def failed(self) -> None:
+        await self._app.wait_until_stopped()
+        if self._app.crash_reason is not None:
+            raise self._app.crash_reason
+
+
+def faust_arguments(connection: KafkaConnection) -> dict[str, Any]:
+    """How to reach Kafka, as settings of a Faust app."""
+    broker = [f"kafka://{server.strip()}" for server in connection.bootstrap.split(",")]
+    return {"broker": broker, "broker_credentials": _credentials(connection)}
+
+
+def _credentials(connection: KafkaConnection) -> CredentialsT | None:
+    if connection.security_protocol.startswith("SASL"):
+        return faust.SASLCredentials(
+            username=connection.username,
+            password=connection.password,
+            mechanism=connection.sasl_mechanism,
+            ssl_context=connection.tls,
+        )
+    return faust.SSLCredentials(connection.tls) if connection.security_protocol == "SSL" else None
 
 
 def _agent(collector: Collector) -> Any:

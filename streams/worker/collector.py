@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from tenacity import RetryCallState
 
@@ -22,6 +22,8 @@ Handler = Callable[[Sequence[Message]], Coroutine[Any, Any, None]]
 """Returns once all effects of the messages are durable. Raising means: not done, and doing it again is harmless."""
 Reject = Callable[[Sequence[DeadLetter]], Coroutine[Any, Any, None]]
 Sleep = Callable[[float], Awaitable[None]]
+Acknowledge = Callable[[], object]
+"""Called once all effects of an event are durable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,9 @@ class CollectorConfig:
     """Seconds between two tries at most, while a part is away."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     message: Message
-    acknowledge: Callable[[], object]
+    acknowledge: Acknowledge
     epoch: int
 
 
@@ -46,7 +47,7 @@ class Collector:
     """Gathers the events of one way into batches and settles one batch at a time.
 
     1. `put` takes an event, and waits while `capacity` events wait already.
-    2. A batch closes on size or on the age of its first member.
+    2. A batch closes by its policy: on size, on the age of its first member, or at once where nothing follows.
     3. The handler makes its effects durable. While a part is unavailable, the batch is tried again, for ever.
     4. If the batch is refused for good, its members are handled one by one, and those refused become dead letters.
     5. Only now its members are acknowledged, in the order in which they came.
@@ -81,11 +82,26 @@ class Collector:
         self._stopping = False
         self._finished = asyncio.Event()
 
-    async def put(self, message: Message, acknowledge: Callable[[], object]) -> None:
-        """Take an event; `acknowledge` is called once its effects are durable. Never returns after `stop`."""
+    async def put(self, message: Message, acknowledge: Acknowledge) -> None:
+        """Take an event, once fewer than `capacity` wait. Never returns after `stop`."""
         if self._stopping:
             await asyncio.get_running_loop().create_future()
-        await self._queue.put(_Entry(message, acknowledge, self._epoch))
+        epoch = self._epoch
+        await self._queue.room()
+        self._queue.put_nowait(_Entry(message, acknowledge, epoch))
+
+    def put_nowait(self, message: Message, acknowledge: Acknowledge) -> None:
+        """Take an event though `capacity` wait, for a consumer that reads no more while this is `full`."""
+        self._queue.put_nowait(_Entry(message, acknowledge, self._epoch))
+
+    @property
+    def full(self) -> bool:
+        """`capacity` events wait."""
+        return self._queue.full
+
+    async def room(self) -> None:
+        """Wait while this is `full`."""
+        await self._queue.room()
 
     async def run(self) -> None:
         """Settle batches until `stop`. An error that is no `ForetasteError` is a defect and ends this."""
@@ -144,12 +160,12 @@ class Collector:
         except ForetasteError as error:
             await self._one_by_one(messages, error)
         self._streak.over()
-        now = self._now()
+        now_ms = 1000 * self._now()
         self._metrics.batch_size.labels(self._way).observe(len(batch))
+        observe = self._metrics.durable_seconds.labels(self._way).observe
         for entry in batch:
             entry.acknowledge()
-            seconds = now - entry.message.origin.timestamp_ms / 1000
-            self._metrics.durable_seconds.labels(self._way).observe(max(0.0, seconds))
+            observe(max(0.0, now_ms - entry.message.origin.timestamp_ms) / 1000)
 
     async def _one_by_one(self, messages: Sequence[Message], error: ForetasteError) -> None:
         if len(messages) == 1:

@@ -1,11 +1,8 @@
-"""How to reach Kafka, in one place for producers, consumers, the admin client and Faust."""
+"""How to reach Kafka, in one place for producers, consumers and the admin client."""
 
 import ssl
 from dataclasses import dataclass, field
 from typing import Any, Literal
-
-import faust
-from faust.types.auth import CredentialsT
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
@@ -27,7 +24,7 @@ class KafkaConnection:
         arguments: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap,
             "security_protocol": self.security_protocol,
-            "ssl_context": self._context(),
+            "ssl_context": self.tls,
         }
         if self.security_protocol.startswith("SASL"):
             arguments |= {
@@ -37,24 +34,9 @@ class KafkaConnection:
             }
         return arguments
 
-    def faust_arguments(self) -> dict[str, Any]:
-        """The same as settings of a Faust app."""
-        broker = [f"kafka://{server.strip()}" for server in self.bootstrap.split(",")]
-        return {"broker": broker, "broker_credentials": self._faust_credentials()}
-
-    def _faust_credentials(self) -> CredentialsT | None:
-        if self.security_protocol.startswith("SASL"):
-            return faust.SASLCredentials(
-                username=self.username,
-                password=self.password,
-                mechanism=self.sasl_mechanism,
-                ssl_context=self._context(),
-            )
-        if self.security_protocol == "SSL":
-            return faust.SSLCredentials(self._context())
-        return None
-
-    def _context(self) -> ssl.SSLContext | None:
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """The context of a protocol that has TLS; the system's authorities where none was given."""
         if not self.security_protocol.endswith("SSL"):
             return None
         return self.ssl_context or ssl.create_default_context()

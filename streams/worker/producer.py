@@ -2,13 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.partitioner import DefaultPartitioner
 
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.ports import Headers
 from streams.worker.connection import KafkaConnection
+
+_PARTITIONER = DefaultPartitioner()
+"""The producer's own: a key lies on one partition, however it was sent."""
 
 
 class KafkaEvents:
@@ -45,7 +50,7 @@ class KafkaEvents:
             return
         producer = await self._started()
         try:
-            acknowledged = [await _enqueue(producer, topic, key, value) for key, value in events]
+            acknowledged = await self._enqueue_batches(producer, topic, events)
             await asyncio.gather(*acknowledged)
         except KafkaError as error:
             raise await self._translated(error, topic, max((value or b"" for _, value in events), key=len)) from error
@@ -55,6 +60,28 @@ class KafkaEvents:
             producer, self._producer = self._producer, None
         if producer is not None:
             await producer.stop()
+
+    async def _enqueue_batches(
+        self, producer: AIOKafkaProducer, topic: str, events: Sequence[tuple[bytes | None, bytes | None]]
+    ) -> list[Awaitable[object]]:
+        """Hand over a batch a partition, or several: without a future and a task for each event."""
+        partitions = sorted(await producer.partitions_for(topic))
+        open_batches: dict[int, Any] = {}
+        acknowledged: list[Awaitable[object]] = []
+        for key, value in events:
+            if len(key or b"") + len(value or b"") > self._max_bytes:
+                raise MessageSizeTooLargeError(topic)
+            partition = _PARTITIONER(key, partitions, partitions)
+            batch = open_batches.get(partition)
+            if batch is None:
+                batch = open_batches[partition] = producer.create_batch()
+            if batch.append(key=key, value=value, timestamp=None) is None:  # it is full
+                acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
+                batch = open_batches[partition] = producer.create_batch()
+                batch.append(key=key, value=value, timestamp=None)
+        for partition, batch in open_batches.items():
+            acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
+        return acknowledged
 
     async def _started(self) -> AIOKafkaProducer:
         async with self._starting:

@@ -9,9 +9,9 @@ from contextlib import suppress
 from aiokafka.errors import KafkaError
 
 from foretaste.kernel.retrying import FailureStreak, until_it_succeeds
-from streams.worker.app import AppConfig, StreamApp, build_app
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
+from streams.worker.consumer import ConsumerConfig, WorkerConsumer, make_consumer
 from streams.worker.logs import RepeatLimiter, limit_repeats
 from streams.worker.topic_admin import check_answers
 
@@ -28,36 +28,38 @@ class StreamWorker:
     """
 
     def __init__(
-        self, connection: KafkaConnection, group: str, ways: Callable[[], Mapping[str, Collector]], config: AppConfig
+        self,
+        connection: KafkaConnection,
+        group: str,
+        ways: Callable[[], Mapping[str, Collector]],
+        config: ConsumerConfig,
     ) -> None:
         self._connection = connection
         self._group = group
         self._ways = ways
         self._config = config
-        self._app: StreamApp | None = None
+        self._consumer: WorkerConsumer | None = None
 
     async def __aenter__(self) -> "StreamWorker":
         limit_repeats(RepeatLimiter(time.monotonic))
         await check_answers(self._connection)
-        self._app = build_app(self._connection, self._group, self._ways(), self._config)
+        self._consumer = make_consumer(self._connection, self._group, self._ways(), self._config)
         try:
-            await self._app.start()
+            await self._consumer.start()
         except BaseException:
-            await self._app.stop()
+            await self._consumer.stop()
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._app is not None:
-            await self._app.stop()
+        if self._consumer is not None:
+            await self._consumer.stop()
 
     async def failed(self) -> None:
         """Waits until the worker cannot go on, and raises why; waits for ever while it can."""
-        if self._app is None:
+        if self._consumer is None:
             raise RuntimeError("the worker was not entered")
-        await self._app.wait_until_stopped()
-        if self._app.crash_reason is not None:
-            raise self._app.crash_reason
+        await self._consumer.failed()
 
 
 async def run_worker(worker: StreamWorker) -> None:

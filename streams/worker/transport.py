@@ -1,7 +1,6 @@
 """Faust's Kafka transport, with five things of its consumer set right.
 
-- The fetch wait can be set: Faust fixes it at 1.5 s. Apache Kafka answers a waiting fetch as soon as there is data;
-  Tansu looks again only after half of the wait, so there the wait is the latency.
+- The fetch wait can be set: Faust fixes it at 1.5 s (see `FetchWait`).
 - It reads committed records alone: Faust does so only in transactions of its own.
 - What is acknowledged behind records that nobody can read (aborted ones, markers of transactions, compacted ones) is
   committed wherever they lie: Faust knows of no gap right behind offset 0, and so would commit nothing any more.
@@ -23,6 +22,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from faust.types import TP, Message
 from faust.types.transports import ConsumerT
 
+from streams.worker.fetch_wait import FetchWait
 from streams.worker.reading import READ_COMMITTED
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class _Thread(AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = READ_COMMITTED  # noqa: SLF001  # no setting of Faust's reaches it
         if isinstance(transport, FetchingTransport):
-            consumer._fetch_max_wait_ms = transport.fetch_wait_ms  # noqa: SLF001  # likewise
+            consumer._fetch_max_wait_ms = transport.fetch_wait.ms  # noqa: SLF001  # likewise
         return consumer
 
     async def on_thread_stop(self) -> None:
@@ -77,17 +77,21 @@ class _Consumer(Consumer):
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109  # Faust names it
         """Records in turn; a gap right behind offset 0 is noted, as Faust itself notes every other one."""
+        heard = False
         async for partition, message in super().getmany(timeout):
+            heard = True
             if self._read_offset[partition] == 0 and message.offset > 1:
                 await self._add_gap(partition, 1, message.offset)
             yield partition, message
+        if isinstance(self.transport, FetchingTransport):
+            self.transport.fetch_wait.apply(self._thread._ensure_consumer(), heard=heard)  # noqa: SLF001
 
 
 class FetchingTransport(Transport):
-    """The transport of `app`, whose consumer lets the broker hold a fetch for `fetch_wait` seconds at most."""
+    """The transport of `app`, whose consumer lets the broker hold a fetch for `fetch_wait` at most."""
 
     Consumer: ClassVar[type[ConsumerT]] = _Consumer
 
-    def __init__(self, app: "AppT", fetch_wait: float) -> None:
+    def __init__(self, app: "AppT", fetch_wait: FetchWait) -> None:
         super().__init__(app.conf.broker_consumer, app)
-        self.fetch_wait_ms = round(fetch_wait * 1000)
+        self.fetch_wait = fetch_wait

@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from foretaste.cli.main import EXIT_RETRIABLE
+from serving.access.tokens import Scope, new_token
 from tests.data_factory import write_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -33,11 +34,13 @@ class System:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
+        self._token, kept = new_token("test", Scope)
         self._command = [*_compose(), "--project-name", f"foretaste-test-{secrets.token_hex(4)}"]
         self._environment = {
             **os.environ,
             "FORETASTE_REDIS_PASSWORD": secrets.token_hex(16),
             "FORETASTE_API_PORT": str(self.port),
+            "FORETASTE_API_TOKENS": kept.line,
             "FORETASTE_DATASETS": str(datasets),
         }
 
@@ -63,8 +66,8 @@ class System:
 
     def request(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """An answer of the API through its published port; the problem document where it refuses."""
-        method = "GET" if body is None else "POST"
-        answer = httpx.request(method, f"http://127.0.0.1:{self.port}{path}", json=body, timeout=10)
+        method, headers = "GET" if body is None else "POST", {"Authorization": f"Bearer {self._token}"}
+        answer = httpx.request(method, f"http://127.0.0.1:{self.port}{path}", json=body, headers=headers, timeout=10)
         found: dict[str, Any] = answer.json()
         return found
 
@@ -193,6 +196,18 @@ def test_only_the_api_is_published_and_only_on_loopback(system: System) -> None:
     described = system.compose("ps")
     published = [word for line in described.splitlines() for word in line.split() if "->" in word]
     assert published == [f"127.0.0.1:{system.port}->8080/tcp"], described
+
+
+def test_a_stranger_is_told_nothing_and_ranks_nothing(system: System) -> None:
+    address = f"http://127.0.0.1:{system.port}"
+    asked = {"user_id": "first-1", "items": ["item-1"]}
+
+    def refused() -> bool:
+        return httpx.post(f"{address}/v1/rank", json=asked, timeout=10).status_code == 401
+
+    assert system.until("a refusal", refused)
+    assert httpx.get(f"{address}/readyz", timeout=10).json().keys() == {"readiness"}
+    assert httpx.get(f"{address}/healthz", headers={"host": "evil.example"}, timeout=10).status_code == 421
 
 
 def test_containers_do_not_run_as_root(system: System) -> None:

@@ -24,6 +24,7 @@ from features.repo_config import REPO
 from foretaste import compose, embedded
 from foretaste.cli.processes import health_of
 from foretaste.cli.user import newest_letters, send
+from foretaste.client import Foretaste, RequestRefused, TryPolicy
 from foretaste.kernel.events import Reason, Topic, UserBehaved, UserRegistered
 from foretaste.settings import Settings
 from foretaste.stack.environment import TritonEnvironment
@@ -133,6 +134,31 @@ def test_sign_up_behaviour_and_ranking_go_through_feasts_api_where_that_is_set(
         until(lambda: system.served_by(users[0]) == "blended")
         assert system.rank(users[0])[1]["behaviour_seen"] == 1
         assert (tmp_path / "online.db").is_file()
+
+
+def test_a_product_needs_the_http_service_alone(system: System) -> None:
+    user = uuid4().hex
+    with Foretaste(system.api, tries=TryPolicy(deadline=30.0, timeout=10.0)) as service:
+        assert service.ready()
+        assert service.user(user) is None
+        until(lambda: bool(service.register(user, COOK, wait=10).readable))  # a worker may only just be starting
+        ranking = service.rank(user, system.items)
+        assert (ranking.served_by, len(ranking.ranked)) == ("virtual", len(system.items))
+        stored = service.user(user)
+        assert stored is not None
+        assert stored.virtual_behaviour is not None
+        assert (stored.stage, stored.attributes, stored.virtual_behaviour.current) == ("cold", COOK, True)
+        first = ranking.ranked[0]["item_id"]
+        assert service.behave(user, first, action="bought", ranking_id=ranking.ranking_id, wait=10).readable
+        acted = service.user(user)
+        assert acted is not None
+        assert (acted.stage, [act.item_id for act in acted.behaviour]) == ("warming", [first])
+        assert service.rank(user, system.items).served_by == "blended"
+        (generation,) = service.generations()
+        assert (generation.number, generation.state) == (1, "active")
+        assert generation.metrics
+        with pytest.raises(RequestRefused, match="there is no previous one"):
+            service.rollback()
 
 
 def test_a_stranger_becomes_known(system: System) -> None:

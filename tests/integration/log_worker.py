@@ -17,9 +17,9 @@ from features.repo_config import repo_config
 from foretaste.kernel.batching import BatchPolicy
 from streams.topics import TopicNames
 from streams.training_log import LogConfig, LogMetrics, log_pipelines
-from streams.worker.app import AppConfig
 from streams.worker.collector import CollectorConfig
 from streams.worker.connection import KafkaConnection
+from streams.worker.consumer import ConsumerConfig
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
 from streams.worker.producer import KafkaEvents
@@ -47,7 +47,7 @@ class LogDeployment:
         metrics = Metrics(registry)
         dead_letters = DeadLetters(self.events, self.names.dead_letters, metrics)
         config = LogConfig(self.names, CollectorConfig(BatchPolicy(size=16, age=0.02), capacity=64))
-        app = AppConfig(
+        member = ConsumerConfig(
             fetch_wait=0.02,
             session_timeout=6.0 if self.apache else 2.0,  # Apache Kafka grants no shorter one
             heartbeat_interval=0.5,
@@ -56,7 +56,7 @@ class LogDeployment:
             folder=self.folder,
         )
         ways = partial(log_pipelines, self.log, dead_letters, metrics, LogMetrics(registry), config)
-        return StreamWorker(self.connection, self.names.log_group, ways, app)
+        return StreamWorker(self.connection, self.names.log_group, ways, member)
 
 
 async def main(bootstrap: str, apache: str, prefix: str, folder: str, project: str) -> None:

@@ -23,7 +23,7 @@ from features.redis.address import RedisAddress
 from features.repo_config import apply_features, repo_config
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
 from serving.metrics import RankingMetrics
-from serving.ranking import Ranking
+from serving.rankings.ranking import Ranking
 from serving.requests import RankRequest
 from streams.behaviours import Behaviours, append
 from streams.sign_ups import SignUps

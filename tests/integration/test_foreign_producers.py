@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaProducer
 
 from foretaste.kernel.events import UserBehaved, UserRegistered
 from streams.worker.connection import KafkaConnection
+from streams.worker.consumer import CONSUMERS
 from streams.worker.dead_letter_reader import newest_dead_letters
 from streams.worker.lag import KafkaBacklog, unhandled
 from tests.integration.test_streams import PARTITIONS, Deployment, until
@@ -20,9 +21,11 @@ ONE = 0
 """The partition that everything goes to: offsets are what these tests are about."""
 
 
-@pytest.fixture
-def deployment(kafka_address: str, kafka_idempotent: bool, tmp_path: Path) -> Deployment:
-    return Deployment(KafkaConnection(kafka_address), kafka_idempotent, tmp_path)
+@pytest.fixture(params=CONSUMERS)
+def deployment(
+    kafka_address: str, kafka_idempotent: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> Deployment:
+    return Deployment(KafkaConnection(kafka_address), kafka_idempotent, tmp_path, request.param)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from foretaste.kernel.events import Reason, UserBehaved, UserRanked
-from serving.impressions import BufferedImpressions
 from serving.metrics import RankingMetrics
+from serving.rankings.impressions import BufferedImpressions
 from streams.codec import EVENTS
 from streams.topics import TopicNames
 from streams.worker.connection import KafkaConnection
@@ -22,7 +22,7 @@ from streams.worker.topic_admin import create_topics
 from tests.integration.kafka_reading import lag_of
 from tests.integration.log_worker import LogDeployment
 from tests.log_factory import AT_MS, at, behaved, log_config, ranked
-from tests.unit.serving.test_impressions import served
+from tests.unit.serving.rankings.test_impressions import served
 
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 4

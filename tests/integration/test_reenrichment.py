@@ -30,9 +30,9 @@ from streams.parts import SignUpParts
 from streams.pipelines import PipelinesConfig, user_pipelines
 from streams.reenrichment import Reenrichment, ReenrichmentConfig
 from streams.topics import TopicNames
-from streams.worker.app import AppConfig
 from streams.worker.collector import CollectorConfig
 from streams.worker.connection import KafkaConnection
+from streams.worker.consumer import ConsumerConfig
 from streams.worker.lag import KafkaBacklog
 from streams.worker.metrics import Metrics
 from streams.worker.producer import KafkaEvents
@@ -98,7 +98,7 @@ def work(place: Place) -> None:
 
 async def _work(place: Place) -> None:
     config = PipelinesConfig(place.names, CollectorConfig(BatchPolicy(size=64, age=0.005)), reenrich_rate=2500.0)
-    app = AppConfig(
+    member = ConsumerConfig(
         folder=place.folder,
         fetch_wait=0.02,
         session_timeout=6.0 if place.idempotent else 2.0,  # Apache Kafka grants no shorter one
@@ -109,7 +109,7 @@ async def _work(place: Place) -> None:
     async with AsyncExitStack() as opened:
         parts = await place.parts(opened)
         ways = partial(user_pipelines, parts, Metrics(CollectorRegistry()), config)
-        await run_worker(StreamWorker(place.connection, place.names.group, ways, app))
+        await run_worker(StreamWorker(place.connection, place.names.group, ways, member))
 
 
 @pytest.fixture

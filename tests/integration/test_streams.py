@@ -1,4 +1,4 @@
-"""The workers on a real broker, with the other parts in memory: nothing is lost, whatever stops when."""
+"""The workers on a real broker, on both consumers, the other parts in memory: nothing is lost, whatever stops when."""
 
 import asyncio
 import os
@@ -19,9 +19,9 @@ from foretaste.kernel.events import Reason, UserBehaved, UserEnriched, UserRegis
 from streams.parts import SignUpParts
 from streams.pipelines import PipelinesConfig, user_pipelines
 from streams.topics import TopicNames
-from streams.worker.app import AppConfig
 from streams.worker.collector import CollectorConfig
 from streams.worker.connection import KafkaConnection
+from streams.worker.consumer import CONSUMERS, ConsumerConfig, ConsumerName
 from streams.worker.dead_letter_reader import newest_dead_letters
 from streams.worker.metrics import Metrics
 from streams.worker.producer import KafkaEvents
@@ -42,6 +42,7 @@ class Deployment:
     connection: KafkaConnection
     idempotent: bool
     folder: Path
+    consumer: ConsumerName
     world: World = field(default_factory=World)
     names: TopicNames = field(default_factory=lambda: TopicNames(f"{uuid.uuid4().hex}-"))
 
@@ -54,11 +55,12 @@ class Deployment:
     async def __aexit__(self, *_: object) -> None:
         await self.events.close()
 
-    def worker(self) -> StreamWorker:
+    def worker(self, consumer: ConsumerName | None = None) -> StreamWorker:
         config = PipelinesConfig(topics=self.names, collector=CollectorConfig(BatchPolicy(size=64, age=0.005)))
         parts = SignUpParts(self.world.store, self.world.towers, self.world.generations, self.events)
         ways = partial(user_pipelines, parts, Metrics(CollectorRegistry()), config)
-        app = AppConfig(
+        member = ConsumerConfig(
+            kind=consumer or self.consumer,
             folder=self.folder,
             fetch_wait=0.02,
             # a broker with idempotent producers is Apache Kafka, which grants no shorter session
@@ -67,7 +69,7 @@ class Deployment:
             commit_interval=0.2,
             grace=2.0,
         )
-        return StreamWorker(self.connection, self.names.group, ways, app)
+        return StreamWorker(self.connection, self.names.group, ways, member)
 
     async def sign_up(self, users: Sequence[str]) -> None:
         registered = [UserRegistered(user_id=each, attributes={"age": 30}) for each in users]
@@ -90,9 +92,15 @@ class Deployment:
         return await lag_of(self.connection, self.names.group, topics, PARTITIONS)
 
 
+@pytest.fixture(params=CONSUMERS)
+def consumer(request: pytest.FixtureRequest) -> ConsumerName:
+    kind: ConsumerName = request.param
+    return kind
+
+
 @pytest.fixture
-def deployment(kafka_address: str, kafka_idempotent: bool, tmp_path: Path) -> Deployment:
-    return Deployment(KafkaConnection(kafka_address), kafka_idempotent, tmp_path)
+def deployment(kafka_address: str, kafka_idempotent: bool, tmp_path: Path, consumer: ConsumerName) -> Deployment:
+    return Deployment(KafkaConnection(kafka_address), kafka_idempotent, tmp_path, consumer)
 
 
 async def until(done: Callable[[], object]) -> None:
@@ -152,6 +160,10 @@ async def test_a_record_of_somebody_elses_hides_no_dead_letter(deployment: Deplo
 
 async def two_letters(deployment: Deployment) -> bool:
     return len(await read_all(deployment.connection, deployment.names.dead_letters, PARTITIONS)) == 2
+
+
+async def lag_is(deployment: Deployment, expected: int) -> bool:
+    return await deployment.lag() == expected
 
 
 async def lag_is_over(deployment: Deployment) -> bool:
@@ -226,6 +238,41 @@ async def test_two_workers_share_the_partitions_and_hand_them_over(deployment: D
         assert set(await deployment.announced()) == {*first, *second, *third}
 
 
+async def test_workers_of_both_kinds_share_a_group(deployment: Deployment) -> None:
+    first, second, third = users(100, "first"), users(100, "second"), users(100, "third")
+    if not deployment.idempotent:
+        pytest.skip("Tansu forms no group of members that differ")
+    (other,) = set(CONSUMERS) - {deployment.consumer}
+    async with deployment:
+        async with deployment.worker():
+            await deployment.sign_up(first)
+            await until(lambda: deployment.enriched(first))
+            async with deployment.worker("faust" if other == "faust" else "aiokafka"):
+                await deployment.sign_up(second)
+                await until(lambda: deployment.enriched(second))
+                await until(lambda: lag_is_over(deployment))
+        async with deployment.worker("faust" if other == "faust" else "aiokafka"):
+            await deployment.sign_up(third)
+            await until(lambda: deployment.enriched(third))
+            await until(lambda: lag_is_over(deployment))
+        assert set(await deployment.announced()) == {*first, *second, *third}
+
+
+async def test_a_way_that_is_stuck_holds_up_no_other(deployment: Deployment) -> None:
+    stuck = users(3000)
+    async with deployment, deployment.worker():
+        deployment.world.towers.outage = Unavailable("triton", "chosen by the test")
+        await deployment.sign_up(stuck)
+        await until(lambda: deployment.world.store.reads >= 3)
+        act = UserBehaved(user_id="ada", item_id="item", at=datetime.fromtimestamp(1000, UTC))
+        await deployment.events.send(deployment.names.behaved, b"ada", act.model_dump_json().encode())
+        await until(lambda: behaved(deployment, "item"))
+        await until(lambda: lag_is(deployment, len(stuck)))
+        deployment.world.towers.outage = None
+        await until(lambda: deployment.enriched(stuck))
+        await until(lambda: lag_is_over(deployment))
+
+
 async def test_the_process_form_ends_cleanly_on_sigterm(deployment: Deployment) -> None:
     good = users(100)
     async with deployment:
@@ -237,8 +284,12 @@ async def test_the_process_form_ends_cleanly_on_sigterm(deployment: Deployment) 
         assert await deployment.lag() == 0
 
 
-async def test_the_process_form_waits_for_a_broker_and_can_be_stopped_meanwhile(tmp_path: Path) -> None:
-    nobody = Deployment(KafkaConnection(f"127.0.0.1:{free_port()}"), idempotent=True, folder=tmp_path)
+async def test_the_process_form_waits_for_a_broker_and_can_be_stopped_meanwhile(
+    tmp_path: Path, consumer: ConsumerName
+) -> None:
+    nobody = Deployment(
+        KafkaConnection(f"127.0.0.1:{free_port()}"), idempotent=True, folder=tmp_path, consumer=consumer
+    )
     nobody.events = KafkaEvents(nobody.connection)
     worker = nobody.worker()
     with pytest.raises(Unavailable, match="kafka is not available"):
@@ -261,10 +312,10 @@ async def test_the_process_form_raises_a_defect(deployment: Deployment) -> None:
 
 @pytest.mark.skipif("KAFKA_HOME" not in os.environ, reason="KAFKA_HOME names no Kafka, and Tansu forgets its topics")
 @pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
-async def test_a_broker_that_is_restarted_is_waited_for(tmp_path: Path, kill: bool) -> None:
+async def test_a_broker_that_is_restarted_is_waited_for(tmp_path: Path, kill: bool, consumer: ConsumerName) -> None:
     before, during, after = users(100, "before"), users(100, "during"), users(100, "after")
     async with apache_kafka(Path(os.environ["KAFKA_HOME"]), tmp_path) as broker:
-        deployment = Deployment(KafkaConnection(broker.address), broker.idempotent, tmp_path)
+        deployment = Deployment(KafkaConnection(broker.address), broker.idempotent, tmp_path, consumer)
         async with deployment, deployment.worker() as worker:
             watching = asyncio.create_task(worker.failed())
             await deployment.sign_up(before)

@@ -15,16 +15,16 @@ from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import EnrichedUser, VirtualBehaviour
 from foretaste.kernel.values import FloatArray
 from serving.active import ActiveGeneration
-from serving.impressions import BufferedImpressions, ImpressionPolicy
 from serving.metrics import RankingMetrics
-from serving.ranking import Ranking
+from serving.rankings.impressions import BufferedImpressions, ImpressionPolicy
+from serving.rankings.ranking import Ranking
 from serving.requests import RankRequest, RankResponse
 from streams.codec import EVENTS
 from streams.topics import TopicNames
 from streams.watch.monitor import Monitor, WatchConfig, watch_pipelines
 from streams.watch.prometheus import WatchGauges
-from streams.worker.app import AppConfig
 from streams.worker.connection import KafkaConnection
+from streams.worker.consumer import ConsumerConfig
 from streams.worker.metrics import Metrics
 from streams.worker.producer import KafkaEvents
 from streams.worker.runner import StreamWorker
@@ -74,7 +74,7 @@ class Deployment:
 
     def worker(self) -> StreamWorker:
         ways = partial(watch_pipelines, self.watch, Metrics(CollectorRegistry()), self.config)
-        app = AppConfig(
+        member = ConsumerConfig(
             folder=self.folder,
             fetch_wait=0.02,
             session_timeout=6.0 if self.idempotent else 2.0,
@@ -82,7 +82,7 @@ class Deployment:
             commit_interval=0.2,
             grace=2.0,
         )
-        return StreamWorker(self.connection, self.config.group, ways, app)
+        return StreamWorker(self.connection, self.config.group, ways, member)
 
     async def activate(self, number: int, expected: int | None) -> None:
         """Every user has its virtual behaviour before the pointer moves."""

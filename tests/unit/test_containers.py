@@ -54,6 +54,15 @@ def test_no_password_is_on_a_command_line(name: str) -> None:
     assert "PASSWORD" not in str(SERVICES[name].get("command", ""))
 
 
+def test_the_api_asks_for_tokens_and_for_its_name() -> None:
+    environment = SERVICES["api"]["environment"]
+    assert environment["FORETASTE_API_HOST"] == "0.0.0.0"  # noqa: S104  # inside its container
+    assert environment["FORETASTE_API_TOKENS"].startswith("${FORETASTE_API_TOKENS:?")
+    assert environment["FORETASTE_API_ALLOWED_HOSTS"] == "${FORETASTE_API_ALLOWED_HOSTS:-api}"
+    others = [service.get("environment", {}) for name, service in SERVICES.items() if name != "api"]
+    assert not any("FORETASTE_API_TOKENS" in each for each in others)
+
+
 @pytest.mark.parametrize("name", OWN)
 def test_services_of_this_project_have_no_rights_to_spare(name: str) -> None:
     assert SERVICES[name]["cap_drop"] == ["ALL"]

@@ -15,13 +15,15 @@ PACKAGES = ("foretaste", "streams", "features", "models", "serving", "triton_rep
 MOST_MODULES, MOST_LINES = 16, 320
 NO_TORCH = (
     "foretaste.cli.main",
+    "foretaste.client",
     "foretaste.compose",
     "models.generations.in_process",
     "models.generations.probes",
     "models.generations.publish",
     "models.generations.triton",
     "models.runtime.towers",
-    "serving.ranking",
+    "serving.api",
+    "serving.rankings.ranking",
     "streams.pipelines",
 )
 MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]

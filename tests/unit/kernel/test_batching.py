@@ -1,12 +1,13 @@
 """The batcher: closes on size or on the age of its first member."""
 
+import asyncio
 from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foretaste.kernel.batching import Batcher, BatchPolicy
+from foretaste.kernel.batching import Batcher, BatchPolicy, BatchQueue
 from foretaste.kernel.errors import InvalidInput
 
 
@@ -81,3 +82,74 @@ def test_nothing_is_lost_doubled_or_reordered(members: list[int], size: int) -> 
 def test_a_policy_that_cannot_be_is_refused(size: int, age: float, named: str) -> None:
     with pytest.raises(InvalidInput, match=named):
         BatchPolicy(size, age)
+
+
+def queue(size: int = 4, age: float = 60.0, *, at_once: bool, capacity: int = 0) -> BatchQueue[int]:
+    return BatchQueue(BatchPolicy(size, age, at_once), Hands(), capacity)
+
+
+async def test_at_once_a_batch_closes_where_nothing_follows() -> None:
+    waiting = queue(at_once=True)
+    waiting.put_nowait(1)
+    async with asyncio.timeout(5):
+        assert await waiting.take() == [1]
+
+
+async def test_at_once_takes_all_that_waits() -> None:
+    waiting = queue(at_once=True)
+    for member in range(6):
+        waiting.put_nowait(member)
+    assert await waiting.take() == [0, 1, 2, 3]
+    assert await waiting.take() == [4, 5]
+
+
+async def test_at_once_waits_for_what_comes_in_the_same_turn_of_the_loop_until_its_age() -> None:
+    hands = Hands()
+    waiting: BatchQueue[int] = BatchQueue(BatchPolicy(size=100, age=3.0, at_once=True), hands)
+
+    async def keep_coming() -> None:
+        for member in range(10):
+            waiting.put_nowait(member)
+            hands.at += 1
+            await asyncio.sleep(0)
+
+    coming = asyncio.create_task(keep_coming())
+    first = await waiting.take()
+    await coming
+    assert 1 < len(first) < 10
+    assert first + await waiting.take() == list(range(10))
+
+
+async def test_without_it_a_batch_waits_for_its_age() -> None:
+    waiting = queue(at_once=False)
+    waiting.put_nowait(1)
+    taking = asyncio.create_task(waiting.take())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not taking.done()
+    waiting.put_nowait(2)
+    await waiting.end()
+    assert await taking == [1, 2]
+    assert waiting.ended
+
+
+async def test_a_full_queue_lets_nobody_in_until_a_batch_is_taken() -> None:
+    waiting = queue(size=2, at_once=True, capacity=2)
+    await waiting.put(0)
+    await waiting.put(1)
+    assert waiting.full
+    third = asyncio.create_task(waiting.put(2))
+    await asyncio.sleep(0)
+    assert not third.done()
+    assert await waiting.take() == [0, 1]
+    await third
+    assert await waiting.take() == [2]
+    assert not waiting.full
+
+
+async def test_the_end_gives_what_is_left() -> None:
+    waiting = queue(at_once=True)
+    waiting.put_nowait(1)
+    await waiting.end()
+    assert await waiting.take() == [1]
+    assert waiting.ended

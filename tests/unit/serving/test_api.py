@@ -2,14 +2,13 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput
@@ -18,42 +17,26 @@ from foretaste.kernel.ranking import Source
 from foretaste.testing import InMemoryEvents
 from serving.api import build_api
 from serving.health import examine
-from serving.impressions import BufferedImpressions
 from serving.metrics import RankingMetrics
+from serving.rankings.impressions import BufferedImpressions
 from streams.codec import EVENTS
-from tests.serving_parts import Parts
+from tests.http_parts import HttpParts, client_of, problem
 
 GOOD = {"user_id": "u1", "items": ["i1", "i9"]}
 
 
 @pytest.fixture
-async def parts() -> Parts:
-    made = Parts(max_candidates=5)
+async def parts() -> HttpParts:
+    made = HttpParts(max_candidates=5)
     await made.start()
     await made.sign_up()
     return made
 
 
 @pytest.fixture
-def api(parts: Parts) -> FastAPI:
-    health = partial(examine, parts.store, parts.towers, parts.generations, parts.active)
-    return build_api(parts.ranking, health, parts.registry, max_body_bytes=4096)
-
-
-@pytest.fixture
-async def client(api: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(api, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as made:
+async def client(parts: HttpParts) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(parts.service()) as made:
         yield made
-
-
-def problem(response: httpx.Response, status: int) -> dict[str, Any]:
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    body: dict[str, Any] = response.json()
-    assert body["status"] == status
-    assert body["type"] == "about:blank"
-    return body
 
 
 async def test_candidates_come_back_ranked(client: httpx.AsyncClient) -> None:
@@ -83,6 +66,7 @@ async def test_candidates_come_back_ranked(client: httpx.AsyncClient) -> None:
         ({"context": {"hour": {"of": "day"}}}, "context.hour", "{'of': 'day'}"),
         ({"context": {"hour": float("nan")}}, "context.hour", "nan"),
         ({"context": [1]}, "context", "[1]"),
+        ({"context": {"hour": 2**63}}, "context.hour", 2**63),
         ({"context": {"query": "trainers \ud83d"}}, "context.query", "trainers \\ud83d"),
         ({"context": {"query \ud83d": 1}}, "context.query \\ud83d", "query \\ud83d"),
         ({"user_id": "\udc00"}, "user_id", "\\udc00"),
@@ -129,12 +113,13 @@ async def test_a_body_too_large_is_refused(client: httpx.AsyncClient, announced:
         for at in range(0, len(content), 1000):
             yield content[at : at + 1000]
 
-    body = problem(await client.post("/v1/rank", content=content if announced else chunks()), 413)
+    headers = {"content-type": "application/json"}
+    body = problem(await client.post("/v1/rank", content=content if announced else chunks(), headers=headers), 413)
     assert "4096 bytes" in body["detail"]
 
 
 async def test_when_nothing_can_be_answered_it_says_when_to_ask_again(
-    client: httpx.AsyncClient, parts: Parts, caplog: pytest.LogCaptureFixture
+    client: httpx.AsyncClient, parts: HttpParts, caplog: pytest.LogCaptureFixture
 ) -> None:
     parts.generations.away = True
     response = await client.post("/v1/rank", json=GOOD)
@@ -145,16 +130,13 @@ async def test_when_nothing_can_be_answered_it_says_when_to_ask_again(
 
 
 async def test_before_the_first_generation_it_says_what_to_do() -> None:
-    parts = Parts()
-    health = partial(examine, parts.store, parts.towers, parts.generations, parts.active)
-    transport = httpx.ASGITransport(build_api(parts.ranking, health, parts.registry))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with client_of(HttpParts().service()) as client:
         body = problem(await client.post("/v1/rank", json=GOOD), 503)
     assert body["detail"].endswith("none is active yet: train, publish and activate one first")
 
 
 async def test_an_error_with_a_name_is_a_problem_that_says_it(
-    client: httpx.AsyncClient, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, parts: HttpParts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def read(*_: object) -> None:
         raise ForetasteError("the online store is of another version")
@@ -167,7 +149,7 @@ async def test_an_error_with_a_name_is_a_problem_that_says_it(
     "error", [BadTowerOutput("expected (2,), got (3,)"), InvalidInput("virtual_behaviour", (3, 2), "expected (3, 4)")]
 )
 async def test_a_broken_ranking_tower_is_no_fault_of_the_clients(
-    client: httpx.AsyncClient, parts: Parts, error: ForetasteError
+    client: httpx.AsyncClient, parts: HttpParts, error: ForetasteError
 ) -> None:
     parts.towers.refusals["ranking"] = error
     response = await client.post("/v1/rank", json=GOOD)
@@ -176,7 +158,7 @@ async def test_a_broken_ranking_tower_is_no_fault_of_the_clients(
 
 
 async def test_what_nobody_foresaw_is_a_problem_that_tells_nothing(
-    client: httpx.AsyncClient, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, parts: HttpParts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def score(*_: object) -> None:
         raise LookupError("secret")
@@ -190,7 +172,7 @@ async def test_other_ways_and_methods_are_problems_too(client: httpx.AsyncClient
     problem(await client.get("/v1/rank"), 405)
 
 
-async def test_it_lives_whatever_is_away(client: httpx.AsyncClient, parts: Parts) -> None:
+async def test_it_lives_whatever_is_away(client: httpx.AsyncClient, parts: HttpParts) -> None:
     parts.generations.away = parts.store.reads_away = True
     assert (await client.get("/healthz")).status_code == 200
 
@@ -210,7 +192,9 @@ async def test_it_is_ready_when_every_part_is(client: httpx.AsyncClient) -> None
 
 
 @pytest.mark.parametrize("away", ["store", "zero_shot", "ranking", "pointer"])
-async def test_it_is_ready_but_degraded_while_it_can_answer(client: httpx.AsyncClient, parts: Parts, away: str) -> None:
+async def test_it_is_ready_but_degraded_while_it_can_answer(
+    client: httpx.AsyncClient, parts: HttpParts, away: str
+) -> None:
     await client.get("/readyz")
     parts.now = 10.0
     parts.store.reads_away = away == "store"
@@ -225,7 +209,7 @@ async def test_it_is_ready_but_degraded_while_it_can_answer(client: httpx.AsyncC
     assert (await client.post("/v1/rank", json=GOOD)).status_code == 200
 
 
-async def test_a_tower_that_answers_wrongly_is_not_healthy(client: httpx.AsyncClient, parts: Parts) -> None:
+async def test_a_tower_that_answers_wrongly_is_not_healthy(client: httpx.AsyncClient, parts: HttpParts) -> None:
     parts.towers.refusals["zero_shot"] = BadTowerOutput("zero_shot_tower 1: (1, 2) for 1 users")
     response = await client.get("/readyz")
     assert response.json()["readiness"] == "degraded"
@@ -237,7 +221,7 @@ async def test_a_tower_that_answers_wrongly_is_not_healthy(client: httpx.AsyncCl
     }
 
 
-async def test_it_is_not_ready_when_it_cannot_answer(client: httpx.AsyncClient, parts: Parts) -> None:
+async def test_it_is_not_ready_when_it_cannot_answer(client: httpx.AsyncClient, parts: HttpParts) -> None:
     await client.get("/readyz")
     parts.towers.away, parts.generations.away, parts.store.reads_away = {"ranking"}, True, True
     response = await client.get("/readyz")
@@ -247,7 +231,7 @@ async def test_it_is_not_ready_when_it_cannot_answer(client: httpx.AsyncClient, 
 
 
 async def test_it_is_not_ready_before_the_first_generation() -> None:
-    parts = Parts()
+    parts = HttpParts()
     health = await examine(parts.store, parts.towers, parts.generations, parts.active)
     assert (health.readiness, health.generation) == ("unready", None)
     assert "none is active yet" in health.parts[0].detail
@@ -269,27 +253,55 @@ async def test_the_console_page_is_whole_in_itself(client: httpx.AsyncClient) ->
     assert "innerHTML" not in response.text, "names of users and items are text, never markup"
 
 
-async def test_a_service_that_lost_impressions_is_degraded(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_console_pages_trials_are_no_training_data(client: httpx.AsyncClient, parts: HttpParts) -> None:
+    page = (await client.get("/")).text
+    assert page.count('fetch("v1/rank"') == 1
+    sent = page[page.index('fetch("v1/rank"') :].partition("});")[0]
+    assert "shown: 0" in sent
+    assert (await client.post("/v1/rank", json=GOOD | {"shown": 0})).status_code == 200
+    assert not parts.noted.served
+
+
+async def test_the_page_of_routes_loads_nothing_from_outside(client: httpx.AsyncClient) -> None:
+    page = await client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert [name for name in loaded if name != "data:,"] == [
+        "docs/swagger-ui.css",
+        "docs/swagger-ui-bundle.js",
+        "docs/start.js",
+    ]
+    kinds = {"css": "text/css", "js": "text/javascript"}
+    for name in loaded:
+        if name != "data:,":
+            answer = await client.get(f"/{name}")
+            assert answer.status_code == 200
+            assert answer.headers["content-type"].startswith(kinds[name.rpartition(".")[2]])
+    assert "'unsafe-inline'" not in page.headers["content-security-policy"].partition("script-src")[2].partition(";")[0]
+    assert 'url: "openapi.json"' in (await client.get("/docs/start.js")).text
+    problem(await client.get("/docs/__init__.py"), 404)
+
+
+async def test_a_service_that_lost_impressions_is_degraded(monkeypatch: pytest.MonkeyPatch) -> None:
     events = InMemoryEvents()
     impressions = BufferedImpressions(events, "user-ranked", EVENTS.encode, RankingMetrics(CollectorRegistry()))
+    parts = HttpParts(impressions=impressions)
+    await parts.start()
     monkeypatch.setattr(events, "send_all", None)
-    health = partial(examine, parts.store, parts.towers, parts.generations, parts.active, impressions)
-    assert (await health()).readiness == "ready"
-    impressions.note(UserRankedImpression())
-    assert impressions._task is not None
-    await asyncio.wait({impressions._task}, timeout=5)
-    transport = httpx.ASGITransport(build_api(parts.ranking, health, parts.registry))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with client_of(parts.service()) as client:
+        assert (await client.get("/readyz")).json()["readiness"] == "ready"
+        impressions.note(UserRankedImpression())
+        assert impressions._task is not None
+        await asyncio.wait({impressions._task}, timeout=5)
         response = await client.get("/readyz")
     assert (response.status_code, response.json()["readiness"]) == (200, "degraded")
     assert [part["name"] for part in response.json()["parts"] if not part["healthy"]] == ["impressions"]
 
 
-async def test_what_was_noted_is_sent_before_the_application_ends(parts: Parts) -> None:
+async def test_what_was_noted_is_sent_before_the_application_ends() -> None:
     events = InMemoryEvents()
     impressions = BufferedImpressions(events, "user-ranked", EVENTS.encode, RankingMetrics(CollectorRegistry()))
-    health = partial(examine, parts.store, parts.towers, parts.generations, parts.active)
-    api = build_api(parts.ranking, health, parts.registry, impressions=impressions)
+    api = build_api(HttpParts(impressions=impressions).service_parts())
     async with api.router.lifespan_context(api):
         impressions.note(UserRankedImpression())
         assert not events.of("user-ranked")
@@ -308,3 +320,28 @@ class UserRankedImpression:
             scores=(0.5,),
             served_by=Source.REAL,
         )
+
+
+async def test_rankings_of_many_users_are_one_body(client: httpx.AsyncClient) -> None:
+    asked = [GOOD, {"user_id": "nobody", "items": ["i2", "i3"]}, GOOD | {"explain": True}]
+    response = await client.post("/v1/rank", json={"rankings": asked})
+    assert response.status_code == 200
+    first, second, third = response.json()["rankings"]
+    assert (first["user_id"], second["user_id"], second["served_by"]) == ("u1", "nobody", "fallback")
+    assert first["ranked"] == third["ranked"]
+    assert third["explanation"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ([], "rankings"),
+        ([GOOD] * 101, "rankings"),
+        ("all", "rankings"),
+        ([GOOD, {"user_id": "u1"}], "rankings.1.items"),
+        ([GOOD, GOOD | {"items": []}], "rankings.1.items"),
+        ([GOOD | {"items": ["a", "a"]}], "rankings.0.items.1"),
+    ],
+)
+async def test_what_is_wrong_with_one_of_many_is_named(client: httpx.AsyncClient, wrong: Any, field: str) -> None:
+    assert problem(await client.post("/v1/rank", json={"rankings": wrong}), 422)["field"] == field

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foretaste.kernel.events import DeadLetter, Reason, UserBehaved, UserRegistered
-from streams.decoding import DAY_MS, decode_behaved, decode_registered
+from streams.decoding import decode_behaved, decode_registered
+from streams.rules import DAY_MS
 from tests.stream_parts import NOW_MS, message
 
 MAX_BYTES = 2000
@@ -104,7 +105,10 @@ def test_what_is_wrong_in_a_sign_up_is_named(changed: dict[str, Any], said: str)
         ({"item_id": "i" * 257}, "item_id: String should have at most 256 characters"),
         ({"at": ...}, "at: is missing"),
         ({"at": "2023-01-01T00:00:00"}, "at: Input should have timezone info"),
-        ({"at": "9999-12-31T23:59:59Z"}, "at: must not be more than a day in the future (got 253402300799000 ms"),
+        (
+            {"at": "9999-12-31T23:59:59Z"},
+            "at: must not be more than a day in the future (got '9999-12-31T23:59:59+00:00'",
+        ),
         ({"action": "a" * 257}, "action: String should have at most 256 characters"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from foretaste.kernel.errors import BadTowerOutput, Unavailable
 from foretaste.kernel.events import Message, Reason, UserEnriched
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, VirtualBehaviour
-from streams.decoding import DAY_MS
+from streams.rules import DAY_MS
 from streams.sign_ups import SignUps
 from streams.worker.dead_letters import read_dead_letter
 from tests.stream_parts import NOW, NOW_MS, World, generation, message, sign_up, virtual_of

@@ -123,6 +123,11 @@ def test_api_listens_on_the_port_asked_for_or_a_free_one(port: int, ports: list[
     assert launch.env["FORETASTE_API_PORT"] == expected
 
 
+def test_the_stacks_api_logs_no_answers_unless_it_is_asked_to() -> None:
+    assert Api({}).launch([9001]).env["FORETASTE_API_ACCESS_LOG"] == "false"
+    assert Api({"FORETASTE_API_ACCESS_LOG": "true"}).launch([9001]).env["FORETASTE_API_ACCESS_LOG"] == "true"
+
+
 def test_tail_is_the_end_of_a_log(tmp_path: Path) -> None:
     log = tmp_path / "part.log"
     assert tail(log) == ""

@@ -1,32 +1,27 @@
 """`POST /v1/recommend` over HTTP: answers, and a problem document for each wrong field."""
 
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 
 from foretaste.kernel.errors import Unavailable
-from serving.api import build_api
-from serving.health import examine
-from tests.serving_parts import Parts
+from serving.api import ServiceConfig
+from tests.http_parts import HttpParts, client_of
 
 
 @pytest.fixture
-async def parts() -> Parts:
-    made = Parts()
+async def parts() -> HttpParts:
+    made = HttpParts()
     await made.start(popularity={f"i{number}": number / 1000 for number in range(40)})
     await made.sign_up()
     return made
 
 
 @pytest.fixture
-async def client(parts: Parts) -> AsyncIterator[httpx.AsyncClient]:
-    health = partial(examine, parts.store, parts.towers, parts.generations, parts.active)
-    api = build_api(parts.ranking, health, parts.registry, recommending=parts.recommending)
-    transport = httpx.ASGITransport(api, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as made:
+async def client(parts: HttpParts) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(parts.service()) as made:
         yield made
 
 
@@ -74,6 +69,7 @@ async def test_a_user_id_is_enough(client: httpx.AsyncClient) -> None:
         ({"filter": {"attributes": {"genre": []}}}, "filter.attributes.genre", "[]"),
         ({"filter": {"attributes": {"genre": [{}]}}}, "filter.attributes.genre.0", "{}"),
         ({"context": {"hour": []}}, "context.hour", "[]"),
+        ({"context": {"hour": 2**63}}, "context.hour", 2**63),
     ],
 )
 async def test_wrong_input_is_named(client: httpx.AsyncClient, wrong: Any, field: str, value: Any) -> None:
@@ -83,14 +79,15 @@ async def test_wrong_input_is_named(client: httpx.AsyncClient, wrong: Any, field
     assert (response.json()["field"], response.json()["value"]) == (field, value)
 
 
-async def test_a_list_beyond_the_limit_is_refused(client: httpx.AsyncClient) -> None:
+async def test_a_list_beyond_the_limit_is_refused(parts: HttpParts) -> None:
     denied = [f"i{number}" for number in range(10_001)]
-    response = await client.post("/v1/recommend", json={"user_id": "u1", "filter": {"deny": denied}})
+    async with client_of(parts.service(ServiceConfig(max_body_bytes=1_000_000))) as client:
+        response = await client.post("/v1/recommend", json={"user_id": "u1", "filter": {"deny": denied}})
     assert response.status_code == 422
     assert response.json()["field"] == "filter.deny"
 
 
-async def test_neither_index_nor_popularity_is_503(client: httpx.AsyncClient, parts: Parts) -> None:
+async def test_neither_index_nor_popularity_is_503(client: httpx.AsyncClient, parts: HttpParts) -> None:
     parts.retrieval.outage = Unavailable("triton", "connection refused at 10.0.0.8")
     await parts.active.get()
     parts.generations.away = True
@@ -101,6 +98,8 @@ async def test_neither_index_nor_popularity_is_503(client: httpx.AsyncClient, pa
 
 
 async def test_the_document_of_the_api_names_the_body(client: httpx.AsyncClient) -> None:
-    path = (await client.get("/openapi.json")).json()["paths"]["/v1/recommend"]["post"]
-    schema = path["requestBody"]["content"]["application/json"]["schema"]
-    assert set(schema["properties"]) == {"user_id", "k", "exclude_seen", "filter", "context", "shown"}
+    document = (await client.get("/openapi.json")).json()
+    schema = document["paths"]["/v1/recommend"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    found = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    assert set(found["properties"]) == {"user_id", "k", "exclude_seen", "filter", "context", "shown"}
+    assert "ItemFilter" in document["components"]["schemas"]

@@ -130,6 +130,20 @@ async def test_put_waits_while_too_many_wait() -> None:
     assert bench.acknowledged == [0, 1, 2]
 
 
+async def test_a_consumer_that_asks_for_room_need_not_wait_for_each_event() -> None:
+    bench = Bench(capacity=2)
+    for offset in range(5):
+        bench.collector.put_nowait(message({}, offset=offset), partial(bench.acknowledge, offset))
+    assert bench.collector.full
+    room = asyncio.create_task(bench.collector.room())
+    await asyncio.sleep(0)
+    assert not room.done()
+    async with bench.running():
+        await room
+        await bench.collector.stop(grace=5)
+    assert bench.acknowledged == [0, 1, 2, 3, 4]
+
+
 async def test_an_outage_is_waited_out_with_growing_bounded_pauses(caplog: pytest.LogCaptureFixture) -> None:
     outages = iter([AWAY] * 50)
     bench = Bench(trouble=lambda _: next(outages, None))

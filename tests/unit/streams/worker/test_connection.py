@@ -6,6 +6,7 @@ import faust
 import pytest
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
+from streams.worker.app import faust_arguments
 from streams.worker.connection import KafkaConnection, SaslMechanism
 
 CONTEXT = ssl.create_default_context()
@@ -20,7 +21,7 @@ CONNECTIONS = [
 @pytest.mark.parametrize("connection", CONNECTIONS, ids=lambda connection: connection.security_protocol)
 def test_faust_connects_as_the_clients_do(connection: KafkaConnection) -> None:
     ours = connection.client_arguments()
-    fausts = credentials_to_aiokafka_auth(connection.faust_arguments()["broker_credentials"])
+    fausts = credentials_to_aiokafka_auth(faust_arguments(connection)["broker_credentials"])
     assert {name: value for name, value in ours.items() if value is not None} == {
         "bootstrap_servers": connection.bootstrap,
         **{name: value for name, value in fausts.items() if value is not None},
@@ -28,12 +29,12 @@ def test_faust_connects_as_the_clients_do(connection: KafkaConnection) -> None:
 
 
 def test_all_bootstrap_servers_are_passed_on() -> None:
-    assert KafkaConnection("a:1, b:2").faust_arguments()["broker"] == ["kafka://a:1", "kafka://b:2"]
+    assert faust_arguments(KafkaConnection("a:1, b:2"))["broker"] == ["kafka://a:1", "kafka://b:2"]
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
 def test_faust_knows_every_mechanism(mechanism: SaslMechanism) -> None:
-    credentials = KafkaConnection("a:1", "SASL_PLAINTEXT", mechanism, "me", "secret").faust_arguments()
+    credentials = faust_arguments(KafkaConnection("a:1", "SASL_PLAINTEXT", mechanism, "me", "secret"))
     assert isinstance(credentials["broker_credentials"], faust.SASLCredentials)
 
 

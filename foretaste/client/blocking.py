@@ -1,0 +1,115 @@
+"""The blocking client."""
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx
+from tenacity import Retrying
+
+from foretaste.client import calls
+from foretaste.client.calls import Call
+from foretaste.client.tries import TryPolicy
+from foretaste.kernel.events import UserBehaved, UserRegistered
+from foretaste.kernel.values import Attributes
+from serving.bodies import EventsAccepted, GenerationEntry, RollbackDone, StoredUser
+from serving.requests import RankResponse
+
+T = TypeVar("T")
+
+
+class Foretaste:
+    """The HTTP service at `url`, as the holder of `token`. Several threads may share one; close it, or use `with`.
+
+    Every call raises `RequestRefused` for a request that is wrong or not allowed, and `ServiceAway` where there was no
+    answer within the deadline; what may succeed later is tried again until then. `UnreadableAnswer` is for what
+    something else answered.
+    """
+
+    def __init__(self, url: str, token: str | None = None, *, tries: TryPolicy | None = None) -> None:
+        self._url = calls.address(url)
+        self._tries = tries or TryPolicy()
+        self._client = httpx.Client(base_url=self._url, headers=calls.standing_headers(token))
+
+    def rank(
+        self, user_id: str, items: Sequence[str], *, context: Attributes | None = None, shown: int | None = None
+    ) -> RankResponse:
+        """The candidates, best first. `shown` is how many of them the user gets to see, which training learns from:
+        the service's own number where None, none where 0."""
+        return self._answer(calls.rank_call(user_id, items, context, shown))
+
+    def register(
+        self, user_id: str, attributes: Attributes, *, registered_at: datetime | None = None, wait: float = 0.0
+    ) -> EventsAccepted:
+        """Sign a user up. With `wait` (seconds), until a ranking can read it; `readable` then says whether it can."""
+        return self.register_many([calls.registration(user_id, attributes, registered_at)], wait=wait)
+
+    def register_many(self, events: Sequence[UserRegistered], *, wait: float = 0.0) -> EventsAccepted:
+        """Sign up to 1000 users up at once."""
+        return self._answer(calls.register_call(events, wait))
+
+    def behave(
+        self,
+        user_id: str,
+        item_id: str,
+        *,
+        action: str = "acted",
+        at: datetime | None = None,
+        ranking_id: str | None = None,
+        wait: float = 0.0,
+    ) -> EventsAccepted:
+        """Tell what a user did, now where `at` is None; `ranking_id` is of the ranking that it answers."""
+        return self.behave_many([calls.act(user_id, item_id, action, at, ranking_id)], wait=wait)
+
+    def behave_many(self, events: Sequence[UserBehaved], *, wait: float = 0.0) -> EventsAccepted:
+        """Up to 1000 behaviours at once."""
+        return self._answer(calls.behave_call(events, wait))
+
+    def user(self, user_id: str) -> StoredUser | None:
+        """All that is stored of a user; None where nothing is."""
+        return self._answer(calls.user_call(user_id))
+
+    def generations(self) -> list[GenerationEntry]:
+        """Every generation, in order of their numbers."""
+        return self._answer(calls.generations_call())
+
+    def rollback(self, *, expected: int | None = None, reason: str | None = None) -> RollbackDone:
+        """Point all readers back to the previous generation, if `expected` is the active one (None: whichever)."""
+        return self._answer(calls.rollback_call(expected, reason))
+
+    def ready(self) -> bool:
+        """Whether requests would be answered."""
+        return self._answer(calls.ready_call())
+
+    def close(self) -> None:
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _answer(self, call: Call[T]) -> T:
+        began = time.monotonic()
+        answer: T = Retrying(**self._tries.rules(call), reraise=True)(self._tried, call, began)
+        return answer
+
+    def _tried(self, call: Call[T], began: float) -> T:
+        seconds = self._tries.seconds_left(call, time.monotonic() - began)
+        try:
+            answer = self._client.request(
+                call.method,
+                call.path,
+                content=call.content,
+                params=call.params,
+                headers=call.headers,
+                timeout=seconds,
+            )
+        except httpx.TransportError as error:
+            raise calls.away(error, self._url) from error
+        return call.read(answer)

@@ -1,0 +1,29 @@
+"""Which path asks for which scope. What is not listed asks for `operate`."""
+
+from serving.access.tokens import Scope
+
+_RANK, _WRITE, _OPERATE = (frozenset({scope}) for scope in Scope)
+PUBLIC = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/docs"})
+"""For everybody. `/readyz` tells strangers less."""
+PUBLIC_FOLDERS = ("/docs/",)
+SCOPES = {
+    "/v1/rank": _RANK,
+    "/v1/recommend": _RANK,
+    "/v1/users": _WRITE,
+    "/v1/users/{user_id}": _WRITE | _OPERATE,
+    "/v1/behaviours": _WRITE,
+    "/v1/generations": _OPERATE,
+    "/v1/generations/rollback": _OPERATE,
+    "/metrics": _OPERATE,
+}
+"""By path as it stands in the OpenAPI document: any one of the scopes is enough."""
+ONE_USER = "/v1/users/"
+
+
+def scopes_for(path: str) -> frozenset[Scope] | None:
+    """The scopes of which one is enough; None for a path that is public."""
+    if path in PUBLIC or path.startswith(PUBLIC_FOLDERS):
+        return None
+    if path.startswith(ONE_USER):
+        return SCOPES["/v1/users/{user_id}"]
+    return SCOPES.get(path, _OPERATE)

@@ -1,0 +1,166 @@
+"""The bodies of users, behaviours, generations and problems. Those of a ranking are in `serving.requests`."""
+
+from datetime import datetime
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+
+from foretaste.kernel.events import UserBehaved, UserRegistered
+from foretaste.kernel.users import Stage
+from foretaste.kernel.values import Scalar
+from serving.requests import whole_number
+
+MAX_BATCH = 1000
+"""Events of one request, at most."""
+MAX_WAIT = 10.0
+"""Seconds that a request may wait until what it sent can be read, at most."""
+
+
+class HttpBody(BaseModel):
+    """What the bodies have in common: what stands under a field describes it in the OpenAPI document."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class UsersRegistered(HttpBody):
+    """Many sign-ups at once."""
+
+    users: Annotated[list[UserRegistered], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+class UsersBehaved(HttpBody):
+    """Many behaviours at once."""
+
+    behaviours: Annotated[list[UserBehaved], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+ONE, BATCH = "one", "batch"
+"""Names of the two forms of a body; they stand in the paths of pydantic's errors alone."""
+
+
+def _form(name: str) -> Discriminator:
+    """A body with a list of that name is a batch."""
+
+    def form(body: Any) -> str:
+        return BATCH if isinstance(body, dict) and name in body else ONE
+
+    return Discriminator(form)
+
+
+SignUpBody: TypeAlias = Annotated[
+    Annotated[UserRegistered, Tag(ONE)] | Annotated[UsersRegistered, Tag(BATCH)], _form("users")
+]
+BehaviourBody: TypeAlias = Annotated[
+    Annotated[UserBehaved, Tag(ONE)] | Annotated[UsersBehaved, Tag(BATCH)], _form("behaviours")
+]
+
+
+class EventsAccepted(HttpBody):
+    """The events are durable in Kafka; workers carry them out."""
+
+    accepted: int
+    """How many."""
+    readable: bool | None = None
+    """Whether what they wrote could be read within the `wait`; None where none was asked for."""
+
+
+class StoredBehaviour(HttpBody):
+    """One act of a user."""
+
+    item_id: str
+    action: str
+    at: datetime
+
+
+class StoredVirtualBehaviour(HttpBody):
+    """What the zero-shot tower made of a user's attributes."""
+
+    generation: int
+    current: bool
+    """Whether the active generation reads it: it is of that generation, and no older than the attributes."""
+    vectors: list[list[float]]
+    """(M, D)."""
+    at: datetime
+
+
+class StoredUser(HttpBody):
+    """All that the online store holds of a user."""
+
+    user_id: str
+    stage: Stage | None
+    """As the active generation sees it; None where none is active."""
+    generation: int | None
+    """The active one."""
+    attributes: dict[str, Scalar] | None
+    """None where no sign-up was read."""
+    attributes_at: datetime | None
+    behaviour: list[StoredBehaviour]
+    """Newest last; the newest 100 at most."""
+    virtual_behaviour: StoredVirtualBehaviour | None
+    damaged: list[str]
+    """Feature views whose stored row cannot be read: what they hold counts as never written."""
+
+
+class GenerationEntry(HttpBody):
+    """A generation: its state, what it came from, and what it was worth in its own training's evaluation."""
+
+    number: int
+    state: str
+    """active, previous, filling, loaded (Triton answers for it), recorded (it does not), written (a folder alone)."""
+    created_at: str | None
+    base: int | None
+    """The generation that its training went on from."""
+    metrics: dict[str, float | None]
+    verdict: str | None
+    """What the gate decided, where it was asked."""
+    damage: str | None
+    """What is wrong with its files."""
+
+
+class GenerationList(HttpBody):
+    """Every generation that is recorded or written, in order of their numbers."""
+
+    generations: list[GenerationEntry]
+
+
+class RollbackRequest(HttpBody):
+    """Back to the previous generation."""
+
+    expected: Annotated[int, Field(ge=1, le=2**31, strict=True), BeforeValidator(whole_number)] | None = None
+    """The generation that is to be left: another one is active, and nothing happens but 409. So a rollback that is
+    sent twice does not lead back."""
+    reason: Annotated[str, Field(max_length=200)] = "rollback over HTTP"
+    """Kept with the move."""
+
+
+class RollbackDone(HttpBody):
+    """The pointer has moved; every reader follows within a second."""
+
+    left: int
+    active: int
+
+
+class FieldProblem(HttpBody):
+    """What is wrong with one field."""
+
+    field: str
+    value: str | float | bool | None
+    """As it came, shortened."""
+    problem: str
+
+
+class Problem(HttpBody):
+    """A problem document, RFC 9457."""
+
+    type: str
+    """about:blank: the status says it all."""
+    title: str
+    status: int
+    detail: str
+    """What is wrong, for a person to read."""
+    field: str | None = None
+    """The first field that is wrong, where one is."""
+    value: str | float | bool | None = None
+    """The first wrong value."""
+    errors: list[FieldProblem] = []
+    """All that is wrong."""

@@ -1,0 +1,28 @@
+"""What the routes of the HTTP service work on."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from foretaste.kernel.service_ports import EventIntake, GenerationAdmin, IdempotencyKeys
+from serving.health import ServiceHealth
+from serving.rankings.impressions import BufferedImpressions
+from serving.rankings.ranking import Ranking
+from serving.rankings.recommending import Recommending
+from serving.users import StoredUsers
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceParts:
+    """Opened parts; whoever opened them closes them, but for the impressions, which end with the application."""
+
+    ranking: Ranking
+    recommending: Recommending
+    users: StoredUsers
+    intake: EventIntake
+    idempotency: IdempotencyKeys
+    generations: GenerationAdmin
+    health: Callable[[], Awaitable[ServiceHealth]]
+    registry: CollectorRegistry
+    impressions: BufferedImpressions | None = None

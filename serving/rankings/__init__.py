@@ -1,0 +1,1 @@
+"""The ranking way: from users and candidates to ordered lists, and what is noted of them."""

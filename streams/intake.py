@@ -1,0 +1,54 @@
+"""Events that come from outside by another door than their topics: checked like those of a topic, then produced."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.events import UserBehaved, UserRegistered, oversized_integer
+from foretaste.kernel.ports import Clock, Events
+from streams.codec import EVENTS, EventT
+from streams.rules import wrong_time
+from streams.topics import TopicNames
+
+
+class TopicIntake:
+    """The `EventIntake` port on the topics, keyed by user id: a worker reads what is taken here as an event.
+
+    `max_event_bytes` is the workers' own limit; `now` is in seconds since the epoch.
+    """
+
+    def __init__(self, events: Events, topics: TopicNames, *, max_event_bytes: int, now: Clock = time.time) -> None:
+        self._events = events
+        self._topics = topics
+        self._max_event_bytes = max_event_bytes
+        self._now = now
+
+    async def register(self, events: Sequence[UserRegistered]) -> None:
+        now_ms = round(self._now() * 1000)
+
+        def broken(event: UserRegistered) -> InvalidInput | None:
+            return wrong_time("registered_at", event.registered_at, now_ms) or oversized_integer(
+                "attributes", event.attributes
+            )
+
+        keyed = [(each.user_id.encode(), self._checked(place, each, broken)) for place, each in enumerate(events)]
+        await self._events.send_all(self._topics.registered, keyed)
+
+    async def behave(self, events: Sequence[UserBehaved]) -> None:
+        now_ms = round(self._now() * 1000)
+
+        def broken(event: UserBehaved) -> InvalidInput | None:
+            return wrong_time("at", event.at, now_ms)
+
+        keyed = [(each.user_id.encode(), self._checked(place, each, broken)) for place, each in enumerate(events)]
+        await self._events.send_all(self._topics.behaved, keyed)
+
+    def _checked(self, place: int, event: EventT, broken: Callable[[EventT], InvalidInput | None]) -> bytes:
+        """The event's value on the topic."""
+        wrong = broken(event)
+        if wrong is not None:
+            raise InvalidInput(f"{place}.{wrong.field}", wrong.value, wrong.problem)
+        value = EVENTS.encode(event)
+        if len(value) > self._max_event_bytes:
+            raise InvalidInput(str(place), f"{len(value)} bytes", f"expected at most {self._max_event_bytes} bytes")
+        return value

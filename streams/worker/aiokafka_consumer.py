@@ -1,0 +1,175 @@
+"""The worker's consumer on aiokafka alone: records go from a fetch to the collectors without a task or a queue each."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from foretaste.kernel.events import Message, Origin
+from streams.worker.collector import Collector
+from streams.worker.connection import KafkaConnection
+from streams.worker.consumer import ConsumerConfig
+from streams.worker.fetch_wait import FetchWait
+from streams.worker.reading import READ_COMMITTED
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 500
+"""Records taken from the client at a time, which may come on top of a collector's capacity."""
+LOOK_SECONDS = 1.0
+"""For which one look waits for records."""
+STOPPING_SECONDS = 3.0
+"""How long a worker that stops tries to commit, while aiokafka would try for ever."""
+UNASSIGNED_SECONDS = 0.1
+"""Between two looks of a worker that holds no partition of a topic."""
+REBALANCE_SECONDS = 60.0
+"""For the group to form anew, the grace of its members in it."""
+
+
+class AiokafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
+    """As `WorkerConsumer` has it. All records of a topic go through one collector, which acknowledges them in order.
+
+    So the offset behind the last acknowledged record of a partition is where its group stands, whatever lies between
+    the records: aborted ones, markers of transactions, compacted ones.
+    """
+
+    def __init__(
+        self, connection: KafkaConnection, group: str, collectors: Mapping[str, Collector], config: ConsumerConfig
+    ) -> None:
+        self._collectors = collectors
+        self._config = config
+        self._wait = FetchWait(config.fetch_wait, config.idle_fetch_wait or config.fetch_wait)
+        self._settled: dict[TopicPartition, int] = {}
+        """By partition, the offset behind what was acknowledged and not committed yet."""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._readers: list[asyncio.Task[None]] = []
+        self._client = AIOKafkaConsumer(
+            **connection.client_arguments(),
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level=READ_COMMITTED,
+            # of Faust's name and protocol, so that workers of both kinds can share a group while one replaces the other
+            partition_assignment_strategy=[RoundRobinPartitionAssignor],
+            fetch_max_wait_ms=self._wait.ms,
+            session_timeout_ms=round(1000 * config.session_timeout),
+            heartbeat_interval_ms=round(1000 * config.heartbeat_interval),
+            rebalance_timeout_ms=round(1000 * REBALANCE_SECONDS),
+        )
+
+    async def start(self) -> None:
+        for topic, collector in self._collectors.items():
+            self._tasks.append(asyncio.create_task(collector.run(), name=f"collect {topic}"))
+        self._client.subscribe(list(self._collectors), listener=self)
+        await self._client.start()
+        self._readers = [
+            asyncio.create_task(self._read(topic, collector), name=f"read {topic}")
+            for topic, collector in self._collectors.items()
+        ]
+        self._tasks += [*self._readers, asyncio.create_task(self._commit_at_times(), name="commit")]
+
+    async def stop(self) -> None:
+        """Read no more; settle what was taken; commit it; leave the group."""
+        try:
+            for reader in self._readers:
+                await _ended(reader)
+            if self._readers:
+                await asyncio.gather(*(each.stop(self._config.grace) for each in self._collectors.values()))
+                await self._commit_within(STOPPING_SECONDS)
+        finally:
+            for task in self._tasks:
+                await _ended(task)
+            await self._leave()
+
+    async def failed(self) -> None:
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            if not task.cancelled():
+                task.result()
+
+    async def _leave(self) -> None:
+        try:
+            await self._client.stop()
+        except asyncio.CancelledError:
+            # the fetcher waited out a lost connection: cancelling that, aiokafka cancels whoever stops it too
+            await self._client._client.close()  # noqa: SLF001  # what `stop` did not come to
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        """End the batches at work and commit them, while the group waits; the client returns no record meanwhile."""
+        await asyncio.gather(*(each.discard(self._config.grace) for each in self._collectors.values()))
+        await self._commit_within(self._config.grace)
+        self._settled.clear()
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        """The client reads on from what the group has committed."""
+
+    async def _read(self, topic: str, collector: Collector) -> None:
+        """Hand over what comes of a topic while its collector has room, for ever."""
+        while True:
+            await collector.room()
+            partitions = [each for each in self._client.assignment() if each.topic == topic]
+            if not partitions:  # none named, the client would look at all topics
+                await asyncio.sleep(UNASSIGNED_SECONDS)
+                continue
+            try:
+                found = await self._client.getmany(
+                    *partitions, timeout_ms=round(1000 * LOOK_SECONDS), max_records=AT_ONCE
+                )
+            except IllegalStateError:  # a partition left between the look at the assignment and the call
+                continue
+            self._wait.apply(self._client, heard=bool(found))
+            for partition, records in found.items():
+                self._hand_over(partition, records, collector)
+
+    def _hand_over(self, partition: TopicPartition, records: Sequence[Any], collector: Collector) -> None:
+        settled, (topic, number) = self._settled, partition
+        for record in records:
+            offset = record.offset
+            message = Message(record.key, record.value, Origin(topic, number, offset, record.timestamp))
+            collector.put_nowait(message, partial(settled.__setitem__, partition, offset + 1))
+
+    async def _commit_at_times(self) -> None:
+        while True:
+            await asyncio.sleep(self._config.commit_interval)
+            await self._commit()
+
+    async def _commit_within(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._commit()
+        except TimeoutError:
+            log.warning("what was acknowledged is read again: the broker took no commit for %.1f s", seconds)
+
+    async def _commit(self) -> None:
+        """Commit what was acknowledged of partitions still held; who holds the others now reads that again."""
+        held = self._client.assignment()
+        offsets = {partition: offset for partition, offset in self._settled.items() if partition in held}
+        if not offsets:
+            return
+        try:
+            await self._client.commit(offsets)
+        except (CommitFailedError, IllegalStateError) as error:
+            log.warning("what %d partitions had acknowledged is read again: %s", len(offsets), type(error).__name__)
+            return
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            log.warning("the next commit takes this one along: %r", error)
+            return
+        for partition, offset in offsets.items():
+            if self._settled.get(partition) == offset:
+                del self._settled[partition]
+
+
+async def _ended(task: "asyncio.Task[None]") -> None:
+    """Cancel a task and wait for its end; what it raised is for `failed` to tell."""
+    task.cancel()
+    await asyncio.wait({task})

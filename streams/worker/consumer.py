@@ -1,0 +1,74 @@
+"""The port of what reads Kafka for a worker: Faust, or aiokafka alone. One contract, one suite of tests.
+
+1. It reads committed records alone, from where its group stands, and hands them to the collector of their topic in the
+   order of their partition; a collector that is full holds up its own topic and no other.
+2. It commits an offset only once all events before it were acknowledged: at least once.
+3. Before partitions are given up, the batches at work get `grace` seconds, and what was acknowledged is committed.
+4. Stopping settles what was taken, within `grace` seconds, commits it, and leaves the group.
+5. A collector that ends by a defect ends it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from foretaste.kernel.registry import resolve
+from streams.worker.collector import Collector
+from streams.worker.connection import KafkaConnection
+
+ConsumerName = Literal["faust", "aiokafka"]
+
+CONSUMERS: Mapping[str, str] = {
+    "faust": "streams.worker.app:FaustConsumer",
+    "aiokafka": "streams.worker.aiokafka_consumer:AiokafkaConsumer",
+}
+"""Import paths: a worker loads the one that it runs on."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerConfig:
+    """How a worker takes part in its consumer group. Times are in seconds."""
+
+    kind: ConsumerName = "faust"
+    commit_interval: float = 1.0
+    """Between commits of what was acknowledged: what a killed worker's successor reads again, at most."""
+    session_timeout: float = 10.0
+    """After which the group gives a silent worker's partitions to others; Kafka grants 6 at least.
+
+    Tansu lets a group form for half of it, which is then how long a start takes.
+    """
+    heartbeat_interval: float = 3.0
+    fetch_wait: float = 0.5
+    """For how long the broker may hold a fetch; near a latency only on a broker that does not wake it (Tansu)."""
+    idle_fetch_wait: float | None = None
+    """The same once no record came for `fetch_wait.IDLE_AFTER`; `fetch_wait` where absent."""
+    grace: float = 10.0
+    """For the batch at work, when partitions leave or the worker stops; below the group's 60 s for a rebalance."""
+    folder: Path = field(default_factory=Path)
+    """Where Faust makes its data folder, which stays empty without tables."""
+
+
+class WorkerConsumer(Protocol):
+    """A member of a consumer group that feeds collectors. Made in a running loop, and started once."""
+
+    async def start(self) -> None:
+        """Run the collectors and join the group; on return the partitions may still be on their way."""
+        ...
+
+    async def stop(self) -> None:
+        """Settle, commit and leave; also after a `start` that failed."""
+        ...
+
+    async def failed(self) -> None:
+        """Wait until it cannot go on, and raise why."""
+        ...
+
+
+def make_consumer(
+    connection: KafkaConnection, group: str, collectors: Mapping[str, Collector], config: ConsumerConfig
+) -> WorkerConsumer:
+    """The consumer of `config.kind`, of `collectors` by topic; offsets are kept under `group`."""
+    made: Any = resolve("consumer", config.kind, CONSUMERS)
+    consumer: WorkerConsumer = made(connection, group, collectors, config)
+    return consumer

@@ -1,0 +1,105 @@
+"""The HTTP service on parts in memory: no server, no socket, no clock of its own."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import httpx
+from starlette.types import ASGIApp
+
+from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.service_ports import IdempotencyKeys
+from foretaste.testing import InMemoryEvents, InMemoryIdempotencyKeys
+from serving.api import ServiceConfig, build_service
+from serving.health import examine
+from serving.parts import ServiceParts
+from serving.rankings.impressions import BufferedImpressions
+from serving.users import StoredUsers
+from streams.intake import TopicIntake
+from streams.topics import TopicNames
+from tests.serving_parts import AT, Parts
+
+NAMES = TopicNames("shop-")
+
+
+@dataclass
+class KnownSummaries:
+    """Two generations; the pointer moves between them."""
+
+    active: int = 2
+    previous: int | None = 1
+    moves: list[str] = field(default_factory=list)
+
+    async def summaries(self) -> Sequence[Mapping[str, Any]]:
+        return [
+            {"number": number, "state": "active" if number == self.active else "previous", "created_at": None}
+            | {"base": None, "metrics": {"cold.virtual.gauc": 0.61, "cold.virtual.gauc_low": None}}
+            | {"verdict": None, "damage": None}
+            for number in (1, 2)
+        ]
+
+    async def rollback(self, reason: str, expected: int | None = None) -> tuple[int, int]:
+        if expected not in (None, self.active):
+            raise InvalidInput("expected", expected, f"generation {self.active} is active")
+        if self.previous is None:
+            raise InvalidInput("generation", None, "there is no previous one to roll back to")
+        self.active, self.previous = self.previous, self.active
+        self.moves.append(reason)
+        return self.previous, self.active
+
+
+class HttpParts(Parts):
+    """The ranking parts, and what the other routes need: `now` (seconds) drives their clock and their sleep."""
+
+    def __init__(self, max_candidates: int = 1000, impressions: BufferedImpressions | None = None) -> None:
+        super().__init__(max_candidates)
+        self.events, self.summaries = InMemoryEvents(), KnownSummaries()
+        self.keys: IdempotencyKeys = InMemoryIdempotencyKeys()
+        self.slept: list[float] = []
+        self.impressions = impressions
+
+    def wall(self) -> float:
+        """Seconds since the epoch."""
+        return AT / 1000 + self.now
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        await self.while_waiting()
+
+    async def while_waiting(self) -> None:
+        """What happens elsewhere meanwhile."""
+
+    def service_parts(self) -> ServiceParts:
+        return ServiceParts(
+            ranking=self.ranking,
+            recommending=self.recommending,
+            users=StoredUsers(self.store, self.active, clock=lambda: self.now, now=self.wall, sleep=self._sleep),
+            intake=TopicIntake(self.events, NAMES, max_event_bytes=2000, now=self.wall),
+            idempotency=self.keys,
+            generations=self.summaries,
+            health=partial(examine, self.store, self.towers, self.generations, self.active, self.impressions),
+            registry=self.registry,
+            impressions=self.impressions,
+        )
+
+    def service(self, config: ServiceConfig | None = None) -> ASGIApp:
+        return build_service(self.service_parts(), config or ServiceConfig(max_body_bytes=4096))
+
+
+@asynccontextmanager
+async def client_of(service: ASGIApp, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(service, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test", **options) as client:
+        yield client
+
+
+def problem(response: httpx.Response, status: int) -> dict[str, Any]:
+    """The problem document of an answer with that status."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert (body["status"], body["type"]) == (status, "about:blank")
+    return body
