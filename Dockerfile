@@ -1,5 +1,5 @@
-# One file, three images: `app` (workers, ranking service, setup), `trainer` (adds torch), `triton` (adds ONNX Runtime,
-# for the CPU or, by the build argument ONNXRUNTIME, for a GPU).
+# One file, three images: `app` (workers, ranking service, setup), `trainer` (adds torch), `triton` (adds ONNX Runtime
+# and faiss, for the CPU or, by the build argument ONNXRUNTIME, for a GPU).
 # Dependencies come before the sources, so that a changed line rebuilds seconds, not minutes.
 ARG PYTHON_IMAGE=python:3.11-slim
 ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:25.08-py3
@@ -34,10 +34,11 @@ ENTRYPOINT ["foretaste"]
 
 FROM ${TRITON_IMAGE} AS triton
 ARG ONNXRUNTIME=onnxruntime
-ENV PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore
+# numpy's threads spin while they wait for each other.
+ENV PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore OPENBLAS_NUM_THREADS=1
 COPY foretaste/stack/triton-constraints.txt /tmp/constraints.txt
 # numpy 2 in the Python backend's environment corrupts tensors silently: it is held below 2, as in the embedded stack.
 # The constraints name the CPU's ONNX Runtime; the GPU's has versions of its own and brings one in its name.
-RUN pip install --quiet --no-cache-dir -c /tmp/constraints.txt "${ONNXRUNTIME}" "numpy<2" \
+RUN pip install --quiet --no-cache-dir -c /tmp/constraints.txt "${ONNXRUNTIME}" faiss-cpu "numpy<2" \
  && (id triton-server >/dev/null 2>&1 || useradd --uid 1000 triton-server)
 USER triton-server

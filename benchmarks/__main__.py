@@ -16,6 +16,8 @@ COMMANDS = {
     "swap": "benchmarks.swap.command:swap",
     "reenrichment": "benchmarks.reenrichment:reenrichment",
     "rank": "benchmarks.ranking.command:rank",
+    "recommend": "benchmarks.recommend.command:recommend",
+    "candidates": "benchmarks.recommend.candidates:candidates",
     "enrich": "benchmarks.enrich.command:enrich",
     "behave": "benchmarks.behave:behave",
     "online-store": "benchmarks.online_store:online_store",

@@ -151,6 +151,14 @@ class Settings(BaseSettings):
     """The bearer token that they send there."""
     max_candidates: Annotated[int, Field(ge=1)] = 1000
     """Candidates of one ranking request, at most."""
+    max_recommended: Annotated[int, Field(ge=1)] = 200
+    """k of one recommendation, at most."""
+    recommend_candidates: Annotated[int, Field(ge=1)] = 200
+    """Candidates that a recommendation ranks, as many as k at least."""
+    recommend_popular_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Of these candidates, the share of popular items beside those by behaviour."""
+    recommend_exploratory_share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Of these candidates, the share drawn at random from the rest of the catalogue."""
     rank_timeout: Annotated[float, Field(gt=0)] = 0.25
     """Seconds that an answer waits for parts before it falls back to what needs none of those that are late."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
@@ -164,6 +172,8 @@ class Settings(BaseSettings):
             raise ValueError(f"kafka_username and kafka_password are needed for {self.kafka_security_protocol}")
         if self.redis is not None and urlsplit(self.redis).scheme not in ("redis", "rediss"):
             raise ValueError("redis: expected redis://host:port or rediss://host:port")
+        if self.recommend_popular_share + self.recommend_exploratory_share > 1:
+            raise ValueError("recommend_popular_share and recommend_exploratory_share: expected at most 1 together")
         return self
 
     @property

@@ -22,6 +22,7 @@ from serving.routes.docs import docs_router
 from serving.routes.generations import generations_router
 from serving.routes.operations import operations_router
 from serving.routes.rank import rank_router
+from serving.routes.recommend import recommend_router
 from serving.routes.users import users_router
 
 
@@ -64,6 +65,7 @@ def build_api(parts: ServiceParts) -> FastAPI:
     answer_with_problems(api)
     idempotent = IdempotentRequests(parts.idempotency)
     api.include_router(rank_router(parts.ranking))
+    api.include_router(recommend_router(parts.recommending))
     api.include_router(users_router(parts.intake, parts.users, idempotent))
     api.include_router(behaviours_router(parts.intake, parts.users, idempotent))
     api.include_router(generations_router(parts.generations))

@@ -12,7 +12,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from serving.access.scopes import scopes_for
 from serving.access.tokens import Scope
 from serving.bodies import Problem
-from serving.requests import RankRequest
+from serving.requests import RankRequest, RecommendRequest
 from serving.routes.rank import RankRequests
 
 _ABOUT = (
@@ -49,6 +49,7 @@ def _schemas() -> dict[str, Any]:
         (Problem, "serialization"),
         (RankRequest, "validation"),
         (RankRequests, "validation"),
+        (RecommendRequest, "validation"),
     ]
     _, schema = models_json_schema(unseen, ref_template="#/components/schemas/{model}")
     found: dict[str, Any] = schema["$defs"]

@@ -9,6 +9,7 @@ from foretaste.kernel.service_ports import EventIntake, GenerationAdmin, Idempot
 from serving.health import ServiceHealth
 from serving.rankings.impressions import BufferedImpressions
 from serving.rankings.ranking import Ranking
+from serving.rankings.recommending import Recommending
 from serving.users import StoredUsers
 
 
@@ -17,6 +18,7 @@ class ServiceParts:
     """Opened parts; whoever opened them closes them, but for the impressions, which end with the application."""
 
     ranking: Ranking
+    recommending: Recommending
     users: StoredUsers
     intake: EventIntake
     idempotency: IdempotencyKeys

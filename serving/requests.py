@@ -1,6 +1,7 @@
-"""The bodies of a ranking request and of its answer, and what a request must be beyond its types."""
+"""The bodies of requests for a ranking or a recommendation and of their answers, and what goes beyond their types."""
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Annotated, Literal, NotRequired
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
@@ -96,3 +97,52 @@ class RankResponse(BaseModel):
     ranked: list[ScoredItem]
     explanation: list[ExplainedItem] | None = None
     """Of the first items, where the request asked for it and the ranking tower scored."""
+
+
+MOST_FILTERED = 10_000
+"""Items of an allow or a deny list, and values of an attribute, at most."""
+
+
+class ItemFilter(BaseModel):
+    """Which items may be recommended."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    allow: Annotated[list[Id], Field(min_length=1, max_length=MOST_FILTERED)] | None = None
+    """The only ones; None: all that the generation knows."""
+    deny: Annotated[list[Id], Field(max_length=MOST_FILTERED)] = Field(default_factory=list)
+    attributes: Mapping[Text, Annotated[list[WireScalar], Field(min_length=1, max_length=MOST_FILTERED)]] = Field(
+        default_factory=dict
+    )
+    """By categorical attribute of items, the values of which an item must have one."""
+
+
+class RecommendRequest(BaseModel):
+    """`POST /v1/recommend`: a user, and how many items of the whole catalogue to recommend."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    user_id: Id
+    k: Annotated[int, Field(ge=1, strict=True), BeforeValidator(whole_number)] = 20
+    exclude_seen: StrictBool = True
+    """Leave out what the user acted on, as far as it is stored (the newest 100)."""
+    filter: ItemFilter = Field(default_factory=ItemFilter)
+    context: Mapping[Text, WireScalar] = Field(default_factory=dict)
+    shown: Annotated[int, Field(ge=0, strict=True), BeforeValidator(whole_number)] | None = None
+    """As in a ranking, and k at most."""
+
+
+class CandidateSource(StrEnum):
+    """Where the candidates of a recommendation came from."""
+
+    INDEX = "index"
+    POPULAR = "popular"
+    """The index was away: `cause` and `reason` say why."""
+
+
+class RecommendResponse(RankResponse):
+    """The k best of the candidates, best first; fewer where fewer may be recommended."""
+
+    candidates: int
+    """How many were ranked."""
+    candidates_from: CandidateSource

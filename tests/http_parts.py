@@ -75,6 +75,7 @@ class HttpParts(Parts):
     def service_parts(self) -> ServiceParts:
         return ServiceParts(
             ranking=self.ranking,
+            recommending=self.recommending,
             users=StoredUsers(self.store, self.active, clock=lambda: self.now, now=self.wall, sleep=self._sleep),
             intake=TopicIntake(self.events, NAMES, max_event_bytes=2000, now=self.wall),
             idempotency=self.keys,

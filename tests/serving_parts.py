@@ -12,14 +12,17 @@ from foretaste.kernel.generations import Generation
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes, FloatArray
-from foretaste.testing import InMemoryGenerations, InMemoryOnlineStore
+from foretaste.testing import InMemoryGenerations, InMemoryOnlineStore, InMemoryRetrieval
 from serving.active import ActiveGeneration
 from serving.metrics import RankingMetrics
 from serving.rankings.impressions import AnsweredRanking, Impression, ImpressionPolicy
 from serving.rankings.ranking import Ranking, RankingLimits
+from serving.rankings.recommending import CandidateShares, Recommending, RecommendingLimits
 
 AT = 1_767_225_600_000
 SHAPE = (3, 2)
+GENRES = ("even", "odd")
+"""Of item i0, i1, and so on in turn."""
 
 
 def generation(number: int, warm_after: int = 3, shape: tuple[int, int] = SHAPE) -> Generation:
@@ -62,6 +65,10 @@ class KnownGenerations(InMemoryGenerations):
     async def popularity(self, number: int, items: Sequence[str]) -> list[float | None]:
         self._check()
         return await super().popularity(number, items)
+
+    async def popular(self, number: int, count: int) -> list[str]:
+        self._check()
+        return await super().popular(number, count)
 
     def _check(self) -> None:
         if self.away:
@@ -146,6 +153,7 @@ class Parts:
         self.now = 0.0
         self.noted, self._ids = Noted(), count(1)
         self.active = ActiveGeneration(self.generations, self.towers, lambda: self.now)
+        policy = ImpressionPolicy(self.noted, shown=2, now=lambda: AT / 1000 + self.now, new_id=self._next_id)
         self.ranking = Ranking(
             self.store,
             self.towers,
@@ -153,8 +161,18 @@ class Parts:
             self.active,
             RankingMetrics(self.registry),
             lambda: self.now,
-            policy=ImpressionPolicy(self.noted, shown=2, now=lambda: AT / 1000 + self.now, new_id=self._next_id),
+            policy=policy,
             limits=RankingLimits(max_candidates),
+        )
+        self.retrieval = InMemoryRetrieval({f"i{number}": {"genre": GENRES[number % 2]} for number in range(40)})
+        self.recommending = Recommending(
+            self.ranking,
+            self.retrieval,
+            self.generations,
+            lambda: self.now,
+            policy=policy,
+            shares=CandidateShares(10, 0.2, 0.1),
+            limits=RecommendingLimits(k=20),
         )
 
     async def start(self, made: Generation | None = None, popularity: Mapping[str, float] | None = None) -> None:

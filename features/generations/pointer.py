@@ -1,6 +1,7 @@
 """The records of generations and the pointer to the active one, in Redis."""
 
 import hashlib
+import heapq
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from features.redis.commands import LuaScript
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.generations import Generation, Move, Serving, check_same
 from foretaste.kernel.ports import Clock
+from foretaste.kernel.retrieval import MOST_POPULAR
 
 _CHUNK = 1000
 """Items that one command carries: many commands of one transaction keep Redis' input buffer small."""
@@ -29,11 +31,10 @@ class RedisGenerations:
     """Generations in Redis under `{prefix}:…`: the braces keep all keys on one node of a Redis Cluster.
 
     `{prefix}:active` and `{prefix}:filling` are pointers (a number and the sha1 of its record), `{prefix}:previous` is
-    a number,
-    `{prefix}:generation:<n>` a record (JSON), `{prefix}:popularity:<n>` a hash of shares by item, `{prefix}:moves` a
-    list of JSON, newest first, `{prefix}:numbers` a sorted set of every number that was ever recorded and
-    `{prefix}:retired` of those that were retired. Belongs to the event loop of its first use. `timeout` (seconds)
-    bounds a whole call; `now` dates the moves.
+    a number, `{prefix}:generation:<n>` a record (JSON), `{prefix}:popularity:<n>` a hash of shares by item,
+    `{prefix}:popular:<n>` a list of the most popular of them, `{prefix}:moves` a list of JSON, newest first,
+    `{prefix}:numbers` a sorted set of every number that was ever recorded and `{prefix}:retired` of those that were
+    retired. Belongs to the event loop of its first use. `timeout` (seconds) bounds a whole call; `now` dates the moves.
     """
 
     def __init__(
@@ -105,7 +106,10 @@ class RedisGenerations:
         return [Move(**json.loads(text)) for text in kept]
 
     async def retire(self, number: int) -> None:
-        used = [_text(each) for each in await self._step(_RETIRE, number, (("popularity", number), "retired"))]
+        used = [
+            _text(each)
+            for each in await self._step(_RETIRE, number, (("popularity", number), "retired", ("popular", number)))
+        ]
         if used == ["-1"]:
             raise _not_recorded(number)
         if used:
@@ -124,6 +128,17 @@ class RedisGenerations:
         async with answered_within(self._timeout):
             shares = await self._run("HMGET", self._key("popularity", number), *items)
         return [None if share is None else float(share) for share in shares]
+
+    async def popular(self, number: int, count: int) -> list[str]:
+        self._loop.check()
+        if count < 1:
+            return []
+        async with answered_within(self._timeout):
+            found = await self._run("LRANGE", self._key("popular", number), 0, min(count, MOST_POPULAR) - 1)
+            if not found:  # recorded by an earlier version, without the list
+                shares = await self._run("HGETALL", self._key("popularity", number))
+                found = _most_popular([(_text(item), float(share)) for item, share in shares.items()])[:count]
+        return [_text(item) for item in found]
 
     async def highest(self) -> int:
         self._loop.check()
@@ -162,6 +177,9 @@ class RedisGenerations:
         transaction.zadd(self._key("numbers"), {str(number): number})
         for start in range(0, len(shares), _CHUNK):
             transaction.hset(self._key("popularity", number), mapping=dict(shares[start : start + _CHUNK]))
+        transaction.delete(self._key("popular", number))
+        if shares:
+            transaction.rpush(self._key("popular", number), *_most_popular(shares))
         await transaction.execute()
         return True
 
@@ -199,6 +217,11 @@ class RedisGenerations:
 def _text(value: bytes | str | None) -> str:
     """An answer of Redis, which may be set to give texts; empty for none."""
     return value.decode() if isinstance(value, bytes) else value or ""
+
+
+def _most_popular(shares: Sequence[tuple[str, float]]) -> list[str]:
+    """Greatest share first; equal ones by the item, so that every process has them in one order."""
+    return [item for item, _ in heapq.nsmallest(MOST_POPULAR, shares, key=lambda each: (-each[1], each[0]))]
 
 
 def _sha1(text: str) -> str:

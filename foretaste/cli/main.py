@@ -39,6 +39,7 @@ app.command()(token)
 app.command()(user.register)
 app.command()(user.behave)
 app.command()(user.rank)
+app.command()(user.recommend)
 app.command("dead-letters")(user.dead_letters)
 
 

@@ -1,4 +1,4 @@
-"""`foretaste register | behave | rank | dead-letters`: one user, by hand, through a running service or past it."""
+"""`foretaste register | behave | rank | recommend | dead-letters`: one user, by hand, by a service or past it."""
 
 import asyncio
 import csv
@@ -19,7 +19,7 @@ from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import DeadLetter, Topic, UserBehaved, UserRegistered
 from foretaste.settings import Settings
 from serving.bodies import MAX_BATCH
-from serving.requests import RankRequest, RankResponse
+from serving.requests import RankRequest, RankResponse, RecommendRequest, RecommendResponse
 
 if TYPE_CHECKING:
     from foretaste.client import Foretaste
@@ -42,6 +42,26 @@ def rank(
             response = service.rank(request.user_id, request.items, context=request.context, shown=0)
     else:
         response = asyncio.run(_ranked(compose.resolve(settings), request))
+    if as_json:
+        console.print_json(response.model_dump_json())
+    else:
+        _print_ranking(response)
+
+
+def recommend(
+    user: str,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="How many items.")] = 20,
+    only: Annotated[str, typer.Option("--filter", help="A JSON object: allow, deny, attributes.")] = "{}",
+    context: Annotated[str, typer.Option(help="A JSON object of context fields.")] = "{}",
+    seen: Annotated[bool, typer.Option("--seen", help="Recommend what the user acted on, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole answer as JSON.")] = False,
+) -> None:
+    """Recommend the best items of the whole catalogue to a user. Training learns nothing from it."""
+    filters, moment = _json_object("filter", only), _json_object("context", context)
+    request = RecommendRequest.model_validate(
+        {"user_id": user, "k": k, "filter": filters, "exclude_seen": not seen, "context": moment}
+    )
+    response = asyncio.run(_recommended(compose.resolve(Settings()), request))
     if as_json:
         console.print_json(response.model_dump_json())
     else:
@@ -137,6 +157,20 @@ async def _ranked(settings: Settings, request: RankRequest) -> RankResponse:
         way, _ = compose.ranking(settings, parts, RankingMetrics(CollectorRegistry()), seconds=PATIENCE)
         way.check(request)
         (response,) = await way.rank([request])
+        return response
+
+
+async def _recommended(settings: Settings, request: RecommendRequest) -> RecommendResponse:
+    """One recommendation, without the HTTP service."""
+    from prometheus_client import CollectorRegistry
+
+    from serving.metrics import RankingMetrics
+
+    async with compose.parts(settings) as parts:
+        way, _ = compose.ranking(settings, parts, RankingMetrics(CollectorRegistry()), seconds=PATIENCE)
+        recommending = compose.recommending(settings, parts, way, seconds=PATIENCE)
+        await recommending.check(request)
+        (response,) = await recommending.recommend([request])
         return response
 
 

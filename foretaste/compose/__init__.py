@@ -20,7 +20,7 @@ from foretaste.compose.ports import (
     training_log,
 )
 from foretaste.compose.refresh import learner, publish_parts, refresh_parts
-from foretaste.compose.service import access_policy, api, ranking
+from foretaste.compose.service import access_policy, api, ranking, recommending
 from foretaste.compose.workers import log_worker, watch_worker, worker
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "parts",
     "publish_parts",
     "ranking",
+    "recommending",
     "redis_address",
     "refresh_parts",
     "resolve",

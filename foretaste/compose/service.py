@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from foretaste.compose.ports import idempotency_keys
 from foretaste.compose.refresh import publish_parts
 from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.retrieval import Retrieval
 from foretaste.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from serving.metrics import RankingMetrics
     from serving.rankings.impressions import ImpressionPolicy
     from serving.rankings.ranking import Ranking
+    from serving.rankings.recommending import Recommending
     from streams.parts import SignUpParts
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -52,6 +54,35 @@ def ranking(
         limits=RankingLimits(settings.max_candidates, settings.rank_timeout if seconds is None else seconds),
     )
     return way, active
+
+
+def recommending(
+    settings: Settings,
+    found: "SignUpParts",
+    way: "Ranking",
+    showing: "ImpressionPolicy | None" = None,
+    seconds: float | None = None,
+) -> "Recommending":
+    """Recommendations from the whole catalogue, on top of a ranking way; the other arguments as for `ranking`.
+
+    Raises `TypeError` for towers without an index beside them, which neither form of them is.
+    """
+    from serving.rankings.impressions import ImpressionPolicy
+    from serving.rankings.recommending import CandidateShares, Recommending, RecommendingLimits
+
+    if not isinstance(found.towers, Retrieval):
+        raise TypeError(f"{type(found.towers).__name__} has no index")
+    return Recommending(
+        way,
+        found.towers,
+        found.generations,
+        time.monotonic,
+        policy=showing or ImpressionPolicy(),
+        shares=CandidateShares(
+            settings.recommend_candidates, settings.recommend_popular_share, settings.recommend_exploratory_share
+        ),
+        limits=RecommendingLimits(settings.max_recommended, settings.rank_timeout if seconds is None else seconds),
+    )
 
 
 def access_policy(settings: Settings) -> "AccessPolicy":
@@ -91,7 +122,8 @@ async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegi
 
     metrics, names = RankingMetrics(registry), TopicNames(settings.topic_prefix)
     impressions = BufferedImpressions(found.events, names.ranked, EVENTS.encode, metrics)
-    way, active = ranking(settings, found, metrics, ImpressionPolicy(impressions, settings.shown))
+    showing = ImpressionPolicy(impressions, settings.shown)
+    way, active = ranking(settings, found, metrics, showing)
     log_key = settings.api_log_key.get_secret_value().encode()[:64] if settings.api_log_key else None
     config = ServiceConfig(access_policy(settings), settings.api_max_body_bytes, log_key)
     keys = idempotency_keys(settings)
@@ -103,6 +135,7 @@ async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegi
         async with publish_parts(settings) as publishing:
             parts = ServiceParts(
                 ranking=way,
+                recommending=recommending(settings, found, way, showing),
                 users=StoredUsers(found.store, active),
                 intake=TopicIntake(found.events, names, max_event_bytes=settings.max_event_bytes),
                 idempotency=keys,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.generations import Generation, Move, Serving
 from foretaste.kernel.ranking import RankingInput
+from foretaste.kernel.retrieval import PopularItems
 from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser, UserFeatures
 from foretaste.kernel.values import Attributes, FloatArray
 
@@ -161,7 +162,7 @@ class TowerAdmin(Towers, Protocol):
         ...
 
 
-class Generations(Protocol):
+class Generations(PopularItems, Protocol):
     """The records of generations and the one authoritative pointer to the active one (Redis)."""
 
     async def record(self, generation: Generation, popularity: Mapping[str, float]) -> None:
@@ -184,8 +185,8 @@ class Generations(Protocol):
         """Move the pointer to `number` if it now stands at `expected` (None: nowhere); False if it does not.
 
         In the same step `expected` becomes the previous generation, what fills the slot of `number` stops filling (that
-        one itself or, after a rollback, another), and the move is kept with its reason and with whether `number` was
-        `filled`. Raises `InvalidInput` when `number` was never recorded, or was retired.
+        one itself or, after a rollback, another), and the move is kept with its reason and whether it was `filled`.
+        Raises `InvalidInput` when `number` was never recorded, or was retired.
         """
         ...
 
@@ -196,8 +197,7 @@ class Generations(Protocol):
     async def fill(self, number: int | None) -> None:
         """From now on sign-ups get virtual behaviour of `number` too; None: of the active generation alone.
 
-        Raises `InvalidInput` when `number` was never recorded, or when it shares the active generation's slot.
-        """
+        Raises `InvalidInput` when `number` was never recorded, or when it shares the active generation's slot."""
         ...
 
     async def numbers(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""Triton's own environment: the server's binary from its wheel, numpy below 2, and ONNX Runtime, apart from the rest.
+"""Triton's own environment: the server's binary from its wheel, numpy below 2, ONNX Runtime and faiss, apart.
 
 `python -m foretaste.stack.environment HOME` makes it ahead of need, with nothing installed but the standard library.
 """
@@ -22,7 +22,7 @@ from foretaste.stack.progress import Report
 REQUIREMENTS = Path(__file__).with_name("triton-constraints.txt")
 MARKER = "complete"
 NAME = "triton-env"
-STEP = "Triton's environment (83 MB to download, 330 MB on disk)"
+STEP = "Triton's environment (107 MB to download, 400 MB on disk)"
 _HIDDEN = ("PYTHONHOME", "PYTHONPATH", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_CONSTRAINT", "PIP_REQUIREMENT")
 """Variables that would send the packages elsewhere, or bring others."""
 
@@ -68,7 +68,7 @@ def ensure_triton_environment(home: Path, report: Report, machine: Machine | Non
 
     A link to a finished one will do; a link to anything else is replaced, and what it points to left alone.
 
-    About 16 s and 330 MB, of which 83 MB are downloaded. Two processes do not make it at once: the second waits.
+    About 20 s and 400 MB, of which 107 MB are downloaded. Two processes do not make it at once: the second waits.
     Raises `NotOnThisMachine` where there is no wheel, `Unavailable` with pip's last lines when pip fails.
     """
     machine = machine or this_machine()

@@ -19,7 +19,7 @@ from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.health import Health
 from foretaste.stack.processes import LOOPBACK
 
-TRITON_MODELS = ("vocabulary", "zero_shot_tower", "ranking_tower")
+TRITON_MODELS = ("vocabulary", "retrieval", "zero_shot_tower", "ranking_tower")
 SIGN_UP, LEARNING = 5, 10
 """Niceness of the parts that a sign-up needs and a ranking does not, and of those that only learning needs."""
 _PASSED_ON = ("HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
@@ -181,6 +181,7 @@ class Triton:
                 "PATH": f"{environment.bin}:{env['PATH']}",
                 "LD_LIBRARY_PATH": str(environment.libraries),
                 "PYTHONDONTWRITEBYTECODE": "1",
+                "OPENBLAS_NUM_THREADS": "1",  # its threads spin while they wait for each other
             },
             cwd=self.folder,
             address=address,

@@ -6,6 +6,7 @@ The towers have none: `models.generations.in_process.InProcessTowers` needs no s
 from foretaste.testing.events import InMemoryEvents, Sent
 from foretaste.testing.features import InMemoryGenerations, InMemoryOnlineStore, InMemoryProgress, InMemoryTrainingLog
 from foretaste.testing.lease import InMemoryLease, LeaseBoard
+from foretaste.testing.retrieval import InMemoryRetrieval
 from foretaste.testing.service import InMemoryIdempotencyKeys
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "InMemoryLease",
     "InMemoryOnlineStore",
     "InMemoryProgress",
+    "InMemoryRetrieval",
     "InMemoryTrainingLog",
     "LeaseBoard",
     "Sent",

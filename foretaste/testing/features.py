@@ -13,6 +13,7 @@ from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.generations import Generation, Move, Serving, check_same, slot
 from foretaste.kernel.ports import Clock, CompactedDays, Logged
+from foretaste.kernel.retrieval import MOST_POPULAR
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes
 
@@ -137,6 +138,10 @@ class InMemoryGenerations:
 
     async def get(self, number: int) -> Generation | None:
         return self._records.get(number)
+
+    async def popular(self, number: int, count: int) -> list[str]:
+        shares = self._popularity.get(number, {})
+        return sorted(shares, key=lambda item: (-shares[item], item))[: min(max(count, 0), MOST_POPULAR)]
 
     async def popularity(self, number: int, items: Sequence[str]) -> list[float | None]:
         shares = self._popularity.get(number, {})

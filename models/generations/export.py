@@ -26,6 +26,7 @@ from models.data.dataset import Dataset
 from models.generations import parity
 from models.generations.manifest import Manifest, hash_json, next_free, next_number
 from models.generations.probes import write_probes
+from models.generations.retrieval import write_retrieval
 from models.runtime import layout
 from models.runtime.encoding import FIRST_KNOWN
 from models.training.trained import Trained
@@ -112,6 +113,7 @@ def _fill(trained: Trained, folder: Path, profile: str | None) -> float:
     probed = parity.answered(trained)
     difference = parity.compare(probed, folder)
     write_probes(folder / layout.PROBES, probed)
+    write_retrieval(folder, folder / layout.RETRIEVAL, trained.config.warm_after)
     return difference
 
 

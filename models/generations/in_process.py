@@ -9,10 +9,12 @@ from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.ranking import RankingInput
+from foretaste.kernel.retrieval import CandidateRequest
 from foretaste.kernel.values import Attributes, FloatArray
 from models.generations.repository import FILES
+from models.runtime.candidates import Wished, matching
 from models.runtime.local import LocalTowers
-from models.runtime.towers import BadRequest
+from models.runtime.refusals import BadRequest
 
 _UNREADABLE = (
     OSError,
@@ -31,7 +33,7 @@ KEPT = 4
 
 
 class InProcessTowers:
-    """Both towers of any generation published in a model repository, on the CPU, one thread a call."""
+    """The index and both towers of any generation in a model repository, on the CPU, one thread a call."""
 
     def __init__(self, repository: Path) -> None:
         self._repository = repository
@@ -44,6 +46,14 @@ class InProcessTowers:
     async def score(self, requests: Sequence[RankingInput], generation: int) -> list[FloatArray]:
         """Scores (K,) of each request, as the port says."""
         return await asyncio.to_thread(self._score, requests, generation)
+
+    async def candidates(self, requests: Sequence[CandidateRequest], generation: int) -> list[list[str]]:
+        """The candidates of each request, as the port `Retrieval` says."""
+        return await asyncio.to_thread(self._candidates, requests, generation)
+
+    async def matching(self, items: Sequence[str], attributes: Wished, generation: int) -> list[str]:
+        """Those of the items that have these attributes, as the port says."""
+        return await asyncio.to_thread(lambda: matching(self._towers(generation).encoding, items, attributes))
 
     async def unknown(self, items: Sequence[str], generation: int) -> list[str]:
         """Those of the items that are not in the generation's vocabulary."""
@@ -78,6 +88,12 @@ class InProcessTowers:
     def _score(self, requests: Sequence[RankingInput], generation: int) -> list[FloatArray]:
         try:
             return self._towers(generation).score(requests)
+        except BadRequest as error:
+            raise InvalidInput("virtual_behaviour", generation, str(error)) from error
+
+    def _candidates(self, requests: Sequence[CandidateRequest], generation: int) -> list[list[str]]:
+        try:
+            return self._towers(generation).candidates(requests)
         except BadRequest as error:
             raise InvalidInput("virtual_behaviour", generation, str(error)) from error
 

@@ -7,10 +7,12 @@ ranking.onnx         the ranking tower's
 weights.safetensors  all parameters, for a later training run to start from
 popularity.json      each item's share of the training interactions
 probes.json          raw requests with the answers of the towers as trained, to be asked again wherever they are served
+retrieval.npz        the index over its items
 counts.npz           what was counted of the log, for a later run to add to
 profile.json         how attributes and behaviour were distributed, to tell drift by
 
-The last two are there where the training made them, and an artifact of an earlier version has no probes.
+The last two are there where the training made them; an artifact of an earlier version has no probes and no index, which
+is made when it is published.
 """
 
 import hashlib

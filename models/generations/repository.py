@@ -1,4 +1,4 @@
-"""A generation's artifact into Triton's model repository, as version `<number>` of the vocabulary and both towers."""
+"""A generation's artifact into Triton's model repository, as version `<number>` of the vocabulary, index and towers."""
 
 import re
 import shutil
@@ -24,16 +24,29 @@ from foretaste.kernel.ports import Clock
 from models.generations.manifest import read_manifest
 from models.runtime import layout
 
-VOCABULARY, ZERO_SHOT_TOWER, RANKING_TOWER = "vocabulary", "zero_shot_tower", "ranking_tower"
+VOCABULARY, RETRIEVAL, ZERO_SHOT_TOWER, RANKING_TOWER = "vocabulary", "retrieval", "zero_shot_tower", "ranking_tower"
 """The names of the models in Triton, in the order in which they are loaded."""
-FILES = {VOCABULARY: layout.ENCODING, ZERO_SHOT_TOWER: layout.ZERO_SHOT, RANKING_TOWER: layout.RANKING}
+FILES = {
+    VOCABULARY: layout.ENCODING,
+    RETRIEVAL: layout.RETRIEVAL,
+    ZERO_SHOT_TOWER: layout.ZERO_SHOT,
+    RANKING_TOWER: layout.RANKING,
+}
 """What each serves of a generation."""
 CONFIG = "config.pbtxt"
 CODE = {
     "foretaste": ("__init__.py",),
     "foretaste.kernel": ("__init__.py", "values.py"),
     "models": ("__init__.py",),
-    "models.runtime": ("__init__.py", "digest.py", "layout.py", "priority.py", "towers.py"),
+    "models.runtime": (
+        "__init__.py",
+        "digest.py",
+        "layout.py",
+        "priority.py",
+        "refusals.py",
+        "retrieval.py",
+        "towers.py",
+    ),
 }
 """Modules by package that travel with each version, so that old generations keep the code they were exported with."""
 _OF_THIS_FORM = Path("models", "runtime", "digest.py")
@@ -112,14 +125,17 @@ def withdraw(number: int, repository: Path) -> None:
 
 
 def _fill(folder: Path, model: str, served: str, version: Path) -> None:
-    """Copy first, then compare the copies with the manifest."""
-    for name in (layout.MANIFEST, served):
-        try:
-            shutil.copyfile(folder / name, version / name)
-        except FileNotFoundError as error:
-            raise DamagedArtifact(f"{folder / name} is missing") from error
+    """Copy first, then compare the copies with the manifest; an index that was not exported is made."""
+    _copy(folder, version, layout.MANIFEST)
     manifest = read_manifest(version)
-    verify(version, {served: manifest.files[served]})
+    if served == layout.RETRIEVAL and served not in manifest.files:
+        from models.generations.retrieval import write_retrieval  # noqa: PLC0415  # brings onnxruntime, rarely needed
+
+        verify(folder, manifest.files)
+        write_retrieval(folder, version / served, manifest.warm_after)
+    else:
+        _copy(folder, version, served)
+        verify(version, {served: manifest.files[served]})
     (version / "model.py").write_text(_of_model(model, "model.py"), encoding="utf-8")
     for package, modules in CODE.items():
         copied = version.joinpath(*package.split("."))
@@ -128,6 +144,13 @@ def _fill(folder: Path, model: str, served: str, version: Path) -> None:
             (copied / name).write_text((resources(package) / name).read_text(encoding="utf-8"), encoding="utf-8")
         (copied / BYTECODE).touch()
     (version / BYTECODE).touch()
+
+
+def _copy(folder: Path, version: Path, name: str) -> None:
+    try:
+        shutil.copyfile(folder / name, version / name)
+    except FileNotFoundError as error:
+        raise DamagedArtifact(f"{folder / name} is missing") from error
 
 
 def _check_same(folder: Path, version: Path) -> None:
@@ -142,7 +165,7 @@ def _write_config(model: str, home: Path, number: int, device: Literal["cpu", "g
     """
     path = home / CONFIG
     config = _of_model(model, CONFIG)
-    if model != VOCABULARY:
+    if model not in (VOCABULARY, RETRIEVAL):
         config = re.sub(r"\bKIND_(CPU|GPU)\b", f"KIND_{device.upper()}", config)
     kept = path.read_text(encoding="utf-8") if path.exists() else None
     before = home / _before(number)

@@ -15,8 +15,10 @@ from tritonclient.utils import InferenceServerException
 
 from foretaste.kernel.errors import BadTowerOutput, InvalidInput, Unavailable
 from foretaste.kernel.ranking import RankingInput
+from foretaste.kernel.retrieval import CandidateRequest
 from foretaste.kernel.values import Attributes, FloatArray, IndexArray
-from models.generations.repository import FILES, RANKING_TOWER, VOCABULARY, ZERO_SHOT_TOWER
+from models.generations.repository import FILES, RANKING_TOWER, RETRIEVAL, VOCABULARY, ZERO_SHOT_TOWER
+from models.runtime.candidates import Wished, encode_requests, items_of, matching
 from models.runtime.digest import digest_of
 from models.runtime.encoding import Encoding
 
@@ -98,6 +100,31 @@ class TritonTowers:
                 scores[place] = own
         return scores
 
+    async def candidates(self, requests: Sequence[CandidateRequest], generation: int) -> list[list[str]]:
+        """The candidates of each request, as the port `Retrieval` says; one call for all of them."""
+        if not requests:
+            return []
+
+        async def ask(vocabulary: KnownVocabulary) -> list[list[str]]:
+            asked = encode_requests(vocabulary.encoding, requests)
+            inputs: dict[str, IndexArray | FloatArray] = {
+                "behaviour": asked.behaviour,
+                "virtual_behaviour": asked.virtual,
+                "wanted": asked.wanted,
+                "filters": asked.filters,
+                "vocabulary": np.array([vocabulary.digest]),
+            }
+            found = await self._called(RETRIEVAL, generation, inputs, "candidates")
+            if found.dtype != np.int64 or found.ndim != 2 or len(found) != len(requests):  # noqa: PLR2004  # U, C
+                raise BadTowerOutput(f"{RETRIEVAL} {generation}: {found.shape} for {len(requests)} users")
+            return items_of(vocabulary.encoding, found)
+
+        return await self._asked(generation, ask)
+
+    async def matching(self, items: Sequence[str], attributes: Wished, generation: int) -> list[str]:
+        """Those of the items that have these attributes, as the port says."""
+        return matching((await self._vocabulary(generation)).encoding, items, attributes)
+
     async def unknown(self, items: Sequence[str], generation: int) -> list[str]:
         """Those of the items that are not in the generation's vocabulary."""
         return (await self._vocabulary(generation)).encoding.unknown_items(items)
@@ -172,7 +199,7 @@ class TritonTowers:
             raise BadTowerOutput(f"{RANKING_TOWER} {generation}: {answer.shape} for {expected[1]} candidates")
         return answer
 
-    async def _asked(self, generation: int, ask: Callable[[KnownVocabulary], Awaitable[FloatArray]]) -> FloatArray:
+    async def _asked(self, generation: int, ask: Callable[[KnownVocabulary], Awaitable[T]]) -> T:
         """The answer of a tower, asked with the vocabulary that is known, and with Triton's own where that differs."""
         vocabulary = await self._vocabulary(generation)
         try:

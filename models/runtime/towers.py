@@ -4,7 +4,6 @@ This module is copied into Triton's environment beside each generation's artifac
 numpy (1.26 and 2) and onnxruntime alone. Raw values become indices where they are known: see `Encoding`.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -15,7 +14,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 
 from foretaste.kernel.values import FloatArray, IndexArray
 from models.runtime import layout
-from models.runtime.digest import digest_of
+from models.runtime.refusals import BadRequest
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -24,22 +23,6 @@ Provider: TypeAlias = str | tuple[str, dict[str, Any]]
 CPU: tuple[Provider, ...] = ("CPUExecutionProvider",)
 REFUSALS = (refusals.Fail, refusals.InvalidArgument, refusals.RuntimeException)
 """What a graph raises for indices that it has no row for; ONNX Runtime's errors have no base of their own."""
-
-
-class BadRequest(ValueError):
-    """A request that no tower can take; the message names the tensor."""
-
-
-def vocabulary_of(folder: Path) -> int:
-    """The digest of the vocabulary that the towers in a folder were trained with."""
-    manifest = json.loads((folder / layout.MANIFEST).read_text(encoding="utf-8"))
-    return digest_of(manifest["files"][layout.ENCODING])
-
-
-def check_vocabulary(sent: IndexArray, own: int) -> None:
-    """Raises `BadRequest` where one of the digests that a request sent (B, 1) is not that of the tower."""
-    if (sent != own).any():
-        raise BadRequest("vocabulary: the indices were made with another one than this version's")
 
 
 def run_together(batches: Sequence[T | BadRequest], run: Callable[[list[T]], list[A]]) -> list[A | BadRequest]:

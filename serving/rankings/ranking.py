@@ -22,6 +22,7 @@ from serving.rankings.explaining import explained
 from serving.rankings.impressions import AnsweredRanking, ImpressionPolicy
 from serving.rankings.tastes import (
     FallbackReason,
+    KnownUsers,
     UserTaste,
     known_taste,
     mean_taste,
@@ -105,16 +106,32 @@ class Ranking:
 
         Raises `Unavailable` when there is no generation yet, or not even the popularity can be had.
         """
+        return await self.answer(requests, await self.know([request.user_id for request in requests]))
+
+    async def generation(self) -> Generation:
+        """The generation that a ranking would be answered with now."""
+        return await self._active.get()
+
+    async def know(self, user_ids: Sequence[str]) -> KnownUsers:
+        """Steps 1 to 3 of `rank`."""
         began = self._clock()
         generation = await self._active.get()
-        users, away = await self._read([request.user_id for request in requests], generation)
-        tastes = await self._tastes(users, away, generation, began)
+        users, away = await self._read(user_ids, generation)
+        return KnownUsers(generation, users, await self._tastes(users, away, generation, began), began)
+
+    async def answer(
+        self, requests: Sequence[RankRequest], known: KnownUsers, ranking_ids: Sequence[str] | None = None
+    ) -> list[RankResponse]:
+        """Steps 4 to 7 of `rank`, for the users of `know` in their order; new numbers where none are given."""
+        generation, users, tastes, began = known.generation, known.users, known.tastes, known.began
         responses = await self._scored(requests, users, tastes, generation, began)
         await self._mark_unknown(responses, generation)
         for each in zip(requests, users, tastes, responses, strict=True):
             await self._explain(*each, generation, began)
         seconds = self._clock() - began
-        for request, response, features in zip(requests, responses, users, strict=True):
+        ids = ranking_ids or [self._policy.new_id() for _ in requests]
+        for request, response, features, ranking_id in zip(requests, responses, users, ids, strict=True):
+            response.ranking_id = ranking_id
             self._note(request, response, features, generation)
             self._metrics.answered(response, seconds)
         return responses
@@ -262,7 +279,6 @@ class Ranking:
         self, request: RankRequest, response: RankResponse, features: UserFeatures, generation: Generation
     ) -> None:
         policy = self._policy
-        response.ranking_id = policy.new_id()
         shown = policy.shown if request.shown is None else request.shown
         if shown:
             served = AnsweredRanking(response, request.context, features, generation.warm_after, shown, policy.now())

@@ -1,5 +1,6 @@
 """What stands for a user's behaviour in a ranking, and why where it is not the user's own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput
@@ -30,6 +31,17 @@ class UserTaste:
     generation: int | None = None
     fallback: Fallback | None = None
     why: FallbackReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownUsers:
+    """Users as one read found them, with what stands for their behaviour; all of it of one generation."""
+
+    generation: Generation
+    users: Sequence[UserFeatures]
+    tastes: Sequence[UserTaste]
+    began: float
+    """When the first request of them came, by the clock of the ranking."""
 
 
 UNKNOWN = FallbackReason(Cause.ATTRIBUTES_UNKNOWN, "the attributes of this user are not known")

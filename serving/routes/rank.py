@@ -1,17 +1,16 @@
 """`POST /v1/rank`: bytes in, bytes out; no object a candidate is made between them."""
 
 import asyncio
-import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter
 
 from serving.rankings.joining import Joined
 from serving.rankings.ranking import Ranking
 from serving.requests import RankRequest, RankResponse
 from serving.routes.documented import WITH_BODY, problems
+from serving.routes.reading import read
 
 MOST_RANKINGS = 100
 """Of one body."""
@@ -50,7 +49,7 @@ def rank_router(ranking: Ranking) -> APIRouter:
     )
     async def rank(http: Request) -> Response:
         """A user who is new never makes an error. What the user gets to see is noted for training: see `shown`."""
-        request = _read(await http.body())
+        request: RankRequest | RankRequests = read(await http.body(), _ONE, _form)
         if isinstance(request, RankRequest):
             ranking.check(request)
             return _json(_ANSWER, await joined.ask(request))
@@ -66,23 +65,5 @@ def _json(adapter: TypeAdapter[Any], answer: object) -> Response:
     return Response(adapter.dump_json(answer), media_type="application/json")
 
 
-def _read(body: bytes) -> RankRequest | RankRequests:
-    """What a body asks for. Raises `RequestValidationError`, as FastAPI does where it reads the body itself.
-
-    A body that the fast reader does not take as one ranking is read once more by Python's own, which also takes a
-    surrogate that stands alone, so that the error names its field.
-    """
-    try:
-        return _ONE.validate_json(body)
-    except ValidationError:
-        pass
-    try:
-        raw = json.loads(body)
-        several = isinstance(raw, dict) and "rankings" in raw
-        found: RankRequest | RankRequests = (_SEVERAL if several else _ONE).validate_python(raw)
-    except ValidationError as error:
-        raise RequestValidationError([each | {"loc": ("body", *each["loc"])} for each in error.errors()]) from error
-    except (ValueError, RecursionError) as error:
-        wrong = {"type": "json_invalid", "loc": ("body",), "msg": f"JSON decode error: {error}", "input": body}
-        raise RequestValidationError([wrong]) from error
-    return found
+def _form(raw: object) -> TypeAdapter[Any]:
+    return _SEVERAL if isinstance(raw, dict) and "rankings" in raw else _ONE

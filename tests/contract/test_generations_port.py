@@ -15,6 +15,7 @@ from features.redis.address import RedisAddress
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.generations import Generation, Move, Serving
 from foretaste.kernel.ports import Generations
+from foretaste.kernel.retrieval import MOST_POPULAR
 from foretaste.testing import InMemoryGenerations
 from tests.integration.redis_server import valkey
 
@@ -160,6 +161,30 @@ async def test_the_highest_number_is_told_in_numbers_whatever_their_order(genera
         await generations.record(replace(ONE, number=number), {})
     await generations.activate(2, None)
     assert await generations.highest() == 10
+
+
+async def test_the_most_popular_items_come_first_and_no_more_than_are_kept(generations: Generations) -> None:
+    many = {f"i{number:04}": number / 10_000 for number in range(1200)} | {"a": 0.1199, "b": 0.1199}
+    await generations.record(ONE, many)
+    assert await generations.popular(1, 4) == ["a", "b", "i1199", "i1198"]
+    assert len(await generations.popular(1, 5000)) == MOST_POPULAR
+    assert await generations.popular(1, 0) == []
+    assert await generations.popular(2, 5) == []
+
+
+async def test_the_most_popular_items_go_with_their_generation(generations: Generations) -> None:
+    await generations.record(ONE, SHARES)
+    await generations.retire(1)
+    assert await generations.popular(1, 5) == []
+
+
+async def test_the_most_popular_items_of_an_earlier_versions_record_are_found(
+    two_readers: tuple[RedisGenerations, RedisGenerations],
+) -> None:
+    earlier, reader = two_readers
+    await earlier.record(ONE, SHARES)
+    await earlier._run("DEL", earlier._key("popular", 1))
+    assert await reader.popular(1, 5) == ["i1", "ünï"]
 
 
 async def test_popularity_keeps_the_order_asked(generations: Generations) -> None:

@@ -16,7 +16,8 @@ from models.runtime.priority import quietly
 
 quietly(lambda: import_module("models.runtime.towers"))  # other versions answer meanwhile
 
-from models.runtime.towers import BadRequest, ServedRanking, check_vocabulary, providers_of, run_together, vocabulary_of  # noqa: E402  # after the import above
+from models.runtime.refusals import BadRequest, check_vocabulary, vocabulary_of  # noqa: E402  # after the import above
+from models.runtime.towers import ServedRanking, providers_of, run_together  # noqa: E402  # after the import above
 
 
 class TritonPythonModel:

@@ -16,14 +16,8 @@ from models.runtime.priority import quietly
 
 quietly(lambda: import_module("models.runtime.towers"))  # other versions answer meanwhile
 
-from models.runtime.towers import (  # noqa: E402  # after the import above
-    BadRequest,
-    ServedZeroShot,
-    check_vocabulary,
-    providers_of,
-    run_together,
-    vocabulary_of,
-)
+from models.runtime.refusals import BadRequest, check_vocabulary, vocabulary_of  # noqa: E402  # after the import above
+from models.runtime.towers import ServedZeroShot, providers_of, run_together  # noqa: E402  # after the import above
 
 
 class TritonPythonModel:

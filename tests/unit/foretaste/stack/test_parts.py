@@ -97,6 +97,7 @@ def test_triton_gets_its_backend_with_an_executable_stub(tmp_path: Path, triton_
     assert stub.stat().st_mode & 0o111 == 0o111
     assert launch.env["PATH"].startswith(f"{triton_environment.bin}:")
     assert launch.env["PYTHONDONTWRITEBYTECODE"] == "1"
+    assert launch.env["OPENBLAS_NUM_THREADS"] == "1"
 
 
 def test_homes_do_not_share_shared_memory(tmp_path: Path, triton_environment: TritonEnvironment) -> None:

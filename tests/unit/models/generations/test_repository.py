@@ -16,7 +16,12 @@ from models.runtime import layout as files
 from tests.tiny_disk import needs_a_disk, tiny_disk
 from tests.towers_factory import artifacts
 
-MODELS = {"vocabulary": files.ENCODING, "zero_shot_tower": files.ZERO_SHOT, "ranking_tower": files.RANKING}
+MODELS = {
+    "vocabulary": files.ENCODING,
+    "retrieval": files.RETRIEVAL,
+    "zero_shot_tower": files.ZERO_SHOT,
+    "ranking_tower": files.RANKING,
+}
 
 
 def _listing(repository: Path) -> set[str]:
@@ -66,7 +71,7 @@ def test_the_instance_group_is_that_of_the_device(tmp_path: Path, device: Any, k
     write_version(artifacts()[0], tmp_path, device)
     for model in MODELS:
         config = (tmp_path / model / "config.pbtxt").read_text()
-        assert re.findall(r"KIND_\w+", config) == ["KIND_CPU" if model == "vocabulary" else kind]
+        assert re.findall(r"KIND_\w+", config) == ["KIND_CPU" if model in ("vocabulary", "retrieval") else kind]
         assert "version_policy { all { } }" in config
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import Behaviour
 from models.runtime.local import LocalTowers
-from models.runtime.towers import BadRequest
+from models.runtime.refusals import BadRequest
 from tests.towers_factory import artifacts, expected_scores, expected_virtual, requests, trained
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)

@@ -13,15 +13,8 @@ from foretaste.kernel.values import FloatArray, IndexArray
 from models.runtime import layout
 from models.runtime.digest import digest_of
 from models.runtime.encoding import Encoding
-from models.runtime.towers import (
-    BadRequest,
-    ServedRanking,
-    ServedZeroShot,
-    check_vocabulary,
-    providers_of,
-    run_together,
-    vocabulary_of,
-)
+from models.runtime.refusals import BadRequest, check_vocabulary, vocabulary_of
+from models.runtime.towers import ServedRanking, ServedZeroShot, providers_of, run_together
 from tests.towers_factory import artifacts, requests
 
 

@@ -1,0 +1,137 @@
+"""The index over the items of a generation, made from its files: see `models.runtime.retrieval` for what it holds."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file
+
+from foretaste.kernel.ranking import RankingInput
+from foretaste.kernel.users import Behaviour
+from foretaste.kernel.values import MAX_BEHAVIOUR, FloatArray
+from models.effects.seen_bias import SEEN_BINS
+from models.generations.probes import read_probes
+from models.runtime import layout
+from models.runtime.encoding import FIRST_KNOWN, Encoding
+from models.runtime.local import LocalTowers
+
+EXACT = 50_000
+"""Items up to which every one is compared: an index would be no faster."""
+LISTS = 1024
+"""Of an inverted file at a million items; their number goes with the root of the items'."""
+COMPARED, SHARE = 1 << 15, 32
+"""Items that a request compares, about: those of the nearest lists. Never fewer than every 32nd of the lists."""
+DECAY = 0.9
+"""Weight of a behaviour against the one after it."""
+GAIN, GAIN_WITHOUT_KEYS = 2.0, 0.5
+"""Of likeness to the items acted on: log-odds between none and the same item. Measured: decision 40."""
+REFERENCES = 32
+"""Users over whom the tower's answers are averaged to an item's bias, where the tower holds none itself: as they are
+without behaviour, as they are while warming and as they are when warm."""
+_CHUNK = 10_000
+
+
+def write_retrieval(folder: Path, path: Path, warm_after: int) -> None:
+    """Write the index of the generation in `folder`, which holds its weights, vocabulary, towers and probes."""
+    encoding = Encoding.from_json((folder / layout.ENCODING).read_text(encoding="utf-8"))
+    weights = load_file(folder / layout.WEIGHTS)
+    taste = _of_length_one(weights["embeddings.items.weight"])
+    if "ranking.keys" in weights:
+        keys, biases, gain, seen_bins = weights["ranking.keys"], weights["ranking.biases"].T, GAIN, SEEN_BINS
+    else:
+        keys, gain = np.zeros((len(taste), 0)), GAIN_WITHOUT_KEYS
+        biases = np.stack([_mean_logits(folder, encoding, seen) for seen in (0, warm_after // 2, warm_after)], axis=1)
+        seen_bins = np.searchsorted((1, warm_after), np.arange(MAX_BEHAVIOUR + 1), side="right")
+    vectors = np.hstack([keys, biases, taste]).astype(np.float32)
+    write_index(
+        path,
+        vectors,
+        effects=keys.shape[1],
+        warm_after=warm_after,
+        gain=gain,
+        seen_bins=seen_bins,
+        features=encoding.item_features,
+        popular=_by_popularity(folder, encoding),
+    )
+
+
+def write_index(
+    path: Path,
+    vectors: FloatArray,
+    *,
+    effects: int,
+    warm_after: int,
+    gain: float,
+    seen_bins: npt.NDArray[np.int64],
+    features: npt.NDArray[np.int64],
+    popular: npt.NDArray[np.int32],
+) -> None:
+    """Write an index over `vectors` (items + 2, H), whose first `effects` columns are keys; see `ServedRetrieval`."""
+    vectors[:FIRST_KNOWN] = 0
+    lists = 2 ** round(np.log2(LISTS * np.sqrt(len(vectors) / 1e6)))
+    probed = min(lists, max(-(-lists // SHARE), -(-COMPARED * lists // len(vectors))))
+    form = np.array([effects, warm_after, DECAY, gain, probed], dtype=np.float64)
+    members: dict[str, Any] = {"form": form, "seen_bins": seen_bins, "features": features.astype(np.int32)}
+    members["popular"] = popular
+    if len(vectors) <= EXACT:
+        members["vectors"] = vectors
+    else:
+        members["index"] = _inverted_file(vectors, lists)
+    with path.open("wb") as file:
+        np.savez(file, **members)
+
+
+def _inverted_file(vectors: FloatArray, lists: int) -> npt.NDArray[np.uint8]:
+    import faiss  # noqa: PLC0415  # a small catalogue needs none
+
+    width = vectors.shape[1]
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, lists, faiss.METRIC_INNER_PRODUCT)
+    index.train(vectors)  # on a sample of its own, the same each time
+    index.add(vectors)
+    stored: npt.NDArray[np.uint8] = faiss.serialize_index(index)
+    return stored
+
+
+def _of_length_one(vectors: FloatArray) -> FloatArray:
+    found: FloatArray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-9)
+    return found
+
+
+def _by_popularity(folder: Path, encoding: Encoding) -> npt.NDArray[np.int32]:
+    """The index of each item, the most popular first."""
+    return (np.argsort(-_shares(folder, encoding), kind="stable") + FIRST_KNOWN).astype(np.int32)
+
+
+def _shares(folder: Path, encoding: Encoding) -> npt.NDArray[np.float64]:
+    """Each item's share of the training interactions, in the order of the vocabulary."""
+    shares: dict[str, float] = json.loads((folder / layout.POPULARITY).read_text(encoding="utf-8"))
+    return np.array([shares.get(item, 0.0) for item in encoding.items])
+
+
+def _mean_logits(folder: Path, encoding: Encoding, seen: int) -> FloatArray:
+    """(items,): the log-odds that the ranking tower gives each item, in the mean of users with `seen` behaviours.
+
+    Each acted on popular items, drawn by their shares.
+    """
+    towers, rng = LocalTowers.of(folder), np.random.default_rng(seen)
+    attributes = [probe.request.attributes for probe in read_probes(folder)[:REFERENCES]] or [{}]
+    shares = _shares(folder, encoding) + 1e-9
+    drawn = rng.choice(encoding.items, (len(attributes), seen), p=shares / shares.sum())
+    users = [
+        RankingInput(own, {}, Behaviour(items, encoding.actions[:1] * seen, range(seen)), virtual, ())
+        for own, items, virtual in zip(attributes, drawn.tolist(), towers.virtual_behaviour(attributes), strict=True)
+    ]
+    mean = np.zeros(encoding.item_count, dtype=np.float32)
+    for start, items in _chunks(encoding.items):
+        scores = np.stack(towers.score([replace(user, items=items) for user in users])).clip(1e-7, 1 - 1e-7)
+        mean[start : start + len(items)] = np.log(scores / (1 - scores)).mean(axis=0)
+    return mean
+
+
+def _chunks(items: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Stretches of the items, each with the index of its first."""
+    return ((FIRST_KNOWN + at, items[at : at + _CHUNK]) for at in range(0, len(items), _CHUNK))
