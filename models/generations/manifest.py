@@ -9,8 +9,9 @@ popularity.json      each item's share of the training interactions
 probes.json          raw requests with the answers of the towers as trained, to be asked again wherever they are served
 counts.npz           what was counted of the log, for a later run to add to
 profile.json         how attributes and behaviour were distributed, to tell drift by
+map.json             real and virtual behaviour of some users on one plane
 
-The last two are there where the training made them, and an artifact of an earlier version has no probes.
+Counts and profile are there where the training made them; an artifact of an earlier version has no probes and no map.
 """
 
 import hashlib

@@ -5,7 +5,7 @@ from serving.access.tokens import Scope
 _RANK, _WRITE, _OPERATE = (frozenset({scope}) for scope in Scope)
 PUBLIC = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/docs"})
 """For everybody. `/readyz` tells strangers less."""
-PUBLIC_FOLDERS = ("/docs/",)
+PUBLIC_FOLDERS = ("/docs/", "/console/")
 SCOPES = {
     "/v1/rank": _RANK,
     "/v1/recommend": _RANK,
