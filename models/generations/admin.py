@@ -43,7 +43,7 @@ class PublishedGenerations:
         try:
             return read(folder)
         except (OSError, DamagedArtifact) as error:
-            raise Unavailable(f"the files of generation {number}", f"{folder}: {error}") from error
+            raise Unavailable(f"the folder of generation {number}", f"{folder}: {error}") from error
 
 
 def _choices(folder: Path) -> GenerationChoices:

@@ -15,6 +15,11 @@ SCOPES = {
     "/v1/generations": _OPERATE,
     "/v1/generations/rollback": _OPERATE,
     "/metrics": _OPERATE,
+    "/v1/overview": _OPERATE,
+    "/v1/choices": _OPERATE,
+    "/v1/compare": _OPERATE,
+    "/v1/map": _OPERATE,
+    "/v1/map/user": _OPERATE,
 }
 """By path as it stands in the OpenAPI document: any one of the scopes is enough."""
 ONE_USER = "/v1/users/"

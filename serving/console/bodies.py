@@ -1,7 +1,7 @@
 """The bodies of the console's own routes."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ from serving.bodies import HttpBody
 
 MOST_COMPARED = 1000
 """Candidates of a comparison."""
+Point: TypeAlias = Annotated[list[float], Field(min_length=2, max_length=2)]
+"""x and y in [0, 1]."""
 
 
 class EventsSeen(HttpBody):
@@ -88,8 +90,8 @@ class MappedBehaviour(HttpBody):
     """Real and virtual behaviour of some training users on one plane, each a point (x, y) in [0, 1]²."""
 
     generation: int
-    real: list[tuple[float, float]]
-    virtual: list[tuple[float, float]]
+    real: list[Point]
+    virtual: list[Point]
 
 
 class MappedUser(HttpBody):

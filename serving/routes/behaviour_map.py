@@ -29,7 +29,9 @@ def map_router(generations: GenerationAdmin, active: ActiveGeneration, store: On
         """Of some of the users that the active generation was trained on, as laid out when it was exported."""
         number = (await active.get()).number
         found = await map_of(number)
-        return MappedBehaviour(generation=number, real=list(found.real), virtual=list(found.virtual))
+        return MappedBehaviour(
+            generation=number, real=list(map(list, found.real)), virtual=list(map(list, found.virtual))
+        )
 
     @router.get("/v1/map/user", responses=problems(404, 422, 503), summary="Where a user's virtual behaviour lies")
     async def place(

@@ -29,17 +29,18 @@ export function notice(text = "") {
   if ($("notice").textContent !== text) $("notice").textContent = text;
 }
 
-// Runs what a person asked for: the button rests meanwhile, and what goes wrong is said.
+// Runs what a person asked for: the button rests meanwhile, and what goes wrong is said. It keeps the focus.
 export async function carriedOut(button, work) {
+  if (button.getAttribute("aria-disabled") === "true") return undefined;
   notice();
-  if (button) button.disabled = true;
+  button.setAttribute("aria-disabled", "true");
   try {
     return await work();
   } catch (error) {
     notice(error.message);
     return undefined;
   } finally {
-    if (button) button.disabled = false;
+    button.removeAttribute("aria-disabled");
   }
 }
 

@@ -26,7 +26,7 @@ function draw(found, said) {
   const active = found.find((each) => each.state === "active"), previous = found.find((each) => each.state === "previous");
   $("generations").replaceChildren(
     said && made("p", { id: "moved" }, said),
-    made("div", { class: "scroll panel", tabindex: "0", role: "region", "aria-label": "Generations" }, table),
+    made("div", { class: "scroll panel", tabindex: "0", role: "region", "aria-label": "Table of generations" }, table),
     active && previous
       ? made("button", { class: "danger", id: "roll-back", onclick: (event) => ask(event.currentTarget, active.number, previous.number) },
         `Roll back from ${active.number} to ${previous.number}…`)

@@ -46,7 +46,7 @@ function draw(found) {
   const { id, user, list, compared, map, said } = found;
   const names = list.ranked.slice(0, SHOWN).map((item) => item.item_id);
   const changes = before && { moved: names.filter((name, at) => before.names[at] !== name).length, stage: before.stage, names: before.names };
-  const focused = document.activeElement?.dataset?.item, warm = user.stage === "warm";
+  const focused = $("user").contains(document.activeElement) ? document.activeElement : null, warm = user.stage === "warm";
   $("user").replaceChildren(
     made("p", { id: "arrived" }, said),
     made("div", { class: "columns" },
@@ -54,14 +54,19 @@ function draw(found) {
       made("div", { class: "panel" }, made("h3", {}, "The list"), why(list), actions(found), ranked(found, changes)),
       made("div", { class: "panel" }, made("h3", {}, "Without virtual behaviour"), ...without(compared, names, warm))),
     map);
-  const list_ = $("user").querySelectorAll("button.name");
-  const again = focused && [...list_].find((button) => button.dataset.item === focused);
-  if (focused) (again ?? list_[0])?.focus();
+  if (focused) refocus(focused);
   if (changes) {
     const stage = changes.stage === user.stage ? `still ${user.stage}` : `now ${user.stage}`;
     say(`${id} is ${stage}, ${plural(user.behaviour.length, "behaviour")} seen; ${changes.moved} of ${names.length} places of the list changed.`);
   }
   before = { id, names, stage: user.stage };
+}
+
+// All was drawn anew: the focus goes to the same control, or, of an item that left the list, to the first.
+function refocus(old) {
+  const buttons = [...$("user").querySelectorAll("button.name")];
+  const same = old.id ? $(old.id) : buttons.find((button) => button.dataset.item === old.dataset.item);
+  (same ?? buttons[0])?.focus({ preventScroll: true });
 }
 
 function stored({ user, known }) {
@@ -144,7 +149,6 @@ function act(button, id, items) {
   const now = Date.now();
   const acts = items.map((item_id, at) => ({ user_id: id, item_id, action, at: new Date(now + at).toISOString() }));
   return carriedOut(button, async () => {
-    button.focus();
     const answer = await behave(acts);
     const counted = items.length === 1 ? `The click on ${items[0]}` : `${items.length} clicks`;
     await show(id, answer.readable ? `${counted} arrived.` : `${counted} went to Kafka, but no worker has taken them yet.`);

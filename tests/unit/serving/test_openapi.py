@@ -77,6 +77,11 @@ def test_the_routes_are_these(document: dict[str, Any]) -> None:
         ("/v1/behaviours", "post"),
         ("/v1/generations", "get"),
         ("/v1/generations/rollback", "post"),
+        ("/v1/overview", "get"),
+        ("/v1/choices", "get"),
+        ("/v1/compare", "post"),
+        ("/v1/map", "get"),
+        ("/v1/map/user", "get"),
         ("/healthz", "get"),
         ("/readyz", "get"),
         ("/metrics", "get"),
@@ -107,7 +112,7 @@ def test_bodies_have_examples_that_are_taken(document: dict[str, Any]) -> None:
         for example in [*examples, *([content["example"]] if "example" in content else [])]:
             assert asyncio.run(send(path, example)) < 300
             tried += 1
-    assert tried == 5
+    assert tried == 6
 
 
 def test_fields_have_their_limits(document: dict[str, Any]) -> None:
