@@ -95,8 +95,8 @@ function charts() {
   const series = [
     ["Sign-ups a second", rate((look) => look.events.registered?.events), (value) => value.toFixed(1)],
     ["Rankings a second", rate(answered), (value) => value.toFixed(1)],
-    ["Ranking, slowest in a hundred", between((before, after) => quantile(before, after, 0.99)), (value) => `${value.toFixed(1)} ms`],
-    ["Ranking, half of them within", between((before, after) => quantile(before, after, 0.5)), (value) => `${value.toFixed(1)} ms`],
+    ["Ranking, p99", between((before, after) => quantile(before, after, 0.99)), (value) => `${value.toFixed(1)} ms`],
+    ["Ranking, p50", between((before, after) => quantile(before, after, 0.5)), (value) => `${value.toFixed(1)} ms`],
     ["Sign-ups that wait", lag("registered"), whole],
     ["Behaviours that wait", lag("behaved"), whole],
     ["Rankings not in the log yet", lag("ranked"), whole],

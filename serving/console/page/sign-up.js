@@ -54,11 +54,14 @@ function drawFields(found) {
     const control = numeric
       ? made("input", { id, name, type: "number", step: "any", value: field.values[Math.floor(field.values.length / 2)] ?? "", "data-kind": "numeric" })
       : made("select", { id, name }, made("option", { value: "" }, "not known"),
-        ...field.values.map((value, place) => made("option", { value, selected: place === 0 }, String(value))));
+        ...inOrder(field.values).map((value) => made("option", { value, selected: value === field.values[0] }, String(value))));
     return made("div", {}, made("label", { for: id }, name), control);
   });
   $("attributes").replaceChildren(...(fields.length ? fields : [made("p", { class: "soft" }, "The active generation reads no attributes.")]));
 }
+
+// They come the most frequent first, which is what is chosen at the beginning.
+const inOrder = (values) => [...values].sort((one, other) => String(one).localeCompare(String(other), "en", { numeric: true }));
 
 function attributes() {
   const found = {};

@@ -5,7 +5,7 @@ import { strip } from "./charts.js";
 import { $, carriedOut, made, notice, plural, say, whole } from "./elements.js";
 import { mapOf } from "./map.js";
 
-const SHOWN = 20, CANDIDATES = 500, NEAREST = 8;
+const SHOWN = 12, CANDIDATES = 500, NEAREST = 8, INFLUENCES = 2;
 let run = 0, before = null, action = null;
 
 export function start() {
@@ -124,7 +124,7 @@ function ranked({ id, list }, changes) {
     return made("li", { class: changes && was !== at && "changed" },
       made("button", { class: "name", "data-item": item.item_id, onclick: (event) => act(event.currentTarget, id, [item.item_id]) }, item.item_id),
       made("span", { class: "score" }, changes && was !== at && moved(was, at), " ", item.score.toFixed(3)),
-      influences.length > 0 && made("span", { class: "why" }, influences.slice(0, 3).map(worded).join(" · ")));
+      influences.length > 0 && made("span", { class: "why" }, influences.slice(0, INFLUENCES).map(worded).join(" · ")));
   }));
 }
 
