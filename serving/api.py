@@ -16,10 +16,12 @@ from serving.idempotency import IdempotentRequests
 from serving.openapi import openapi_document
 from serving.parts import ServiceParts
 from serving.problems import answer_with_problems
+from serving.routes.behaviour_map import map_router
 from serving.routes.behaviours import behaviours_router
 from serving.routes.console import console_router
 from serving.routes.docs import docs_router
 from serving.routes.generations import generations_router
+from serving.routes.operating import operating_router
 from serving.routes.operations import operations_router
 from serving.routes.rank import rank_router
 from serving.routes.recommend import recommend_router
@@ -70,6 +72,8 @@ def build_api(parts: ServiceParts) -> FastAPI:
     api.include_router(behaviours_router(parts.intake, parts.users, idempotent))
     api.include_router(generations_router(parts.generations))
     api.include_router(operations_router(parts.health, parts.registry))
+    api.include_router(operating_router(parts.overview, parts.comparison, parts.generations, parts.active))
+    api.include_router(map_router(parts.generations, parts.active, parts.store))
     api.include_router(console_router())
     api.include_router(docs_router(partial(openapi_document, api)))
     return api

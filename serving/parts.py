@@ -5,7 +5,11 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
+from foretaste.kernel.ports import OnlineStore
 from foretaste.kernel.service_ports import EventIntake, GenerationAdmin, IdempotencyKeys
+from serving.active import ActiveGeneration
+from serving.console.comparison import Comparison
+from serving.console.overview import OverviewReader
 from serving.health import ServiceHealth
 from serving.rankings.impressions import BufferedImpressions
 from serving.rankings.ranking import Ranking
@@ -25,4 +29,8 @@ class ServiceParts:
     generations: GenerationAdmin
     health: Callable[[], Awaitable[ServiceHealth]]
     registry: CollectorRegistry
+    active: ActiveGeneration
+    store: OnlineStore
+    overview: OverviewReader
+    comparison: Comparison
     impressions: BufferedImpressions | None = None

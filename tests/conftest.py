@@ -22,6 +22,7 @@ from foretaste.stack.parts import Triton
 from foretaste.stack.progress import silent
 from foretaste.stack.stack import Stack, StackPlan
 from tests import images
+from tests.browser import browser
 from tests.faults.cases import cases
 from tests.integration import brokers, postgres_server, redis_server
 from tests.integration.postgres_server import Postgres
@@ -43,6 +44,7 @@ class Address:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--browser", choices=("chromium",), help="the browser for tests of the console; where installed")
     parser.addoption("--kafka", help="tansu, home (KAFKA_HOME) or container, separated by commas; all that is offered")
     parser.addoption("--faults", choices=("few", "all"), default="few", help="how many cases of tests/faults; few")
     parser.addoption("--faults-out", help="a JSON file for what they came to")
@@ -55,6 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "kafka": _kafka_offers(),
         "redis": _redis_offers(),
         "postgres": {"installed": postgres_server.not_installed()},
+        "browser": {"chromium": browser.not_installed()},
     }
 
 
@@ -119,6 +122,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("kafka_form", forms[-1:] if once else forms, scope="session")
     if "postgres_form" in metafunc.fixturenames:
         metafunc.parametrize("postgres_form", _chosen(metafunc.config, "postgres"))
+    if "browser_form" in metafunc.fixturenames:
+        metafunc.parametrize("browser_form", _chosen(metafunc.config, "browser"))
     if "store_form" in metafunc.fixturenames:
         postgres = ["feast-postgres"] if _chosen(metafunc.config, "postgres") else []
         metafunc.parametrize("store_form", ["memory", "redis", "feast-redis", "feast-sqlite", *postgres])

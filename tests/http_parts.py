@@ -9,19 +9,42 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp
 
-from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.service_ports import IdempotencyKeys
+from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.service_ports import (
+    BehaviourMap,
+    FieldChoices,
+    GenerationChoices,
+    IdempotencyKeys,
+    MapPlace,
+    TopicCount,
+)
+from foretaste.kernel.values import FloatArray
 from foretaste.testing import InMemoryEvents, InMemoryIdempotencyKeys
 from serving.api import ServiceConfig, build_service
+from serving.console.comparison import Comparison
+from serving.console.overview import OverviewReader
 from serving.health import examine
 from serving.parts import ServiceParts
 from serving.rankings.impressions import BufferedImpressions
 from serving.users import StoredUsers
 from streams.intake import TopicIntake
 from streams.topics import TopicNames
-from tests.serving_parts import AT, Parts
+from tests.serving_parts import AT, SHAPE, Parts
 
 NAMES = TopicNames("shop-")
+
+
+@dataclass
+class KnownMap:
+    """Two users; whoever is placed on it is in its middle."""
+
+    real: Sequence[tuple[float, float]] = ((0.0, 0.25), (1.0, 0.75))
+    virtual: Sequence[tuple[float, float]] = ((0.25, 0.0), (0.75, 1.0))
+
+    def place(self, vectors: FloatArray) -> MapPlace:
+        if vectors.shape != SHAPE:
+            raise InvalidInput("virtual_behaviour", vectors.shape, f"expected {SHAPE}")
+        return MapPlace(0.5, 0.5, 0.125)
 
 
 @dataclass
@@ -31,6 +54,7 @@ class KnownSummaries:
     active: int = 2
     previous: int | None = 1
     moves: list[str] = field(default_factory=list)
+    map: BehaviourMap | None = field(default_factory=KnownMap)
 
     async def summaries(self) -> Sequence[Mapping[str, Any]]:
         return [
@@ -39,6 +63,17 @@ class KnownSummaries:
             | {"verdict": None, "damage": None}
             for number in (1, 2)
         ]
+
+    async def choices(self, number: int) -> GenerationChoices:
+        return GenerationChoices(
+            attributes={"age": FieldChoices("numeric", [18, 25, 41]), "city": FieldChoices("categorical", ["north"])},
+            context={},
+            actions=["liked", "viewed"],
+            items=[f"i{place}" for place in range(60, 0, -1)],
+        )
+
+    async def behaviour_map(self, number: int) -> BehaviourMap | None:
+        return self.map
 
     async def rollback(self, reason: str, expected: int | None = None) -> tuple[int, int]:
         if expected not in (None, self.active):
@@ -50,6 +85,26 @@ class KnownSummaries:
         return self.previous, self.active
 
 
+class EventsInMemory:
+    """Counts of what `InMemoryEvents` was sent, all of it handled."""
+
+    def __init__(self, events: InMemoryEvents) -> None:
+        self._events = events
+        self.looks, self.away, self.unhandled = 0, False, 0
+
+    async def counts(self) -> Mapping[str, TopicCount]:
+        self.looks += 1
+        if self.away:
+            raise Unavailable("kafka", "connection refused at 10.0.0.9")
+        topics = {"registered": NAMES.registered, "behaved": NAMES.behaved, "enriched": NAMES.enriched}
+        topics |= {"ranked": NAMES.ranked, "dead_letters": NAMES.dead_letters}
+        found = {name: len(self._events.of(topic)) for name, topic in topics.items()}
+        return {name: TopicCount(count, self.unhandled) for name, count in found.items()}
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+
 class HttpParts(Parts):
     """The ranking parts, and what the other routes need: `now` (seconds) drives their clock and their sleep."""
 
@@ -57,6 +112,7 @@ class HttpParts(Parts):
         super().__init__(max_candidates)
         self.events, self.summaries = InMemoryEvents(), KnownSummaries()
         self.keys: IdempotencyKeys = InMemoryIdempotencyKeys()
+        self.counts = EventsInMemory(self.events)
         self.slept: list[float] = []
         self.impressions = impressions
 
@@ -82,6 +138,12 @@ class HttpParts(Parts):
             generations=self.summaries,
             health=partial(examine, self.store, self.towers, self.generations, self.active, self.impressions),
             registry=self.registry,
+            active=self.active,
+            store=self.store,
+            overview=OverviewReader(
+                self.store, self.active, self.counts, self.registry, clock=lambda: self.now, now=self.wall
+            ),
+            comparison=Comparison(self.store, self.towers, self.active),
             impressions=self.impressions,
         )
 

@@ -108,7 +108,7 @@ class FakeTowers:
         return [self._score(each, generation) for each in requests]
 
     async def unknown(self, items: Sequence[str], generation: int) -> list[str]:
-        return [item for item in items if not item[1:].isdigit()]
+        return [item for item in items if not item[1:].isdecimal()]
 
     async def prepare(self, generation: int) -> None:
         self._check("prepare")
@@ -120,7 +120,7 @@ class FakeTowers:
             return np.zeros(self.shapes["ranking"], np.float32)
         if "ranking" in self.not_finite:
             return np.full(len(request.items), np.nan, np.float32)
-        numbers = [int(item[1:]) if item[1:].isdigit() else 0 for item in request.items]
+        numbers = [int(item[1:]) if item[1:].isdecimal() else 0 for item in request.items]
         return np.array([number % 100 / 100 for number in numbers], np.float32)
 
     async def close(self) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.ports import Events, Generations, Lease, OnlineStore, TowerAdmin, Towers
-from foretaste.kernel.service_ports import IdempotencyKeys
+from foretaste.kernel.service_ports import EventCounts, IdempotencyKeys
 from foretaste.settings import Settings
 from foretaste.stack.machine import IN_PROCESS
 from foretaste.stack.record import running_stack
@@ -115,6 +115,19 @@ def idempotency_keys(settings: Settings) -> IdempotencyKeys:
         prefix=settings.project,
         timeout=settings.redis_timeout,
     )
+
+
+def event_counts(settings: Settings) -> EventCounts:
+    """The topics by the names of the overview's fields."""
+    from streams.topics import TopicNames
+    from streams.worker.event_counts import CountedTopic, KafkaEventCounts
+
+    names = TopicNames(settings.topic_prefix)
+    of_workers = {"registered": names.registered, "behaved": names.behaved, "enriched": names.enriched}
+    of_workers["dead_letters"] = names.dead_letters
+    topics = {name: CountedTopic(topic, names.group) for name, topic in of_workers.items()}
+    topics["ranked"] = CountedTopic(names.ranked, names.log_group)
+    return KafkaEventCounts(kafka_connection(settings), topics)
 
 
 def towers(settings: Settings) -> TowerAdmin:

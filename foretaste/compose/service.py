@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from foretaste.compose.ports import idempotency_keys
+from foretaste.compose.ports import event_counts, idempotency_keys
 from foretaste.compose.refresh import publish_parts
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.retrieval import Retrieval
@@ -111,6 +111,8 @@ async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegi
     """The HTTP service; at the end, what it noted for training is sent. Who opened the parts closes them."""
     from models.generations.admin import PublishedGenerations
     from serving.api import ServiceConfig, build_service
+    from serving.console.comparison import Comparison
+    from serving.console.overview import OverviewReader
     from serving.health import ServiceHealth, examine
     from serving.metrics import RankingMetrics
     from serving.parts import ServiceParts
@@ -126,7 +128,7 @@ async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegi
     way, active = ranking(settings, found, metrics, showing)
     log_key = settings.api_log_key.get_secret_value().encode()[:64] if settings.api_log_key else None
     config = ServiceConfig(access_policy(settings), settings.api_max_body_bytes, log_key)
-    keys = idempotency_keys(settings)
+    keys, counts = idempotency_keys(settings), event_counts(settings)
 
     async def health() -> ServiceHealth:
         return await examine(found.store, found.towers, found.generations, active, impressions)
@@ -142,11 +144,16 @@ async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegi
                 generations=PublishedGenerations(publishing),
                 health=health,
                 registry=registry,
+                active=active,
+                store=found.store,
+                overview=OverviewReader(found.store, active, counts, registry),
+                comparison=Comparison(found.store, found.towers, active),
                 impressions=impressions,
             )
             yield build_service(parts, config)
     finally:
         await keys.close()
+        await counts.close()
         await impressions.close()
 
 

@@ -93,7 +93,7 @@ def run(settings: Settings, plan: DemoPlan) -> None:
         show(figures, console)  # 12
         console.print(f"the same figures are in {path}")
         if plan.keep:
-            console.print(f"still running: {stack.addresses['api']} (Ctrl-C ends it)")
+            console.print(f"still running; the console shows all of it: {stack.addresses['api']}/ (Ctrl-C ends it)")
             embedded.keep_running(stack, settings, console.print)
     if faults := list(problems(result)):
         raise ForetasteError(f"{'; '.join(faults)}: see {path}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from foretaste.kernel.events import UserBehaved, UserRegistered
+from foretaste.kernel.values import FloatArray, Scalar
 
 
 class EventIntake(Protocol):
@@ -47,6 +48,73 @@ class IdempotencyKeys(Protocol):
     async def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class TopicCount:
+    """A topic by its offsets, which also count the markers of transactions."""
+
+    events: int
+    """Ever produced, those that the broker has let go of included."""
+    unhandled: int
+    """That the consumer group has not handled yet."""
+
+
+class EventCounts(Protocol):
+    """How many events topics hold, and how far their consumer groups have come (Kafka)."""
+
+    async def counts(self) -> Mapping[str, TopicCount]:
+        """By the names that whoever opened it gave the topics."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChoices:
+    """One field of a generation: its kind, and values that it knows, the most frequent first; edges of bins rise."""
+
+    kind: str
+    values: Sequence[Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationChoices:
+    """What a generation knows, to choose from; each mapping is in the order of the generation's fields."""
+
+    attributes: Mapping[str, FieldChoices]
+    context: Mapping[str, FieldChoices]
+    actions: Sequence[str]
+    items: Sequence[str]
+    """The most popular, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapPlace:
+    """Where a virtual behaviour lies on a map, by the known ones that are nearest to it."""
+
+    x: float
+    y: float
+    distance: float
+    """To the nearest, as a share of the mean distance between known ones and their centre; 0: it is one of them."""
+
+
+class BehaviourMap(Protocol):
+    """Real and virtual behaviour of some of the users that a generation was trained on, on one plane."""
+
+    @property
+    def real(self) -> Sequence[tuple[float, float]]:
+        """A point a user, in [0, 1]²."""
+        ...
+
+    @property
+    def virtual(self) -> Sequence[tuple[float, float]]:
+        """A point for each distinct virtual behaviour of theirs, likewise."""
+        ...
+
+    def place(self, vectors: FloatArray) -> MapPlace:
+        """Where a virtual behaviour (M, D) lies. Raises `InvalidInput` for one of another shape."""
+        ...
+
+
 class GenerationAdmin(Protocol):
     """What those who operate the service see of generations, and do with them."""
 
@@ -59,4 +127,12 @@ class GenerationAdmin(Protocol):
 
         Raises `InvalidInput` where there is no previous one, and where another than `expected` is active.
         """
+        ...
+
+    async def choices(self, number: int) -> GenerationChoices:
+        """Raises `Unavailable` where the generation's files are not on this machine, or cannot be read."""
+        ...
+
+    async def behaviour_map(self, number: int) -> BehaviourMap | None:
+        """None for a generation that was exported without one. Raises as `choices` does."""
         ...

@@ -24,6 +24,7 @@ from foretaste.kernel.ports import Clock
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from models.data.dataset import Dataset
 from models.generations import parity
+from models.generations.behaviour_map import write_map
 from models.generations.manifest import Manifest, hash_json, next_free, next_number
 from models.generations.probes import write_probes
 from models.generations.retrieval import write_retrieval
@@ -76,6 +77,7 @@ def _write(
 ) -> None:
     def fill(unfinished: Path) -> None:
         difference = _fill(trained, unfinished, extras.profile)
+        write_map(trained, dataset, unfinished / layout.MAP)
         training = trained.config.to_dict()
         manifest = Manifest(
             number=int(folder.name),

@@ -10,9 +10,10 @@ probes.json          raw requests with the answers of the towers as trained, to 
 retrieval.npz        the index over its items
 counts.npz           what was counted of the log, for a later run to add to
 profile.json         how attributes and behaviour were distributed, to tell drift by
+map.json             real and virtual behaviour of some users on one plane
 
-The last two are there where the training made them; an artifact of an earlier version has no probes and no index, which
-is made when it is published.
+Counts and profile are there where the training made them; an artifact of an earlier version has no probes, no map, and
+no index, which is made when it is published.
 """
 
 import hashlib

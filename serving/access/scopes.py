@@ -5,7 +5,7 @@ from serving.access.tokens import Scope
 _RANK, _WRITE, _OPERATE = (frozenset({scope}) for scope in Scope)
 PUBLIC = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/docs"})
 """For everybody. `/readyz` tells strangers less."""
-PUBLIC_FOLDERS = ("/docs/",)
+PUBLIC_FOLDERS = ("/docs/", "/console/")
 SCOPES = {
     "/v1/rank": _RANK,
     "/v1/recommend": _RANK,
@@ -15,6 +15,11 @@ SCOPES = {
     "/v1/generations": _OPERATE,
     "/v1/generations/rollback": _OPERATE,
     "/metrics": _OPERATE,
+    "/v1/overview": _OPERATE,
+    "/v1/choices": _OPERATE,
+    "/v1/compare": _OPERATE,
+    "/v1/map": _OPERATE,
+    "/v1/map/user": _OPERATE,
 }
 """By path as it stands in the OpenAPI document: any one of the scopes is enough."""
 ONE_USER = "/v1/users/"

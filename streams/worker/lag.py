@@ -84,7 +84,7 @@ class KafkaBacklog:
                     raise UnknownTopicOrPartitionError(self._topic)
                 partitions = [TopicPartition(self._topic, each) for each in known]
                 consumer.assign(partitions)  # anew each time, which forgets the ends seen last time
-                positions = await _look(consumer, partitions)
+                positions = await look(consumer, partitions)
         except (KafkaError, TimeoutError) as error:
             raise Unavailable("kafka", f"{self._topic} at {self._connection.bootstrap}: {error!r}") from error
         return {each.partition: position for each, position in positions.items()}
@@ -112,7 +112,7 @@ class KafkaBacklog:
         return self._started
 
 
-async def _look(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Position]:
+async def look(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Position]:
     """Reads each partition until its next record or its readable end; what has its position is not read further."""
     found: dict[TopicPartition, Position] = {}
     while left := [each for each in partitions if each not in found]:

@@ -244,24 +244,6 @@ async def test_metrics_are_prometheus(client: httpx.AsyncClient) -> None:
     assert 'foretaste_rank_answers_total{fallback="none",served_by="virtual"} 1.0' in response.text
 
 
-async def test_the_console_page_is_whole_in_itself(client: httpx.AsyncClient) -> None:
-    response = await client.get("/")
-    assert response.headers["content-type"].startswith("text/html")
-    assert "default-src 'none'" in response.headers["content-security-policy"]
-    assert "http://" not in response.text
-    assert "https://" not in response.text
-    assert "innerHTML" not in response.text, "names of users and items are text, never markup"
-
-
-async def test_the_console_pages_trials_are_no_training_data(client: httpx.AsyncClient, parts: HttpParts) -> None:
-    page = (await client.get("/")).text
-    assert page.count('fetch("v1/rank"') == 1
-    sent = page[page.index('fetch("v1/rank"') :].partition("});")[0]
-    assert "shown: 0" in sent
-    assert (await client.post("/v1/rank", json=GOOD | {"shown": 0})).status_code == 200
-    assert not parts.noted.served
-
-
 async def test_the_page_of_routes_loads_nothing_from_outside(client: httpx.AsyncClient) -> None:
     page = await client.get("/docs")
     assert page.headers["content-type"].startswith("text/html")

@@ -1,14 +1,18 @@
 """Generations as those who operate the service see them: the list, and the way back."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.testing import InMemoryGenerations
 from models.generations.admin import PublishedGenerations
 from models.generations.publish import PublishParts
+from models.runtime import layout
+from models.runtime.encoding import Encoding
 from tests.serving_parts import FakeTowers, generation
+from tests.towers_factory import artifacts
 
 
 class LoadedTowers(FakeTowers):
@@ -60,3 +64,26 @@ async def test_without_a_generation_there_is_no_way_back(tmp_path: Path) -> None
         await admin.rollback("worse")
     with pytest.raises(InvalidInput, match="generation None is active"):
         await admin.rollback("worse", expected=1)
+
+
+async def test_what_a_generation_knows_is_read_from_its_files() -> None:
+    first = artifacts()[0]
+    admin = PublishedGenerations(PublishParts(LoadedTowers(), InMemoryGenerations(), first.parents[1], first))
+    found = await admin.choices(1)
+    encoding = Encoding.from_json((first / layout.ENCODING).read_text())
+    assert {name: field.kind for name, field in found.attributes.items()} == {
+        name: field.kind for name, field in encoding.attributes.items()
+    }
+    assert tuple(found.actions) == encoding.actions
+    shares = json.loads((first / layout.POPULARITY).read_text())
+    assert [shares[item] for item in found.items] == sorted(shares.values(), reverse=True)
+    made = await admin.behaviour_map(1)
+    assert made is not None
+    assert len(made.virtual) > 1
+
+
+async def test_files_that_are_not_on_this_machine_are_away(admin: PublishedGenerations) -> None:
+    with pytest.raises(Unavailable, match="the folder of generation 2 is not available"):
+        await admin.choices(2)
+    with pytest.raises(Unavailable, match="the folder of generation 2"):
+        await admin.behaviour_map(2)

@@ -45,7 +45,7 @@ async def test_every_answer_has_the_headers_of_a_careful_service(client: httpx.A
         assert answer["x-frame-options"] == "DENY"
         assert answer["referrer-policy"] == "no-referrer"
         assert answer["content-security-policy"].startswith("default-src 'none'")
-        assert answer["cache-control"] == "no-store"
+        assert answer["cache-control"] == ("no-cache" if path == "/" else "no-store")
         assert "server" not in answer
 
 

@@ -1,0 +1,1 @@
+"""What the console page shows beyond the public routes, and the page itself in `page/`."""
