@@ -90,7 +90,11 @@ class Deployment:
         virtual = VirtualBehaviour(number, np.ones(SHAPE, np.float32))
         await self.store.write_enriched([EnrichedUser(user, {"age": 3}, virtual, number) for user in USERS])
         assert await self.generations.activate(number, expected, filled=True)
-        await asyncio.sleep(0.02)  # what the ranking service knows of the pointer grows old
+        await self.moved_on()
+
+    async def moved_on(self) -> None:
+        """The ranking service goes over to the active generation."""
+        await asyncio.sleep(0.02)  # what it knows of the pointer grows old
         await self.known.get()  # it prepares the next one
         await asyncio.sleep(0)
 
@@ -146,7 +150,7 @@ async def test_a_generation_that_becomes_not_finite_is_taken_back(deployment: De
         assert (move.number, move.came_from) == (1, 2)
         assert "not finite" in move.reason
 
-        await asyncio.sleep(0.02)
+        await deployment.moved_on()
         assert {each.ranking_generation for each in await deployment.rank(300)} == {1}
         await deployment.seen(1, 300)
         assert await deployment.active() == 1
