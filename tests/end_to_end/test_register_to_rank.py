@@ -298,6 +298,11 @@ def test_the_console_page_and_the_metrics_are_there(system: System) -> None:
 
 @pytest.mark.usefixtures("browser_form")
 async def test_the_console_shows_the_whole_way(system: System) -> None:
+    def worker_has_begun() -> None:
+        system.sign_up("before-the-console")
+        until(lambda: system.served_by("before-the-console") == "virtual")
+
+    await asyncio.to_thread(worker_has_begun)  # a browser logs each 404 of a user who is still awaited
     async with chromium() as browser, watched(browser, system.api) as watching:
         page = await watching.open("sign-up")
         await page.get_by_label("segment").select_option("cook")
