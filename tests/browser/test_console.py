@@ -190,9 +190,10 @@ async def test_what_goes_wrong_is_a_sentence(parts: ReactingParts) -> None:
         await expect(page.get_by_role("alert")).to_have_text("Nothing is stored of the user 'nobody'.")
         await page.goto(f"{watching.url}/#sign-up")
         parts.working = False
-        await page.evaluate("performance.now()")
         await sign_up(page, "slow")
-        await expect(page.get_by_role("alert")).to_have_text("Nothing is stored of the user 'slow'.")
+        await expect(page.locator("#user")).to_contain_text("Waiting for the worker")
+        await parts.work()
+        await expect(page.locator("#stage")).to_have_text("cold")
         parts.store.reads_away = True
         await page.goto(f"{watching.url}/#user/anna")
         await expect(page.get_by_role("alert")).to_have_text("Redis is not available. It may be back in a moment.")

@@ -19,6 +19,7 @@ from uuid import uuid4
 import httpx
 import pytest
 import yaml
+from playwright.async_api import expect
 
 from features.repo_config import REPO
 from foretaste import compose, embedded
@@ -34,6 +35,7 @@ from models.towers.architecture import Architecture
 from models.training.config import TrainingConfig
 from streams.topics import TopicNames
 from tests import opened
+from tests.browser.browser import chromium, watched
 from tests.data_factory import write_dataset
 
 PATIENCE = 60.0
@@ -292,6 +294,32 @@ def test_a_killed_triton_degrades_and_recovers(system: System) -> None:
 def test_the_console_page_and_the_metrics_are_there(system: System) -> None:
     assert "Foretaste" in httpx.get(f"{system.api}/", timeout=10).text
     assert "foretaste_rank_answers_total" in httpx.get(f"{system.api}/metrics", timeout=10).text
+
+
+@pytest.mark.usefixtures("browser_form")
+async def test_the_console_shows_the_whole_way(system: System) -> None:
+    def worker_has_begun() -> None:
+        system.sign_up("before-the-console")
+        until(lambda: system.served_by("before-the-console") == "virtual")
+
+    await asyncio.to_thread(worker_has_begun)  # a browser logs each 404 of a user who is still awaited
+    async with chromium() as browser, watched(browser, system.api) as watching:
+        page = await watching.open("sign-up")
+        await page.get_by_label("segment").select_option("cook")
+        await page.get_by_label("city").select_option("north")
+        await page.locator("#new-user").fill("console-user")
+        await page.get_by_role("button", name="Sign up").click()
+        await expect(page.locator("#stage")).to_have_text("cold", timeout=60_000)
+        await expect(page.locator("#served")).to_contain_text("Served by virtual behaviour")
+        await expect(page.locator("#map .own")).to_have_count(1)
+        await expect(page.locator("#nearest li")).not_to_have_count(0)
+        await page.locator("#list button.name").first.click()
+        await expect(page.locator("#stage")).to_have_text("warming", timeout=15_000)
+        await page.get_by_role("link", name="Now").click()
+        await expect(page.locator("#stages")).to_contain_text("warming", timeout=15_000)
+        await expect(page.locator("#funnel li").first).not_to_contain_text("0 sign-ups", timeout=15_000)
+        await expect(page.locator("#now-note")).not_to_contain_text("Away")
+        assert (watching.errors, watching.elsewhere) == ([], [])
 
 
 def test_health_names_every_part(system: System) -> None:

@@ -11,7 +11,10 @@ const EVERY = 5000;
 const views = {
   now: () => now.show(),
   "sign-up": () => signUp.show(),
-  user: (id) => user.show(id, signUp.arrival()),
+  user: (id) => {
+    const { said, awaited } = signUp.arrival();
+    return user.show(id, said, awaited);
+  },
   generations: () => generations.show(),
 };
 let current = null;

@@ -29,22 +29,23 @@ async function register() {
   const id = $("new-user").value, began = performance.now();
   const answer = await signUp(id, attributes());
   const seconds = (performance.now() - began) / 1000;
-  const arrived = answer.readable
+  const said = answer.readable
     ? `Signed up; the virtual behaviour was there ${Math.round(1000 * seconds)} ms after the button.`
-    : "Signed up, but the virtual behaviour has not arrived yet: is a worker running?";
-  say(arrived);
-  sessionSaid = arrived;
+    : "Signed up; no worker had taken the event within eight seconds.";
+  say(said);
+  last = { said, awaited: !answer.readable };
   $("new-user").value = freshName();
   location.hash = `#user/${encodeURIComponent(id)}`;
 }
 
-let sessionSaid = "";
+const NONE = { said: "", awaited: false };
+let last = NONE;
 
-// What the last sign-up came to, told once.
+// What the last sign-up came to, told once, and whether its user is still to come.
 export function arrival() {
-  const said = sessionSaid;
-  sessionSaid = "";
-  return said;
+  const told = last;
+  last = NONE;
+  return told;
 }
 
 function drawFields(found) {

@@ -5,7 +5,7 @@ import { strip } from "./charts.js";
 import { $, carriedOut, made, notice, plural, say, whole } from "./elements.js";
 import { mapOf } from "./map.js";
 
-const SHOWN = 12, CANDIDATES = 500, NEAREST = 8, INFLUENCES = 2;
+const SHOWN = 12, CANDIDATES = 500, NEAREST = 8, INFLUENCES = 2, WAITS = 60;
 let run = 0, before = null, action = null;
 
 export function start() {
@@ -17,18 +17,18 @@ export function start() {
   });
 }
 
-// All there is of the user `id`; `said` is told above it.
-export async function show(id, said = "") {
+// All there is of the user `id`; `said` is told above it. One who is `awaited` may come within a minute.
+export async function show(id, said = "", awaited = false) {
   const own = ++run;
   if (!id) return;
   $("find-user").value = id;
   if (before?.id !== id) {
     before = null;
-    $("user").replaceChildren(made("p", { class: "soft" }, "Reading…"));
+    $("user").replaceChildren(made("p", { class: "soft" }, awaited ? `${said} Waiting for the worker…` : "Reading…"));
   }
   try {
     const known = await choices(), candidates = known.items.slice(0, CANDIDATES);
-    const user = await storedUser(id);
+    const user = await arrived(id, own, awaited ? WAITS : 0);
     const [list, compared, map] = await Promise.all([
       recommended(id, candidates),
       user.virtual_behaviour?.current ? compare(id, candidates) : null,
@@ -40,6 +40,16 @@ export async function show(id, said = "") {
     notice(error.message);
     $("user").replaceChildren(made("p", { class: "soft" }, "There is nothing to show."));
   }
+}
+
+async function arrived(id, own, left) {
+  try {
+    return await storedUser(id);
+  } catch (error) {
+    if (error.status !== 404 || left <= 0 || own !== run) throw error;
+  }
+  await new Promise((resolve) => { setTimeout(resolve, 1000); });
+  return arrived(id, own, left - 1);
 }
 
 function draw(found) {
