@@ -200,7 +200,7 @@ async def serve_api(settings: Settings) -> None:
     from serving.server import http_server
 
     if compose.access_policy(settings).find_token is None:
-        console.print(f"no tokens are set: whoever is on this machine may do everything, at {settings.api_host} alone")
+        errors.print(f"no tokens are set: whoever is on this machine may do everything, at {settings.api_host} alone")
     if settings.api_access_log:
         _log_answers()
     async with compose.parts(settings) as parts, compose.api(settings, parts, CollectorRegistry()) as app:
