@@ -119,8 +119,8 @@ def idempotency_keys(settings: Settings) -> IdempotencyKeys:
 
 def event_counts(settings: Settings) -> EventCounts:
     """The topics by the names of the overview's fields."""
-    from streams.event_counts import CountedTopic, KafkaEventCounts
     from streams.topics import TopicNames
+    from streams.worker.event_counts import CountedTopic, KafkaEventCounts
 
     names = TopicNames(settings.topic_prefix)
     of_workers = {"registered": names.registered, "behaved": names.behaved, "enriched": names.enriched}

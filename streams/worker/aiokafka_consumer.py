@@ -11,10 +11,10 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from foretaste.kernel.events import Message, Origin
+from streams.fetch_wait import FetchWait
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
 from streams.worker.consumer import ConsumerConfig
-from streams.worker.fetch_wait import FetchWait
 from streams.worker.reading import READ_COMMITTED
 
 log = logging.getLogger(__name__)

@@ -19,10 +19,10 @@ from faust.types import Message as FaustMessage
 from faust.types.auth import CredentialsT
 
 from foretaste.kernel.events import Message, Origin
+from streams.fetch_wait import FetchWait
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
 from streams.worker.consumer import ConsumerConfig
-from streams.worker.fetch_wait import FetchWait
 from streams.worker.transport import FetchingTransport
 
 BUFFERED_EVENTS = 1024

@@ -22,7 +22,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from faust.types import TP, Message
 from faust.types.transports import ConsumerT
 
-from streams.worker.fetch_wait import FetchWait
+from streams.fetch_wait import FetchWait
 from streams.worker.reading import READ_COMMITTED
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.service_ports import TopicCount
-from streams.event_counts import CountedTopic, KafkaEventCounts
 from streams.topics import TopicNames
 from streams.worker.connection import KafkaConnection
+from streams.worker.event_counts import CountedTopic, KafkaEventCounts
 from streams.worker.producer import KafkaEvents
 from streams.worker.topic_admin import create_topics
 from tests.integration.brokers import free_port

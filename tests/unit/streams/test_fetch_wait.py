@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-from streams.worker.fetch_wait import IDLE_AFTER, FetchWait
+from streams.fetch_wait import IDLE_AFTER, FetchWait
 
 
 @dataclass
