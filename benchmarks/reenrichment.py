@@ -27,6 +27,7 @@ import typer
 
 from benchmarks.machine import machine
 from benchmarks.processes import family, processor_seconds, watched_memory
+from benchmarks.trained_stack import publish, train
 from foretaste import compose, embedded
 from foretaste.cli.processes import serve_worker
 from foretaste.console import errors
@@ -38,9 +39,6 @@ from foretaste.settings import Settings
 from foretaste.stack.environment import ensure_triton_environment
 from foretaste.stack.record import running_stack
 from foretaste.stack.stack import Stack, plan
-from models.data.sources.public import open_dataset
-from models.towers.architecture import Architecture
-from models.training.config import TrainingConfig
 from streams.reenrich_worker import SHARE
 
 OLD, NEW = 1, 2
@@ -87,12 +85,12 @@ def reenrichment(
     facts = machine()
     with tempfile.TemporaryDirectory(prefix="foretaste-bench-") as folder, ExitStack() as opened:
         settings = Settings(home=Path(folder), reenrich_rate=None, redis_timeout=30.0, triton_timeout=30.0)
-        attributes = _train(settings, data, zero_shot)
+        attributes = train(settings, data, [OLD, NEW], zero_shot)
         environment = ensure_triton_environment(Settings().home, lambda step, *_: errors.print(step))
         opened.enter_context(Stack(settings.home, plan(settings.home, {}, triton_environment=environment)))
         settings = compose.resolve(settings)
         embedded.prepare(settings)
-        generation = asyncio.run(_publish(settings))
+        generation = asyncio.run(publish(settings, [OLD, NEW]))
         gc.collect()
         gc.freeze()  # what training left is not walked again while the tower is timed
         errors.print(f"writing {users} users")
@@ -103,42 +101,6 @@ def reenrichment(
         after = asyncio.run(_tower_alone(settings, attributes))
     figures = {"zero_shot": zero_shot, "workers": workers, **_figures(users, fill, [before, after])}
     typer.echo(json.dumps({"machine": facts, **figures}) if as_json else _text_of(figures))
-
-
-def _train(settings: Settings, data: str, zero_shot: str) -> list[Attributes]:
-    """Generations 1 and 2, of one training; the attributes of the data's users."""
-    from models.data.split import split_by_time  # noqa: PLC0415
-    from models.generations.export import export  # noqa: PLC0415
-    from models.training.cotrain import cotrain  # noqa: PLC0415  # torch, which no child process of this module needs
-
-    dataset = open_dataset(data, Settings().home / "data")
-    errors.print("training for one epoch")
-    config = TrainingConfig(epochs=1, device="cpu", architecture=Architecture(zero_shot=zero_shot))
-    trained = cotrain(dataset, split_by_time(dataset), config, lambda _: None)
-    for number in (OLD, NEW):
-        export(trained, dataset, {}, settings.generations, lowest=number)
-    known = dataset.users[list(dataset.description.users.attributes)].to_json(orient="records")
-    rows: list[Attributes] = json.loads(known)
-    return rows
-
-
-async def _publish(settings: Settings) -> Generation:
-    """Both generations in Triton and on record, the old one active."""
-    from models.generations.manifest import generation_record  # noqa: PLC0415
-    from models.generations.repository import write_version  # noqa: PLC0415
-
-    towers, generations = compose.towers(settings), compose.generations(settings)
-    for number in (OLD, NEW):
-        folder = settings.generations / str(number)
-        await asyncio.to_thread(write_version, folder, settings.repository, "cpu")
-        await towers.load(number)
-        await generations.record(*generation_record(folder))
-    await generations.activate(OLD, None)
-    found = await generations.get(OLD)
-    await towers.close()
-    await generations.close()
-    assert found is not None
-    return found
 
 
 async def _sign_up(settings: Settings, users: int, attributes: Sequence[Attributes], generation: Generation) -> None:

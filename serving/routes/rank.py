@@ -40,6 +40,12 @@ def rank_router(ranking: Ranking) -> APIRouter:
     router = APIRouter(tags=["rankings"])
     joined = Joined(ranking.rank)
 
+    async def answer(request: RankRequest) -> RankResponse:
+        if not request.explain:
+            return await joined.ask(request)
+        (alone,) = await ranking.rank([request])  # what explains it calls towers once more, which others need not await
+        return alone
+
     @router.post(
         "/v1/rank",
         response_model=RankResponse | RankResponses,
@@ -52,10 +58,10 @@ def rank_router(ranking: Ranking) -> APIRouter:
         request: RankRequest | RankRequests = read(await http.body(), _ONE, _form)
         if isinstance(request, RankRequest):
             ranking.check(request)
-            return _json(_ANSWER, await joined.ask(request))
+            return _json(_ANSWER, await answer(request))
         for place, each in enumerate(request.rankings):
             ranking.check(each, f"rankings.{place}.")
-        answers = await asyncio.gather(*(joined.ask(each) for each in request.rankings))
+        answers = await asyncio.gather(*(answer(each) for each in request.rankings))
         return _json(_ANSWERS, RankResponses.model_construct(rankings=answers))
 
     return router

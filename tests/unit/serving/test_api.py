@@ -19,6 +19,7 @@ from serving.api import build_api
 from serving.health import examine
 from serving.metrics import RankingMetrics
 from serving.rankings.impressions import BufferedImpressions
+from serving.requests import RankRequest
 from streams.codec import EVENTS
 from tests.http_parts import HttpParts, client_of, problem
 
@@ -312,6 +313,36 @@ async def test_rankings_of_many_users_are_one_body(client: httpx.AsyncClient) ->
     assert (first["user_id"], second["user_id"], second["served_by"]) == ("u1", "nobody", "fallback")
     assert first["ranked"] == third["ranked"]
     assert third["explanation"]
+
+
+async def test_what_is_to_be_explained_holds_up_nobody(
+    client: httpx.AsyncClient, parts: HttpParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes while two groups are at work, with another request that would be answered in its group."""
+    explain, read = parts.ranking._explain, parts.store.read
+    explaining, reading = asyncio.Event(), asyncio.Event()
+
+    async def held_explain(request: RankRequest, *rest: Any) -> None:
+        if request.explain:
+            await explaining.wait()
+        await explain(request, *rest)
+
+    async def held_read(*given: Any) -> Any:
+        await reading.wait()
+        return await read(*given)
+
+    monkeypatch.setattr(parts.ranking, "_explain", held_explain)
+    monkeypatch.setattr(parts.store, "read", held_read)
+    asked = [GOOD, GOOD, GOOD | {"explain": True}, GOOD]
+    *plain, explained, last = (asyncio.create_task(client.post("/v1/rank", json=each)) for each in asked)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    reading.set()
+    answers = await asyncio.wait_for(asyncio.gather(*plain, last), 5)
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert not explained.done()
+    explaining.set()
+    assert (await explained).json()["explanation"]
 
 
 @pytest.mark.parametrize(
