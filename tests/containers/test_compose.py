@@ -98,7 +98,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     write_dataset(datasets / "small", users=200, items=60, interactions=4000)
     system = System(datasets)
     try:
-        system.compose("build", timeout=1500)
+        system.compose("--profile", "train", "build", timeout=1500)
         system.compose("up", "--detach", timeout=300)
         yield system
     finally:
