@@ -26,7 +26,9 @@ from streams.worker.consumer import ConsumerConfig
 from streams.worker.transport import FetchingTransport
 
 BUFFERED_EVENTS = 1024
-"""Between Kafka and an agent, beside what a collector holds."""
+"""Between Kafka and an agent, beside what a collector holds. At four fifths of it Faust stops fetching the topic."""
+POLLED_EVENTS = 200
+"""Of one look at what was fetched: what is left of it by then must fit beside four fifths, or all topics wait."""
 
 
 class _NoProducer(BootStrategy):
@@ -110,6 +112,7 @@ def build_app(
         table_standby_replicas=0,  # or Faust brings its own partition assignor, for tables
         stream_wait_empty=False,  # the collectors are waited for instead, within a grace
         stream_buffer_maxsize=BUFFERED_EVENTS,
+        broker_max_poll_records=POLLED_EVENTS,
         broker_commit_interval=config.commit_interval,
         broker_session_timeout=config.session_timeout,
         broker_heartbeat_interval=config.heartbeat_interval,

@@ -1,4 +1,4 @@
-"""Faust's Kafka transport, with five things of its consumer set right.
+"""Faust's Kafka transport, with six things of its consumer set right.
 
 - The fetch wait can be set: Faust fixes it at 1.5 s (see `FetchWait`).
 - It reads committed records alone: Faust does so only in transactions of its own.
@@ -6,6 +6,8 @@
   committed wherever they lie: Faust knows of no gap right behind offset 0, and so would commit nothing any more.
 - A commit that comes after a rebalance is dropped, as Faust means to: it looks for "already rebalanced" in a message
   that aiokafka breaks across two lines at just that place, and so crashes the app.
+- An agent that is stuck holds up no other: Faust stops fetching a partition once its agent has much to do, and goes on
+  with the other partitions of the same topic until their records fill the queue, behind which all wait.
 - A worker can stop while the broker is away: its last commit is given up after a while, and the cancellation that
   aiokafka's fetcher then raises ends nothing else.
 """
@@ -74,6 +76,19 @@ class _Thread(AIOKafkaConsumerThread):
 class _Consumer(Consumer):
     def _new_consumer_thread(self) -> _Thread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """Fetch no partition of the topic: one agent reads them all."""
+        for each in self._of_topic(tp):
+            super().on_buffer_full(each)
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Fetch all of them again."""
+        for each in self._of_topic(tp):
+            super().on_buffer_drop(each)
+
+    def _of_topic(self, tp: TP) -> list[TP]:
+        return [each for each in self.assignment() if each.topic == tp.topic]
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109  # Faust names it
         """Records in turn; a gap right behind offset 0 is noted, as Faust itself notes every other one."""
