@@ -12,8 +12,9 @@ HOME_FOLDER := $(or $(FORETASTE_HOME),.foretaste)
 PYTHON ?= $(firstword $(foreach name,python3 python3.12 python3.11 python3.13,$(if $(shell $(name) -c 'import sys, venv; sys.version_info >= (3, 11) and print(1)' 2>/dev/null),$(name))))
 PYTEST_ARGS ?=
 # Three at a time on two cores: many tests wait for servers. Tests of one file stay together, with the servers that they share.
-PYTEST_PARALLEL ?= -n 3 --dist loadfile
+PYTEST_PARALLEL ?= -n 3 --dist loadfile --no-loadscope-reorder
 ARGS ?=
+FAULTS ?= all
 
 .PHONY: help demo up test faults check container-test images compose-test bench-test docs lock clean environment packages triton
 
@@ -29,9 +30,13 @@ up: environment ## Start the embedded stack, until Ctrl-C
 test: environment ## Run the tests (PYTEST_ARGS="-k name" chooses)
 	$(BIN)/python -m pytest $(PYTEST_PARALLEL) $(PYTEST_ARGS)
 
-faults: environment ## Kill each part at each step of a refresh, on Apache Kafka (KAFKA_HOME)
+faults: environment ## Kill each part at each step of a refresh, on Apache Kafka (KAFKA_HOME); FAULTS=few for three cases
+ifeq ($(FAULTS),all)
 	$(BIN)/python -m pytest tests/faults --faults all --kafka home --faults-out docs/results/swap-faults.json \
 	  $(PYTEST_ARGS)
+else
+	$(BIN)/python -m pytest tests/faults --faults $(FAULTS) $(PYTEST_ARGS)
+endif
 
 check: $(STAMP) ## Lint, format, types and layers
 	$(BIN)/ruff check .

@@ -28,6 +28,9 @@ from tests.integration import brokers, postgres_server, redis_server
 from tests.integration.postgres_server import Postgres
 
 ROOT = Path(__file__).parents[1]
+LONGEST_FIRST = ("faults", "end_to_end", "integration", "browser", "contract", "benchmarks_peers", "containers", "unit")
+"""The folders of tests, by how long one file of them takes."""
+ON_DEMAND = ("containers", "faults")
 
 settings.register_profile("shared-cores", deadline=None, print_blob=True)
 settings.load_profile("shared-cores")
@@ -131,13 +134,29 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("fault", cases(metafunc.config.getoption("--faults")), ids=str)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The composed system takes minutes and builds images: it runs where it is named, by `make compose-test`."""
-    named = any("test_compose" in argument for argument in config.args)
-    composed = [item for item in items if item.path.name == "test_compose.py"]
-    if composed and not named:
-        config.hook.pytest_deselected(items=composed)
-        items[:] = [item for item in items if item not in composed]
+    """The longest files come first, so that no process is left with one of them at the end.
+
+    What takes minutes runs where it is named: the composed system by `make compose-test`, faults by `make faults`.
+    """
+    unnamed = [folder for folder in ON_DEMAND if not any(folder in argument for argument in config.args)]
+    left_out = [item for item in items if _folder(item) in unnamed]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+    items.sort(key=lambda item: LONGEST_FIRST.index(_folder(item)))
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(ROOT / "tests").parts[0]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _towers_made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> None:
+    """See `tests.towers_factory`; each process of a run has its folder in the same one."""
+    own = tmp_path_factory.getbasetemp()
+    os.environ["TESTS_SHARED_FOLDER"] = str(own if worker_id == "master" else own.parent)
 
 
 @contextmanager

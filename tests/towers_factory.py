@@ -1,6 +1,11 @@
 """Small towers, trained on the synthetic data within seconds; each made once a test run."""
 
+import os
+import pickle
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -8,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.values import FloatArray
@@ -55,11 +61,23 @@ def tiny_mail(seed: int = 0, **changes: Any) -> TowerPair:
 
 @cache
 def folder() -> Path:
-    """Lives as long as the test run."""
+    """Of this process; it lives as long."""
     return Path(_keep.name)
 
 
 _keep = tempfile.TemporaryDirectory(prefix="towers-")
+
+
+@contextmanager
+def _made_once(name: str) -> Iterator[Path]:
+    """Where `name` lies; who finds nothing there makes it, and the other processes of the test run wait for that."""
+    path = Path(os.environ.get(SHARED, folder())) / name
+    with FileLock(f"{path}.lock"):
+        yield path
+
+
+SHARED = "TESTS_SHARED_FOLDER"
+"""The variable that names a folder which all processes of a test run have in common."""
 
 
 @cache
@@ -71,18 +89,27 @@ def dataset(*, labels: bool = False) -> tuple[Dataset, TimeSplit]:
 @cache
 def trained(seed: int = 0, warm_after: int = 4) -> Trained:
     """The default towers."""
-    data, split = dataset()
-    return cotrain(data, split, config(architecture=SMALL, seed=seed, warm_after=warm_after))
+    with _made_once(f"trained-{seed}-{warm_after}") as path:
+        if not path.exists():
+            data, split = dataset()
+            made = cotrain(data, split, config(architecture=SMALL, seed=seed, warm_after=warm_after))
+            path.write_bytes(pickle.dumps(made))
+        found: Trained = pickle.loads(path.read_bytes())  # noqa: S301  # written above
+    return found
 
 
 @cache
 def artifacts() -> tuple[Path, Path]:
     """Generations 1 and 2, of `trained(0)` and `trained(1)`."""
-    data, _ = dataset()
-    first, second = (
-        export(trained(seed), data, METRICS, folder() / "generations", clock=lambda: 1.8e9) for seed in (0, 1)
-    )
-    return first, second
+    with _made_once("generations") as shared:
+        if not shared.exists():
+            data, _ = dataset()
+            for seed in (0, 1):
+                export(trained(seed), data, METRICS, shared.with_suffix(".part"), clock=lambda: 1.8e9)
+            shared.with_suffix(".part").rename(shared)
+        own = folder() / "generations of this process"
+        shutil.copytree(shared, own)
+    return own / "1", own / "2"
 
 
 def requests(count: int = 20, seed: int = 3) -> list[RankingInput]:

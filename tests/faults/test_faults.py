@@ -1,6 +1,6 @@
 """kill -9 of each part at each step of a refresh: the old generation serves on, and the refresh or the next completes.
 
-`make faults` runs all cases and writes docs/results/swap-faults.json; `make test` runs a few of them.
+`make faults` runs all cases and writes docs/results/swap-faults.json; `make faults FAULTS=few` runs three of them.
 """
 
 import json

@@ -43,6 +43,8 @@ from tests.integration.brokers import free_port
 from tests.stream_parts import ChosenTowers, generation, virtual_of
 
 PARTITIONS = 4
+SLOW, FAST = 1000.0, 5000.0
+"""Users a second: slow enough to be killed in the middle, fast enough to be waited for."""
 PATIENCE = 90.0
 OLD, NEW = 1, 2
 USERS = [f"user-{each}" for each in range(5000)]
@@ -91,13 +93,13 @@ class Place:
         return Reenrichment(parts, progress, backlog, topic=self.names.reenrich, config=config)
 
 
-def work(place: Place) -> None:
-    """A worker in a process of its own, slow enough to be killed in the middle."""
-    asyncio.run(_work(place))
+def work(place: Place, rate: float) -> None:
+    """A worker in a process of its own, that re-enriches so many users a second."""
+    asyncio.run(_work(place, rate))
 
 
-async def _work(place: Place) -> None:
-    config = PipelinesConfig(place.names, CollectorConfig(BatchPolicy(size=64, age=0.005)), reenrich_rate=2500.0)
+async def _work(place: Place, rate: float) -> None:
+    config = PipelinesConfig(place.names, CollectorConfig(BatchPolicy(size=64, age=0.005)), reenrich_rate=rate)
     member = ConsumerConfig(
         folder=place.folder,
         fetch_wait=0.02,
@@ -172,16 +174,17 @@ async def test_a_worker_and_the_coordinator_are_killed_and_nobody_is_missed(plac
     async with AsyncExitStack() as opened:
         parts = await place.parts(opened)
         await prepare(parts)
-        worker = SPAWN.Process(target=work, args=(place,))
+        worker = SPAWN.Process(target=work, args=(place, SLOW))
         worker.start()
         try:
             running = asyncio.create_task((await place.reenrichment(parts, opened)).run(NEW))
             signing_up = asyncio.create_task(sign_up_slowly(place, parts))
-            await until(len(needing) // 4, lambda: made(parts, needing, NEW))
+            sample = needing[::50]  # a look at all of them may last as long as the re-enrichment
+            await until(len(sample) // 4, lambda: made(parts, sample, NEW))
             killed(worker)
             running.cancel()
             assert await made(parts, needing, NEW) < len(needing), "killed in the middle"
-            worker = SPAWN.Process(target=work, args=(place,))
+            worker = SPAWN.Process(target=work, args=(place, FAST))
             worker.start()
             coverage = await (await place.reenrichment(parts, opened)).run(NEW)
             await signing_up

@@ -45,8 +45,8 @@ from tests.towers_factory import artifacts
 pytestmark = pytest.mark.one_broker
 USERS = 60
 ROOT = Path(__file__).parents[2]
-TOGETHER = 110.0
-"""Seconds for a refresh by two processes."""
+TOGETHER = 400.0
+"""Seconds for a refresh by two processes: they stand back for all else that runs, so a full machine makes them slow."""
 
 
 @dataclass
@@ -346,13 +346,14 @@ async def test_acts_that_the_log_does_not_have_yet_are_waited_for(system: System
     assert "1" in logged.behaviours.column("user_id").to_pylist()
 
 
-async def torchrun(settings: Settings, *arguments: str) -> tuple[int | None, str]:
-    """The exit status of `foretaste` in two processes, and what the first said."""
+async def cotrained_together(settings: Settings) -> tuple[int | None, str]:
+    """The exit status of `foretaste cotrain` in two processes of torchrun, and what the first said."""
     given = settings.model_dump(mode="json", exclude_none=True, exclude_unset=True)
     environment = {variable(name): str(value) for name, value in given.items()}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"),
-        *("--rdzv-endpoint", "localhost:0", "-m", "foretaste", *arguments),
+        *("--rdzv-endpoint", "localhost:0", "-m", "foretaste", "cotrain"),
+        *("--once", "--days", "1", "--epochs", "1", "--device", "cpu", "--json"),
         cwd=ROOT,
         env={**os.environ, **environment, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
         stdout=asyncio.subprocess.PIPE,
@@ -367,7 +368,7 @@ async def torchrun(settings: Settings, *arguments: str) -> tuple[int | None, str
     return process.returncode, said.decode()
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(450)
 @pytest.mark.parametrize("trained_before", [False, True], ids=["from its beginning", "with a candidate"])
 async def test_two_processes_refresh_together_from_the_command_line(system: System, trained_before: bool) -> None:
     await system.show(400)
@@ -377,7 +378,7 @@ async def test_two_processes_refresh_together_from_the_command_line(system: Syst
             with pytest.raises(Unavailable):
                 await refresh(replace(parts, publish=away), order(), silent)
     async with working(system.settings):
-        status, said = await torchrun(system.settings, "cotrain", "--once", "--days", "1", "--device", "cpu", "--json")
+        status, said = await cotrained_together(system.settings)
     assert status == 0
     record = RefreshRecord.model_validate_json(said)
     assert (record.outcome, record.number) == (RefreshOutcome.SWAPPED, 2)
@@ -388,9 +389,9 @@ async def test_two_processes_refresh_together_from_the_command_line(system: Syst
     assert active.number == 2
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(450)
 async def test_two_processes_that_have_nothing_to_learn_end_both(system: System) -> None:
-    status, said = await torchrun(system.settings, "cotrain", "--once", "--days", "1", "--device", "cpu", "--json")
+    status, said = await cotrained_together(system.settings)
     assert status == 1, "torchrun has no other for the first's"
     assert RefreshRecord.model_validate_json(said).outcome is RefreshOutcome.NOTHING
 

@@ -59,11 +59,12 @@ class TritonPythonModel:
         return [pb_utils.InferenceResponse([pb_utils.Tensor("y", 2 * x)]) for x in inputs]
 """
 PARENT = """
-import json, sys, threading
+import json, signal, sys, threading
 from pathlib import Path
 from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.stack import Stack, plan
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in what a shell started in the background
 home, environment = Path(sys.argv[1]), TritonEnvironment(Path(sys.argv[2]))
 with Stack(home, plan(home, json.loads(sys.argv[3]), triton_environment=environment)) as stack:
     print(json.dumps(stack.addresses), flush=True)
