@@ -53,8 +53,8 @@ class SignUp:
     @property
     def version(self) -> AttributesVersion:
         """By which it replaces what is stored, or does not."""
-        origin = self.message.origin
-        return AttributesVersion(self.at_ms, origin.place, (event_digest(self.event.event_id, origin),))
+        digest = event_digest(self.event.event_id, self.message)
+        return AttributesVersion(self.at_ms, self.message.origin.place, (digest,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +279,8 @@ class SignUps:
 
 
 def _newest(enriched: Sequence[EnrichedSignUp]) -> list[EnrichedSignUp]:
-    """One a user: the latest, which remembers the others. One that comes again under its id counts the first time."""
+    """One a user: the latest of those that replace what is stored, which remembers the others. One that comes again
+    under its id counts the first time."""
     newest: dict[str, EnrichedSignUp] = {}
     for each in enriched:
         held = newest.get(each.user_id)
@@ -287,8 +288,9 @@ def _newest(enriched: Sequence[EnrichedSignUp]) -> list[EnrichedSignUp]:
             newest[each.user_id] = each
             continue
         version, other = each.known.sign_up.version, held.known.sign_up.version
-        if version.replaces(AttributesVersion(other.at_ms, other.place, (*held.before, *other.digests))):
-            newest[each.user_id] = replace(each, before=(*held.before, *other.digests))
+        known = AttributesVersion(other.at_ms, other.place, (*held.before, *other.digests))
+        if version.replaces(known) if each.known.newer == held.known.newer else each.known.newer:
+            newest[each.user_id] = replace(each, before=known.digests)
         else:
             newest[each.user_id] = replace(held, before=(*held.before, *version.digests))
     return list(newest.values())

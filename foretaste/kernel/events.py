@@ -151,16 +151,6 @@ def event_time_ms(claimed_ms: int | None, origin: Origin, now_ms: int) -> int:
     return received_ms if claimed_ms is None else min(claimed_ms, received_ms)
 
 
-def event_digest(event_id: str | None, origin: Origin) -> bytes:
-    """Bytes by which an event is told from others of its user: of its `event_id`, else of its place in Kafka.
-
-    The timestamp is part of the place, since a topic that is deleted and made anew counts its offsets from 0 again.
-    """
-    place = f"{origin.topic} {origin.partition} {origin.offset} {origin.timestamp_ms}"
-    text = f"place {place}" if event_id is None else f"id {event_id}"
-    return blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
-
-
 @dataclass(frozen=True, slots=True)
 class Message:
     """A Kafka record as it was read, not yet decoded."""
@@ -168,6 +158,20 @@ class Message:
     key: bytes | None
     value: bytes | None
     origin: Origin
+
+
+def event_digest(event_id: str | None, message: Message) -> bytes:
+    """Bytes by which an event is told from others of its user: of its `event_id`, else of its place in Kafka.
+
+    The timestamp and the value are part of the place, since a topic that is deleted and made anew counts its offsets
+    from 0 again.
+    """
+    digest = blake2b(digest_size=DIGEST_BYTES)
+    if event_id is not None:
+        digest.update(b"id " + event_id.encode())
+    else:
+        digest.update(f"place {message.origin.place} ".encode() + (message.value or b""))
+    return digest.digest()
 
 
 class Reason(StrEnum):

@@ -49,9 +49,6 @@ class Metrics:
             ["way"],
             registry=registry,
         )
-        self.repeated = Counter(
-            "foretaste_repeated_behaviours", "Behaviours not applied, since they were before", registry=registry
-        )
         self.dead_letters = Counter(
             "foretaste_dead_letters", "Events that cannot be processed", ["reason"], registry=registry
         )
