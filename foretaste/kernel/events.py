@@ -30,16 +30,9 @@ MAX_FIELD = 120
 
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID, strict=True)]
-EventId = Annotated[
-    str | None,
-    Field(
-        min_length=1,
-        max_length=MAX_ID,
-        strict=True,
-        description="The sender's own name of the event. Whatever comes again under it, for the same user, is the same "
-        "event and carried out once; without one, each record is an event of its own.",
-    ),
-]
+EventId: TypeAlias = Id | None
+"""The sender's own name of an event: what comes again under it, for the same user, is the same event and carried out
+once. Without one each record is an event of its own."""
 
 
 Text = Annotated[str, Field(min_length=0, strict=True)]
@@ -97,6 +90,7 @@ class UserRegistered(Event):
     registered_at: EventTime | None = None
     """When, by the sender's clock; the Kafka timestamp where absent. See `event_time_ms`."""
     event_id: EventId = None
+    """The sender's own name of this sign-up."""
 
 
 class UserBehaved(Event):
@@ -109,6 +103,7 @@ class UserBehaved(Event):
     ranking_id: Id | None = None
     """The ranking that it answers, where the sender knows; without it, any that showed the item shortly before."""
     event_id: EventId = None
+    """The sender's own name of this act."""
 
 
 class UserEnriched(Event):
