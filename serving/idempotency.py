@@ -41,7 +41,7 @@ class IdempotentRequests:
         """
         if key is None:
             return _json(status, (await carry_out()).model_dump_json())
-        name = f"{caller_of(request.scope).name} {request.url.path} {key}"
+        name = _name(request, key)
         fingerprint = hashlib.sha256(await request.body()).hexdigest()
         kept = await self._keys.begin(name, fingerprint)
         if kept is not None:
@@ -54,6 +54,15 @@ class IdempotentRequests:
         await self._finished(name, KeptRequest(fingerprint, text))
         return _json(status, text)
 
+    def event_id(self, request: Request, key: str | None, place: int) -> str | None:
+        """An id for the event at this place of the request, the same whenever the key comes again; None without a key.
+
+        So what is produced twice, since the key could not be kept, is carried out once all the same.
+        """
+        if key is None:
+            return None
+        return hashlib.sha256(f"{_name(request, key)} {place}".encode()).hexdigest()[:32]
+
     async def _freed(self, name: str) -> None:
         try:
             await self._keys.forget(name)
@@ -65,6 +74,11 @@ class IdempotentRequests:
             await self._keys.finish(name, kept)
         except Unavailable as error:
             log.warning("idempotency: an answer is not kept: %s", error)
+
+
+def _name(request: Request, key: str) -> str:
+    """Of the key of this caller and path."""
+    return f"{caller_of(request.scope).name} {request.url.path} {key}"
 
 
 def _again(kept: KeptRequest, fingerprint: str, status: HTTPStatus) -> Response:

@@ -18,6 +18,8 @@ from serving.bodies import StoredBehaviour, StoredUser, StoredVirtualBehaviour
 EventT = TypeVar("EventT", UserRegistered, UserBehaved)
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.05
 """Seconds between two looks at the store."""
+SENDING_MS = 10_000
+"""Between Kafka's time of an event and the look at the store that follows, at most about."""
 _ANY = 1
 """The slot that is read where no generation is active: nothing in it is current."""
 
@@ -56,21 +58,31 @@ class StoredUsers:
         sent_ms = round(self._now() * 1000)
 
         def readable(event: UserRegistered, user: UserFeatures, generation: Generation) -> bool:
-            at_ms = sent_ms if event.registered_at is None else round(event.registered_at.timestamp() * 1000)
+            at_ms = sent_ms
+            if event.registered_at is not None:
+                at_ms = min(at_ms, round(event.registered_at.timestamp() * 1000))
             there = user.attributes == event.attributes or user.attributes_ms >= at_ms
             return user.attributes is not None and there and not generation.lacks(user)
 
         return await self._within(seconds, events, readable)
 
     async def behaved(self, events: Sequence[UserBehaved], seconds: float) -> bool:
-        """Whether, within so many seconds, the store has these acts, or newer ones in their place."""
+        """Whether, within so many seconds, the store has these acts, or newer ones in their place.
+
+        An act whose time is ahead of Kafka's is stored as of Kafka's, which is that of the sending, about.
+        """
+        sent_ms = round(self._now() * 1000)
 
         def readable(event: UserBehaved, user: UserFeatures, _: Generation) -> bool:
             at_ms, behaviour = round(event.at.timestamp() * 1000), user.behaviour
-            if len(behaviour) >= MAX_BEHAVIOUR and at_ms <= behaviour.times[0]:
+            if len(behaviour) >= MAX_BEHAVIOUR and at_ms < behaviour.times[0]:
                 return True
             acts = zip(behaviour.items, behaviour.actions, behaviour.times, strict=True)
-            return (event.item_id, event.action, at_ms) in acts
+            return any(
+                (item, action) == (event.item_id, event.action)
+                and (time_ms == at_ms or sent_ms - SENDING_MS <= time_ms < at_ms)
+                for item, action, time_ms in acts
+            )
 
         return await self._within(seconds, events, readable)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.events import DeadLetter, Message, Reason, UserBehaved
+from foretaste.kernel.events import DeadLetter, Message, Reason, UserBehaved, event_digest, event_time_ms
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.users import BehavedUser, Behaviour, UserFeatures
 from foretaste.kernel.values import MAX_BEHAVIOUR
@@ -19,24 +19,21 @@ from streams.worker.metrics import Metrics
 
 UnknownItems = Literal["keep", "dead_letter"]
 
-ANY_GENERATION = 1
-"""Behaviour is read whatever the generation; the slot that it picks is not looked at."""
 ROUNDS = 5
 """Reads and writes of one batch while other workers write for the same users; after them the batch waits and is tried
 again as a whole, as the worker's retry policy says."""
 
 
-def append(behaviour: Behaviour, item: str, action: str, at_ms: int) -> Behaviour:
+def append(behaviour: Behaviour, item: str, action: str, at_ms: int, *, named: bool = False) -> Behaviour:
     """`behaviour` with one more, in order of time; of equal times the one appended later is newer.
 
-    Appending again what was ever appended changes nothing (the same object is returned), so a replay is harmless: it
-    is either still there, or not newer than the oldest of a full behaviour, and that never enters. At most
-    `MAX_BEHAVIOUR` newest are kept.
+    The same item, action and time again is the same behaviour, and changes nothing (the same object is returned),
+    unless the event is `named`: then its id alone tells it from others. Nor does one that is older than the oldest of
+    a full behaviour: at most `MAX_BEHAVIOUR` newest are kept.
     """
-    full = len(behaviour) >= MAX_BEHAVIOUR
-    if full and at_ms <= behaviour.times[0]:
+    if len(behaviour) >= MAX_BEHAVIOUR and at_ms < behaviour.times[0]:
         return behaviour
-    if (item, action, at_ms) in zip(behaviour.items, behaviour.actions, behaviour.times, strict=True):
+    if not named and (item, action, at_ms) in zip(behaviour.items, behaviour.actions, behaviour.times, strict=True):
         return behaviour
     place = bisect_right(behaviour.times, at_ms)
     items, actions, times = list(behaviour.items), list(behaviour.actions), list(behaviour.times)
@@ -52,6 +49,12 @@ class Act:
 
     message: Message
     event: UserBehaved
+    at_ms: int
+    """When the user acted (`event_time_ms`)."""
+
+    @property
+    def digest(self) -> bytes:
+        return event_digest(self.event.event_id, self.message)
 
 
 class Behaviours:
@@ -60,15 +63,19 @@ class Behaviours:
     1. Every message is decoded; a bad one becomes a dead letter. So does one for an item that the active generation
        does not know, if `unknown_items` says so; by default it is kept, since the next generation will learn the item
        and the towers read it as an unknown one until then.
-    2. One read of the users' stored behaviour and its version. A large batch goes on in shares, each user in one.
-    3. Each user's behaviours are appended, in the order of the batch.
-    4. What changed is written whole, in one write, in place of what was read. The store compares the version in the
-       same step, and refuses a user whom another worker wrote for since: 2 to 4 are done again for those refused.
+    2. One read of the users' stored behaviour, its version, and what was applied to it last. A large batch goes on in
+       shares, each user in one.
+    3. Each user's behaviours are appended, in the order of the batch, but for those that were applied before: by their
+       `event_id`, else by their place in Kafka. The last `REMEMBERED_BEHAVIOURS` of a user are remembered; beyond them
+       the item, the action and the time tell, and whatever is older than the oldest of a full behaviour stays out.
+    4. What changed is written whole, in one write, in place of what was read, with what is remembered by then. The
+       store compares the version in the same step, and refuses a user whom another worker wrote for since: 2 to 4 are
+       done again for those refused.
     5. The dead letters are produced; on return the messages may be acknowledged.
 
     The key keeps a user on one partition, and so with one worker, so that a refusal is rare: a worker that lost the
     partition while it stood still (a frozen virtual machine) wakes and writes beside its successor. Neither loses
-    anything, and since appending again changes nothing, what both were given stands there once. Raises `Unavailable`
+    anything, and what both were given stands there once, since it is remembered. Raises `Unavailable`
     when a part is away, and when users are still refused after `ROUNDS`.
     """
 
@@ -109,7 +116,10 @@ class Behaviours:
             if isinstance(event, DeadLetter):
                 bad.append(event)
             else:
-                acts.append(Act(message, event))
+                claimed_ms = to_ms(event.at)
+                at_ms = event_time_ms(claimed_ms, message.origin, now_ms)
+                self._metrics.count_ahead("behaviour", claimed_ms, at_ms)
+                acts.append(Act(message, event, at_ms))
         return acts, bad
 
     async def _known(self, acts: Sequence[Act]) -> tuple[list[Act], list[DeadLetter]]:
@@ -134,11 +144,11 @@ class Behaviours:
         )
 
     async def _store_behaviour(self, acts: Sequence[Act]) -> None:
-        of_user: dict[str, list[UserBehaved]] = {}
+        of_user: dict[str, list[Act]] = {}
         for act in acts:
-            of_user.setdefault(act.event.user_id, []).append(act.event)
+            of_user.setdefault(act.event.user_id, []).append(act)
         for _ in range(ROUNDS):
-            stored = await self._parts.store.read(list(of_user), ANY_GENERATION)  # 2
+            stored = await self._parts.store.read_behaviour(list(of_user))  # 2
             changed = [row for user in stored if (row := _appended(user, of_user[user.user_id])) is not None]  # 3
             refused = await self._parts.store.write_behaviour(changed) if changed else []  # 4
             if not refused:
@@ -147,9 +157,14 @@ class Behaviours:
         raise Unavailable("behaviours", f"others write for {len(of_user)} users of this batch at the same time")
 
 
-def _appended(user: UserFeatures, events: Sequence[UserBehaved]) -> BehavedUser | None:
-    """The user's row with the events appended; None where all of them stand there already."""
-    behaviour = user.behaviour
-    for event in events:
-        behaviour = append(behaviour, event.item_id, event.action, to_ms(event.at))
-    return None if behaviour is user.behaviour else BehavedUser.after(user, behaviour)
+def _appended(user: UserFeatures, acts: Sequence[Act]) -> BehavedUser | None:
+    """The user's row with the behaviours appended; None where each was applied before, or stays out."""
+    behaviour, applied = user.behaviour, user.applied
+    for act in acts:
+        event, digest = act.event, act.digest
+        if digest in applied:
+            continue
+        longer = append(behaviour, event.item_id, event.action, act.at_ms, named=event.event_id is not None)
+        if longer is not behaviour:
+            behaviour, applied = longer, applied.with_applied(digest)
+    return None if behaviour is user.behaviour else BehavedUser.after(user, behaviour, applied)

@@ -35,8 +35,8 @@ class Pages:
     3. A user that is warm for it, has current virtual behaviour of it or is unknown is left out.
     4. One call of the zero-shot tower, pinned to it, for the others.
     5. The answer is checked: another shape stops the batch, what is not finite is left to a read repair. The others'
-       virtual behaviour is written in one write, as of one millisecond after what was read, so that it yields to a
-       sign-up that came meanwhile.
+       virtual behaviour is written in one write, as of one millisecond after what was read; the store takes none that
+       was made from attributes that are others by now.
     6. The dead letters are produced; on return the messages may be acknowledged.
 
     Stopped anywhere, all may be done again: a user that was written is left out then. Raises `Unavailable` when a part
@@ -76,7 +76,7 @@ class Pages:
         attributes = [user.attributes or {} for user in lacking]
         vectors = await virtual_behaviour(self._parts.towers, attributes, generation)  # 4
         made = [  # 5
-            ReenrichedUser(user.user_id, VirtualBehaviour(generation.number, virtual), user.as_of_ms + 1)
+            ReenrichedUser.after(user, VirtualBehaviour(generation.number, virtual))
             for user, virtual, good in zip(lacking, vectors, finite(vectors), strict=True)
             if good
         ]

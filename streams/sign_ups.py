@@ -3,15 +3,30 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
 from foretaste.kernel.errors import ForetasteError, InvalidInput, Unavailable
-from foretaste.kernel.events import DeadLetter, Message, Reason, UserEnriched, UserRegistered
+from foretaste.kernel.events import (
+    DeadLetter,
+    Message,
+    Reason,
+    UserEnriched,
+    UserRegistered,
+    event_digest,
+    event_time_ms,
+)
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock
-from foretaste.kernel.users import EnrichedUser, ReenrichedUser, Stage, UserFeatures, VirtualBehaviour
+from foretaste.kernel.users import (
+    AttributesVersion,
+    EnrichedUser,
+    ReenrichedUser,
+    Stage,
+    UserFeatures,
+    VirtualBehaviour,
+)
 from foretaste.kernel.values import Attributes
 from streams.codec import EVENTS
 from streams.decoding import decode_registered
@@ -33,7 +48,13 @@ class SignUp:
     message: Message
     event: UserRegistered
     at_ms: int
-    """The time of what it writes: when the user registered, or the Kafka timestamp; never ahead of the clock."""
+    """When the user registered (`event_time_ms`)."""
+
+    @property
+    def version(self) -> AttributesVersion:
+        """By which it replaces what is stored, or does not."""
+        digest = event_digest(self.event.event_id, self.message)
+        return AttributesVersion(self.at_ms, self.message.origin.place, (digest,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +68,7 @@ class KnownSignUp:
     @property
     def newer(self) -> bool:
         """Its attributes replace the stored ones. A replay's, or an older one's, do not: the store would drop them."""
-        return self.stored.attributes is None or self.sign_up.at_ms > self.stored.attributes_ms
+        return self.stored.attributes is None or self.sign_up.version.replaces(self.stored.attributes_version)
 
     @property
     def attributes(self) -> Attributes:
@@ -66,35 +87,38 @@ class KnownSignUp:
 
 @dataclass(frozen=True, slots=True)
 class EnrichedSignUp:
-    """The rows to write for a sign-up; `virtual` is None where none is to be written."""
+    """What is to be written for a sign-up; `virtual` is None where none is."""
 
     known: KnownSignUp
     virtual: VirtualBehaviour | None
+    before: tuple[bytes, ...] = ()
+    """Digests of the user's other sign-ups in the batch, which this one was chosen before."""
 
     @property
     def user_id(self) -> str:
         return self.known.stored.user_id
 
     @property
-    def rows(self) -> tuple[ReenrichedUser | None, EnrichedUser | None]:
-        """What is written first: the virtual behaviour as of just after what is stored, if the sign-up's own time would
-        have it dropped. What is written then: the attributes, if they replace the stored ones, with the virtual
-        behaviour unless that was first.
-        """
-        known, alone = self.known, self.alone
-        late = None if alone is None or alone.at_ms == known.sign_up.at_ms else alone
-        if not known.newer:
-            return late, None
-        virtual = self.virtual if late is None else None
-        return late, EnrichedUser(self.user_id, known.sign_up.event.attributes, virtual, known.sign_up.at_ms)
+    def row(self) -> EnrichedUser | ReenrichedUser | None:
+        """Attributes and virtual behaviour, where the attributes replace the stored ones; else virtual behaviour alone,
+        made from those that are stored; None where nothing is missing."""
+        known = self.known
+        if known.newer:
+            version = known.sign_up.version
+            digests = (*self.before, *version.digests)
+            attributes = known.sign_up.event.attributes
+            return EnrichedUser(self.user_id, attributes, self.virtual, version.at_ms, version.place, digests)
+        return None if self.virtual is None else ReenrichedUser.after(known.stored, self.virtual)
 
-    @property
-    def alone(self) -> ReenrichedUser | None:
-        """The virtual behaviour, as of a time at which the store takes it."""
+    def beside(self, written: EnrichedUser | ReenrichedUser | None) -> ReenrichedUser | None:
+        """The virtual behaviour of another generation, for the attributes that stand once `written` does."""
         if self.virtual is None:
             return None
-        at_ms, as_of_ms = self.known.sign_up.at_ms, self.known.stored.as_of_ms
-        return ReenrichedUser(self.user_id, self.virtual, at_ms if at_ms > as_of_ms else as_of_ms + 1)
+        stored = self.known.stored
+        if not isinstance(written, EnrichedUser):
+            return ReenrichedUser.after(stored, self.virtual)
+        at_ms = max(written.at_ms, stored.virtual_ms + 1)
+        return ReenrichedUser(self.user_id, self.virtual, at_ms, written.version)
 
 
 class SignUps:
@@ -108,17 +132,18 @@ class SignUps:
        sign-up's if they are newer than the stored ones, the stored ones otherwise. While another generation is filling,
        2 to 4 are done for it too, with its own `warm_after`, its slot and a call pinned to it.
     5. The answer is checked: another shape than the generation's stops the batch, what is not finite becomes a dead
-       letter. Attributes and virtual behaviour are written with their generation, in one write. Virtual behaviour that
-       the store would drop there, since it keeps one as new (of an earlier generation in the same slot, for a sign-up
-       that is sent again), is written just before, as of one millisecond after what is stored; that of the filling
-       generation always is written just before.
+       letter. Attributes and virtual behaviour are written with their generation, in one write. Virtual behaviour made
+       from attributes that are stored already (for a sign-up that is sent again, of another generation than what the
+       slot holds) is written alone; so is that of the filling generation, behind the attributes that it belongs to.
     6. `user-enriched` and the dead letters are produced; on return the messages may be acknowledged.
 
-    Raising at any step leaves nothing acknowledged, and all steps may be repeated: what is written is keyed by user
-    and ordered by `SignUp.at_ms`. Late virtual behaviour goes before the attributes that it belongs to, since it would
-    pass for current if they alone were there. Dead letters are produced last, so that waiting for a part repeats none.
+    Raising at any step leaves nothing acknowledged, and all steps may be repeated: what is written is keyed by user,
+    and the store decides in one step whether it takes the place of what is stored by then, whoever else writes and
+    however long this worker stood still. Dead letters are produced last, so that waiting for a part repeats none.
 
-    Of several sign-ups of a user in a batch the newest is written. `user-enriched` is produced once for each user whose
+    Of several sign-ups of a user the latest stays, in one batch as in several: by `event_time_ms`, and of those of one
+    time the later in the topic. Sign-ups without a key lie in any partition, so that time alone orders them, and where
+    it is one, Kafka's timestamp. `user-enriched` is produced once for each user whose
     virtual behaviour can now be read, written just now or before, and not for a warm user, where it would not be true.
     It tells of the active generation alone, which is the one that readers use.
 
@@ -203,7 +228,10 @@ class SignUps:
             if isinstance(event, DeadLetter):
                 bad.append(event)
             else:
-                sign_ups.append(SignUp(message, event, _at_ms(message, event, now_ms)))
+                claimed_ms = None if event.registered_at is None else to_ms(event.registered_at)
+                at_ms = event_time_ms(claimed_ms, message.origin, now_ms)
+                self._metrics.count_ahead("sign-up", claimed_ms, at_ms)
+                sign_ups.append(SignUp(message, event, at_ms))
         return sign_ups, bad
 
     async def _known(self, sign_ups: Sequence[SignUp], generation: Generation) -> list[KnownSignUp]:
@@ -227,14 +255,14 @@ class SignUps:
         return made, not_finite
 
     async def _write(self, enriched: Sequence[EnrichedSignUp], filled: Sequence[EnrichedSignUp]) -> None:
-        pairs = [each.rows for each in enriched]
-        before = [*(late for late, _ in pairs), *(each.alone for each in filled)]
-        first = [each for each in before if each is not None]
-        if first:
-            await self._parts.store.write_virtual(first)
-        rows = [row for _, row in pairs if row is not None]
-        if rows:
-            await self._parts.store.write_enriched(rows)
+        rows = {each.user_id: each.row for each in enriched}
+        attributes = [row for row in rows.values() if isinstance(row, EnrichedUser)]
+        beside = [each.beside(rows[each.user_id]) for each in filled]
+        alone = [row for row in (*rows.values(), *beside) if isinstance(row, ReenrichedUser)]
+        if attributes:
+            await self._parts.store.write_enriched(attributes)
+        if alone:
+            await self._parts.store.write_virtual(alone)
         self._metrics.filled.inc(len(filled))
 
     async def _announce(self, enriched: Sequence[EnrichedSignUp], generation: Generation) -> None:
@@ -250,19 +278,21 @@ class SignUps:
         self._metrics.enriched.inc(len(events))
 
 
-def _at_ms(message: Message, event: UserRegistered, now_ms: int) -> int:
-    if event.registered_at is not None:
-        return min(to_ms(event.registered_at), now_ms)
-    return min(message.origin.timestamp_ms, now_ms) if message.origin.timestamp_ms > 0 else now_ms
-
-
 def _newest(enriched: Sequence[EnrichedSignUp]) -> list[EnrichedSignUp]:
-    """One a user: the newest, and of equally new ones the later."""
+    """One a user: the latest of those that replace what is stored, which remembers the others. One that comes again
+    under its id counts the first time."""
     newest: dict[str, EnrichedSignUp] = {}
     for each in enriched:
         held = newest.get(each.user_id)
-        if held is None or each.known.sign_up.at_ms >= held.known.sign_up.at_ms:
+        if held is None:
             newest[each.user_id] = each
+            continue
+        version, other = each.known.sign_up.version, held.known.sign_up.version
+        known = AttributesVersion(other.at_ms, other.place, (*held.before, *other.digests))
+        if version.replaces(known) if each.known.newer == held.known.newer else each.known.newer:
+            newest[each.user_id] = replace(each, before=known.digests)
+        else:
+            newest[each.user_id] = replace(held, before=(*held.before, *version.digests))
     return list(newest.values())
 
 

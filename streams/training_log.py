@@ -10,6 +10,7 @@ from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.events import DeadLetter, Message, UserBehaved, UserRanked
 from foretaste.kernel.ports import Clock, TrainingLog
 from streams.decoding import decode_behaved, decode_ranked
+from streams.rules import in_time
 from streams.topics import TopicNames
 from streams.worker.collector import Collector, CollectorConfig
 from streams.worker.dead_letters import DeadLetters
@@ -92,7 +93,11 @@ class BehaviourLog:
     async def __call__(self, messages: Sequence[Message]) -> None:
         now_ms = round(self._now() * 1000)
         decoded = [decode_behaved(each, now_ms=now_ms, max_bytes=self._max_bytes) for each in messages]
-        good = [each for each in decoded if isinstance(each, UserBehaved)]
+        good = [
+            in_time(event, message.origin, now_ms)
+            for event, message in zip(decoded, messages, strict=True)
+            if isinstance(event, UserBehaved)
+        ]
         await self._log.write_behaviours(good)
         await self.refuse([each for each in decoded if isinstance(each, DeadLetter)])
         self._metrics.logged.labels("behaviour").inc(len(good))

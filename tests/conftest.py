@@ -127,9 +127,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("postgres_form", _chosen(metafunc.config, "postgres"))
     if "browser_form" in metafunc.fixturenames:
         metafunc.parametrize("browser_form", _chosen(metafunc.config, "browser"))
+    forms = ["redis", "feast-redis", "feast-sqlite"]
+    if _chosen(metafunc.config, "postgres"):
+        forms.append("feast-postgres")
     if "store_form" in metafunc.fixturenames:
-        postgres = ["feast-postgres"] if _chosen(metafunc.config, "postgres") else []
-        metafunc.parametrize("store_form", ["memory", "redis", "feast-redis", "feast-sqlite", *postgres])
+        metafunc.parametrize("store_form", ["memory", *forms])
+    if "shared_form" in metafunc.fixturenames:
+        metafunc.parametrize("shared_form", forms)
     if "fault" in metafunc.fixturenames:
         metafunc.parametrize("fault", cases(metafunc.config.getoption("--faults")), ids=str)
 

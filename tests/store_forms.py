@@ -24,15 +24,17 @@ class Promises:
     step_ms: int = 1
     """Milliseconds by which one row must be newer than another to be told newer."""
     compares_in_one_step: bool = True
-    """Whether a behaviour is compared and written in one step of the store."""
+    """Whether what is written is compared in the same step of the store."""
+    keeps_places: bool = True
+    """Whether the place of a registration in Kafka is kept: of two of one time the later in the topic stays."""
 
 
 PROMISES = {
     "memory": Promises(),
     "redis": Promises(),
-    "feast-redis": Promises(compares_in_one_step=False),
-    "feast-sqlite": Promises(step_ms=1000, compares_in_one_step=False),
-    "feast-postgres": Promises(compares_in_one_step=False),
+    "feast-redis": Promises(compares_in_one_step=False, keeps_places=False),
+    "feast-sqlite": Promises(step_ms=1000, compares_in_one_step=False, keeps_places=False),
+    "feast-postgres": Promises(compares_in_one_step=False, keeps_places=False),
 }
 
 
@@ -53,14 +55,22 @@ def open_form(form: str, request: pytest.FixtureRequest, folder: Path) -> Online
     """The store; who opens it closes it."""
     if form == "memory":
         return InMemoryOnlineStore()
+    return open_configured(form, form_config(form, request, folder))
+
+
+def form_config(form: str, request: pytest.FixtureRequest, folder: Path) -> RepoConfig:
+    """The configuration of a form whose rows others can write too, applied."""
     redis_url = request.getfixturevalue("redis_url")
-    if form == "redis":
-        return RedisStore(feast_config(None, redis_url, folder), timeout=10)
-    if form == "feast-redis":
-        return FeastStore(feast_config(None, redis_url, folder), timeout=20)
+    if form in ("redis", "feast-redis"):
+        return feast_config(None, redis_url, folder)
     if form == "feast-sqlite":
-        return FeastStore(feast_config({"type": "sqlite", "path": "online.db"}, redis_url, folder), timeout=20)
-    return FeastStore(feast_config(postgres_store(request.getfixturevalue("postgres")), redis_url, folder), timeout=20)
+        return feast_config({"type": "sqlite", "path": "online.db"}, redis_url, folder)
+    return feast_config(postgres_store(request.getfixturevalue("postgres")), redis_url, folder)
+
+
+def open_configured(form: str, config: RepoConfig) -> RedisStore | FeastStore:
+    """The store of a form but the one in memory; who opens it closes it."""
+    return RedisStore(config, timeout=10) if form == "redis" else FeastStore(config, timeout=20)
 
 
 def postgres_store(server: Postgres) -> dict[str, object]:

@@ -110,6 +110,12 @@ class ChosenStore(InMemoryOnlineStore):
         self.reads += 1
         return await super().read(user_ids, generation)
 
+    async def read_behaviour(self, user_ids: Sequence[str]) -> list[UserFeatures]:
+        if self.read_outage is not None:
+            raise self.read_outage
+        self.reads += 1
+        return await super().read_behaviour(user_ids)
+
     async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
         if self.write_outage is not None:
             raise self.write_outage

@@ -4,15 +4,22 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from features.feast_api import RepoConfig
+from features.online.applied_view import COLUMNS as APPLIED_COLUMNS
+from features.online.applied_view import VIEW as APPLIED_VIEW
+from features.online.applied_view import AppliedRow, write_applied
 from features.online.damage import DamageLog
 from features.online.directory import VIEW as DIRECTORY_VIEW
 from features.online.directory import UserDirectory
+from features.online.event_marks import behaved
 from features.online.feast_client import FeastClient
 from features.online.layout import (
     ATTRIBUTES_VIEW,
     BEHAVIOUR_VIEW,
+    Column,
+    Raw,
     attributes_text,
     columns_of,
     features_of,
@@ -22,13 +29,26 @@ from features.online.layout import (
     version_stored,
 )
 from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.generations import slot
+from foretaste.kernel.generations import SLOTS, slot
 from foretaste.kernel.ports import Clock
-from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser, UserFeatures
+from foretaste.kernel.users import (
+    AppliedEvents,
+    AttributesVersion,
+    BehavedUser,
+    EnrichedUser,
+    ReenrichedUser,
+    UserFeatures,
+    VirtualBehaviour,
+)
 
 MOST_PAUSE = 0.5
 """Seconds between a read of behaviour and the write that was compared with it: more is a process that stood still."""
 _USER = "user_id"
+_ENRICHED_COLUMNS: tuple[Column, ...] = (
+    *columns_of(ATTRIBUTES_VIEW),
+    *(column for view in SLOTS for column in ((view, "generation"), (view, None))),
+)
+"""What is stored of a user's attributes, and the time of each slot, which Feast gives with a feature of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +62,49 @@ class ViewRow:
     """Of the view's features, in their order."""
 
 
+class _Due(NamedTuple):
+    """A registration beside what is stored of its user."""
+
+    user: EnrichedUser
+    replaces: bool
+    """It takes the place of the stored attributes, or these cannot be read."""
+    known: bool
+    """The user has attributes."""
+    at_us: int
+    """Event time of the stored attributes, microseconds since the epoch."""
+    slots_us: tuple[int, int]
+    """Of what both slots hold."""
+
+    @classmethod
+    def of(cls, user: EnrichedUser, values: Sequence[Raw]) -> "_Due":
+        """From the values of `_ENRICHED_COLUMNS`."""
+        text, at, _, even_at, _, odd_at = values
+        at_us, even_us, odd_us = (readable_nanos(each) // 1000 for each in (at, even_at, odd_at))
+        damaged = is_damaged(ATTRIBUTES_VIEW, (text, at))
+        replaces = damaged or user.version.replaces(AttributesVersion(at_us // 1000))
+        return cls(user, replaces, text is not None and not damaged, at_us, (even_us, odd_us))
+
+    @property
+    def attributes_row(self) -> ViewRow:
+        """A little newer than the stored row, since some stores drop what is not."""
+        at_us = max(self.user.at_ms * 1000, self.at_us + 1)
+        return ViewRow(self.user.user_id, at_us, (attributes_text(self.user),))
+
+
 class FeastStore:
     """Features of users in any online store of Feast's, several times as slow as `RedisStore` on Redis.
 
-    Feast's API has no compare-and-set and no list of keys, and some stores keep event times in whole seconds: the port
-    says which promises are weaker for that. Each write reads first, drops what is no newer, and writes the rest. Users
-    who get attributes for the first time are put into the directory just before, so that none has attributes and is
-    missing from it. `timeout` (seconds) bounds a whole call. Belongs to the event loop of its first use.
+    Feast's API has no compare-and-set, no list of keys and no columns beside a view's, and some stores keep event times
+    in whole seconds: the port says which promises are weaker for that. Each write reads first, drops what is no newer,
+    and writes the rest. Users who get attributes for the first time are put into the directory just before, so that
+    none has attributes and is missing from it. `timeout` (seconds) bounds a whole call. Belongs to the event loop of
+    its first use.
     """
 
     def __init__(
         self, config: RepoConfig, *, timeout: float = 2.0, now: Clock = time.time, clock: Clock = time.monotonic
     ) -> None:
-        self._client = FeastClient(config, DIRECTORY_VIEW)
+        self._client = FeastClient(config, DIRECTORY_VIEW, APPLIED_VIEW)
         self._directory = UserDirectory(self._client, now)
         self._timeout = timeout
         self._clock = clock
@@ -67,27 +117,43 @@ class FeastStore:
         self._damage.note(features)
         return features
 
+    async def read_behaviour(self, user_ids: Sequence[str]) -> list[UserFeatures]:
+        columns = (*columns_of(BEHAVIOUR_VIEW), *APPLIED_COLUMNS)
+        async with self._client.answered_within(self._timeout):
+            rows = await self._client.read(columns, _USER, user_ids)
+        features = []
+        for user_id, values in zip(user_ids, rows, strict=True):
+            own, marks = values[: -len(APPLIED_COLUMNS)], values[-len(APPLIED_COLUMNS) :]
+            read = behaved(user_id, own, None)
+            applied = AppliedEvents() if read.damaged else AppliedRow.of(marks, read.behaviour_version).applied
+            features.append(replace(read, applied=applied))
+        self._damage.note(features)
+        return features
+
     async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
         """Attributes first: a reader in between repairs the virtual behaviour, and the write after it says the same."""
-        rows = [ViewRow(user.user_id, user.at_ms * 1000, (attributes_text(user),)) for user in users]
+        newest: dict[str, EnrichedUser] = {}
+        for user in users:
+            held = newest.get(user.user_id)
+            if held is None or user.version.replaces(held.version):
+                newest[user.user_id] = user
         async with self._client.answered_within(self._timeout):
-            due, known = await self._due(ATTRIBUTES_VIEW, rows)
-            await self._directory.add([row.user_id for row in due if row.user_id not in known])
-            await self._write(ATTRIBUTES_VIEW, due)
-        await self.write_virtual(
-            [ReenrichedUser(user.user_id, user.virtual, user.at_ms) for user in users if user.virtual is not None]
-        )
+            stored = await self._client.read(_ENRICHED_COLUMNS, _USER, list(newest))
+            due = [_Due.of(user, values) for user, values in zip(newest.values(), stored, strict=True)]
+            replacing = [each for each in due if each.replaces]
+            await self._directory.add([each.user.user_id for each in replacing if not each.known])
+            await self._write(ATTRIBUTES_VIEW, [each.attributes_row for each in replacing])
+            for place, view in enumerate(SLOTS):
+                rows = [_slot_row(each.user, view, each.slots_us[place]) for each in replacing]
+                await self._write(view, [row for row in rows if row is not None])
 
     async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
-        slots: defaultdict[str, list[ViewRow]] = defaultdict(list)
+        of_slot: defaultdict[str, list[ReenrichedUser]] = defaultdict(list)
         for user in users:
-            vectors, generation = user.virtual.vectors, user.virtual.generation
-            values = (vectors.ravel().tolist(), vectors.shape[1], generation)
-            slots[slot(generation)].append(ViewRow(user.user_id, user.at_ms * 1000, values))
+            of_slot[slot(user.virtual.generation)].append(user)
         async with self._client.answered_within(self._timeout):
-            for view, rows in slots.items():
-                due, _ = await self._due(view, rows)
-                await self._write(view, due)
+            for view, rows in of_slot.items():
+                await self._write(view, await self._due(view, rows))
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
         """As the port says, in two steps: one read of what is stored, and one write of those that are not refused.
@@ -95,17 +161,18 @@ class FeastStore:
         Raises `Unavailable` where this process stood still between the two for longer than `MOST_PAUSE`.
         """
         first = {user.user_id: user for user in reversed(users)}
+        columns = (*columns_of(BEHAVIOUR_VIEW), *APPLIED_COLUMNS)
         async with self._client.answered_within(self._timeout):
-            stored = await self._client.read(columns_of(BEHAVIOUR_VIEW), _USER, list(first))
+            stored = await self._client.read(columns, _USER, list(first))
             read_at = self._clock()
-            current = {
-                user.user_id
-                for user, (*_, version, at) in zip(first.values(), stored, strict=True)
-                if version_stored(version, at) == (user.read_version, user.read_us)
-            }
+            current: dict[str, AppliedRow] = {}
+            for user, (_, _, _, version, at, *marks) in zip(first.values(), stored, strict=True):
+                if version_stored(version, at) == (user.read_version, user.read_us):
+                    current[user.user_id] = AppliedRow.of(marks, user.read_version)
             taken = [user for user in users if user.user_id in current and user is first[user.user_id]]
             if self._clock() - read_at > MOST_PAUSE:
                 raise Unavailable("feast", "this process stood still after it had read what it would write over")
+            await write_applied(self._client, [(user, current[user.user_id]) for user in taken])
             await self._write(BEHAVIOUR_VIEW, [_behaviour_row(user) for user in taken])
         return [user.user_id for user in users if user.user_id not in current or user is not first[user.user_id]]
 
@@ -117,36 +184,48 @@ class FeastStore:
     async def close(self) -> None:
         await self._client.close()
 
-    async def _due(self, view: str, rows: Sequence[ViewRow]) -> tuple[list[ViewRow], set[str]]:
-        """Those of the rows that are newer than what is stored, the newest of each user; and who has the view by now.
+    async def _due(self, view: str, users: Sequence[ReenrichedUser]) -> list[ViewRow]:
+        """Rows of a slot that are newer than what is stored, and made from the attributes that are stored by now.
 
         What cannot be read counts as never written; the row that replaces it is a little newer, since some stores drop
         what is not.
         """
-        newest: dict[str, ViewRow] = {}
-        for row in rows:
-            held = newest.get(row.user_id)
-            if held is None or row.at_us > held.at_us:
-                newest[row.user_id] = row
-        stored = await self._client.read(columns_of(view), _USER, list(newest))
+        newest: dict[str, ReenrichedUser] = {}
+        for user in users:
+            held = newest.get(user.user_id)
+            if held is None or user.at_ms > held.at_ms:
+                newest[user.user_id] = user
+        columns = (*columns_of(ATTRIBUTES_VIEW), *columns_of(view))
+        stored = await self._client.read(columns, _USER, list(newest))
         due: list[ViewRow] = []
-        known: set[str] = set()
-        for row, values in zip(newest.values(), stored, strict=True):
-            at_us = readable_nanos(values[-1]) // 1000
-            if is_damaged(view, values):
-                due.append(replace(row, at_us=max(row.at_us, at_us + 1)))
+        for user, (_, attributes_time, *values) in zip(newest.values(), stored, strict=True):
+            if user.made_from is not None and user.made_from.at_ms != readable_nanos(attributes_time) // 1_000_000:
                 continue
-            if values[0] is not None:
-                known.add(row.user_id)
-            if row.at_us > at_us:
-                due.append(row)
-        return due, known
+            at_us, slot_us = user.at_ms * 1000, readable_nanos(values[-1]) // 1000
+            if is_damaged(view, values):
+                at_us = max(at_us, slot_us + 1)
+            if at_us > slot_us:
+                due.append(ViewRow(user.user_id, at_us, _virtual_values(user.virtual)))
+        return due
 
     async def _write(self, view: str, rows: Sequence[ViewRow]) -> None:
         names = [feature for _, feature in columns_of(view) if feature is not None]
         columns: dict[str, Sequence[object]] = {_USER: [row.user_id for row in rows]}
         columns |= {name: [row.values[place] for row in rows] for place, name in enumerate(names)}
         await self._client.write(view, columns, [row.at_us for row in rows])
+
+
+def _virtual_values(virtual: VirtualBehaviour) -> tuple[object, ...]:
+    return virtual.vectors.ravel().tolist(), virtual.vectors.shape[1], virtual.generation
+
+
+def _slot_row(user: EnrichedUser, view: str, stored_us: int) -> ViewRow | None:
+    """What is written to a slot with the user's attributes: the virtual behaviour made from them, or an empty row in
+    the place of one that would pass for it by its time; None where the slot stays as it is."""
+    at_us = max(user.at_ms * 1000, stored_us + 1)
+    if user.virtual is not None and slot(user.virtual.generation) == view:
+        return ViewRow(user.user_id, at_us, _virtual_values(user.virtual))
+    return ViewRow(user.user_id, at_us, ([], 0, 0)) if stored_us >= user.at_ms * 1000 else None
 
 
 def _behaviour_row(user: BehavedUser) -> ViewRow:

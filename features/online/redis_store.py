@@ -2,17 +2,26 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from features.feast_api import RepoConfig, get_provider
 from features.online.damage import DamageLog
+from features.online.event_marks import (
+    APPLIED,
+    REGISTRATION,
+    behaved,
+    digests_text,
+    place_parts,
+    place_text,
+    registered,
+)
 from features.online.keys import Keys
 from features.online.layout import (
     ATTRIBUTES,
+    ATTRIBUTES_VIEW,
     BEHAVIOUR,
     BEHAVIOUR_VIEW,
-    StoredRow,
     attributes_row,
     behaviour_row,
     columns_of,
@@ -20,7 +29,6 @@ from features.online.layout import (
     fields_of,
     is_damaged,
     read_columns,
-    readable_nanos,
     stamp_of,
     time_of,
     unreadable,
@@ -29,15 +37,26 @@ from features.online.layout import (
     virtual_row,
 )
 from features.redis.address import Client, OneLoop, answered_within
-from features.redis.commands import Command, LuaScript, run_all, run_each, run_script, wrong_type
+from features.redis.commands import Command, LuaScript, run_each, run_script, wrong_type
 from features.redis.keys import walk_keys
 from features.repo_config import check_applied
-from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser, UserFeatures
+from foretaste.kernel.generations import SLOTS, slot
+from foretaste.kernel.users import (
+    REMEMBERED_REGISTRATIONS,
+    BehavedUser,
+    EnrichedUser,
+    ReenrichedUser,
+    UserFeatures,
+)
 
 _WRITE_BEHAVIOUR = LuaScript(__package__, "write_behaviour.lua")
-_REPLACE_KEY = LuaScript(__package__, "replace_key.lua")
-_DONE = 1
+_WRITE_ENRICHED = LuaScript(__package__, "event_time.lua", "write_enriched.lua")
+_WRITE_VIRTUAL = LuaScript(__package__, "event_time.lua", "write_virtual.lua")
+_DONE, _OTHER_ATTRIBUTES = 1, 0
 _VERSION = (BEHAVIOUR[-1], stamp_of(BEHAVIOUR_VIEW))
+_ATTRIBUTES_TIME = stamp_of(ATTRIBUTES_VIEW)
+_SLOT_TIMES = tuple(map(stamp_of, SLOTS))
+_REMEMBERED = b"%d" % REMEMBERED_REGISTRATIONS
 
 
 class RedisStore:
@@ -45,14 +64,9 @@ class RedisStore:
 
     Opened by its first use, in the event loop that it then belongs to; opening reads the registry and writes nothing.
 
-    A behaviour is written by a script, one round trip a batch, which compares the stored version and event time with
-    those that were read: see the port.
-
-    A write of attributes and virtual behaviour costs two round trips and follows Feast's rule: the stored times are
-    read, each row that is no newer is dropped unless what it would leave cannot be read, and the others are written,
-    all of a user's in one step. Nothing is locked between the two, so each view should have one writer a user: Kafka's
-    partitions see to that for attributes. Readers and re-enrichment write virtual behaviour beside the sign-ups, so a
-    write of it can be lost to an older one; `Generation.virtual_of` tells, and it is repaired again.
+    Each write is a script a user, one round trip a batch, which compares with what is stored and writes in one step of
+    the server: see the port. A row that is refused as no newer is looked at, and written over if it cannot be read,
+    which costs a read and a script of those alone.
 
     A user's key that holds no hash is read as never written, and the next write replaces it. `timeout` (seconds) bounds
     a whole call: short for a reader who can degrade, longer for large batches.
@@ -70,28 +84,45 @@ class RedisStore:
     async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
         if not user_ids:
             return []
-        keys, fields = [self._keys.of(user_id) for user_id in user_ids], fields_of(read_columns(generation))
+        keys = [self._keys.of(user_id) for user_id in user_ids]
+        fields = (*fields_of(read_columns(generation)), REGISTRATION)
         async with answered_within(self._timeout):
             client = await self._opened()
             found = await run_each(client, b"HMGET", keys, *fields, kept=wrong_type)
         features = [
-            features_of(user_id, generation, values) if isinstance(values, list) else unreadable(user_id, generation)
+            registered(features_of(user_id, generation, values[:-1]), values[-1])
+            if isinstance(values, list)
+            else unreadable(user_id, generation)
+            for user_id, values in zip(user_ids, found, strict=True)
+        ]
+        self._damage.note(features)
+        return features
+
+    async def read_behaviour(self, user_ids: Sequence[str]) -> list[UserFeatures]:
+        if not user_ids:
+            return []
+        keys, fields = [self._keys.of(user_id) for user_id in user_ids], fields_of(columns_of(BEHAVIOUR_VIEW))
+        async with answered_within(self._timeout):
+            client = await self._opened()
+            found = await run_each(client, b"HMGET", keys, *fields, APPLIED, kept=wrong_type)
+        features = [
+            behaved(user_id, values[:-1], values[-1])
+            if isinstance(values, list)
+            else UserFeatures(user_id, damaged=(BEHAVIOUR_VIEW,))
             for user_id, values in zip(user_ids, found, strict=True)
         ]
         self._damage.note(features)
         return features
 
     async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
-        rows: list[StoredRow] = []
-        for user in users:
-            key = self._keys.of(user.user_id)
-            rows.append(attributes_row(key, user))
-            if user.virtual is not None:
-                rows.append(virtual_row(key, ReenrichedUser(user.user_id, user.virtual, user.at_ms)))
-        await self._write(rows)
+        await self._write_newer(_WRITE_ENRICHED, ATTRIBUTES_VIEW, [self._enriched_call(user) for user in users])
 
     async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
-        await self._write([virtual_row(self._keys.of(user.user_id), user) for user in users])
+        of_slot: defaultdict[str, list[_Call]] = defaultdict(list)
+        for user in users:
+            of_slot[slot(user.virtual.generation)].append(self._virtual_call(user))
+        for view, calls in of_slot.items():
+            await self._write_newer(_WRITE_VIRTUAL, view, calls)
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
         """As the port says. A stored version in another form than ours is compared once more as it stands."""
@@ -127,35 +158,45 @@ class RedisStore:
 
     def _behaviour_call(self, user: BehavedUser, version: bytes, time: bytes) -> Command:
         row = behaviour_row(self._keys.of(user.user_id), user)
-        return (row.key, *_VERSION, version, time, _VERSION[1], time_of(row.nanos), *row.fields)
+        mark = (APPLIED, user.applied.digests) if user.applied.digests else ()
+        return (row.key, *_VERSION, version, time, _VERSION[1], time_of(row.nanos), *row.fields, *mark)
 
-    async def _write(self, rows: Sequence[StoredRow]) -> None:
-        """Rows of any views; what is written of a user is written in one command."""
-        if not rows:
+    def _enriched_call(self, user: EnrichedUser) -> "_Call":
+        key, version = self._keys.of(user.user_id), user.version
+        row = attributes_row(key, user)
+        which, virtual = b"0", tuple[bytes, ...]()
+        if user.virtual is not None:
+            view = slot(user.virtual.generation)
+            which = b"%d" % (1 + SLOTS.index(view))
+            virtual = virtual_row(key, ReenrichedUser(user.user_id, user.virtual, user.at_ms)).fields
+        name, value = row.fields
+        compared = (time_of(row.nanos), *place_parts(version.place), digests_text(version), _REMEMBERED)
+        fields = (name, _ATTRIBUTES_TIME, REGISTRATION, *_SLOT_TIMES, which, value, *virtual)
+        return _Call((key, *compared), fields)
+
+    def _virtual_call(self, user: ReenrichedUser) -> "_Call":
+        row = virtual_row(self._keys.of(user.user_id), user)
+        made_from = (b"", b"")
+        if user.made_from is not None:
+            made_from = (b"%d" % user.made_from.at_ms, place_text(user.made_from.place))
+        fields = (_ATTRIBUTES_TIME, REGISTRATION, *made_from, *row.fields)
+        return _Call((row.key, time_of(row.nanos), stamp_of(row.view)), fields)
+
+    async def _write_newer(self, script: LuaScript, view: str, calls: Sequence["_Call"]) -> None:
+        """A script a row; those refused as no newer are run again over what cannot be read."""
+        if not calls:
             return
-        views = tuple(dict.fromkeys(row.view for row in rows))
-        keys = list(dict.fromkeys(row.key for row in rows))
         async with answered_within(self._timeout):
             client = await self._opened()
-            found = await run_each(client, b"HMGET", keys, *map(stamp_of, views), kept=wrong_type)
-            no_hash = {key for key, times in zip(keys, found, strict=True) if not isinstance(times, list)}
-            newest = {
-                (view, key): 0 if key in no_hash else readable_nanos(times[place])
-                for key, times in zip(keys, found, strict=True)
-                for place, view in enumerate(views)
-            }
-            for view in views:
-                dropped = [row.key for row in rows if row.view == view and _kept(newest, row)]
-                for key in await _damaged(client, view, dropped):
-                    newest[view, key] = 0
-            newer: defaultdict[bytes, list[bytes]] = defaultdict(list)
-            for row in rows:
-                if _kept(newest, row):
-                    continue
-                newest[row.view, row.key] = row.nanos
-                newer[row.key] += (stamp_of(row.view), time_of(row.nanos), *row.fields)
-            await run_all(client, [(b"HSET", key, *fields) for key, fields in newer.items() if key not in no_hash])
-            await run_script(client, _REPLACE_KEY, [(key, *fields) for key, fields in newer.items() if key in no_hash])
+            replies = await run_script(client, script, [call.over(b"") for call in calls])
+            refused = [
+                (call, reply)
+                for call, reply in zip(calls, replies, strict=True)
+                if reply not in (_DONE, _OTHER_ATTRIBUTES)
+            ]
+            damaged = set(await _damaged(client, view, [call.key for call, _ in refused]))
+            again = [call.over(stored) for call, stored in refused if call.key in damaged]
+            await run_script(client, script, again)
 
     async def _opened(self) -> Client:
         """The client; a caller whose time runs out meanwhile leaves the opening to those after it."""
@@ -173,9 +214,21 @@ class RedisStore:
         return client
 
 
-def _kept(newest: Mapping[tuple[str, bytes], int], row: StoredRow) -> bool:
-    """Whether what is stored, of the times `newest` by view and key, is no older than the row; 0 is nothing."""
-    return 0 < newest[row.view, row.key] >= row.nanos
+class _Call(NamedTuple):
+    """A call of a script that writes what is newer."""
+
+    compared: tuple[bytes, ...]
+    """The key and the arguments before the stored event time that is written over."""
+    fields: tuple[bytes, ...]
+    """The arguments behind it."""
+
+    @property
+    def key(self) -> bytes:
+        return self.compared[0]
+
+    def over(self, stored: bytes) -> Command:
+        """The call where a row with this event time stands in nobody's way; empty for none."""
+        return (*self.compared, stored, *self.fields)
 
 
 def _is_the_read_version(stored: Sequence[bytes], user: BehavedUser) -> bool:

@@ -19,10 +19,11 @@ Kept: TypeAlias = Callable[[RedisError], bool]
 
 
 class LuaScript:
-    """A Lua script that runs as one step of the server on one key: the text of a `.lua` file beside a package."""
+    """A Lua script that runs as one step of the server on one key: the texts of `.lua` files of a package, one behind
+    the other: the first ones declare what the last one calls."""
 
-    def __init__(self, package: str, name: str) -> None:
-        self.text = files(package).joinpath(name).read_bytes()
+    def __init__(self, package: str, *names: str) -> None:
+        self.text = b"".join(files(package).joinpath(name).read_bytes() for name in names)
         self.sha1 = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 

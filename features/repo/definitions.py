@@ -1,6 +1,6 @@
 """What Feast knows of a user: four views with a push source each, and the `ranking` service that reads them all; two
-views of the offline store alone, the training log: what was served, and what users did; and the directory of users, for
-online stores that cannot list their keys.
+views of the offline store alone, the training log: what was served, and what users did; and two views for online stores
+that are reached through Feast's API alone, the directory of users and the behaviours applied last.
 
 Feast imports every module of this folder when it applies it, so this holds declarations alone. The paths are where an
 offline store keeps each view's history; the online way does not touch them.
@@ -69,11 +69,20 @@ user_behaviour = _view(
         Field(name="items", dtype=Array(String)),
         Field(name="actions", dtype=Array(String)),
         Field(name="times", dtype=Array(Int64), description="milliseconds since the epoch"),
-        Field(name="version", dtype=Int64, description="rises with each write: microseconds since the epoch"),
+        Field(name="version", dtype=Int64, description="rises by one with each write"),
     ],
 )
 virtual_behaviour_even = _slot("even")
 virtual_behaviour_odd = _slot("odd")
+user_applied_behaviours = _view(
+    "user_applied_behaviours",
+    "Which behaviours were applied last, where they cannot be kept beside the behaviour itself",
+    [
+        Field(name="digests", dtype=Array(String), description="in hexadecimal, the newest last"),
+        Field(name="fresh", dtype=Int64, description="how many of them the write of this version applies"),
+        Field(name="version", dtype=Int64, description="of the behaviour that is written next"),
+    ],
+)
 user_directory = _view(
     "user_directory",
     "Pages of users who have attributes, for stores that cannot list them; the page `writers` names who wrote pages",

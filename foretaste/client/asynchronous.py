@@ -42,10 +42,18 @@ class AsyncForetaste:
         return await self._answer(calls.rank_call(user_id, items, context, shown))
 
     async def register(
-        self, user_id: str, attributes: Attributes, *, registered_at: datetime | None = None, wait: float = 0.0
+        self,
+        user_id: str,
+        attributes: Attributes,
+        *,
+        registered_at: datetime | None = None,
+        event_id: str | None = None,
+        wait: float = 0.0,
     ) -> EventsAccepted:
-        """Sign a user up. With `wait` (seconds), until a ranking can read it; `readable` then says whether it can."""
-        return await self.register_many([calls.registration(user_id, attributes, registered_at)], wait=wait)
+        """Sign a user up. With `wait` (seconds), until a ranking can read it; `readable` then says whether it can.
+
+        Called again with the same `event_id` it is carried out once."""
+        return await self.register_many([calls.registration(user_id, attributes, registered_at, event_id)], wait=wait)
 
     async def register_many(self, events: Sequence[UserRegistered], *, wait: float = 0.0) -> EventsAccepted:
         """Sign up to 1000 users up at once."""
@@ -59,10 +67,13 @@ class AsyncForetaste:
         action: str = "acted",
         at: datetime | None = None,
         ranking_id: str | None = None,
+        event_id: str | None = None,
         wait: float = 0.0,
     ) -> EventsAccepted:
-        """Tell what a user did, now where `at` is None; `ranking_id` is of the ranking that it answers."""
-        return await self.behave_many([calls.act(user_id, item_id, action, at, ranking_id)], wait=wait)
+        """Tell what a user did, now where `at` is None; `ranking_id` is of the ranking that it answers.
+
+        Called again with the same `event_id` it is applied once, though `at` may be another time by then."""
+        return await self.behave_many([calls.act(user_id, item_id, action, at, ranking_id, event_id)], wait=wait)
 
     async def behave_many(self, events: Sequence[UserBehaved], *, wait: float = 0.0) -> EventsAccepted:
         """Up to 1000 behaviours at once."""

@@ -97,19 +97,25 @@ def ready_call() -> Call[bool]:
     return Call("GET", "/readyz", read)
 
 
-def registration(user_id: str, attributes: Attributes, registered_at: datetime | None) -> UserRegistered:
+def registration(
+    user_id: str, attributes: Attributes, registered_at: datetime | None, event_id: str | None
+) -> UserRegistered:
     """Raises `InvalidInput` for what the service would refuse."""
     try:
-        return UserRegistered(user_id=user_id, attributes=attributes, registered_at=registered_at)
+        return UserRegistered(user_id=user_id, attributes=attributes, registered_at=registered_at, event_id=event_id)
     except ValidationError as error:
         raise invalid_input(error) from error
 
 
-def act(user_id: str, item_id: str, action: str, at: datetime | None, ranking_id: str | None) -> UserBehaved:
+def act(
+    user_id: str, item_id: str, action: str, at: datetime | None, ranking_id: str | None, event_id: str | None
+) -> UserBehaved:
     """Now, where `at` is None. Raises `InvalidInput` for what the service would refuse."""
     at = at or datetime.now(UTC)
     try:
-        return UserBehaved(user_id=user_id, item_id=item_id, action=action, at=at, ranking_id=ranking_id)
+        return UserBehaved(
+            user_id=user_id, item_id=item_id, action=action, at=at, ranking_id=ranking_id, event_id=event_id
+        )
     except ValidationError as error:
         raise invalid_input(error) from error
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import blake2b
 from typing import Annotated, TypeAlias
 
 from pydantic import (
@@ -19,6 +20,7 @@ from pydantic import (
 
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.ranking import Cause, Fallback, Source
+from foretaste.kernel.users import DIGEST_BYTES, Place
 from foretaste.kernel.values import Attributes
 
 MAX_ID = 256
@@ -28,6 +30,9 @@ MAX_FIELD = 120
 
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID, strict=True)]
+EventId: TypeAlias = Id | None
+"""The sender's own name of an event: what comes again under it, for the same user, is the same event and carried out
+once. Without one each record is an event of its own."""
 
 
 Text = Annotated[str, Field(min_length=0, strict=True)]
@@ -83,7 +88,9 @@ class UserRegistered(Event):
     user_id: Id
     attributes: Mapping[Text, WireScalar]
     registered_at: EventTime | None = None
-    """When, by the sender's clock; the Kafka timestamp where absent."""
+    """When, by the sender's clock; the Kafka timestamp where absent. See `event_time_ms`."""
+    event_id: EventId = None
+    """The sender's own name of this sign-up."""
 
 
 class UserBehaved(Event):
@@ -95,6 +102,8 @@ class UserBehaved(Event):
     action: Annotated[str, Field(max_length=MAX_ID)] = "acted"
     ranking_id: Id | None = None
     """The ranking that it answers, where the sender knows; without it, any that showed the item shortly before."""
+    event_id: EventId = None
+    """The sender's own name of this act."""
 
 
 class UserEnriched(Event):
@@ -121,6 +130,21 @@ class Origin:
     offset: int
     timestamp_ms: int
 
+    @property
+    def place(self) -> Place:
+        return Place(f"{self.topic}-{self.partition}", self.offset, self.timestamp_ms)
+
+
+def event_time_ms(claimed_ms: int | None, origin: Origin, now_ms: int) -> int:
+    """When an event happened, epoch milliseconds: the time that its sender claims, but not after Kafka had it.
+
+    A sender's clock that runs ahead would otherwise put its events before all that really follow. The bound is the
+    record's Kafka timestamp, so that a record that is read again has the same time again; where that lies ahead of the
+    reader's clock too, or there is none, the bound is the clock at `now_ms`.
+    """
+    received_ms = origin.timestamp_ms if 0 < origin.timestamp_ms <= now_ms else now_ms
+    return received_ms if claimed_ms is None else min(claimed_ms, received_ms)
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -129,6 +153,20 @@ class Message:
     key: bytes | None
     value: bytes | None
     origin: Origin
+
+
+def event_digest(event_id: str | None, message: Message) -> bytes:
+    """Bytes by which an event is told from others of its user: of its `event_id`, else of its place in Kafka.
+
+    The timestamp and the value are part of the place, since a topic that is deleted and made anew counts its offsets
+    from 0 again.
+    """
+    digest = blake2b(digest_size=DIGEST_BYTES)
+    if event_id is not None:
+        digest.update(b"id " + event_id.encode())
+    else:
+        digest.update(f"place {message.origin.place} ".encode() + (message.value or b""))
+    return digest.digest()
 
 
 class Reason(StrEnum):

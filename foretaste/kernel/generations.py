@@ -104,9 +104,13 @@ class Move:
     """Whether every cold or warming user had been re-enriched for `number`."""
 
 
+SLOTS = ("virtual_behaviour_even", "virtual_behaviour_odd")
+"""The feature views that hold virtual behaviour."""
+
+
 def slot(generation: int) -> str:
     """The feature view that holds the virtual behaviour of `generation`: it shares it with every second one."""
-    return "virtual_behaviour_even" if generation % 2 == 0 else "virtual_behaviour_odd"
+    return SLOTS[generation % 2]
 
 
 def use_of(number: int, active: int | None, filling: int | None, previous: int | None) -> Use | None:

@@ -73,33 +73,45 @@ class CompactedDays:
 class OnlineStore(Protocol):
     """Features of users for serving (Feast). Writes are idempotent and keyed by user id.
 
-    A stored row that cannot be read hurts nobody else: what it holds counts as never written, `UserFeatures.damaged`
-    names its view, and the next write replaces it.
+    Every write compares with what is stored, in the same step that writes: a writer that stood still meanwhile changes
+    nothing when it goes on. A stored row that cannot be read hurts nobody else: what it holds counts as never written,
+    `UserFeatures.damaged` names its view, and the next write replaces it.
 
     Three forms keep these promises. In memory and in Redis (`RedisStore`) all of them hold to the letter. Through
-    Feast's API alone (`FeastStore`), which has no compare-and-set and no list of keys, three are weaker:
+    Feast's API alone (`FeastStore`), which has no compare-and-set, no list of keys and no columns beside a view's, four
+    are weaker:
 
-    - `write_behaviour` compares, then writes, in two steps: of two writers that do so within the same few milliseconds
-      the later one wins.
+    - Comparing and writing are two steps: of two writers for one user within the same few milliseconds the later wins.
     - "No newer" is told as exactly as the store keeps event times: in milliseconds or better on Redis, PostgreSQL,
       DynamoDB or Cassandra, in whole seconds on SQLite and MySQL. Of rows within one second the last written stays.
+    - The place of a registration in Kafka is not kept: of two of one time the last written stays.
     - `users` finds whoever got attributes through this port. Rows that a team writes with its own Feast client are
       read, but not found by a walk.
     """
 
     async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
-        """Features of B users, in their order, in one round trip; `virtual` comes from the slot of `generation`."""
+        """Features of B users, in their order, in one round trip; `virtual` comes from the slot of `generation`.
+
+        `applied` is left empty.
+        """
+        ...
+
+    async def read_behaviour(self, user_ids: Sequence[str]) -> list[UserFeatures]:
+        """Of B users, in their order: the behaviour, its version and `applied`, which are what an append needs."""
         ...
 
     async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
-        """Attributes and virtual behaviour of B users.
+        """Attributes of B users, and the virtual behaviour that was made from them.
 
-        A row no newer than what is stored leaves it as it is: a replay changes nothing.
+        A row whose registration does not replace the stored one (`AttributesVersion.replaces`) changes nothing: a
+        replay is harmless. One that does is written whole: no virtual behaviour passes for current any more but its
+        own, whatever its slot or the other one holds, and as of whatever time.
         """
         ...
 
     async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
-        """Virtual behaviour of B users alone, by the same rule: a write that touches no attributes undoes none."""
+        """Virtual behaviour of B users alone, each unless its slot is as new, or the attributes are other ones by now
+        than those that it was made from."""
         ...
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:

@@ -1,10 +1,19 @@
 """What the online store holds of a user, and the stage that this puts the user in."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from foretaste.kernel.values import Attributes, FloatArray
+
+DIGEST_BYTES = 8
+"""Of an event's digest. Two events of a user have equal ones by chance once in 2^64."""
+REMEMBERED_BEHAVIOURS = 128
+"""Behaviours of a user, the last applied, whose digests are kept beside the behaviour: one that comes again within
+them is refused whatever its time says."""
+REMEMBERED_REGISTRATIONS = 8
+"""Registrations of a user whose digests are kept beside the attributes, likewise."""
 
 
 class Stage(StrEnum):
@@ -39,6 +48,76 @@ class Behaviour:
         return len(self.items)
 
 
+class Place(NamedTuple):
+    """Where an event stands in Kafka."""
+
+    partition: str
+    """The topic and the partition's number, "user-registered-3"."""
+    offset: int
+    timestamp_ms: int
+    """Kafka's, milliseconds since the epoch."""
+
+    def is_later(self, other: "Place | None") -> bool:
+        """Of two events of one time, whether this one is the later: by offset within a partition, which is their order
+        in the topic; between partitions, which have none, by Kafka's timestamp. Any place is later than none."""
+        if other is None:
+            return True
+        if self.partition == other.partition:
+            return self.offset > other.offset
+        return (self.timestamp_ms, self.partition) > (other.timestamp_ms, other.partition)
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedEvents:
+    """Digests of the events that were applied to a user's behaviour last (`event_digest`), one behind the other."""
+
+    digests: bytes = b""
+
+    def __contains__(self, digest: bytes) -> bool:
+        place = self.digests.find(digest)
+        while place > 0 and place % DIGEST_BYTES:  # a match across two digests is none
+            place = self.digests.find(digest, place + 1)
+        return place >= 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The digests, oldest first."""
+        return (self.digests[start : start + DIGEST_BYTES] for start in range(0, len(self.digests), DIGEST_BYTES))
+
+    def with_applied(self, digest: bytes) -> "AppliedEvents":
+        """With one more, the newest; of more than `REMEMBERED_BEHAVIOURS` the oldest is forgotten."""
+        return AppliedEvents((self.digests + digest)[-REMEMBERED_BEHAVIOURS * DIGEST_BYTES :])
+
+
+@dataclass(frozen=True, slots=True)
+class AttributesVersion:
+    """Which registration a user's attributes are from: what decides whether another one takes its place."""
+
+    at_ms: int = 0
+    """When it happened (`event_time_ms`); 0 where nothing was ever registered."""
+    place: Place | None = None
+    """Where it stands in Kafka; None where that is not known."""
+    digests: tuple[bytes, ...] = ()
+    """Of this registration, the last, and of those before it: at most `REMEMBERED_REGISTRATIONS`."""
+
+    def replaces(self, stored: "AttributesVersion") -> bool:
+        """Whether a registration takes the place of the stored one: the later does, by time and then by place. One that
+        was applied before does not, wherever its time puts it now."""
+        if self.digests and self.digests[-1] in stored.digests:
+            return False
+        if self.at_ms != stored.at_ms:
+            return self.at_ms > stored.at_ms
+        return self.place is not None and self.place.is_later(stored.place)
+
+    def after(self, stored: "AttributesVersion") -> "AttributesVersion":
+        """As it is stored in the place of `stored`, whose digests are remembered too."""
+        digests = dict.fromkeys((*stored.digests, *self.digests))
+        return AttributesVersion(self.at_ms, self.place, tuple(digests)[-REMEMBERED_REGISTRATIONS:])
+
+    def is_same(self, other: "AttributesVersion") -> bool:
+        """Whether both are of one registration."""
+        return (self.at_ms, self.place) == (other.at_ms, other.place)
+
+
 @dataclass(frozen=True, slots=True)
 class VirtualBehaviour:
     """v̂ of eq. 8, `vectors` (M, D), which the ranking tower of the same generation reads in place of behaviour."""
@@ -66,23 +145,40 @@ class UserFeatures:
     """Event time of the behaviour's row, microseconds since the epoch; 0 if never written."""
     damaged: tuple[str, ...] = ()
     """Feature views whose stored row cannot be read: what they hold counts as never written."""
+    attributes_place: Place | None = None
+    """Of the registration that the attributes are from; None where the store does not tell."""
+    registrations: tuple[bytes, ...] = ()
+    """Digests of the registrations that were applied last; see `AttributesVersion`."""
+    applied: AppliedEvents = AppliedEvents()
+    """Behaviours that were applied last. `OnlineStore.read_behaviour` alone reads them."""
+
+    @property
+    def attributes_version(self) -> AttributesVersion:
+        return AttributesVersion(self.attributes_ms, self.attributes_place, self.registrations)
 
     @property
     def as_of_ms(self) -> int:
-        """The newer of both. A repair or a re-enrichment is written as of one millisecond later, and so yields to any
-        registration after the one it read."""
+        """The newer of both. A repair or a re-enrichment is written as of one millisecond later."""
         return max(self.attributes_ms, self.virtual_ms)
 
 
 @dataclass(frozen=True, slots=True)
 class EnrichedUser:
-    """One row of the sign-up way's write: attributes and virtual behaviour, as of `at_ms` (epoch milliseconds)."""
+    """One row of the sign-up way's write: attributes and the virtual behaviour made from them, as of `at_ms`."""
 
     user_id: str
     attributes: Attributes
     virtual: VirtualBehaviour | None
     """None for a warm user, who needs none."""
     at_ms: int
+    """Epoch milliseconds."""
+    place: Place | None = None
+    digests: tuple[bytes, ...] = ()
+    """Of the registration, the last, and of those that it was chosen before; see `AttributesVersion`."""
+
+    @property
+    def version(self) -> AttributesVersion:
+        return AttributesVersion(self.at_ms, self.place, self.digests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +188,13 @@ class ReenrichedUser:
     user_id: str
     virtual: VirtualBehaviour
     at_ms: int
+    made_from: AttributesVersion | None = None
+    """The attributes that it was made from. A store that holds others by now leaves the row out; None: whichever."""
+
+    @classmethod
+    def after(cls, read: UserFeatures, virtual: VirtualBehaviour) -> "ReenrichedUser":
+        """The row that puts `virtual`, made from the attributes that were read, in the place of what was read."""
+        return cls(read.user_id, virtual, read.as_of_ms + 1, read.attributes_version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +209,19 @@ class BehavedUser:
     behaviour: Behaviour
     read_version: int = 0
     read_us: int = 0
+    applied: AppliedEvents = AppliedEvents()
+    """Written in the same step: what is applied and what is remembered of it never differ."""
 
     @classmethod
-    def after(cls, read: UserFeatures, behaviour: Behaviour) -> "BehavedUser":
-        """The row that puts `behaviour` in the place of what was read."""
-        return cls(read.user_id, behaviour, read.behaviour_version, read.behaviour_us)
+    def after(cls, read: UserFeatures, behaviour: Behaviour, applied: AppliedEvents | None = None) -> "BehavedUser":
+        """The row that puts `behaviour` in the place of what was read; None: nothing more was applied."""
+        return cls(
+            read.user_id,
+            behaviour,
+            read.behaviour_version,
+            read.behaviour_us,
+            read.applied if applied is None else applied,
+        )
 
     @property
     def version(self) -> int:

@@ -1,9 +1,9 @@
 """The in-memory forms of the ports of this package: the same semantics as on Redis, for tests and small trials."""
 
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
-from typing import TypeVar
 
 import numpy as np
 
@@ -11,48 +11,68 @@ from features.generations.records import check_idle, check_slot
 from features.log.rows import BEHAVIOUR_ROWS, RANKING_ROWS, behaviours_table, each_once, rankings_table, within
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import UserBehaved, UserRanked
-from foretaste.kernel.generations import Generation, Move, Serving, check_same, slot
+from foretaste.kernel.generations import SLOTS, Generation, Move, Serving, check_same, slot
 from foretaste.kernel.ports import Clock, CompactedDays, Logged
 from foretaste.kernel.retrieval import MOST_POPULAR
-from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
+from foretaste.kernel.users import (
+    AppliedEvents,
+    AttributesVersion,
+    BehavedUser,
+    EnrichedUser,
+    ReenrichedUser,
+    UserFeatures,
+    VirtualBehaviour,
+)
 from foretaste.kernel.values import Attributes
-
-Key = TypeVar("Key", bound=Hashable)
-Value = TypeVar("Value")
 
 
 class InMemoryOnlineStore:
-    """Each view of a user keeps the newest row that was written: a row no newer is dropped.
+    """Attributes give way to a later registration, virtual behaviour to a newer one of the attributes that stand.
 
     A behaviour takes the place of the one that it was made from, or is refused.
     """
 
     def __init__(self) -> None:
-        self._attributes: dict[str, tuple[int, Attributes]] = {}
+        self._attributes: dict[str, tuple[AttributesVersion, Attributes]] = {}
         self._virtual: dict[tuple[str, str], tuple[int, VirtualBehaviour]] = {}
-        self._behaviour: dict[str, tuple[Behaviour, int, int]] = {}
+        self._behaviour: dict[str, BehavedUser] = {}
 
     async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
         return [self._features(user_id, generation) for user_id in user_ids]
 
+    async def read_behaviour(self, user_ids: Sequence[str]) -> list[UserFeatures]:
+        return [self._behaved(user_id) for user_id in user_ids]
+
     async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
         for user in users:
-            _keep_newest(self._attributes, user.user_id, user.at_ms, dict(user.attributes))
-            if user.virtual is not None:
-                self._keep_virtual(user.user_id, user.virtual, user.at_ms)
+            stored = self._version(user.user_id)
+            if not user.version.replaces(stored):
+                continue
+            self._attributes[user.user_id] = (user.version.after(stored), dict(user.attributes))
+            own = None if user.virtual is None else slot(user.virtual.generation)
+            for parity in SLOTS:
+                at_ms, virtual = self._virtual.get((user.user_id, parity), (0, None))
+                if user.virtual is not None and parity == own:
+                    self._virtual[user.user_id, parity] = (max(at_ms, user.at_ms), _own(user.virtual))
+                elif virtual is not None and at_ms >= user.at_ms:
+                    self._virtual[user.user_id, parity] = (0, virtual)
 
     async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
         for user in users:
-            self._keep_virtual(user.user_id, user.virtual, user.at_ms)
+            key = (user.user_id, slot(user.virtual.generation))
+            as_read = user.made_from is None or user.made_from.is_same(self._version(user.user_id))
+            if as_read and user.at_ms > self._virtual.get(key, (0, None))[0]:
+                self._virtual[key] = (user.at_ms, _own(user.virtual))
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
         refused: list[str] = []
         for user in users:
-            _, version, at_us = self._behaviour.get(user.user_id, (Behaviour(), 0, 0))
-            if (version, at_us) != (user.read_version, user.read_us):
+            held = self._behaviour.get(user.user_id)
+            stored = (0, 0) if held is None else (held.version, held.at_us)
+            if stored != (user.read_version, user.read_us):
                 refused.append(user.user_id)
                 continue
-            self._behaviour[user.user_id] = (user.behaviour, user.version, user.at_us)
+            self._behaviour[user.user_id] = user
         return refused
 
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
@@ -64,14 +84,28 @@ class InMemoryOnlineStore:
     async def close(self) -> None:
         """Nothing is held open."""
 
-    def _keep_virtual(self, user_id: str, virtual: VirtualBehaviour, at_ms: int) -> None:
-        _keep_newest(self._virtual, (user_id, slot(virtual.generation)), at_ms, _own(virtual))
+    def _version(self, user_id: str) -> AttributesVersion:
+        return self._attributes[user_id][0] if user_id in self._attributes else AttributesVersion()
+
+    def _behaved(self, user_id: str) -> UserFeatures:
+        held = self._behaviour.get(user_id)
+        if held is None:
+            return UserFeatures(user_id)
+        return UserFeatures(user_id, None, held.behaviour, held.version, behaviour_us=held.at_us, applied=held.applied)
 
     def _features(self, user_id: str, generation: int) -> UserFeatures:
-        attributes_at, attributes = self._attributes.get(user_id, (0, None))
+        version, (_, attributes) = self._version(user_id), self._attributes.get(user_id, (None, None))
         virtual_at, virtual = self._virtual.get((user_id, slot(generation)), (0, None))
-        behaviour, version, at_us = self._behaviour.get(user_id, (Behaviour(), 0, 0))
-        return UserFeatures(user_id, attributes, behaviour, version, virtual, attributes_at, virtual_at, at_us)
+        return replace(
+            self._behaved(user_id),
+            attributes=attributes,
+            virtual=virtual,
+            attributes_ms=version.at_ms,
+            virtual_ms=virtual_at,
+            attributes_place=version.place,
+            registrations=version.digests,
+            applied=AppliedEvents(),
+        )
 
 
 class InMemoryGenerations:
@@ -209,11 +243,6 @@ class InMemoryTrainingLog:
 
     def _logged(self) -> list[UserRanked | UserBehaved]:
         return [*self._rankings, *self._behaviours]
-
-
-def _keep_newest(kept: dict[Key, tuple[int, Value]], key: Key, at: int, value: Value) -> None:
-    if key not in kept or at > kept[key][0]:
-        kept[key] = (at, value)
 
 
 def _own(virtual: VirtualBehaviour) -> VirtualBehaviour:

@@ -184,8 +184,8 @@ class Ranking:
     ) -> None:
         """Never over what another generation in use made: the next one, filling, or one that took over just now.
 
-        What one out of use left in the slot is written over. As of one millisecond after what was read: above it, and
-        below any registration that is on its way. The virtual behaviour alone: attributes are the sign-up way's.
+        What one out of use left in the slot is written over. The virtual behaviour alone: attributes are the sign-up
+        way's, and where it wrote others since they were read, the store takes nothing made from the old ones.
         """
         try:
             async with _answer_within(self._left(began), "online store"):
@@ -195,7 +195,7 @@ class Ranking:
                     in_use = (await self._generations.serving()).in_use.keys() - {generation.number}
                 await self._store.write_virtual(
                     [
-                        ReenrichedUser(features.user_id, virtual, features.as_of_ms + 1)
+                        ReenrichedUser.after(features, virtual)
                         for features, virtual in made
                         if features.virtual is None or features.virtual.generation not in in_use
                     ]

@@ -37,7 +37,8 @@ def behaviours_router(intake: EventIntake, users: StoredUsers, idempotent: Idemp
     ) -> Response:
         """Answered once Kafka has acknowledged the events, or `wait` seconds later at most.
 
-        A behaviour that names its ranking (`ranking_id`) is that ranking's outcome.
+        A behaviour that names its ranking (`ranking_id`) is that ranking's outcome. One that comes again under the same
+        `event_id`, or without any but of the same item, action and time, is applied once.
         """
         batch = isinstance(body, UsersBehaved)
         events = body.behaviours if isinstance(body, UsersBehaved) else [body]

@@ -37,9 +37,17 @@ def users_router(intake: EventIntake, users: StoredUsers, idempotent: Idempotent
         wait: Wait = 0.0,
         idempotency_key: IdempotencyKey = None,
     ) -> Response:
-        """Answered once Kafka has acknowledged the events, or `wait` seconds later at most."""
+        """Answered once Kafka has acknowledged the events, or `wait` seconds later at most.
+
+        A sign-up without an `event_id` gets one of the `Idempotency-Key`, where there is one.
+        """
         batch = isinstance(body, UsersRegistered)
-        events = body.users if isinstance(body, UsersRegistered) else [body]
+        events = [
+            event
+            if event.event_id is not None
+            else event.model_copy(update={"event_id": idempotent.event_id(request, idempotency_key, place)})
+            for place, event in enumerate(body.users if isinstance(body, UsersRegistered) else [body])
+        ]
 
         async def carry_out() -> EventsAccepted:
             with named_in_body("users", batch=batch):

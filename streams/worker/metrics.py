@@ -5,6 +5,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
+CLOCK_DIFFERENCE_MS = 1000
+"""By which the clocks of well-kept machines differ, at most: less is no fault that anybody wants to be told."""
+
 
 class Metrics:
     """The metrics of one worker. `way` is `sign-up`, `behaviour` or `re-enrichment`."""
@@ -40,6 +43,12 @@ class Metrics:
         self.behaviours = Counter(
             "foretaste_behaviours", "Behaviours taken, those already known included", registry=registry
         )
+        self.clock_ahead = Counter(
+            "foretaste_clock_ahead",
+            "Events that claim a time after Kafka had them, taken as of when Kafka did",
+            ["way"],
+            registry=registry,
+        )
         self.dead_letters = Counter(
             "foretaste_dead_letters", "Events that cannot be processed", ["reason"], registry=registry
         )
@@ -56,3 +65,8 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
+
+    def count_ahead(self, way: str, claimed_ms: int | None, at_ms: int) -> None:
+        """Counts an event whose sender claims a later time than it is taken as of, by more than clocks differ."""
+        if claimed_ms is not None and claimed_ms - at_ms > CLOCK_DIFFERENCE_MS:
+            self.clock_ahead.labels(way).inc()

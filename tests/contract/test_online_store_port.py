@@ -5,15 +5,31 @@ A form that keeps less than the whole promise is named with what it keeps in `te
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from features.feast_api import FeatureStore
+from features.repo_config import close_connections
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import OnlineStore
-from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
-from tests.store_forms import PROMISES, open_form
+from foretaste.kernel.users import (
+    REMEMBERED_BEHAVIOURS,
+    REMEMBERED_REGISTRATIONS,
+    AppliedEvents,
+    BehavedUser,
+    Behaviour,
+    EnrichedUser,
+    Place,
+    ReenrichedUser,
+    UserFeatures,
+    VirtualBehaviour,
+)
+from tests.store_forms import PROMISES, form_config, open_configured, open_form
 
 AT = 1_767_225_600_000
 
@@ -153,6 +169,184 @@ async def test_the_newest_of_a_batch_wins_whatever_its_place(store: OnlineStore)
     features = await read(store)
     assert features.virtual is not None
     assert features.virtual.vectors[0, 0] == 2.0
+
+
+def filled(value: float) -> VirtualBehaviour:
+    return VirtualBehaviour(1, np.full((3, 2), value, np.float32))
+
+
+def registered(offset: int, fill: float, at_ms: int = AT, partition: int = 0, timestamp_ms: int = AT) -> EnrichedUser:
+    """A registration at this place of Kafka, whose attributes and virtual behaviour hold `fill`."""
+    virtual = filled(fill)
+    place = Place(f"user-registered-{partition}", offset, timestamp_ms)
+    digest = f"{partition:04}{offset:04}".encode()
+    return EnrichedUser("u1", {"fill": fill}, virtual, at_ms, place, (digest,))
+
+
+async def fill_of(store: OnlineStore) -> float | None:
+    """What the attributes of "u1" hold, and the virtual behaviour that passes for theirs; None where none does."""
+    generation = Generation(1, 1, {}, {}, np.zeros((3, 2), np.float32), "2026-01-01T00:00:00Z")
+    features = await read(store)
+    current = generation.virtual_of(features)
+    assert features.attributes is not None
+    assert current is None or (current.vectors == features.attributes["fill"]).all()
+    return None if current is None else float(current.vectors[0, 0])
+
+
+@pytest.mark.parametrize("order", ["first to last", "last to first"])
+@pytest.mark.parametrize(
+    "later",
+    [
+        pytest.param(registered(8, 2.0), id="by the offset"),
+        pytest.param(registered(70, 2.0, timestamp_ms=AT - 5), id="by the offset though Kafka's timestamp is lower"),
+        pytest.param(registered(3, 2.0, partition=1, timestamp_ms=AT + 1), id="of another partition, by the timestamp"),
+    ],
+)
+async def test_of_two_registrations_of_one_time_the_later_in_the_topic_stays(
+    store: OnlineStore, store_form: str, later: EnrichedUser, order: str
+) -> None:
+    """However they are batched, and written again in any order. A form that keeps no places keeps the last written."""
+    earlier = registered(7, 1.0)
+    both = [earlier, later] if order == "first to last" else [later, earlier]
+    for each in both:
+        await store.write_enriched([each])
+    last = 2.0 if PROMISES[store_form].keeps_places or order == "first to last" else 1.0
+    assert await fill_of(store) == last
+    await store.write_enriched(both)
+    for each in (earlier, later):
+        await store.write_enriched([each])
+    assert await fill_of(store) == 2.0
+
+
+async def test_a_registration_that_was_applied_does_not_win_again_with_a_later_time(
+    store: OnlineStore, store_form: str, step: int
+) -> None:
+    await store.write_enriched([registered(7, 1.0)])
+    await store.write_enriched([registered(8, 2.0, at_ms=AT + step)])
+    await store.write_enriched([registered(7, 1.0, at_ms=AT + 5 * step)])
+    remembers = PROMISES[store_form].keeps_places
+    assert await fill_of(store) == (2.0 if remembers else 1.0)
+    assert len((await read(store)).registrations) == (2 if remembers else 0)
+    for each in range(REMEMBERED_REGISTRATIONS):
+        await store.write_enriched([registered(100 + each, 3.0, at_ms=AT + (10 + each) * step)])
+    assert len((await read(store)).registrations) == (REMEMBERED_REGISTRATIONS if remembers else 0)
+
+
+async def test_virtual_behaviour_is_written_with_its_attributes_however_new_the_slot_is(
+    store: OnlineStore, step: int
+) -> None:
+    await store.write_enriched([registered(7, 1.0)])
+    await store.write_virtual(
+        [ReenrichedUser.after(await read(store), VirtualBehaviour(1, np.ones((3, 2), np.float32)))]
+    )
+    await store.write_virtual([reenriched(AT + 7 * step)])
+    await store.write_enriched([registered(8, 2.0, at_ms=AT + step)])
+    assert await fill_of(store) == 2.0
+
+
+async def test_attributes_that_are_written_alone_leave_no_virtual_behaviour_that_passes_for_theirs(
+    store: OnlineStore, step: int
+) -> None:
+    await store.write_enriched([registered(7, 1.0)])
+    await store.write_virtual([reenriched(AT + 7 * step), reenriched(AT + 7 * step, generation=2)])
+    await store.write_enriched([EnrichedUser("u1", {"fill": 2.0}, None, AT + step)])
+    assert await fill_of(store) is None
+    second = await read(store, generation=2)
+    assert second.virtual is None or second.virtual_ms < second.attributes_ms
+    await store.write_virtual(
+        [ReenrichedUser.after(await read(store), VirtualBehaviour(1, np.full((3, 2), 2.0, np.float32)))]
+    )
+    assert await fill_of(store) == 2.0
+
+
+async def test_virtual_behaviour_made_from_attributes_that_were_replaced_is_not_taken(
+    store: OnlineStore, store_form: str, step: int
+) -> None:
+    await store.write_enriched([registered(7, 1.0)])
+    seen = await read(store)
+    of_the_first = filled(1.0)
+    if PROMISES[store_form].keeps_places:
+        await store.write_enriched([registered(8, 2.0)])
+        await store.write_virtual([ReenrichedUser.after(seen, of_the_first)])
+        assert await fill_of(store) == 2.0
+    await store.write_enriched([registered(9, 3.0, at_ms=AT + step)])
+    await store.write_virtual([replace(ReenrichedUser.after(seen, of_the_first), at_ms=AT + 9 * step)])
+    assert await fill_of(store) == 3.0
+
+
+async def test_what_was_applied_is_written_with_the_behaviour_and_read_with_it(store: OnlineStore) -> None:
+    (nobody,) = await store.read_behaviour(["u1"])
+    assert nobody == UserFeatures("u1")
+    one, two, three = (AppliedEvents(name.encode() * 8) for name in "abc")
+    assert await store.write_behaviour([replace(behaved("a"), applied=one)]) == []
+    (first,) = await store.read_behaviour(["u1"])
+    assert (list(first.behaviour.items), first.applied, first.behaviour_version) == (["a"], one, 1)
+    assert await store.write_behaviour([BehavedUser.after(first, first.behaviour, two)]) == []
+    assert await store.write_behaviour([BehavedUser.after(first, first.behaviour, three)]) == ["u1"]
+    held = await store.read_behaviour(["nobody", "u1"])
+    assert [list(each.applied) for each in held] == [[], [b"b" * 8]], "what was refused was not applied"
+    assert (await read(store)).behaviour == held[1].behaviour
+
+
+async def test_as_many_digests_are_kept_as_are_remembered(store: OnlineStore) -> None:
+    applied = AppliedEvents()
+    for number in range(REMEMBERED_BEHAVIOURS + 50):
+        applied = applied.with_applied(b"%08d" % number)
+    await store.write_behaviour([replace(behaved("a"), applied=applied)])
+    (held,) = await store.read_behaviour(["u1"])
+    assert list(held.applied) == [b"%08d" % number for number in range(50, REMEMBERED_BEHAVIOURS + 50)]
+
+
+TEXTS = {
+    "no JSON": "country=NO",
+    "a list": "[1,2]",
+    "a text": '"NO"',
+    "null": "null",
+    "single quotes": "{'country': 'NO'}",
+    "half a character": '{"country": "N\\ud83d"}',
+}
+
+
+async def test_rows_that_cannot_be_read_hurt_nobody_else_and_the_next_write_mends_them(
+    shared_form: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """As a team's own Feast client can write them."""
+    config = form_config(shared_form, request, tmp_path)
+    feast = FeatureStore(config=config)
+    later = datetime.fromtimestamp(AT / 1000 + 60, UTC)
+
+    def push(view: str, users: Sequence[str], **features: Sequence[object]) -> None:
+        frame = pd.DataFrame({"user_id": users, **features, "event_timestamp": [later] * len(users)})
+        feast.write_to_online_store(view, frame)
+
+    push("user_attributes", list(TEXTS), attributes=list(TEXTS.values()))
+    columns: dict[str, Sequence[object]] = {"items": [["a", "b", "c"]], "actions": [["x", "x"]], "times": [[1, 2, 3]]}
+    push("user_behaviour", ["uneven"], **columns, version=[1])
+    push("virtual_behaviour_odd", ["odd"], vectors=[[0.1] * 7], dimension=[3], generation=[1])
+    close_connections(feast)
+    users = [*TEXTS, "uneven", "odd", "good"]
+    store = open_configured(shared_form, config)
+    await store.write_enriched([enriched("good")])
+    await store.write_behaviour([behaved("i1", user_id="good")])
+
+    found = await store.read(users, 1)
+    views = [*["user_attributes"] * len(TEXTS), "user_behaviour", "virtual_behaviour_odd"]
+    assert [each.damaged for each in found] == [*((view,) for view in views), ()]
+    assert [each.attributes for each in found[:-1]] == [None] * len(views)
+    assert (found[-1].attributes, len(found[-1].behaviour)) == (enriched("good").attributes, 1)
+    read = await store.read_behaviour(users)
+    assert [each.damaged for each in read] == [("user_behaviour",) if each == "uneven" else () for each in users]
+
+    await store.write_enriched([enriched(user, at_ms=AT + 1000) for user in users])
+    appended = [BehavedUser.after(each, Behaviour(["i2"], ["liked"], [AT]), AppliedEvents(b"x" * 8)) for each in read]
+    assert await store.write_behaviour(appended) == []
+    mended = await store.read(users, 1)
+    assert [each.damaged for each in mended] == [()] * len(users)
+    assert [each.attributes for each in mended] == [enriched("good").attributes] * len(users)
+    assert all(each.virtual is not None for each in mended)
+    held = await store.read_behaviour(users)
+    assert [(list(each.behaviour.items), list(each.applied)) for each in held] == [(["i2"], [b"x" * 8])] * len(users)
+    await store.close()
 
 
 async def test_each_write_of_a_behaviour_raises_its_version_by_one_and_its_event_time(store: OnlineStore) -> None:

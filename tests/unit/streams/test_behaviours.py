@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import Message, Reason
-from foretaste.kernel.users import BehavedUser, Behaviour
+from foretaste.kernel.users import REMEMBERED_BEHAVIOURS, BehavedUser, Behaviour
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from foretaste.testing import InMemoryOnlineStore
 from streams.behaviours import ROUNDS, Behaviours, UnknownItems, append
@@ -17,6 +17,7 @@ from streams.worker.dead_letters import read_dead_letter
 from tests.stream_parts import NOW, NOW_MS, ChosenStore, World, message
 
 AWAY = Unavailable("a part", "chosen by the test")
+HOUR_MS = 3_600_000
 FULL = Behaviour(
     [f"i{each}" for each in range(MAX_BEHAVIOUR)], ["acted"] * MAX_BEHAVIOUR, list(range(10, 10 + MAX_BEHAVIOUR))
 )
@@ -33,9 +34,9 @@ def way(world: World, unknown_items: UnknownItems = "keep", now: float = NOW) ->
     )
 
 
-def act(user_id: str, item_id: str, at_ms: int, offset: int = 0) -> Message:
+def act(user_id: str, item_id: str, at_ms: int, offset: int = 0, timestamp_ms: int = NOW_MS) -> Message:
     value = {"user_id": user_id, "item_id": item_id, "at": at_ms / 1000, "action": "rated"}
-    return message(value, key=user_id.encode(), topic="user-behaved", offset=offset)
+    return message(value, key=user_id.encode(), topic="user-behaved", offset=offset, timestamp_ms=timestamp_ms)
 
 
 def rows(behaviour: Behaviour) -> list[tuple[str, str, int]]:
@@ -67,33 +68,145 @@ def test_a_full_behaviour_drops_its_oldest() -> None:
     assert rows(longer) == [*rows(FULL)[1:], ("new", "acted", 10_000)]
 
 
-@pytest.mark.parametrize("at_ms", [9, 10])
-def test_what_is_not_newer_than_the_oldest_of_a_full_one_changes_nothing(at_ms: int) -> None:
-    assert append(FULL, "old", "acted", at_ms) is FULL
+def test_what_is_older_than_the_oldest_of_a_full_one_changes_nothing() -> None:
+    assert append(FULL, "old", "acted", 9) is FULL
+
+
+def test_of_the_oldest_time_of_a_full_one_the_later_appended_stays() -> None:
+    assert rows(append(FULL, "late", "acted", 10)) == [("late", "acted", 10), *rows(FULL)[1:]]
+
+
+def test_a_named_event_is_another_behaviour_than_the_same_item_action_and_time() -> None:
+    behaviour = append(Behaviour(), "a", "x", 1)
+    assert append(behaviour, "a", "x", 1) is behaviour
+    assert rows(append(behaviour, "a", "x", 1, named=True)) == [("a", "x", 1)] * 2
+
+
+def numbered(acts: list[tuple[str, str, int]]) -> list[Message]:
+    """The acts of "u1" as records of one partition."""
+    return [
+        message(
+            {"user_id": "u1", "item_id": item, "at": at_ms / 1000, "action": action},
+            topic="user-behaved",
+            offset=offset,
+            timestamp_ms=NOW_MS + offset,
+        )
+        for offset, (item, action, at_ms) in enumerate(acts)
+    ]
+
+
+async def applied(batches: Sequence[Sequence[Message]]) -> list[tuple[str, str, int]]:
+    world = World()
+    for each in batches:
+        await way(world, now=NOW + 10)(each)
+    return rows((await world.features("u1")).behaviour)
 
 
 acts = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xy"), st.integers(0, 120)), max_size=250)
 
 
-def appended(behaviour: Behaviour, events: list[tuple[str, str, int]]) -> Behaviour:
-    for item, action, at_ms in events:
-        behaviour = append(behaviour, item, action, at_ms)
-    return behaviour
-
-
 @given(acts, st.integers(0, 250))
-def test_a_replay_from_anywhere_changes_nothing(events: list[tuple[str, str, int]], start: int) -> None:
-    once = appended(Behaviour(), events)
-    assert appended(once, events[start:]) is once
+async def test_a_replay_from_anywhere_to_the_end_changes_nothing(
+    events: list[tuple[str, str, int]], start: int
+) -> None:
+    records = numbered(events)
+    assert await applied([records, records[start:]]) == await applied([records])
+
+
+@given(acts, st.integers(0, 250), st.integers(0, 40))
+async def test_a_replay_of_some_that_are_remembered_changes_nothing(
+    events: list[tuple[str, str, int]], start: int, count: int
+) -> None:
+    records = numbered(events)
+    start = max(start, len(events) - REMEMBERED_BEHAVIOURS)
+    assert await applied([records, records[start : start + count]]) == await applied([records])
+
+
+@given(acts, st.integers(1, 40))
+async def test_how_they_are_batched_changes_nothing(events: list[tuple[str, str, int]], size: int) -> None:
+    records = numbered(events)
+    batches = [records[start : start + size] for start in range(0, len(records), size)]
+    assert await applied(batches) == await applied([records])
 
 
 @given(acts)
-def test_it_holds_the_newest_in_order_without_doubles(events: list[tuple[str, str, int]]) -> None:
-    behaviour = appended(Behaviour(), events)
-    assert list(behaviour.times) == sorted(behaviour.times)
-    assert len(set(rows(behaviour))) == len(behaviour) == min(len(set(events)), MAX_BEHAVIOUR)
+async def test_it_holds_the_newest_in_order_without_doubles(events: list[tuple[str, str, int]]) -> None:
+    held = await applied([numbered(events)])
+    assert [at for *_, at in held] == sorted(at for *_, at in held)
+    assert len(set(held)) == len(held) == min(len(set(events)), MAX_BEHAVIOUR)
     newest = sorted((each[2] for each in set(events)), reverse=True)[:MAX_BEHAVIOUR]
-    assert sorted(behaviour.times, reverse=True) == newest
+    assert sorted((at for *_, at in held), reverse=True) == newest
+
+
+def named(event_id: str | None, at_ms: int, offset: int, item_id: str = "a") -> Message:
+    value = {"user_id": "u1", "item_id": item_id, "at": at_ms / 1000, "action": "rated", "event_id": event_id}
+    return message(value, topic="user-behaved", offset=offset)
+
+
+async def test_a_producers_own_retry_under_its_event_id_is_applied_once_whatever_it_says_now() -> None:
+    first, other, retried = named("e1", 1000, 5), named("e2", 1000, 6), named("e1", 3000, 7)
+    for batches in ([first, other, retried],), ([first], [other], [retried], [first, retried]):
+        assert await applied(batches) == [("a", "rated", 1000)] * 2
+
+
+async def test_an_event_id_is_the_users_own() -> None:
+    world = World()
+    theirs = {"user_id": "u2", "item_id": "b", "at": 1, "event_id": "e1"}
+    await way(world)([named("e1", 1000, 5), message(theirs, key=b"u2", topic="user-behaved", offset=6)])
+    assert len((await world.features("u1")).behaviour) == len((await world.features("u2")).behaviour) == 1
+
+
+async def test_ids_are_remembered_to_their_bound() -> None:
+    world = World()
+    await way(world)([named(f"e{each}", 1000 + each, each) for each in range(300)])
+    (held,) = await world.store.read_behaviour(["u1"])
+    assert len(list(held.applied)) == REMEMBERED_BEHAVIOURS
+    before = rows(held.behaviour)
+    await way(world)([named(f"e{each}", 9000, 400 + each) for each in range(300 - REMEMBERED_BEHAVIOURS, 300)])
+    assert rows((await world.features("u1")).behaviour) == before
+
+
+@pytest.mark.parametrize("kafkas", [0, 20 * HOUR_MS], ids=["the sender's clock", "the producer's clock too"])
+async def test_behaviours_from_a_clock_ahead_keep_no_real_one_out(kafkas: int) -> None:
+    ahead = [
+        message(
+            {"user_id": "u1", "item_id": f"ahead {each}", "at": NOW + 20 * 3600 + each},
+            topic="user-behaved",
+            offset=each,
+            timestamp_ms=NOW_MS + kafkas,
+        )
+        for each in range(95)
+    ]
+    real = [act("u1", f"real {each}", NOW_MS, offset=200 + each) for each in range(30)]
+    later = act("u1", "later", NOW_MS + 60_000, offset=300, timestamp_ms=NOW_MS + 60_000)
+    world = World()
+    await way(world)(ahead)
+    await way(world)(real)
+    await way(world, now=NOW + 60)([later])
+    await way(world, now=NOW + 30 * 3600)([*ahead, *real])
+    behaviour = (await world.features("u1")).behaviour
+    assert list(behaviour.items[-31:]) == [f"real {each}" for each in range(30)] + ["later"]
+    assert len(behaviour) == len(set(behaviour.items)) == MAX_BEHAVIOUR
+    assert max(behaviour.times) == NOW_MS + 60_000
+    assert world.counted("foretaste_clock_ahead_total", way="behaviour") >= 95
+
+
+async def test_a_zombies_batch_that_its_successor_went_beyond_changes_nothing() -> None:
+    """The same events reach both, and a clock that steps between them gives an event from a clock ahead two times."""
+    world = World()
+    batch = [
+        message(
+            {"user_id": "u1", "item_id": f"i{each}", "at": NOW + 3600},
+            topic="user-behaved",
+            offset=each,
+            timestamp_ms=0,
+        )
+        for each in range(20)
+    ]
+    await way(world, now=NOW + 1)([*batch, act("u1", "after", NOW_MS + 1500, offset=30, timestamp_ms=NOW_MS + 2000)])
+    before = await world.features("u1")
+    await way(world, now=NOW + 3)(batch[:10])
+    assert await world.features("u1") == before
 
 
 async def test_behaviours_of_several_users_are_one_read_and_one_write() -> None:

@@ -230,8 +230,7 @@ async def test_a_sign_up_between_the_read_and_the_write_is_not_undone() -> None:
 
     async def meanwhile(attributes: Sequence[dict[str, object]], number: int) -> object:
         newer = VirtualBehaviour(NEW, virtual_of({"age": 40}))
-        await world.store.write_virtual([ReenrichedUser("u1", newer, NOW_MS + 500)])
-        await world.store.write_enriched([EnrichedUser("u1", {"age": 40}, None, NOW_MS + 500)])
+        await world.store.write_enriched([EnrichedUser("u1", {"age": 40}, newer, NOW_MS + 500)])
         return await usual(attributes, number)  # type: ignore[arg-type]
 
     world.towers.virtual_behaviour = meanwhile  # type: ignore[assignment,method-assign]

@@ -8,7 +8,7 @@ import pytest
 
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.events import ReenrichUsers
-from foretaste.kernel.users import EnrichedUser, VirtualBehaviour
+from foretaste.kernel.users import EnrichedUser, ReenrichedUser, VirtualBehaviour
 from foretaste.testing import InMemoryProgress
 from streams.reenrich_worker import Pages
 from streams.reenrichment import Coverage, Reenrichment, ReenrichmentConfig
@@ -193,7 +193,8 @@ async def test_who_signs_up_during_it_is_not_missing() -> None:
     async def with_a_sign_up(number: int, state: str) -> None:
         both = [VirtualBehaviour(number, virtual_of({"age": 3})) for number in (OLD, NEW)]
         user = f"u{json.loads(state)['users']:05}-new"
-        await system.world.store.write_enriched([EnrichedUser(user, {"age": 3}, each, NOW_MS) for each in both])
+        await system.world.store.write_enriched([EnrichedUser(user, {"age": 3}, both[0], NOW_MS)])
+        await system.world.store.write_virtual([ReenrichedUser(user, both[1], NOW_MS)])
         await usual(number, state)
 
     system.progress.write = with_a_sign_up  # type: ignore[method-assign,assignment]

@@ -1,12 +1,14 @@
 """The way of a sign-up, step by step, on parts in memory."""
 
+import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
 from foretaste.kernel.errors import BadTowerOutput, Unavailable
-from foretaste.kernel.events import Message, Reason, UserEnriched
+from foretaste.kernel.events import Message, Origin, Reason, UserEnriched
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, VirtualBehaviour
 from streams.rules import DAY_MS
 from streams.sign_ups import SignUps
@@ -14,6 +16,7 @@ from streams.worker.dead_letters import read_dead_letter
 from tests.stream_parts import NOW, NOW_MS, World, generation, message, sign_up, virtual_of
 
 AWAY = Unavailable("a part", "chosen by the test")
+HOUR_MS = 3_600_000
 
 
 def way(world: World, now: float = NOW) -> SignUps:
@@ -29,6 +32,34 @@ def way(world: World, now: float = NOW) -> SignUps:
 
 def enriched(world: World) -> list[UserEnriched]:
     return [UserEnriched.model_validate_json(each.value or b"") for each in world.events.of(world.names.enriched)]
+
+
+async def made_from(world: World) -> object:
+    """The stored attributes of "u1", of whom nothing but what was made from these may pass for current."""
+    features = await world.features("u1")
+    current = generation().virtual_of(features)
+    assert current is not None
+    np.testing.assert_array_equal(current.vectors, virtual_of(features.attributes or {}))
+    return features.attributes
+
+
+def registered_at(
+    user_id: str,
+    claimed_ms: int | None,
+    offset: int,
+    timestamp_ms: int = NOW_MS,
+    event_id: str | None = None,
+    age: int = 0,
+) -> Message:
+    claimed = None if claimed_ms is None else datetime.fromtimestamp(claimed_ms / 1000, UTC).isoformat()
+    value = {"user_id": user_id, "attributes": {"age": age}, "registered_at": claimed, "event_id": event_id}
+    return message(value, key=user_id.encode(), offset=offset, timestamp_ms=timestamp_ms)
+
+
+def unkeyed(partition: int, offset: int, timestamp_ms: int) -> Message:
+    """A sign-up of "u1" whose age is its offset."""
+    value = json.dumps({"user_id": "u1", "attributes": {"age": offset}}).encode()
+    return Message(None, value, Origin("user-registered", partition, offset, timestamp_ms))
 
 
 async def seen(world: World, user_id: str, count: int) -> None:
@@ -273,13 +304,86 @@ async def test_a_newer_sign_up_no_newer_than_a_repair_writes_both() -> None:
     await world.store.write_virtual([ReenrichedUser("u1", VirtualBehaviour(1, virtual_of({"age": 1})), NOW_MS)])
     await way(world)([sign_up("u1", age=2)])
     features = await world.features("u1")
-    assert (features.attributes, features.attributes_ms, features.virtual_ms) == ({"age": 2}, NOW_MS, NOW_MS + 1)
+    assert (features.attributes, features.attributes_ms, features.virtual_ms) == ({"age": 2}, NOW_MS, NOW_MS)
     assert features.virtual is not None
     np.testing.assert_array_equal(features.virtual.vectors, virtual_of({"age": 2}))
 
 
-async def test_late_virtual_behaviour_goes_before_its_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attributes alone would make the older virtual behaviour, whose time is as new, pass for theirs at the replay."""
+async def test_of_two_sign_ups_of_one_time_the_later_in_the_topic_wins_however_they_are_batched() -> None:
+    first, second = sign_up("u1", 7, age=1), sign_up("u1", 8, age=2)
+    for batches in ([first, second],), ([first], [second]), ([first], [second], [first]), ([second], [first]):
+        world = await World().activate()
+        for batch in batches:
+            await way(world)(batch)
+        assert await made_from(world) == {"age": 2}, batches
+
+
+async def test_the_later_of_one_time_wins_over_a_repair_of_the_earlier() -> None:
+    world = await World().activate()
+    await way(world)([sign_up("u1", 7, age=1)])
+    read = await world.features("u1")
+    await world.store.write_virtual([ReenrichedUser.after(read, VirtualBehaviour(1, virtual_of({"age": 1})))])
+    await way(world)([sign_up("u1", 8, age=2)])
+    assert await made_from(world) == {"age": 2}
+
+
+async def test_a_repair_made_from_attributes_that_were_replaced_is_not_taken() -> None:
+    world = await World().activate()
+    await way(world)([sign_up("u1", 7, age=1)])
+    read = await world.features("u1")
+    await way(world)([sign_up("u1", 8, age=2)])
+    await world.store.write_virtual([ReenrichedUser.after(read, VirtualBehaviour(1, virtual_of({"age": 1})))])
+    assert await made_from(world) == {"age": 2}
+
+
+@pytest.mark.parametrize("kafkas", [0, 20 * HOUR_MS], ids=["the sender's clock", "the producer's clock too"])
+async def test_a_sign_up_from_a_clock_ahead_wins_over_no_later_one_though_it_is_read_again(kafkas: int) -> None:
+    world = await World().activate()
+    ahead = registered_at("u1", NOW_MS + 20 * HOUR_MS, 7, NOW_MS + kafkas, age=1)
+    await way(world)([ahead])
+    assert await made_from(world) == {"age": 1}
+    await way(world, now=NOW + 1)([sign_up("u1", 8, NOW_MS + 1000, age=2)])
+    for later in (2, 3600, 30 * 3600):
+        await way(world, now=NOW + later)([ahead])
+        assert await made_from(world) == {"age": 2}
+    await way(world, now=NOW + 30 * 3600)([ahead, sign_up("u1", 9, NOW_MS + 2000, age=3)])
+    assert await made_from(world) == {"age": 3}, "in one batch too"
+
+
+async def test_a_time_after_kafkas_is_taken_as_kafkas_and_counted_where_clocks_do_not_differ_so_much() -> None:
+    world = await World().activate()
+    await way(world)(
+        [registered_at("u1", NOW_MS - 1000, 7, NOW_MS - 2000), registered_at("u2", NOW_MS, 8, NOW_MS - 9000)]
+    )
+    assert (await world.features("u1")).attributes_ms == NOW_MS - 2000
+    assert (await world.features("u2")).attributes_ms == NOW_MS - 9000
+    assert world.counted("foretaste_clock_ahead_total", way="sign-up") == 1
+
+
+async def test_a_producers_own_retry_under_its_event_id_does_not_win_over_what_came_between() -> None:
+    world = await World().activate()
+    retried = registered_at("u1", None, 9, NOW_MS + 500, event_id="e1", age=1)
+    await way(world)([registered_at("u1", None, 7, NOW_MS - 10, event_id="e1", age=1)])
+    await way(world)([sign_up("u1", 8, age=2)])
+    await way(world, now=NOW + 1)([retried])
+    assert await made_from(world) == {"age": 2}
+    other = await World().activate()
+    await way(other, now=NOW + 1)(
+        [registered_at("u1", None, 7, event_id="e1", age=1), sign_up("u1", 8, age=2), retried]
+    )
+    assert await made_from(other) == {"age": 2}, "in one batch too"
+
+
+async def test_sign_ups_without_a_key_in_two_partitions_are_ordered_by_time_whoever_is_first() -> None:
+    older, newer = unkeyed(0, 900, NOW_MS - 2), unkeyed(1, 3, NOW_MS - 1)
+    for batches in ([older], [newer]), ([newer], [older]):
+        world = await World().activate()
+        for batch in batches:
+            await way(world)(batch)
+        assert await made_from(world) == {"age": 3}
+
+
+async def test_stopped_at_the_write_the_replay_leaves_what_belongs_together(monkeypatch: pytest.MonkeyPatch) -> None:
     world = await World().activate()
     await world.store.write_enriched([EnrichedUser("u1", {"age": 1}, None, NOW_MS - 1)])
     await world.store.write_virtual([ReenrichedUser("u1", VirtualBehaviour(1, virtual_of({"age": 1})), NOW_MS)])
@@ -287,16 +391,12 @@ async def test_late_virtual_behaviour_goes_before_its_attributes(monkeypatch: py
     async def away(*_: object) -> None:
         raise AWAY
 
-    for stopped in ("write_virtual", "write_enriched"):
-        with monkeypatch.context() as patched:
-            patched.setattr(world.store, stopped, away)
-            with pytest.raises(Unavailable):
-                await way(world)([sign_up("u1", age=2)])
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, "write_enriched", away)
+        with pytest.raises(Unavailable):
+            await way(world)([sign_up("u1", age=2)])
     await way(world)([sign_up("u1", age=2)])
-    features = await world.features("u1")
-    assert features.attributes == {"age": 2}
-    assert features.virtual is not None
-    np.testing.assert_array_equal(features.virtual.vectors, virtual_of({"age": 2}))
+    assert await made_from(world) == {"age": 2}
 
 
 async def test_an_older_sign_up_of_a_warm_user_undoes_nothing_and_is_not_announced() -> None:

@@ -1,0 +1,72 @@
+"""Which events a user's rows are made from: two fields of a user's hash beside Feast's, written in the same step.
+
+Feast passes over fields that it does not know, so that a team's own client reads and writes its views as before. A row
+that such a client wrote keeps the mark that stood there; its event time tells that it is another.
+
+- The registration that the attributes are from: `partition offset timestamp`, then the digests of those applied last,
+  in hexadecimal; `-` for the partition where the place is not known.
+- The behaviours applied last: their digests one behind the other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from features.online.layout import ATTRIBUTES_VIEW, BEHAVIOUR_VIEW, Raw, features_of
+from foretaste.kernel.users import DIGEST_BYTES, AppliedEvents, AttributesVersion, Place, UserFeatures
+
+REGISTRATION = f"_registration:{ATTRIBUTES_VIEW}".encode()
+APPLIED = f"_applied:{BEHAVIOUR_VIEW}".encode()
+
+_NO_PLACE = Place("-", 0, 0)
+_ANY = 1
+"""Of no matter: no slot is read."""
+
+
+def place_parts(place: Place | None) -> tuple[bytes, bytes, bytes]:
+    """Partition, offset and timestamp as texts."""
+    partition, offset, timestamp_ms = place or _NO_PLACE
+    return partition.encode(), b"%d" % offset, b"%d" % timestamp_ms
+
+
+def place_text(place: Place | None) -> bytes:
+    """As the mark begins; empty where there is no place."""
+    return b"" if place is None else b" ".join(place_parts(place))
+
+
+def digests_text(version: AttributesVersion) -> bytes:
+    """As the mark goes on."""
+    return b" ".join(digest.hex().encode() for digest in version.digests)
+
+
+def registration_of(mark: Raw) -> tuple[Place | None, tuple[bytes, ...]]:
+    """The place of the registration that the attributes are from, and the digests of those applied last."""
+    if not mark:
+        return None, ()
+    try:
+        partition, offset, timestamp_ms, *digests = mark.decode().split(" ")
+        place = Place(partition, int(offset), int(timestamp_ms))
+        return (None if place == _NO_PLACE else place), tuple(map(bytes.fromhex, digests))
+    except ValueError:  # nobody's mark: as if there were none
+        return None, ()
+
+
+def applied_of(mark: Raw) -> AppliedEvents:
+    """The behaviours that were applied last; what is no whole digest is cut off."""
+    return AppliedEvents(mark[: len(mark) // DIGEST_BYTES * DIGEST_BYTES]) if mark else AppliedEvents()
+
+
+def registered(read: UserFeatures, mark: Raw) -> UserFeatures:
+    """What was read of a user, with the registration that the attributes are from."""
+    place, digests = registration_of(mark)
+    if (place is None and not digests) or ATTRIBUTES_VIEW in read.damaged:
+        return read
+    return replace(read, attributes_place=place, registrations=digests)
+
+
+def behaved(user_id: str, values: Sequence[Raw], mark: Raw) -> UserFeatures:
+    """A user's behaviour from the values of its view and the mark of what was applied to it.
+
+    What cannot be read counts as never written, and so nothing as applied to it.
+    """
+    read = features_of(user_id, _ANY, [None, None, *values, None, None, None, None])
+    return replace(read, applied=applied_of(mark)) if mark and not read.damaged else read
