@@ -12,7 +12,6 @@ from foretaste.kernel.retrying import FailureStreak, until_it_succeeds
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
 from streams.worker.consumer import ConsumerConfig, WorkerConsumer, make_consumer
-from streams.worker.logs import RepeatLimiter, limit_repeats
 from streams.worker.topic_admin import check_answers
 
 LONGEST_PAUSE = 10.0
@@ -41,7 +40,6 @@ class StreamWorker:
         self._consumer: WorkerConsumer | None = None
 
     async def __aenter__(self) -> "StreamWorker":
-        limit_repeats(RepeatLimiter(time.monotonic))
         await check_answers(self._connection)
         self._consumer = make_consumer(self._connection, self._group, self._ways(), self._config)
         try:
