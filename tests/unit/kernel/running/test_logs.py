@@ -73,8 +73,9 @@ def test_what_comes_from_outside_begins_no_line_and_steers_no_terminal(written: 
 
 
 def test_a_defect_brings_its_traceback(written: Written) -> None:
+    empty: dict[str, int] = {}
     try:
-        raise KeyError("missing")
+        empty["missing"]
     except KeyError:
         logging.getLogger("streams.some").exception("a defect")
     assert written.lines[0].endswith("ERROR streams.some a defect")
