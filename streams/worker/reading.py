@@ -6,11 +6,15 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.worker.connection import KafkaConnection
+from streams.worker.records.tolerant import read_on
 
 READ_COMMITTED = "read_committed"
 """The isolation level of every consumer here: what a transaction took back was never there."""
 METADATA_SECONDS = 5.0
 """After which a client asks again which partitions there are: by then, a consumer reads those that were added."""
+
+
+read_on()  # whoever reads Kafka here imports this module
 
 
 def beside_the_workers(connection: KafkaConnection, group: str | None = None, **options: Any) -> AIOKafkaConsumer:
