@@ -75,7 +75,6 @@ def recommending(
     return Recommending(
         way,
         found.towers,
-        found.generations,
         time.monotonic,
         policy=showing or ImpressionPolicy(),
         shares=CandidateShares(
