@@ -73,7 +73,9 @@ class ActiveGeneration:
         task = self._preparing
         if task is not None and task.done():
             self._preparing = None
-            if (prepared := task.result()) is not None and prepared.number == found.number:
+            if (error := task.exception()) is not None:
+                log.error("generation %d is active, and cannot be prepared: %r", found.number, error, exc_info=error)
+            elif (prepared := task.result()) is not None and prepared.number == found.number:
                 return found
         if self._preparing is None:
             self._preparing = asyncio.get_running_loop().create_task(self._prepare(found))
