@@ -43,6 +43,24 @@ class Metrics:
         self.behaviours = Counter(
             "foretaste_behaviours", "Behaviours taken, those already known included", registry=registry
         )
+        self.unknown_attributes = Counter(
+            "foretaste_unknown_attributes",
+            "Attributes of sign-ups that the active generation does not know, by name; the first 50 names, then other",
+            ["attribute"],
+            registry=registry,
+        )
+        self.unknown_values = Counter(
+            "foretaste_unknown_attribute_values",
+            "Values of sign-ups that the active generation never saw, by attribute: they count as missing",
+            ["attribute"],
+            registry=registry,
+        )
+        self.dropped = Counter(
+            "foretaste_events_dropped",
+            "Events without effect that are no dead letters: not_newer than what is stored, or refused by the watch",
+            ["way", "reason"],
+            registry=registry,
+        )
         self.dead_letters = Counter(
             "foretaste_dead_letters", "Events that cannot be processed", ["reason"], registry=registry
         )
