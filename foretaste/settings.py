@@ -46,8 +46,10 @@ class Settings(BaseSettings):
     """The same after half a minute without a record, for a broker that is kept busy by it (the embedded one)."""
     kafka_session_timeout: Annotated[float, Field(ge=3)] = 15.0
     """Seconds after which the group gives a silent worker's partitions to others; Kafka grants no less than 6."""
-    stop_seconds: Annotated[float, Field(ge=0, lt=60)] = 10.0
+    stop_seconds: Annotated[float, Field(ge=0, lt=60)] = 4.0
     """For the batch at work, when a worker stops or gives partitions up; what is left then is read again."""
+    stall_seconds: Annotated[float, Field(ge=30)] = 120.0
+    """After which a worker that handles nothing though events wait for it ends itself; after 30 it is not ready."""
     topic_prefix: str = ""
     """Put before each topic's name and the consumer group's, so that deployments can share a broker."""
     partitions: Annotated[int, Field(ge=1)] = 8

@@ -3,12 +3,17 @@
 import asyncio
 import logging
 import math
+from contextlib import suppress
 
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock, Generations, Towers
 
 log = logging.getLogger(__name__)
+
+
+ASKING_SECONDS = 0.05
+"""For which the pointer is waited for where a generation is known already."""
 
 
 class NoneActive(Unavailable):
@@ -21,9 +26,9 @@ class NoneActive(Unavailable):
 class ActiveGeneration:
     """The active generation, asked for again when what is known is older than `max_age` seconds.
 
-    One request asks and the others go on with the one they know. Where Redis is away, or has lost its pointer, the
-    last one seen serves on: its towers are still loaded. So it does until what asking the next one's towers needs is
-    here, which no request waits for. `clock` counts seconds monotonically.
+    One request asks and the others go on with the one they know. Where Redis is away, hangs, or has lost its pointer,
+    the last one seen serves on: its towers are still loaded. So it does until what asking the next one's towers needs
+    is here, which no request waits for. `clock` counts seconds monotonically.
     """
 
     def __init__(self, generations: Generations, towers: Towers, clock: Clock, max_age: float = 0.5) -> None:
@@ -49,12 +54,13 @@ class ActiveGeneration:
         return self._clock() - self._asked_at < self._max_age
 
     async def _ask(self) -> Generation:
-        try:
-            found = await self._generations.active() or self._seen
-        except Unavailable:
-            if self._seen is None:
-                raise
+        if self._seen is None:
+            found = await self._generations.active()
+        else:
             found = self._seen
+            with suppress(Unavailable, TimeoutError):
+                async with asyncio.timeout(ASKING_SECONDS):
+                    found = await self._generations.active() or self._seen
         if found is None:
             raise NoneActive
         self._asked_at = self._clock()
@@ -67,7 +73,9 @@ class ActiveGeneration:
         task = self._preparing
         if task is not None and task.done():
             self._preparing = None
-            if (prepared := task.result()) is not None and prepared.number == found.number:
+            if (error := task.exception()) is not None:
+                log.error("generation %d is active, and cannot be prepared: %r", found.number, error, exc_info=error)
+            elif (prepared := task.result()) is not None and prepared.number == found.number:
                 return found
         if self._preparing is None:
             self._preparing = asyncio.get_running_loop().create_task(self._prepare(found))

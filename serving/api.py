@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from serving.access.access_control import AccessControl, AccessPolicy
 from serving.access.access_log import AccessLog
+from serving.access.answer_counts import AnswerCounts
 from serving.access.body import JsonBody
 from serving.access.response_headers import ResponseHeaders
 from serving.idempotency import IdempotentRequests
@@ -39,8 +40,9 @@ class ServiceConfig:
 
 
 def build_service(parts: ServiceParts, config: ServiceConfig | None = None) -> ASGIApp:
-    """The routes, and around each request, from the outside in: what an answer carries, the log, access, the body."""
-    return with_access(build_api(parts), config or ServiceConfig())
+    """The routes, and around each request, from the outside in: the counts, what an answer carries, the log, access,
+    the body."""
+    return AnswerCounts(with_access(build_api(parts), config or ServiceConfig()), parts.registry)
 
 
 def with_access(app: ASGIApp, config: ServiceConfig) -> ASGIApp:

@@ -10,13 +10,17 @@ from pydantic import BaseModel
 from foretaste.kernel.errors import ForetasteError, Unavailable
 from foretaste.kernel.ports import Generations, OnlineStore, Towers
 from foretaste.kernel.ranking import RankingInput
+from foretaste.kernel.running.readiness import ProcessReadiness
 from foretaste.kernel.users import Behaviour
 from serving.active import ActiveGeneration
 from serving.problems import public_detail
 from serving.rankings.impressions import BufferedImpressions
+from serving.rankings.popularity import KnownPopularity
 
 log = logging.getLogger(__name__)
 
+PART_SECONDS = 1.0
+"""That a part has to answer: a probe that waits for longer is taken for a process that hangs."""
 _NOBODY = "readiness"
 """A user and an item that need not exist."""
 
@@ -51,15 +55,22 @@ async def examine(
     generations: Generations,
     active: ActiveGeneration,
     impressions: BufferedImpressions | None = None,
+    readiness: ProcessReadiness | None = None,
+    popularity: KnownPopularity | None = None,
 ) -> ServiceHealth:
-    """Asks the parts all at once, the towers by one real inference each.
+    """Asks the parts all at once, the towers by one real inference each; each has `PART_SECONDS`.
 
     A service that can only degrade still says it can answer: taking it out of rotation would turn worse answers into
-    none. A defect in the task that sends impressions degrades it until they are sent again.
+    none; `popularity` that is kept is an answer. A defect in the task that sends impressions degrades it until they are
+    sent again, and so does what `readiness` holds against the process, a task that ended.
     """
     pointer = await _part("generation", generations.active())
     try:
-        generation = await active.get()
+        async with asyncio.timeout(PART_SECONDS):
+            generation = await active.get()
+    except TimeoutError:
+        nothing = PartHealth(name="generation", healthy=False, detail=f"no answer within {PART_SECONDS:g} s")
+        return ServiceHealth(readiness=Readiness.UNREADY, generation=None, parts=[nothing])
     except Unavailable as error:
         nothing = PartHealth(name="generation", healthy=False, detail=_logged(error, "generation"))
         return ServiceHealth(readiness=Readiness.UNREADY, generation=None, parts=[nothing])
@@ -71,16 +82,24 @@ async def examine(
     )
     ranking_tower = answered[-1]
     parts, answers = [pointer, *answered], ranking_tower.healthy or pointer.healthy
+    if popularity is not None and popularity.of(generation.number) is not None:
+        answers = True
     if impressions is not None and impressions.failure is not None:
         parts.append(PartHealth(name="impressions", healthy=False, detail="the last ones were lost; the log says why"))
+    if readiness is not None:
+        parts += [PartHealth(name=name, healthy=False, detail=why) for name, why in readiness.reasons.items()]
     return ServiceHealth(readiness=_readiness(parts, answers=answers), generation=generation.number, parts=parts)
 
 
 async def _part(name: str, answer: Awaitable[object]) -> PartHealth:
     try:
-        await answer
+        async with asyncio.timeout(PART_SECONDS):
+            await answer
     except ForetasteError as error:
         return PartHealth(name=name, healthy=False, detail=_logged(error, name))
+    except TimeoutError:
+        log.warning("%s: no answer within %.1f s", name, PART_SECONDS)
+        return PartHealth(name=name, healthy=False, detail=f"no answer within {PART_SECONDS:g} s")
     return PartHealth(name=name, healthy=True)
 
 

@@ -22,6 +22,7 @@ def http_server(app: ASGIApp, *, host: str, port: int, read_seconds: float) -> u
         port=port,
         http=cast("type[asyncio.Protocol]", partial(BoundedConnection, read_seconds)),
         ws="none",
+        log_config=None,  # its lines are those of the process
         log_level="warning",
         access_log=False,
         server_header=False,

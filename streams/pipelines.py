@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.ports import Clock
+from streams.attribute_check import AttributeCheck, AttributeVocabulary
 from streams.behaviours import Behaviours, UnknownItems
 from streams.parts import SignUpParts
 from streams.reenrich_worker import SHARE, Pages, pace_of
@@ -45,6 +46,7 @@ def user_pipelines(
         enriched_topic=names.enriched,
         max_event_bytes=config.max_event_bytes,
         now=now,
+        check=AttributeCheck(metrics, parts.towers if isinstance(parts.towers, AttributeVocabulary) else None),
     )
     behaviours = Behaviours(
         parts,

@@ -28,6 +28,7 @@ from foretaste.kernel.users import (
     VirtualBehaviour,
 )
 from foretaste.kernel.values import Attributes
+from streams.attribute_check import AttributeCheck
 from streams.codec import EVENTS
 from streams.decoding import decode_registered
 from streams.parts import SignUpParts
@@ -163,8 +164,10 @@ class SignUps:
         enriched_topic: str,
         max_event_bytes: int,
         now: Clock,
+        check: AttributeCheck | None = None,
     ) -> None:
         self._parts = parts
+        self._check = check
         self._dead_letters = dead_letters
         self._metrics = metrics
         self._enriched_topic = enriched_topic
@@ -188,7 +191,18 @@ class SignUps:
         await self._announce(enriched, serving.active)  # 6
         for stage, count in Counter(each.known.stage for each in enriched).items():
             self._metrics.sign_ups.labels(stage).inc(count)
+        await self._note(sign_ups, enriched, sum(len(not_finite) for _, not_finite in stored), serving.active)
         return [_not_finite(each) for _, not_finite in stored for each in not_finite]
+
+    async def _note(
+        self, sign_ups: Sequence[SignUp], enriched: Sequence[EnrichedSignUp], bad: int, generation: Generation
+    ) -> None:
+        """Count what had no effect: sign-ups that were not the newest, names and values that nobody knows."""
+        self._metrics.dropped.labels("sign-up", "not_newer").inc(
+            len(sign_ups) - bad - sum(each.known.newer for each in enriched)
+        )
+        if self._check is not None:
+            await self._check.note([each.event.attributes for each in sign_ups], generation)
 
     async def _stored(
         self, sign_ups: Sequence[SignUp], active: Generation, filling: Generation | None

@@ -10,6 +10,7 @@ import httpx
 from starlette.types import ASGIApp
 
 from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.running.readiness import ProcessReadiness
 from foretaste.kernel.service_ports import (
     BehaviourMap,
     FieldChoices,
@@ -114,7 +115,7 @@ class HttpParts(Parts):
         self.keys: IdempotencyKeys = InMemoryIdempotencyKeys()
         self.counts = EventsInMemory(self.events)
         self.slept: list[float] = []
-        self.impressions = impressions
+        self.impressions, self.readiness = impressions, ProcessReadiness()
 
     def wall(self) -> float:
         """Seconds since the epoch."""
@@ -136,7 +137,16 @@ class HttpParts(Parts):
             intake=TopicIntake(self.events, NAMES, max_event_bytes=2000, now=self.wall),
             idempotency=self.keys,
             generations=self.summaries,
-            health=partial(examine, self.store, self.towers, self.generations, self.active, self.impressions),
+            health=partial(
+                examine,
+                self.store,
+                self.towers,
+                self.generations,
+                self.active,
+                self.impressions,
+                self.readiness,
+                self.ranking.popularity,
+            ),
             registry=self.registry,
             active=self.active,
             store=self.store,

@@ -66,6 +66,10 @@ class KnownGenerations(InMemoryGenerations):
         self._check()
         return await super().popularity(number, items)
 
+    async def shares(self, number: int, most: int) -> dict[str, float] | None:
+        self._check()
+        return await super().shares(number, most)
+
     async def popular(self, number: int, count: int) -> list[str]:
         self._check()
         return await super().popular(number, count)
@@ -147,7 +151,7 @@ class Noted:
 class Parts:
     """A ranking service on the parts above; `now` is its clock, `start` records and activates a first generation."""
 
-    def __init__(self, max_candidates: int = 1000, towers: FakeTowers | None = None) -> None:
+    def __init__(self, max_candidates: int = 1000, towers: FakeTowers | None = None, seconds: float = 0.25) -> None:
         self.store, self.towers, self.generations = Store(), towers or FakeTowers(), KnownGenerations()
         self.registry = CollectorRegistry()
         self.now = 0.0
@@ -162,17 +166,16 @@ class Parts:
             RankingMetrics(self.registry),
             lambda: self.now,
             policy=policy,
-            limits=RankingLimits(max_candidates),
+            limits=RankingLimits(max_candidates, seconds),
         )
         self.retrieval = InMemoryRetrieval({f"i{number}": {"genre": GENRES[number % 2]} for number in range(40)})
         self.recommending = Recommending(
             self.ranking,
             self.retrieval,
-            self.generations,
             lambda: self.now,
             policy=policy,
             shares=CandidateShares(10, 0.2, 0.1),
-            limits=RecommendingLimits(k=20),
+            limits=RecommendingLimits(k=20, seconds=seconds),
         )
 
     async def start(self, made: Generation | None = None, popularity: Mapping[str, float] | None = None) -> None:

@@ -129,6 +129,24 @@ class RedisGenerations:
             shares = await self._run("HMGET", self._key("popularity", number), *items)
         return [None if share is None else float(share) for share in shares]
 
+    async def shares(self, number: int, most: int) -> dict[str, float] | None:
+        """In pages: all at once would hold up Redis, and whoever else waits in this process."""
+        self._loop.check()
+        key = self._key("popularity", number)
+        async with answered_within(self._timeout):
+            count = int(await self._run("HLEN", key))
+        if count > most:
+            return None
+        shares: dict[str, float] = {}
+        cursor: bytes | str | int = 0
+        while True:
+            async with answered_within(self._timeout):
+                cursor, page = await self._run("HSCAN", key, cursor, "COUNT", _CHUNK)
+            pairs = page.items() if isinstance(page, dict) else zip(page[::2], page[1::2], strict=True)
+            shares.update((_text(item), float(share)) for item, share in pairs)
+            if int(cursor) == 0:
+                return shares
+
     async def popular(self, number: int, count: int) -> list[str]:
         self._loop.check()
         if count < 1:

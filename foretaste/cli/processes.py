@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,12 +17,15 @@ from rich.text import Text
 from foretaste import compose, embedded
 from foretaste.cli.data import DataOption
 from foretaste.console import console, errors, progress
+from foretaste.kernel.running.logs import write_logs
+from foretaste.kernel.running.readiness import reasons_of
 from foretaste.settings import Settings, markdown, shown, table
 from foretaste.stack.health import Health
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
+    from foretaste.kernel.running.readiness import ProcessReadiness
     from streams.parts import SignUpParts
     from streams.worker.runner import StreamWorker
 
@@ -132,7 +136,11 @@ async def health_of(settings: Settings) -> list[Health]:
         asked.append(checks.api(record.addresses["api"]))
     if record is not None:
         own = ("worker", "log", "watch")
-        asked += [checks.process(name, part.pid) for name, part in record.parts.items() if name.startswith(own)]
+        asked += [
+            checks.process(name, part.pid, reasons_of(settings.home, part.pid))
+            for name, part in record.parts.items()
+            if name.startswith(own)
+        ]
     return list(await asyncio.gather(*asked))
 
 
@@ -165,7 +173,11 @@ async def serve_log(settings: Settings) -> None:
 
 
 def run_process(serving: Coroutine[Any, Any, None]) -> None:
-    """Run until it ends, on uvloop where that is installed: a worker's loop turns several times for each batch."""
+    """Run until it ends, on uvloop where that is installed: a worker's loop turns several times for each batch.
+
+    From here on, what the process logs has one form.
+    """
+    write_logs()
     if find_spec("uvloop") is None:
         asyncio.run(serving)
         return
@@ -175,19 +187,24 @@ def run_process(serving: Coroutine[Any, Any, None]) -> None:
 
 
 async def _serve(
-    settings: Settings, make: "Callable[[Settings, SignUpParts, CollectorRegistry], StreamWorker]"
+    settings: Settings, make: "Callable[[Settings, SignUpParts, CollectorRegistry, ProcessReadiness], StreamWorker]"
 ) -> None:
-    from prometheus_client import CollectorRegistry, start_http_server
+    from prometheus_client import CollectorRegistry
 
+    from foretaste.kernel.running.readiness import told_in
+    from streams.worker.health.probes import probes
     from streams.worker.runner import run_worker
 
     registry = CollectorRegistry()
-    if settings.metrics_port is not None:
-        start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=registry)
-    async with compose.parts(settings) as parts:
-        worker = make(settings, parts, registry)
-        _settle_memory()
-        await run_worker(worker)
+    ended = compose.task_ends(registry)
+    with ExitStack() as stack:
+        readiness = stack.enter_context(told_in(settings.home))
+        if settings.metrics_port is not None:
+            stack.enter_context(probes(settings.metrics_host, settings.metrics_port, registry, readiness))
+        async with compose.parts(settings) as parts:
+            worker = make(settings, parts, registry, readiness)
+            _settle_memory()
+            await run_worker(worker, readiness, ended)
 
 
 async def serve_api(settings: Settings) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from foretaste.compose.ports import event_counts, idempotency_keys
 from foretaste.compose.refresh import publish_parts
+from foretaste.compose.running import task_ends
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.retrieval import Retrieval
 from foretaste.settings import Settings
@@ -75,7 +76,6 @@ def recommending(
     return Recommending(
         way,
         found.towers,
-        found.generations,
         time.monotonic,
         policy=showing or ImpressionPolicy(),
         shares=CandidateShares(
@@ -109,6 +109,8 @@ def access_policy(settings: Settings) -> "AccessPolicy":
 @asynccontextmanager
 async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> AsyncIterator["ASGIApp"]:
     """The HTTP service; at the end, what it noted for training is sent. Who opened the parts closes them."""
+    from foretaste.kernel.running.readiness import ProcessReadiness
+    from foretaste.kernel.running.supervision import Supervision
     from models.generations.admin import PublishedGenerations
     from serving.api import ServiceConfig, build_service
     from serving.console.comparison import Comparison
@@ -130,9 +132,14 @@ async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegi
     config = ServiceConfig(access_policy(settings), settings.api_max_body_bytes, log_key)
     keys, counts = idempotency_keys(settings), event_counts(settings)
 
-    async def health() -> ServiceHealth:
-        return await examine(found.store, found.towers, found.generations, active, impressions)
+    readiness = ProcessReadiness()
+    tasks = Supervision(readiness, task_ends(registry))
 
+    async def health() -> ServiceHealth:
+        asked = found.store, found.towers, found.generations, active
+        return await examine(*asked, impressions, readiness, way.popularity)
+
+    tasks.start("popularity", way.popularity.run)
     try:
         async with publish_parts(settings) as publishing:
             parts = ServiceParts(
@@ -152,6 +159,7 @@ async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegi
             )
             yield build_service(parts, config)
     finally:
+        await tasks.close()
         await keys.close()
         await counts.close()
         await impressions.close()

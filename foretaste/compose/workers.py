@@ -9,15 +9,19 @@ from foretaste.settings import Settings
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
+    from foretaste.kernel.running.readiness import ProcessReadiness
     from streams.parts import SignUpParts
     from streams.worker.consumer import ConsumerConfig
+    from streams.worker.health.stalling import StallConfig
     from streams.worker.runner import StreamWorker
 
 BACKGROUND_FETCH_WAIT, BACKGROUND_IDLE_WAIT = 0.5, 2.0
 """Seconds that what is served may take until the log and the watch read it, and the same after a quiet while."""
 
 
-def worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> "StreamWorker":
+def worker(
+    settings: Settings, found: "SignUpParts", registry: "CollectorRegistry", readiness: "ProcessReadiness | None" = None
+) -> "StreamWorker":
     """One worker of the users' ways."""
     from foretaste.kernel.batching import BatchPolicy
     from streams.pipelines import PipelinesConfig, user_pipelines
@@ -35,10 +39,14 @@ def worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistr
         reenrich_rate=settings.reenrich_rate,
     )
     ways = partial(user_pipelines, found, Metrics(registry), config)
-    return StreamWorker(kafka_connection(settings), names.group, ways, _membership(settings))
+    return StreamWorker(
+        kafka_connection(settings), names.group, ways, _membership(settings), _stalling(settings), readiness
+    )
 
 
-def log_worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> "StreamWorker":
+def log_worker(
+    settings: Settings, found: "SignUpParts", registry: "CollectorRegistry", readiness: "ProcessReadiness | None" = None
+) -> "StreamWorker":
     """One of those that write the training log."""
     from streams.topics import TopicNames
     from streams.training_log import LogConfig, LogMetrics, log_pipelines
@@ -55,10 +63,14 @@ def log_worker(settings: Settings, found: "SignUpParts", registry: "CollectorReg
         names.log_group,
         ways,
         _membership(settings, BACKGROUND_FETCH_WAIT, BACKGROUND_IDLE_WAIT),
+        _stalling(settings),
+        readiness,
     )
 
 
-def watch_worker(settings: Settings, found: "SignUpParts", registry: "CollectorRegistry") -> "StreamWorker":
+def watch_worker(
+    settings: Settings, found: "SignUpParts", registry: "CollectorRegistry", readiness: "ProcessReadiness | None" = None
+) -> "StreamWorker":
     """The watch over what is served."""
     from streams.topics import TopicNames
     from streams.watch.monitor import Monitor, WatchConfig, watch_pipelines
@@ -79,7 +91,15 @@ def watch_worker(settings: Settings, found: "SignUpParts", registry: "CollectorR
         config.group,
         ways,
         _membership(settings, BACKGROUND_FETCH_WAIT, BACKGROUND_IDLE_WAIT),
+        _stalling(settings),
+        readiness,
     )
+
+
+def _stalling(settings: Settings) -> "StallConfig":
+    from streams.worker.health.stalling import StallConfig
+
+    return StallConfig(ends_after=settings.stall_seconds)
 
 
 def _membership(settings: Settings, fetch_wait: float = 0.0, idle_wait: float = 0.0) -> "ConsumerConfig":

@@ -235,6 +235,10 @@ class Generations(PopularItems, Protocol):
         """Each item's share of the training interactions, None for an item that the generation does not know."""
         ...
 
+    async def shares(self, number: int, most: int) -> Mapping[str, float] | None:
+        """The shares of all items of a generation; None where they are more than `most`."""
+        ...
+
     async def close(self) -> None: ...
 
 

@@ -53,6 +53,8 @@ class FailureStreak:
     failures: int = 0
     began_at: float = 0.0
     logged_at: float = 0.0
+    reason: str | None = None
+    """The last failure of the row; None while there is none."""
 
     def note(self, state: RetryCallState) -> None:
         """What tenacity calls before it sleeps."""
@@ -63,6 +65,7 @@ class FailureStreak:
     def failed(self, error: BaseException) -> None:
         now = self.clock()
         self.failures += 1
+        self.reason = str(error) or type(error).__name__
         if self.failures == 1:
             self.began_at = self.logged_at = now
             log.warning("%s: %s; trying again until it succeeds", self.name, error)
@@ -76,4 +79,4 @@ class FailureStreak:
         """The call succeeded, or was given up."""
         if self.failures:
             log.warning("%s: over after %d failures in %.1f s", self.name, self.failures, self.clock() - self.began_at)
-            self.failures = 0
+            self.failures, self.reason = 0, None

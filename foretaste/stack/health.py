@@ -127,11 +127,15 @@ async def api(address: str, path: str = "/readyz") -> Health:
     return await _measure("api", address, ask)
 
 
-async def process(part: str, pid: int) -> Health:
-    """The process lives."""
+async def process(part: str, pid: int, reasons: Mapping[str, str] | None = None) -> Health:
+    """The process lives, and nothing keeps it from its work: `reasons` by subject, as it told them."""
 
     async def ask() -> str:
         os.kill(pid, 0)
+        if reasons:
+            raise _Unwell(
+                f"pid {pid} is not ready: {'; '.join(f'{subject}: {why}' for subject, why in reasons.items())}"
+            )
         return f"pid {pid}"
 
     return await _measure(part, "", ask)

@@ -177,6 +177,10 @@ class InMemoryGenerations:
         shares = self._popularity.get(number, {})
         return sorted(shares, key=lambda item: (-shares[item], item))[: min(max(count, 0), MOST_POPULAR)]
 
+    async def shares(self, number: int, most: int) -> dict[str, float] | None:
+        shares = self._popularity.get(number, {})
+        return dict(shares) if len(shares) <= most else None
+
     async def popularity(self, number: int, items: Sequence[str]) -> list[float | None]:
         shares = self._popularity.get(number, {})
         return [shares.get(item) for item in items]

@@ -55,6 +55,10 @@ class InProcessTowers:
         """Those of the items that have these attributes, as the port says."""
         return await asyncio.to_thread(lambda: matching(self._towers(generation).encoding, items, attributes))
 
+    async def unknown_values(self, attributes: Sequence[Attributes], generation: int) -> dict[str, int]:
+        """By attribute, how many users have a value that is not in the generation's vocabulary."""
+        return await asyncio.to_thread(lambda: self._towers(generation).encoding.unknown_values(attributes))
+
     async def unknown(self, items: Sequence[str], generation: int) -> list[str]:
         """Those of the items that are not in the generation's vocabulary."""
         return self._towers(generation).unknown(items)

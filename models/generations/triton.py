@@ -129,6 +129,10 @@ class TritonTowers:
         """Those of the items that are not in the generation's vocabulary."""
         return (await self._vocabulary(generation)).encoding.unknown_items(items)
 
+    async def unknown_values(self, attributes: Sequence[Attributes], generation: int) -> dict[str, int]:
+        """By attribute, how many users have a value that is not in the generation's vocabulary."""
+        return (await self._vocabulary(generation)).encoding.unknown_values(attributes)
+
     async def prepare(self, generation: int) -> None:
         """Bring the vocabulary of a generation."""
         await self._vocabulary(generation)

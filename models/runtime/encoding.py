@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from foretaste.kernel.ranking import RankingInput
-from foretaste.kernel.values import MAX_BEHAVIOUR, IndexArray, Scalar
+from foretaste.kernel.values import MAX_BEHAVIOUR, IndexArray, Scalar, canonical
 from models.runtime.fields import FieldEncoder, encoder_from_dict
 from models.runtime.fields.base import FIELD_UNKNOWN
 
@@ -56,6 +56,17 @@ class Encoding:
     def encode_attributes(self, rows: Sequence[Mapping[str, Scalar]]) -> IndexArray:
         """B users' raw attributes to (B, N). Names that training did not know are ignored, missing ones are unknown."""
         return _encode(self.attributes, rows)
+
+    def unknown_values(self, rows: Sequence[Mapping[str, Scalar]]) -> dict[str, int]:
+        """By attribute, how many of B users have a value that training did not know; a missing one is none."""
+        unknown = self.encode_attributes(rows) == FIELD_UNKNOWN
+        found: dict[str, int] = {}
+        for column, name in enumerate(self.attributes):
+            places = np.flatnonzero(unknown[:, column]).tolist()
+            count = sum(canonical(rows[place].get(name)) is not None for place in places)
+            if count:
+                found[name] = count
+        return found
 
     def encode_context(self, rows: Sequence[Mapping[str, Scalar]]) -> IndexArray:
         """B raw contexts to (B, number of context fields), possibly of no columns."""

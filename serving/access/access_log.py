@@ -53,6 +53,7 @@ class AccessLog:
         """`status` is 0 where nothing was answered: the client was gone."""
         told = {
             "at": datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="milliseconds"),
+            "level": "INFO",
             "request_id": scope.get(REQUEST_ID, ""),
             "caller": caller_of(scope).name,
             "method": scope["method"],

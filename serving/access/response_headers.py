@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from foretaste.kernel.running.logs import about
+
 REQUEST_ID = "foretaste.request_id"
 """Where the id of a request stands in an ASGI scope."""
 _HEADERS = (
@@ -23,7 +25,7 @@ _VALID = re.compile(rb"[!-~]{1,128}")
 class ResponseHeaders:
     """Adds the headers to every answer, whatever made it.
 
-    `X-Request-ID` is the request's own, or one made here; it stands in the access log too.
+    `X-Request-ID` is the request's own, or one made here; it stands in the access log and in other log lines too.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -43,7 +45,8 @@ class ResponseHeaders:
                 message = {**message, "headers": _with_headers(message.get("headers", ()), request_id)}
             await send(message)
 
-        await self._app(scope, receive, sending)
+        with about(scope[REQUEST_ID]):
+            await self._app(scope, receive, sending)
 
 
 def _with_headers(own: Sequence[tuple[bytes, bytes]], request_id: bytes) -> list[tuple[bytes, bytes]]:

@@ -1,8 +1,7 @@
 """A ranking request from user and candidates to the ordered list, over ports alone."""
 
-import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +17,10 @@ from serving.active import ActiveGeneration
 from serving.metrics import RankingMetrics
 from serving.problems import public_detail
 from serving.rankings.answers import popular_answer, scored_answer
+from serving.rankings.breaker import PartBreakers
 from serving.rankings.explaining import explained
 from serving.rankings.impressions import AnsweredRanking, ImpressionPolicy
+from serving.rankings.popularity import KnownPopularity
 from serving.rankings.tastes import (
     FallbackReason,
     KnownUsers,
@@ -62,7 +63,8 @@ class Ranking:
     The tower itself takes or weighs what it is given (eqs. 9 and 10), so the last two rows pass the real behaviour too.
     Without the ranking tower the candidates go by popularity. A tower that answers with the wrong shape, or with what
     is not finite, or that refuses what is stored, is as good as away; so is a part that has not answered within its
-    share of the time. `clock` counts seconds monotonically. Without `policy`, nothing is noted for training.
+    share of the time, and one that hangs is left alone for a moment. `clock` counts seconds monotonically. Without
+    `policy`, nothing is noted for training.
     """
 
     def __init__(
@@ -85,6 +87,9 @@ class Ranking:
         self._clock = clock
         self._policy = policy or ImpressionPolicy()
         self._limits = limits or RankingLimits()
+        self.popularity = KnownPopularity(generations, clock)
+        """For whoever runs this: `KnownPopularity.run` is to run beside it."""
+        self._breakers = PartBreakers(clock)
 
     def check(self, request: RankRequest, within: str = "") -> None:
         """Raises `InvalidInput` that names what is wrong with the candidates; `within` stands before the field."""
@@ -115,7 +120,9 @@ class Ranking:
     async def know(self, user_ids: Sequence[str]) -> KnownUsers:
         """Steps 1 to 3 of `rank`."""
         began = self._clock()
-        generation = await self._active.get()
+        async with self._breakers.pointer.within(self._limits.seconds):
+            generation = await self._active.get()
+        self.popularity.of(generation.number)  # while Redis answers
         users, away = await self._read(user_ids, generation)
         return KnownUsers(generation, users, await self._tastes(users, away, generation, began), began)
 
@@ -125,7 +132,7 @@ class Ranking:
         """Steps 4 to 7 of `rank`, for the users of `know` in their order; new numbers where none are given."""
         generation, users, tastes, began = known.generation, known.users, known.tastes, known.began
         responses = await self._scored(requests, users, tastes, generation, began)
-        await self._mark_unknown(responses, generation)
+        await self._mark_unknown(responses, generation, began)
         for each in zip(requests, users, tastes, responses, strict=True):
             await self._explain(*each, generation, began)
         seconds = self._clock() - began
@@ -141,7 +148,7 @@ class Ranking:
     ) -> tuple[list[UserFeatures], FallbackReason | None]:
         """The features of each user; empty ones, and why, where the store is away."""
         try:
-            async with _answer_within(self._limits.seconds * READ_SHARE, "online store"):
+            async with self._breakers.store.within(self._limits.seconds * READ_SHARE):
                 return await self._store.read(user_ids, generation.number), None
         except Unavailable as error:
             return [UserFeatures(each) for each in user_ids], FallbackReason(Cause.STORE_AWAY, public_detail(error))
@@ -159,7 +166,7 @@ class Ranking:
         """The virtual behaviour computed from the attributes (eq. 8), and written back for the next request."""
         missing = [reason_to_repair(features, generation) for features in users]
         try:
-            async with _answer_within(self._left(began), "triton"):
+            async with self._breakers.zero_shot.within(self._left(began)):
                 attributes = [features.attributes or {} for features in users]
                 answer = await self._towers.virtual_behaviour(attributes, generation.number)
             _check_shape(answer, (len(users), *generation.virtual_shape))
@@ -188,7 +195,7 @@ class Ranking:
         way's, and where it wrote others since they were read, the store takes nothing made from the old ones.
         """
         try:
-            async with _answer_within(self._left(began), "online store"):
+            async with self._breakers.store.within(self._left(began)):
                 others = {held.generation for features, _ in made if (held := features.virtual) is not None}
                 in_use: Collection[int] = ()
                 if others - {generation.number}:  # as of now: what started filling since is not to be written over
@@ -214,28 +221,34 @@ class Ranking:
         """The answers of the ranking tower, or by popularity."""
         inputs = [_tower_input(*each) for each in zip(requests, users, tastes, strict=True)]
         try:
-            async with _answer_within(self._left(began), "triton"):
+            async with self._breakers.ranking.within(self._left(began)):
                 scores = await self._towers.score(inputs, generation.number)
             for request, own in zip(requests, scores, strict=True):
                 _check_shape(own, (len(request.items),))
         except _NO_ANSWER as error:
             why = reason_of_tower(error, "the ranking tower", _RANKING)
-            return await self._by_popularity(requests, users, generation, why)
+            return await self._by_popularity(requests, users, generation, why, began)
         odd = [place for place, own in enumerate(scores) if not np.isfinite(own).all()]
         if not odd:
             return [scored_answer(*each, generation) for each in zip(requests, users, tastes, scores, strict=True)]
         why = FallbackReason(Cause.RANKING_NOT_FINITE, "the ranking tower's scores are not finite")
-        instead = await self._by_popularity([requests[at] for at in odd], [users[at] for at in odd], generation, why)
+        some = [requests[at] for at in odd], [users[at] for at in odd]
+        instead = await self._by_popularity(*some, generation, why, began)
         of_place = dict(zip(odd, instead, strict=True))
         return [
             of_place.get(place) or scored_answer(*each, generation)
             for place, each in enumerate(zip(requests, users, tastes, scores, strict=True))
         ]
 
-    async def _mark_unknown(self, responses: Sequence[RankResponse], generation: Generation) -> None:
+    async def _mark_unknown(self, responses: Sequence[RankResponse], generation: Generation, began: float) -> None:
         scored = [response for response in responses if response.ranking_generation is not None]
         items = [item["item_id"] for response in scored for item in response.ranked]
-        unknown = set(await self._towers.unknown(items, generation.number)) if items else set()
+        if not items:
+            return
+        unknown: Collection[str] = ()
+        with suppress(*_NO_ANSWER):
+            async with self._breakers.ranking.within(self._left(began)):
+                unknown = set(await self._towers.unknown(items, generation.number))
         for item in (item for response in scored if unknown for item in response.ranked):
             if item["item_id"] in unknown:
                 item["unknown"] = True
@@ -254,7 +267,7 @@ class Ranking:
             return
         tower_input = _tower_input(request, features, taste)
         with suppress(*_NO_ANSWER):
-            async with _answer_within(self._left(began), "triton"):
+            async with self._breakers.ranking.within(self._left(began)):
                 response.explanation = await explained(self._towers, tower_input, response, taste, generation)
 
     async def _by_popularity(
@@ -263,10 +276,12 @@ class Ranking:
         users: Sequence[UserFeatures],
         generation: Generation,
         why: FallbackReason,
+        began: float,
     ) -> list[RankResponse]:
         """Candidates by their share of the training interactions, 0 for one that the generation does not know."""
         items = [item for request in requests for item in request.items]
-        shares = await self._generations.popularity(generation.number, items)
+        left = self._limits.seconds - (self._clock() - began)
+        shares = await self.popularity.shares_of(items, generation.number, left)
         of_each = np.split(
             np.array([share or 0.0 for share in shares]), np.cumsum([len(each.items) for each in requests])[:-1]
         )
@@ -287,16 +302,6 @@ class Ranking:
     def _left(self, began: float) -> float:
         """Seconds that the towers may still take."""
         return max(0.0, self._limits.seconds * TOWERS_SHARE - (self._clock() - began))
-
-
-@asynccontextmanager
-async def _answer_within(seconds: float, part: str) -> AsyncIterator[None]:
-    """Raises `Unavailable` where what is awaited inside takes longer."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise Unavailable(part, f"no answer within {seconds:.3f} s") from error
 
 
 def _tower_input(request: RankRequest, features: UserFeatures, taste: UserTaste) -> RankingInput:

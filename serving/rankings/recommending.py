@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from foretaste.kernel.errors import BadTowerOutput, InvalidInput, Unavailable
 from foretaste.kernel.events import oversized_integer
-from foretaste.kernel.generations import Generation
-from foretaste.kernel.ports import Clock, Generations
+from foretaste.kernel.ports import Clock
 from foretaste.kernel.ranking import Cause
-from foretaste.kernel.retrieval import MOST_POPULAR, CandidateRequest, Retrieval
+from foretaste.kernel.retrieval import CandidateRequest, Retrieval
 from foretaste.kernel.users import UserFeatures
+from serving.rankings.breaker import PartBreaker
 from serving.rankings.impressions import ImpressionPolicy
 from serving.rankings.ranking import Ranking
 from serving.rankings.tastes import FallbackReason, KnownUsers, UserTaste, reason_of_tower
@@ -56,7 +56,6 @@ class Recommending:
         self,
         ranking: Ranking,
         retrieval: Retrieval,
-        generations: Generations,
         clock: Clock,
         *,
         policy: ImpressionPolicy,
@@ -65,13 +64,11 @@ class Recommending:
     ) -> None:
         self._ranking = ranking
         self._retrieval = retrieval
-        self._generations = generations
         self._clock = clock
         self._policy = policy
         self._shares = shares or CandidateShares()
         self._limits = limits or RecommendingLimits()
-        self._popular: tuple[int, Sequence[str]] = 0, ()
-        """The most popular items of the generation with this number."""
+        self._index = PartBreaker("triton", clock)
 
     async def check(self, request: RecommendRequest) -> None:
         """Raises `InvalidInput` that names the field and the value for a k that is too large, or a filter on an
@@ -82,8 +79,9 @@ class Recommending:
         if request.k > self._limits.k:
             raise InvalidInput("k", request.k, f"expected at most {self._limits.k}")
         if request.filter.attributes:
-            generation = await self._ranking.generation()
-            await self._retrieval.matching((), request.filter.attributes, generation.number)
+            async with self._index.within(self._limits.seconds):
+                generation = await self._ranking.generation()
+                await self._retrieval.matching((), request.filter.attributes, generation.number)
 
     async def recommend(self, requests: Sequence[RecommendRequest]) -> list[RecommendResponse]:
         """The best items for each request; all requests share each step.
@@ -128,21 +126,17 @@ class Recommending:
         self, asked: Sequence[CandidateRequest], known: KnownUsers
     ) -> tuple[list[list[str]], FallbackReason | None]:
         """The candidates of each request; why they are by popularity, where they are."""
-        left = max(0.0, self._limits.seconds * RETRIEVAL_SHARE - (self._clock() - known.began))
         try:
-            async with asyncio.timeout(left):
+            async with self._index.within(self._left(RETRIEVAL_SHARE, known)):
                 return await self._retrieval.candidates(asked, known.generation.number), None
-        except TimeoutError:
-            error: Unavailable | BadTowerOutput | InvalidInput = Unavailable("triton", f"no answer within {left:.3f} s")
         except (Unavailable, BadTowerOutput, InvalidInput) as raised:
             error = raised
-        popular = await self._most_popular(known.generation)
-        found = [await self._by_popularity(each, popular, known.generation) for each in asked]
+        number = known.generation.number
+        popular = await self._ranking.popularity.most_popular(number, self._left(1.0, known))
+        found = [await self._by_popularity(each, popular, known) for each in asked]
         return found, reason_of_tower(error, "the index", _RETRIEVAL)
 
-    async def _by_popularity(
-        self, asked: CandidateRequest, popular: Sequence[str], generation: Generation
-    ) -> list[str]:
+    async def _by_popularity(self, asked: CandidateRequest, popular: Sequence[str], known: KnownUsers) -> list[str]:
         """The most popular items that may be recommended; of an allow list, all of them.
 
         None where the generation that took over since the request was checked has not the attributes that it names.
@@ -151,19 +145,26 @@ class Recommending:
         items = [item for item in (popular if asked.allow is None else asked.allow) if item not in denied]
         if asked.attributes:
             try:
-                items = await self._retrieval.matching(items, asked.attributes, generation.number)
+                async with asyncio.timeout(self._left(1.0, known)):
+                    items = await self._retrieval.matching(items, asked.attributes, known.generation.number)
             except InvalidInput:
                 return []
+            except TimeoutError as error:
+                raise Unavailable("triton", "it is not known which items have the attributes") from error
         if asked.allow is not None:
-            shares = await self._generations.popularity(generation.number, items)
-            known = {item: share for item, share in zip(items, shares, strict=True) if share is not None}
-            items = sorted(known, key=lambda item: -known[item])
+            items = await self._allowed(items, known)
         return items[: asked.nearest + asked.popular + asked.exploratory]
 
-    async def _most_popular(self, generation: Generation) -> Sequence[str]:
-        if self._popular[0] != generation.number:
-            self._popular = generation.number, await self._generations.popular(generation.number, MOST_POPULAR)
-        return self._popular[1]
+    async def _allowed(self, items: Sequence[str], known: KnownUsers) -> list[str]:
+        """Those that the generation knows, the most popular first."""
+        left = self._left(1.0, known)
+        found = await self._ranking.popularity.shares_of(items, known.generation.number, left)
+        shares = {item: share for item, share in zip(items, found, strict=True) if share is not None}
+        return sorted(shares, key=lambda item: -shares[item])
+
+    def _left(self, share: float, known: KnownUsers) -> float:
+        """Seconds until that share of a recommendation's time is over."""
+        return max(0.0, self._limits.seconds * share - (self._clock() - known.began))
 
 
 def seed_of(ranking_id: str) -> int:

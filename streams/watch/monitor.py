@@ -244,6 +244,7 @@ def watch_pipelines(
     """The watch's collectors, by topic, for a worker of the group `config.group`."""
 
     async def dropped(letters: Sequence[DeadLetter]) -> None:
+        metrics.dropped.labels("watch", "refused").inc(len(letters))
         log.warning("watch: %d events were refused: %s", len(letters), letters[0].detail)
 
     names = config.topics

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import partial
 from typing import Any
 
@@ -14,8 +14,8 @@ from foretaste.kernel.events import Message, Origin
 from streams.fetch_wait import FetchWait
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
-from streams.worker.consumer import ConsumerConfig
-from streams.worker.reading import READ_COMMITTED
+from streams.worker.consumer import ConsumerConfig, EndedConsumer
+from streams.worker.reading import METADATA_SECONDS, READ_COMMITTED, stop
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class AiokafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
             session_timeout_ms=round(1000 * config.session_timeout),
             heartbeat_interval_ms=round(1000 * config.heartbeat_interval),
             rebalance_timeout_ms=round(1000 * REBALANCE_SECONDS),
+            metadata_max_age_ms=round(1000 * METADATA_SECONDS),
         )
 
     async def start(self) -> None:
@@ -84,23 +85,19 @@ class AiokafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
         finally:
             for task in self._tasks:
                 await _ended(task)
-            await self._leave()
+            await stop(self._client)
 
     async def failed(self) -> None:
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
+        fetching: asyncio.Task[None] = self._client._fetcher.error_future  # noqa: SLF001  # its end is told by no call
+        done, _ = await asyncio.wait([*self._tasks, fetching], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             if not task.cancelled():
                 task.result()
+        raise EndedConsumer(f"ended though nobody asked it to: {', '.join(task.get_name() for task in done)}")
 
-    async def _leave(self) -> None:
-        try:
-            await self._client.stop()
-        except asyncio.CancelledError:
-            # the fetcher waited out a lost connection: cancelling that, aiokafka cancels whoever stops it too
-            await self._client._client.close()  # noqa: SLF001  # what `stop` did not come to
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
+    def assignment(self) -> Set[TopicPartition]:
+        held: Set[TopicPartition] = self._client.assignment()
+        return held
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """End the batches at work and commit them, while the group waits; the client returns no record meanwhile."""

@@ -7,11 +7,12 @@ declared topic and no web server.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from time import monotonic
 from typing import Any
 
 import faust
+from aiokafka import TopicPartition
 from faust.app.base import BootStrategy
 from faust.sensors.monitor import Monitor
 from faust.types import TP, EventT, StreamT, TopicT
@@ -22,7 +23,8 @@ from foretaste.kernel.events import Message, Origin
 from streams.fetch_wait import FetchWait
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
-from streams.worker.consumer import ConsumerConfig
+from streams.worker.consumer import ConsumerConfig, EndedConsumer
+from streams.worker.reading import METADATA_SECONDS
 from streams.worker.transport import FetchingTransport
 
 BUFFERED_EVENTS = 1024
@@ -116,6 +118,7 @@ def build_app(
         broker_commit_interval=config.commit_interval,
         broker_session_timeout=config.session_timeout,
         broker_heartbeat_interval=config.heartbeat_interval,
+        consumer_metadata_max_age_ms=round(1000 * METADATA_SECONDS),
     )
     app.transport = FetchingTransport(app, FetchWait(config.fetch_wait, config.idle_fetch_wait or config.fetch_wait))
     app.feed(collectors, config.grace)
@@ -140,6 +143,10 @@ class FaustConsumer:
         await self._app.wait_until_stopped()
         if self._app.crash_reason is not None:
             raise self._app.crash_reason
+        raise EndedConsumer("Faust's app stopped though nobody asked it to")
+
+    def assignment(self) -> Set[TopicPartition]:
+        return {TopicPartition(*each) for each in self._app.consumer.assignment()}
 
 
 def faust_arguments(connection: KafkaConnection) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from foretaste.kernel.errors import ForetasteError
 from foretaste.kernel.events import DeadLetter, Message, Reason
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.retrying import FailureStreak, until_it_succeeds
+from foretaste.kernel.running.logs import about
 from streams.worker.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,10 @@ Reject = Callable[[Sequence[DeadLetter]], Coroutine[Any, Any, None]]
 Sleep = Callable[[float], Awaitable[None]]
 Acknowledge = Callable[[], object]
 """Called once all effects of an event are durable."""
+
+
+AWAY_GRACE = 1.0
+"""Seconds that a part which is away is waited for when the worker stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,13 @@ class Collector:
         self._epoch = 0
         self._stopping = False
         self._finished = asyncio.Event()
+        self.settled = 0
+        """Events that were acknowledged since the start."""
+
+    @property
+    def waits_for(self) -> str | None:
+        """Why the batch at work is tried again; None while it is not."""
+        return self._streak.reason
 
     async def put(self, message: Message, acknowledge: Acknowledge) -> None:
         """Take an event, once fewer than `capacity` wait. Never returns after `stop`."""
@@ -122,18 +134,27 @@ class Collector:
         await self._end_settling(grace)
 
     async def stop(self, grace: float) -> None:
-        """Settle what was taken, within `grace` seconds; what is left then was never acknowledged."""
+        """Settle what was taken, within `grace` seconds; what is left then was never acknowledged.
+
+        A part that is away is not waited for longer than `AWAY_GRACE`.
+        """
         self._stopping = True
         if self._finished.is_set():
             return
-        try:
-            async with asyncio.timeout(grace):
-                await self._queue.end()
-                await self._finished.wait()
-        except TimeoutError:
-            log.warning("%s: stopped after %.1f s; what is left is read again at the next start", self._way, grace)
+        await self._queue.end()
+        if not await self._finishes(grace):
+            log.warning("%s: stopped before it was done; what is left is read again at the next start", self._way)
             self._epoch += 1
             await self._end_settling(0)
+
+    async def _finishes(self, grace: float) -> bool:
+        """Whether `run` ends within `grace` seconds."""
+        ending = asyncio.create_task(self._finished.wait())
+        await asyncio.wait({ending}, timeout=min(grace, AWAY_GRACE))
+        if not ending.done() and self.waits_for is None:
+            await asyncio.wait({ending}, timeout=max(grace - AWAY_GRACE, 0.0))
+        ending.cancel()
+        return self._finished.is_set()
 
     async def _settled(self, batch: Sequence[_Entry]) -> None:
         self._settling = asyncio.create_task(self._settle(batch), name=f"settle {self._way}")
@@ -155,10 +176,11 @@ class Collector:
 
     async def _settle(self, batch: Sequence[_Entry]) -> None:
         messages = [entry.message for entry in batch]
-        try:
-            await self._retrying(self._handler, messages)
-        except ForetasteError as error:
-            await self._one_by_one(messages, error)
+        with about(_place(messages)):
+            try:
+                await self._retrying(self._handler, messages)
+            except ForetasteError as error:
+                await self._one_by_one(messages, error)
         self._streak.over()
         now_ms = 1000 * self._now()
         self._metrics.batch_size.labels(self._way).observe(len(batch))
@@ -166,6 +188,7 @@ class Collector:
         for entry in batch:
             entry.acknowledge()
             observe(max(0.0, now_ms - entry.message.origin.timestamp_ms) / 1000)
+        self.settled += len(batch)
 
     async def _one_by_one(self, messages: Sequence[Message], error: ForetasteError) -> None:
         if len(messages) == 1:
@@ -173,11 +196,19 @@ class Collector:
             await self._retrying(self._reject, [letter])
             return
         for message in messages:
-            try:
-                await self._retrying(self._handler, [message])
-            except ForetasteError as its_own:
-                await self._one_by_one([message], its_own)
+            with about(_place([message])):
+                try:
+                    await self._retrying(self._handler, [message])
+                except ForetasteError as its_own:
+                    await self._one_by_one([message], its_own)
 
     def _note_failure(self, state: RetryCallState) -> None:
         self._metrics.retries.labels(self._way).inc()
         self._streak.note(state)
+
+
+def _place(messages: Sequence[Message]) -> str:
+    """Where the first was read, and how many there are: what log lines of a batch are about."""
+    first = messages[0].origin
+    place = f"{first.topic}/{first.partition}@{first.offset}"
+    return place if len(messages) == 1 else f"{place} and {len(messages) - 1} more"

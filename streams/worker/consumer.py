@@ -5,14 +5,17 @@
 2. It commits an offset only once all events before it were acknowledged: at least once.
 3. Before partitions are given up, the batches at work get `grace` seconds, and what was acknowledged is committed.
 4. Stopping settles what was taken, within `grace` seconds, commits it, and leaves the group.
-5. A collector that ends by a defect ends it.
+5. A collector that ends by a defect ends it; so does any task of it, the client's own among them, that ends.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from aiokafka import TopicPartition
+
+from foretaste.kernel.errors import ForetasteError
 from foretaste.kernel.registry import resolve
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
@@ -49,6 +52,12 @@ class ConsumerConfig:
     """Where Faust makes its data folder, which stays empty without tables."""
 
 
+class EndedConsumer(ForetasteError):
+    """A task of a consumer ended without an error, though nobody asked it to: the worker starts anew."""
+
+    retriable = True
+
+
 class WorkerConsumer(Protocol):
     """A member of a consumer group that feeds collectors. Made in a running loop, and started once."""
 
@@ -62,6 +71,10 @@ class WorkerConsumer(Protocol):
 
     async def failed(self) -> None:
         """Wait until it cannot go on, and raise why."""
+        ...
+
+    def assignment(self) -> Set[TopicPartition]:
+        """The partitions that it holds now."""
         ...
 
 

@@ -54,6 +54,8 @@ class DeadLetters:
         await asyncio.gather(*(self._keep(letter) for letter in letters))
         for letter in letters:
             self._metrics.dead_letters.labels(letter.reason).inc()
+            origin = letter.message.origin
+            log.warning("dead letter, %s: %s/%d@%d", letter.reason, origin.topic, origin.partition, origin.offset)
 
     async def _keep(self, letter: DeadLetter) -> None:
         message, headers = letter.message, headers_of(letter)

@@ -2,6 +2,8 @@
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from streams.worker.records.tolerant import SkippedCounter
+
 SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
@@ -14,6 +16,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        registry.register(SkippedCounter())
         self.sign_ups = Counter(
             "foretaste_sign_ups",
             "Users of the sign-up way whose features are durable, by what was known of them",
@@ -47,6 +50,24 @@ class Metrics:
             "foretaste_clock_ahead",
             "Events that claim a time after Kafka had them, taken as of when Kafka did",
             ["way"],
+            registry=registry,
+        )
+        self.unknown_attributes = Counter(
+            "foretaste_unknown_attributes",
+            "Attributes of sign-ups that the active generation does not know, by name; the first 50 names, then other",
+            ["attribute"],
+            registry=registry,
+        )
+        self.unknown_values = Counter(
+            "foretaste_unknown_attribute_values",
+            "Values of sign-ups that the active generation never saw, by attribute: they count as missing",
+            ["attribute"],
+            registry=registry,
+        )
+        self.dropped = Counter(
+            "foretaste_events_dropped",
+            "Events without effect that are no dead letters: not_newer than what is stored, or refused by the watch",
+            ["way", "reason"],
             registry=registry,
         )
         self.dead_letters = Counter(

@@ -1,13 +1,20 @@
 """Consumers that look at topics beside the workers: they commit nothing, and read committed records alone."""
 
+import asyncio
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.worker.connection import KafkaConnection
+from streams.worker.records.tolerant import read_on
 
 READ_COMMITTED = "read_committed"
 """The isolation level of every consumer here: what a transaction took back was never there."""
+METADATA_SECONDS = 5.0
+"""After which a client asks again which partitions there are: by then, a consumer reads those that were added."""
+
+
+read_on()  # whoever reads Kafka here imports this module
 
 
 def beside_the_workers(connection: KafkaConnection, group: str | None = None, **options: Any) -> AIOKafkaConsumer:
@@ -33,3 +40,17 @@ def readable_end(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int |
     if end is None or stable is None or stable < 0:
         return end
     return min(end, stable)
+
+
+async def stop(consumer: AIOKafkaConsumer) -> None:
+    """End a consumer of aiokafka's, whose fetcher may be waiting out a lost connection.
+
+    Cancelling that, aiokafka cancels whoever stops it too: that is no cancellation of ours.
+    """
+    try:
+        await consumer.stop()
+    except asyncio.CancelledError:
+        await consumer._client.close()  # noqa: SLF001  # what `stop` did not come to
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise

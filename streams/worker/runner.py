@@ -1,22 +1,27 @@
 """A worker, in a running loop or as a process of its own."""
 
 import asyncio
+import logging
 import signal
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 from aiokafka.errors import KafkaError
+from tenacity import RetryCallState
 
 from foretaste.kernel.retrying import FailureStreak, until_it_succeeds
+from foretaste.kernel.running.readiness import ProcessReadiness
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
 from streams.worker.consumer import ConsumerConfig, WorkerConsumer, make_consumer
-from streams.worker.logs import RepeatLimiter, limit_repeats
+from streams.worker.health.stalling import KafkaPartitions, StallConfig, StallWatch
 from streams.worker.topic_admin import check_answers
+
+log = logging.getLogger(__name__)
 
 LONGEST_PAUSE = 10.0
 """Seconds until a worker that Kafka failed starts anew, at most."""
+_SUBJECT = "worker"
 
 
 class StreamWorker:
@@ -33,48 +38,81 @@ class StreamWorker:
         group: str,
         ways: Callable[[], Mapping[str, Collector]],
         config: ConsumerConfig,
+        stalling: StallConfig | None = None,
+        readiness: ProcessReadiness | None = None,
     ) -> None:
         self._connection = connection
         self._group = group
         self._ways = ways
         self._config = config
+        self._stalling = stalling or StallConfig()
+        self._readiness = readiness or ProcessReadiness()
         self._consumer: WorkerConsumer | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "StreamWorker":
-        limit_repeats(RepeatLimiter(time.monotonic))
         await check_answers(self._connection)
-        self._consumer = make_consumer(self._connection, self._group, self._ways(), self._config)
+        ways = self._ways()
+        consumer = self._consumer = make_consumer(self._connection, self._group, ways, self._config)
         try:
-            await self._consumer.start()
+            await consumer.start()
         except BaseException:
-            await self._consumer.stop()
+            await consumer.stop()
             raise
+        partitions = KafkaPartitions(self._connection, self._group)
+        watch = StallWatch(ways, consumer.assignment, partitions, self._readiness, self._stalling)
+        self._watching = asyncio.create_task(watch.run(), name="stall watch")
+        log.info("group %s: reads %s", self._group, ", ".join(ways))
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait({self._watching})
         if self._consumer is not None:
             await self._consumer.stop()
+            log.info("group %s: left", self._group)
 
     async def failed(self) -> None:
-        """Waits until the worker cannot go on, and raises why; waits for ever while it can."""
-        if self._consumer is None:
+        """Waits until the worker cannot go on, and raises why; waits for ever while it can.
+
+        What it raises is the consumer's, and `Stalled`.
+        """
+        if self._consumer is None or self._watching is None:
             raise RuntimeError("the worker was not entered")
-        await self._consumer.failed()
+        failing = asyncio.create_task(self._consumer.failed(), name="consumer")
+        try:
+            done, _ = await asyncio.wait({failing, self._watching}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            failing.cancel()
+            await asyncio.wait({failing})
 
 
-async def run_worker(worker: StreamWorker) -> None:
+async def run_worker(
+    worker: StreamWorker, readiness: ProcessReadiness | None = None, ended: Callable[[str], object] = lambda _: None
+) -> None:
     """Run until SIGTERM or SIGINT, then settle what was taken, commit, and return.
 
     Starts anew, with growing pauses, whenever Kafka fails it for good (a broker that is not there yet, a consumer that
-    gave up). Any other failure is a defect and is raised, with nothing acknowledged that is not durable.
+    gave up): until it runs again, the process is not ready. Any other failure is a defect, or `Stalled`; it is raised,
+    with nothing acknowledged that is not durable. `ended` is called with the name of what ended, each time.
     """
+    readiness = readiness or ProcessReadiness()
     loop = asyncio.get_running_loop()
     requested = asyncio.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, requested.set)
-    streak = FailureStreak("worker", time.monotonic)
-    retrying = until_it_succeeds(longest=LONGEST_PAUSE, note=streak.note, also=(KafkaError,))
-    running: asyncio.Task[None] = asyncio.create_task(retrying(_run_once, worker))
+    streak = FailureStreak(_SUBJECT, time.monotonic)
+
+    def note(state: RetryCallState) -> None:
+        streak.note(state)
+        ended("consumer")
+        readiness.unready(_SUBJECT, streak.reason or "it ended")
+
+    retrying = until_it_succeeds(longest=LONGEST_PAUSE, note=note, also=(KafkaError,))
+    running: asyncio.Task[None] = asyncio.create_task(retrying(_run_once, worker, readiness))
     stopping = asyncio.create_task(requested.wait())
     try:
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -83,10 +121,14 @@ async def run_worker(worker: StreamWorker) -> None:
             loop.remove_signal_handler(each)
         stopping.cancel()
         running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
+        await asyncio.wait({running})
+    if not running.cancelled() and (error := running.exception()) is not None:
+        ended("worker")
+        log.error("the worker ends: %s: %s", type(error).__name__, error)
+        raise error
 
 
-async def _run_once(worker: StreamWorker) -> None:
+async def _run_once(worker: StreamWorker, readiness: ProcessReadiness) -> None:
     async with worker:
+        readiness.ready(_SUBJECT)
         await worker.failed()

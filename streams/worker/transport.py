@@ -1,4 +1,4 @@
-"""Faust's Kafka transport, with six things of its consumer set right.
+"""Faust's Kafka transport, with seven things of its consumer set right.
 
 - The fetch wait can be set: Faust fixes it at 1.5 s (see `FetchWait`).
 - It reads committed records alone: Faust does so only in transactions of its own.
@@ -8,6 +8,7 @@
   that aiokafka breaks across two lines at just that place, and so crashes the app.
 - An agent that is stuck holds up no other: Faust stops fetching a partition once its agent has much to do, and goes on
   with the other partitions of the same topic until their records fill the queue, behind which all wait.
+- A fetcher that ended by an error ends the app: Faust would wait for its records for ever.
 - A worker can stop while the broker is away: its last commit is given up after a while, and the cancellation that
   aiokafka's fetcher then raises ends nothing else.
 """
@@ -92,14 +93,16 @@ class _Consumer(Consumer):
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109  # Faust names it
         """Records in turn; a gap right behind offset 0 is noted, as Faust itself notes every other one."""
-        heard = False
+        heard, client = False, self._thread._ensure_consumer()  # noqa: SLF001
+        if client._fetcher.error_future.done():  # noqa: SLF001  # nothing would come any more, and no call tells
+            client._fetcher.error_future.result()  # noqa: SLF001
         async for partition, message in super().getmany(timeout):
             heard = True
             if self._read_offset[partition] == 0 and message.offset > 1:
                 await self._add_gap(partition, 1, message.offset)
             yield partition, message
         if isinstance(self.transport, FetchingTransport):
-            self.transport.fetch_wait.apply(self._thread._ensure_consumer(), heard=heard)  # noqa: SLF001
+            self.transport.fetch_wait.apply(client, heard=heard)
 
 
 class FetchingTransport(Transport):

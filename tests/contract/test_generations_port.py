@@ -187,6 +187,14 @@ async def test_the_most_popular_items_of_an_earlier_versions_record_are_found(
     assert await reader.popular(1, 5) == ["i1", "ünï"]
 
 
+async def test_all_shares_are_brought_where_there_are_no_more_than_asked_for(generations: Generations) -> None:
+    shares = {f"i{number}": number / 1e4 for number in range(2500)} | {"ünï": 0.5}
+    await generations.record(ONE, shares)
+    assert await generations.shares(1, 2501) == shares
+    assert await generations.shares(1, 2500) is None
+    assert await generations.shares(2, 10) == {}
+
+
 async def test_popularity_keeps_the_order_asked(generations: Generations) -> None:
     many = {f"i{n}": n / 10_000 for n in range(2_500)}
     await generations.record(ONE, many | SHARES)

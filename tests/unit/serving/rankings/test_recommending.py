@@ -184,9 +184,10 @@ async def test_an_index_that_hangs_is_left_in_time(parts: Parts, monkeypatch: py
         assert (await recommended(parts)).cause is Cause.RETRIEVAL_AWAY
 
 
-async def test_the_popular_items_are_asked_for_once_a_generation(parts: Parts) -> None:
+async def test_the_popular_items_that_are_kept_need_no_redis(parts: Parts) -> None:
     parts.retrieval.outage = Unavailable("triton", "away")
     await recommended(parts)
+    await parts.ranking.popularity.bring(1)
     parts.generations.away = True
     assert len((await recommended(parts, k=3)).ranked) == 3
     parts.generations.away = False
@@ -227,7 +228,7 @@ async def test_a_request_never_mixes_two_generations() -> None:
         ) -> list[str]:
             return await super().matching(items, attributes, generation)
 
-    parts = Parts()
+    parts = Parts(seconds=60.0)
     parts.recommending._retrieval = watched = Watched(parts.retrieval.items)
     await parts.start(popularity=POPULARITY)
     await parts.sign_up()

@@ -12,6 +12,8 @@ import pytest
 from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.errors import ForetasteError, InvalidInput, Unavailable
 from foretaste.kernel.events import DeadLetter, Message, Reason
+from foretaste.kernel.running.logs import LineFormatter
+from streams.worker import collector as collector_module
 from streams.worker.collector import Collector, CollectorConfig
 from tests.stream_parts import NOW, NOW_MS, World, message
 
@@ -295,3 +297,42 @@ async def test_cancelling_the_collector_acknowledges_nothing_more() -> None:
         bench.gate.set()
         await asyncio.sleep(0)
     assert (bench.handled, bench.acknowledged) == ([], [])
+
+
+async def test_a_part_that_is_away_is_not_waited_for_by_who_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector_module, "AWAY_GRACE", 0.01)
+    bench = Bench(trouble=lambda _: AWAY)
+    await bench.put(0, 1, 2)
+    async with bench.running():
+        await bench.slept_often.wait()
+        assert bench.collector.waits_for == str(AWAY)
+        async with asyncio.timeout(10):
+            await bench.collector.stop(grace=3600)
+    assert bench.acknowledged == []
+    assert bench.collector.waits_for is None
+
+
+async def test_its_progress_can_be_asked_for() -> None:
+    bench = Bench()
+    await bench.put(*range(5))
+    async with bench.running() as task:
+        await bench.collector.stop(grace=5)
+        await task
+    assert bench.collector.settled == 5
+
+
+async def test_lines_of_a_batch_say_where_it_was_read() -> None:
+    seen: list[str] = []
+
+    def trouble(messages: Sequence[Message]) -> BaseException | None:
+        record = logging.LogRecord("streams.some", logging.INFO, "", 0, "said", None, None)
+        seen.append(LineFormatter().format(record).partition("some ")[2])
+        return InvalidInput("x", 1, "wrong") if len(messages) > 1 else None
+
+    bench = Bench(size=2, trouble=trouble)
+    await bench.put(7, 8)
+    async with bench.running() as task:
+        await bench.collector.stop(grace=5)
+        await task
+    first, second = "user-registered/0@7", "user-registered/0@8"
+    assert seen == [f"[{first} and 1 more] said", f"[{first}] said", f"[{second}] said"]

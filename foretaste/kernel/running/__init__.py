@@ -1,0 +1,1 @@
+"""What every long-lived process has: log lines of one form, a readiness, and tasks that do not end unseen."""

@@ -1,0 +1,197 @@
+"""Whether a worker takes what waits for it: one that does not says so, and ends itself after a while."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Set
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from foretaste.kernel.errors import ForetasteError, Unavailable
+from foretaste.kernel.ports import Clock
+from foretaste.kernel.running.readiness import ProcessReadiness
+from streams.worker.connection import KafkaConnection
+from streams.worker.lag import LOOK_BYTES, LOOK_MS, Position, look
+from streams.worker.reading import beside_the_workers, stop
+
+_KAFKA = "kafka"
+"""The subject of a look that nobody answered."""
+
+
+class Stalled(ForetasteError):
+    """A worker took nothing for too long though events wait for it: it ends, and whoever runs it starts it anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class StallConfig:
+    """How patient a worker is with itself. Times are in seconds."""
+
+    quiet: float = 30.0
+    """Without an event handled while some wait: from then on it is not ready."""
+    ends_after: float = 120.0
+    """The same: then it ends itself."""
+    look_every: float = 10.0
+
+
+class HandledEvents(Protocol):
+    """A way of a worker (`Collector`), as far as its progress goes."""
+
+    @property
+    def settled(self) -> int:
+        """Events that were acknowledged since the start."""
+        ...
+
+    @property
+    def waits_for(self) -> str | None:
+        """Why the batch at work is tried again; None while it is not."""
+        ...
+
+
+class HeldPartitions(Protocol):
+    """How far a group has come in some partitions (Kafka)."""
+
+    async def positions(self, partitions: Set[TopicPartition]) -> Mapping[TopicPartition, Position]:
+        """Raises `Unavailable` when nobody answers."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class KafkaPartitions:
+    """The `HeldPartitions` of `group`, seen by a consumer that is no member of it. A look takes `timeout` at most."""
+
+    def __init__(self, connection: KafkaConnection, group: str, *, timeout: float = 10.0) -> None:
+        self._connection = connection
+        self._group = group
+        self._timeout = timeout
+        self._started: AIOKafkaConsumer | None = None
+
+    async def positions(self, partitions: Set[TopicPartition]) -> Mapping[TopicPartition, Position]:
+        try:
+            async with asyncio.timeout(self._timeout):
+                consumer = await self._consumer()
+                consumer.assign(list(partitions))  # anew each time, which forgets the ends seen last time
+                found = await look(consumer, list(partitions))
+                consumer.pause(*partitions)
+        except (KafkaError, TimeoutError) as error:
+            await self.close()
+            raise Unavailable(_KAFKA, f"{self._connection.bootstrap}: {error!r}") from error
+        return found
+
+    async def close(self) -> None:
+        consumer, self._started = self._started, None
+        if consumer is not None:
+            await stop(consumer)
+
+    async def _consumer(self) -> AIOKafkaConsumer:
+        if self._started is None:
+            consumer = beside_the_workers(
+                self._connection, self._group, fetch_max_wait_ms=LOOK_MS, max_partition_fetch_bytes=LOOK_BYTES
+            )
+            self._started = consumer
+            await consumer.start()
+        return self._started
+
+
+@dataclass(slots=True)
+class _Progress:
+    settled: int
+    since: float
+    """When it was last seen to move, or nothing waited."""
+    held: Set[TopicPartition] = field(default_factory=frozenset)
+
+
+class StallWatch:
+    """Looks at the ways of one worker, by topic, again and again.
+
+    1. A way that handled an event since the last look is well, and nobody is asked.
+    2. A way that waits for a part that is away (`waits_for`) makes the worker not ready, with that reason. It is never
+       ended for it: that would bring nothing back.
+    3. Of the others, the partitions that this worker holds are looked at. Where events wait in one and none was
+       handled for `quiet` seconds, the worker is not ready; after `ends_after` seconds `Stalled` is raised.
+    4. Where Kafka does not answer, the worker is not ready with that reason, and no way is blamed.
+
+    A worker that holds no partition of a topic, or gets others, begins anew. `clock` never falls.
+    """
+
+    def __init__(
+        self,
+        ways: Mapping[str, HandledEvents],
+        assignment: Callable[[], Set[TopicPartition]],
+        partitions: HeldPartitions,
+        readiness: ProcessReadiness,
+        config: StallConfig,
+        *,
+        clock: Clock = time.monotonic,
+        sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+    ) -> None:
+        self._ways = ways
+        self._assignment = assignment
+        self._partitions = partitions
+        self._readiness = readiness
+        self._config = config
+        self._clock = clock
+        self._sleep = sleep
+        self._seen: dict[str, _Progress] = {}
+
+    async def run(self) -> None:
+        """Look until cancelled; raises `Stalled`."""
+        try:
+            while True:
+                await self._sleep(self._config.look_every)
+                await self.look()
+        except asyncio.CancelledError:
+            for subject in (_KAFKA, *self._ways):
+                self._readiness.ready(subject)
+            raise
+        finally:
+            await self._partitions.close()
+
+    async def look(self) -> None:
+        """One look: see the class."""
+        held = self._assignment()
+        quiet = {topic: progress for topic in self._ways if (progress := self._without_progress(topic, held))}
+        waiting: Mapping[TopicPartition, Position] = {}
+        if quiet:
+            try:
+                waiting = await self._partitions.positions({each for each in held if each.topic in quiet})
+            except Unavailable as error:
+                self._readiness.unready(_KAFKA, str(error))
+                return
+            self._readiness.ready(_KAFKA)
+        for topic, progress in quiet.items():
+            self._judge(topic, progress, {each: at for each, at in waiting.items() if each.topic == topic})
+
+    def _without_progress(self, topic: str, held: Set[TopicPartition]) -> _Progress | None:
+        """What is known of a way that may be stalled; None where it is well, or waits for a part."""
+        way, mine = self._ways[topic], frozenset(each for each in held if each.topic == topic)
+        known = self._seen.get(topic)
+        if way.waits_for is not None:
+            self._readiness.unready(topic, way.waits_for)
+        elif known is not None and mine and known.held == mine and known.settled == way.settled:
+            return known
+        else:
+            self._readiness.ready(topic)
+        self._seen[topic] = _Progress(way.settled, self._clock(), mine)
+        return None
+
+    def _judge(self, topic: str, progress: _Progress, positions: Mapping[TopicPartition, Position]) -> None:
+        behind = {each: at for each, at in positions.items() if at.done < at.end}
+        if not behind:
+            progress.since = self._clock()
+            self._readiness.ready(topic)
+            return
+        seconds = self._clock() - progress.since
+        if seconds < self._config.quiet:
+            self._readiness.ready(topic)
+            return
+        first = min(behind)
+        reason = (
+            f"nothing was handled for {seconds:.0f} s though {sum(at.end - at.done for at in behind.values())} events "
+            f"wait in {len(behind)} partitions, first {topic}/{first.partition}@{behind[first].done}"
+        )
+        self._readiness.unready(topic, reason)
+        if seconds >= self._config.ends_after:
+            raise Stalled(f"{topic}: {reason}")
