@@ -75,22 +75,25 @@ async def test_a_ranking(ask: Ask, parts: HttpParts) -> None:
 
 
 async def test_sign_ups(ask: Ask, parts: HttpParts) -> None:
-    accepted = await ask("register", "ben", {"age": 41, "vip": True}, registered_at=datetime(2025, 1, 1, tzinfo=UTC))
+    accepted = await ask(
+        "register", "ben", {"age": 41, "vip": True}, registered_at=datetime(2025, 1, 1, tzinfo=UTC), event_id="e1"
+    )
     assert (accepted.accepted, accepted.readable) == (1, None)
     many = [UserRegistered(user_id=f"ü{number}", attributes={}) for number in range(3)]
     assert (await ask("register_many", many)).accepted == 3
     sent = [UserRegistered.model_validate_json(each.value or b"") for each in parts.events.of(NAMES.registered)]
     assert [each.user_id for each in sent] == ["ben", "ü0", "ü1", "ü2"]
-    assert sent[0].attributes == {"age": 41, "vip": True}
+    assert (sent[0].attributes, sent[0].event_id) == ({"age": 41, "vip": True}, "e1")
 
 
 async def test_behaviours(ask: Ask, parts: HttpParts) -> None:
     parts.now = datetime.now(UTC).timestamp() - AT / 1000
-    await ask("behave", "anna", "i1", action="liked", ranking_id="r1")
+    await ask("behave", "anna", "i1", action="liked", ranking_id="r1", event_id="e1")
     at = datetime(2025, 1, 1, tzinfo=UTC)
     await ask("behave_many", [UserBehaved(user_id="anna", item_id="i2", at=at)])
     first, second = (UserBehaved.model_validate_json(each.value or b"") for each in parts.events.of(NAMES.behaved))
-    assert (first.item_id, first.action, first.ranking_id) == ("i1", "liked", "r1")
+    assert (first.item_id, first.action, first.ranking_id, first.event_id) == ("i1", "liked", "r1", "e1")
+    assert second.event_id is None
     assert abs((datetime.now(UTC) - first.at).total_seconds()) < 60
     assert (second.item_id, second.at) == ("i2", at)
 

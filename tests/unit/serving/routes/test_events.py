@@ -223,6 +223,43 @@ async def test_what_is_durable_is_accepted_though_its_answer_cannot_be_kept(part
         problem(await client.post("/v1/users", json=ANNA, headers={"Idempotency-Key": "k"}), 503)
 
 
+async def test_a_sign_up_whose_key_could_not_be_kept_has_the_same_event_id_when_it_comes_again(parts: Parts) -> None:
+    parts.keys = KeysAway(from_the_start=False)
+    body = {"users": [ANNA, ANNA | {"event_id": "theirs"}, ANNA | {"user_id": "ben"}]}
+    async with client_of(parts.service()) as client:
+        await client.post("/v1/users", json=body, headers={"Idempotency-Key": "k"})
+    parts.keys = KeysAway(from_the_start=False)
+    async with client_of(parts.service()) as client:
+        await client.post("/v1/users", json=body, headers={"Idempotency-Key": "k"})
+        await client.post("/v1/users", json=body)
+    ids = [UserRegistered.model_validate_json(each.value or b"").event_id for each in parts.events.of(NAMES.registered)]
+    assert ids[:3] == ids[3:6]
+    assert len({*ids[:3]}) == 3
+    assert ids[1] == "theirs"
+    assert ids[6:] == [None, "theirs", None]
+
+
+@pytest.mark.parametrize(("path", "event"), [("/v1/users", ANNA), ("/v1/behaviours", ACT)])
+@pytest.mark.parametrize("event_id", ["", "x" * 257, 5])
+async def test_an_event_id_that_is_none_is_refused(
+    client: httpx.AsyncClient, path: str, event: dict[str, Any], event_id: object
+) -> None:
+    found = problem(await client.post(path, json=event | {"event_id": event_id}), 422)
+    assert found["field"] == "event_id"
+
+
+async def test_an_act_from_a_clock_ahead_is_readable_as_of_kafkas_time(client: httpx.AsyncClient, parts: Parts) -> None:
+    """It claims an hour after now; a worker keeps it as of when Kafka had it."""
+    sent_ms = round(parts.wall() * 1000)
+    ahead = ACT | {"at": sent_ms / 1000 + 3600}
+    await parts.store.write_behaviour([BehavedUser("anna", Behaviour(["i1"], ["liked"], [sent_ms - 60_000]))])
+    assert (await client.post("/v1/behaviours?wait=0.1", json=ahead)).json()["readable"] is False
+    (read,) = await parts.store.read(["anna"], 1)
+    both = Behaviour(["i1"] * 2, ["liked"] * 2, [sent_ms - 60_000, sent_ms - 20])
+    await parts.store.write_behaviour([BehavedUser.after(read, both)])
+    assert (await client.post("/v1/behaviours?wait=0.1", json=ahead)).json()["readable"] is True
+
+
 async def test_it_waits_until_a_sign_up_can_be_read(client: httpx.AsyncClient, parts: Parts) -> None:
     parts.written = [enriched()]
     response = await client.post("/v1/users?wait=1", json=ANNA)
