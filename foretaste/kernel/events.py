@@ -129,6 +129,9 @@ class Message:
     key: bytes | None
     value: bytes | None
     origin: Origin
+    """Of one that was a dead letter and was replayed: where it was read first."""
+    attempts: int = 0
+    """How often it was replayed."""
 
 
 class Reason(StrEnum):
