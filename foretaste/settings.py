@@ -57,6 +57,11 @@ class Settings(BaseSettings):
     replication: Annotated[int, Field(ge=1)] = 1
     """Of each topic that `setup` creates."""
 
+    dead_letter_days: Annotated[float, Field(gt=0)] = 14.0
+    """That dead letters are kept, on the topic that `setup` creates."""
+    dead_letter_bytes: Annotated[int, Field(ge=65536)] = 4_194_304
+    """Of the largest dead letter that the topic takes, headers included; of a larger one the value is left out."""
+
     redis: str | None = None
     """`redis://[:password@]host:port[/db]`, or `rediss://` for TLS."""
     redis_cluster: bool = False

@@ -8,6 +8,7 @@ from pydantic_core import ErrorDetails
 
 from foretaste.cli import cotrain, evaluate, processes, train, user
 from foretaste.cli.data import data
+from foretaste.cli.dead_letters import dead_letters
 from foretaste.cli.generations import generations, publish
 from foretaste.cli.token import token
 from foretaste.console import errors
@@ -40,7 +41,7 @@ app.command()(user.register)
 app.command()(user.behave)
 app.command()(user.rank)
 app.command()(user.recommend)
-app.command("dead-letters")(user.dead_letters)
+app.add_typer(dead_letters, name="dead-letters")
 
 
 def main() -> None:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from streams.parts import SignUpParts
     from streams.worker.runner import StreamWorker
 
+log = logging.getLogger(__name__)
+
 
 def up() -> None:
     """Start Kafka, Redis, Triton and all of Foretaste's own processes on this machine, until Ctrl-C."""
@@ -217,7 +219,7 @@ async def serve_api(settings: Settings) -> None:
     from serving.server import http_server
 
     if compose.access_policy(settings).find_token is None:
-        errors.print(f"no tokens are set: whoever is on this machine may do everything, at {settings.api_host} alone")
+        log.warning("no tokens are set: whoever is on this machine may do everything, at %s alone", settings.api_host)
     if settings.api_access_log:
         _log_answers()
     async with compose.parts(settings) as parts, compose.api(settings, parts, CollectorRegistry()) as app:

@@ -1,11 +1,10 @@
-"""`foretaste register | behave | rank | recommend | dead-letters`: one user, by hand, by a service or past it."""
+"""`foretaste register | behave | rank | recommend`: one user, by hand, by a service or past it."""
 
 import asyncio
 import csv
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +15,7 @@ from rich.table import Table
 from foretaste import compose
 from foretaste.console import console
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.events import DeadLetter, Topic, UserBehaved, UserRegistered
+from foretaste.kernel.events import Topic, UserBehaved, UserRegistered
 from foretaste.settings import Settings
 from serving.bodies import MAX_BATCH
 from serving.requests import RankRequest, RankResponse, RecommendRequest, RecommendResponse
@@ -101,24 +100,6 @@ def behave(user: str, item: str, action: Annotated[str, typer.Option(help="What 
     console.print(f"1 sent to {Topic.BEHAVED}")
 
 
-def dead_letters(
-    limit: Annotated[int, typer.Option(min=1, help="Newest of each partition, at most.")] = 100,
-    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON each, with the whole event.")] = False,
-) -> None:
-    """Show dead letters: origin, reason, detail and the event as it came."""
-    letters = asyncio.run(newest_letters(compose.resolve(Settings()), limit))
-    rows = Table("origin", "reason", "detail", "event")
-    for letter in letters:
-        origin = letter.message.origin
-        event = (letter.message.value or b"").decode(errors="backslashreplace")
-        if as_json:
-            line = {"origin": asdict(origin), "reason": letter.reason, "detail": letter.detail, "event": event}
-            typer.echo(json.dumps(line))
-        rows.add_row(f"{origin.topic}/{origin.partition}@{origin.offset}", letter.reason, letter.detail, event[:120])
-    if not as_json:
-        console.print(rows)
-
-
 def _service(settings: Settings, url: str) -> "Foretaste":
     """The running service that the settings name."""
     from foretaste.client import Foretaste
@@ -136,15 +117,6 @@ async def send(settings: Settings, topic: str, values: Sequence[UserRegistered |
         await events.send_all(f"{settings.topic_prefix}{topic}", keyed)
     finally:
         await events.close()
-
-
-async def newest_letters(settings: Settings, limit: int) -> list[DeadLetter]:
-    """The newest dead letters, oldest first, at most `limit` a partition."""
-    from streams.topics import TopicNames
-    from streams.worker.dead_letter_reader import newest_dead_letters
-
-    topic = TopicNames(settings.topic_prefix).dead_letters
-    return await newest_dead_letters(compose.kafka_connection(settings), topic, limit)
 
 
 async def _ranked(settings: Settings, request: RankRequest) -> RankResponse:

@@ -158,10 +158,16 @@ async def parts(settings: Settings) -> AsyncIterator["SignUpParts"]:
 async def create_topics(settings: Settings) -> None:
     """All topics, explicitly, with their partitions."""
     from streams.topics import TopicNames
+    from streams.worker.topic_admin import DeadLetterTopic
     from streams.worker.topic_admin import create_topics as create
 
-    names = TopicNames(settings.topic_prefix)
-    await create(kafka_connection(settings), names, partitions=settings.partitions, replication=settings.replication)
+    await create(
+        kafka_connection(settings),
+        TopicNames(settings.topic_prefix),
+        partitions=settings.partitions,
+        replication=settings.replication,
+        dead_letters=DeadLetterTopic(settings.dead_letter_days, settings.dead_letter_bytes),
+    )
 
 
 def apply_features(settings: Settings) -> None:

@@ -153,6 +153,9 @@ class Message:
     key: bytes | None
     value: bytes | None
     origin: Origin
+    """Of one that was a dead letter and was replayed: where it was read first."""
+    attempts: int = 0
+    """How often it was replayed."""
 
 
 def event_digest(event_id: str | None, message: Message) -> bytes:

@@ -10,11 +10,12 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from foretaste.kernel.events import Message, Origin
+from foretaste.kernel.events import Origin
 from streams.fetch_wait import FetchWait
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
 from streams.worker.consumer import ConsumerConfig, EndedConsumer
+from streams.worker.dead_letters import message_of
 from streams.worker.reading import METADATA_SECONDS, READ_COMMITTED, stop
 
 log = logging.getLogger(__name__)
@@ -130,7 +131,9 @@ class AiokafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
         settled, (topic, number) = self._settled, partition
         for record in records:
             offset = record.offset
-            message = Message(record.key, record.value, Origin(topic, number, offset, record.timestamp))
+            message = message_of(
+                record.key, record.value, record.headers, Origin(topic, number, offset, record.timestamp)
+            )
             collector.put_nowait(message, partial(settled.__setitem__, partition, offset + 1))
 
     async def _commit_at_times(self) -> None:

@@ -24,6 +24,7 @@ from streams.fetch_wait import FetchWait
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
 from streams.worker.consumer import ConsumerConfig, EndedConsumer
+from streams.worker.dead_letters import message_of
 from streams.worker.reading import METADATA_SECONDS
 from streams.worker.transport import FetchingTransport
 
@@ -177,4 +178,4 @@ def _agent(collector: Collector) -> Any:
 def _message(event: EventT[bytes]) -> Message:
     record = event.message
     origin = Origin(record.topic, record.partition, record.offset, round(record.timestamp * 1000))
-    return Message(record.key, record.value, origin)
+    return message_of(record.key, record.value, record.headers, origin)

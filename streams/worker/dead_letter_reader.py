@@ -1,7 +1,8 @@
 """Reading dead letters back from Kafka, to look at them."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -10,24 +11,60 @@ from aiokafka.errors import KafkaError
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.events import DeadLetter, Message, Origin, Reason
 from streams.worker.connection import KafkaConnection
-from streams.worker.dead_letters import read_dead_letter
+from streams.worker.dead_letters import VALUE_BYTES, read_dead_letter
 from streams.worker.reading import beside_the_workers, readable_end
 
 READING_SECONDS = 60.0
+REPLAYED = "foretaste-replayed"
+"""Of a record without key and value, which is no letter: `partition@offset` of the letter that was replayed."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLetter:
+    """A dead letter and where it lies."""
+
+    letter: DeadLetter
+    partition: int
+    offset: int
+    """In the topic of dead letters."""
+    replayed: bool
+    whole: bool = True
+    """Its value is here; it was too large for this topic otherwise."""
+
+    @property
+    def place(self) -> str:
+        """How a person names it."""
+        return f"{self.partition}@{self.offset}"
 
 
 async def newest_dead_letters(connection: KafkaConnection, topic: str, limit: int) -> list[DeadLetter]:
-    """The newest dead letters of `topic`, at most `limit` of each partition, oldest first; none if it does not exist.
+    """The letters of `kept_letters`, without their places."""
+    return [each.letter for each in await kept_letters(connection, topic, limit)]
 
-    A record that no worker put there is among them as a `Reason.FOREIGN`, so that it hides no other. Reads beside the
-    workers: no group, nothing committed. Raises `Unavailable` when no broker answers in time.
+
+async def kept_letters(connection: KafkaConnection, topic: str, limit: int | None = None) -> list[KeptLetter]:
+    """The dead letters of `topic`, the newest `limit` records of each partition or all, oldest first.
+
+    None if the topic does not exist. A record that no worker put there is among them as a `Reason.FOREIGN`, so that it
+    hides no other. Reads beside the workers: no group, nothing committed. Raises `Unavailable` when no broker answers
+    in time.
     """
     try:
         async with asyncio.timeout(READING_SECONDS):  # aiokafka waits for ever for a partition without a leader
             partitions = await _partitions(connection, topic)
-            return await _read(connection, partitions, limit) if partitions else []
+            records = await _read(connection, partitions, limit) if partitions else []
     except (KafkaError, TimeoutError) as error:
         raise Unavailable("kafka", f"{topic}: {error!r}") from error
+    replayed = {place for record in records if (place := replayed_place(record)) is not None}
+    return [_kept(record, replayed) for record in records if replayed_place(record) is None]
+
+
+def replayed_place(record: ConsumerRecord) -> str | None:
+    """The place of the letter that the record says was replayed; None for a letter."""
+    if record.key is not None or record.value is not None:
+        return None
+    place = dict(record.headers).get(REPLAYED)
+    return None if place is None else place.decode(errors="replace")
 
 
 def letter_of(record: ConsumerRecord) -> DeadLetter:
@@ -37,6 +74,12 @@ def letter_of(record: ConsumerRecord) -> DeadLetter:
     except InvalidInput as error:
         origin = Origin(record.topic, record.partition, record.offset, record.timestamp)
         return DeadLetter(Message(record.key, record.value, origin), Reason.FOREIGN, str(error))
+
+
+def _kept(record: ConsumerRecord, replayed: Set[str]) -> KeptLetter:
+    place = f"{record.partition}@{record.offset}"
+    whole = VALUE_BYTES not in dict(record.headers)
+    return KeptLetter(letter_of(record), record.partition, record.offset, place in replayed, whole)
 
 
 async def _partitions(connection: KafkaConnection, topic: str) -> list[TopicPartition]:
@@ -54,7 +97,9 @@ async def _partitions(connection: KafkaConnection, topic: str) -> list[TopicPart
     ]
 
 
-async def _read(connection: KafkaConnection, partitions: Sequence[TopicPartition], limit: int) -> list[DeadLetter]:
+async def _read(
+    connection: KafkaConnection, partitions: Sequence[TopicPartition], limit: int | None
+) -> list[ConsumerRecord]:
     records: list[ConsumerRecord] = []
     consumer = beside_the_workers(connection)
     try:
@@ -63,13 +108,13 @@ async def _read(connection: KafkaConnection, partitions: Sequence[TopicPartition
         ends = await _ends(consumer, partitions)
         begins = await consumer.beginning_offsets(partitions)
         for each, end in ends.items():
-            consumer.seek(each, max(begins[each], end - limit))
+            consumer.seek(each, begins[each] if limit is None else max(begins[each], end - limit))
         while any([await consumer.position(each) < end for each, end in ends.items()]):
             for partition, found in (await consumer.getmany(timeout_ms=500)).items():
                 records += [record for record in found if record.offset < ends[partition]]
     finally:
         await consumer.stop()
-    return [letter_of(record) for record in sorted(records, key=lambda record: record.timestamp)]
+    return sorted(records, key=lambda record: record.timestamp)
 
 
 async def _ends(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:

@@ -5,8 +5,10 @@ Kept verbatim, an event can be read, repaired and sent again; kept beside the va
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Protocol, TypeAlias
 
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import DeadLetter, Message, Origin, Reason
@@ -23,6 +25,11 @@ OFFSET = "foretaste-origin-offset"
 TIMESTAMP = "foretaste-origin-timestamp-ms"
 VALUE_BYTES = "foretaste-value-bytes"
 """Only where the broker would not take the value even here: its length. The event still lies at its origin."""
+ATTEMPTS = "foretaste-attempts"
+"""Of an event that was replayed, and of the dead letter that it became again: how often."""
+
+ReadHeaders: TypeAlias = Sequence[tuple[str, bytes]] | Mapping[str, bytes] | None
+"""As a consumer gives them."""
 
 MAX_DETAIL = 1000
 """Characters."""
@@ -77,7 +84,22 @@ def headers_of(letter: DeadLetter) -> Headers:
         (PARTITION, str(origin.partition).encode()),
         (OFFSET, str(origin.offset).encode()),
         (TIMESTAMP, str(origin.timestamp_ms).encode()),
+        (ATTEMPTS, str(letter.message.attempts).encode()),
     ]
+
+
+def replay_headers(letter: DeadLetter) -> Headers:
+    """What a replayed event carries, so that its origin is kept and its attempts are counted."""
+    again = replace(letter.message, attempts=letter.message.attempts + 1)
+    return [each for each in headers_of(replace(letter, message=again)) if each[0] not in (REASON, DETAIL)]
+
+
+def message_of(key: bytes | None, value: bytes | None, headers: ReadHeaders, origin: Origin) -> Message:
+    """A consumed record that was read at `origin`; one that was replayed has its first origin, and its attempts."""
+    if headers and ATTEMPTS in (named := dict(headers)):
+        with suppress(InvalidInput):  # somebody else's headers are nothing to go by
+            return Message(key, value, _origin(named), _number(named, ATTEMPTS))
+    return Message(key, value, origin)
 
 
 def read_dead_letter(record: KafkaRecord) -> DeadLetter:
@@ -86,16 +108,21 @@ def read_dead_letter(record: KafkaRecord) -> DeadLetter:
     Raises `InvalidInput` naming the header that is missing or unreadable.
     """
     headers = dict(record.headers)
-    origin = Origin(
+    origin = _origin(headers)
+    attempts = _number(headers, ATTEMPTS) if ATTEMPTS in headers else 0  # earlier versions wrote none
+    reason = _text(headers, REASON)
+    if reason not in list(Reason):
+        raise InvalidInput(REASON, reason, f"must be one of {', '.join(Reason)}")
+    return DeadLetter(Message(record.key, record.value, origin, attempts), Reason(reason), _text(headers, DETAIL))
+
+
+def _origin(headers: dict[str, bytes]) -> Origin:
+    return Origin(
         topic=_text(headers, TOPIC),
         partition=_number(headers, PARTITION),
         offset=_number(headers, OFFSET),
         timestamp_ms=_number(headers, TIMESTAMP),
     )
-    reason = _text(headers, REASON)
-    if reason not in list(Reason):
-        raise InvalidInput(REASON, reason, f"must be one of {', '.join(Reason)}")
-    return DeadLetter(Message(record.key, record.value, origin), Reason(reason), _text(headers, DETAIL))
 
 
 def _text(headers: dict[str, bytes], name: str) -> str:

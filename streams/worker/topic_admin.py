@@ -27,8 +27,18 @@ class TopicFound:
     created: bool
 
 
-MAX_DEAD_LETTER_BYTES = 4 * 1024 * 1024
-"""A dead letter is the whole event and its headers, whatever other topics allow."""
+@dataclass(frozen=True, slots=True)
+class DeadLetterTopic:
+    """How the topic of dead letters is created."""
+
+    days: float = 14.0
+    """That a letter is kept."""
+    max_bytes: int = 4 * 1024 * 1024
+    """Of a letter: the whole event and its headers, whatever other topics allow."""
+
+    @property
+    def config(self) -> dict[str, str]:
+        return {"max.message.bytes": str(self.max_bytes), "retention.ms": str(round(self.days * 86_400_000))}
 
 
 async def create_topics(
@@ -37,6 +47,7 @@ async def create_topics(
     *,
     partitions: int,
     replication: int = 1,
+    dead_letters: DeadLetterTopic | None = None,
 ) -> list[TopicFound]:
     """Create the topics, before anything asks for one: a broker makes a topic that is asked for, of one partition.
 
@@ -46,7 +57,7 @@ async def create_topics(
 
     Raises `Unavailable` when no broker answers, `InvalidInput` when the broker refuses a topic.
     """
-    configs: Mapping[str, Mapping[str, str]] = {names.dead_letters: {"max.message.bytes": str(MAX_DEAD_LETTER_BYTES)}}
+    configs: Mapping[str, Mapping[str, str]] = {names.dead_letters: (dead_letters or DeadLetterTopic()).config}
     wanted = [NewTopic(name, partitions, replication, topic_configs=configs.get(name, {})) for name in names.all()]
     admin = AIOKafkaAdminClient(**connection.client_arguments())
     try:

@@ -22,7 +22,8 @@ from streams.topics import TopicNames
 from streams.worker.collector import CollectorConfig
 from streams.worker.connection import KafkaConnection
 from streams.worker.consumer import CONSUMERS, ConsumerConfig, ConsumerName
-from streams.worker.dead_letter_reader import newest_dead_letters
+from streams.worker.dead_letter_reader import KeptLetter, kept_letters, newest_dead_letters
+from streams.worker.dead_letter_replay import Kept, replay
 from streams.worker.metrics import Metrics
 from streams.worker.producer import KafkaEvents
 from streams.worker.runner import StreamWorker, run_worker
@@ -156,6 +157,36 @@ async def test_a_record_of_somebody_elses_hides_no_dead_letter(deployment: Deplo
             b"foreign": (b"from another tool", Reason.FOREIGN, topic),
             b"malformed": (b"{", Reason.MALFORMED, deployment.names.registered),
         }
+
+
+async def test_dead_letters_are_replayed_each_once_and_never_for_ever(deployment: Deployment) -> None:
+    names, origins = deployment.names, {deployment.names.registered}
+    topic = names.dead_letters
+
+    async def letters() -> list[KeptLetter]:
+        return await kept_letters(deployment.connection, topic)
+
+    async with deployment, deployment.worker():
+        for user, age in (("poison", b"-1"), ("nested", b"[1]")):
+            value = b'{"user_id": "%b", "attributes": {"age": %b}}' % (user.encode(), age)
+            await deployment.events.send(names.registered, user.encode(), value)
+        await until(lambda: two_letters(deployment))
+        first = await letters()
+        for attempts in (1, 2):
+            before = len(await letters())
+            assert await replay(deployment.events, await letters(), topic, origins, attempts=2) == (
+                2,
+                {Kept.REPLAYED_BEFORE: before - 2} if before > 2 else {},
+            )
+            await until(partial(_as_many_letters, deployment, 2 + 2 * attempts))
+        assert (await replay(deployment.events, await letters(), topic, origins, attempts=2))[0] == 0
+        found = await letters()
+        assert sorted(each.letter.message.attempts for each in found) == [0, 0, 1, 1, 2, 2]
+        assert {each.letter.message.origin for each in found} == {each.letter.message.origin for each in first}
+
+
+async def _as_many_letters(deployment: Deployment, count: int) -> bool:
+    return len(await kept_letters(deployment.connection, deployment.names.dead_letters)) == count
 
 
 async def two_letters(deployment: Deployment) -> bool:
