@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.leasing import LeaseHeld, LeaseLost, leased
-from foretaste.kernel.ports import Clock, Lease, LogUpkeep
+from foretaste.kernel.leasing import Lease, LeaseHeld, LeaseLost, leased
+from foretaste.kernel.ports import Clock, LogUpkeep
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.ports import Events, Generations, Lease, OnlineStore, TowerAdmin, Towers
+from foretaste.kernel.leasing import Lease
+from foretaste.kernel.ports import Events, Generations, OnlineStore, TowerAdmin, Towers
 from foretaste.kernel.service_ports import EventCounts, IdempotencyKeys
 from foretaste.settings import Settings
 from foretaste.stack.machine import IN_PROCESS

@@ -5,13 +5,31 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Protocol
 
 from foretaste.kernel.errors import ForetasteError, Unavailable
-from foretaste.kernel.ports import Lease
 from foretaste.kernel.retrying import until_it_succeeds
 
 RENEWALS, TRIES = 3, 30
 """In the time that a lease lasts: how often it is renewed, how often that is tried at least while nobody answers."""
+
+
+class Lease(Protocol):
+    """A right that one holder has at a time, for a while (Redis)."""
+
+    async def take(self) -> bool:
+        """False while another holds it."""
+        ...
+
+    async def renew(self) -> bool:
+        """Hold it for another while; False where it was lost meanwhile, and whoever held it must stop."""
+        ...
+
+    async def give_back(self) -> None:
+        """Nothing happens where it was lost."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 class LeaseHeld(ForetasteError):

@@ -290,24 +290,6 @@ class LogUpkeep(Protocol):
         ...
 
 
-class Lease(Protocol):
-    """A right that one holder has at a time, for a while (Redis)."""
-
-    async def take(self) -> bool:
-        """False while another holds it."""
-        ...
-
-    async def renew(self) -> bool:
-        """Hold it for another while; False where it was lost meanwhile, and whoever held it must stop."""
-        ...
-
-    async def give_back(self) -> None:
-        """Nothing happens where it was lost."""
-        ...
-
-    async def close(self) -> None: ...
-
-
 class Backlog(Protocol):
     """What a consumer group has not handled yet of a topic (Kafka)."""
 

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from foretaste.kernel.ports import Clock, Coverage, Lease, Report
+from foretaste.kernel.leasing import Lease
+from foretaste.kernel.ports import Clock, Coverage, Report
 from models.evaluation.verdict import Verdict
 from models.generations.publish import PublishParts
 from models.refresh.prepare import RefreshPlan

@@ -10,7 +10,7 @@ import pytest
 from features.generations.lease import RedisLease
 from features.redis.address import RedisAddress
 from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.ports import Lease
+from foretaste.kernel.leasing import Lease
 from foretaste.testing import InMemoryLease, LeaseBoard
 from tests.integration.redis_server import valkey
 

@@ -23,7 +23,8 @@ from features.log.upkeep import UpkeepConfig, keep_log, keep_up
 from foretaste import compose
 from foretaste.cli.processes import serve_log
 from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.ports import Clock, CompactedDays, Lease, LogUpkeep
+from foretaste.kernel.leasing import Lease
+from foretaste.kernel.ports import Clock, CompactedDays, LogUpkeep
 from foretaste.settings import Settings
 from foretaste.testing import InMemoryLease, InMemoryTrainingLog, LeaseBoard
 from tests.log_factory import at, behaved, ranked
