@@ -376,7 +376,7 @@ async def test_two_processes_refresh_together_from_the_command_line(system: Syst
         async with compose.refresh_parts(system.settings) as parts:
             away = replace(parts.publish, towers=AwayTowers(system.settings.repository))
             with pytest.raises(Unavailable):
-                await refresh(replace(parts, publish=away), order(), silent)
+                await refresh(replace(parts, publish=away), order(epochs=1), silent)
     async with working(system.settings):
         status, said = await cotrained_together(system.settings)
     assert status == 0
