@@ -3,8 +3,8 @@
 The rules beyond the types in `foretaste.kernel.events` are those of `streams.rules`, and:
 
 - A key that is not the user id is invalid, since the key decides the partition and the partition decides the order.
-  A sign-up may come without a key (its writes need no order); a behaviour may not, since reading, appending and
-  writing a user's behaviour is safe only where one worker sees all of that user.
+  A sign-up may come without a key: time orders those, whoever handles them. A behaviour may not: of equal times the
+  order in the partition decides.
 - A ranking has as many scores as items, and as many actions and times as behaviours.
 """
 

@@ -41,7 +41,7 @@ RANKINGS = pa.schema(
 )
 """One row a `UserRanked`, its fields as columns; `context` and `attributes` are JSON texts."""
 BEHAVIOURS = pa.schema({"user_id": TEXT, "item_id": TEXT, "at": TIME, "action": TEXT, "ranking_id": TEXT})
-"""One row a `UserBehaved`, its fields as columns."""
+"""One row a `UserBehaved`, its fields as columns but for `event_id`: here item, action and time tell acts apart."""
 
 EVENT_TIME = "event_timestamp"
 """What `at` is called in the log: Feast's usual name for it."""

@@ -17,6 +17,8 @@ from foretaste.kernel.users import DIGEST_BYTES, AppliedEvents, AttributesVersio
 REGISTRATION = f"_registration:{ATTRIBUTES_VIEW}".encode()
 APPLIED = f"_applied:{BEHAVIOUR_VIEW}".encode()
 
+DIGEST_TEXT = 1 + 2 * DIGEST_BYTES
+"""Characters of a registration's digest."""
 _NO_PLACE = Place("-", 0, 0)
 _ANY = 1
 """Of no matter: no slot is read."""
@@ -34,8 +36,8 @@ def place_text(place: Place | None) -> bytes:
 
 
 def digests_text(version: AttributesVersion) -> bytes:
-    """As the mark goes on."""
-    return b" ".join(digest.hex().encode() for digest in version.digests)
+    """As the mark goes on, each behind a space."""
+    return b"".join(b" " + digest.hex().encode() for digest in version.digests)
 
 
 def registration_of(mark: Raw) -> tuple[Place | None, tuple[bytes, ...]]:

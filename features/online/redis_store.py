@@ -9,6 +9,7 @@ from features.feast_api import RepoConfig, get_provider
 from features.online.damage import DamageLog
 from features.online.event_marks import (
     APPLIED,
+    DIGEST_TEXT,
     REGISTRATION,
     behaved,
     digests_text,
@@ -56,7 +57,7 @@ _DONE, _OTHER_ATTRIBUTES = 1, 0
 _VERSION = (BEHAVIOUR[-1], stamp_of(BEHAVIOUR_VIEW))
 _ATTRIBUTES_TIME = stamp_of(ATTRIBUTES_VIEW)
 _SLOT_TIMES = tuple(map(stamp_of, SLOTS))
-_REMEMBERED = b"%d" % REMEMBERED_REGISTRATIONS
+_REMEMBERED = b"%d" % (REMEMBERED_REGISTRATIONS * DIGEST_TEXT)
 
 
 class RedisStore:
@@ -164,15 +165,14 @@ class RedisStore:
     def _enriched_call(self, user: EnrichedUser) -> "_Call":
         key, version = self._keys.of(user.user_id), user.version
         row = attributes_row(key, user)
-        which, virtual = b"0", tuple[bytes, ...]()
+        slot_times, virtual = _SLOT_TIMES, tuple[bytes, ...]()
         if user.virtual is not None:
-            view = slot(user.virtual.generation)
-            which = b"%d" % (1 + SLOTS.index(view))
-            virtual = virtual_row(key, ReenrichedUser(user.user_id, user.virtual, user.at_ms)).fields
+            written = virtual_row(key, ReenrichedUser(user.user_id, user.virtual, user.at_ms))
+            virtual = written.fields
+            slot_times = _SLOT_TIMES if written.view == SLOTS[0] else _SLOT_TIMES[::-1]
         name, value = row.fields
         compared = (time_of(row.nanos), *place_parts(version.place), digests_text(version), _REMEMBERED)
-        fields = (name, _ATTRIBUTES_TIME, REGISTRATION, *_SLOT_TIMES, which, value, *virtual)
-        return _Call((key, *compared), fields)
+        return _Call((key, *compared), (name, _ATTRIBUTES_TIME, REGISTRATION, *slot_times, value, *virtual))
 
     def _virtual_call(self, user: ReenrichedUser) -> "_Call":
         row = virtual_row(self._keys.of(user.user_id), user)

@@ -11,8 +11,10 @@
 -- ARGV[8] and on   the fields to write, names and values by turns
 --
 -- Returns 1, 0 where the attributes are others, or the stored event time of the slot where that is as new.
-local stored, other_type, refusal = stored_fields(KEYS[1], ARGV[2], ARGV[4], ARGV[5])
-if refusal then return refusal end
+-- A key of another type holds nothing: it gives way to the hash.
+local stored = redis.pcall('HMGET', KEYS[1], ARGV[2], ARGV[4], ARGV[5])
+local other_type = stored.err and string.find(stored.err, 'WRONGTYPE', 1, true)
+if stored.err and not other_type then return stored end
 
 if ARGV[6] ~= '' then
   local seconds, nanos = event_time(stored[2])
@@ -21,10 +23,7 @@ if ARGV[6] ~= '' then
   if seconds * 1000 + math.floor(nanos / 1e6) ~= tonumber(ARGV[6]) or place ~= ARGV[7] then return 0 end
 end
 local rotten = ARGV[3] ~= '' and ARGV[3] == stored[1]
-local seconds, nanos = event_time(ARGV[1])
-local stored_seconds, stored_nanos = event_time(stored[1])
-local unwritten = stored_seconds + stored_nanos == 0
-if not (rotten or unwritten) and compared(seconds, nanos, stored_seconds, stored_nanos) <= 0 then return stored[1] end
+if not rotten and not is_newer(ARGV[1], stored[1]) then return stored[1] end
 
 if other_type then redis.call('DEL', KEYS[1]) end
 redis.call('HSET', KEYS[1], ARGV[2], ARGV[1], unpack(ARGV, 8))

@@ -42,8 +42,8 @@ def reported(report: Report, step: str) -> Iterator[None]:
 class Logged:
     """A part of the training log, each row once, in order of time.
 
-    `rankings` and `behaviours` are Arrow tables whose columns are the fields of `UserRanked` and `UserBehaved`:
-    `attributes` and `context` as JSON texts (null where none were known), times as timestamps in UTC.
+    `rankings` and `behaviours` are Arrow tables whose columns are the fields of `UserRanked` and of `UserBehaved` (but
+    for `event_id`): `attributes` and `context` as JSON texts (null where none were known), times as timestamps in UTC.
     `skipped` names the files that could not be read.
     """
 
@@ -78,15 +78,13 @@ class OnlineStore(Protocol):
     `UserFeatures.damaged` names its view, and the next write replaces it.
 
     Three forms keep these promises. In memory and in Redis (`RedisStore`) all of them hold to the letter. Through
-    Feast's API alone (`FeastStore`), which has no compare-and-set, no list of keys and no columns beside a view's, four
+    Feast's API alone (`FeastStore`), which has no compare-and-set, no list of keys and no columns beside a view's, some
     are weaker:
 
     - Comparing and writing are two steps: of two writers for one user within the same few milliseconds the later wins.
-    - "No newer" is told as exactly as the store keeps event times: in milliseconds or better on Redis, PostgreSQL,
-      DynamoDB or Cassandra, in whole seconds on SQLite and MySQL. Of rows within one second the last written stays.
-    - The place of a registration in Kafka is not kept: of two of one time the last written stays.
-    - `users` finds whoever got attributes through this port. Rows that a team writes with its own Feast client are
-      read, but not found by a walk.
+    - "No newer" is told as exactly as the store keeps event times: in whole seconds on SQLite and MySQL. The place of a
+      registration in Kafka is not kept. Of rows of one time the last written stays.
+    - `users` finds whoever got attributes through this port. Rows of a team's own Feast client are read, not found.
     """
 
     async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:

@@ -1,7 +1,9 @@
 """Producers that are not ours: they compress their batches, and write in transactions that they may take back."""
 
 import asyncio
+import json
 import struct
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -145,6 +147,46 @@ async def test_partitions_that_are_added_are_read_within_seconds(transactional: 
                 await later.client.force_metadata_update()
             await later.send_and_wait(topic, sign_up_of("new"), b"new", partition=PARTITIONS + 1)
             await until(lambda: deployment.enriched(["new"]))
+
+
+@pytest.mark.one_broker
+async def test_producers_of_equal_times_of_clocks_ahead_and_of_retries(deployment: Deployment) -> None:
+    """Two sign-ups of one time, apart and together; behaviours 20 hours ahead; a retry under its event id."""
+    at = "2026-03-01T00:00:00Z"
+
+    def registered(user: str, country: str) -> tuple[bytes, bytes]:
+        event = {"user_id": user, "attributes": {"country": country}, "registered_at": at}
+        return user.encode(), json.dumps(event).encode()
+
+    def behaved(item: str, seconds: float, event_id: str | None = None) -> tuple[bytes, bytes]:
+        event = {"user_id": "ada", "item_id": item, "at": time.time() + seconds, "event_id": event_id}
+        return b"ada", json.dumps(event).encode()
+
+    async def country_of(user: str) -> object:
+        return ((await deployment.world.features(user)).attributes or {}).get("country")
+
+    async def both_replaced() -> bool:
+        return [await country_of(user) for user in ("apart", "together")] == ["SE", "SE"]
+
+    async def all_behaved() -> bool:
+        return "last" in (await deployment.world.features("ada")).behaviour.items
+
+    names = deployment.names
+    async with deployment, deployment.worker():
+        await deployment.events.send_all(names.registered, [registered("apart", "NO")])
+        await until(lambda: country_of("apart"))
+        both = [registered("together", "NO"), registered("together", "SE"), registered("apart", "SE")]
+        await deployment.events.send_all(names.registered, both)
+        await deployment.events.send_all(names.behaved, [behaved(f"ahead {each}", 72_000) for each in range(100)])
+        await asyncio.sleep(0.005)  # Kafka tells times in milliseconds
+        await deployment.events.send_all(names.behaved, [behaved(f"real {each}", 0) for each in range(30)])
+        await deployment.events.send_all(names.behaved, [behaved("retried", 0, "e1"), behaved("retried", 0.001, "e1")])
+        await deployment.events.send_all(names.behaved, [behaved("last", 0)])
+        await until(all_behaved)
+        await until(both_replaced)
+        items = list((await deployment.world.features("ada")).behaviour.items)
+    assert items[-32:-2] == [f"real {each}" for each in range(30)]
+    assert items[-2:] == ["retried", "last"]
 
 
 @pytest.mark.parametrize(

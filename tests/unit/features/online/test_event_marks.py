@@ -15,7 +15,7 @@ PLACE = Place("prefix.user-registered-3", 17, 1_700_000_000_000)
 
 
 def mark(place: Place | None, *digests: bytes) -> bytes:
-    return b" ".join((place_text(place) or b"- 0 0", digests_text(AttributesVersion(0, place, digests))))
+    return (place_text(place) or b"- 0 0") + digests_text(AttributesVersion(0, place, digests))
 
 
 @pytest.mark.parametrize("place", [PLACE, Place("r-0", 0, -1), None])
