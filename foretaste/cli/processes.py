@@ -220,8 +220,7 @@ async def serve_api(settings: Settings) -> None:
 
     if compose.access_policy(settings).find_token is None:
         log.warning("no tokens are set: whoever is on this machine may do everything, at %s alone", settings.api_host)
-    if settings.api_access_log:
-        _log_answers()
+    _log_answers(wanted=settings.api_access_log)
     async with compose.parts(settings) as parts, compose.api(settings, parts, CollectorRegistry()) as app:
         _settle_memory()
         server = http_server(
@@ -230,13 +229,15 @@ async def serve_api(settings: Settings) -> None:
         await server.serve()
 
 
-def _log_answers() -> None:
-    """The access log's lines go to standard error as they are."""
-    log, lines = logging.getLogger("foretaste.access"), logging.StreamHandler()
-    lines.setFormatter(logging.Formatter("%(message)s"))
-    log.addHandler(lines)
-    log.setLevel(logging.INFO)
-    log.propagate = False
+def _log_answers(*, wanted: bool) -> None:
+    """The access log's lines go to standard error as they are, each of them, or nowhere."""
+    answers = logging.getLogger("foretaste.access")
+    answers.setLevel(logging.INFO if wanted else logging.CRITICAL)
+    answers.propagate = False
+    if wanted:
+        lines = logging.StreamHandler()
+        lines.setFormatter(logging.Formatter("%(message)s"))
+        answers.addHandler(lines)
 
 
 def _settle_memory() -> None:
