@@ -116,6 +116,7 @@ class HttpParts(Parts):
         self.counts = EventsInMemory(self.events)
         self.slept: list[float] = []
         self.impressions, self.readiness = impressions, ProcessReadiness()
+        self._service: ASGIApp | None = None
 
     def wall(self) -> float:
         """Seconds since the epoch."""
@@ -158,7 +159,10 @@ class HttpParts(Parts):
         )
 
     def service(self, config: ServiceConfig | None = None) -> ASGIApp:
-        return build_service(self.service_parts(), config or ServiceConfig(max_body_bytes=4096))
+        """Built once: its counts are registered once."""
+        if self._service is None:
+            self._service = build_service(self.service_parts(), config or ServiceConfig(max_body_bytes=4096))
+        return self._service
 
 
 @asynccontextmanager
