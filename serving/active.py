@@ -8,6 +8,7 @@ from contextlib import suppress
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock, Generations, Towers
+from foretaste.kernel.running.logs import about_nothing
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class ActiveGeneration:
             elif (prepared := task.result()) is not None and prepared.number == found.number:
                 return found
         if self._preparing is None:
-            self._preparing = asyncio.get_running_loop().create_task(self._prepare(found))
+            self._preparing = asyncio.get_running_loop().create_task(self._prepare(found), context=about_nothing())
         return None
 
     async def _prepare(self, found: Generation) -> Generation | None:

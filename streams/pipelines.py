@@ -8,7 +8,7 @@ from foretaste.kernel.ports import Clock
 from streams.attribute_check import AttributeCheck, AttributeVocabulary
 from streams.behaviours import Behaviours, UnknownItems
 from streams.parts import SignUpParts
-from streams.reenrich_worker import SHARE, Pages, pace_of
+from streams.reenrich_worker import LARGEST_SHARE, SHARE, Pages, pace_of
 from streams.sign_ups import SignUps
 from streams.topics import TopicNames
 from streams.worker.collector import Collector, CollectorConfig
@@ -58,7 +58,9 @@ def user_pipelines(
     )
     pace = None if config.reenrich_rate is None else pace_of(config.reenrich_rate)
     pages = Pages(parts, dead_letters, metrics, pace=pace)
-    of_pages = CollectorConfig(_page_batches(config.reenrich_rate), capacity=2 * MAX_PAGES)
+    batch = _page_batches(config.reenrich_rate)
+    longest = batch.size * LARGEST_SHARE / config.reenrich_rate if config.reenrich_rate else 0.0
+    of_pages = CollectorConfig(batch, capacity=2 * MAX_PAGES, longest_batch=longest)
     return {
         names.reenrich: Collector("re-enrichment", pages, dead_letters.keep, metrics, of_pages, now=now),
         names.registered: Collector("sign-up", sign_ups, dead_letters.keep, metrics, config.collector, now=now),

@@ -3,8 +3,8 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Coroutine
-from contextlib import ExitStack
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,9 +17,10 @@ from rich.text import Text
 from foretaste import compose, embedded
 from foretaste.cli.data import DataOption
 from foretaste.console import console, errors, progress
+from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.running.logs import write_logs
 from foretaste.kernel.running.readiness import reasons_of
-from foretaste.settings import Settings, markdown, shown, table
+from foretaste.settings import Settings, markdown, shown, table, variable
 from foretaste.stack.health import Health
 
 if TYPE_CHECKING:
@@ -194,7 +195,6 @@ async def _serve(
     from prometheus_client import CollectorRegistry
 
     from foretaste.kernel.running.readiness import told_in
-    from streams.worker.health.probes import probes
     from streams.worker.runner import run_worker
 
     registry = CollectorRegistry()
@@ -202,11 +202,26 @@ async def _serve(
     with ExitStack() as stack:
         readiness = stack.enter_context(told_in(settings.home))
         if settings.metrics_port is not None:
-            stack.enter_context(probes(settings.metrics_host, settings.metrics_port, registry, readiness))
+            stack.enter_context(_probes(settings, settings.metrics_port, registry, readiness))
         async with compose.parts(settings) as parts:
             worker = make(settings, parts, registry, readiness)
             _settle_memory()
             await run_worker(worker, readiness, ended)
+
+
+@contextmanager
+def _probes(
+    settings: Settings, port: int, registry: "CollectorRegistry", readiness: "ProcessReadiness"
+) -> Iterator[None]:
+    from streams.worker.health.probes import probes
+
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(probes(settings.metrics_host, port, registry, readiness))
+        except OSError as error:
+            where, problem = f"{settings.metrics_host}:{port}", f"cannot be listened on: {error.strerror}"
+            raise InvalidInput(variable("metrics_port"), where, problem) from error
+        yield
 
 
 async def serve_api(settings: Settings) -> None:
@@ -220,8 +235,7 @@ async def serve_api(settings: Settings) -> None:
 
     if compose.access_policy(settings).find_token is None:
         log.warning("no tokens are set: whoever is on this machine may do everything, at %s alone", settings.api_host)
-    if settings.api_access_log:
-        _log_answers()
+    _log_answers(wanted=settings.api_access_log)
     async with compose.parts(settings) as parts, compose.api(settings, parts, CollectorRegistry()) as app:
         _settle_memory()
         server = http_server(
@@ -230,13 +244,15 @@ async def serve_api(settings: Settings) -> None:
         await server.serve()
 
 
-def _log_answers() -> None:
-    """The access log's lines go to standard error as they are."""
-    log, lines = logging.getLogger("foretaste.access"), logging.StreamHandler()
-    lines.setFormatter(logging.Formatter("%(message)s"))
-    log.addHandler(lines)
-    log.setLevel(logging.INFO)
-    log.propagate = False
+def _log_answers(*, wanted: bool) -> None:
+    """The access log's lines go to standard error as they are, each of them, or nowhere."""
+    answers = logging.getLogger("foretaste.access")
+    answers.setLevel(logging.INFO if wanted else logging.CRITICAL)
+    answers.propagate = False
+    if wanted:
+        lines = logging.StreamHandler()
+        lines.setFormatter(logging.Formatter("%(message)s"))
+        answers.addHandler(lines)
 
 
 def _settle_memory() -> None:

@@ -14,6 +14,7 @@ from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import UserRanked
 from foretaste.kernel.ports import Clock, Events
 from foretaste.kernel.retrying import FailureStreak, until_it_succeeds
+from foretaste.kernel.running.logs import about_nothing
 from foretaste.kernel.users import UserFeatures
 from foretaste.kernel.values import Attributes
 from serving.metrics import RankingMetrics
@@ -162,7 +163,9 @@ class BufferedImpressions:
         self._buffered += 1
         self._queue.put_nowait(impression)
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._drain(), name="impressions")
+            self._task = asyncio.get_running_loop().create_task(
+                self._drain(), name="impressions", context=about_nothing()
+            )
             self._task.add_done_callback(self._ended)
 
     async def close(self, grace: float = 3.0) -> None:

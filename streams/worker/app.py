@@ -7,6 +7,7 @@ declared topic and no web server.
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence, Set
 from time import monotonic
 from typing import Any
@@ -27,6 +28,8 @@ from streams.worker.consumer import ConsumerConfig, EndedConsumer
 from streams.worker.dead_letters import message_of
 from streams.worker.reading import METADATA_SECONDS
 from streams.worker.transport import FetchingTransport
+
+logging.getLogger(__name__).setLevel(logging.WARNING)  # mode tells each step of a service under its module's name
 
 BUFFERED_EVENTS = 1024
 """Between Kafka and an agent, beside what a collector holds. At four fifths of it Faust stops fetching the topic."""

@@ -40,6 +40,8 @@ class CollectorConfig:
     """Events that may wait; `put` waits beyond that."""
     max_backoff: float = 3.0
     """Seconds between two tries at most, while a part is away."""
+    longest_batch: float = 0.0
+    """Seconds that a batch takes on purpose, since its way has a pace: so much longer nothing may be handled."""
 
 
 class _Entry(NamedTuple):
@@ -86,6 +88,8 @@ class Collector:
         self._epoch = 0
         self._stopping = False
         self._finished = asyncio.Event()
+        self.longest_batch = config.longest_batch
+        """Seconds that a batch takes on purpose."""
         self.settled = 0
         """Events that were acknowledged since the start."""
 

@@ -10,6 +10,7 @@ from aiokafka.partitioner import DefaultPartitioner
 
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.ports import Headers
+from foretaste.kernel.running.logs import about_nothing
 from streams.worker.connection import KafkaConnection
 
 _PARTITIONER = DefaultPartitioner()
@@ -95,7 +96,7 @@ class KafkaEvents:
                     request_timeout_ms=round(self._timeout * 1000),
                 )
                 try:
-                    await producer.start()
+                    await asyncio.create_task(producer.start(), context=about_nothing())
                 except KafkaError as error:
                     await producer.stop()
                     raise Unavailable("kafka", f"{self._connection.bootstrap}: {error!r}") from error

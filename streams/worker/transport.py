@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from faust.types import AppT
 
 log = logging.getLogger(__name__)
+log.setLevel(logging.WARNING)  # mode tells each step of a service under its module's name
 
 STOPPING_SECONDS = 3.0
 """How long a worker that stops tries to commit, while aiokafka would try for ever."""

@@ -106,6 +106,7 @@ def _properties(port: int, controller: int, log: Path) -> str:
             "transaction.state.log.min.isr=1",
             "transaction.state.log.num.partitions=1",
             "group.initial.rebalance.delay.ms=0",
+            "log.cleaner.backoff.ms=100",
             "",
         )
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.record.util import calc_crc32c
 
 from foretaste.kernel.events import UserBehaved, UserRegistered
@@ -21,6 +21,7 @@ from streams.worker.consumer import CONSUMERS
 from streams.worker.dead_letter_reader import newest_dead_letters
 from streams.worker.lag import KafkaBacklog, unhandled
 from streams.worker.reading import METADATA_SECONDS
+from tests.integration.kafka_reading import read_all
 from tests.integration.test_streams import PARTITIONS, Deployment, until
 
 ONE = 0
@@ -131,6 +132,32 @@ async def test_a_header_of_any_bytes_holds_nothing_up(deployment: Deployment) ->
         builder._buffer = bytes(raw)
         await (await foreign.send_batch(builder, deployment.names.registered, partition=ONE))
         await until(lambda: deployment.enriched(["before", "odd", "after"]))
+
+
+async def test_a_compacted_topic_is_read_over_its_gaps(transactional: Deployment) -> None:
+    deployment, topic = transactional, transactional.names.registered
+    compacted = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01", "segment.ms": "100"}
+    admin = AIOKafkaAdminClient(**deployment.connection.client_arguments())
+    await admin.start()
+    await admin.create_topics([NewTopic(topic, PARTITIONS, 1, topic_configs=compacted)])
+    await admin.close()
+    async with deployment, producer(deployment) as foreign, backlog_of(deployment) as backlog:
+
+        async def few_are_left() -> bool:
+            """Each look lets a segment end, so that it can be compacted."""
+            await foreign.send_and_wait(topic, sign_up_of("last", age=1), b"last", partition=ONE)
+            return len(await read_all(deployment.connection, topic, PARTITIONS)) < 20
+
+        for _ in range(30):
+            await foreign.send_and_wait(topic, sign_up_of("ada", age=30), b"ada", partition=ONE)
+        await until(few_are_left)
+        async with deployment.worker():
+            await until(lambda: deployment.enriched(["ada", "last"]))
+            await until(lambda: _nothing_left(backlog))
+        async with deployment.worker():
+            await foreign.send_and_wait(topic, sign_up_of("later"), b"later", partition=ONE)
+            await until(lambda: deployment.enriched(["later"]))
+        assert set(await deployment.announced()) == {"ada", "last", "later"}
 
 
 async def test_partitions_that_are_added_are_read_within_seconds(transactional: Deployment) -> None:

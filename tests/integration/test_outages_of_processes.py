@@ -169,7 +169,8 @@ async def test_a_service_whose_broker_is_gone_writes_few_lines(deployment: Deplo
         counted = (await client.get("/metrics")).text
         assert await service.ended() < ENDS_WITHIN
     assert 'foretaste_http_answers_total{method="POST",route="/v1/rank",status="200"}' in counted
-    assert 0 < len(service.lines) < 60
+    assert 0 < len(service.lines) < 25
+    assert [line for line in service.lines if "aiokafka [" in line] == [], "its tasks belong to no request"
     assert [line for line in service.lines if not LINE.fullmatch(line)] == []
 
 
@@ -189,3 +190,21 @@ async def seconds_of(client: httpx.AsyncClient) -> float:
     assert (response.status_code, response.json()["fallback"]) == (200, "popularity"), response.text
     assert [item["item_id"] for item in response.json()["ranked"]] == ["i1", "i2"]
     return taken
+
+
+async def test_a_worker_tells_by_http_that_it_is_ready_and_refuses_a_port_that_is_taken(deployment: Deployment) -> None:
+    port = free_port()
+    async with (
+        started(deployment, "watch", METRICS_PORT=str(port)) as watch,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+    ):
+        await until(lambda: watch.wrote("reads"))
+        assert (await client.get("/readyz")).json() == {"readiness": "ready", "reasons": {}}
+        metrics = (await client.get("/metrics")).text
+        assert {"foretaste_watch_unreadable_total", "foretaste_records_skipped_total"} <= set(
+            re.findall(r"[a-z_]+", metrics)
+        )
+        async with started(deployment, "worker", METRICS_PORT=str(port)) as second:
+            assert await asyncio.wait_for(second.process.wait(), 30) == 2
+        taken = f"FORETASTE_METRICS_PORT: cannot be listened on: Address already in use (got '127.0.0.1:{port}')"
+        assert second.lines == [f"error {taken}"]

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TextIO
@@ -27,6 +27,11 @@ def about(subject: str) -> Iterator[None]:
         yield
     finally:
         _ABOUT.reset(token)
+
+
+def about_nothing() -> Context:
+    """The context of a task that outlives the request in which it begins: its lines are not about that."""
+    return Context()
 
 
 class LineFormatter(logging.Formatter):

@@ -63,6 +63,8 @@ class ProcessReadiness:
 def told_in(home: Path) -> Iterator[ProcessReadiness]:
     """The readiness of this process, told under `home` to `reasons_of` until the `with` body ends."""
     file = _file_of(home, os.getpid())
+    for folder in (home, file.parent):  # for its owner alone
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file.unlink(missing_ok=True)  # of a killed process that had this pid
     try:
         yield ProcessReadiness(file)

@@ -48,6 +48,11 @@ class HandledEvents(Protocol):
         """Why the batch at work is tried again; None while it is not."""
         ...
 
+    @property
+    def longest_batch(self) -> float:
+        """Seconds that a batch takes on purpose."""
+        ...
+
 
 class HeldPartitions(Protocol):
     """How far a group has come in some partitions (Kafka)."""
@@ -110,7 +115,8 @@ class StallWatch:
     2. A way that waits for a part that is away (`waits_for`) makes the worker not ready, with that reason. It is never
        ended for it: that would bring nothing back.
     3. Of the others, the partitions that this worker holds are looked at. Where events wait in one and none was
-       handled for `quiet` seconds, the worker is not ready; after `ends_after` seconds `Stalled` is raised.
+       handled for `quiet` seconds, the worker is not ready; after `ends_after` seconds `Stalled` is raised. Both are
+       longer for a way with a pace, by its `longest_batch`.
     4. Where Kafka does not answer, the worker is not ready with that reason, and no way is blamed.
 
     A worker that holds no partition of a topic, or gets others, begins anew. `clock` never falls.
@@ -183,8 +189,8 @@ class StallWatch:
             progress.since = self._clock()
             self._readiness.ready(topic)
             return
-        seconds = self._clock() - progress.since
-        if seconds < self._config.quiet:
+        seconds, longer = self._clock() - progress.since, self._ways[topic].longest_batch
+        if seconds < self._config.quiet + longer:
             self._readiness.ready(topic)
             return
         first = min(behind)
@@ -193,5 +199,5 @@ class StallWatch:
             f"wait in {len(behind)} partitions, first {topic}/{first.partition}@{behind[first].done}"
         )
         self._readiness.unready(topic, reason)
-        if seconds >= self._config.ends_after:
+        if seconds >= self._config.ends_after + longer:
             raise Stalled(f"{topic}: {reason}")

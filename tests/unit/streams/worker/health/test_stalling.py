@@ -19,6 +19,7 @@ A0, A1, B0 = TopicPartition("a", 0), TopicPartition("a", 1), TopicPartition("b",
 class Way:
     settled: int = 0
     waits_for: str | None = None
+    longest_batch: float = 0.0
 
 
 @dataclass
@@ -83,6 +84,17 @@ async def test_a_way_that_handles_nothing_of_what_waits_is_told_and_ends() -> No
     assert worker.readiness.reasons == {"a": reason}
     await worker.looks(8)
     with pytest.raises(Stalled, match="a: nothing was handled for 120 s though 7 events wait"):
+        await worker.looks(1)
+
+
+async def test_a_way_with_a_pace_has_longer() -> None:
+    worker = Worker(waiting={A0: 3})
+    worker.ways["a"].longest_batch = 300.0
+    await worker.looks(33)
+    assert worker.readiness.reasons == {}
+    await worker.looks(9)
+    assert set(worker.readiness.reasons) == {"a"}
+    with pytest.raises(Stalled, match="a: nothing was handled for 420 s"):
         await worker.looks(1)
 
 
