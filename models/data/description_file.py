@@ -4,9 +4,8 @@ YAML has meanings of its own for `no`, `12` and `2026-02-30`; a column may be ca
 what a value is for.
 """
 
-import re
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -25,14 +24,17 @@ _KEPT = frozenset({"tag:yaml.org,2002:null", "tag:yaml.org,2002:merge"})
 class _Texts(yaml.SafeLoader):
     """Every value is a text as it is written; `null` is None, and `<<` merges."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {
-        sign: [(tag, pattern) for tag, pattern in resolvers if tag in _KEPT]
-        for sign, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+
+def _as_text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> object:
+    return loader.construct_yaml_str(node)
 
 
+_Texts.yaml_implicit_resolvers = {
+    sign: [(tag, pattern) for tag, pattern in resolvers if tag in _KEPT]
+    for sign, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 for _tag in _PLAIN:
-    _Texts.add_constructor(_tag, yaml.SafeLoader.construct_yaml_str)
+    _Texts.add_constructor(_tag, _as_text)
 
 
 def read_description(folder: Path) -> DatasetDescription:

@@ -28,10 +28,10 @@ def rows(tmp_path: Path, fmt: str = "parquet") -> pd.DataFrame:
 def same(found: Dataset, expected: Dataset) -> None:
     texts = {"action": str, "device": str}
     columns = [*expected.interactions.columns]
-    order = {"by": ["time_ms", "user_id", "item_id", "action"], "ignore_index": True}
+    by = ["time_ms", "user_id", "item_id", "action"]
     pd.testing.assert_frame_equal(
-        found.interactions[columns].astype(texts).sort_values(**order),
-        expected.interactions.astype(texts).sort_values(**order),
+        found.interactions[columns].astype(texts).sort_values(by, ignore_index=True),
+        expected.interactions.astype(texts).sort_values(by, ignore_index=True),
     )
 
 
