@@ -22,7 +22,14 @@ Say = Callable[[str], None]
 
 
 def plan_stack(settings: Settings, report: Report) -> StackPlan:
-    """The embedded parts, without those whose address is set. Makes Triton's environment where it is missing."""
+    """The embedded parts, without those whose address is set. Makes Triton's environment where it is missing.
+
+    Raises `DamagedArtifact` for a version in Triton's repository that would keep it from serving the others.
+    """
+    from models.generations.repository import check_versions
+
+    if settings.triton is None:
+        check_versions(settings.repository)
     own = {part: getattr(settings, part) for part in ("kafka", "redis", "triton")}
     return plan(
         settings.home,

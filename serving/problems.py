@@ -63,10 +63,7 @@ def answer_with_problems(api: FastAPI) -> None:
 
     @api.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        unread = _unread(error.__cause__)
-        if unread is not None:
-            return _wrong_input([unread])
-        return problem_response(HTTPStatus(error.status_code), error.detail, error.headers)
+        return _refused(error)
 
     @api.exception_handler(ClientDisconnect)
     async def gone(_: Request, __: ClientDisconnect) -> JSONResponse:
@@ -121,6 +118,13 @@ def _by_field(errors: Sequence[Any]) -> list[tuple[str, object, str]]:
 def _malformed(error: RequestValidationError) -> list[tuple[str, object, str]]:
     first = error.errors()[0]
     return [_no_json(error.body, first)] if first["type"] == "json_invalid" else _by_field(error.errors())
+
+
+def _refused(error: HTTPException) -> JSONResponse:
+    unread = _unread(error.__cause__)
+    if unread is not None:
+        return _wrong_input([unread])
+    return problem_response(HTTPStatus(error.status_code), error.detail, error.headers)
 
 
 def _unread(cause: BaseException | None) -> tuple[str, object, str] | None:
