@@ -63,8 +63,8 @@ def write_version(
 
     Each version appears whole, its files checked against the manifest; publishing a generation again changes nothing,
     and where it fails the repository is left without it. Where Triton then cannot load it, `withdraw` takes it back.
-    Raises `DamagedArtifact` for files that are not what the manifest says, or as `check_versions`, `ForetasteError` where the repository
-    already holds another generation of this number, and `Unavailable` when the disk is full.
+    Raises `DamagedArtifact` for files that are not what the manifest says, or as `check_versions`, `ForetasteError`
+    where the repository already holds another generation of this number, and `Unavailable` when the disk is full.
     """
     number = read_manifest(folder).number
     check_versions(repository, besides=number)
