@@ -2,8 +2,10 @@
 
 import asyncio
 import gc
+import json
 import logging
 from collections.abc import Callable, Coroutine
+from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +18,8 @@ from rich.text import Text
 from foretaste import compose, embedded
 from foretaste.cli.data import DataOption
 from foretaste.console import console, errors, progress
-from foretaste.settings import Settings, markdown, shown, table
+from foretaste.kernel.errors import InvalidInput
+from foretaste.settings import Settings, markdown, shown, table, variable
 from foretaste.stack.health import Health
 
 if TYPE_CHECKING:
@@ -33,21 +36,30 @@ def up() -> None:
 
 def settings(
     as_page: Annotated[bool, typer.Option("--markdown", help="Print the page of all settings instead.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object of values by variable instead.")] = False,
 ) -> None:
     """Show every setting, its value now, and what it means."""
     if as_page:
         typer.echo(markdown(), nl=False)
         return
     values = shown(Settings())
+    if as_json:
+        typer.echo(json.dumps(values))
+        return
     rows = Table("variable", "value", "meaning")
     for name, _, meaning in table():
         rows.add_row(name, values[name], meaning)
     console.print(rows)
 
 
-def status() -> None:
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of the parts instead.")] = False,
+) -> None:
     """Show each part, its address and its health; exit status 1 if any is not well."""
     parts = asyncio.run(health_of(compose.resolve(Settings())))
+    if as_json:
+        typer.echo(json.dumps([asdict(part) for part in parts]))
+        raise typer.Exit(0 if all(part.ok for part in parts) else 1)
     rows = Table("part", "address", "health", "detail", "ms")
     for part in parts:
         health = Text("ok", style="green") if part.ok else Text("down", style="red")
@@ -183,7 +195,11 @@ async def _serve(
 
     registry = CollectorRegistry()
     if settings.metrics_port is not None:
-        start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=registry)
+        try:
+            start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=registry)
+        except OSError as error:
+            where = f"{settings.metrics_host}:{settings.metrics_port}"
+            raise InvalidInput(variable("metrics_port"), where, f"cannot be listened on: {error.strerror}") from error
     async with compose.parts(settings) as parts:
         worker = make(settings, parts, registry)
         _settle_memory()

