@@ -64,6 +64,7 @@ def up(settings: Settings) -> None:
 def prepare(settings: Settings) -> None:
     """Topics and features, before any process asks for one."""
     asyncio.run(compose.create_topics(settings))
+    settings.made_home()
     compose.apply_features(settings)
 
 

@@ -213,6 +213,14 @@ class Settings(BaseSettings):
             problem = f"is for TLS, and FORETASTE_KAFKA_SECURITY_PROTOCOL is {self.kafka_security_protocol}"
             raise ValueError(f"{variable(needless[0])}: {problem}")
 
+    def made_home(self) -> Path:
+        """`home`, made for its owner alone where there is none: it holds data of users, and addresses with passwords.
+
+        One that somebody made before keeps its permissions.
+        """
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self.home
+
     @property
     def repository(self) -> Path:
         return self.triton_repository or self.home / "triton_repo"
@@ -258,7 +266,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     for name in sorted(environment):
         if not name.upper().startswith("FORETASTE_") or name.upper() in known or name.upper() in _OTHERS:
             continue
-        close = get_close_matches(name.upper(), known, 1)
+        close = get_close_matches(name.upper(), known, 1, cutoff=0.85)
         lines.append(f"{name} is no setting" + (f"; is {close[0]} meant?" if close else ""))
     return lines
 

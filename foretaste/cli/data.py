@@ -25,7 +25,7 @@ def fetch_data(
     from models.data.sources.public import fetch
 
     with progress() as report:
-        folder = fetch(name, Settings().home / "data", source, report)
+        folder = fetch(name, Settings().made_home() / "data", source, report)
     console.print(f"{name} is in {folder}")
 
 
@@ -36,5 +36,5 @@ def check(folder: Path) -> None:
     from models.training.data_summary import summarise
 
     with progress() as report:
-        found = summarise(open_dataset(str(folder), Settings().home / "data", report))
+        found = summarise(open_dataset(str(folder), Settings().made_home() / "data", report))
     console.print_json(json.dumps(found))

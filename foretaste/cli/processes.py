@@ -165,6 +165,7 @@ async def serve_log(settings: Settings) -> None:
     """
     from features.log.upkeep import UpkeepConfig, keep_up
 
+    settings.made_home()
     config = UpkeepConfig(settings.log_days, settings.log_compact_hours * 3600, settings.lease_seconds)
     lease = partial(compose.lease, settings, "log")
     try:

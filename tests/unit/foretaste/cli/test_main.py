@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
+import re
 import socket
+import stat
 import sys
 from collections.abc import Callable
 from importlib import metadata
@@ -239,3 +242,33 @@ def test_a_metrics_port_that_is_taken_is_named(run: Run, monkeypatch: pytest.Mon
     assert ran.err == (
         f"error FORETASTE_METRICS_PORT: cannot be listened on: Address already in use (got '127.0.0.1:{port}')\n"
     )
+
+
+def test_the_home_is_its_owners_alone_whoever_makes_it(run: Run, tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "mine", users=40, items=12, interactions=400)
+    before = os.umask(0o022)
+    try:
+        assert run("data", "check", str(folder)).status == 0
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
+
+
+def test_a_home_that_was_there_keeps_its_permissions(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir(mode=0o750)
+    assert run("data", "check", str(write_dataset(tmp_path / "mine", users=40, items=12, interactions=400))).status == 0
+    assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o750
+
+
+def test_a_tower_of_ones_own_is_found_in_the_folder_in_which_the_command_runs(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The page's own tower, by the page's own command: it is looked for before the data are."""
+    page = (Path(__file__).parents[4] / "docs" / "your-own-tower.md").read_text(encoding="utf-8")
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class Likeness" in block]
+    (tmp_path / "own_shop_towers.py").write_text(code, encoding="utf-8")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    command = ("train", "--data", "nowhere", "--ranking", "own_shop_towers:Likeness")
+    assert "own_shop_towers" in run(*command).err
+    monkeypatch.chdir(tmp_path)
+    assert "expected ml-1m" in run(*command).err, "the tower was found, and the data are next"
