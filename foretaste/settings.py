@@ -126,6 +126,8 @@ class Settings(BaseSettings):
     """Relative loss of GAUC below which a group of users is not worse, however certain the loss is."""
     keep: Annotated[int, Field(ge=2)] = 2
     """Generations that stay loaded, the active one and the one before among them."""
+    refused_days: Annotated[float, Field(ge=0)] = 7.0
+    """Days after which a refresh deletes the files of a candidate that the gate refused; its verdict stays."""
     lease_seconds: Annotated[float, Field(ge=1)] = 60.0
     """After which a refresh that died no longer stands in another's way."""
     guard_minutes: Annotated[float, Field(gt=0)] = 15.0

@@ -36,6 +36,7 @@ def open_store(url: str, folder: Path, *, cluster: bool = False) -> RedisStore:
 def documented_read(**names: str) -> str:
     """The lines by which docs/your-own-servers.md reads the service `ranking`, with other names put in."""
     page = (Path(__file__).parents[2] / "docs" / "your-own-servers.md").read_text(encoding="utf-8")
+    code: str
     (code,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "get_feature_service" in block]
     for name, other in names.items():
         assert f'"{name}"' in code
