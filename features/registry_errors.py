@@ -8,7 +8,7 @@ from pathlib import Path
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it ships no types
 
 from features.feast_api import RepoConfig
-from foretaste.kernel.addresses import without_secrets
+from foretaste.kernel.configuration import without_secrets
 from foretaste.kernel.errors import InvalidInput, Unavailable
 
 # `feast_api` goes first: it imports Feast without what that does besides

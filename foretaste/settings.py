@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from foretaste.kernel.addresses import without_secrets, wrong_address
+from foretaste.kernel.configuration import without_secrets, wrong_address
 
 _OTHERS = frozenset(f"FORETASTE_{name}" for name in ("DATASETS", "KAFKA_IMAGE", "REDIS_IMAGE", "REDIS_PASSWORD"))
 """Variables that something beside a setting reads: the compose file, benchmarks and tests."""

@@ -16,7 +16,7 @@ from redis.exceptions import ClusterError, RedisClusterException, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from foretaste.kernel.addresses import without_secrets
+from foretaste.kernel.configuration import without_secrets
 from foretaste.kernel.errors import InvalidInput, Unavailable
 
 Client: TypeAlias = "Redis | RedisCluster"

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
-from foretaste.kernel.addresses import without_secrets
+from foretaste.kernel.configuration import without_secrets
 from foretaste.stack.machine import IN_PROCESS
 
 TIMEOUT = 2.0

@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from foretaste.kernel.errors import InvalidInput
-from models.data.table_parts import Part, TableFile, first_bytes_not_utf8
+from models.data.table_parts import TableFile, TablePart, first_bytes_not_utf8
 
 BLOCK = 1 << 20
 """Rows of a Parquet file that are read at once, and 1/64 of the bytes of a CSV file."""
@@ -74,7 +74,7 @@ def read_blocks(file: TableFile, columns: Sequence[str], texts: Sequence[str]) -
         raise _empty(file.name)
 
 
-def _read_part(part: Part, wanted: Sequence[str], texts: Sequence[str]) -> Any:
+def _read_part(part: TablePart, wanted: Sequence[str], texts: Sequence[str]) -> Any:
     """A part's columns of these names as a pyarrow.Table."""
     try:
         present, table = _read_csv(part, texts) if part.is_csv else _read_parquet(part, wanted)
@@ -84,7 +84,7 @@ def _read_part(part: Part, wanted: Sequence[str], texts: Sequence[str]) -> Any:
     return pa.table({column: _column(part, table, column, texts) for column in wanted})
 
 
-def _column(part: Part, table: Any, column: str, texts: Sequence[str]) -> Any:
+def _column(part: TablePart, table: Any, column: str, texts: Sequence[str]) -> Any:
     """A column of the file itself, or the value that the names of the part's folders give it for all of its rows."""
     if column in table.schema.names:
         array = _plain(table.column(column))
@@ -94,20 +94,20 @@ def _column(part: Part, table: Any, column: str, texts: Sequence[str]) -> Any:
     return value if column in texts else _inferred(value)
 
 
-def _read_parquet(part: Part, columns: Sequence[str]) -> tuple[list[str], Any]:
+def _read_parquet(part: TablePart, columns: Sequence[str]) -> tuple[list[str], Any]:
     with pa.parquet.ParquetFile(part.path) as file:
         present: list[str] = file.schema_arrow.names
         return present, file.read(columns=[column for column in columns if column in present])
 
 
-def _parquet_blocks(part: Part, wanted: Sequence[str]) -> Iterator[Any]:
+def _parquet_blocks(part: TablePart, wanted: Sequence[str]) -> Iterator[Any]:
     with pa.parquet.ParquetFile(part.path) as file:
         present = file.schema_arrow.names
         _check_header(part, wanted, present)
         yield from file.iter_batches(batch_size=BLOCK, columns=[name for name in wanted if name in present])
 
 
-def _read_csv(part: Part, texts: Sequence[str]) -> tuple[list[str], Any]:
+def _read_csv(part: TablePart, texts: Sequence[str]) -> tuple[list[str], Any]:
     if part.path.stat().st_size == 0:
         raise _empty(part.name)
     options = pa.csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.string()))
@@ -115,7 +115,7 @@ def _read_csv(part: Part, texts: Sequence[str]) -> tuple[list[str], Any]:
     return table.column_names, table
 
 
-def _csv_blocks(part: Part, wanted: Sequence[str], texts: Sequence[str]) -> Iterator[Any]:
+def _csv_blocks(part: TablePart, wanted: Sequence[str], texts: Sequence[str]) -> Iterator[Any]:
     """Every column is read as text: what a block holds is found block by block, for Arrow would take all others to be
     like the first."""
     if part.path.stat().st_size == 0:
@@ -144,7 +144,7 @@ def _inferred(texts: Any) -> Any:
     return array
 
 
-def _check_header(part: Part, wanted: Sequence[str], present: list[str]) -> None:
+def _check_header(part: TablePart, wanted: Sequence[str], present: list[str]) -> None:
     known = [*present, *(name for name in part.keys if name not in present)]
     for column in wanted:
         if known.count(column) != 1:
@@ -152,7 +152,7 @@ def _check_header(part: Part, wanted: Sequence[str], present: list[str]) -> None
             raise InvalidInput(part.name, known, problem)
 
 
-def _damaged(part: Part, error: Exception) -> InvalidInput:
+def _damaged(part: TablePart, error: Exception) -> InvalidInput:
     """What cannot be read; of a CSV file, the line that is no UTF-8 where that is why."""
     if part.is_csv and (found := first_bytes_not_utf8(part.path)) is not None:
         line, around = found

@@ -15,7 +15,7 @@ _SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class TablePart:
     """One file. `keys`: columns that its folders' names give (`day=2026-03-01`), the same for all of its rows."""
 
     path: Path
@@ -33,7 +33,7 @@ class TableFile:
     """A table: its name as errors give it, and its parts in the order of their names."""
 
     name: str
-    parts: tuple[Part, ...]
+    parts: tuple[TablePart, ...]
 
 
 def table_file(folder: Path, stem: str) -> TableFile:
@@ -48,10 +48,10 @@ def table_file(folder: Path, stem: str) -> TableFile:
     if len(found) > 1:
         raise InvalidInput(str(folder), [path.name for path in found], "holds the same table twice; keep one of them")
     path = found[0]
-    return TableFile(path.name, _parts(path) if path.is_dir() else (Part(path, path.name),))
+    return TableFile(path.name, _parts(path) if path.is_dir() else (TablePart(path, path.name),))
 
 
-def _parts(folder: Path) -> tuple[Part, ...]:
+def _parts(folder: Path) -> tuple[TablePart, ...]:
     """The files below the folder, by name. What begins with `_` or `.` is no data (`_SUCCESS`)."""
     if (folder / "_delta_log").is_dir():
         problem = "is a Delta table, some of whose files may be deleted ones; write its rows out as Parquet"
@@ -63,7 +63,7 @@ def _parts(folder: Path) -> tuple[Part, ...]:
             continue
         if path.suffix not in SUFFIXES:
             raise InvalidInput(folder.name, str(below), "may hold .parquet or .csv files alone")
-        parts.append(Part(path, f"{folder.name}/{below}", _keys(below)))
+        parts.append(TablePart(path, f"{folder.name}/{below}", _keys(below)))
     kinds = {part.path.suffix for part in parts}
     if len(kinds) != 1:
         problem = "must hold files of one kind, .parquet or .csv" if kinds else "holds no .parquet and no .csv file"
