@@ -16,7 +16,7 @@ import yaml
 from foretaste.console import console, progress
 from foretaste.kernel.errors import InvalidInput
 from foretaste.settings import Settings
-from models.data.dataset import DESCRIPTION, read_description
+from models.data.description_file import DESCRIPTION, read_description
 from models.data.sources.public import fetch
 
 LIKED = 4

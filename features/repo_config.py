@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from features.feast_api import FeatureStore, RepoConfig
 from features.redis.address import RedisAddress
+from features.registry_errors import naming_the_registry
 from foretaste.kernel.errors import InvalidInput, Unavailable
 
 # `feast_api` goes first: it imports Feast without what that does besides
@@ -91,8 +92,6 @@ def apply_features(config: RepoConfig) -> bool:
     from features.repo import definitions  # noqa: PLC0415  only who applies needs the declarations
 
     path = local_registry(config)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
     online: list[Any] = [
         definitions.user_attributes,
         definitions.user_behaviour,
@@ -103,13 +102,17 @@ def apply_features(config: RepoConfig) -> bool:
     ]
     entities = [definitions.user, definitions.page]
     declared = [*entities, *online, definitions.rankings, definitions.behaviours, definitions.ranking]
-    store = FeatureStore(config=config)
-    try:
+    with naming_the_registry(config):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        store = FeatureStore(config=config)
         known: list[Any] = [*store.list_entities(), *store.list_feature_views(), *store.list_feature_services()]
+    try:
         if all(one in known for one in declared):
             store.provider.update_infra(config.project, [], online, [], entities, partial=True)
             return False
-        store.apply(declared)
+        with naming_the_registry(config):
+            store.apply(declared)
         return True
     finally:
         close_connections(store)
@@ -128,8 +131,9 @@ def check_applied(config: RepoConfig, *views: str) -> FeatureStore:
     path = local_registry(config)
     if path is not None and not path.exists():  # Feast would make an empty one
         raise Unavailable("feast", f"no registry at {path}: the feature repository has not been applied")
-    store = FeatureStore(config=config)
-    services = {one.name for one in store.registry.list_feature_services(config.project, allow_cache=True)}
+    with naming_the_registry(config):
+        store = FeatureStore(config=config)
+        services = {one.name for one in store.registry.list_feature_services(config.project, allow_cache=True)}
     if "ranking" not in services:
         raise Unavailable("feast", f"the registry has no service `ranking` of project {config.project}: apply it first")
     known = {one.name for one in store.registry.list_feature_views(config.project, allow_cache=True)}

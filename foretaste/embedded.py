@@ -9,20 +9,28 @@ from contextlib import ExitStack
 
 from foretaste import compose
 from foretaste.console import console, progress
-from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.ports import Report
 from foretaste.settings import Settings, variable
 from foretaste.stack.parts import Api, LogWriter, Watch, Worker
 from foretaste.stack.running import Incident
 from foretaste.stack.stack import Stack, StackPlan, plan
 
+HIGHEST_PORT = 65535
 LOOK_EVERY = 0.5
 """Seconds between two looks at the parts."""
 Say = Callable[[str], None]
 
 
 def plan_stack(settings: Settings, report: Report) -> StackPlan:
-    """The embedded parts, without those whose address is set. Makes Triton's environment where it is missing."""
+    """The embedded parts, without those whose address is set. Makes Triton's environment where it is missing.
+
+    Raises `DamagedArtifact` for a version in Triton's repository that would keep it from serving the others.
+    """
+    from models.generations.repository import check_versions
+
+    if settings.triton is None:
+        check_versions(settings.repository)
     own = {part: getattr(settings, part) for part in ("kafka", "redis", "triton")}
     return plan(
         settings.home,
@@ -35,6 +43,7 @@ def plan_stack(settings: Settings, report: Report) -> StackPlan:
 
 def up(settings: Settings) -> None:
     """The whole system in the foreground, until Ctrl-C or SIGTERM."""
+    _metrics_port(settings, 2)
     compose.access_policy(settings)  # what the service would refuse to start with is said at once
     with progress() as report:
         planned = plan_stack(settings, report)
@@ -55,6 +64,7 @@ def up(settings: Settings) -> None:
 def prepare(settings: Settings) -> None:
     """Topics and features, before any process asks for one."""
     asyncio.run(compose.create_topics(settings))
+    settings.made_home()
     compose.apply_features(settings)
 
 
@@ -69,9 +79,20 @@ def start_processes(stack: Stack, settings: Settings) -> str:
     if settings.feature_store is not None:
         shared[variable("feature_store")] = str(settings.feature_store.absolute())
     env = {**os.environ, **stack.variables, **shared}
-    for part in (Worker(env), LogWriter(env), Watch(env)):
+    for part in (Worker(env), LogWriter(env | _metrics_port(settings, 1)), Watch(env | _metrics_port(settings, 2))):
         stack.start(part)
     return stack.start(Api(env, port=0 if _is_taken(settings) else settings.api_port, host=settings.api_host))
+
+
+def _metrics_port(settings: Settings, above: int) -> dict[str, str]:
+    """A port of its own for each process that serves metrics, so many above the worker's."""
+    if settings.metrics_port is None:
+        return {}
+    port = settings.metrics_port + above
+    if port > HIGHEST_PORT:
+        problem = f"the log and the watch need the next two ports, up to {HIGHEST_PORT}"
+        raise InvalidInput(variable("metrics_port"), settings.metrics_port, problem)
+    return {variable("metrics_port"): str(port)}
 
 
 def keep_running(stack: Stack, settings: Settings, say: Say) -> None:

@@ -1,11 +1,19 @@
 """Every setting of a running system, read from `FORETASTE_*` variables. Only the composition root makes one."""
 
+import types
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, SecretStr, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from foretaste.kernel.configuration import without_secrets, wrong_address
+
+_OTHERS = frozenset(f"FORETASTE_{name}" for name in ("DATASETS", "KAFKA_IMAGE", "REDIS_IMAGE", "REDIS_PASSWORD"))
+"""Variables that something beside a setting reads: the compose file, benchmarks and tests."""
 
 
 class Settings(BaseSettings):
@@ -125,6 +133,8 @@ class Settings(BaseSettings):
     """Relative loss of GAUC below which a group of users is not worse, however certain the loss is."""
     keep: Annotated[int, Field(ge=2)] = 2
     """Generations that stay loaded, the active one and the one before among them."""
+    refused_days: Annotated[float, Field(ge=0)] = 7.0
+    """Days after which a refresh deletes the files of a candidate that the gate refused; its verdict stays."""
     lease_seconds: Annotated[float, Field(ge=1)] = 60.0
     """After which a refresh that died no longer stands in another's way."""
     guard_minutes: Annotated[float, Field(gt=0)] = 15.0
@@ -169,19 +179,56 @@ class Settings(BaseSettings):
     rank_timeout: Annotated[float, Field(gt=0)] = 0.25
     """Seconds that an answer waits for parts before it falls back to what needs none of those that are late."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """Where a worker serves Prometheus metrics; nowhere where absent."""
+    """Where a worker serves Prometheus metrics; nowhere where absent. Under `foretaste up` the log's is the next port,
+    and the watch's the one after it."""
     metrics_host: str = "127.0.0.1"
     """Where a worker's metrics listen."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, given: Any) -> Any:
+        """An empty variable is none: it says "nothing" where a setting may be that, else the default holds."""
+        found = {}
+        for name, value in given.items():
+            field = cls.model_fields.get(name)
+            if value != "" or field is None:
+                found[name] = value
+            elif _may_be_none(field):
+                found[name] = None
+        return found
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.kafka_security_protocol.startswith("SASL") and (not self.kafka_username or not self.kafka_password):
             raise ValueError(f"kafka_username and kafka_password are needed for {self.kafka_security_protocol}")
-        if self.redis is not None and urlsplit(self.redis).scheme not in ("redis", "rediss"):
-            raise ValueError("redis: expected redis://host:port or rediss://host:port")
+        for name in ("kafka", "redis", "triton", "url"):
+            problem = wrong_address(name, getattr(self, name))
+            if problem is not None:
+                raise ValueError(f"{variable(name)}: {problem}")
+        self._check_files()
         if self.recommend_popular_share + self.recommend_exploratory_share > 1:
             raise ValueError("recommend_popular_share and recommend_exploratory_share: expected at most 1 together")
         return self
+
+    def _check_files(self) -> None:
+        for name in ("kafka_ca_file", "kafka_cert_file", "kafka_key_file"):
+            path = getattr(self, name)
+            if path is not None and not path.is_file():
+                raise ValueError(f"{variable(name)}: there is no file {str(path)!r}")
+        if self.kafka_key_file is not None and self.kafka_cert_file is None:
+            raise ValueError("FORETASTE_KAFKA_KEY_FILE: needs FORETASTE_KAFKA_CERT_FILE, its certificate")
+        needless = [name for name in ("kafka_ca_file", "kafka_cert_file") if getattr(self, name) is not None]
+        if needless and not self.kafka_security_protocol.endswith("SSL"):
+            problem = f"is for TLS, and FORETASTE_KAFKA_SECURITY_PROTOCOL is {self.kafka_security_protocol}"
+            raise ValueError(f"{variable(needless[0])}: {problem}")
+
+    def made_home(self) -> Path:
+        """`home`, made for its owner alone where there is none: it holds data of users, and addresses with passwords.
+
+        One that somebody made before keeps its permissions.
+        """
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self.home
 
     @property
     def repository(self) -> Path:
@@ -215,10 +262,26 @@ def markdown() -> str:
 def shown(settings: Settings) -> dict[str, str]:
     """Every setting's value by its variable, fit to be seen: passwords are left out."""
     values = {name: getattr(settings, name) for name in Settings.model_fields}
-    if settings.redis is not None:
-        address = urlsplit(settings.redis)
-        values["redis"] = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
+    for name in ("redis", "registry", "url", "log"):
+        if values[name] is not None:
+            values[name] = without_secrets(values[name])
     return {variable(name): "" if value is None else str(value) for name, value in values.items()}
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """A line for each `FORETASTE_…` variable that is no setting, with the setting that it may mean."""
+    known = [variable(name) for name in Settings.model_fields]
+    lines = []
+    for name in sorted(environment):
+        if not name.upper().startswith("FORETASTE_") or name.upper() in known or name.upper() in _OTHERS:
+            continue
+        close = get_close_matches(name.upper(), known, 1, cutoff=0.85)
+        lines.append(f"{name} is no setting" + (f"; is {close[0]} meant?" if close else ""))
+    return lines
+
+
+def _may_be_none(field: FieldInfo) -> bool:
+    return types.NoneType in get_args(field.annotation)
 
 
 def variable(name: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -53,7 +54,7 @@ def answer_with_problems(api: FastAPI) -> None:
 
     @api.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
-        return _wrong_input(_by_field(error.errors()))
+        return _wrong_input(_malformed(error))
 
     @api.exception_handler(Unavailable)
     async def unavailable(_: Request, error: Unavailable) -> JSONResponse:
@@ -62,7 +63,7 @@ def answer_with_problems(api: FastAPI) -> None:
 
     @api.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        return problem_response(HTTPStatus(error.status_code), error.detail, error.headers)
+        return _refused(error)
 
     @api.exception_handler(ClientDisconnect)
     async def gone(_: Request, __: ClientDisconnect) -> JSONResponse:
@@ -112,6 +113,47 @@ def _by_field(errors: Sequence[Any]) -> list[tuple[str, object, str]]:
             problem = "expected a text, a finite number, true, false or null"
             found.append((_path(same[0]["loc"][:-1]), same[0]["input"], problem))
     return found
+
+
+def _malformed(error: RequestValidationError) -> list[tuple[str, object, str]]:
+    first = error.errors()[0]
+    return [_no_json(error.body, first)] if first["type"] == "json_invalid" else _by_field(error.errors())
+
+
+def _refused(error: HTTPException) -> JSONResponse:
+    unread = _unread(error.__cause__)
+    if unread is not None:
+        return _wrong_input([unread])
+    return problem_response(HTTPStatus(error.status_code), error.detail, error.headers)
+
+
+def _unread(cause: BaseException | None) -> tuple[str, object, str] | None:
+    """What kept a body from being read at all; None where it was another thing."""
+    match cause:
+        case UnicodeDecodeError():
+            return "body", cause.object, f"is not UTF-8 at byte {cause.start}"
+        case RecursionError():
+            return "body", None, "is nested too deeply"
+        case ValueError():
+            return "body", None, f"cannot be read: {cause}"
+        case _:
+            return None
+
+
+def _no_json(body: object, error: Mapping[str, Any]) -> tuple[str, object, str]:
+    """The body around the place where it stops being JSON, and what is wrong there, by line and column."""
+    place = error["loc"][-1] if isinstance(error["loc"][-1], int) else 0
+    text = body if isinstance(body, str) else ""
+    return "body", text[max(place - _LONGEST // 2, 0) :][:_LONGEST], f"is not JSON: {_what_is_wrong(text, error)}"
+
+
+def _what_is_wrong(text: str, error: Mapping[str, Any]) -> str:
+    """Pydantic's reader says `trailing comma` where Python's says `Expecting value`."""
+    try:
+        from_json(text)
+    except ValueError as wrong:
+        return str(wrong)
+    return str(error["ctx"]["error"])
 
 
 def _without_form(location: Sequence[object]) -> Sequence[object]:

@@ -43,6 +43,8 @@ class RankRequest(BaseModel):
     shown: Annotated[int, Field(ge=0, strict=True), BeforeValidator(whole_number)] | None = None
     """How many, from the best on, the user gets to see: impressions, which training learns from. None: the setting's
     number; 0: none."""
+    vouched: StrictBool = False
+    """The user is a real one, though never registered here: training may learn from what is shown."""
     explain: StrictBool = False
     """Whether the answer says what moved its first items most."""
 
@@ -130,6 +132,8 @@ class RecommendRequest(BaseModel):
     context: Mapping[Text, WireScalar] = Field(default_factory=dict)
     shown: Annotated[int, Field(ge=0, strict=True), BeforeValidator(whole_number)] | None = None
     """As in a ranking, and k at most."""
+    vouched: StrictBool = False
+    """As in a ranking."""
 
 
 class CandidateSource(StrEnum):

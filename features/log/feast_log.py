@@ -28,6 +28,7 @@ from features.log.rows import (
     rankings_table,
     within,
 )
+from features.registry_errors import naming_the_registry
 from features.repo_config import local_registry
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import UserBehaved, UserRanked
@@ -134,8 +135,9 @@ def _open(config: RepoConfig) -> _Feast:
     path = local_registry(config)
     if path is not None and not path.exists():  # Feast would make an empty one
         raise Unavailable("feast", f"no registry at {path}: the feature repository has not been applied")
-    registry = FeatureStore(config=config).registry
-    views = {view.name: view for view in registry.list_feature_views(config.project, allow_cache=True)}
+    with naming_the_registry(config):
+        registry = FeatureStore(config=config).registry
+        views = {view.name: view for view in registry.list_feature_views(config.project, allow_cache=True)}
     kinds = (RANKING_ROWS, BEHAVIOUR_ROWS)
     missing = [kind.name for kind in kinds if kind.name not in views]
     if missing:

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from redis.asyncio import Redis, RedisCluster
@@ -15,6 +16,7 @@ from redis.exceptions import ClusterError, RedisClusterException, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from foretaste.kernel.configuration import without_secrets
 from foretaste.kernel.errors import InvalidInput, Unavailable
 
 Client: TypeAlias = "Redis | RedisCluster"
@@ -57,6 +59,9 @@ class RedisAddress:
             raise InvalidInput("redis", without_secrets(url), problem) from None  # the cause repeats the password
         if "path" in options or ":" in options["host"]:
             raise InvalidInput("redis", without_secrets(url), "expected a host name or an IPv4 address")
+        for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+            if name in options and not Path(options[name]).is_file():
+                raise InvalidInput("redis", without_secrets(url), f"{name} names no file: {options[name]!r}")
         tls = options.pop("connection_class", None) is SSLConnection
         if cluster and options.pop("db", 0) != 0:
             raise InvalidInput("redis", without_secrets(url), "a Redis Cluster has database 0 alone")
@@ -86,12 +91,6 @@ class RedisAddress:
             options["retry"] = None
         parts = [f"{name}={_plain_json(value)}" for name, value in sorted(options.items())]
         return ",".join([f"{self.options['host']}:{self.options['port']}", *parts])
-
-
-def without_secrets(url: str) -> str:
-    """The URL's scheme, host, port and path alone: fit for a message."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
 
 
 @asynccontextmanager

@@ -57,6 +57,7 @@ def cotrain(  # noqa: PLR0913, PLR0917  # a command's options
     if is_one_of_several(os.environ) and schedule is not None:
         raise InvalidInput("once", once, "torchrun's processes make one refresh: give --once, and schedule torchrun")
     settings = compose.resolve(Settings())
+    settings.made_home()
     stand_back()
     if is_one_of_several(os.environ) and os.environ.get("RANK") != "0":
         asyncio.run(_accompany(settings, request))

@@ -25,15 +25,16 @@ def fetch_data(
     from models.data.sources.public import fetch
 
     with progress() as report:
-        folder = fetch(name, Settings().home / "data", source, report)
+        folder = fetch(name, Settings().made_home() / "data", source, report)
     console.print(f"{name} is in {folder}")
 
 
 @data.command()
 def check(folder: Path) -> None:
-    """Read a data set folder as training would, and say what is in it."""
-    from models.data.sources.public import describe, open_dataset
+    """Read and prepare a data set folder as training would, and say what is in it, as JSON."""
+    from models.data.sources.public import open_dataset
+    from models.training.data_summary import summarise
 
     with progress() as report:
-        found = describe(open_dataset(str(folder), Settings().home / "data", report))
+        found = summarise(open_dataset(str(folder), Settings().made_home() / "data", report))
     console.print_json(json.dumps(found))

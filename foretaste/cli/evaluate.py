@@ -99,7 +99,7 @@ def run(
     from models.study.protocols import Fold
     from models.study.study import evaluate as evaluate_study
 
-    dataset = open_dataset(data, settings.home / "data", report)
+    dataset = open_dataset(data, settings.made_home() / "data", report)
     name = page.file_name(dataset.description.name)
     tuned = out / f"tuned-{name}.json"
     if tune:

@@ -111,6 +111,7 @@ def publish(
     generation: Annotated[int | None, typer.Argument(help="The newest where absent.")] = None,
 ) -> None:
     """Load a generation into Triton beside the others, then make it the active one."""
+    Settings().made_home()
     number = _on_parts(lambda parts: publishing.publish(parts, generation))
     console.print(f"generation {number} is active")
 

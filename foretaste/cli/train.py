@@ -48,7 +48,7 @@ def train(
     config = training_config(_given(options), _given({"ranking": ranking, "zero_shot": zero_shot}))
     settings = Settings()
     with progress() as report:
-        dataset = open_dataset(data, settings.home / "data", report)
+        dataset = open_dataset(data, settings.made_home() / "data", report)
         artifact = train_generation(
             dataset, config, settings.generations, lambda: asyncio.run(next_number(settings)), report
         )

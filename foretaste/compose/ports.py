@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
-from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.leasing import Lease
 from foretaste.kernel.ports import Events, Generations, OnlineStore, TowerAdmin, Towers
 from foretaste.kernel.service_ports import EventCounts, IdempotencyKeys
-from foretaste.settings import Settings
+from foretaste.settings import Settings, variable
 from foretaste.stack.machine import IN_PROCESS
 from foretaste.stack.record import running_stack
 from foretaste.stack.stack import EMBEDDED_KAFKA
@@ -193,7 +193,21 @@ def _address(part: str, address: str | None) -> str:
 def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
     if not settings.kafka_security_protocol.endswith("SSL"):
         return None
-    context = ssl.create_default_context(cafile=settings.kafka_ca_file)
+    try:
+        context = ssl.create_default_context(cafile=settings.kafka_ca_file)
+    except (OSError, ssl.SSLError) as error:
+        problem = f"holds no certificates in PEM ({error.strerror})"
+        raise InvalidInput(variable("kafka_ca_file"), str(settings.kafka_ca_file), problem) from error
     if settings.kafka_cert_file is not None:
-        context.load_cert_chain(settings.kafka_cert_file, settings.kafka_key_file)
+        try:
+            context.load_cert_chain(settings.kafka_cert_file, settings.kafka_key_file, password=_no_password)
+        except (OSError, ssl.SSLError, ValueError) as error:
+            wanted = f"key in {settings.kafka_key_file}" if settings.kafka_key_file else "key beside it"
+            problem = f"holds no certificate in PEM, or it and the private {wanted} do not belong together"
+            raise InvalidInput(variable("kafka_cert_file"), str(settings.kafka_cert_file), problem) from error
     return context
+
+
+def _no_password() -> str:
+    """Of a private key: else OpenSSL would ask for it on the terminal, and wait."""
+    raise ValueError("the private key is encrypted")

@@ -53,7 +53,7 @@ async def refresh_parts(settings: Settings) -> AsyncIterator["RefreshParts"]:
             learner=learner(settings, publishing.generations),
             publish=publishing,
             reenrich=lambda number, report: reenrichment.run(number, partial(report, "re-enrich")),
-            config=RefreshConfig(settings.lease_seconds, settings.log_settles, settings.keep),
+            config=RefreshConfig(settings.lease_seconds, settings.log_settles, settings.keep, settings.refused_days),
         )
 
 

@@ -101,7 +101,7 @@ def run(settings: Settings, plan: DemoPlan) -> None:
 
 def _run_on(stack: Stack, settings: Settings, plan: DemoPlan, timer: StepTimer, report: Report) -> "DemoResult":
     with timer.step("data"):  # 2
-        dataset = open_dataset(plan.data, settings.home / "data", report)
+        dataset = open_dataset(plan.data, settings.made_home() / "data", report)
     resolved = compose.resolve(settings)
     with timer.step("train"):  # 3
         folder = _first_generation(resolved, plan, dataset, report)

@@ -50,7 +50,18 @@ _TIME_SCHEMA = {
     "description": "With its offset from UTC; a number is seconds since the epoch, from 2e10 on milliseconds. "
     "Not before 1970, and at most a day in the future.",
 }
-EventTime = Annotated[AwareDatetime, WithJsonSchema(_TIME_SCHEMA)]
+_DATES = range(19000101, 20991232)
+
+
+def _no_bare_date(value: object) -> object:
+    """20260301 would be taken for seconds, which is a day in August 1970: nobody means that."""
+    number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) < MAX_ID else value
+    if isinstance(number, int | float) and number in _DATES:
+        raise ValueError("a date needs its time and zone, as in 2026-03-01T00:00:00Z; as seconds it lies in 1970")
+    return value
+
+
+EventTime = Annotated[AwareDatetime, BeforeValidator(_no_bare_date), WithJsonSchema(_TIME_SCHEMA)]
 
 
 INT64_MAX = 2**63 - 1

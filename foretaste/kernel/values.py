@@ -29,10 +29,13 @@ _EXACT = 2**53
 _WIDEST = 1024
 
 
+_LONGEST_BOOLEAN = 5
+
+
 def canonical(value: Scalar) -> str | None:
     """The text by which a raw value is matched, or None for a missing one.
 
-    25, 25.0, "25" and "25.0" are one value; True, "true" and "True" are another. "", nan and
+    25, 25.0, "25" and "25.0" are one value; True, "true", "True" and "TRUE" are another. "", nan and
     whatever is no `Scalar` are missing.
     """
     if isinstance(value, str):
@@ -49,8 +52,8 @@ def canonical(value: Scalar) -> str | None:
 def _canonical_text(text: str) -> str | None:
     if not text:
         return None
-    if text in {"True", "False"}:
-        return text.lower()
+    if len(text) <= _LONGEST_BOOLEAN and (lower := text.lower()) in {"true", "false"}:
+        return lower
     if text.endswith(".0") and text[:-2].removeprefix("-").isdecimal():
         return text[:-2]
     return text

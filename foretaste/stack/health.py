@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
+from foretaste.kernel.configuration import without_secrets
 from foretaste.stack.machine import IN_PROCESS
 
 TIMEOUT = 2.0
@@ -167,12 +168,7 @@ async def _measure(part: str, address: str, ask: _Check) -> Health:
             detail, ok = await ask(), True
     except _FAILURES as error:
         detail, ok = _one_line(str(error)) or type(error).__name__, False
-    return Health(part, _without_secrets(address), ok, detail, (time.perf_counter() - began) * 1000)
-
-
-def _without_secrets(address: str) -> str:
-    scheme, mark, rest = address.rpartition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
+    return Health(part, without_secrets(address), ok, detail, (time.perf_counter() - began) * 1000)
 
 
 def _one_line(text: str, limit: int = 200) -> str:

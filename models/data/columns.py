@@ -1,7 +1,7 @@
 """Columns of interactions and behaviours, gathered block by block as integers and numbers."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,11 @@ from foretaste.kernel.events import MAX_ID
 from foretaste.kernel.values import Scalar, canonical
 from models.data import tables
 from models.data.table_files import Table
+from models.data.times import TimeUnit
+from models.runtime.encoding import MISSING_ACTION
 from models.runtime.fields import KINDS
 
-ACTED = "acted"
-"""The action where the data name none, as in `UserBehaved`."""
+ACTED = MISSING_ACTION
 
 
 class Column(ABC):
@@ -59,25 +60,24 @@ class Ids(Column):
 
 
 class Categories(Column):
-    """Raw values of a categorical field: categories in the order in which they come."""
+    """Values of a categorical field by their canonical texts: categories in the order in which they come."""
 
     is_text = True
 
     def __init__(self, source: str) -> None:
         super().__init__(source)
-        self._codes: dict[Scalar, int] = {}
+        self._codes: dict[str, int] = {}
 
     def _read(self, block: Table) -> npt.NDArray[np.int32]:
         codes, values = tables.scalars(block, self.source)
-        found = [self._code(value) for value in self._named(block, values)]
+        found = [self._code(self._named(block, value)) for value in values]
         return np.array(found, dtype=np.int32)[codes]
 
-    def _code(self, value: Scalar) -> int:
-        missing = value is None or value != value  # noqa: PLR0124  # nan alone differs from itself
-        return -1 if missing else self._codes.setdefault(value, len(self._codes))
+    def _code(self, text: str | None) -> int:
+        return -1 if text is None else self._codes.setdefault(text, len(self._codes))
 
-    def _named(self, block: Table, values: list[Scalar]) -> list[Scalar]:  # of the subclass
-        return values
+    def _named(self, block: Table, value: Scalar) -> str | None:  # of the subclass
+        return canonical(value)
 
     def whole(self) -> Any:
         names = pd.Index(list(self._codes), dtype=object)
@@ -87,22 +87,19 @@ class Categories(Column):
 class Actions(Categories):
     """Actions by their canonical text, `ACTED` where there is none."""
 
-    def _named(self, block: Table, values: list[Scalar]) -> list[Scalar]:
-        names: list[Scalar] = []
-        for value in values:
-            name = canonical(value) or ACTED
-            if len(name) > MAX_ID:
-                raise InvalidInput(block.field(self.source), name, f"an action has at most {MAX_ID} characters")
-            names.append(name)
-        return names
+    def _named(self, block: Table, value: Scalar) -> str:
+        name = canonical(value) or ACTED
+        if len(name) > MAX_ID:
+            raise InvalidInput(block.field(self.source), name, f"an action has at most {MAX_ID} characters")
+        return name
 
 
 class Times(Column):
     """Times as milliseconds since the epoch."""
 
-    def __init__(self, source: str, unit: Literal["s", "ms"]) -> None:
+    def __init__(self, source: str, unit: TimeUnit) -> None:
         super().__init__(source)
-        self._unit: Literal["s", "ms"] = unit
+        self._unit: TimeUnit = unit
 
     def _read(self, block: Table) -> npt.NDArray[np.int64]:
         return tables.times_ms(block, self.source, self._unit)
@@ -116,10 +113,20 @@ class Labels(Column):
 
 
 class Numbers(Column):
-    """Finite numbers, nan where there is none."""
+    """Finite numbers, nan where there is none. `not_numbers`: what the rows so far held that is none, though given."""
+
+    not_numbers: tables.NotNumbers | None = None
 
     def _read(self, block: Table) -> npt.NDArray[np.float64]:
+        found = tables.not_numbers(block, self.source)
+        self.not_numbers = found if self.not_numbers is None else self.not_numbers + found
         return tables.numbers(block, self.source)
+
+    def whole(self) -> Any:
+        """Raises `InvalidInput` where too many of the values are no numbers."""
+        if self.not_numbers is not None:
+            self.not_numbers.check()
+        return super().whole()
 
 
 def field_column(source: str, kind: str) -> Column:

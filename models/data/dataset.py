@@ -1,7 +1,7 @@
 """A dataset folder (users, items, interactions, perhaps behaviours, and `dataset.yaml`) as checked data frames."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,18 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import yaml
-from pydantic import ValidationError
 
-from foretaste.kernel.configuration import invalid_input
 from foretaste.kernel.errors import InvalidInput
 from models.data import tables
-from models.data.columns import ACTED, Actions, Column, Ids, Labels, Times, field_column
+from models.data.columns import ACTED, Actions, Column, Ids, Labels, Numbers, Times, field_column
+from models.data.description_file import DESCRIPTION, read_description
 from models.data.schema import COLUMNS, BehavioursSection, DatasetDescription, FieldKind, InteractionsSection
-from models.data.table_files import Table, data_file, read_blocks, read_table
+from models.data.table_files import Table, read_blocks, read_table
+from models.data.table_parts import TableFile, table_file
 from models.runtime.fields import KINDS
-
-DESCRIPTION = "dataset.yaml"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +32,8 @@ class Dataset:
     pandas categories (an integer a row, so that many millions of rows fit in memory); numeric context is float64.
     `behaviours`, where the data have them apart from the interactions: `user_id`, `item_id`, `action`, `time_ms` and
     `label` (1 throughout), likewise.
-    `fingerprint` is a sha256 over all files of the folder that were read.
+    `fingerprint` is a sha256 over all files of the folder that were read. `not_numbers` names the numeric columns that
+    hold something else too, which training takes for unknown.
     """
 
     description: DatasetDescription
@@ -44,6 +42,7 @@ class Dataset:
     interactions: pd.DataFrame
     fingerprint: str
     behaviours: pd.DataFrame | None = None
+    not_numbers: tuple[tables.NotNumbers, ...] = ()
 
     @property
     def behaviour(self) -> pd.DataFrame:
@@ -94,42 +93,36 @@ def read_dataset(folder: Path) -> Dataset:
     description = read_description(folder)
     says = description.interactions
     stems = ("users", "items", "interactions", *(("behaviours",) if description.behaviours else ()))
-    files = {stem: data_file(folder, stem) for stem in stems}
-    users = _entities(files["users"], description.users.id, description.users.attributes, "user_id")
-    items = _entities(files["items"], description.items.id, description.items.attributes, "item_id")
+    files = {stem: table_file(folder, stem) for stem in stems}
+    users, strange = read_entities(files["users"], description.users.id, description.users.attributes, "user_id")
+    items, strange_items = read_entities(files["items"], description.items.id, description.items.attributes, "item_id")
     known = _Known(users, items, files)
     own: dict[str, Column] = {name: field_column(name, kind) for name, kind in says.context.items()}
     if says.label is not None:
         own["label"] = Labels(says.label)
     interactions = _by_time(files["interactions"], known.columns(says) | own)
+    strange_context = [column.not_numbers for column in own.values() if isinstance(column, Numbers)]
     behaviours = None
     if description.behaviours is not None:
         behaviours = _by_time(files["behaviours"], known.columns(description.behaviours))
-    fingerprint = _fingerprint([folder / DESCRIPTION, *files.values()])
-    return Dataset(description, users, items, interactions, fingerprint, behaviours)
+    not_numbers = [each for each in (*strange, *strange_items, *strange_context) if each is not None and each.count]
+    fingerprint = _fingerprint(folder, files.values())
+    return Dataset(description, users, items, interactions, fingerprint, behaviours, tuple(not_numbers))
 
 
-def read_description(folder: Path) -> DatasetDescription:
-    """`dataset.yaml` of a folder, checked. Raises `InvalidInput` naming the key."""
-    path = folder / DESCRIPTION
-    if not path.is_file():
-        raise InvalidInput("dataset", str(folder), f"has no {DESCRIPTION}")
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidInput(DESCRIPTION, str(error), "is not YAML") from error
-    try:
-        return DatasetDescription.model_validate(raw)
-    except ValidationError as error:
-        found = invalid_input(error)
-        where = f"{DESCRIPTION}: {found.field}" if found.field else DESCRIPTION
-        raise InvalidInput(where, found.value, found.problem) from error
+def read_entities(
+    file: TableFile, id_column: str, fields: Mapping[str, FieldKind], id_name: str
+) -> tuple[pd.DataFrame, list[tables.NotNumbers]]:
+    """Users or items: `id_name` and a column of raw values a field; and what their numeric columns hold beside numbers.
 
-
-def _entities(path: Path, id_column: str, fields: dict[str, FieldKind], id_name: str) -> pd.DataFrame:
-    table = read_table(path, [id_column, *fields], [id_column, *text_fields(fields)])
+    Raises `InvalidInput` as `read_dataset` does.
+    """
+    table = read_table(file, [id_column, *fields], [id_column, *text_fields(fields)])
     texts = tables.unique_ids(table, id_column)
-    return pd.DataFrame({id_name: texts.to_pandas(), **{name: _raw(table, name) for name in fields}})
+    strange = [tables.not_numbers(table, name) for name, kind in fields.items() if not KINDS[kind].is_text]
+    for each in strange:
+        each.check()
+    return pd.DataFrame({id_name: texts.to_pandas(), **{name: _raw(table, name) for name in fields}}), strange
 
 
 def _raw(table: Table, column: str) -> "pd.Series[Any]":
@@ -146,7 +139,7 @@ class _Known:
 
     users: pd.DataFrame
     items: pd.DataFrame
-    files: Mapping[str, Path]
+    files: Mapping[str, TableFile]
 
     def columns(self, says: InteractionsSection | BehavioursSection) -> dict[str, Column]:
         """The columns that interactions and behaviours share."""
@@ -158,10 +151,10 @@ class _Known:
         return columns | ({"action": Actions(says.action)} if says.action else {})
 
 
-def _by_time(path: Path, columns: Mapping[str, Column]) -> pd.DataFrame:
+def _by_time(file: TableFile, columns: Mapping[str, Column]) -> pd.DataFrame:
     """A table sorted by time, read block by block to numbers, so that its texts are never in memory as a whole."""
     texts = [column.source for column in columns.values() if column.is_text]
-    for block in read_blocks(path, [column.source for column in columns.values()], texts):
+    for block in read_blocks(file, [column.source for column in columns.values()], texts):
         for column in columns.values():
             column.add(block)
     found = {name: column.whole() for name, column in columns.items()}
@@ -179,9 +172,10 @@ def text_fields(fields: Mapping[str, FieldKind]) -> list[str]:
     return [name for name, kind in fields.items() if KINDS[kind].is_text]
 
 
-def _fingerprint(paths: Sequence[Path]) -> str:
+def _fingerprint(folder: Path, files: Iterable[TableFile]) -> str:
     digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    parts = [part for file in files for part in file.parts]
+    for name, path in [(DESCRIPTION, folder / DESCRIPTION), *((part.name, part.path) for part in parts)]:
+        with path.open("rb") as opened:
+            digest.update(f"{name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()

@@ -1,9 +1,20 @@
 """`dataset.yaml`: which columns of a dataset folder are ids, attributes, actions, labels and times."""
 
-from typing import Annotated, Literal, Self, TypeAlias
+from datetime import UTC, date, datetime
+from typing import Annotated, Self, TypeAlias
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    model_validator,
+)
 
+from models.data.times import TimeUnit, date_of_digits
 from models.runtime.fields import KINDS
 
 COLUMNS = ("user_id", "item_id", "action", "time_ms", "label")
@@ -20,6 +31,24 @@ def _known_kind(kind: str) -> str:
 
 FieldKind: TypeAlias = Annotated[str, AfterValidator(_known_kind)]
 """The name of a kind of attribute, one of `models.runtime.fields.KINDS`: "categorical" or "numeric"."""
+
+
+_MOMENT: TypeAdapter[datetime] = TypeAdapter(datetime)
+
+
+def _as_utc(moment: object) -> object:
+    """A date (2026-03-01, 20260301) is its midnight, and what has no zone is UTC, as in the files themselves."""
+    if isinstance(moment, int) and not isinstance(moment, bool):
+        moment = str(moment)
+    if isinstance(moment, str):
+        moment = date_of_digits(moment.strip()) or _MOMENT.validate_python(moment.strip())
+    if isinstance(moment, date) and not isinstance(moment, datetime):
+        moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
+    return moment.replace(tzinfo=UTC) if isinstance(moment, datetime) and moment.tzinfo is None else moment
+
+
+Moment: TypeAlias = Annotated[AwareDatetime, BeforeValidator(_as_utc)]
+"""An instant: ISO 8601, a date, or seconds since the epoch, from 2e10 on milliseconds."""
 
 
 class _Section(BaseModel):
@@ -46,7 +75,7 @@ class InteractionsSection(_Section):
     user: Column
     item: Column
     time: Column
-    time_unit: Literal["s", "ms"] = "s"
+    time_unit: TimeUnit = "s"
     """The unit of a numeric time column, counted from the epoch; ISO texts and timestamps need none."""
     action: Column | None = None
     """What was done ("clicked", "rated-5"); without it, every action is "acted"."""
@@ -65,7 +94,7 @@ class BehavioursSection(_Section):
     user: Column
     item: Column
     time: Column
-    time_unit: Literal["s", "ms"] = "s"
+    time_unit: TimeUnit = "s"
     """As that of the interactions."""
     action: Column | None = None
     """As that of the interactions."""
@@ -82,7 +111,7 @@ class DatasetDescription(_Section):
     interactions: InteractionsSection
     behaviours: BehavioursSection | None = None
     """Without it, behaviour is every interaction with label 1."""
-    split: AwareDatetime | None = None
+    split: Moment | None = None
     """Training sees what lies before it; by default the instant before which 80 % of the interactions lie."""
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ import pandas as pd
 
 from foretaste.kernel.errors import InvalidInput
 from models.data.dataset import Dataset
+from models.data.times import utc_text
 
 TRAINING_SHARE = 0.8
 """Of the interactions, where neither the caller nor `dataset.yaml` names an instant."""
@@ -31,14 +32,17 @@ class TimeSplit:
 def split_by_time(dataset: Dataset, instant_ms: int | None = None) -> TimeSplit:
     """Split at `instant_ms` (since the epoch), at what `dataset.yaml` says, or after 80 % of the interactions.
 
+    Where more than these share the first time of all, the next one is the instant.
+
     Raises `InvalidInput` when a side would be empty.
     """
     frame = dataset.interactions
     instant = _instant(dataset) if instant_ms is None else instant_ms
     before = int(frame["time_ms"].searchsorted(instant, side="left"))
     if before in {0, len(frame)}:
-        ends = f"{frame['time_ms'].iloc[0]} and {frame['time_ms'].iloc[-1]} ms"
-        raise InvalidInput("split", instant, f"must leave interactions on both sides; they lie between {ends}")
+        ends = " and ".join(utc_text(float(frame["time_ms"].iloc[end])) for end in (0, -1))
+        problem = f"must leave interactions on both sides; {utc_text(instant)} does not, they lie between {ends}"
+        raise InvalidInput("split", instant, problem)
     train, test = frame.iloc[:before], frame.iloc[before:]
     rows = dataset.user_rows(frame["user_id"])
     earlier, later = pd.unique(rows[:before]), pd.unique(rows[before:])
@@ -59,4 +63,8 @@ def _instant(dataset: Dataset) -> int:
     if dataset.description.split is not None:
         return round(dataset.description.split.timestamp() * 1000)
     times = dataset.interactions["time_ms"]
-    return int(times.iloc[min(int(TRAINING_SHARE * len(times)), len(times) - 1)])
+    instant = int(times.iloc[min(int(TRAINING_SHARE * len(times)), len(times) - 1)])
+    if instant > times.iloc[0]:
+        return instant
+    later = int(times.searchsorted(instant, side="right"))  # most rows share the first time
+    return instant if later == len(times) else int(times.iloc[later])

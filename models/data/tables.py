@@ -4,7 +4,7 @@ Every error is an `InvalidInput` that names the file, the column, the row and th
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,13 @@ from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import MAX_ID
 from foretaste.kernel.values import Scalar, number
 from models.data.table_files import Table
+from models.data.times import TimeUnit, absurd, absurd_problem, numbers_ms, texts_ms
 
 Int64Array: TypeAlias = npt.NDArray[np.int64]
-_LATEST_MS = 253_402_300_800_000
-"""The year 10000: a time beyond it was read in the wrong unit."""
 _EXACT = 2.0**53
 """Beyond it a float no longer names one whole number."""
-_MILLISECONDS = {"s": 1000, "ms": 1}
+MOST_NOT_NUMBERS = 0.1
+"""Of the values of a numeric column, the share that may be no numbers, and so unknown to training."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,37 +104,97 @@ def numbers(table: Table, column: str) -> npt.NDArray[np.float64]:
     return np.array([number(value) for value in values], dtype=np.float64)[codes]
 
 
+@dataclass(frozen=True, slots=True)
+class NotNumbers:
+    """Of `values` that a numeric column `field` holds, `count` are no numbers; `first` is one, in the row `row`."""
+
+    field: str
+    values: int
+    count: int
+    first: Scalar
+    row: int
+
+    def __add__(self, later: "NotNumbers") -> "NotNumbers":
+        """Those of two blocks of a column, this one before the other."""
+        first = self if self.count else later
+        return NotNumbers(first.field, self.values + later.values, self.count + later.count, first.first, first.row)
+
+    def check(self) -> None:
+        """Raises `InvalidInput` where they are more than `MOST_NOT_NUMBERS` of the values."""
+        if self.count <= MOST_NOT_NUMBERS * self.values:
+            return
+        comma = isinstance(self.first, str) and not _no_number(self.first.replace(",", "."))
+        hint = "; decimals need a point" if comma else ""
+        problem = f"is no number, as {self.count} of {self.values} values of this numeric column are not{hint}"
+        raise InvalidInput(f"{self.field}, row {self.row}", self.first, problem)
+
+
+def not_numbers(table: Table, column: str) -> NotNumbers:
+    """What of a numeric column is no number; a missing value, nan and an infinite one are missing numbers."""
+    array, field = table.columns[column], table.field(column)
+    values = len(array) - array.null_count
+    if _is_any(array.type, "integer", "floating", "boolean", "null", "decimal"):
+        return NotNumbers(field, values, 0, None, 0)
+    codes, distinct = scalars(table, column)
+    empty = np.array([not value for value in distinct], dtype=np.bool_)[codes]
+    wrong = np.array([isinstance(value, str) and _no_number(value) for value in distinct], dtype=np.bool_)[codes]
+    if not wrong.any():
+        return NotNumbers(field, int(np.count_nonzero(~empty)), 0, None, 0)
+    row = int(np.argmax(wrong))
+    found = int(np.count_nonzero(~empty)), int(np.count_nonzero(wrong))
+    return NotNumbers(field, *found, distinct[codes[row]], table.offset + row + 1)
+
+
+def _no_number(text: str) -> bool:
+    if not text:
+        return False
+    try:
+        float(text)
+    except ValueError:
+        return True
+    return False
+
+
 def _scalar_array(table: Table, column: str, array: Any) -> Any:
     if _is_any(array.type, "integer", "floating", "boolean", "null", "string", "large_string"):
         return array
     return _cast(table, column, array, pa.float64() if pa.types.is_decimal(array.type) else pa.string())
 
 
-def times_ms(table: Table, column: str, unit: Literal["s", "ms"]) -> Int64Array:
-    """A column of times as milliseconds since the epoch: numbers in `unit`, timestamps or ISO 8601 texts.
+def times_ms(table: Table, column: str, unit: TimeUnit) -> Int64Array:
+    """A column of times as milliseconds since the epoch: numbers in `unit`, dates, timestamps or ISO 8601 texts.
 
-    A time without a zone is UTC. Raises `InvalidInput` for one that is missing, not a time, or after the year 9999.
+    A number such as 20260301 is a date. A time without a zone is UTC. Raises `InvalidInput` for one that is missing,
+    is not a time, or lies before 1980 or after 2099.
     """
     array = table.columns[column]
     if pa.types.is_temporal(array.type):
         zone = array.type.tz if pa.types.is_timestamp(array.type) else None
         stamps = _cast(table, column, array, pa.timestamp("ms", tz=zone), safe=False)
         _refuse(table, column, array, pc.is_null(stamps), "a time is missing")
-        return np.asarray(pc.cast(stamps, pa.int64()).to_numpy(zero_copy_only=False), dtype=np.int64)
+        found = np.asarray(pc.cast(stamps, pa.int64()).to_numpy(zero_copy_only=False), dtype=np.int64)
+        _refuse_absurd(table, column, found, None)
+        return found
     raw = pd.Series(_scalar_array(table, column, array).to_pandas())
-    moments = pd.to_numeric(raw, errors="coerce").astype("float64") * float(_MILLISECONDS[unit])
-    texts = moments.isna() & raw.notna()
+    moments = numbers_ms(pd.to_numeric(raw, errors="coerce").astype("float64"), unit)
+    texts = np.asarray(moments.isna() & raw.notna(), dtype=np.bool_)
     if texts.any() and raw.dtype == object:
-        moments[texts] = _iso_ms(raw[texts])
-    _refuse_at(table, column, moments.isna(), "is not a time: a number, or a text such as 2000-11-14T23:42:00Z")
-    late = f"lies after the year 9999; is time_unit {unit!r} right?"
-    _refuse_at(table, column, moments.abs() >= _LATEST_MS, late)
+        moments[texts] = texts_ms(raw[texts])
+    _refuse_at(
+        table,
+        column,
+        moments.isna(),
+        "is not a time from 1980 to 2099: a number, or a text such as 2000-11-14T23:42:00Z",
+    )
+    _refuse_absurd(table, column, moments.to_numpy(), None if texts.any() and raw.dtype == object else unit)
     return np.asarray(moments.round(), dtype=np.int64)
 
 
-def _iso_ms(texts: "pd.Series[Any]") -> "pd.Series[float]":
-    parsed = pd.to_datetime(texts, utc=True, format="ISO8601", errors="coerce")
-    return (parsed - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(milliseconds=1)
+def _refuse_absurd(table: Table, column: str, moments: npt.NDArray[Any], unit: TimeUnit | None) -> None:
+    outside = absurd(moments)
+    if outside.any():
+        first = float(moments[int(np.argmax(outside))])
+        _refuse(table, column, table.columns[column], pa.array(outside), absurd_problem(first, unit))
 
 
 def labels(table: Table, column: str) -> npt.NDArray[np.int8]:

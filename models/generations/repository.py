@@ -63,10 +63,11 @@ def write_version(
 
     Each version appears whole, its files checked against the manifest; publishing a generation again changes nothing,
     and where it fails the repository is left without it. Where Triton then cannot load it, `withdraw` takes it back.
-    Raises `DamagedArtifact` for files that are not what the manifest says, `ForetasteError` where the repository
-    already holds another generation of this number, and `Unavailable` when the disk is full.
+    Raises `DamagedArtifact` for files that are not what the manifest says, or as `check_versions`, `ForetasteError`
+    where the repository already holds another generation of this number, and `Unavailable` when the disk is full.
     """
     number = read_manifest(folder).number
+    check_versions(repository, besides=number)
     before = [model for model in FILES if (repository / model / str(number)).exists()]
     try:
         for model in FILES:
@@ -92,6 +93,22 @@ def _publish(folder: Path, home: Path, number: int, device: Literal["cpu", "gpu"
                 write_whole(version, partial(_fill, folder, model, FILES[model]))
         _check_same(folder, version)
         _write_config(model, home, number, device)
+
+
+def check_versions(repository: Path, besides: int | None = None) -> None:
+    """Raises `DamagedArtifact` for the first version that no publication left so, that of `besides` passed over.
+
+    An empty folder does: Triton then serves no version of the model, and says so in its log alone.
+    """
+    for model in FILES:
+        for version in sorted((repository / model).glob("*")):
+            if not version.name.isdecimal() or int(version.name) == besides:
+                continue
+            missing = [name for name in ("model.py", layout.MANIFEST) if not (version / name).is_file()]
+            if missing:
+                what = "is empty" if version.is_dir() and not any(version.iterdir()) else f"has no {missing[0]}"
+                problem = f"Triton serves no version of {model} beside it. Remove it, or publish {version.name} again"
+                raise DamagedArtifact(f"{version} {what}: {problem}")
 
 
 def is_published(number: int, repository: Path) -> bool:

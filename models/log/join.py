@@ -1,6 +1,6 @@
 """The late join: what users did about what they were shown."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,10 @@ class Shown:
 
 
 def joined(logged: Logged, window_ms: int, until_ms: int) -> LogWindow:
-    """The rankings whose outcome is known at `until_ms` (epoch milliseconds), with it.
+    """The rankings of real users whose outcome is known at `until_ms` (epoch milliseconds), with it.
+
+    A user is real who registered (attributes, be they empty, came with a ranking), whose behaviour was stored, or who
+    acts in this log. What anybody may ask for an invented user is no impression.
 
     An item that was shown was acted on if its user did so at or after the ranking and less than `window_ms` later. An
     act counts once: for the newest such ranking that showed the item; or for the one that it names, and for no other.
@@ -61,6 +64,8 @@ def joined(logged: Logged, window_ms: int, until_ms: int) -> LogWindow:
     if window_ms < 1:
         raise InvalidInput("window_ms", window_ms, "must be at least 1")
     users, items, actions = Vocabulary(), Vocabulary(), Vocabulary()
+    given = len(logged.rankings)
+    logged = replace(logged, rankings=_of_real_users(logged, until_ms))
     rankings = logged.rankings
     shown = Shown(
         users=users.codes(rankings["user_id"]),
@@ -99,8 +104,22 @@ def joined(logged: Logged, window_ms: int, until_ms: int) -> LogWindow:
         open_rankings=int(np.count_nonzero(shown.times_ms > until_ms - window_ms)),
         unanswered=int(np.count_nonzero(~found)),
         skipped=tuple(logged.skipped),
+        strangers=given - len(rankings),
     )
     return window.before(until_ms - window_ms + 1)
+
+
+def _of_real_users(logged: Logged, until_ms: int) -> Any:
+    """The rankings of users of whom something besides rankings is known by `until_ms`."""
+    rankings = logged.rankings
+    behaved = pc.greater(pc.list_value_length(rankings["behaviour_items"]), pa.scalar(0))
+    is_known = pc.or_(pc.is_valid(rankings["attributes"]), pc.fill_null(behaved, False))
+    known: Any = rankings["user_id"].filter(is_known).cast(pa.large_string())
+    times_ms = log_columns.times_ms(logged.behaviours["at"])
+    acting: Any = logged.behaviours["user_id"].slice(0, int(np.searchsorted(times_ms, until_ms)))
+    chunks = [*known.chunks, *acting.cast(pa.large_string()).chunks]
+    users = pa.chunked_array(chunks, pa.large_string()).unique()
+    return rankings.filter(pc.is_in(rankings["user_id"].cast(pa.large_string()), value_set=users))
 
 
 def _acts(logged: Logged, users: Vocabulary, items: Vocabulary, actions: Vocabulary, until_ms: int) -> Acts:

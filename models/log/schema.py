@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import numpy as np
 import pandas as pd
 
-from models.data import tables
-from models.data.dataset import read_description, text_fields
+from models.data.dataset import read_entities
+from models.data.description_file import read_description
 from models.data.schema import DatasetDescription, FieldKind, InteractionsSection, ItemsSection, UsersSection
-from models.data.table_files import data_file, read_table
+from models.data.table_parts import table_file
 from models.runtime.encoding import Encoding, FieldEncoder
 
 LOG = "training log"
@@ -64,10 +63,5 @@ def read_catalogue(folder: Path) -> pd.DataFrame:
     Raises `InvalidInput` as `read_dataset` does.
     """
     says = read_description(folder).items
-    texts = [says.id, *text_fields(says.attributes)]
-    table = read_table(data_file(folder, "items"), [says.id, *says.attributes], texts)
-    columns: dict[str, Any] = {"item_id": tables.unique_ids(table, says.id).to_pandas()}
-    for name in says.attributes:
-        codes, values = tables.scalars(table, name)
-        columns[name] = pd.Series(np.array([*values, None], dtype=object)[codes], dtype=object)
-    return pd.DataFrame(columns)
+    catalogue, _ = read_entities(table_file(folder, "items"), says.id, says.attributes, "item_id")
+    return catalogue

@@ -49,7 +49,7 @@ class LogWindow:
 
     Every ranking before `until_ms` is here, but those before the window. Of the whole window, before it was cut:
     `open_rankings`, left out since their outcome is not known yet; `unanswered`, behaviours that answer no ranking in
-    it; `skipped`, files that could not be read.
+    it; `skipped`, files that could not be read; `strangers`, rankings left out of users of whom nothing is known.
     """
 
     times_ms: IndexArray
@@ -65,6 +65,7 @@ class LogWindow:
     open_rankings: int = 0
     unanswered: int = 0
     skipped: tuple[str, ...] = ()
+    strangers: int = 0
 
     def __len__(self) -> int:
         return len(self.times_ms)
@@ -148,6 +149,8 @@ class LogWindow:
             notices += [f"the log has no {what} {name!r}: it is unknown" for name in sorted(ours.keys() - fields.names)]
             gained = sorted(fields.names - ours.keys())
             notices += [f"the log has a new {what} {name!r}: it is not read before a cold start" for name in gained]
+        if self.strangers:
+            notices.append(f"{self.strangers} rankings of users who neither registered nor ever acted are left out")
         if self.skipped:
             notices.append(f"{len(self.skipped)} of the log's files could not be read: {', '.join(self.skipped)}")
         return notices

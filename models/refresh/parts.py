@@ -71,6 +71,8 @@ class RefreshConfig:
     """Seconds by which a window ends before now: what was served since may still be on its way to the log."""
     keep: int = 2
     """Generations that stay loaded, the active one and the one before among them."""
+    refused_days: float = 7.0
+    """After which the files of a candidate that the gate refused are deleted."""
 
 
 @dataclass(frozen=True, slots=True)

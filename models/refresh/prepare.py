@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from foretaste.kernel.errors import InvalidInput
-from models.data.dataset import Dataset, read_description
+from models.data.dataset import Dataset
+from models.data.description_file import read_description
 from models.data.vocabulary import fit_encoding, grown
 from models.log.schema import LOG, LogSchema, read_catalogue
 from models.log.window import LogWindow

@@ -12,6 +12,7 @@ from foretaste.kernel.ports import Report, no_report, reported
 from models.generations import publish
 from models.generations.manifest import read_manifest
 from models.refresh.course import RefreshCourse, recorded
+from models.refresh.expiry import delete_refused
 from models.refresh.parts import RefreshParts, RefreshRequest
 from models.refresh.records import RefreshOutcome, RefreshRecord, UnfinishedRefresh, refresh_id
 
@@ -23,7 +24,8 @@ async def refresh(parts: RefreshParts, request: RefreshRequest, report: Report =
 
     1. Hold the lease: one refresh at a time.
     2. Begin, from the active generation on, once the log has what Kafka has by now; or resume a refresh that was
-       killed, with its own window and base, where the request is the same and the pointer has not moved since.
+       killed, with its own window and base, where the request is the same and the pointer has not moved since. Files
+       of candidates that were refused long ago are deleted.
     3. Learn: the log of the window is read, joined with the outcome of each ranking, and the candidate is trained,
        from its last checkpoint on where there is one, and exported with a parity check.
     4. Judge it by the newest rankings, which it has not learned from. A candidate that the gate refuses ends here.
@@ -39,6 +41,7 @@ async def refresh(parts: RefreshParts, request: RefreshRequest, report: Report =
     """
     async with leased(parts.lease, parts.config.lease_seconds) as lost:  # 1 hold the lease
         run = await _begin_or_resume(parts, request)  # 2 begin or resume
+        await delete_refused(parts, besides=run.number)
         with recorded(parts, run, lost) as course:
             await _complete(parts, request, course, lost, report)
         return course.record

@@ -18,6 +18,8 @@ __all__ = ["FIELD_UNKNOWN", "FIRST_KNOWN", "PADDING", "UNKNOWN", "Encoding", "Fi
 PADDING, UNKNOWN = 0, 1
 """Of items and actions; known ones count from 2."""
 FIRST_KNOWN = 2
+MISSING_ACTION = "acted"
+"""The action where data name none, as in `UserBehaved`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +53,11 @@ class Encoding:
 
     @cached_property
     def _action_index(self) -> dict[str, int]:
-        return {action: position for position, action in enumerate(self.actions, start=FIRST_KNOWN)}
+        """By the action as it was learned, and by its canonical text: 5, "5.0" and "5" are one action, as in data."""
+        index = {action: position for position, action in enumerate(self.actions, start=FIRST_KNOWN)}
+        for action, position in tuple(index.items()):
+            index.setdefault(canonical(action) or action, position)
+        return index
 
     def encode_attributes(self, rows: Sequence[Mapping[str, Scalar]]) -> IndexArray:
         """B users' raw attributes to (B, N). Names that training did not know are ignored, missing ones are unknown."""
@@ -85,7 +91,8 @@ class Encoding:
     def encode_actions(self, actions: Sequence[str]) -> IndexArray:
         """(K,) actions to indices; what training did not know is `UNKNOWN`."""
         find = self._action_index.get
-        return np.array([find(action, UNKNOWN) for action in actions], dtype=np.int64)
+        found = [find(action) or find(canonical(action) or MISSING_ACTION, UNKNOWN) for action in actions]
+        return np.array(found, dtype=np.int64)
 
     def encode_behaviour(self, items: Sequence[str], actions: Sequence[str]) -> tuple[IndexArray, IndexArray]:
         """One user's behaviour, newest last, to two (L,) arrays: the newest L, oldest first, then `PADDING`."""

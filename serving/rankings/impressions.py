@@ -52,6 +52,8 @@ class AnsweredRanking:
     """How many items, from the best on, the user gets to see."""
     at: float
     """Seconds since the epoch."""
+    vouched: bool = False
+    """The caller says that the user is real: without attributes, they are empty and not unknown."""
 
     def event(self) -> UserRanked:
         """As `user-ranked` carries it. By popularity no generation served, so none is named."""
@@ -65,7 +67,7 @@ class AnsweredRanking:
             items=tuple(each["item_id"] for each in shown),
             scores=tuple(each["score"] for each in shown),
             context=self.context,
-            attributes=self.features.attributes,
+            attributes={} if self.vouched and self.features.attributes is None else self.features.attributes,
             behaviour_items=tuple(behaviour.items),
             behaviour_actions=tuple(behaviour.actions),
             behaviour_times=tuple(behaviour.times),

@@ -296,7 +296,8 @@ class Ranking:
         policy = self._policy
         shown = policy.shown if request.shown is None else request.shown
         if shown:
-            served = AnsweredRanking(response, request.context, features, generation.warm_after, shown, policy.now())
+            at, vouched = policy.now(), request.vouched
+            served = AnsweredRanking(response, request.context, features, generation.warm_after, shown, at, vouched)
             policy.impressions.note(served)
 
     def _left(self, began: float) -> float:

@@ -120,7 +120,9 @@ class Recommending:
 
     def _rank_request(self, request: RecommendRequest, items: list[str]) -> RankRequest:
         shown = min(request.k, self._policy.shown if request.shown is None else request.shown)
-        return RankRequest.model_construct(user_id=request.user_id, items=items, context=request.context, shown=shown)
+        return RankRequest.model_construct(
+            user_id=request.user_id, items=items, context=request.context, shown=shown, vouched=request.vouched
+        )
 
     async def _candidates(
         self, asked: Sequence[CandidateRequest], known: KnownUsers

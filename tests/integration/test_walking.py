@@ -1,5 +1,6 @@
 """What only real servers show: Feast reads what we write, and walks over a cluster and over restarts."""
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from features.feast_api import FeatureStore
 from features.online.redis_store import RedisStore
 from features.redis.address import RedisAddress
-from features.repo_config import apply_features, repo_config
+from features.repo_config import REPO, apply_features, repo_config
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, VirtualBehaviour
 from tests.integration.redis_server import Valkey, valkey
@@ -30,6 +31,41 @@ def open_store(url: str, folder: Path, *, cluster: bool = False) -> RedisStore:
     config = repo_config(RedisAddress.parse(url, cluster=cluster), str(folder / "registry.db"), f"test_{uuid4().hex}")
     apply_features(config)
     return RedisStore(config, timeout=10)
+
+
+def documented_read(**names: str) -> str:
+    """The lines by which docs/your-own-servers.md reads the service `ranking`, with other names put in."""
+    page = (Path(__file__).parents[2] / "docs" / "your-own-servers.md").read_text(encoding="utf-8")
+    code: str
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "get_feature_service" in block]
+    for name, other in names.items():
+        assert f'"{name}"' in code
+        code = code.replace(f'"{name}"', repr(other))
+    return code
+
+
+async def test_a_team_reads_the_service_as_the_page_says(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, project = RedisAddress.parse(redis_url), f"test_{uuid4().hex}"
+    config = repo_config(address, str(tmp_path / "registry.db"), project)
+    apply_features(config)
+    store = RedisStore(config, timeout=10)
+    await store.write_enriched([EnrichedUser("Zoë", {"age": 25}, None, AT)])
+    await store.close()
+    environment = {
+        "FEAST_PROJECT": project,
+        "FEAST_REDIS": address.feast_connection_string,
+        "FEAST_REDIS_TYPE": address.feast_type,
+        "FEAST_REGISTRY": str(tmp_path / "registry.db"),
+        "FEAST_REGISTRY_TYPE": "file",
+        "FEAST_LOG": str(tmp_path / "log"),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found: dict[str, object] = {}
+    exec(documented_read(**{"features/repo": str(REPO), "anna": "Zoë"}), found)  # noqa: S102  # our own page
+    assert found["attributes"] == ['{"age":25}']
 
 
 async def test_feasts_own_client_reads_what_we_wrote(redis_url: str, tmp_path: Path) -> None:

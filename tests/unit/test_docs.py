@@ -11,11 +11,18 @@ from typing import Any
 
 import pytest
 import typer.core
+from prometheus_client import CollectorRegistry
 from typer.main import get_command
 
 from benchmarks.__main__ import app as benchmarks
 from foretaste.cli.main import app as foretaste
 from foretaste.settings import markdown
+from serving.metrics import RankingMetrics
+from streams.training_log import LogMetrics
+from streams.watch.monitor import Snapshot
+from streams.watch.prometheus import WatchGauges
+from streams.watch.windows import STAGES, Figures, StageFigures
+from streams.worker.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -100,6 +107,32 @@ def test_the_ratio_of_both_online_stores_is_that_of_the_committed_run() -> None:
 def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     assert [page.name for page in (ROOT / "docs").glob("*.md") if page.name not in index] == []
+
+
+def _exposed() -> set[str]:
+    """The names under which processes expose metrics: a counter's with `_total`, a histogram's without its parts."""
+    registry = CollectorRegistry()
+    RankingMetrics(registry), Metrics(registry), LogMetrics(registry)
+    stage = StageFigures(
+        share=0.5, impressions=1, predicted=0.5, acted=0.5, predicted_at_training=0.5, acted_at_training=0.5
+    )
+    plain = Figures.model_fields.keys() - {"groups", "attributes"}
+    figures = Figures.model_validate(
+        {**dict.fromkeys(plain, 1), "groups": dict.fromkeys(STAGES, stage), "attributes": {"age": 0.5}}
+    )
+    snapshot = Snapshot(at=0.0, active=1, previous=None, figures=figures, unreadable=0, rollbacks=0, last_rollback=None)
+    families = [*registry.collect(), *WatchGauges(lambda: snapshot).collect()]
+    return {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_metric_on_a_page_is_exposed(page: Path) -> None:
+    named = set(re.findall(r"\bforetaste_[a-z_]+\*?", page.read_text(encoding="utf-8")))
+    exposed = _exposed()
+    assert len(exposed) > 20
+    strange = {name for name in named - exposed if not any(each.startswith(name.rstrip("*")) for each in exposed)}
+    assert not strange
+    assert {name for name in named - exposed if not name.endswith("*")} == set()
 
 
 def test_the_readme_is_short() -> None:

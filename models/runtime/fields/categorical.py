@@ -49,14 +49,19 @@ class CategoricalEncoder:
 
     @cached_property
     def _index(self) -> dict[str | None, int]:
-        return {value: position for position, value in enumerate(self.values, start=1)}
+        """By canonical text, and not by the value: what an earlier version held apart ("TRUE", "true") is one now."""
+        index: dict[str | None, int] = {}
+        for position, value in enumerate(self.values, start=1):
+            index.setdefault(canonical(value), position)
+        return index
 
     def encode(self, values: Sequence[Scalar]) -> IndexArray:
         find = self._index.get
         return np.array([find(canonical(value), FIELD_UNKNOWN) for value in values], dtype=np.int64)
 
     def grown(self, texts: Sequence[str]) -> "CategoricalEncoder":
-        return CategoricalEncoder(tuple(dict.fromkeys([*self.values, *texts])))  # a dict keeps its first order
+        fresh = [text for text in texts if canonical(text) not in self._index]
+        return CategoricalEncoder(tuple(dict.fromkeys([*self.values, *fresh])))  # a dict keeps its first order
 
     def begins_with(self, earlier: FieldEncoder) -> bool:
         return earlier.kind == self.kind and self.values[: len(earlier.vocabulary)] == tuple(earlier.vocabulary)

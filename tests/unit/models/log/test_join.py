@@ -13,6 +13,7 @@ from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.ports import Logged
 from models.log.join import joined
+from models.log.schema import LogSchema
 from models.log.window import LogWindow
 from tests.window_factory import acted, logged, shown
 
@@ -257,3 +258,37 @@ def test_many_rankings_at_once() -> None:
     acts = [acted(f"u{place % 50}", 1000 + place, f"i{place % 7}") for place in range(0, 10_000, 3)]
     window = joined(logged(rankings, acts), 1, 100_000)
     assert np.flatnonzero(window.labels).tolist() == list(range(0, 20_000, 6))
+
+
+def test_only_real_users_are_learned_from() -> None:
+    """One registered with nothing, one whose behaviour was served, one who acted later, one with attributes later."""
+    invented = {"attributes": None, "behaviour_items": (), "behaviour_actions": (), "behaviour_times": ()}
+    behaviour = {"behaviour_items": ("a",), "behaviour_actions": ("did",), "behaviour_times": (1,)}
+    rankings = [
+        shown("invented", 1000).model_copy(update=invented),
+        shown("registered", 1010).model_copy(update=invented | {"attributes": {}}),
+        shown("behaved", 1020).model_copy(update=invented | behaviour),
+        shown("acts later", 1030).model_copy(update=invented),
+        shown("registers later", 1040).model_copy(update=invented),
+        shown("invented", 1050).model_copy(update=invented),
+        shown("registers later", 1060).model_copy(update=invented | {"attributes": {"age": 30}}),
+    ]
+    window = join(rankings, [acted("acts later", 5000, "c"), acted("nobody asked", 1000)])
+    users = [window.names.users[window.names.user_of_row[row]] for row in window.users]
+    assert users == ["registered", "behaved", "acts later", "registers later", "registers later"]
+    assert window.strangers == 2
+    assert "2 rankings of users who neither registered nor ever acted are left out" in window.notices(
+        LogSchema({}, {}, {})
+    )
+
+
+def test_a_log_of_invented_users_alone_teaches_nothing() -> None:
+    invented = {"attributes": None, "behaviour_items": (), "behaviour_actions": (), "behaviour_times": ()}
+    window = join([shown(f"u{at}", at).model_copy(update=invented) for at in range(1000, 1005)], [])
+    assert (len(window), window.strangers) == (0, 5)
+
+
+def test_an_act_that_is_not_known_yet_makes_nobody_real() -> None:
+    invented = {"attributes": None, "behaviour_items": (), "behaviour_actions": (), "behaviour_times": ()}
+    window = join([shown("u", 1000).model_copy(update=invented)], [acted("u", 5000)], until_ms=2000)
+    assert (len(window), window.strangers) == (0, 1)

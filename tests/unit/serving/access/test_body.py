@@ -111,3 +111,34 @@ async def test_of_two_keys_the_last_counts_as_in_an_event_on_kafka(client: httpx
     assert (await client.post("/v1/users", content=body, headers=JSON)).status_code == 202
     (sent,) = parts.events.sent
     assert (sent.key, json.loads(sent.value or b"")["attributes"]) == (b"b", {"x": 3})
+
+
+@pytest.mark.parametrize("path", [*POSTS, "/v1/recommend", "/v1/compare"])
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ('{"user_id": "a", "items": ["s00",]}', "trailing comma at line 1 column 34"),
+        ('{\n "user_id": "a"\n "items": []}', "expected `,` or `}` at line 3 column 2"),
+        ('{"user_id": "a"', "EOF while parsing an object at line 1 column 15"),
+        ("{'user_id': 'a'}", "key must be a string at line 1 column 2"),
+    ],
+)
+async def test_what_is_wrong_with_the_json_is_named_with_its_place(
+    client: httpx.AsyncClient, path: str, body: str, detail: str
+) -> None:
+    answer = problem(await client.post(path, content=body, headers=JSON), 422)
+    assert (answer["field"], answer["value"]) == ("body", body)
+    assert answer["detail"].startswith(f"body: is not JSON: {detail}")
+
+
+@pytest.mark.parametrize("path", [*POSTS, "/v1/recommend", "/v1/compare"])
+async def test_a_body_in_another_encoding_is_named_by_its_byte(client: httpx.AsyncClient, path: str) -> None:
+    answer = problem(await client.post(path, content='{"user_id": "ä"}'.encode("latin-1"), headers=JSON), 422)
+    assert answer["detail"].startswith("body: is not UTF-8 at byte 13")
+
+
+async def test_of_a_long_body_the_place_alone_is_told_back(client: httpx.AsyncClient) -> None:
+    body = b'{"user_id": "' + b"a" * 5000 + b'" "items": []}'
+    answer = problem(await client.post("/v1/users", content=body, headers=JSON), 422)
+    assert '" "items": []}' in answer["value"]
+    assert len(answer["value"]) <= 80
