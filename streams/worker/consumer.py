@@ -8,16 +8,20 @@
 5. A collector that ends by a defect ends it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
+from foretaste.kernel.events import Message, Origin
 from foretaste.kernel.registry import resolve
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
 
 ConsumerName = Literal["faust", "aiokafka"]
+Partition = TypeVar("Partition", bound=tuple[str, int])
+"""A topic and a number, as a library names them."""
 
 CONSUMERS: Mapping[str, str] = {
     "faust": "streams.worker.app:FaustConsumer",
@@ -72,3 +76,18 @@ def make_consumer(
     made: Any = resolve("consumer", config.kind, CONSUMERS)
     consumer: WorkerConsumer = made(connection, group, collectors, config)
     return consumer
+
+
+def hand_over(
+    partition: Partition, records: Sequence[Any], collector: Collector, settled: dict[Partition, int]
+) -> None:
+    """Give the collector what was fetched of a partition, aiokafka's records, though it may be full by then.
+
+    A collector acknowledges in order, so the offset behind the last acknowledged record is where the group stands in
+    `settled`, whatever lies between the records: aborted ones, markers of transactions, compacted ones.
+    """
+    topic, number = partition
+    for record in records:
+        offset = record.offset
+        message = Message(record.key, record.value, Origin(topic, number, offset, record.timestamp))
+        collector.put_nowait(message, partial(settled.__setitem__, partition, offset + 1))
