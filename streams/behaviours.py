@@ -33,6 +33,8 @@ def append(behaviour: Behaviour, item: str, action: str, at_ms: int) -> Behaviou
     is either still there, or not newer than the oldest of a full behaviour, and that never enters. At most
     `MAX_BEHAVIOUR` newest are kept.
     """
+    if not behaviour.times or at_ms > behaviour.times[-1]:  # newer than all, so none of them
+        return behaviour.then(item, action, at_ms)
     full = len(behaviour) >= MAX_BEHAVIOUR
     if full and at_ms <= behaviour.times[0]:
         return behaviour
