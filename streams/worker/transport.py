@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 
 STOPPING_SECONDS = 3.0
 """How long a worker that stops tries to commit, while aiokafka would try for ever."""
+FULL_SECONDS = 0.05
+"""For which one look waits for records of other topics while the collector of one is full: Faust would look for one
+second before it sees that there is room again."""
 
 
 class _Thread(AIOKafkaConsumerThread):
@@ -129,7 +132,8 @@ class FetchedConsumer(Consumer):
             self.transport.fetch_wait.apply(self._thread._ensure_consumer(), heard=heard)  # noqa: SLF001
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Any]]:  # noqa: ASYNC109
-        fetched = await super()._getmany(active_partitions, timeout)
+        wait = min(timeout, FULL_SECONDS) if self._buffered_partitions else timeout
+        fetched = await super()._getmany(active_partitions, wait)
         return {tp: [records] for tp, records in fetched.items() if records}
 
     def _to_message(self, tp: TP, record: Sequence[Any]) -> FetchedMessage:
