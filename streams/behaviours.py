@@ -31,6 +31,8 @@ def append(behaviour: Behaviour, item: str, action: str, at_ms: int, *, named: b
     unless the event is `named`: then its id alone tells it from others. Nor does one that is older than the oldest of
     a full behaviour: at most `MAX_BEHAVIOUR` newest are kept.
     """
+    if not behaviour.times or at_ms > behaviour.times[-1]:  # newer than all, so none of them
+        return behaviour.then(item, action, at_ms)
     if len(behaviour) >= MAX_BEHAVIOUR and at_ms < behaviour.times[0]:
         return behaviour
     if not named and (item, action, at_ms) in zip(behaviour.items, behaviour.actions, behaviour.times, strict=True):

@@ -12,13 +12,14 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it ships no types
 from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]  # likewise
 
-from features.feast_api import FloatList, Int64List, StringList, Value
+from features.feast_api import FloatList, Value
+from features.online.columns import read_texts, read_times, texts_raw, times_raw, value_of
 from foretaste.kernel.generations import slot
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes, FloatArray
@@ -99,19 +100,19 @@ def virtual_row(key: bytes, user: ReenrichedUser) -> StoredRow:
 
 def behaviour_row(key: bytes, user: BehavedUser) -> StoredRow:
     """`user_behaviour`, with the version and as of the event time that follow the read ones."""
-    values = (
-        Value(string_list_val=StringList(val=user.behaviour.items)),
-        Value(string_list_val=StringList(val=user.behaviour.actions)),
-        Value(int64_list_val=Int64List(val=user.behaviour.times)),
-        Value(int64_val=user.version),
+    items, actions, times, version = BEHAVIOUR
+    fields = (
+        *(items, texts_raw(user.behaviour.items)),
+        *(actions, texts_raw(user.behaviour.actions)),
+        *(times, times_raw(user.behaviour.times)),
+        *(version, _integer(user.version)),
     )
-    fields = [part for name, value in zip(BEHAVIOUR, values, strict=True) for part in (name, value.SerializeToString())]
-    return StoredRow(BEHAVIOUR_VIEW, key, user.at_us * 1000, tuple(fields))
+    return StoredRow(BEHAVIOUR_VIEW, key, user.at_us * 1000, fields)
 
 
 def version_read(user: BehavedUser) -> tuple[bytes, bytes]:
     """The version and the event time that the user's row was made from, as this layout stores them."""
-    version = Value(int64_val=user.read_version).SerializeToString() if user.read_version else b""
+    version = _integer(user.read_version) if user.read_version else b""
     return version, time_of(user.read_us * 1000)
 
 
@@ -152,7 +153,7 @@ def unreadable(user_id: str, generation: int) -> UserFeatures:
 def texts_of(raw: Raw) -> Sequence[str]:
     """A list of texts; empty where it is not set or cannot be read."""
     try:
-        return tuple(_kind(raw, "string_list_val").val)
+        return tuple(read_texts(raw or b""))
     except _ROTTEN:
         return ()
 
@@ -226,7 +227,7 @@ def _field(view: str, feature: str) -> bytes:
 BEHAVIOUR = fields_of(columns_of(BEHAVIOUR_VIEW))[:-1]
 
 
-@cache
+@lru_cache(4096)
 def _integer(number: int) -> bytes:
     return bytes(Value(int64_val=number).SerializeToString())
 
@@ -244,7 +245,7 @@ def _floats(raw: bytes) -> FloatArray:
     head = _floats_head(count)
     if len(raw) == len(head) + 4 * count and raw.startswith(head):
         return np.frombuffer(raw, _FLOAT, count, len(head)).astype(np.float32)
-    return np.array(_kind(raw, "float_list_val").val, dtype=np.float32)
+    return np.array(value_of(raw, "float_list_val").val, dtype=np.float32)
 
 
 def _virtual(vectors: Raw, dimension: Raw, generation: Raw) -> VirtualBehaviour | None:
@@ -257,7 +258,7 @@ def _virtual(vectors: Raw, dimension: Raw, generation: Raw) -> VirtualBehaviour 
 
 
 def _attributes(raw: Raw) -> Attributes | None:
-    text = _kind(raw, "string_val") if raw else ""
+    text = value_of(raw, "string_val") if raw else ""
     if not text:
         return None
     found = _object(text)
@@ -281,11 +282,7 @@ def _object(text: str) -> Attributes:
 def _behaviour(items: Raw, actions: Raw, times: Raw) -> Behaviour:
     if not (items or actions or times):
         return _NO_BEHAVIOUR
-    columns = (
-        tuple(_kind(items, "string_list_val").val),
-        tuple(_kind(actions, "string_list_val").val),
-        tuple(_kind(times, "int64_list_val").val),
-    )
+    columns = read_texts(items or b""), read_texts(actions or b""), read_times(times or b"")
     if not len(columns[0]) == len(columns[1]) == len(columns[2]):
         raise ValueError("the columns of a behaviour have one length")
     return Behaviour(*columns)
@@ -301,15 +298,7 @@ _READERS: dict[str, Callable[..., object]] = {ATTRIBUTES_VIEW: _attributes, BEHA
 
 @lru_cache(4096)
 def _number(raw: Raw) -> int:
-    return int(_kind(raw, "int64_val")) if raw else 0
-
-
-def _kind(raw: Raw, kind: str) -> Any:
-    """A value of this kind of Feast's; its empty form where it is not set. Raises `ValueError` for another kind."""
-    value = Value.FromString(raw or b"")
-    if value.WhichOneof("val") not in (kind, None):
-        raise ValueError(f"expected {kind}")
-    return getattr(value, kind)
+    return int(value_of(raw, "int64_val")) if raw else 0
 
 
 def _or_zero(read: Callable[[Raw], int], raw: Raw) -> int:

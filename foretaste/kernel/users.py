@@ -1,11 +1,23 @@
 """What the online store holds of a user, and the stage that this puts the user in."""
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from foretaste.kernel.values import Attributes, FloatArray
+from foretaste.kernel.values import MAX_BEHAVIOUR, Attributes, FloatArray
+
+T = TypeVar("T")
+
+
+class GrowingColumn(Sequence[T]):
+    """A column of a behaviour that can grow at less cost than making its elements anew."""
+
+    @abstractmethod
+    def grown(self, value: T, keep: int) -> Sequence[T]:
+        """The last `keep` of its elements and one more behind them; this column stays as it is."""
+
 
 DIGEST_BYTES = 8
 """Of an event's digest. Two events of a user have equal ones by chance once in 2^64."""
@@ -46,6 +58,10 @@ class Behaviour:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def then(self, item: str, action: str, at_ms: int) -> "Behaviour":
+        """With one more, no older than any; the newest `MAX_BEHAVIOUR` of them."""
+        return Behaviour(_grown(self.items, item), _grown(self.actions, action), _grown(self.times, at_ms))
 
 
 class Place(NamedTuple):
@@ -233,3 +249,9 @@ class BehavedUser:
         """Event time of the row, microseconds since the epoch: of the newest behaviour, and above that of the read."""
         newest = self.behaviour.times[-1] * 1000 if self.behaviour.times else 0
         return max(self.read_us + 1, newest)
+
+
+def _grown(column: Sequence[T], value: T) -> Sequence[T]:
+    if isinstance(column, GrowingColumn):
+        return column.grown(value, MAX_BEHAVIOUR)
+    return (*column, value)[-MAX_BEHAVIOUR:]

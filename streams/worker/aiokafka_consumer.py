@@ -2,20 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence, Set
-from functools import partial
-from typing import Any
+from collections.abc import Mapping, Set
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from foretaste.kernel.events import Origin
 from streams.fetch_wait import FetchWait
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
-from streams.worker.consumer import ConsumerConfig, EndedConsumer
-from streams.worker.dead_letters import message_of
+from streams.worker.consumer import ConsumerConfig, EndedConsumer, hand_over
 from streams.worker.reading import METADATA_SECONDS, READ_COMMITTED, stop
 
 log = logging.getLogger(__name__)
@@ -33,11 +29,7 @@ REBALANCE_SECONDS = 60.0
 
 
 class AiokafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
-    """As `WorkerConsumer` has it. All records of a topic go through one collector, which acknowledges them in order.
-
-    So the offset behind the last acknowledged record of a partition is where its group stands, whatever lies between
-    the records: aborted ones, markers of transactions, compacted ones.
-    """
+    """As `WorkerConsumer` has it."""
 
     def __init__(
         self, connection: KafkaConnection, group: str, collectors: Mapping[str, Collector], config: ConsumerConfig
@@ -125,16 +117,7 @@ class AiokafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
                 continue
             self._wait.apply(self._client, heard=bool(found))
             for partition, records in found.items():
-                self._hand_over(partition, records, collector)
-
-    def _hand_over(self, partition: TopicPartition, records: Sequence[Any], collector: Collector) -> None:
-        settled, (topic, number) = self._settled, partition
-        for record in records:
-            offset = record.offset
-            message = message_of(
-                record.key, record.value, record.headers, Origin(topic, number, offset, record.timestamp)
-            )
-            collector.put_nowait(message, partial(settled.__setitem__, partition, offset + 1))
+                hand_over(partition, records, collector, self._settled)
 
     async def _commit_at_times(self) -> None:
         while True:

@@ -1,40 +1,37 @@
-"""The Faust app: two agents that hand raw records to collectors, and nothing else.
+"""The Faust app: an agent a topic that hands records to its collector, and nothing else.
 
 What Faust does on its own is turned off: it acknowledges an event whose agent raised, `take` acknowledges in a
-`finally`, its tables recover badly, and it makes topics of one partition. So values stay raw bytes, streams are
-`noack`, there is one agent a topic with a concurrency of one (more would reorder), no table, no leader topic, no
-declared topic and no web server.
+`finally`, its tables recover badly, and it makes topics of one partition. So streams are `noack`, there is one agent a
+topic with a concurrency of one (more would reorder), no table, no leader topic, no declared topic and no web server.
+
+An event of Faust's is all that one look brought of a partition (`FetchedMessage`): its own work for an event, several
+tasks and an object of each of its parts, costs more than a sign-up from decoding to the store.
 """
 
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence, Set
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import faust
 from aiokafka import TopicPartition
 from faust.app.base import BootStrategy
 from faust.sensors.monitor import Monitor
-from faust.types import TP, EventT, StreamT, TopicT
-from faust.types import Message as FaustMessage
+from faust.types import TP, EventT, Message, StreamT, TopicT
 from faust.types.auth import CredentialsT
 
-from foretaste.kernel.events import Message, Origin
 from streams.fetch_wait import FetchWait
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
-from streams.worker.consumer import ConsumerConfig, EndedConsumer
-from streams.worker.dead_letters import message_of
+from streams.worker.consumer import ConsumerConfig, EndedConsumer, hand_over
 from streams.worker.reading import METADATA_SECONDS
-from streams.worker.transport import FetchingTransport
+from streams.worker.transport import FetchedConsumer, FetchingTransport
 
 logging.getLogger(__name__).setLevel(logging.WARNING)  # mode tells each step of a service under its module's name
 
-BUFFERED_EVENTS = 1024
-"""Between Kafka and an agent, beside what a collector holds. At four fifths of it Faust stops fetching the topic."""
-POLLED_EVENTS = 200
-"""Of one look at what was fetched: what is left of it by then must fit beside four fifths, or all topics wait."""
+POLLED_RECORDS = 500
+"""Of one look at what was fetched, which may come on top of a collector's capacity."""
 
 
 class _NoProducer(BootStrategy):
@@ -45,9 +42,9 @@ class _NoProducer(BootStrategy):
 class _InboundTimes(Monitor):
     """Of what Faust's monitor counts for each event, the one thing that its own checks read; ours are `Metrics`."""
 
-    def on_message_in(self, tp: TP, offset: int, message: FaustMessage) -> None: ...
+    def on_message_in(self, tp: TP, offset: int, message: Message) -> None: ...
 
-    def on_message_out(self, tp: TP, offset: int, message: FaustMessage) -> None: ...
+    def on_message_out(self, tp: TP, offset: int, message: Message) -> None: ...
 
     def on_stream_event_in(self, tp: TP, offset: int, stream: StreamT[Any], event: EventT[Any]) -> None:
         self.stream_inbound_time[tp] = monotonic()
@@ -71,7 +68,7 @@ class StreamApp(faust.App):
         self.collectors = list(collectors.values())
         self.grace = grace
         for topic, collector in collectors.items():
-            self.agent(self._raw_topic(topic), name=f"{topic}-agent", concurrency=1)(_agent(collector))
+            self.agent(self._raw_topic(topic), name=f"{topic}-agent", concurrency=1)(self._agent(collector))
         self.on_partitions_revoked.connect(self._give_up)
 
     async def on_start(self) -> None:
@@ -89,6 +86,23 @@ class StreamApp(faust.App):
     async def _give_up(self, *_: object, **__: object) -> None:
         await asyncio.gather(*(collector.discard(self.grace) for collector in self.collectors))
         await self.consumer.commit()
+        self._fetched.settled.clear()
+
+    @property
+    def _fetched(self) -> FetchedConsumer:
+        return cast("FetchedConsumer", self.consumer)  # of the transport that `build_app` sets
+
+    def _agent(self, collector: Collector) -> Any:
+        async def feed(stream: faust.Stream[None]) -> None:
+            async for event in stream.noack().events():
+                consumer, fetched = self._fetched, event.message
+                hand_over(fetched.tp, fetched.records, collector, consumer.settled)
+                if collector.full:
+                    consumer.on_buffer_full(fetched.tp)
+                    await collector.room()
+                    consumer.on_buffer_drop(fetched.tp)
+
+        return feed
 
     def _raw_topic(self, name: str) -> TopicT:
         return self.topic(
@@ -117,8 +131,7 @@ def build_app(
         consumer_auto_offset_reset="earliest",
         table_standby_replicas=0,  # or Faust brings its own partition assignor, for tables
         stream_wait_empty=False,  # the collectors are waited for instead, within a grace
-        stream_buffer_maxsize=BUFFERED_EVENTS,
-        broker_max_poll_records=POLLED_EVENTS,
+        broker_max_poll_records=POLLED_RECORDS,
         broker_commit_interval=config.commit_interval,
         broker_session_timeout=config.session_timeout,
         broker_heartbeat_interval=config.heartbeat_interval,
@@ -168,17 +181,3 @@ def _credentials(connection: KafkaConnection) -> CredentialsT | None:
             ssl_context=connection.tls,
         )
     return faust.SSLCredentials(connection.tls) if connection.security_protocol == "SSL" else None
-
-
-def _agent(collector: Collector) -> Any:
-    async def feed(stream: faust.Stream[bytes]) -> None:
-        async for event in stream.noack().events():
-            await collector.put(_message(event), event.ack)
-
-    return feed
-
-
-def _message(event: EventT[bytes]) -> Message:
-    record = event.message
-    origin = Origin(record.topic, record.partition, record.offset, round(record.timestamp * 1000))
-    return message_of(record.key, record.value, record.headers, origin)

@@ -8,19 +8,24 @@
 5. A collector that ends by a defect ends it; so does any task of it, the client's own among them, that ends.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from aiokafka import TopicPartition
 
 from foretaste.kernel.errors import ForetasteError
+from foretaste.kernel.events import Origin
 from foretaste.kernel.registry import resolve
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
+from streams.worker.dead_letters import message_of
 
 ConsumerName = Literal["faust", "aiokafka"]
+Partition = TypeVar("Partition", bound=tuple[str, int])
+"""A topic and a number, as a library names them."""
 
 CONSUMERS: Mapping[str, str] = {
     "faust": "streams.worker.app:FaustConsumer",
@@ -85,3 +90,19 @@ def make_consumer(
     made: Any = resolve("consumer", config.kind, CONSUMERS)
     consumer: WorkerConsumer = made(connection, group, collectors, config)
     return consumer
+
+
+def hand_over(
+    partition: Partition, records: Sequence[Any], collector: Collector, settled: dict[Partition, int]
+) -> None:
+    """Give the collector what was fetched of a partition, aiokafka's records, though it may be full by then.
+
+    A collector acknowledges in order, so the offset behind the last acknowledged record is where the group stands in
+    `settled`, whatever lies between the records: aborted ones, markers of transactions, compacted ones.
+    """
+    topic, number = partition
+    for record in records:
+        offset = record.offset
+        origin = Origin(topic, number, offset, record.timestamp)
+        message = message_of(record.key, record.value, record.headers, origin)
+        collector.put_nowait(message, partial(settled.__setitem__, partition, offset + 1))

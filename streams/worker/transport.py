@@ -1,9 +1,9 @@
 """Faust's Kafka transport, with seven things of its consumer set right.
 
+- All that one look brought of a partition is one message: Faust works for each, and for each that is acknowledged.
+  The offset behind the last acknowledged record is committed, whatever lies between the records; Faust counts gaps.
 - The fetch wait can be set: Faust fixes it at 1.5 s (see `FetchWait`).
 - It reads committed records alone: Faust does so only in transactions of its own.
-- What is acknowledged behind records that nobody can read (aborted ones, markers of transactions, compacted ones) is
-  committed wherever they lie: Faust knows of no gap right behind offset 0, and so would commit nothing any more.
 - A commit that comes after a rebalance is dropped, as Faust means to: it looks for "already rebalanced" in a message
   that aiokafka breaks across two lines at just that place, and so crashes the app.
 - An agent that is stuck holds up no other: Faust stops fetching a partition once its agent has much to do, and goes on
@@ -15,15 +15,16 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiokafka.errors import CommitFailedError, IllegalStateError
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP, Message
 from faust.types.transports import ConsumerT
+from faust.types.tuples import ConsumerMessage
 
 from streams.fetch_wait import FetchWait
 from streams.worker.reading import READ_COMMITTED
@@ -37,6 +38,9 @@ log.setLevel(logging.WARNING)  # mode tells each step of a service under its mod
 
 STOPPING_SECONDS = 3.0
 """How long a worker that stops tries to commit, while aiokafka would try for ever."""
+FULL_SECONDS = 0.05
+"""For which one look waits for records of other topics while the collector of one is full: Faust would look for one
+second before it sees that there is room again."""
 
 
 class _Thread(AIOKafkaConsumerThread):
@@ -75,7 +79,35 @@ class _Thread(AIOKafkaConsumerThread):
         return True
 
 
-class _Consumer(Consumer):
+class FetchedMessage(ConsumerMessage):
+    """What one look brought of a partition, aiokafka's `records`, with the offset of the last one."""
+
+    def __init__(self, tp: TP, records: Sequence[Any], generation_id: int) -> None:
+        last = records[-1]
+        super().__init__(
+            topic=tp.topic,
+            partition=tp.partition,
+            offset=last.offset,
+            timestamp=last.timestamp / 1000,
+            timestamp_type=last.timestamp_type,
+            headers=None,
+            key=None,
+            value=None,
+            checksum=None,
+            tp=tp,
+            generation_id=generation_id,
+        )
+        self.records = records
+
+
+class FetchedConsumer(Consumer):
+    """Faust's consumer, whose messages are `FetchedMessage`s; who handled their records says so in `settled`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.settled: dict[TP, int] = {}
+        """By partition, the offset behind what was acknowledged."""
+
     def _new_consumer_thread(self) -> _Thread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
 
@@ -93,23 +125,38 @@ class _Consumer(Consumer):
         return [each for each in self.assignment() if each.topic == tp.topic]
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109  # Faust names it
-        """Records in turn; a gap right behind offset 0 is noted, as Faust itself notes every other one."""
+        """Messages in turn; then the next fetch waits for as long as what came asks for."""
         heard, client = False, self._thread._ensure_consumer()  # noqa: SLF001
         if client._fetcher.error_future.done():  # noqa: SLF001  # nothing would come any more, and no call tells
             client._fetcher.error_future.result()  # noqa: SLF001
         async for partition, message in super().getmany(timeout):
             heard = True
-            if self._read_offset[partition] == 0 and message.offset > 1:
-                await self._add_gap(partition, 1, message.offset)
             yield partition, message
         if isinstance(self.transport, FetchingTransport):
             self.transport.fetch_wait.apply(client, heard=heard)
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Any]]:  # noqa: ASYNC109
+        wait = min(timeout, FULL_SECONDS) if self._buffered_partitions else timeout
+        fetched = await super()._getmany(active_partitions, wait)
+        return {tp: [records] for tp, records in fetched.items() if records}
+
+    def _to_message(self, tp: TP, record: Sequence[Any]) -> FetchedMessage:
+        return FetchedMessage(tp, record, self.app.consumer_generation_id)
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Gaps do not matter to `settled`."""
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return iter([tp for tp in self.settled if topics is None or tp in topics or tp.topic in topics])
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self.settled.get(tp)
 
 
 class FetchingTransport(Transport):
     """The transport of `app`, whose consumer lets the broker hold a fetch for `fetch_wait` at most."""
 
-    Consumer: ClassVar[type[ConsumerT]] = _Consumer
+    Consumer: ClassVar[type[ConsumerT]] = FetchedConsumer
 
     def __init__(self, app: "AppT", fetch_wait: FetchWait) -> None:
         super().__init__(app.conf.broker_consumer, app)
