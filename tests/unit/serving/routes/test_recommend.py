@@ -101,5 +101,5 @@ async def test_the_document_of_the_api_names_the_body(client: httpx.AsyncClient)
     document = (await client.get("/openapi.json")).json()
     schema = document["paths"]["/v1/recommend"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     found = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-    assert set(found["properties"]) == {"user_id", "k", "exclude_seen", "filter", "context", "shown"}
+    assert set(found["properties"]) == {"user_id", "k", "exclude_seen", "filter", "context", "shown", "vouched"}
     assert "ItemFilter" in document["components"]["schemas"]
