@@ -231,8 +231,9 @@ def _tensor(answer: _Answer, model: str, output: str) -> Tensor:
     body, length = answer.body, answer.head_length
     try:
         (found,) = json.loads(body if length is None else body[:length])["outputs"]
-        if length is None or found["name"] != output or found["parameters"]["binary_data_size"] != len(body) - length:
+        values = memoryview(body)[len(body) if length is None else length :]  # no length: the answer has no numbers
+        if found["name"] != output or found["parameters"]["binary_data_size"] != len(values):
             raise BadTowerOutput(f"{model}: no binary output {output!r}")
-        return np.frombuffer(body, dtype=_TYPES[found["datatype"]], offset=length).reshape(found["shape"])
+        return np.frombuffer(values, dtype=_TYPES[found["datatype"]]).reshape(found["shape"])
     except (ValueError, KeyError, TypeError) as error:
         raise BadTowerOutput(f"{model}: no output {output!r} that can be read ({error!r})") from error

@@ -60,7 +60,7 @@ class Taste:
     def share(self) -> Tensor:
         """(U, 1): w, how far real behaviour counts."""
         if not self.has_virtual:
-            return self.virtual.new_ones(len(self.virtual), 1)
+            return self.virtual.new_ones(self.virtual.shape[0], 1)
         share = (self.seen.to(self.virtual.dtype) / self.warm_after).clamp(max=1.0)
         return torch.where(self._present.any(dim=1), share, torch.ones_like(share)).unsqueeze(1)
 
