@@ -170,7 +170,7 @@ def test_the_embedded_triton_refuses_a_gpu(tmp_path: Path, machine: Machine) -> 
     with pytest.raises(InvalidInput, match=r"^triton_device: .*CPU alone.*FORETASTE_TRITON.*\(got 'gpu'\)"):
         plan(tmp_path, {}, machine=machine, device="gpu")
     assert list(tmp_path.iterdir()) == []
-    own = plan(tmp_path, {"triton": "10.0.0.1:8001"}, machine=machine, device="gpu")
+    own = plan(tmp_path, {"triton": "10.0.0.1:8000"}, machine=machine, device="gpu")
     assert [part.name for part in own.parts] == ["kafka", "redis"]
 
 
