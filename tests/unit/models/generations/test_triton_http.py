@@ -21,7 +21,10 @@ from cryptography.x509.oid import NameOID
 from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput, Unavailable
 from models.generations.triton_http import TritonHttp
 
-INPUTS = {"users": np.arange(6, dtype=np.int64).reshape(2, 3), "virtual": np.ones((2, 1), dtype=np.float32)}
+INPUTS: dict[str, Any] = {
+    "users": np.arange(6, dtype=np.int64).reshape(2, 3),
+    "virtual": np.ones((2, 1), dtype=np.float32),
+}
 Answer = Callable[["Server", bytes], Awaitable[bytes | None]]
 
 
