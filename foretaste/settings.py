@@ -86,9 +86,9 @@ class Settings(BaseSettings):
     """`auto`: Redis without Feast's API where Feast's online store is Redis; `feast`: Feast's API in any case."""
 
     triton: str | None = None
-    """gRPC address of Triton, `host:port`; `in-process` runs the towers in this process."""
+    """HTTP address of Triton, `host:port` (its port 8000); `in-process` runs the towers in this process."""
     triton_ssl: bool = False
-    """TLS to Triton."""
+    """TLS to what stands before Triton, whose own HTTP has none; the system's authorities count."""
     triton_timeout: Annotated[float, Field(gt=0)] = 2.0
     """Seconds a call."""
     triton_repository: Path | None = None

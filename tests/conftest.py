@@ -258,7 +258,7 @@ def triton_environment() -> TritonEnvironment:
 
 @dataclass(frozen=True)
 class TritonServer:
-    """A real Triton: its gRPC address, and the repository that it reads."""
+    """A real Triton: its HTTP address, and the repository that it reads."""
 
     address: str
     repository: Path

@@ -2,10 +2,13 @@
 
 import asyncio
 import http.client
+import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TypeAlias, cast
 from urllib.parse import urlsplit
 
@@ -13,8 +16,6 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from redis import asyncio as redis_client
 from redis.exceptions import RedisError
-from tritonclient import grpc
-from tritonclient.utils import InferenceServerException
 
 from foretaste.kernel.configuration import without_secrets
 from foretaste.stack.machine import IN_PROCESS
@@ -47,7 +48,6 @@ _FAILURES = (
     TimeoutError,
     KafkaError,
     RedisError,
-    InferenceServerException,
     http.client.HTTPException,
     _Unwell,
 )
@@ -86,17 +86,20 @@ async def redis(address: str) -> Health:
 
 
 async def triton(address: str, *, ssl: bool = False) -> Health:
-    """Triton at `host:port` (gRPC) is ready; the detail names the versions it serves and what it could not load."""
+    """Triton at `host:port` (HTTP) is ready; the detail names the versions it serves and what it could not load."""
     if address == IN_PROCESS:
         return Health("triton", address, True, "the towers run in the process that asks", 0.0)
 
     def ask_blocking() -> str:
-        with grpc.InferenceServerClient(address, ssl=ssl) as client:
-            if not client.is_server_ready(client_timeout=TIMEOUT):
+        with closing(_connection(address, tls=ssl)) as connection:
+            if _answer(connection, "GET", "/v2/health/ready")[0] != HTTPStatus.OK:
                 raise _Unwell("not ready")
-            models = client.get_model_repository_index(client_timeout=TIMEOUT).models
-        served = [f"{model.name} {model.version}" for model in models if model.state == "READY"]
-        broken = [f"{model.name}: {model.reason}" for model in models if model.state == "UNAVAILABLE"]
+            status, index = _answer(connection, "POST", "/v2/repository/index")
+        if status != HTTPStatus.OK:
+            raise _Unwell(f"{status} {_one_line(index)}")
+        models = [{"version": "", "state": "", "reason": "", **model} for model in json.loads(index)]
+        served = [f"{model['name']} {model['version']}" for model in models if model["state"] == "READY"]
+        broken = [f"{model['name']}: {model['reason']}" for model in models if model["state"] == "UNAVAILABLE"]
         return "; ".join([", ".join(sorted(served)) or "no model loaded", *broken])
 
     async def ask() -> str:
@@ -110,16 +113,10 @@ async def api(address: str, path: str = "/readyz") -> Health:
 
     def ask_blocking() -> str:
         parts = urlsplit(address)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.netloc, timeout=TIMEOUT)
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            body = answer.read(2048).decode(errors="replace")
-        finally:
-            connection.close()
-        if answer.status != http.HTTPStatus.OK:
-            raise _Unwell(f"{answer.status} {_one_line(body)}")
+        with closing(_connection(parts.netloc, tls=parts.scheme == "https")) as connection:
+            status, body = _answer(connection, "GET", path)
+        if status != HTTPStatus.OK:
+            raise _Unwell(f"{status} {_one_line(body)}")
         return path.removeprefix("/").removesuffix("z")
 
     async def ask() -> str:
@@ -140,6 +137,16 @@ async def process(part: str, pid: int, reasons: Mapping[str, str] | None = None)
         return f"pid {pid}"
 
     return await _measure(part, "", ask)
+
+
+def _connection(address: str, *, tls: bool) -> http.client.HTTPConnection:
+    return (http.client.HTTPSConnection if tls else http.client.HTTPConnection)(address, timeout=TIMEOUT)
+
+
+def _answer(connection: http.client.HTTPConnection, method: str, path: str) -> tuple[int, str]:
+    connection.request(method, path)
+    answer = connection.getresponse()
+    return answer.status, answer.read(2**20).decode(errors="replace")
 
 
 async def _reachable(address: str) -> None:

@@ -135,7 +135,7 @@ class Triton:
     repository: Path
     environment: TritonEnvironment
     name: ClassVar[str] = "triton"
-    ports: ClassVar[int] = 3
+    ports: ClassVar[int] = 2
     when_restarted: ClassVar[str] = "it reads its repository again: nothing is lost"
 
     @property
@@ -151,7 +151,7 @@ class Triton:
         link.symlink_to(self.repository)
         self.sweep()
         self.environment.install_backend(self.folder / "backends")
-        grpc, http, metrics = ports
+        http, metrics = ports
         options = {
             "model-repository": link.name,
             "backend-directory": "backends",
@@ -161,8 +161,7 @@ class Triton:
             "strict-readiness": "false",
             "exit-timeout-secs": "1",
             "allow-gpu-metrics": "false",
-            "grpc-address": LOOPBACK,
-            "grpc-port": str(grpc),
+            "allow-grpc": "false",
             "http-address": LOOPBACK,
             "http-port": str(http),
             "metrics-address": LOOPBACK,
@@ -171,7 +170,7 @@ class Triton:
         flags = [f"--{key}={value}" for key, value in options.items()]
         flags.append("--disable-auto-complete-config")  # else a load starts each tower once more, to ask for its config
         load = [f"--load-model={model}" for model in published(self.repository)]
-        address = f"{LOOPBACK}:{grpc}"
+        address = f"{LOOPBACK}:{http}"
         environment = self.environment
         env = _minimal_environment()
         return Launch(

@@ -1,40 +1,26 @@
-"""The `Towers` port on Triton, through one gRPC connection."""
+"""The `Towers` port on Triton."""
 
 import asyncio
 import hashlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
-from tritonclient.grpc import InferInput, InferRequestedOutput
-from tritonclient.grpc.aio import InferenceServerClient
-from tritonclient.utils import InferenceServerException
 
 from foretaste.kernel.errors import BadTowerOutput, InvalidInput, Unavailable
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.retrieval import CandidateRequest
 from foretaste.kernel.values import Attributes, FloatArray, IndexArray
 from models.generations.repository import FILES, RANKING_TOWER, RETRIEVAL, VOCABULARY, ZERO_SHOT_TOWER
+from models.generations.triton_http import TritonHttp
 from models.runtime.candidates import Wished, encode_requests, items_of, matching
 from models.runtime.digest import digest_of
 from models.runtime.encoding import Encoding
 
 T = TypeVar("T")
 
-_CHANNEL = [
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    # gRPC's own backoff grows to two minutes: a Triton that came back would stay unseen for as long
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-]
-_TYPES = {np.dtype(np.int64): "INT64", np.dtype(np.float32): "FP32"}
 MOST_USERS = 64
 """Users of one request to the ranking tower, as its config says."""
 KEPT = 4
@@ -50,7 +36,7 @@ class KnownVocabulary:
 
 
 class TritonTowers:
-    """Both towers as Triton serves them. The client is made at the first call, in the loop that runs then.
+    """Both towers as Triton serves them. Connections are made by calls, in the loop that runs then.
 
     Raw values are encoded here, with the vocabulary that Triton holds beside the towers of a generation: it is brought
     once, and its digest goes with each request. A version that was made with another vocabulary refuses it, which is
@@ -58,12 +44,10 @@ class TritonTowers:
     """
 
     def __init__(self, address: str, *, timeout: float = 2.0, load_timeout: float = 120.0, ssl: bool = False) -> None:
-        """`address` is `host:port` of Triton's gRPC; the timeouts are seconds a call."""
-        self._address = address
+        """`address` is `host:port` of Triton's HTTP; the timeouts are seconds a call."""
+        self._triton = TritonHttp(address, tls=ssl)
         self._timeout = timeout
         self._load_timeout = load_timeout
-        self._ssl = ssl
-        self._made: InferenceServerClient | None = None
         self._vocabularies: dict[int, KnownVocabulary] = {}
         self._bringing = asyncio.Lock()
 
@@ -114,7 +98,7 @@ class TritonTowers:
                 "filters": asked.filters,
                 "vocabulary": np.array([vocabulary.digest]),
             }
-            found = await self._called(RETRIEVAL, generation, inputs, "candidates")
+            found = await self._triton.infer(RETRIEVAL, generation, inputs, "candidates", self._timeout)
             if found.dtype != np.int64 or found.ndim != 2 or len(found) != len(requests):  # noqa: PLR2004  # U, C
                 raise BadTowerOutput(f"{RETRIEVAL} {generation}: {found.shape} for {len(requests)} users")
             return items_of(vocabulary.encoding, found)
@@ -161,28 +145,18 @@ class TritonTowers:
     async def ready(self, generation: int) -> bool:
         """Whether the vocabulary and both towers of the generation can answer."""
         for model in FILES:
-            asked = self._client.is_model_ready(model, str(generation), client_timeout=self._timeout)
-            if not await _answered(asked):
+            if not await self._triton.is_ready(model, generation, self._timeout):
                 return False
         return True
 
     async def close(self) -> None:
-        if self._made is not None:
-            await self._made.close()
-            self._made = None
-
-    @property
-    def _client(self) -> InferenceServerClient:
-        if self._made is None:
-            self._made = InferenceServerClient(self._address, ssl=self._ssl, channel_args=_CHANNEL)
-        return self._made
+        self._triton.close()
 
     async def _load(self, model: str, generation: int) -> None:
         try:
-            await self._client.load_model(model, client_timeout=self._load_timeout)
-        except InferenceServerException as error:
-            reason = error.message().partition("\n")[0]  # below it are lines of the server's own Python
-            raise Unavailable("triton", f"generation {generation} of {model} was not loaded: {reason}") from error
+            await self._triton.load(model, self._load_timeout)
+        except Unavailable as error:
+            raise Unavailable("triton", f"generation {generation} of {model} was not loaded: {error.detail}") from error
 
     async def _score(self, requests: Sequence[RankingInput], generation: int) -> FloatArray:
         """Scores (B, K) of B requests with K candidates each."""
@@ -235,7 +209,9 @@ class TritonTowers:
 
     async def _brought(self, generation: int, known: int) -> KnownVocabulary | None:
         """What Triton holds of a generation; None where its digest is the `known` one."""
-        result = await self._called(VOCABULARY, generation, {"known": np.array([known])}, "encoding")
+        result = await self._triton.infer(
+            VOCABULARY, generation, {"known": np.array([known])}, "encoding", self._timeout
+        )
         encoding = result.tobytes()
         if not encoding:
             return None
@@ -245,45 +221,11 @@ class TritonTowers:
     async def _infer(
         self, tower: str, generation: int, inputs: Mapping[str, IndexArray | FloatArray], output: str
     ) -> FloatArray:
-        answer = await self._called(tower, generation, inputs, output)
+        answer = await self._triton.infer(tower, generation, inputs, output, self._timeout)
         if answer.dtype != np.float32:
             raise BadTowerOutput(f"{tower} {generation}: no float32 output {output!r}")
-        return answer
-
-    async def _called(
-        self, model: str, generation: int, inputs: Mapping[str, IndexArray | FloatArray], output: str
-    ) -> npt.NDArray[Any]:
-        result = await _answered(
-            self._client.infer(
-                model,
-                [_tensor(name, values) for name, values in inputs.items()],
-                model_version=str(generation),
-                outputs=[InferRequestedOutput(output)],
-                client_timeout=self._timeout,
-            )
-        )
-        answer: npt.NDArray[Any] | None = result.as_numpy(output)
-        if answer is None:
-            raise BadTowerOutput(f"{model} {generation}: no output {output!r}")
         return answer
 
 
 def _digests(vocabulary: KnownVocabulary, users: int) -> IndexArray:
     return np.full((users, 1), vocabulary.digest, dtype=np.int64)
-
-
-def _tensor(name: str, values: npt.NDArray[Any]) -> InferInput:
-    tensor = InferInput(name, list(values.shape), _TYPES[values.dtype])
-    tensor.set_data_from_numpy(values)
-    return tensor
-
-
-async def _answered(call: Awaitable[T]) -> T:
-    """Await a call of the client; its errors become those of the port."""
-    try:
-        return await call
-    except InferenceServerException as error:
-        detail = f"{error.status()}: {error.message()}"
-        if error.status() == "StatusCode.INVALID_ARGUMENT" and "unknown model" not in error.message():
-            raise InvalidInput("request", error.message(), "was refused by the tower") from error
-        raise Unavailable("triton", detail) from error

@@ -15,6 +15,9 @@ from models.runtime.encoding import Encoding
 from models.runtime.retrieval import ServedRetrieval
 from models.runtime.towers import ServedRanking, ServedZeroShot
 
+MOST_USERS = 64
+"""Of one run: what a candidate costs grows with them."""
+
 
 class LocalTowers:
     """The vocabulary, the index and both towers of a generation from the folders that hold them.
@@ -42,12 +45,15 @@ class LocalTowers:
         return self._zero_shot.run(self.encoding.encode_attributes(rows))
 
     def score(self, requests: Sequence[RankingInput]) -> list[FloatArray]:
-        """Probabilities (K,) of each request, all in one pass; K may differ, and be 0.
+        """Probabilities (K,) of each request; K may differ, and be 0.
 
         Raises `BadRequest` for virtual behaviour of another shape than the generation's.
         """
-        if not requests:
-            return []
+        runs = [requests[at : at + MOST_USERS] for at in range(0, len(requests), MOST_USERS)]
+        return [scores for run in runs for scores in self._score(run)]
+
+    def _score(self, requests: Sequence[RankingInput]) -> list[FloatArray]:
+        """The same of at most `MOST_USERS` requests, all in one pass."""
         users = self.encoding.encode_users(requests)
         for request in requests:
             self._ranking.check(users, request.virtual[None])

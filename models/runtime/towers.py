@@ -68,14 +68,17 @@ class ServedRanking:
     def __init__(self, folder: Path, *, providers: Sequence[Provider] = CPU, threads: int = 1) -> None:
         self._session = _session(folder / layout.RANKING, providers, threads)
         shapes = {graph_input.name: graph_input.shape for graph_input in self._session.get_inputs()}
-        self._columns = [int(shapes[name][1]) for name in ("attributes", "context", "items", "actions")]
+        self._columns: dict[str, slice] = {}
+        self._width = 0
+        for name in ("attributes", "context", "items", "actions"):
+            start, self._width = self._width, self._width + int(shapes[name][1])
+            self._columns[name] = slice(start, self._width)
         self._virtual_shape: tuple[int, int] = tuple(shapes["virtual"][1:])
 
     def check(self, users: IndexArray, virtual: FloatArray) -> None:
         """Raises `BadRequest` for rows or virtual behaviour of another shape than the generation's."""
-        width = sum(self._columns)
-        if users.ndim != 2 or users.shape[1] != width:  # noqa: PLR2004  # (U, W)
-            raise BadRequest(f"users: expected the shape (users, {width}), got {users.shape}")
+        if users.ndim != 2 or users.shape[1] != self._width:  # noqa: PLR2004  # (U, W)
+            raise BadRequest(f"users: expected the shape (users, {self._width}), got {users.shape}")
         if virtual.shape[1:] != self._virtual_shape:
             raise BadRequest(f"virtual_behaviour: expected the shape {self._virtual_shape}, got {virtual.shape[1:]}")
 
@@ -86,16 +89,8 @@ class ServedRanking:
         """
         if not len(candidates):
             return np.zeros(0, dtype=np.float32)
-        attributes, context, items, actions = np.split(users, np.cumsum(self._columns)[:-1], axis=1)
-        feed = {
-            "attributes": attributes,
-            "context": context,
-            "items": items,
-            "actions": actions,
-            "virtual": virtual,
-            "candidates": candidates,
-            "owner": owner,
-        }
+        feed: dict[str, IndexArray | FloatArray] = {name: users[:, columns] for name, columns in self._columns.items()}
+        feed |= {"virtual": virtual, "candidates": candidates, "owner": owner}
         (scores,) = self._session.run(None, feed)
         return scores  # type: ignore[no-any-return]  # onnxruntime ships no types
 

@@ -43,6 +43,8 @@ class Taste:
     virtual: Tensor
     """(U, M, D)."""
     warm_after: int
+    has_virtual: bool = True
+    """False where `virtual` is zeros for everybody: then nothing is worked out of it."""
 
     @cached_property
     def valid(self) -> Tensor:
@@ -57,6 +59,8 @@ class Taste:
     @cached_property
     def share(self) -> Tensor:
         """(U, 1): w, how far real behaviour counts."""
+        if not self.has_virtual:
+            return self.virtual.new_ones(self.virtual.shape[0], 1)
         share = (self.seen.to(self.virtual.dtype) / self.warm_after).clamp(max=1.0)
         return torch.where(self._present.any(dim=1), share, torch.ones_like(share)).unsqueeze(1)
 
@@ -97,11 +101,13 @@ class Taste:
 
     def without_virtual(self) -> "Taste":
         """The same user, of whom real behaviour alone is known."""
-        return replace(self, virtual=torch.zeros_like(self.virtual))
+        return replace(self, virtual=torch.zeros_like(self.virtual), has_virtual=False)
 
     @cached_property
     def pooled(self) -> Tensor:
         """(U, D): eq. 11, Σ weights × vectors, without making the sequence."""
+        if not self.has_virtual:
+            return self.real
         return (1 - self.share) * self.virtual.sum(dim=1) + self.share * self.real
 
     @cached_property

@@ -93,4 +93,4 @@ class Embeddings(nn.Module):
     def target(self, items: Tensor) -> Tensor:
         """Candidates (R,) as their own vector followed by those of their F attributes: (R, 1 + F, D)."""
         own = self.items(items).unsqueeze(1)
-        return torch.cat([own, self.item_attributes(self.item_features[items])], dim=1)
+        return torch.cat([own, self.item_attributes(self.item_features.index_select(0, items))], dim=1)

@@ -1,6 +1,7 @@
 """The perceptron on top of every ranking tower, and the activations of their papers."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,26 @@ class Perceptron(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blocks(self.scale(x))  # type: ignore[no-any-return]  # modules return Any
+
+    def of_pairs(self, users: Tensor, candidates: Tensor, owner: Tensor) -> Tensor:
+        """What `forward` makes of each of `candidates` (R, F) behind its user's row, of `users` (U, G) by `owner` (R,).
+
+        A graph for export multiplies what a user brings to the first layer once a user, not once a candidate, and
+        lets the same product that a candidate goes through add it: by a one for its user behind the candidate's
+        columns. Adding it afterwards would take a pass over (R, width), which costs as much as it saves.
+        """
+        if not torch.compiler.is_exporting():
+            return self(torch.cat([users.index_select(0, owner), candidates], dim=1))  # type: ignore[no-any-return]
+        first: Any = self.blocks[0]
+        _, linear, norm, activation = first
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        weight, bias = linear.weight * scale.unsqueeze(1), (linear.bias - norm.running_mean) * scale + norm.bias
+        of_users = functional.linear(users, weight[:, : users.shape[1]], bias)
+        own = owner.unsqueeze(1) == torch.arange(users.shape[0], device=owner.device)
+        rows = torch.cat([candidates, own.to(candidates.dtype)], dim=1)
+        weights = torch.cat([weight[:, users.shape[1] :].t(), of_users])
+        products = torch.addmm(torch.zeros_like(bias), rows, weights)
+        return self.blocks[1:](activation(products))  # type: ignore[no-any-return]
 
 
 class Dice(nn.Module):

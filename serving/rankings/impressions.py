@@ -23,6 +23,10 @@ from serving.requests import RankResponse
 log = logging.getLogger(__name__)
 
 
+ENCODED_AT_ONCE = 8
+"""Impressions of a batch, before answers have their turn again: all 64 are more than a millisecond."""
+
+
 class Impression(Protocol):
     """An answer that a user got to see."""
 
@@ -203,7 +207,12 @@ class BufferedImpressions:
     async def _drain(self) -> None:
         while not self._queue.ended:
             batch = await self._queue.take()
-            keyed = [each for impression in batch if (each := self._keyed(impression)) is not None]
+            keyed = []
+            for place, impression in enumerate(batch, 1):
+                if (each := self._keyed(impression)) is not None:
+                    keyed.append(each)
+                if place % ENCODED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
             if keyed:
                 await self._send(keyed)
 

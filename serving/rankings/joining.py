@@ -27,18 +27,33 @@ class Joined(Generic[Q, A]):
         self._answer = answer
         self._most = most
         self._at_once = at_once
+        self._alone = 0
+        """Groups of one that are answered in the task of who asked."""
         self._waiting: deque[tuple[Q, asyncio.Future[A]]] = deque()
         self._groups: set[asyncio.Task[None]] = set()
 
     async def ask(self, request: Q) -> A:
-        """The answer to one request. Who is cancelled takes nothing from the others of the group."""
+        """The answer to one request. Who is cancelled takes nothing from the others of the group.
+
+        Where nobody waits, the caller's own task answers: another one for it would cost as much as the joining.
+        """
+        if self._is_free() and not self._waiting:
+            self._alone += 1
+            try:
+                (answer,) = await self._answer([request])
+            finally:
+                self._alone -= 1
+                self._begin()
+            return answer
         answered: asyncio.Future[A] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, answered))
-        self._begin()
         return await answered
 
+    def _is_free(self) -> bool:
+        return self._alone + len(self._groups) < self._at_once
+
     def _begin(self) -> None:
-        while self._waiting and len(self._groups) < self._at_once:
+        while self._waiting and self._is_free():
             group = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
             task = asyncio.get_running_loop().create_task(self._answered(group))
             self._groups.add(task)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from serving.rankings.joining import Joined
 from serving.rankings.ranking import Ranking
 from serving.requests import RankRequest, RankResponse
+from serving.routes.direct import DirectRoute
 from serving.routes.documented import WITH_BODY, problems
 from serving.routes.reading import read
 
@@ -37,7 +38,7 @@ _BODY = {"required": True, "content": {"application/json": {"schema": _FORMS, "e
 
 def rank_router(ranking: Ranking) -> APIRouter:
     """A `RankRequest`, answered by a `RankResponse`, or many; what comes together shares one read and one call."""
-    router = APIRouter(tags=["rankings"])
+    router = APIRouter(tags=["rankings"], route_class=DirectRoute)
     joined = Joined(ranking.rank)
 
     async def answer(request: RankRequest) -> RankResponse:

@@ -6,6 +6,7 @@ from pydantic import TypeAdapter
 from serving.rankings.joining import Joined
 from serving.rankings.recommending import Recommending
 from serving.requests import RecommendRequest, RecommendResponse
+from serving.routes.direct import DirectRoute
 from serving.routes.documented import WITH_BODY, problems
 from serving.routes.reading import read
 
@@ -18,7 +19,7 @@ _BODY = {"required": True, "content": {"application/json": {"schema": _SCHEMA, "
 
 def recommend_router(recommending: Recommending) -> APIRouter:
     """A `RecommendRequest`, answered by a `RecommendResponse`; what comes together shares each step."""
-    router = APIRouter(tags=["rankings"])
+    router = APIRouter(tags=["rankings"], route_class=DirectRoute)
     joined = Joined(recommending.recommend)
 
     @router.post(

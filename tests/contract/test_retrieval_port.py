@@ -220,7 +220,7 @@ async def test_tensors_that_no_request_makes_are_refused_by_triton(triton: Trito
     }
     inputs[name][0, 0] = value
     with pytest.raises(InvalidInput, match=name):
-        await towers._called("retrieval", 1, inputs, "candidates")
+        await towers._triton.infer("retrieval", 1, inputs, "candidates", 10.0)
     await towers.close()
 
 
@@ -234,7 +234,7 @@ async def test_an_answer_of_another_shape_is_an_error(monkeypatch: pytest.Monkey
     async def vocabulary(_: int) -> KnownVocabulary:
         return KnownVocabulary(trained().encoding, 1)
 
-    monkeypatch.setattr(towers, "_called", called)
+    monkeypatch.setattr(towers._triton, "infer", called)
     monkeypatch.setattr(towers, "_vocabulary", vocabulary)
     with pytest.raises(BadTowerOutput, match="for 1 users"):
         await _found(towers, COLD)

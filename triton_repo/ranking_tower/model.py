@@ -51,6 +51,10 @@ class TritonPythonModel:
 
     def _run(self, batches: list[Any]) -> list[Any]:
         """Scores (B, K) of each batch."""
+        if len(batches) == 1:  # as mostly: the service sends what came together as one
+            ((users, virtual, candidates),) = batches
+            owner = np.repeat(np.arange(len(candidates)), candidates.shape[1])
+            return [self.tower.run(users, virtual, candidates.ravel(), owner).reshape(candidates.shape)]
         users, virtual, candidates = zip(*batches, strict=True)
         counts = [each.shape[1] for each in candidates for _ in each]
         scores = self.tower.run(

@@ -21,5 +21,5 @@ class BaseDNN(nn.Module):
     def forward(self, inputs: RankingInputs) -> Tensor:
         """Logits (R,); the sigmoid of eq. 12 belongs to the loss and to the serving form."""
         user = torch.cat([inputs.attributes.sum(dim=1), inputs.context.sum(dim=1), inputs.taste.pooled], dim=1)
-        z = torch.cat([user.index_select(0, inputs.owner), inputs.target.sum(dim=1)], dim=1)
-        return self.unit(self.perceptron(z)).squeeze(1)  # type: ignore[no-any-return]  # modules return Any
+        z = self.perceptron.of_pairs(user, inputs.target.sum(dim=1), inputs.owner)
+        return self.unit(z).squeeze(1)  # type: ignore[no-any-return]  # modules return Any

@@ -41,8 +41,8 @@ class Experts(nn.Module):
 
     def forward(self, inputs: RankingInputs) -> Tensor:
         """Logits (R,)."""
-        seen = inputs.taste.seen[inputs.owner]
-        a, b = self.mix[seen].unbind(dim=1)
+        seen = inputs.taste.seen.index_select(0, inputs.owner)
+        a, b = self.mix.index_select(0, seen).unbind(dim=1)
         cold: Tensor = self.cold(inputs)
         warm: Tensor = self.warm(_of_warm(inputs))
         return torch.where(seen > 0, a * cold + b * warm, cold)
@@ -56,9 +56,10 @@ class Experts(nn.Module):
         taste, owner = inputs.taste, inputs.owner
         counts: Tensor = reads_virtual(taste.seen, taste.warm_after).to(taste.virtual.dtype)
         code = taste.virtual.flatten(1) * counts.unsqueeze(1)
-        effect = (code[owner] * self.keys[inputs.candidates]).sum(dim=1)
-        place = self.seen_bins[taste.seen][owner] * self.biases.shape[1] + inputs.candidates
-        logits: Tensor = effect + self.biases.flatten()[place]
+        effect = (code.index_select(0, owner) * self.keys.index_select(0, inputs.candidates)).sum(dim=1)
+        seen_bins = self.seen_bins.index_select(0, taste.seen).index_select(0, owner)
+        place = seen_bins * self.biases.shape[1] + inputs.candidates
+        logits: Tensor = effect + self.biases.flatten().index_select(0, place)
         return logits
 
 

@@ -30,9 +30,7 @@ class RecencyDNN(nn.Module):
         even = taste.pooled / seen.clamp(min=1).sqrt()
         recent = taste.recent(DECAY)
         of_user = torch.cat([inputs.attributes.sum(1), inputs.context.sum(1), even, recent, seen.log1p()], dim=1)
-        user = of_user[inputs.owner]
-        width = even.shape[1]
         target = inputs.target.sum(dim=1)
-        products = user[:, 2 * width : 4 * width] * target.repeat(1, 2)
-        z = torch.cat([user, target, products], dim=1)
-        return self.unit(self.perceptron(z)).squeeze(1)  # type: ignore[no-any-return]  # modules return Any
+        tastes = torch.stack([even, recent], dim=1).index_select(0, inputs.owner)
+        of_candidate = torch.cat([target, (tastes * target.unsqueeze(1)).flatten(1)], dim=1)
+        return self.unit(self.perceptron.of_pairs(of_user, of_candidate, inputs.owner)).squeeze(1)  # type: ignore[no-any-return]  # modules return Any

@@ -64,7 +64,7 @@ def test_without_a_wheel_a_broker_of_the_user_is_needed(tmp_path: Path) -> None:
 
 
 def test_parts_of_the_user_are_not_planned(tmp_path: Path) -> None:
-    own = {"kafka": "broker:9092", "triton": "triton:8001"}
+    own = {"kafka": "broker:9092", "triton": "triton:8000"}
     planned = plan(tmp_path, own, machine=SERVER)
     assert [part.name for part in planned.parts] == ["redis"]
     assert planned.addresses == {}

@@ -82,17 +82,17 @@ def test_triton_serves_what_is_published_and_nothing_half_written(
 ) -> None:
     repository = tmp_path / "repo"
     part = Triton(tmp_path / "t", repository, triton_environment)
-    assert not any("--load-model" in str(word) for word in part.launch([1, 2, 3]).command)
+    assert not any("--load-model" in str(word) for word in part.launch([1, 2]).command)
     publish(repository, "zero_shot_tower", "1", "3")
     publish(repository, "ranking_tower", ".2.partial")
     publish(repository, "unrelated", "1")
     assert published(repository) == ["zero_shot_tower"]
-    assert part.launch([1, 2, 3]).command[-1] == "--load-model=zero_shot_tower"
+    assert part.launch([1, 2]).command[-1] == "--load-model=zero_shot_tower"
 
 
 def test_triton_gets_its_backend_with_an_executable_stub(tmp_path: Path, triton_environment: TritonEnvironment) -> None:
     part = Triton(tmp_path / "t", tmp_path / "repo", triton_environment)
-    launch = part.launch([1, 2, 3])
+    launch = part.launch([1, 2])
     stub = tmp_path / "t" / "backends" / "python" / "triton_python_backend_stub"
     assert stub.stat().st_mode & 0o111 == 0o111
     assert launch.env["PATH"].startswith(f"{triton_environment.bin}:")
@@ -170,12 +170,12 @@ def test_the_embedded_triton_refuses_a_gpu(tmp_path: Path, machine: Machine) -> 
     with pytest.raises(InvalidInput, match=r"^triton_device: .*CPU alone.*FORETASTE_TRITON.*\(got 'gpu'\)"):
         plan(tmp_path, {}, machine=machine, device="gpu")
     assert list(tmp_path.iterdir()) == []
-    own = plan(tmp_path, {"triton": "10.0.0.1:8001"}, machine=machine, device="gpu")
+    own = plan(tmp_path, {"triton": "10.0.0.1:8000"}, machine=machine, device="gpu")
     assert [part.name for part in own.parts] == ["kafka", "redis"]
 
 
 def test_one_broken_version_does_not_keep_triton_from_getting_ready(
     tmp_path: Path, triton_environment: TritonEnvironment
 ) -> None:
-    command = Triton(tmp_path / "t", tmp_path / "repo", triton_environment).launch([1, 2, 3]).command
+    command = Triton(tmp_path / "t", tmp_path / "repo", triton_environment).launch([1, 2]).command
     assert {"--strict-readiness=false", "--exit-on-error=false"} <= set(command)

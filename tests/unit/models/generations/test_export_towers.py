@@ -11,10 +11,10 @@ import pytest
 from models.generations.export import export_towers
 from models.generations.parity import answered, compare
 from models.runtime import layout as files
-from models.runtime.local import LocalTowers
+from models.runtime.local import MOST_USERS, LocalTowers
 from models.towers.registry import RANKING, ZERO_SHOT
 from models.training.cotrain import cotrain
-from tests.towers_factory import TINY, config, dataset, requests
+from tests.towers_factory import TINY, artifacts, config, dataset, requests
 
 PAIRS = list(zip_longest(RANKING, ZERO_SHOT))
 """Each tower of both kinds once."""
@@ -34,3 +34,10 @@ def test_every_tower_is_served_as_it_was_trained(ranking: Any, zero_shot: Any, t
     for count in (1, len(requests())):
         scores = served.score(requests()[:count])
         assert len(np.unique(np.concatenate(scores))) > 1
+
+
+def test_more_users_than_one_run_takes_are_scored_as_each_alone() -> None:
+    served, wanted = LocalTowers.of(artifacts()[0]), requests(2 * MOST_USERS + 1)
+    alone = [own for request in wanted for own in served.score([request])]
+    for found, expected in zip(served.score(wanted), alone, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -72,13 +72,27 @@ async def test_one_that_is_cancelled_takes_nothing_from_the_others() -> None:
     assert tasks[2].cancelled()
 
 
+async def test_one_alone_that_is_cancelled_leaves_its_place_to_those_that_wait() -> None:
+    answers = Answers()
+    joined = Joined(answers, at_once=1)
+    tasks = [asyncio.create_task(joined.ask(number)) for number in range(3)]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    answers.gate.set()
+    assert await asyncio.gather(*tasks[1:]) == [2, 4]
+    assert answers.groups == [[0], [1, 2]]
+
+
 async def test_a_group_whose_task_is_cancelled_leaves_nobody_waiting() -> None:
     answers = Answers()
     joined = Joined(answers, at_once=1)
-    asked = asyncio.create_task(joined.ask(1))
+    first, *others = [asyncio.create_task(joined.ask(number)) for number in range(3)]
+    await asyncio.sleep(0)
+    first.cancel()
     for _ in range(3):
         await asyncio.sleep(0)
     (group,) = joined._groups
     group.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asked
+    for each in others:
+        with pytest.raises(asyncio.CancelledError):
+            await each

@@ -1,0 +1,251 @@
+"""Triton's HTTP endpoint over kept connections, against a small server that answers as the test says."""
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput, Unavailable
+from models.generations.triton_http import TritonHttp
+
+INPUTS: dict[str, Any] = {
+    "users": np.arange(6, dtype=np.int64).reshape(2, 3),
+    "virtual": np.ones((2, 1), dtype=np.float32),
+}
+Answer = Callable[["Server", bytes], Awaitable[bytes | None]]
+
+
+class Server:
+    """What came in: connections, and the bodies of requests."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.connections = 0
+        self.bodies: list[bytes] = []
+        self.heads: list[bytes] = []
+        self._answer = answer
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                (length,) = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
+                self.heads.append(head)
+                self.bodies.append(await reader.readexactly(int(length.partition(b":")[2])))
+                answer = await self._answer(self, self.bodies[-1])
+                if answer is None:
+                    break
+                writer.write(answer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def triton(answer: Answer) -> AsyncIterator[tuple[TritonHttp, Server]]:
+    server = Server(answer)
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    client = TritonHttp(f"127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+    try:
+        yield client, server
+    finally:
+        client.close()
+        listening.close()
+
+
+def http(body: bytes, status: int = 200, head_length: int | None = None) -> bytes:
+    extra = b"" if head_length is None else b"Inference-Header-Content-Length: %d\r\n" % head_length
+    return b"HTTP/1.1 %d Odd\r\n%bContent-Length: %d\r\n\r\n%b" % (status, extra, len(body), body)
+
+
+def scores(values: list[float], **instead: Any) -> bytes:
+    """An answer as Triton gives it; fields of its one output may be others."""
+    data = np.array(values, dtype=np.float32).tobytes()
+    output = {"name": "scores", "datatype": "FP32", "shape": [len(values)]}
+    output |= {"parameters": {"binary_data_size": len(data)}} | instead
+    head = json.dumps({"model_name": "tower", "outputs": [output]}).encode()
+    return http(head + data, head_length=len(head) if data else None)
+
+
+async def one_score(_: Server, __: bytes) -> bytes:
+    return scores([0.5])
+
+
+async def infer(client: TritonHttp, seconds: float = 5.0) -> list[float]:
+    found: list[float] = (await client.infer("tower", 3, INPUTS, "scores", seconds)).tolist()
+    return found
+
+
+async def test_tensors_go_as_they_lie_in_memory_and_the_connection_is_kept() -> None:
+    async with triton(one_score) as (client, server):
+        assert [await infer(client) for _ in range(3)] == [[0.5]] * 3
+        assert server.connections == 1
+        assert server.heads[0].startswith(b"POST /v2/models/tower/versions/3/infer HTTP/1.1\r\n")
+        data = INPUTS["users"].tobytes() + INPUTS["virtual"].tobytes()
+        head = json.loads(server.bodies[0].removesuffix(data))
+        assert [(each["name"], each["datatype"], each["shape"]) for each in head["inputs"]] == [
+            ("users", "INT64", [2, 3]),
+            ("virtual", "FP32", [2, 1]),
+        ]
+
+
+async def test_an_output_without_numbers_comes_without_the_length_of_its_head() -> None:
+    async def none(_: Server, __: bytes) -> bytes:
+        return scores([])
+
+    async with triton(none) as (client, _):
+        assert await infer(client) == []
+
+
+async def test_calls_at_once_have_connections_of_their_own() -> None:
+    async def together(server: Server, _: bytes) -> bytes:
+        while len(server.bodies) < 3:  # noqa: ASYNC110  # the other requests, which come on the same loop
+            await asyncio.sleep(0)
+        return scores([0.5])
+
+    async with triton(together) as (client, server):
+        assert await asyncio.gather(*(infer(client) for _ in range(3))) == [[0.5]] * 3
+        assert server.connections == 3
+
+
+async def test_a_kept_connection_that_ended_meanwhile_costs_no_answer() -> None:
+    async def closing_after_each(server: Server, _: bytes) -> bytes | None:
+        return scores([0.5]) if len(server.bodies) % 2 else None  # the second is read, and not answered
+
+    async with triton(closing_after_each) as (client, server):
+        assert await infer(client) == [0.5]
+        assert await infer(client) == [0.5]
+        assert server.connections == 2
+
+
+async def test_the_answer_to_a_call_that_was_left_is_nobody_elses() -> None:
+    gate = asyncio.Event()
+
+    async def slow_at_first(server: Server, _: bytes) -> bytes:
+        number = len(server.bodies)
+        if number == 1:
+            await gate.wait()
+        return scores([number / 4])
+
+    async with triton(slow_at_first) as (client, server):
+        left = asyncio.create_task(infer(client))
+        while not server.bodies:  # noqa: ASYNC110  # the server is on this loop
+            await asyncio.sleep(0)
+        left.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await left
+        gate.set()
+        assert await infer(client) == [0.5]
+        assert await infer(client) == [0.75]
+
+
+async def test_an_answer_that_ends_its_connection_is_read_and_the_next_call_makes_another() -> None:
+    async def last(_: Server, __: bytes) -> bytes:
+        return scores([0.5]).replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+
+    async with triton(last) as (client, server):
+        assert [await infer(client) for _ in range(2)] == [[0.5]] * 2
+        assert server.connections == 2
+
+
+REFUSALS: dict[str, tuple[bytes, type[ForetasteError], str]] = {
+    "a tensor": (http(b'{"error": "users: wrong"}', 400), InvalidInput, "users: wrong"),
+    "a version": (http(b'{"error": "Request for unknown model: \'x\'"}', 400), Unavailable, "unknown model"),
+    "a defect": (http(b'{"error": "broken"}', 500), Unavailable, "500: broken"),
+    "no JSON": (http(b"<html>", 503), Unavailable, "503: <html>"),
+    "an answer cut short": (scores([0.5])[:-2], Unavailable, "middle of an answer"),
+    "nothing": (b"", Unavailable, "closed"),
+    "gRPC": (b"\x00\x00\x18\x04\x00\x00\x00\x00\x00\x00\x04\x00\x40\x00\x00", Unavailable, "is it the gRPC port"),
+    "another output": (scores([0.5], name="odd"), BadTowerOutput, "no binary output 'scores'"),
+    "other sizes": (scores([0.5], parameters={"binary_data_size": 8}), BadTowerOutput, "no binary output"),
+    "another shape": (scores([0.5], shape=[2]), BadTowerOutput, "cannot reshape"),
+    "another type": (scores([0.5], datatype="BYTES"), BadTowerOutput, "BYTES"),
+    "texts": (scores([], parameters={}), BadTowerOutput, "binary_data_size"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+async def test_what_is_no_answer_is_an_error_of_the_port(case: str) -> None:
+    sent, kind, text = REFUSALS[case]
+
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(sent)
+        writer.close()
+
+    listening = await asyncio.start_server(cut, "127.0.0.1", 0)
+    client = TritonHttp(f"127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+    with pytest.raises(kind, match=text):
+        await infer(client)
+    client.close()
+    listening.close()
+
+
+async def test_no_answer_in_time_is_unavailable_and_takes_the_connection_with_it() -> None:
+    async def never(_: Server, __: bytes) -> bytes:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with triton(never) as (client, _):
+        with pytest.raises(Unavailable, match=r"no answer within 0\.02 s"):
+            await infer(client, seconds=0.02)
+        assert client._idle == []
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 that is its own authority, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "triton")])
+    now = datetime.now(UTC)
+    built = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "certificate.pem", folder / "key.pem"
+    paths[0].write_bytes(built.public_bytes(Encoding.PEM))
+    paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return paths
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_under_tls_an_authority_of_the_system_must_know_who_answers(
+    known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, key = certificate(tmp_path)
+    if known:
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(path, key)
+    server = Server(one_score)
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=context)
+    client = TritonHttp(f"127.0.0.1:{listening.sockets[0].getsockname()[1]}", tls=True)
+    if known:
+        assert await infer(client) == [0.5]
+    else:
+        with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            await infer(client)
+    client.close()
+    listening.close()
+
+
+@pytest.mark.parametrize("address", ["triton", "triton:", ":8000", "triton:http"])
+def test_an_address_without_a_port_is_refused(address: str) -> None:
+    with pytest.raises(InvalidInput, match="FORETASTE_TRITON: expected host:port"):
+        TritonHttp(address)
