@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from foretaste.kernel.durability import SyncedStore
 from foretaste.kernel.ports import Events, Generations, OnlineStore, Towers
+from foretaste.kernel.running.durability import SyncedStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from redis.asyncio import RedisCluster
 
 from features.redis.address import Client
 from features.redis.commands import Command, LuaScript, run_all, run_script
-from foretaste.kernel.durability import Partition
 from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.running.durability import Partition
 
 _BEGIN = LuaScript(__package__, "begin_offset.lua")
 _ADVANCE = LuaScript(__package__, "advance_offset.lua")

@@ -24,7 +24,7 @@ def worker(
 ) -> "StreamWorker":
     """One worker of the users' ways."""
     from foretaste.kernel.batching import BatchPolicy
-    from foretaste.kernel.durability import OffsetStore
+    from foretaste.kernel.running.durability import OffsetStore
     from streams.pipelines import PipelinesConfig, user_pipelines
     from streams.topics import TopicNames
     from streams.worker.collector import CollectorConfig

@@ -4,8 +4,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from foretaste.kernel.durability import EvictingStore
 from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.running.durability import EvictingStore
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from typing import TypeVar
 
 from prometheus_client import Counter
 
-from foretaste.kernel.durability import OffsetStore, Partition
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import Message
 from foretaste.kernel.retrying import FailureStreak, until_it_succeeds
+from foretaste.kernel.running.durability import OffsetStore, Partition
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""A store that lost what it had is noticed, and read again from before it; one that has another writer is left alone."""
+"""A store that lost what it had is noticed, and read again from before it; another writer is left alone."""
 
 import asyncio
 from collections.abc import Mapping
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import pytest
 from prometheus_client import CollectorRegistry
 
-from foretaste.kernel.durability import Partition
 from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.running.durability import Partition
 from foretaste.testing import InMemoryOffsets
 from streams.worker.health.store_progress import LostTail, StoreProgress
 from streams.worker.metrics import Metrics
@@ -19,7 +19,12 @@ ZERO, ONE = (TOPIC, 0), (TOPIC, 1)
 
 
 class AwayOffsets(InMemoryOffsets):
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+
     async def begin_offsets(self, starts: Mapping[Partition, int]) -> dict[Partition, int | None]:
+        self.asked.set()
         raise Unavailable("redis", "chosen by the test")
 
 
@@ -61,7 +66,7 @@ async def test_a_lost_tail_is_read_again_by_the_worker_that_had_it_written() -> 
     await bench.progress.begin({ZERO: 0, ONE: 7})
     await bench.note(0, 1, 2)
     bench.store.held[ZERO] = 1
-    with pytest.raises(LostTail, match="lost its newest writes.*1 partitions, first user-registered/0@3"):
+    with pytest.raises(LostTail, match=r"lost its newest writes.*1 partitions, first user-registered/0@3"):
         await bench.note(3)
     assert bench.store.held[ZERO] == 1
     assert bench.lost("tail") == 1
@@ -118,10 +123,11 @@ async def test_partitions_that_were_not_begun_are_not_told() -> None:
 
 
 async def test_a_worker_that_stops_does_not_wait_for_a_store_that_is_away() -> None:
-    bench = Bench(AwayOffsets())
+    store = AwayOffsets()
+    bench = Bench(store)
     beginning = asyncio.create_task(bench.progress.begin({ZERO: 3}))
-    while bench.progress.waits_for is None:
-        await asyncio.sleep(0)
+    await store.asked.wait()
+    await asyncio.sleep(0)
     assert "chosen by the test" in str(bench.progress.waits_for)
     bench.progress.close()
     assert await beginning == {ZERO: 3}
