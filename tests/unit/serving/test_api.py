@@ -295,7 +295,7 @@ async def test_a_store_that_drops_users_is_told_beside_the_parts(parts: HttpPart
         async def eviction(self) -> str:
             return "allkeys-lru"
 
-    watch = StoreWatch([Dropping()], [].append)
+    watch = StoreWatch([Dropping()], list[bool]().append)
     await watch.look()
     health = await examine(parts.store, parts.towers, parts.generations, parts.active, stores=watch)
     assert health.readiness == "ready"

@@ -26,19 +26,18 @@ async def test_a_policy_is_told_once_until_it_is_over(caplog: pytest.LogCaptureF
     with caplog.at_level(logging.WARNING):
         await watch.look()
         await watch.look()
-        assert "maxmemory-policy allkeys-lru" in str(watch.warning)
         store.away = True
         await watch.look()
-        assert watch.warning is not None
+        warned = watch.warning
         store.away, store.policy = False, None
         await watch.look()
-    assert watch.warning is None
-    assert told == [True, True, False]
+    assert "maxmemory-policy allkeys-lru" in str(warned)
+    assert (watch.warning, told) == (None, [True, True, False])
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
 
 
 async def test_a_store_that_keeps_everything_or_cannot_tell_is_no_matter(caplog: pytest.LogCaptureFixture) -> None:
-    watch = StoreWatch([object(), ChosenStore()], [].append)
+    watch = StoreWatch([object(), ChosenStore()], list[bool]().append)
     await watch.look()
     assert watch.warning is None
     assert not caplog.records
