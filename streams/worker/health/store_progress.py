@@ -86,13 +86,15 @@ class StoreProgress:
         for message in messages:
             place = (message.origin.topic, message.origin.partition)
             reached[place] = max(reached.get(place, 0), message.origin.offset + 1)
-        moves = {each: (self._stands[each], to) for each, to in reached.items() if each in self._stands}
+        stands = {each: self._stands[each] for each in reached if each in self._stands}
+        # never back: a broker that lost its topics counts from 0 again, which is no fault of the store
+        moves = {each: (at, max(at, reached[each])) for each, at in stands.items()}
         if not moves:
             return
         self._check(await self._store.advance_offsets(moves))
         for each, (before, to) in moves.items():
             if self._stands.get(each) == before:
-                self._stands[each] = max(before, to)
+                self._stands[each] = to
 
     async def run(self) -> None:
         """Look until cancelled; raises `LostTail`."""

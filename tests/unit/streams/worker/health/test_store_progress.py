@@ -115,6 +115,16 @@ async def test_another_writer_is_not_disturbed() -> None:
     assert bench.store.held == {ZERO: 50}
 
 
+async def test_a_topic_that_begins_anew_is_no_lost_tail() -> None:
+    bench = Bench()
+    await bench.progress.begin({ZERO: 50})
+    await bench.note(0)
+    await bench.note(1)
+    assert bench.store.held == {ZERO: 50}
+    assert await bench.progress.begin({ZERO: 2}) == {ZERO: 2}
+    assert bench.store.held == {ZERO: 2}
+
+
 async def test_partitions_that_were_not_begun_are_not_told() -> None:
     bench = Bench()
     await bench.progress.begin({ONE: 0})
