@@ -76,6 +76,8 @@ class Settings(BaseSettings):
     """The address is a node of a Redis Cluster."""
     redis_timeout: Annotated[float, Field(gt=0)] = 2.0
     """Seconds a call, of the online store too where that is another one."""
+    wait_for_disk: bool = False
+    """A worker announces and acknowledges a batch once Redis has it on its disk (`WAITAOF`; Redis 7.2 or Valkey)."""
     project: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_]+$")] = "foretaste"
     """Feast's project, a part of every key, so that deployments can share a Redis."""
     registry: str | None = None

@@ -8,9 +8,11 @@ from enum import StrEnum
 from pydantic import BaseModel
 
 from foretaste.kernel.errors import ForetasteError, Unavailable
+from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Generations, OnlineStore, Towers
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.running.readiness import ProcessReadiness
+from foretaste.kernel.running.store_watch import StoreWatch
 from foretaste.kernel.users import Behaviour
 from serving.active import ActiveGeneration
 from serving.problems import public_detail
@@ -21,6 +23,10 @@ log = logging.getLogger(__name__)
 
 PART_SECONDS = 1.0
 """That a part has to answer: a probe that waits for longer is taken for a process that hangs."""
+EMPTIED = (
+    "the store holds no generation any more: it was emptied, or is another one; "
+    "bring its file back, or run `foretaste publish`, and see docs/operations.md"
+)
 _NOBODY = "readiness"
 """A user and an item that need not exist."""
 
@@ -57,14 +63,18 @@ async def examine(
     impressions: BufferedImpressions | None = None,
     readiness: ProcessReadiness | None = None,
     popularity: KnownPopularity | None = None,
+    stores: StoreWatch | None = None,
 ) -> ServiceHealth:
     """Asks the parts all at once, the towers by one real inference each; each has `PART_SECONDS`.
 
     A service that can only degrade still says it can answer: taking it out of rotation would turn worse answers into
     none; `popularity` that is kept is an answer. A defect in the task that sends impressions degrades it until they are
-    sent again, and so does what `readiness` holds against the process, a task that ended.
+    sent again, and so does what `readiness` holds against the process, a task that ended. A pointer that is gone while
+    its generation is known here makes it unready: the store was emptied, and what is answered tells of nobody. What
+    `stores` warns of is told, and changes nothing.
     """
-    pointer = await _part("generation", generations.active())
+    pointed: list[Generation | None] = []
+    pointer = await _part("generation", _kept(generations.active(), pointed))
     try:
         async with asyncio.timeout(PART_SECONDS):
             generation = await active.get()
@@ -81,6 +91,9 @@ async def examine(
         _part("ranking tower", towers.score([nobody], generation.number)),
     )
     ranking_tower = answered[-1]
+    if pointed == [None]:
+        log.error("generation: %s", EMPTIED)
+        pointer = PartHealth(name="generation", healthy=False, detail=EMPTIED)
     parts, answers = [pointer, *answered], ranking_tower.healthy or pointer.healthy
     if popularity is not None and popularity.of(generation.number) is not None:
         answers = True
@@ -88,7 +101,14 @@ async def examine(
         parts.append(PartHealth(name="impressions", healthy=False, detail="the last ones were lost; the log says why"))
     if readiness is not None:
         parts += [PartHealth(name=name, healthy=False, detail=why) for name, why in readiness.reasons.items()]
-    return ServiceHealth(readiness=_readiness(parts, answers=answers), generation=generation.number, parts=parts)
+    if stores is not None and stores.warning is not None:
+        parts.append(PartHealth(name="store", healthy=True, detail=stores.warning))
+    found = Readiness.UNREADY if pointed == [None] else _readiness(parts, answers=answers)
+    return ServiceHealth(readiness=found, generation=generation.number, parts=parts)
+
+
+async def _kept(answer: Awaitable[Generation | None], found: list[Generation | None]) -> None:
+    found.append(await answer)
 
 
 async def _part(name: str, answer: Awaitable[object]) -> PartHealth:

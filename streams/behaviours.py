@@ -72,7 +72,7 @@ class Behaviours:
        the item, the action and the time tell, and whatever is older than the oldest of a full behaviour stays out.
     4. What changed is written whole, in one write, in place of what was read, with what is remembered by then. The
        store compares the version in the same step, and refuses a user whom another worker wrote for since: 2 to 4 are
-       done again for those refused.
+       done again for those refused. Where the parts say so, the store's disk is waited for, once a batch.
     5. The dead letters are produced; on return the messages may be acknowledged.
 
     The key keeps a user on one partition, and so with one worker, so that a refusal is rare: a worker that lost the
@@ -106,6 +106,8 @@ class Behaviours:
             bad += unknown
         if acts:
             await each_share(self._store_behaviour, shares_by_user(acts, lambda act: act.event.user_id))  # 2 to 4
+            if self._parts.synced is not None:
+                await self._parts.synced.synced()  # 4
         await self._dead_letters.keep(bad)  # 5
         self._metrics.behaviours.inc(len(acts))
 

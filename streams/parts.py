@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from foretaste.kernel.ports import Events, Generations, OnlineStore, Towers
+from foretaste.kernel.running.durability import SyncedStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,3 +14,5 @@ class SignUpParts:
     towers: Towers
     generations: Generations
     events: Events
+    synced: SyncedStore | None = None
+    """The store, where its disk is waited for before anything is announced or acknowledged."""

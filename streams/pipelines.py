@@ -1,7 +1,7 @@
 """Which collector handles which topic: the ways that a worker serves."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.ports import Clock
@@ -13,6 +13,7 @@ from streams.sign_ups import SignUps
 from streams.topics import TopicNames
 from streams.worker.collector import Collector, CollectorConfig
 from streams.worker.dead_letters import DeadLetters
+from streams.worker.health.store_progress import StoreProgress
 from streams.worker.metrics import Metrics
 
 MAX_PAGES = 16
@@ -34,7 +35,11 @@ class PipelinesConfig:
 
 
 def user_pipelines(
-    parts: SignUpParts, metrics: Metrics, config: PipelinesConfig, now: Clock = time.time
+    parts: SignUpParts,
+    metrics: Metrics,
+    config: PipelinesConfig,
+    now: Clock = time.time,
+    progress: StoreProgress | None = None,
 ) -> dict[str, Collector]:
     """The sign-up way, the behaviour way and the way of re-enrichment, by topic. Whoever made the parts closes them."""
     names = config.topics
@@ -60,11 +65,12 @@ def user_pipelines(
     pages = Pages(parts, dead_letters, metrics, pace=pace)
     batch = _page_batches(config.reenrich_rate)
     longest = batch.size * LARGEST_SHARE / config.reenrich_rate if config.reenrich_rate else 0.0
-    of_pages = CollectorConfig(batch, capacity=2 * MAX_PAGES, longest_batch=longest)
+    of_pages = CollectorConfig(batch, capacity=2 * MAX_PAGES, longest_batch=longest, progress=progress)
+    of_events = replace(config.collector, progress=progress)
     return {
         names.reenrich: Collector("re-enrichment", pages, dead_letters.keep, metrics, of_pages, now=now),
-        names.registered: Collector("sign-up", sign_ups, dead_letters.keep, metrics, config.collector, now=now),
-        names.behaved: Collector("behaviour", behaviours, dead_letters.keep, metrics, config.collector, now=now),
+        names.registered: Collector("sign-up", sign_ups, dead_letters.keep, metrics, of_events, now=now),
+        names.behaved: Collector("behaviour", behaviours, dead_letters.keep, metrics, of_events, now=now),
     }
 
 

@@ -136,6 +136,7 @@ class SignUps:
        letter. Attributes and virtual behaviour are written with their generation, in one write. Virtual behaviour made
        from attributes that are stored already (for a sign-up that is sent again, of another generation than what the
        slot holds) is written alone; so is that of the filling generation, behind the attributes that it belongs to.
+       Where the parts say so, the store's disk is waited for, once a batch.
     6. `user-enriched` and the dead letters are produced; on return the messages may be acknowledged.
 
     Raising at any step leaves nothing acknowledged, and all steps may be repeated: what is written is keyed by user,
@@ -188,6 +189,8 @@ class SignUps:
         store = partial(self._stored, active=serving.active, filling=serving.filling)
         stored = await each_share(store, shares_by_user(sign_ups, lambda each: each.event.user_id))  # 2 to 5
         enriched = [each for share, _ in stored for each in share]
+        if self._parts.synced is not None:
+            await self._parts.synced.synced()  # 5
         await self._announce(enriched, serving.active)  # 6
         for stage, count in Counter(each.known.stage for each in enriched).items():
             self._metrics.sign_ups.labels(stage).inc(count)

@@ -12,6 +12,7 @@ from foretaste.kernel.errors import ForetasteError
 from foretaste.kernel.events import Message, Origin
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ranking import RankingInput
+from foretaste.kernel.running.durability import SyncedStore
 from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser, UserFeatures
 from foretaste.kernel.values import Attributes, FloatArray
 from foretaste.testing import InMemoryEvents, InMemoryGenerations, InMemoryOnlineStore
@@ -136,6 +137,19 @@ class ChosenStore(InMemoryOnlineStore):
 
 
 @dataclass
+class ChosenDisk:
+    """A disk that is waited for; while an outage is set, it does not come."""
+
+    outage: ForetasteError | None = None
+    waits: int = 0
+
+    async def synced(self) -> None:
+        self.waits += 1
+        if self.outage is not None:
+            raise self.outage
+
+
+@dataclass
 class World:
     """All parts in memory, with generation 1 active."""
 
@@ -145,10 +159,11 @@ class World:
     events: InMemoryEvents = field(default_factory=InMemoryEvents)
     metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
     names: TopicNames = field(default_factory=TopicNames)
+    synced: SyncedStore | None = None
 
     @property
     def parts(self) -> SignUpParts:
-        return SignUpParts(self.store, self.towers, self.generations, self.events)
+        return SignUpParts(self.store, self.towers, self.generations, self.events, self.synced)
 
     @property
     def dead_letters(self) -> DeadLetters:

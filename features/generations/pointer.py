@@ -14,6 +14,7 @@ from redis.exceptions import WatchError
 from features.generations.records import check_idle, check_slot, from_json, to_json
 from features.redis.address import OneLoop, RedisAddress, answered_within
 from features.redis.commands import LuaScript
+from features.redis.eviction import eviction_of
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.generations import Generation, Move, Serving, check_same
 from foretaste.kernel.ports import Clock
@@ -163,6 +164,12 @@ class RedisGenerations:
         async with answered_within(self._timeout):
             last = await self._run("ZREVRANGE", self._key("numbers"), 0, 0)
         return int(last[0]) if last else 0
+
+    async def eviction(self) -> str | None:
+        """As `EvictingStore` has it."""
+        self._loop.check()
+        async with answered_within(self._timeout):
+            return await eviction_of(self._client)
 
     async def close(self) -> None:
         await self._client.aclose()

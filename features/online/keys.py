@@ -39,6 +39,16 @@ class Keys:
             return None
 
     @property
+    def offsets(self) -> bytes:
+        """A hash: how far each partition's events have had their effects."""
+        return b"{%b}:offsets" % self._project
+
+    @property
+    def syncs(self) -> bytes:
+        """A number that is written to wait for the disk behind it."""
+        return b"{%b}:syncs" % self._project
+
+    @property
     def pattern(self) -> bytes:
         """A glob that all of them match, and few others."""
         return b"*".join(re.sub(rb"([*?\[\]\\^])", rb"\\\1", part) for part in (self._head, self._project))

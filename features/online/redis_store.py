@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from features.feast_api import RepoConfig, get_provider
+from features.online import offsets
 from features.online.damage import DamageLog
 from features.online.event_marks import (
     APPLIED,
@@ -39,9 +40,11 @@ from features.online.layout import (
 )
 from features.redis.address import Client, OneLoop, answered_within
 from features.redis.commands import Command, LuaScript, run_each, run_script, wrong_type
+from features.redis.eviction import eviction_of
 from features.redis.keys import walk_keys
 from features.repo_config import check_applied
 from foretaste.kernel.generations import SLOTS, slot
+from foretaste.kernel.running.durability import Partition
 from foretaste.kernel.users import (
     REMEMBERED_REGISTRATIONS,
     BehavedUser,
@@ -151,6 +154,23 @@ class RedisStore:
             ours = [(key, user) for key in keys if (user := self._keys.user_of(key)) is not None]
             known = await run_each(client, b"HEXISTS", [key for key, _ in ours], ATTRIBUTES, kept=wrong_type)
         return [user for (_, user), there in zip(ours, known, strict=True) if there == 1], after
+
+    async def eviction(self) -> str | None:
+        async with answered_within(self._timeout):
+            return await eviction_of(await self._opened())
+
+    async def synced(self) -> None:
+        """As `SyncedStore` has it: at once with `appendfsync always`, within about a second with `everysec`."""
+        async with answered_within(self._timeout):
+            await offsets.wait_for_disk(await self._opened(), self._keys.syncs, self._timeout)
+
+    async def begin_offsets(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int | None]:
+        async with answered_within(self._timeout):
+            return await offsets.begin(await self._opened(), self._keys.offsets, starts)
+
+    async def advance_offsets(self, moves: Mapping[Partition, tuple[int, int]]) -> Mapping[Partition, int | None]:
+        async with answered_within(self._timeout):
+            return await offsets.advance(await self._opened(), self._keys.offsets, moves)
 
     async def close(self) -> None:
         client, self._client = self._client, None

@@ -69,6 +69,8 @@ def status(
     rows = Table("part", "address", "health", "detail", "ms")
     for part in parts:
         health = Text("ok", style="green") if part.ok else Text("down", style="red")
+        if part.ok and part.warning:
+            health = Text("warning", style="yellow")
         rows.add_row(part.part, part.address, health, part.detail, f"{part.ms:.1f}")
     console.print(rows)
     if not all(part.ok for part in parts):
@@ -137,6 +139,7 @@ async def health_of(settings: Settings) -> list[Health]:
     """Each part's health, the user's own and the embedded ones alike."""
     from foretaste.stack import health as checks
     from foretaste.stack.record import running_stack
+    from models.generations.repository import published
 
     record = running_stack(settings.home)
     connection = compose.kafka_connection(settings)
@@ -145,6 +148,7 @@ async def health_of(settings: Settings) -> list[Health]:
         checks.kafka(connection.bootstrap, options),
         checks.redis(settings.redis or ""),
         checks.triton(settings.triton or "", ssl=settings.triton_ssl),
+        checks.generations(settings.redis or "", partial(_recorded, settings), published(settings.repository)),
     ]
     if record is not None and "api" in record.addresses:
         asked.append(checks.api(record.addresses["api"]))
@@ -156,6 +160,16 @@ async def health_of(settings: Settings) -> list[Health]:
             if name.startswith(own)
         ]
     return list(await asyncio.gather(*asked))
+
+
+async def _recorded(settings: Settings) -> tuple[int | None, int]:
+    """The active generation and the highest that was ever recorded."""
+    generations = compose.generations(settings)
+    try:
+        active = await generations.active()
+        return None if active is None else active.number, await generations.highest()
+    finally:
+        await generations.close()
 
 
 async def serve_worker(settings: Settings) -> None:
@@ -207,6 +221,7 @@ async def _serve(
     from prometheus_client import CollectorRegistry
 
     from foretaste.kernel.running.readiness import told_in
+    from foretaste.kernel.running.supervision import Supervision
     from streams.worker.runner import run_worker
 
     registry = CollectorRegistry()
@@ -216,9 +231,14 @@ async def _serve(
         if settings.metrics_port is not None:
             stack.enter_context(_probes(settings, settings.metrics_port, registry, readiness))
         async with compose.parts(settings) as parts:
+            tasks = Supervision(readiness, ended)
+            tasks.start("store watch", compose.store_watch(parts, registry).run)
             worker = make(settings, parts, registry, readiness)
             _settle_memory()
-            await run_worker(worker, readiness, ended)
+            try:
+                await run_worker(worker, readiness, ended)
+            finally:
+                await tasks.close()
 
 
 @contextmanager

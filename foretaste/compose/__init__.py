@@ -20,7 +20,7 @@ from foretaste.compose.ports import (
     training_log,
 )
 from foretaste.compose.refresh import learner, publish_parts, refresh_parts
-from foretaste.compose.running import task_ends
+from foretaste.compose.running import store_watch, task_ends
 from foretaste.compose.service import access_policy, api, ranking, recommending
 from foretaste.compose.workers import log_worker, watch_worker, worker
 
@@ -44,6 +44,7 @@ __all__ = [
     "refresh_parts",
     "resolve",
     "store",
+    "store_watch",
     "task_ends",
     "towers",
     "training_log",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.leasing import Lease
 from foretaste.kernel.ports import Events, Generations, OnlineStore, TowerAdmin, Towers
+from foretaste.kernel.running.durability import SyncedStore
 from foretaste.kernel.service_ports import EventCounts, IdempotencyKeys
 from foretaste.settings import Settings, variable
 from foretaste.stack.machine import IN_PROCESS
@@ -82,6 +83,15 @@ def store(settings: Settings) -> OnlineStore:
     return FeastStore(config, timeout=settings.redis_timeout)
 
 
+def synced_store(settings: Settings, opened: OnlineStore) -> SyncedStore | None:
+    """The store, where its disk is to be waited for. Raises `InvalidInput` where it has no such answer."""
+    if not settings.wait_for_disk:
+        return None
+    if not isinstance(opened, SyncedStore) or settings.redis_cluster:
+        raise InvalidInput(variable("wait_for_disk"), True, "expected false for any store but a single Redis or Valkey")
+    return opened
+
+
 def generations(settings: Settings) -> Generations:
     from features.generations.pointer import RedisGenerations
 
@@ -149,7 +159,9 @@ async def parts(settings: Settings) -> AsyncIterator["SignUpParts"]:
 
     async with AsyncExitStack() as stack:
         opened: list[OnlineStore | Towers | Generations | Events] = []
-        found = SignUpParts(store(settings), towers(settings), generations(settings), events(settings))
+        kept = store(settings)
+        synced = synced_store(settings, kept)
+        found = SignUpParts(kept, towers(settings), generations(settings), events(settings), synced)
         opened += [found.store, found.towers, found.generations, found.events]
         for part in opened:
             stack.push_async_callback(part.close)

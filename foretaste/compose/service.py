@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from foretaste.compose.ports import event_counts, idempotency_keys
 from foretaste.compose.refresh import publish_parts
-from foretaste.compose.running import task_ends
+from foretaste.compose.running import store_watch, task_ends
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.retrieval import Retrieval
 from foretaste.settings import Settings
@@ -135,11 +135,14 @@ async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegi
     readiness = ProcessReadiness()
     tasks = Supervision(readiness, task_ends(registry))
 
+    stores = store_watch(found, registry)
+
     async def health() -> ServiceHealth:
         asked = found.store, found.towers, found.generations, active
-        return await examine(*asked, impressions, readiness, way.popularity)
+        return await examine(*asked, impressions, readiness, way.popularity, stores)
 
     tasks.start("popularity", way.popularity.run)
+    tasks.start("store watch", stores.run)
     try:
         async with publish_parts(settings) as publishing:
             parts = ServiceParts(

@@ -24,9 +24,11 @@ def worker(
 ) -> "StreamWorker":
     """One worker of the users' ways."""
     from foretaste.kernel.batching import BatchPolicy
+    from foretaste.kernel.running.durability import OffsetStore
     from streams.pipelines import PipelinesConfig, user_pipelines
     from streams.topics import TopicNames
     from streams.worker.collector import CollectorConfig
+    from streams.worker.health.store_progress import StoreProgress
     from streams.worker.metrics import Metrics
     from streams.worker.runner import StreamWorker
 
@@ -38,10 +40,11 @@ def worker(
         unknown_items=settings.unknown_items,
         reenrich_rate=settings.reenrich_rate,
     )
-    ways = partial(user_pipelines, found, Metrics(registry), config)
-    return StreamWorker(
-        kafka_connection(settings), names.group, ways, _membership(settings), _stalling(settings), readiness
-    )
+    metrics = Metrics(registry)
+    progress = StoreProgress(found.store, metrics.lost_tails) if isinstance(found.store, OffsetStore) else None
+    ways = partial(user_pipelines, found, metrics, config, progress=progress)
+    connection, membership = kafka_connection(settings), _membership(settings)
+    return StreamWorker(connection, names.group, ways, membership, _stalling(settings), readiness, progress)
 
 
 def log_worker(

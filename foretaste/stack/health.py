@@ -5,9 +5,9 @@ import http.client
 import json
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TypeAlias, cast
 from urllib.parse import urlsplit
@@ -18,6 +18,8 @@ from redis import asyncio as redis_client
 from redis.exceptions import RedisError
 
 from foretaste.kernel.configuration import without_secrets
+from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.running.store_watch import eviction_warning
 from foretaste.stack.machine import IN_PROCESS
 
 TIMEOUT = 2.0
@@ -36,6 +38,8 @@ class Health:
     ok: bool
     detail: str
     ms: float
+    warning: bool = False
+    """It is well now, and the detail tells what will go wrong."""
 
 
 class _Unwell(Exception):
@@ -49,6 +53,7 @@ _FAILURES = (
     KafkaError,
     RedisError,
     http.client.HTTPException,
+    Unavailable,
     _Unwell,
 )
 
@@ -73,16 +78,40 @@ async def kafka(address: str, options: Mapping[str, object] | None = None) -> He
 
 
 async def redis(address: str) -> Health:
-    """`redis://…` or `rediss://…` answers PING."""
+    """`redis://…` or `rediss://…` answers PING; a warning where it drops keys when it is full."""
+    drops = False
 
     async def ask() -> str:
+        nonlocal drops
         client = redis_client.Redis.from_url(address, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
         async with client:
             await cast("Awaitable[bool]", client.ping())
-            server = await client.info("server")
-        return f"{server.get('server_name', 'redis')} {server.get('valkey_version') or server['redis_version']}"
+            server, memory = await client.info("server"), await client.info("memory")
+        policy = memory.get("maxmemory_policy", "noeviction")
+        drops = policy != "noeviction"
+        warning = f"; {eviction_warning(policy)}" if drops else ""
+        return (
+            f"{server.get('server_name', 'redis')} {server.get('valkey_version') or server['redis_version']}{warning}"
+        )
 
-    return await _measure("redis", address, ask)
+    return replace(await _measure("redis", address, ask), warning=drops)
+
+
+async def generations(
+    address: str, recorded: Callable[[], Awaitable[tuple[int | None, int]]], published: Sequence[int]
+) -> Health:
+    """Redis knows the generations: `recorded` tells the active and the highest, `published` those in the repository."""
+
+    async def ask() -> str:
+        active, highest = await recorded()
+        if active is None and not highest and published:
+            raise _Unwell(
+                f"Redis knows none of generations {', '.join(map(str, published))}: it was emptied, or is another one; "
+                "bring its file back, or run `foretaste publish`, and see docs/operations.md"
+            )
+        return "none is active yet" if active is None else f"{active} is active"
+
+    return await _measure("generations", address, ask)
 
 
 async def triton(address: str, *, ssl: bool = False) -> Health:

@@ -6,6 +6,7 @@ The towers have none: `models.generations.in_process.InProcessTowers` needs no s
 from foretaste.testing.events import InMemoryEvents, Sent
 from foretaste.testing.features import InMemoryGenerations, InMemoryOnlineStore, InMemoryProgress, InMemoryTrainingLog
 from foretaste.testing.lease import InMemoryLease, LeaseBoard
+from foretaste.testing.offsets import InMemoryOffsets
 from foretaste.testing.retrieval import InMemoryRetrieval
 from foretaste.testing.service import InMemoryIdempotencyKeys
 
@@ -14,6 +15,7 @@ __all__ = [
     "InMemoryGenerations",
     "InMemoryIdempotencyKeys",
     "InMemoryLease",
+    "InMemoryOffsets",
     "InMemoryOnlineStore",
     "InMemoryProgress",
     "InMemoryRetrieval",

@@ -12,6 +12,7 @@ from streams.fetch_wait import FetchWait
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
 from streams.worker.consumer import ConsumerConfig, EndedConsumer, hand_over
+from streams.worker.health.store_progress import StoreProgress
 from streams.worker.reading import METADATA_SECONDS, READ_COMMITTED, stop
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,14 @@ class AiokafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
     """As `WorkerConsumer` has it."""
 
     def __init__(
-        self, connection: KafkaConnection, group: str, collectors: Mapping[str, Collector], config: ConsumerConfig
+        self,
+        connection: KafkaConnection,
+        group: str,
+        collectors: Mapping[str, Collector],
+        config: ConsumerConfig,
+        progress: StoreProgress | None = None,
     ) -> None:
+        self._progress = progress
         self._collectors = collectors
         self._config = config
         self._wait = FetchWait(config.fetch_wait, config.idle_fetch_wait or config.fetch_wait)
@@ -99,7 +106,13 @@ class AiokafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
         self._settled.clear()
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        """The client reads on from what the group has committed."""
+        """The client reads on from what the group has committed, or from before, where the store stands."""
+        if self._progress is None:
+            return
+        committed = {each: await self._client.committed(each) or 0 for each in assigned}
+        for partition, start in (await self._progress.begin(committed)).items():
+            if start < committed[partition]:
+                self._client.seek(partition, start)
 
     async def _read(self, topic: str, collector: Collector) -> None:
         """Hand over what comes of a topic while its collector has room, for ever."""

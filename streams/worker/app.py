@@ -25,6 +25,7 @@ from streams.fetch_wait import FetchWait
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
 from streams.worker.consumer import ConsumerConfig, EndedConsumer, hand_over
+from streams.worker.health.store_progress import StoreProgress
 from streams.worker.reading import METADATA_SECONDS
 from streams.worker.transport import FetchedConsumer, FetchingTransport
 
@@ -111,7 +112,11 @@ class StreamApp(faust.App):
 
 
 def build_app(
-    connection: KafkaConnection, group: str, collectors: Mapping[str, Collector], config: ConsumerConfig
+    connection: KafkaConnection,
+    group: str,
+    collectors: Mapping[str, Collector],
+    config: ConsumerConfig,
+    progress: StoreProgress | None = None,
 ) -> StreamApp:
     """The app of one worker, for the running loop: `collectors` by topic, offsets kept under `group`."""
     app = StreamApp(
@@ -137,7 +142,8 @@ def build_app(
         broker_heartbeat_interval=config.heartbeat_interval,
         consumer_metadata_max_age_ms=round(1000 * METADATA_SECONDS),
     )
-    app.transport = FetchingTransport(app, FetchWait(config.fetch_wait, config.idle_fetch_wait or config.fetch_wait))
+    wait = FetchWait(config.fetch_wait, config.idle_fetch_wait or config.fetch_wait)
+    app.transport = FetchingTransport(app, wait, progress)
     app.feed(collectors, config.grace)
     return app
 
@@ -146,9 +152,14 @@ class FaustConsumer:
     """As `WorkerConsumer` has it, on a Faust app."""
 
     def __init__(
-        self, connection: KafkaConnection, group: str, collectors: Mapping[str, Collector], config: ConsumerConfig
+        self,
+        connection: KafkaConnection,
+        group: str,
+        collectors: Mapping[str, Collector],
+        config: ConsumerConfig,
+        progress: StoreProgress | None = None,
     ) -> None:
-        self._app = build_app(connection, group, collectors, config)
+        self._app = build_app(connection, group, collectors, config, progress)
 
     async def start(self) -> None:
         await self._app.start()

@@ -15,6 +15,7 @@ from foretaste.kernel.events import DeadLetter, Message, Reason
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.retrying import FailureStreak, until_it_succeeds
 from foretaste.kernel.running.logs import about
+from streams.worker.health.store_progress import StoreProgress
 from streams.worker.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ class CollectorConfig:
     """Seconds between two tries at most, while a part is away."""
     longest_batch: float = 0.0
     """Seconds that a batch takes on purpose, since its way has a pace: so much longer nothing may be handled."""
+    progress: StoreProgress | None = None
+    """Told of each batch, where the store keeps how far it has come."""
 
 
 class _Entry(NamedTuple):
@@ -57,7 +60,8 @@ class Collector:
     2. A batch closes by its policy: on size, on the age of its first member, or at once where nothing follows.
     3. The handler makes its effects durable. While a part is unavailable, the batch is tried again, for ever.
     4. If the batch is refused for good, its members are handled one by one, and those refused become dead letters.
-    5. Only now its members are acknowledged, in the order in which they came.
+    5. A store that keeps its `progress` is told of it; one that lost what it had ends the collector (`LostTail`).
+    6. Only now its members are acknowledged, in the order in which they came.
 
     Batches never overlap and members are acknowledged in order: Faust commits past an unacknowledged event when the
     one right behind it is acknowledged first.
@@ -80,6 +84,7 @@ class Collector:
         self._handler = handler
         self._reject = reject
         self._metrics = metrics
+        self._progress = config.progress
         self._now = now
         self._streak = FailureStreak(way, monotonic)
         self._retrying = until_it_succeeds(longest=config.max_backoff, note=self._note_failure, sleep=sleep)
@@ -95,8 +100,8 @@ class Collector:
 
     @property
     def waits_for(self) -> str | None:
-        """Why the batch at work is tried again; None while it is not."""
-        return self._streak.reason
+        """Why the batch at work is tried again, or why no partition is begun; None while neither is so."""
+        return self._streak.reason or (None if self._progress is None else self._progress.waits_for)
 
     async def put(self, message: Message, acknowledge: Acknowledge) -> None:
         """Take an event, once fewer than `capacity` wait. Never returns after `stop`."""
@@ -185,6 +190,8 @@ class Collector:
                 await self._retrying(self._handler, messages)
             except ForetasteError as error:
                 await self._one_by_one(messages, error)
+            if self._progress is not None:
+                await self._retrying(self._progress.note, messages)
         self._streak.over()
         now_ms = 1000 * self._now()
         self._metrics.batch_size.labels(self._way).observe(len(batch))

@@ -5,7 +5,8 @@
 2. It commits an offset only once all events before it were acknowledged: at least once.
 3. Before partitions are given up, the batches at work get `grace` seconds, and what was acknowledged is committed.
 4. Stopping settles what was taken, within `grace` seconds, commits it, and leaves the group.
-5. A collector that ends by a defect ends it; so does any task of it, the client's own among them, that ends.
+5. Partitions that it gets are begun where the store stands, if that is before where the group does.
+6. A collector that ends by a defect ends it; so does any task of it, the client's own among them, that ends.
 """
 
 from collections.abc import Mapping, Sequence, Set
@@ -22,6 +23,7 @@ from foretaste.kernel.registry import resolve
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
 from streams.worker.dead_letters import message_of
+from streams.worker.health.store_progress import StoreProgress
 
 ConsumerName = Literal["faust", "aiokafka"]
 Partition = TypeVar("Partition", bound=tuple[str, int])
@@ -84,11 +86,15 @@ class WorkerConsumer(Protocol):
 
 
 def make_consumer(
-    connection: KafkaConnection, group: str, collectors: Mapping[str, Collector], config: ConsumerConfig
+    connection: KafkaConnection,
+    group: str,
+    collectors: Mapping[str, Collector],
+    config: ConsumerConfig,
+    progress: StoreProgress | None = None,
 ) -> WorkerConsumer:
     """The consumer of `config.kind`, of `collectors` by topic; offsets are kept under `group`."""
     made: Any = resolve("consumer", config.kind, CONSUMERS)
-    consumer: WorkerConsumer = made(connection, group, collectors, config)
+    consumer: WorkerConsumer = made(connection, group, collectors, config, progress)
     return consumer
 
 

@@ -73,6 +73,12 @@ class Metrics:
         self.dead_letters = Counter(
             "foretaste_dead_letters", "Events that cannot be processed", ["reason"], registry=registry
         )
+        self.lost_tails = Counter(
+            "foretaste_store_lost_tails",
+            "Times that the store was found to have lost acknowledged writes: its newest (tail), or all",
+            ["kind"],
+            registry=registry,
+        )
         self.retries = Counter(
             "foretaste_retries", "Batches tried again because a part was away", ["way"], registry=registry
         )

@@ -15,6 +15,7 @@ from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
 from streams.worker.consumer import ConsumerConfig, WorkerConsumer, make_consumer
 from streams.worker.health.stalling import KafkaPartitions, StallConfig, StallWatch
+from streams.worker.health.store_progress import LostTail, StoreProgress
 from streams.worker.topic_admin import check_answers
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class StreamWorker:
         config: ConsumerConfig,
         stalling: StallConfig | None = None,
         readiness: ProcessReadiness | None = None,
+        progress: StoreProgress | None = None,
     ) -> None:
         self._connection = connection
         self._group = group
@@ -47,13 +49,17 @@ class StreamWorker:
         self._config = config
         self._stalling = stalling or StallConfig()
         self._readiness = readiness or ProcessReadiness()
+        self._progress = progress
         self._consumer: WorkerConsumer | None = None
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "StreamWorker":
         await check_answers(self._connection)
         ways = self._ways()
-        consumer = self._consumer = make_consumer(self._connection, self._group, ways, self._config)
+        progress = self._progress
+        if progress is not None:
+            progress.open()
+        consumer = self._consumer = make_consumer(self._connection, self._group, ways, self._config, progress)
         try:
             await consumer.start()
         except BaseException:
@@ -61,14 +67,18 @@ class StreamWorker:
             raise
         partitions = KafkaPartitions(self._connection, self._group)
         watch = StallWatch(ways, consumer.assignment, partitions, self._readiness, self._stalling)
-        self._watching = asyncio.create_task(watch.run(), name="stall watch")
+        self._watching = [asyncio.create_task(watch.run(), name="stall watch")]
+        if progress is not None:
+            self._watching.append(asyncio.create_task(progress.run(), name="store progress"))
         log.info("group %s: reads %s", self._group, ", ".join(ways))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait({self._watching})
+        for task in self._watching:
+            task.cancel()
+            await asyncio.wait({task})
+        if self._progress is not None:
+            self._progress.close()
         if self._consumer is not None:
             await self._consumer.stop()
             log.info("group %s: left", self._group)
@@ -76,13 +86,13 @@ class StreamWorker:
     async def failed(self) -> None:
         """Waits until the worker cannot go on, and raises why; waits for ever while it can.
 
-        What it raises is the consumer's, and `Stalled`.
+        What it raises is the consumer's, `LostTail`, and `Stalled`.
         """
-        if self._consumer is None or self._watching is None:
+        if self._consumer is None or not self._watching:
             raise RuntimeError("the worker was not entered")
         failing = asyncio.create_task(self._consumer.failed(), name="consumer")
         try:
-            done, _ = await asyncio.wait({failing, self._watching}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({failing, *self._watching}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
@@ -96,8 +106,9 @@ async def run_worker(
     """Run until SIGTERM or SIGINT, then settle what was taken, commit, and return.
 
     Starts anew, with growing pauses, whenever Kafka fails it for good (a broker that is not there yet, a consumer that
-    gave up): until it runs again, the process is not ready. Any other failure is a defect, or `Stalled`; it is raised,
-    with nothing acknowledged that is not durable. `ended` is called with the name of what ended, each time.
+    gave up) and when the store lost what was acknowledged (`LostTail`): until it runs again, the process is not ready.
+    Any other failure is a defect, or `Stalled`; it is raised, with nothing acknowledged that is not durable. `ended` is
+    called with the name of what ended, each time.
     """
     readiness = readiness or ProcessReadiness()
     loop = asyncio.get_running_loop()
@@ -111,7 +122,7 @@ async def run_worker(
         ended("consumer")
         readiness.unready(_SUBJECT, streak.reason or "it ended")
 
-    retrying = until_it_succeeds(longest=LONGEST_PAUSE, note=note, also=(KafkaError,))
+    retrying = until_it_succeeds(longest=LONGEST_PAUSE, note=note, also=(KafkaError, LostTail))
     running: asyncio.Task[None] = asyncio.create_task(retrying(_run_once, worker, readiness))
     stopping = asyncio.create_task(requested.wait())
     try:

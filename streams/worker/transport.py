@@ -1,4 +1,4 @@
-"""Faust's Kafka transport, with seven things of its consumer set right.
+"""Faust's Kafka transport, with eight things of its consumer set right.
 
 - All that one look brought of a partition is one message: Faust works for each, and for each that is acknowledged.
   The offset behind the last acknowledged record is committed, whatever lies between the records; Faust counts gaps.
@@ -9,6 +9,7 @@
 - An agent that is stuck holds up no other: Faust stops fetching a partition once its agent has much to do, and goes on
   with the other partitions of the same topic until their records fill the queue, behind which all wait.
 - A fetcher that ended by an error ends the app: Faust would wait for its records for ever.
+- A partition is begun where the store stands, if that is before what is committed.
 - A worker can stop while the broker is away: its last commit is given up after a while, and the cancellation that
   aiokafka's fetcher then raises ends nothing else.
 """
@@ -27,6 +28,7 @@ from faust.types.transports import ConsumerT
 from faust.types.tuples import ConsumerMessage
 
 from streams.fetch_wait import FetchWait
+from streams.worker.health.store_progress import StoreProgress
 from streams.worker.reading import READ_COMMITTED
 
 if TYPE_CHECKING:
@@ -121,6 +123,19 @@ class FetchedConsumer(Consumer):
         for each in self._of_topic(tp):
             super().on_buffer_drop(each)
 
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Where the group stands in each partition, or the store, if that is before."""
+        committed = await super().seek_to_committed()
+        progress = self.transport.progress if isinstance(self.transport, FetchingTransport) else None
+        if progress is None:
+            return committed
+        known = {each: max(committed.get(each) or 0, 0) for each in self.assignment()}
+        starts = await progress.begin(known)
+        earlier = {each: start for each, start in starts.items() if start < known[each]}
+        for partition, start in earlier.items():
+            await self._seek(partition, start)
+        return {**committed, **earlier}
+
     def _of_topic(self, tp: TP) -> list[TP]:
         return [each for each in self.assignment() if each.topic == tp.topic]
 
@@ -158,6 +173,7 @@ class FetchingTransport(Transport):
 
     Consumer: ClassVar[type[ConsumerT]] = FetchedConsumer
 
-    def __init__(self, app: "AppT", fetch_wait: FetchWait) -> None:
+    def __init__(self, app: "AppT", fetch_wait: FetchWait, progress: StoreProgress | None = None) -> None:
         super().__init__(app.conf.broker_consumer, app)
         self.fetch_wait = fetch_wait
+        self.progress = progress

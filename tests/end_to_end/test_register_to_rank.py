@@ -324,6 +324,6 @@ async def test_the_console_shows_the_whole_way(system: System) -> None:
 
 def test_health_names_every_part(system: System) -> None:
     found = {part.part: part for part in asyncio.run(health_of(system.settings))}
-    assert set(found) == {"kafka", "redis", "triton", "worker", "log", "watch", "api"}
+    assert set(found) == {"kafka", "redis", "triton", "generations", "worker", "log", "watch", "api"}
     assert [part for part in found.values() if not part.ok] == []
     assert Path(system.stack.home, "stack.json").is_file()

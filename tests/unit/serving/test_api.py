@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput
 from foretaste.kernel.events import UserRanked
 from foretaste.kernel.ranking import Source
+from foretaste.kernel.running.store_watch import StoreWatch
 from foretaste.testing import InMemoryEvents
 from serving import health as health_module
 from serving.api import build_api
@@ -271,6 +272,34 @@ async def test_it_is_not_ready_before_the_first_generation() -> None:
     health = await examine(parts.store, parts.towers, parts.generations, parts.active)
     assert (health.readiness, health.generation) == ("unready", None)
     assert "none is active yet" in health.parts[0].detail
+
+
+async def test_it_is_not_ready_once_the_store_was_emptied(
+    parts: HttpParts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def gone() -> None:
+        return None
+
+    await parts.active.get()
+    monkeypatch.setattr(parts.generations, "active", gone)
+    health = await examine(parts.store, parts.towers, parts.generations, parts.active)
+    assert (health.readiness, health.generation) == ("unready", 1)
+    assert not health.parts[0].healthy
+    assert "it was emptied" in health.parts[0].detail
+    assert "foretaste publish" in health.parts[0].detail
+    assert "it was emptied" in caplog.text
+
+
+async def test_a_store_that_drops_users_is_told_beside_the_parts(parts: HttpParts) -> None:
+    class Dropping:
+        async def eviction(self) -> str:
+            return "allkeys-lru"
+
+    watch = StoreWatch([Dropping()], list[bool]().append)
+    await watch.look()
+    health = await examine(parts.store, parts.towers, parts.generations, parts.active, stores=watch)
+    assert health.readiness == "ready"
+    assert "maxmemory-policy allkeys-lru" in health.parts[-1].detail
 
 
 async def test_metrics_are_prometheus(client: httpx.AsyncClient) -> None:

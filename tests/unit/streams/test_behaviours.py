@@ -14,7 +14,7 @@ from foretaste.kernel.values import MAX_BEHAVIOUR
 from foretaste.testing import InMemoryOnlineStore
 from streams.behaviours import ROUNDS, Behaviours, UnknownItems, append
 from streams.worker.dead_letters import read_dead_letter
-from tests.stream_parts import NOW, NOW_MS, ChosenStore, World, message
+from tests.stream_parts import NOW, NOW_MS, ChosenDisk, ChosenStore, World, message
 
 AWAY = Unavailable("a part", "chosen by the test")
 HOUR_MS = 3_600_000
@@ -348,3 +348,15 @@ async def test_stopping_at_any_step_is_retriable_and_repeating_is_harmless(stop:
     await way(world)(batch)
     await way(world)(batch)
     assert list((await world.features("u1")).behaviour.items) == ["before", "a"]
+
+
+async def test_a_batch_is_done_once_the_disk_has_it() -> None:
+    disk = ChosenDisk(outage=AWAY)
+    world = await World(synced=disk).activate()
+    batch = [act("u1", "a", NOW_MS), act("u2", "b", NOW_MS, offset=1)]
+    with pytest.raises(Unavailable):
+        await way(world)(batch)
+    assert world.counted("foretaste_behaviours_total") == 0
+    disk.outage, disk.waits = None, 0
+    await way(world)(batch)
+    assert (disk.waits, world.counted("foretaste_behaviours_total")) == (1, 2)

@@ -13,7 +13,7 @@ from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, Reenric
 from streams.rules import DAY_MS
 from streams.sign_ups import SignUps
 from streams.worker.dead_letters import read_dead_letter
-from tests.stream_parts import NOW, NOW_MS, World, generation, message, sign_up, virtual_of
+from tests.stream_parts import NOW, NOW_MS, ChosenDisk, World, generation, message, sign_up, virtual_of
 
 AWAY = Unavailable("a part", "chosen by the test")
 HOUR_MS = 3_600_000
@@ -425,3 +425,15 @@ async def outcome(world: World, batch: list[Message]) -> list[object]:
         (each.attributes, each.as_of_ms, None if each.virtual is None else each.virtual.vectors.tolist())
         for each in users
     ]
+
+
+async def test_nobody_is_announced_before_the_disk_has_it_and_a_batch_waits_once() -> None:
+    disk = ChosenDisk(outage=AWAY)
+    world = await World(synced=disk).activate()
+    batch = [sign_up(f"u{each}", each, age=20) for each in range(40)]
+    with pytest.raises(Unavailable):
+        await way(world)(batch)
+    assert (enriched(world), world.store.writes) == ([], 1)
+    disk.outage, disk.waits = None, 0
+    await way(world)(batch)  # all of it stands already, and is waited for again
+    assert (len(enriched(world)), disk.waits) == (40, 1)

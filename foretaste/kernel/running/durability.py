@@ -1,0 +1,48 @@
+"""What a store tells of its own durability. One that cannot tell has not these methods: the promise is not offered."""
+
+from collections.abc import Mapping
+from typing import Protocol, TypeAlias, runtime_checkable
+
+Partition: TypeAlias = tuple[str, int]
+"""A topic of Kafka and a partition of it."""
+
+
+@runtime_checkable
+class EvictingStore(Protocol):
+    """A store that may let go of users by itself, where it is set up so."""
+
+    async def eviction(self) -> str | None:
+        """The policy by which it does so when it is full; None where it refuses writes instead."""
+        ...
+
+
+@runtime_checkable
+class SyncedStore(Protocol):
+    """A store that can be waited for until a power cut takes nothing back."""
+
+    async def synced(self) -> None:
+        """Returns once whatever was written before the call lies on the disk.
+
+        Raises `Unavailable` where that takes too long, and where the server keeps no file.
+        """
+        ...
+
+
+@runtime_checkable
+class OffsetStore(Protocol):
+    """A store that keeps, beside the users, how far each partition's events have had their effects in it.
+
+    An offset is written behind the effects that it tells of. So a store that lost the newest of what it held (a power
+    cut, a replica that took over) holds an offset that its reader has passed already, and an emptied one holds none.
+    """
+
+    async def begin_offsets(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int | None]:
+        """What was held of each partition, None where nothing was. From now on, `starts` is held where it is less."""
+        ...
+
+    async def advance_offsets(self, moves: Mapping[Partition, tuple[int, int]]) -> Mapping[Partition, int | None]:
+        """Move each partition from the first number to the second, if it stands there.
+
+        Of those that do not, where they stand: None for nowhere. They stay there.
+        """
+        ...

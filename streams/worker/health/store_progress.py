@@ -1,0 +1,146 @@
+"""How far the store has come in each partition, by what it says itself: a lost tail is read again."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence, Set
+from typing import TypeVar
+
+from prometheus_client import Counter
+
+from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.events import Message
+from foretaste.kernel.retrying import FailureStreak, until_it_succeeds
+from foretaste.kernel.running.durability import OffsetStore, Partition
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks of a worker that handles nothing."""
+LONGEST_PAUSE = 3.0
+"""Seconds between two tries at most, while the store is away."""
+
+Key = TypeVar("Key", bound=Partition)
+
+
+class LostTail(Exception):
+    """The store lost writes that were acknowledged: the worker starts anew, and reads again from before them."""
+
+
+class StoreProgress:
+    """Compares what the store says of its progress with what a worker had it write.
+
+    1. `begin`: a worker that gets partitions starts where Kafka says, or where the store says if that is earlier.
+    2. `note`: behind the effects of a batch, the store is told how far its partitions have come by it.
+    3. Where it stands behind what it was told before, it lost a tail, and where it stands nowhere, it was emptied.
+       Nothing more is acknowledged then: `LostTail` ends the reading, and the next `begin` does 1. An emptied store is
+       read again from the oldest event that Kafka has.
+    4. `run` looks each `LOOK_EVERY` seconds, since a partition may lie idle.
+
+    A store that is ahead has another writer by now (this worker stood still meanwhile), who is not disturbed.
+    """
+
+    def __init__(self, store: OffsetStore, lost: Counter, *, look_every: float = LOOK_EVERY) -> None:
+        """`lost` counts tails by `kind`: `tail` or `all`."""
+        self._store = store
+        self._lost = lost
+        self._look_every = look_every
+        self._stands: dict[Partition, int] = {}
+        """By partition that this worker began, where the store stands by its word."""
+        self._emptied = False
+        self._streak = FailureStreak("where the store stands", time.monotonic)
+        self._retrying = until_it_succeeds(longest=LONGEST_PAUSE, note=self._streak.note)
+        self._busy = asyncio.Lock()
+        self._closed = asyncio.Event()
+
+    @property
+    def waits_for(self) -> str | None:
+        """Why partitions are not begun yet; None while none waits."""
+        return self._streak.reason
+
+    def open(self) -> None:
+        """The worker starts: from now on `begin` waits for the store."""
+        self._closed.clear()
+
+    def close(self) -> None:
+        """The worker stops, and reads nothing more: `begin` waits for nothing."""
+        self._closed.set()
+
+    async def begin(self, committed: Mapping[Key, int]) -> dict[Key, int]:
+        """Where to start: `committed`, the group's offsets, or before them. Waits while the store is away."""
+        async with self._busy:
+            beginning: asyncio.Task[dict[Key, int]] = asyncio.create_task(self._retrying(self._begin, committed))
+            closing = asyncio.create_task(self._closed.wait())
+            try:
+                await asyncio.wait({beginning, closing}, return_when=asyncio.FIRST_COMPLETED)
+                return beginning.result() if beginning.done() else dict(committed)
+            finally:
+                for task in (beginning, closing):
+                    task.cancel()
+                await asyncio.wait({beginning, closing})
+                self._streak.over()
+
+    async def note(self, messages: Sequence[Message]) -> None:
+        """The effects of the messages are in the store. Raises `LostTail`, and `Unavailable` if it is away."""
+        reached: dict[Partition, int] = {}
+        for message in messages:
+            place = (message.origin.topic, message.origin.partition)
+            reached[place] = max(reached.get(place, 0), message.origin.offset + 1)
+        stands = {each: self._stands[each] for each in reached if each in self._stands}
+        # never back: a broker that lost its topics counts from 0 again, which is no fault of the store
+        moves = {each: (at, max(at, reached[each])) for each, at in stands.items()}
+        if not moves:
+            return
+        self._check(await self._store.advance_offsets(moves))
+        for each, (before, to) in moves.items():
+            if self._stands.get(each) == before:
+                self._stands[each] = to
+
+    async def run(self) -> None:
+        """Look until cancelled; raises `LostTail`."""
+        while True:
+            await asyncio.sleep(self._look_every)
+            async with self._busy:
+                try:
+                    await self._look()
+                except Unavailable:
+                    continue  # whoever handles events says so
+
+    async def _look(self) -> None:
+        if self._stands:
+            self._check(await self._store.advance_offsets({each: (at, at) for each, at in self._stands.items()}))
+
+    async def _begin(self, committed: Mapping[Key, int]) -> dict[Key, int]:
+        if self._stands:
+            held = await self._store.advance_offsets({each: (at, at) for each, at in self._stands.items()})
+            self._emptied = self._emptied or None in held.values()
+        held = await self._store.begin_offsets({(each[0], each[1]): at for each, at in committed.items()})
+        starts = {each: at if (found := held[each]) is None else min(found, at) for each, at in committed.items()}
+        if self._emptied and (gone := [each for each in committed if held[each] is None]):
+            await self._store.begin_offsets({(each[0], each[1]): 0 for each in gone})
+            starts |= dict.fromkeys(gone, 0)
+        for each, start in starts.items():
+            if start < committed[each]:
+                log.warning("%s/%d is read again from %d, where the store stands", *each, start)
+        self._stands = {(each[0], each[1]): start for each, start in starts.items()}
+        return starts
+
+    def _check(self, elsewhere: Mapping[Partition, int | None]) -> None:
+        """Raises `LostTail` where the store stands behind what it was told, or nowhere."""
+        stands = {each: self._stands[each] for each in elsewhere if each in self._stands}
+        gone = {each for each in stands if elsewhere[each] is None}
+        behind = {each for each, at in stands.items() if (held := elsewhere[each]) is not None and held < at}
+        if gone:
+            self._emptied = True
+            self._raise(
+                "all", gone, "the store was emptied: users and behaviours are read again as far as Kafka has them"
+            )
+        if behind:
+            self._raise("tail", behind, "the store lost its newest writes: they are read again from Kafka")
+
+    def _raise(self, kind: str, places: Set[Partition], what: str) -> None:
+        self._lost.labels(kind).inc()
+        topic, number = min(places)
+        error = LostTail(f"{what} (in {len(places)} partitions, first {topic}/{number}@{self._stands[topic, number]})")
+        log.error("%s", error)
+        raise error

@@ -1,0 +1,144 @@
+"""A store that lost what it had is noticed, and read again from before it; another writer is left alone."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.running.durability import Partition
+from foretaste.testing import InMemoryOffsets
+from streams.worker.health.store_progress import LostTail, StoreProgress
+from streams.worker.metrics import Metrics
+from tests.stream_parts import message
+
+TOPIC = "user-registered"
+ZERO, ONE = (TOPIC, 0), (TOPIC, 1)
+
+
+class AwayOffsets(InMemoryOffsets):
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+
+    async def begin_offsets(self, starts: Mapping[Partition, int]) -> dict[Partition, int | None]:
+        self.asked.set()
+        raise Unavailable("redis", "chosen by the test")
+
+
+@dataclass
+class Bench:
+    store: InMemoryOffsets = field(default_factory=InMemoryOffsets)
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics(CollectorRegistry())
+        self.progress = StoreProgress(self.store, self.metrics.lost_tails, look_every=0.0)
+
+    def lost(self, kind: str) -> float:
+        return self.metrics.registry.get_sample_value("foretaste_store_lost_tails_total", {"kind": kind}) or 0.0
+
+    async def note(self, *offsets: int) -> None:
+        await self.progress.note([message({}, topic=TOPIC, offset=each) for each in offsets])
+
+
+async def test_a_store_that_keeps_up_is_read_on_from_where_the_group_stands() -> None:
+    bench = Bench()
+    assert await bench.progress.begin({ZERO: 5, ONE: 0}) == {ZERO: 5, ONE: 0}
+    await bench.note(5, 6, 9)
+    await bench.note(10)
+    assert bench.store.held == {ZERO: 11, ONE: 0}
+    assert await bench.progress.begin({ZERO: 11, ONE: 0}) == {ZERO: 11, ONE: 0}
+
+
+async def test_what_was_not_committed_yet_is_read_again_and_told_again() -> None:
+    bench = Bench()
+    await bench.progress.begin({ZERO: 0})
+    await bench.note(0, 1, 2)
+    assert await bench.progress.begin({ZERO: 1}) == {ZERO: 1}
+    await bench.note(1, 2, 3)
+    assert bench.store.held == {ZERO: 4}
+
+
+async def test_a_lost_tail_is_read_again_by_the_worker_that_had_it_written() -> None:
+    bench = Bench()
+    await bench.progress.begin({ZERO: 0, ONE: 7})
+    await bench.note(0, 1, 2)
+    bench.store.held[ZERO] = 1
+    with pytest.raises(LostTail, match=r"lost its newest writes.*1 partitions, first user-registered/0@3"):
+        await bench.note(3)
+    assert bench.store.held[ZERO] == 1
+    assert bench.lost("tail") == 1
+    assert await bench.progress.begin({ZERO: 3, ONE: 7}) == {ZERO: 1, ONE: 7}
+    await bench.note(1, 2, 3)
+    assert bench.store.held[ZERO] == 4
+
+
+async def test_a_lost_tail_is_read_again_by_a_worker_that_was_not_there() -> None:
+    store = InMemoryOffsets()
+    await Bench(store).progress.begin({ZERO: 12})
+    assert await Bench(store).progress.begin({ZERO: 15}) == {ZERO: 12}
+
+
+async def test_a_partition_that_lies_idle_is_looked_at() -> None:
+    bench = Bench()
+    await bench.progress.begin({ZERO: 3, ONE: 4})
+    bench.store.held[ONE] = 2
+    with pytest.raises(LostTail, match="user-registered/1@4"):
+        await bench.progress.run()
+
+
+async def test_an_emptied_store_is_read_again_from_the_oldest_event() -> None:
+    bench = Bench()
+    await bench.progress.begin({ZERO: 3, ONE: 4})
+    bench.store.held.clear()
+    with pytest.raises(LostTail, match="the store was emptied"):
+        await bench.note(3)
+    assert bench.lost("all") == 1
+    assert await bench.progress.begin({ZERO: 3, ONE: 4}) == {ZERO: 0, ONE: 0}
+    assert bench.store.held == {ZERO: 0, ONE: 0}
+
+
+async def test_an_emptied_store_is_noticed_when_partitions_move_before_anybody_looked() -> None:
+    bench = Bench()
+    await bench.progress.begin({ZERO: 3})
+    bench.store.held.clear()
+    assert await bench.progress.begin({ZERO: 3, ONE: 4}) == {ZERO: 0, ONE: 0}
+
+
+async def test_another_writer_is_not_disturbed() -> None:
+    bench = Bench()
+    await bench.progress.begin({ZERO: 3})
+    bench.store.held[ZERO] = 50
+    await bench.note(3, 4)
+    assert bench.store.held == {ZERO: 50}
+
+
+async def test_a_topic_that_begins_anew_is_no_lost_tail() -> None:
+    bench = Bench()
+    await bench.progress.begin({ZERO: 50})
+    await bench.note(0)
+    await bench.note(1)
+    assert bench.store.held == {ZERO: 50}
+    assert await bench.progress.begin({ZERO: 2}) == {ZERO: 2}
+    assert bench.store.held == {ZERO: 2}
+
+
+async def test_partitions_that_were_not_begun_are_not_told() -> None:
+    bench = Bench()
+    await bench.progress.begin({ONE: 0})
+    await bench.note(3)
+    assert bench.store.held == {ONE: 0}
+
+
+async def test_a_worker_that_stops_does_not_wait_for_a_store_that_is_away() -> None:
+    store = AwayOffsets()
+    bench = Bench(store)
+    beginning = asyncio.create_task(bench.progress.begin({ZERO: 3}))
+    await store.asked.wait()
+    await asyncio.sleep(0)
+    assert "chosen by the test" in str(bench.progress.waits_for)
+    bench.progress.close()
+    assert await beginning == {ZERO: 3}
+    assert bench.progress.waits_for is None
