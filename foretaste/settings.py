@@ -64,6 +64,12 @@ class Settings(BaseSettings):
 
     redis: str | None = None
     """`redis://[:password@]host:port[/db]`, or `rediss://` for TLS."""
+    redis_ca_file: Path | None = None
+    """Authorities to trust under `rediss://`, PEM; the system's where absent."""
+    redis_cert_file: Path | None = None
+    """This client's certificate under `rediss://`, PEM, where the server asks for one."""
+    redis_key_file: Path | None = None
+    """Its private key, PEM."""
     redis_cluster: bool = False
     """The address is a node of a Redis Cluster."""
     redis_timeout: Annotated[float, Field(gt=0)] = 2.0
@@ -80,7 +86,13 @@ class Settings(BaseSettings):
     triton: str | None = None
     """gRPC address of Triton, `host:port`; `in-process` runs the towers in this process."""
     triton_ssl: bool = False
-    """TLS to Triton."""
+    """TLS to Triton, or to what stands before it."""
+    triton_ca_file: Path | None = None
+    """Authorities to trust under TLS, PEM; the system's where absent."""
+    triton_cert_file: Path | None = None
+    """This client's certificate under TLS, PEM, where the server asks for one."""
+    triton_key_file: Path | None = None
+    """Its private key, PEM."""
     triton_timeout: Annotated[float, Field(gt=0)] = 2.0
     """Seconds a call."""
     triton_repository: Path | None = None
@@ -179,9 +191,18 @@ class Settings(BaseSettings):
             raise ValueError(f"kafka_username and kafka_password are needed for {self.kafka_security_protocol}")
         if self.redis is not None and urlsplit(self.redis).scheme not in ("redis", "rediss"):
             raise ValueError("redis: expected redis://host:port or rediss://host:port")
+        self._check_tls("redis", "FORETASTE_REDIS begins with rediss://", (self.redis or "").startswith("rediss://"))
+        self._check_tls("triton", "FORETASTE_TRITON_SSL is true", self.triton_ssl)
         if self.recommend_popular_share + self.recommend_exploratory_share > 1:
             raise ValueError("recommend_popular_share and recommend_exploratory_share: expected at most 1 together")
         return self
+
+    def _check_tls(self, part: str, wanted: str, has_tls: bool) -> None:
+        """Files for TLS that is not spoken would be left out in silence."""
+        for name in ("ca", "cert", "key"):
+            field = f"{part}_{name}_file"
+            if not has_tls and getattr(self, field) is not None:
+                raise ValueError(f"{variable(field)} is for TLS: it is taken where {wanted}")
 
     @property
     def repository(self) -> Path:

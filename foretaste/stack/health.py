@@ -10,12 +10,14 @@ from typing import TypeAlias, cast
 from urllib.parse import urlsplit
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from redis import asyncio as redis_client
 from redis.exceptions import RedisError
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
+from foretaste.kernel.running.tls import CLOSED, TlsFiles
 from foretaste.stack.machine import IN_PROCESS
 
 TIMEOUT = 2.0
@@ -56,7 +58,7 @@ async def kafka(address: str, options: Mapping[str, object] | None = None) -> He
     """A broker of `address` (`host:port[,host:port]`) describes its cluster; `options` are aiokafka's security ones."""
 
     async def ask() -> str:
-        await _reachable(address)
+        await _reachable(address, options or {})
         admin = AIOKafkaAdminClient(
             bootstrap_servers=address.split(","), request_timeout_ms=int(TIMEOUT * 1000), **(options or {})
         )
@@ -71,11 +73,12 @@ async def kafka(address: str, options: Mapping[str, object] | None = None) -> He
     return await _measure("kafka", address, ask)
 
 
-async def redis(address: str) -> Health:
-    """`redis://…` or `rediss://…` answers PING."""
+async def redis(address: str, tls: TlsFiles | None = None) -> Health:
+    """`redis://…` or `rediss://…` answers PING; `tls` are the files of the latter."""
+    files = {} if tls is None else tls.redis_options()
 
     async def ask() -> str:
-        client = redis_client.Redis.from_url(address, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+        client = redis_client.Redis.from_url(address, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, **files)
         async with client:
             await cast("Awaitable[bool]", client.ping())
             server = await client.info("server")
@@ -84,13 +87,23 @@ async def redis(address: str) -> Health:
     return await _measure("redis", address, ask)
 
 
-async def triton(address: str, *, ssl: bool = False) -> Health:
-    """Triton at `host:port` (gRPC) is ready; the detail names the versions it serves and what it could not load."""
+async def triton(address: str, tls: TlsFiles | None = None) -> Health:
+    """Triton at `host:port` (gRPC) is ready; the detail names the versions it serves and what it could not load.
+
+    `tls`: it is asked over TLS, by these files.
+    """
     if address == IN_PROCESS:
         return Health("triton", address, True, "the towers run in the process that asks", 0.0)
 
     def ask_blocking() -> str:
-        with grpc.InferenceServerClient(address, ssl=ssl) as client:
+        paths = {} if tls is None else tls.paths()
+        with grpc.InferenceServerClient(
+            address,
+            ssl=tls is not None,
+            root_certificates=paths.get("ca"),
+            private_key=paths.get("key") or paths.get("cert"),
+            certificate_chain=paths.get("cert"),
+        ) as client:
             if not client.is_server_ready(client_timeout=TIMEOUT):
                 raise _Unwell("not ready")
             models = client.get_model_repository_index(client_timeout=TIMEOUT).models
@@ -141,21 +154,28 @@ async def process(part: str, pid: int, reasons: Mapping[str, str] | None = None)
     return await _measure(part, "", ask)
 
 
-async def _reachable(address: str) -> None:
-    """Raises what the last host said when none takes a connection; aiokafka would log each of its many attempts."""
-    failure: OSError = ConnectionError("no host in the address")
+async def _reachable(address: str, options: Mapping[str, object]) -> None:
+    """Raises what the last host said when none takes a connection: it is away, or refuses a certificate or a password.
+
+    aiokafka's clients would keep that to themselves, and log each of their many attempts.
+    """
+    failure: Exception = ConnectionError("no host in the address")
     for each in address.split(","):
         host, _, port = each.rpartition(":")
         if not (host and port.isdigit()):
             failure = ConnectionError(f"expected host:port, got {each!r}")
             continue
         try:
-            _, writer = await asyncio.wait_for(asyncio.open_connection(host.strip("[]"), int(port)), TIMEOUT)
-        except OSError as error:
+            connection = await create_conn(
+                host.strip("[]"), int(port), request_timeout_ms=int(TIMEOUT * 1000), **options
+            )
+        except KafkaConnectionError as error:
+            is_tls = options.get("security_protocol") == "SSL"
+            failure = ConnectionError(f"{error}: {CLOSED}") if is_tls else error
+        except (OSError, TimeoutError, KafkaError) as error:
             failure = error
         else:
-            writer.close()
-            await writer.wait_closed()
+            connection.close()
             return
     raise failure
 

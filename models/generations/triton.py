@@ -16,6 +16,7 @@ from tritonclient.utils import InferenceServerException
 from foretaste.kernel.errors import BadTowerOutput, InvalidInput, Unavailable
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.retrieval import CandidateRequest
+from foretaste.kernel.running.tls import TlsFiles
 from foretaste.kernel.values import Attributes, FloatArray, IndexArray
 from models.generations.repository import FILES, RANKING_TOWER, RETRIEVAL, VOCABULARY, ZERO_SHOT_TOWER
 from models.runtime.candidates import Wished, encode_requests, items_of, matching
@@ -57,12 +58,14 @@ class TritonTowers:
     then brought anew: values are never read with the wrong one.
     """
 
-    def __init__(self, address: str, *, timeout: float = 2.0, load_timeout: float = 120.0, ssl: bool = False) -> None:
-        """`address` is `host:port` of Triton's gRPC; the timeouts are seconds a call."""
+    def __init__(
+        self, address: str, *, timeout: float = 2.0, load_timeout: float = 120.0, tls: TlsFiles | None = None
+    ) -> None:
+        """`address` is `host:port` of Triton's gRPC; the timeouts are seconds a call; `tls` are the files of TLS."""
         self._address = address
         self._timeout = timeout
         self._load_timeout = load_timeout
-        self._ssl = ssl
+        self._tls = tls
         self._made: InferenceServerClient | None = None
         self._vocabularies: dict[int, KnownVocabulary] = {}
         self._bringing = asyncio.Lock()
@@ -174,7 +177,15 @@ class TritonTowers:
     @property
     def _client(self) -> InferenceServerClient:
         if self._made is None:
-            self._made = InferenceServerClient(self._address, ssl=self._ssl, channel_args=_CHANNEL)
+            paths = {} if self._tls is None else self._tls.paths()
+            self._made = InferenceServerClient(
+                self._address,
+                ssl=self._tls is not None,
+                root_certificates=paths.get("ca"),
+                private_key=paths.get("key") or paths.get("cert"),
+                certificate_chain=paths.get("cert"),
+                channel_args=_CHANNEL,
+            )
         return self._made
 
     async def _load(self, model: str, generation: int) -> None:

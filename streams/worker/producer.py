@@ -10,7 +10,7 @@ from aiokafka.partitioner import DefaultPartitioner
 
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.ports import Headers
-from streams.worker.connection import KafkaConnection
+from streams.worker.connection import KafkaConnection, kafka_unavailable
 
 _PARTITIONER = DefaultPartitioner()
 """The producer's own: a key lies on one partition, however it was sent."""
@@ -98,7 +98,7 @@ class KafkaEvents:
                     await producer.start()
                 except KafkaError as error:
                     await producer.stop()
-                    raise Unavailable("kafka", f"{self._connection.bootstrap}: {error!r}") from error
+                    raise await kafka_unavailable(self._connection, error) from error
                 self._producer = producer
             return self._producer
 
