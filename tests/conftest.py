@@ -125,15 +125,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         forms = kafka_forms(metafunc.config)
         once = metafunc.definition.get_closest_marker("one_broker") is not None
         metafunc.parametrize("kafka_form", forms[-1:] if once else forms, scope="session")
-    if "kafka_home_form" in metafunc.fixturenames:
-        homes = [form for form in kafka_forms(metafunc.config) if form == "home"]
-        metafunc.parametrize("kafka_home_form", homes, scope="module")
-    if "redis_tls_form" in metafunc.fixturenames:
-        metafunc.parametrize("redis_tls_form", _chosen(metafunc.config, "redis-tls"), scope="module")
-    if "postgres_form" in metafunc.fixturenames:
-        metafunc.parametrize("postgres_form", _chosen(metafunc.config, "postgres"))
-    if "browser_form" in metafunc.fixturenames:
-        metafunc.parametrize("browser_form", _chosen(metafunc.config, "browser"))
+    _parametrize_installed(metafunc)
     forms = ["redis", "feast-redis", "feast-sqlite"]
     if _chosen(metafunc.config, "postgres"):
         forms.append("feast-postgres")
@@ -143,6 +135,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("shared_form", forms)
     if "fault" in metafunc.fixturenames:
         metafunc.parametrize("fault", cases(metafunc.config.getoption("--faults")), ids=str)
+
+
+def _parametrize_installed(metafunc: pytest.Metafunc) -> None:
+    """What is there or is not, without a wheel that brings it."""
+    offered = {kind: _chosen(metafunc.config, kind) for kind in ("postgres", "browser", "redis-tls")}
+    offered["kafka-home"] = [form for form in kafka_forms(metafunc.config) if form == "home"]
+    for kind, forms in offered.items():
+        name = f"{kind.replace('-', '_')}_form"
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, forms, scope="module")
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,4 +1,4 @@
-"""A Redis that speaks TLS alone and asks each client for a certificate: an installed one, since the wheel's has no TLS."""
+"""A Redis that speaks TLS alone and asks clients for a certificate: an installed one, since the wheel has no TLS."""
 
 import shutil
 import subprocess

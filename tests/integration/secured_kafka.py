@@ -13,6 +13,7 @@ from tests.integration.brokers import Listeners, apache_kafka
 from tests.integration.certificates import Certificates
 
 USER, PASSWORD = "foretaste-client", "sesame-of-kafka"
+PLAIN_USER = f'user_{USER}="{PASSWORD}"'
 MODULES = "org.apache.kafka.common.security"
 
 
@@ -54,7 +55,7 @@ async def secured_kafka(folder: Path, certificates: Certificates) -> AsyncIterat
         f"ssl.truststore.location={certificates.ca}",
         "listener.name.mtls.ssl.client.auth=required",
         "sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512",
-        f'listener.name.sasl.plain.sasl.jaas.config={MODULES}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";',
+        f"listener.name.sasl.plain.sasl.jaas.config={MODULES}.plain.PlainLoginModule required {PLAIN_USER};",
         f"listener.name.sasl.scram-sha-512.sasl.jaas.config={MODULES}.scram.ScramLoginModule required;",
     )
     more = Listeners(
