@@ -94,11 +94,9 @@ SECRETS = (PASSWORD, REDIS_PASSWORD, WRONG, TOKEN)
 TOLD = {
     "status": r"uthentication failed",
     "worker": r"kafka is not available: .*uthentication failed",
-    "log": r"kafka is not available: .*uthentication failed",
-    "watch": r"kafka is not available: .*uthentication failed",
     "serve": r"invalid username-password pair",
 }
-"""What each process says where Kafka's or, of the service, Redis' password is wrong."""
+"""What is said where Kafka's or, of the service, Redis' password is wrong; log and watch run as a worker does."""
 
 
 async def test_each_process_tells_a_wrong_password_in_one_line_and_shows_none(

@@ -159,7 +159,7 @@ def test_the_documented_user_may_do_nothing_else(settings: Settings, command: li
         client.execute_command(*command)
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "password": ({"password": "not-the-one"}, "invalid username-password pair"),
     "user": ({"user": "nobody"}, "invalid username-password pair"),
     "certificate": ({"redis_cert_file": None, "redis_key_file": None}, "certificate required|closed|reset"),
