@@ -44,10 +44,10 @@ check: $(STAMP) ## Lint (ruff's security rules among them), format, types and la
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-audit: ## Ask PyPI's advisory service about each pinned package (it must be reachable)
+audit: ## Ask the advisory service of PyPI about each pinned package; fails where it does not answer for one
 	@if [ ! -x build/audit/bin/pip-audit ]; then $(PYTHON) -m venv build/audit; \
 	  build/audit/bin/python -m pip install --disable-pip-version-check -q 'pip-audit>=2.9,<3'; fi
-	build/audit/bin/pip-audit --no-deps --disable-pip -r constraints.txt
+	build/audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 container-test: $(STAMP) ## The integration tests on Kafka and Redis in containers
 	$(BIN)/python -m pytest tests/contract tests/integration --kafka container --redis container $(PYTEST_ARGS)

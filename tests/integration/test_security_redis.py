@@ -62,13 +62,21 @@ def _settings(server: RedisTls, home: Path, user: str = "foretaste", password: s
     return Settings(**{**options, **more})
 
 
-@pytest.mark.parametrize("form", ["auto", "feast"])
-async def test_the_documented_user_may_do_all_that_is_needed(server: RedisTls, settings: Settings, form: Any) -> None:
+async def test_the_documented_user_may_do_all_that_is_needed_and_needs_all_that_it_may(
+    server: RedisTls, settings: Settings
+) -> None:
     with server.client() as administrator:
         administrator.execute_command("ACL", "LOG", "RESET")
-        await _use_all(settings.model_copy(update={"online_store": form}))
-        assert administrator.execute_command("ACL", "LOG") == []
+        administrator.config_resetstat()
+        administrator.script_flush()
+        await _use_all(settings)
         administrator.flushall()
+        await _use_all(settings.model_copy(update={"online_store": "feast"}))
+        assert administrator.execute_command("ACL", "LOG") == []
+        used = {name.removeprefix("cmdstat_") for name in administrator.info("commandstats")}
+        administrator.flushall()
+    allowed = {word.removeprefix("+") for word in _documented_user() if word.startswith("+")}
+    assert sorted(allowed - used) == []
 
 
 async def _use_all(settings: Settings) -> None:
@@ -114,6 +122,10 @@ async def _use_store(store: OnlineStore) -> None:
     await store.write_virtual([ReenrichedUser("ada", again, NOW_MS)])
     (held,) = await store.read(["ada"], 2)
     assert held.virtual is not None
+    await sign_up_way(world)([sign_up("ada", 2, NOW_MS + 1, age=31)])
+    (held,) = await store.read(["ada"], 2)
+    assert held.attributes == {"age": 31}
+    assert generation(2).virtual_of(held) is None, "it was made from other attributes"
     found, cursor = await store.users()
     while cursor is not None:
         more, cursor = await store.users(cursor)
@@ -133,7 +145,9 @@ async def _use_generations(generations: Generations) -> None:
     assert await generations.numbers() == [1, 2]
     assert len(await generations.moves()) == 2
     assert await generations.get(1) is not None
+    await generations.record(generation(1), {"i1": 0.75, "i2": 0.25})  # again: nothing changes
     assert await generations.popular(1, 1) == ["i1"]
+    assert await generations.popular(9, 1) == [], "never recorded"
     assert await generations.popularity(1, ["i2"]) == [0.25]
     assert await generations.shares(1, 10) == {"i1": 0.75, "i2": 0.25}
     await generations.close()
