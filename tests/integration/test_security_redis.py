@@ -176,7 +176,7 @@ def test_the_documented_user_may_do_nothing_else(settings: Settings, command: li
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "password": ({"password": "not-the-one"}, "invalid username-password pair"),
     "user": ({"user": "nobody"}, "invalid username-password pair"),
-    "certificate": ({"redis_cert_file": None, "redis_key_file": None}, "certificate required|closed|reset"),
+    "certificate": ({"redis_cert_file": None, "redis_key_file": None}, "certificate required|closed|reset|lost|roken pipe"),
 }
 
 
