@@ -16,7 +16,7 @@ PYTEST_PARALLEL ?= -n 3 --dist loadfile --no-loadscope-reorder
 ARGS ?=
 FAULTS ?= all
 
-.PHONY: help demo up test faults check container-test images compose-test bench-test docs lock clean environment packages triton
+.PHONY: help demo up test faults check audit container-test images compose-test bench-test docs lock clean environment packages triton
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,11 +38,16 @@ else
 	$(BIN)/python -m pytest tests/faults --faults $(FAULTS) $(PYTEST_ARGS)
 endif
 
-check: $(STAMP) ## Lint, format, types and layers
+check: $(STAMP) ## Lint (ruff's security rules among them), format, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: ## Ask the advisory service of PyPI about each pinned package; fails where it does not answer for one
+	@if [ ! -x build/audit/bin/pip-audit ]; then $(PYTHON) -m venv build/audit; \
+	  build/audit/bin/python -m pip install --disable-pip-version-check -q 'pip-audit>=2.9,<3'; fi
+	build/audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 container-test: $(STAMP) ## The integration tests on Kafka and Redis in containers
 	$(BIN)/python -m pytest tests/contract tests/integration --kafka container --redis container $(PYTEST_ARGS)

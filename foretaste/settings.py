@@ -72,6 +72,12 @@ class Settings(BaseSettings):
 
     redis: str | None = None
     """`redis://[:password@]host:port[/db]`, or `rediss://` for TLS."""
+    redis_ca_file: Path | None = None
+    """Authorities to trust under `rediss://`, PEM; the system's where absent."""
+    redis_cert_file: Path | None = None
+    """This client's certificate under `rediss://`, PEM, where the server asks for one."""
+    redis_key_file: Path | None = None
+    """Its private key, PEM."""
     redis_cluster: bool = False
     """The address is a node of a Redis Cluster."""
     redis_timeout: Annotated[float, Field(gt=0)] = 2.0
@@ -90,7 +96,13 @@ class Settings(BaseSettings):
     triton: str | None = None
     """HTTP address of Triton, `host:port` (its port 8000); `in-process` runs the towers in this process."""
     triton_ssl: bool = False
-    """TLS to what stands before Triton, whose own HTTP has none; the system's authorities count."""
+    """TLS to what stands before Triton, whose own HTTP has none."""
+    triton_ca_file: Path | None = None
+    """Authorities to trust under TLS, PEM; the system's where absent."""
+    triton_cert_file: Path | None = None
+    """This client's certificate under TLS, PEM, where the server asks for one."""
+    triton_key_file: Path | None = None
+    """Its private key, PEM."""
     triton_timeout: Annotated[float, Field(gt=0)] = 2.0
     """Seconds a call."""
     triton_repository: Path | None = None
@@ -207,22 +219,26 @@ class Settings(BaseSettings):
             problem = wrong_address(name, getattr(self, name))
             if problem is not None:
                 raise ValueError(f"{variable(name)}: {problem}")
-        self._check_files()
+        protocol = self.kafka_security_protocol
+        self._check_tls("kafka", protocol.endswith("SSL"), f"FORETASTE_KAFKA_SECURITY_PROTOCOL is {protocol}")
+        self._check_tls("redis", (self.redis or "").startswith("rediss://"), "FORETASTE_REDIS is no rediss:// address")
+        self._check_tls("triton", self.triton_ssl, "FORETASTE_TRITON_SSL is false")
         if self.recommend_popular_share + self.recommend_exploratory_share > 1:
             raise ValueError("recommend_popular_share and recommend_exploratory_share: expected at most 1 together")
         return self
 
-    def _check_files(self) -> None:
-        for name in ("kafka_ca_file", "kafka_cert_file", "kafka_key_file"):
-            path = getattr(self, name)
+    def _check_tls(self, part: str, spoken: bool, otherwise: str) -> None:
+        """Files that are not there are named; those for TLS that is not spoken would be left out in silence."""
+        for name in ("ca", "cert", "key"):
+            field = f"{part}_{name}_file"
+            path = getattr(self, field)
             if path is not None and not path.is_file():
-                raise ValueError(f"{variable(name)}: there is no file {str(path)!r}")
-        if self.kafka_key_file is not None and self.kafka_cert_file is None:
-            raise ValueError("FORETASTE_KAFKA_KEY_FILE: needs FORETASTE_KAFKA_CERT_FILE, its certificate")
-        needless = [name for name in ("kafka_ca_file", "kafka_cert_file") if getattr(self, name) is not None]
-        if needless and not self.kafka_security_protocol.endswith("SSL"):
-            problem = f"is for TLS, and FORETASTE_KAFKA_SECURITY_PROTOCOL is {self.kafka_security_protocol}"
-            raise ValueError(f"{variable(needless[0])}: {problem}")
+                raise ValueError(f"{variable(field)}: there is no file {str(path)!r}")
+            if path is not None and not spoken:
+                raise ValueError(f"{variable(field)}: is for TLS, and {otherwise}")
+        if getattr(self, f"{part}_key_file") is not None and getattr(self, f"{part}_cert_file") is None:
+            certificate = variable(f"{part}_cert_file")
+            raise ValueError(f"{variable(f'{part}_key_file')}: needs {certificate}, its certificate")
 
     def made_home(self) -> Path:
         """`home`, made for its owner alone where there is none: it holds data of users, and addresses with passwords.

@@ -24,7 +24,7 @@ from foretaste.stack.stack import Stack, StackPlan
 from tests import images
 from tests.browser import browser
 from tests.faults.cases import cases
-from tests.integration import brokers, postgres_server, redis_server
+from tests.integration import brokers, postgres_server, redis_server, redis_tls
 from tests.integration.postgres_server import Postgres
 
 ROOT = Path(__file__).parents[1]
@@ -52,6 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", choices=("few", "all"), default="few", help="how many cases of tests/faults; few")
     parser.addoption("--faults-out", help="a JSON file for what they came to")
     parser.addoption("--postgres", choices=("installed",), help="PostgreSQL for Feast's online store; where installed")
+    parser.addoption("--redis-tls", choices=("installed",), help="a redis-server built with TLS; where installed")
     parser.addoption("--redis", choices=("valkey", "container"), default="valkey", help="which Redis; valkey")
 
 
@@ -59,6 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[OFFERS] = {
         "kafka": _kafka_offers(),
         "redis": _redis_offers(),
+        "redis-tls": {"installed": redis_tls.not_installed()},
         "postgres": {"installed": postgres_server.not_installed()},
         "browser": {"chromium": browser.not_installed()},
     }
@@ -94,7 +96,7 @@ def _no_docker() -> str | None:
 def _chosen(config: pytest.Config, kind: str) -> list[str]:
     """Forms of a server to run on. Raises `UsageError` for one that was named and cannot be had."""
     offers = config.stash[OFFERS][kind]
-    named: str | None = config.getoption(f"--{kind}")
+    named: str | None = config.getoption(kind.replace("-", "_"))
     if named is None:
         return [form for form, reason in offers.items() if reason is None]
     for form in named.split(","):
@@ -123,10 +125,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         forms = kafka_forms(metafunc.config)
         once = metafunc.definition.get_closest_marker("one_broker") is not None
         metafunc.parametrize("kafka_form", forms[-1:] if once else forms, scope="session")
-    if "postgres_form" in metafunc.fixturenames:
-        metafunc.parametrize("postgres_form", _chosen(metafunc.config, "postgres"))
-    if "browser_form" in metafunc.fixturenames:
-        metafunc.parametrize("browser_form", _chosen(metafunc.config, "browser"))
+    _parametrize_installed(metafunc)
     forms = ["redis", "feast-redis", "feast-sqlite"]
     if _chosen(metafunc.config, "postgres"):
         forms.append("feast-postgres")
@@ -136,6 +135,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("shared_form", forms)
     if "fault" in metafunc.fixturenames:
         metafunc.parametrize("fault", cases(metafunc.config.getoption("--faults")), ids=str)
+
+
+def _parametrize_installed(metafunc: pytest.Metafunc) -> None:
+    """What is there or is not, without a wheel that brings it."""
+    offered = {kind: _chosen(metafunc.config, kind) for kind in ("postgres", "browser", "redis-tls")}
+    offered["kafka-home"] = [form for form in kafka_forms(metafunc.config) if form == "home"]
+    for kind, forms in offered.items():
+        name = f"{kind.replace('-', '_')}_form"
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, forms, scope="module")
 
 
 @pytest.hookimpl(trylast=True)

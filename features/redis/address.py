@@ -18,6 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from foretaste.kernel.configuration import without_secrets
 from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.running.tls import TlsFiles
 
 Client: TypeAlias = "Redis | RedisCluster"
 
@@ -50,8 +51,11 @@ class RedisAddress:
     cluster: bool = False
 
     @classmethod
-    def parse(cls, url: str, *, cluster: bool = False) -> "RedisAddress":
-        """From `redis://[[user]:password@]host[:port][/db]`, or `rediss://` for TLS; `InvalidInput` for all else."""
+    def parse(cls, url: str, *, cluster: bool = False, tls_files: TlsFiles | None = None) -> "RedisAddress":
+        """From `redis://[[user]:password@]host[:port][/db]`, or `rediss://` for TLS; `InvalidInput` for all else.
+
+        `tls_files` come before what the query says of the same ones.
+        """
         try:
             options: dict[str, Any] = {"host": "localhost", "port": 6379, **parse_url(url)}
         except ValueError:
@@ -65,6 +69,8 @@ class RedisAddress:
         tls = options.pop("connection_class", None) is SSLConnection
         if cluster and options.pop("db", 0) != 0:
             raise InvalidInput("redis", without_secrets(url), "a Redis Cluster has database 0 alone")
+        if tls and tls_files is not None:
+            options |= tls_files.redis_options()
         return cls(options, tls, cluster)
 
     def client(self) -> Client:

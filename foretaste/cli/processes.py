@@ -146,8 +146,8 @@ async def health_of(settings: Settings) -> list[Health]:
     options = {name: value for name, value in connection.client_arguments().items() if name != "bootstrap_servers"}
     asked = [
         checks.kafka(connection.bootstrap, options),
-        checks.redis(settings.redis or ""),
-        checks.triton(settings.triton or "", ssl=settings.triton_ssl),
+        checks.redis(settings.redis or "", compose.redis_tls(settings)),
+        checks.triton(settings.triton or "", compose.triton_tls(settings)),
         checks.generations(settings.redis or "", partial(_recorded, settings), published(settings.repository)),
     ]
     if record is not None and "api" in record.addresses:

@@ -14,10 +14,12 @@ from foretaste.compose.ports import (
     lease,
     parts,
     redis_address,
+    redis_tls,
     resolve,
     store,
     towers,
     training_log,
+    triton_tls,
 )
 from foretaste.compose.refresh import learner, publish_parts, refresh_parts
 from foretaste.compose.running import store_watch, task_ends
@@ -41,6 +43,7 @@ __all__ = [
     "ranking",
     "recommending",
     "redis_address",
+    "redis_tls",
     "refresh_parts",
     "resolve",
     "store",
@@ -48,6 +51,7 @@ __all__ = [
     "task_ends",
     "towers",
     "training_log",
+    "triton_tls",
     "watch_worker",
     "worker",
 ]

@@ -9,6 +9,7 @@ from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.leasing import Lease
 from foretaste.kernel.ports import Events, Generations, OnlineStore, TowerAdmin, Towers
 from foretaste.kernel.running.durability import SyncedStore
+from foretaste.kernel.running.tls import TlsFiles
 from foretaste.kernel.service_ports import EventCounts, IdempotencyKeys
 from foretaste.settings import Settings, variable
 from foretaste.stack.machine import IN_PROCESS
@@ -149,7 +150,7 @@ def towers(settings: Settings) -> TowerAdmin:
         return InProcessTowers(settings.repository)
     from models.generations.triton import TritonTowers
 
-    return TritonTowers(address, timeout=settings.triton_timeout, ssl=settings.triton_ssl)
+    return TritonTowers(address, timeout=settings.triton_timeout, tls=triton_tls(settings))
 
 
 @asynccontextmanager
@@ -193,7 +194,22 @@ def apply_features(settings: Settings) -> None:
 def redis_address(settings: Settings) -> "RedisAddress":
     from features.redis.address import RedisAddress
 
-    return RedisAddress.parse(_address("redis", settings.redis), cluster=settings.redis_cluster)
+    address = _address("redis", settings.redis)
+    return RedisAddress.parse(address, cluster=settings.redis_cluster, tls_files=redis_tls(settings))
+
+
+def redis_tls(settings: Settings) -> TlsFiles | None:
+    """Files of TLS to Redis, tried; None without TLS."""
+    if not (settings.redis or "").startswith("rediss://"):
+        return None
+    return _tried(TlsFiles("redis", settings.redis_ca_file, settings.redis_cert_file, settings.redis_key_file))
+
+
+def triton_tls(settings: Settings) -> TlsFiles | None:
+    """Files of TLS to Triton, tried; None without TLS."""
+    if not settings.triton_ssl:
+        return None
+    return _tried(TlsFiles("triton", settings.triton_ca_file, settings.triton_cert_file, settings.triton_key_file))
 
 
 def _address(part: str, address: str | None) -> str:
@@ -205,21 +221,10 @@ def _address(part: str, address: str | None) -> str:
 def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
     if not settings.kafka_security_protocol.endswith("SSL"):
         return None
-    try:
-        context = ssl.create_default_context(cafile=settings.kafka_ca_file)
-    except (OSError, ssl.SSLError) as error:
-        problem = f"holds no certificates in PEM ({error.strerror})"
-        raise InvalidInput(variable("kafka_ca_file"), str(settings.kafka_ca_file), problem) from error
-    if settings.kafka_cert_file is not None:
-        try:
-            context.load_cert_chain(settings.kafka_cert_file, settings.kafka_key_file, password=_no_password)
-        except (OSError, ssl.SSLError, ValueError) as error:
-            wanted = f"key in {settings.kafka_key_file}" if settings.kafka_key_file else "key beside it"
-            problem = f"holds no certificate in PEM, or it and the private {wanted} do not belong together"
-            raise InvalidInput(variable("kafka_cert_file"), str(settings.kafka_cert_file), problem) from error
-    return context
+    return TlsFiles("kafka", settings.kafka_ca_file, settings.kafka_cert_file, settings.kafka_key_file).context()
 
 
-def _no_password() -> str:
-    """Of a private key: else OpenSSL would ask for it on the terminal, and wait."""
-    raise ValueError("the private key is encrypted")
+def _tried(files: TlsFiles) -> TlsFiles:
+    """What is wrong with a file is told here, with its setting; a client would say it in words of its own."""
+    files.context()
+    return files

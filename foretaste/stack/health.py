@@ -13,13 +13,15 @@ from typing import TypeAlias, cast
 from urllib.parse import urlsplit
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from redis import asyncio as redis_client
 from redis.exceptions import RedisError
 
 from foretaste.kernel.configuration import without_secrets
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.running.store_watch import eviction_warning
+from foretaste.kernel.running.tls import CLOSED, TlsFiles
 from foretaste.stack.machine import IN_PROCESS
 
 TIMEOUT = 2.0
@@ -62,7 +64,7 @@ async def kafka(address: str, options: Mapping[str, object] | None = None) -> He
     """A broker of `address` (`host:port[,host:port]`) describes its cluster; `options` are aiokafka's security ones."""
 
     async def ask() -> str:
-        await _reachable(address)
+        await _reachable(address, options or {})
         admin = AIOKafkaAdminClient(
             bootstrap_servers=address.split(","), request_timeout_ms=int(TIMEOUT * 1000), **(options or {})
         )
@@ -77,13 +79,17 @@ async def kafka(address: str, options: Mapping[str, object] | None = None) -> He
     return await _measure("kafka", address, ask)
 
 
-async def redis(address: str) -> Health:
-    """`redis://…` or `rediss://…` answers PING; a warning where it drops keys when it is full."""
+async def redis(address: str, tls: TlsFiles | None = None) -> Health:
+    """`redis://…` or `rediss://…` answers PING; a warning where it drops keys when it is full.
+
+    `tls`: the files of the latter.
+    """
+    files = {} if tls is None else tls.redis_options()
     drops = False
 
     async def ask() -> str:
         nonlocal drops
-        client = redis_client.Redis.from_url(address, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+        client = redis_client.Redis.from_url(address, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, **files)
         async with client:
             await cast("Awaitable[bool]", client.ping())
             server, memory = await client.info("server"), await client.info("memory")
@@ -114,13 +120,16 @@ async def generations(
     return await _measure("generations", address, ask)
 
 
-async def triton(address: str, *, ssl: bool = False) -> Health:
-    """Triton at `host:port` (HTTP) is ready; the detail names the versions it serves and what it could not load."""
+async def triton(address: str, tls: TlsFiles | None = None) -> Health:
+    """Triton at `host:port` (HTTP) is ready; the detail names the versions it serves and what it could not load.
+
+    `tls`: it is asked over TLS, by these files.
+    """
     if address == IN_PROCESS:
         return Health("triton", address, True, "the towers run in the process that asks", 0.0)
 
     def ask_blocking() -> str:
-        with closing(_connection(address, tls=ssl)) as connection:
+        with closing(_connection(address, tls)) as connection:
             if _answer(connection, "GET", "/v2/health/ready")[0] != HTTPStatus.OK:
                 raise _Unwell("not ready")
             status, index = _answer(connection, "POST", "/v2/repository/index")
@@ -168,8 +177,10 @@ async def process(part: str, pid: int, reasons: Mapping[str, str] | None = None)
     return await _measure(part, "", ask)
 
 
-def _connection(address: str, *, tls: bool) -> http.client.HTTPConnection:
-    return (http.client.HTTPSConnection if tls else http.client.HTTPConnection)(address, timeout=TIMEOUT)
+def _connection(address: str, tls: TlsFiles | None) -> http.client.HTTPConnection:
+    if tls is None:
+        return http.client.HTTPConnection(address, timeout=TIMEOUT)
+    return http.client.HTTPSConnection(address, timeout=TIMEOUT, context=tls.context())
 
 
 def _answer(connection: http.client.HTTPConnection, method: str, path: str) -> tuple[int, str]:
@@ -178,21 +189,28 @@ def _answer(connection: http.client.HTTPConnection, method: str, path: str) -> t
     return answer.status, answer.read(2**20).decode(errors="replace")
 
 
-async def _reachable(address: str) -> None:
-    """Raises what the last host said when none takes a connection; aiokafka would log each of its many attempts."""
-    failure: OSError = ConnectionError("no host in the address")
+async def _reachable(address: str, options: Mapping[str, object]) -> None:
+    """Raises what the last host said when none takes a connection: it is away, or refuses a certificate or a password.
+
+    aiokafka's clients would keep that to themselves, and log each of their many attempts.
+    """
+    failure: Exception = ConnectionError("no host in the address")
     for each in address.split(","):
         host, _, port = each.rpartition(":")
         if not (host and port.isdigit()):
             failure = ConnectionError(f"expected host:port, got {each!r}")
             continue
         try:
-            _, writer = await asyncio.wait_for(asyncio.open_connection(host.strip("[]"), int(port)), TIMEOUT)
-        except OSError as error:
+            connection = await create_conn(
+                host.strip("[]"), int(port), request_timeout_ms=int(TIMEOUT * 1000), **options
+            )
+        except KafkaConnectionError as error:
+            is_tls = options.get("security_protocol") == "SSL"
+            failure = ConnectionError(f"{error}: {CLOSED}") if is_tls else error
+        except (OSError, TimeoutError, KafkaError) as error:
             failure = error
         else:
-            writer.close()
-            await writer.wait_closed()
+            connection.close()
             return
     raise failure
 

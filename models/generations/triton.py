@@ -12,6 +12,7 @@ import numpy as np
 from foretaste.kernel.errors import BadTowerOutput, InvalidInput, Unavailable
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.retrieval import CandidateRequest
+from foretaste.kernel.running.tls import TlsFiles
 from foretaste.kernel.values import Attributes, FloatArray, IndexArray
 from models.generations.repository import FILES, RANKING_TOWER, RETRIEVAL, VOCABULARY, ZERO_SHOT_TOWER
 from models.generations.triton_http import TritonHttp
@@ -43,9 +44,11 @@ class TritonTowers:
     then brought anew: values are never read with the wrong one.
     """
 
-    def __init__(self, address: str, *, timeout: float = 2.0, load_timeout: float = 120.0, ssl: bool = False) -> None:
-        """`address` is `host:port` of Triton's HTTP; the timeouts are seconds a call."""
-        self._triton = TritonHttp(address, tls=ssl)
+    def __init__(
+        self, address: str, *, timeout: float = 2.0, load_timeout: float = 120.0, tls: TlsFiles | None = None
+    ) -> None:
+        """`address` is `host:port` of Triton's HTTP; the timeouts are seconds a call; `tls` are the files of TLS."""
+        self._triton = TritonHttp(address, tls=None if tls is None else tls.context())
         self._timeout = timeout
         self._load_timeout = load_timeout
         self._vocabularies: dict[int, KnownVocabulary] = {}

@@ -36,14 +36,14 @@ class TritonHttp:
     `BadTowerOutput` for an answer that is none.
     """
 
-    def __init__(self, address: str, *, tls: bool = False) -> None:
-        """`address` is `host:port`; raises `InvalidInput` for any other. With `tls`, the system's authorities count."""
+    def __init__(self, address: str, *, tls: ssl.SSLContext | None = None) -> None:
+        """`address` is `host:port`; raises `InvalidInput` for any other. `tls` is for what stands before Triton."""
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal():
             raise InvalidInput("FORETASTE_TRITON", address, "expected host:port")
         self._host, self._port = host.strip("[]"), int(port)
         self._host_line = f"Host: {address}\r\n".encode()
-        self._tls = ssl.create_default_context() if tls else None
+        self._tls = tls
         self._idle: list[_Connection] = []
 
     async def infer(

@@ -4,8 +4,17 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaConnectionError, KafkaError
+
+from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.running.tls import CLOSED
+
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+REFUSED_MS = 2000
+"""Milliseconds that a broker has to say why it refuses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +49,31 @@ class KafkaConnection:
         if not self.security_protocol.endswith("SSL"):
             return None
         return self.ssl_context or ssl.create_default_context()
+
+
+async def kafka_unavailable(connection: KafkaConnection, error: Exception, subject: str = "") -> Unavailable:
+    """What to raise for `error`, with why. `subject` begins its detail, the brokers' addresses where empty.
+
+    aiokafka keeps to itself why no broker took a client: a wrong password and a broker that is away look alike. So one
+    more connection is tried then, whose refusal is told.
+    """
+    reason = await _refusal(connection) if isinstance(error, KafkaConnectionError) else None
+    return Unavailable("kafka", f"{subject or connection.bootstrap}: {reason or repr(error)}")
+
+
+async def _refusal(connection: KafkaConnection) -> str | None:
+    """What the last broker said to a connection; None where one takes it."""
+    arguments = connection.client_arguments()
+    reason = None
+    for server in arguments.pop("bootstrap_servers").split(","):
+        host, _, port = server.strip().rpartition(":")
+        try:
+            made = await create_conn(host.strip("[]"), int(port), request_timeout_ms=REFUSED_MS, **arguments)
+        except (KafkaError, OSError, TimeoutError, ValueError) as error:
+            reason = str(error) or type(error).__name__
+            if connection.security_protocol == "SSL" and isinstance(error, KafkaConnectionError):
+                reason = f"{reason}: {CLOSED}"
+        else:
+            made.close()
+            return None
+    return reason

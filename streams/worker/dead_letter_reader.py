@@ -8,9 +8,9 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import DeadLetter, Message, Origin, Reason
-from streams.worker.connection import KafkaConnection
+from streams.worker.connection import KafkaConnection, kafka_unavailable
 from streams.worker.dead_letters import VALUE_BYTES, read_dead_letter
 from streams.worker.reading import beside_the_workers, readable_end
 
@@ -54,7 +54,7 @@ async def kept_letters(connection: KafkaConnection, topic: str, limit: int | Non
             partitions = await _partitions(connection, topic)
             records = await _read(connection, partitions, limit) if partitions else []
     except (KafkaError, TimeoutError) as error:
-        raise Unavailable("kafka", f"{topic}: {error!r}") from error
+        raise await kafka_unavailable(connection, error, topic) from error
     replayed = {place for record in records if (place := replayed_place(record)) is not None}
     return [_kept(record, replayed) for record in records if replayed_place(record) is None]
 

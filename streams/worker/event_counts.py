@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
-from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.service_ports import TopicCount
-from streams.worker.connection import KafkaConnection
+from streams.worker.connection import KafkaConnection, kafka_unavailable
 from streams.worker.lag import LOOK_BYTES, LOOK_MS, look
 from streams.worker.reading import beside_the_workers
 
@@ -44,7 +43,7 @@ class KafkaEventCounts:
             async with asyncio.timeout(self._timeout):
                 found = await asyncio.gather(*map(self._of_group, self._topics))
         except (KafkaError, TimeoutError) as error:
-            raise Unavailable("kafka", f"topics at {self._connection.bootstrap}: {error!r}") from error
+            raise await kafka_unavailable(self._connection, error, f"topics at {self._connection.bootstrap}") from error
         return {self._names[topic]: count for each in found for topic, count in each.items()}
 
     async def close(self) -> None:

@@ -9,9 +9,8 @@ from typing import NamedTuple, Protocol
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
-from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.ports import Clock
-from streams.worker.connection import KafkaConnection
+from streams.worker.connection import KafkaConnection, kafka_unavailable
 from streams.worker.reading import beside_the_workers, readable_end
 
 LOOK_MS = 100
@@ -86,7 +85,8 @@ class KafkaBacklog:
                 consumer.assign(partitions)  # anew each time, which forgets the ends seen last time
                 positions = await look(consumer, partitions)
         except (KafkaError, TimeoutError) as error:
-            raise Unavailable("kafka", f"{self._topic} at {self._connection.bootstrap}: {error!r}") from error
+            subject = f"{self._topic} at {self._connection.bootstrap}"
+            raise await kafka_unavailable(self._connection, error, subject) from error
         return {each.partition: position for each, position in positions.items()}
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooL
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.ports import Headers
 from foretaste.kernel.running.logs import about_nothing
-from streams.worker.connection import KafkaConnection
+from streams.worker.connection import KafkaConnection, kafka_unavailable
 
 _WORD = 4
 _SEED, _FACTOR, _POSITIVE = np.uint32(0x9747B28C), np.uint32(0x5BD1E995), np.uint32(0x7FFFFFFF)
@@ -103,7 +103,7 @@ class KafkaEvents:
                     await asyncio.create_task(producer.start(), context=about_nothing())
                 except KafkaError as error:
                     await producer.stop()
-                    raise Unavailable("kafka", f"{self._connection.bootstrap}: {error!r}") from error
+                    raise await kafka_unavailable(self._connection, error) from error
                 self._producer = producer
             return self._producer
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
 
-from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.errors import InvalidInput
 from streams.topics import TopicNames
-from streams.worker.connection import KafkaConnection
+from streams.worker.connection import KafkaConnection, kafka_unavailable
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ async def create_topics(
         existed = _check(answer.topic_errors)
         partitions_of = await _partitions_of(admin, names.all())
     except (KafkaError, TimeoutError) as error:
-        raise Unavailable("kafka", f"topics at {connection.bootstrap}: {error!r}") from error
+        raise await kafka_unavailable(connection, error, f"topics at {connection.bootstrap}") from error
     finally:
         await admin.close()
     found = [TopicFound(name, count, name not in existed) for name, count in partitions_of.items()]
@@ -80,7 +80,7 @@ async def check_answers(connection: KafkaConnection) -> None:
     try:
         await admin.start()
     except KafkaError as error:
-        raise Unavailable("kafka", f"{connection.bootstrap}: {error!r}") from error
+        raise await kafka_unavailable(connection, error) from error
     finally:
         await admin.close()
 

@@ -13,6 +13,7 @@ import pytest
 
 from foretaste.kernel.errors import BadTowerOutput, InvalidInput, Unavailable
 from foretaste.kernel.ranking import RankingInput
+from foretaste.kernel.running.tls import TlsFiles
 from foretaste.kernel.users import Behaviour
 from foretaste.kernel.values import FloatArray
 from foretaste.stack import health
@@ -25,6 +26,8 @@ from models.generations.repository import withdraw, write_version
 from models.generations.triton import KnownVocabulary, TritonTowers
 from models.runtime import layout as files
 from tests.conftest import TritonServer
+from tests.integration.certificates import make_certificates
+from tests.integration.tls_proxy import tls_before
 from tests.towers_factory import artifacts, expected_scores, expected_virtual, requests, trained
 
 GENERATIONS = (1, 2)
@@ -199,6 +202,29 @@ async def test_answers_go_on_while_another_generation_is_loaded(towers: TowersFo
 async def test_a_closed_port_can_be_used_again(towers: TowersForm) -> None:
     await towers.close()
     assert len(await towers.virtual_behaviour([{}], 1)) == 1
+
+
+async def test_triton_is_asked_over_tls_of_a_private_authority_with_a_client_certificate(
+    triton: TritonServer, tmp_path: Path
+) -> None:
+    """The health check as well; who trusts another authority, or has no certificate, gets nothing."""
+    write_version(artifacts()[0], triton.repository)
+    made = make_certificates(tmp_path)
+    right = TlsFiles("triton", made.ca, made.client_cert, made.client_key)
+    wrong = [replace(right, ca=made.another_ca), replace(right, cert=None, key=None)]
+    async with tls_before(triton.address, made) as address:
+        towers = TritonTowers(address, timeout=10, tls=right)
+        if not await towers.ready(1):
+            await towers.load(1)
+        assert len(await towers.virtual_behaviour([{}], 1)) == 1
+        assert (await health.triton(address, right)).ok
+        await towers.close()
+        for files_of_tls in wrong:
+            refused = TritonTowers(address, timeout=2, tls=files_of_tls)
+            with pytest.raises(Unavailable):
+                await refused.virtual_behaviour([{}], 1)
+            assert not (await health.triton(address, files_of_tls)).ok
+            await refused.close()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -63,20 +63,37 @@ async def tansu(folder: Path) -> AsyncIterator[Broker]:
         yield broker
 
 
+@dataclass(frozen=True)
+class Listeners:
+    """What a broker has beside its plain listener: address and protocol by name, and what they need."""
+
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    protocols: Mapping[str, str] = field(default_factory=dict)
+    properties: tuple[str, ...] = ()
+    format_options: tuple[str, ...] = ()
+    """Of `kafka-storage.sh format`, which makes the first users."""
+
+
+PLAIN_ALONE = Listeners()
+
+
 @asynccontextmanager
-async def apache_kafka(home: Path, folder: Path, heap: str = "256m") -> AsyncIterator[Broker]:
+async def apache_kafka(
+    home: Path, folder: Path, heap: str = "256m", more: Listeners = PLAIN_ALONE
+) -> AsyncIterator[Broker]:
     """A distribution of Apache Kafka as one KRaft node that keeps its log under `folder`."""
     port, controller = free_ports(2)  # at once, so that they differ
     address = f"127.0.0.1:{port}"
     properties = folder / "server.properties"
-    properties.write_text(_properties(port, controller, folder / "log"))
+    properties.write_text(_properties(port, controller, folder / "log", more))
     environment = {
         "KAFKA_HEAP_OPTS": f"-Xms{heap} -Xmx{heap}",
         "LOG_DIR": str(folder / "logs"),
         "KAFKA_JVM_PERFORMANCE_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
     }
     storage = str(home / "bin" / "kafka-storage.sh")
-    await _output([storage, "format", "-t", _cluster_id(), "-c", str(properties), "--standalone"], environment)
+    made = [storage, "format", "-t", _cluster_id(), "-c", str(properties), "--standalone", *more.format_options]
+    await _output(made, environment)
     command = [str(home / "bin" / "kafka-server-start.sh"), str(properties)]
     async with _running(address, folder / "kafka.log", command, environment, idempotent=True, durable=True) as broker:
         yield broker
@@ -87,15 +104,18 @@ def _cluster_id() -> str:
     return "A" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
 
 
-def _properties(port: int, controller: int, log: Path) -> str:
+def _properties(port: int, controller: int, log: Path, more: Listeners) -> str:
+    addresses = {"PLAINTEXT": f"127.0.0.1:{port}", "CONTROLLER": f"127.0.0.1:{controller}", **more.addresses}
+    listeners = ",".join(f"{name}://{address}" for name, address in addresses.items())
+    protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **more.protocols}
     return "\n".join(
         (
             "process.roles=broker,controller",
             "node.id=1",
             f"controller.quorum.bootstrap.servers=127.0.0.1:{controller}",
-            f"listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
-            f"advertised.listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
-            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            f"listeners={listeners}",
+            f"advertised.listeners={listeners}",
+            "listener.security.protocol.map=" + ",".join(f"{name}:{each}" for name, each in protocols.items()),
             "controller.listener.names=CONTROLLER",
             f"log.dirs={log}",
             "num.partitions=1",
@@ -107,6 +127,7 @@ def _properties(port: int, controller: int, log: Path) -> str:
             "transaction.state.log.num.partitions=1",
             "group.initial.rebalance.delay.ms=0",
             "log.cleaner.backoff.ms=100",
+            *more.properties,
             "",
         )
     )

@@ -63,12 +63,17 @@ def test_addresses_that_are_such_are_taken(monkeypatch: pytest.MonkeyPatch, name
     assert getattr(Settings(), name.lower()) == value
 
 
-@pytest.mark.parametrize("name", ["KAFKA_CA_FILE", "KAFKA_CERT_FILE", "KAFKA_KEY_FILE"])
-def test_a_certificate_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
-    path = str(tmp_path / "missing.pem")
-    assert refused(monkeypatch, KAFKA_SECURITY_PROTOCOL="SSL", **{name: path}) == (
-        f"FORETASTE_{name}: there is no file {path!r}"
-    )
+SPOKEN = {"KAFKA_SECURITY_PROTOCOL": "SSL", "REDIS": "rediss://cache", "TRITON_SSL": "true"}
+"""What makes each part's connection one over TLS."""
+
+
+@pytest.mark.parametrize("part", ["KAFKA", "REDIS", "TRITON"])
+@pytest.mark.parametrize("file", ["CA", "CERT", "KEY"])
+def test_a_certificate_that_is_not_there_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, part: str, file: str
+) -> None:
+    path, name = str(tmp_path / "missing.pem"), f"{part}_{file}_FILE"
+    assert refused(monkeypatch, **SPOKEN, **{name: path}) == (f"FORETASTE_{name}: there is no file {path!r}")
 
 
 def test_a_key_needs_its_certificate_and_both_need_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -80,6 +85,8 @@ def test_a_key_needs_its_certificate_and_both_need_tls(monkeypatch: pytest.Monke
     assert "is for TLS, and FORETASTE_KAFKA_SECURITY_PROTOCOL is PLAINTEXT" in refused(
         monkeypatch, KAFKA_CERT_FILE=str(path)
     )
+    assert "is for TLS, and FORETASTE_REDIS is no rediss:// address" in refused(monkeypatch, REDIS_CA_FILE=str(path))
+    assert "is for TLS, and FORETASTE_TRITON_SSL is false" in refused(monkeypatch, TRITON_KEY_FILE=str(path))
 
 
 def test_an_empty_variable_is_none_where_that_means_something_else_the_default(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """One URL for our own client and for Feast."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from features.feast_api import RepoConfig
 from features.redis.address import RedisAddress, answered_within
 from features.repo_config import repo_config
 from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.running.tls import TlsFiles
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,15 @@ def test_a_cluster_keeps_its_retries_and_has_no_database() -> None:
     assert RedisAddress.parse("redis://cache/0", cluster=True).feast_connection_string == "cache:6379"
     with pytest.raises(InvalidInput, match="a Redis Cluster has database 0 alone"):
         RedisAddress.parse("redis://cache/1", cluster=True)
+
+
+def test_files_of_tls_come_before_those_of_the_query_and_reach_feast_too() -> None:
+    files = TlsFiles("redis", Path("/ca.pem"), Path("/cert.pem"))
+    address = RedisAddress.parse("rediss://cache?ssl_ca_certs=/other.pem&ssl_keyfile=/key.pem", tls_files=files)
+    assert address.options["ssl_ca_certs"] == "/ca.pem"
+    assert address.options["ssl_certfile"] == "/cert.pem"
+    assert address.options["ssl_keyfile"] == "/key.pem"
+    assert 'ssl_ca_certs="\\u002fca\\u002epem"' in address.feast_connection_string
 
 
 @given(st.text(min_size=1))

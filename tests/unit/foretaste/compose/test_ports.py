@@ -1,6 +1,8 @@
-"""Which form of the online store the settings choose."""
+"""Which form of the online store the settings choose, and which files of TLS they take."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,8 +64,8 @@ def tls(tmp_path: Path, **files: str) -> Settings:
     [
         ({"kafka_ca_file": "no certificate"}, "FORETASTE_KAFKA_CA_FILE: holds no certificates in PEM"),
         ({"kafka_ca_file": ""}, "FORETASTE_KAFKA_CA_FILE: holds no certificates in PEM"),
-        ({"kafka_cert_file": "none"}, "FORETASTE_KAFKA_CERT_FILE: holds no certificate in PEM, or it and the private"),
-        ({"kafka_cert_file": CERTIFICATE}, "FORETASTE_KAFKA_CERT_FILE: .*private key beside it do not belong together"),
+        ({"kafka_cert_file": "none"}, "FORETASTE_KAFKA_CERT_FILE: holds no certificate in PEM"),
+        ({"kafka_cert_file": CERTIFICATE}, "FORETASTE_KAFKA_CERT_FILE: .*the private key in it"),
         ({"kafka_cert_file": CERTIFICATE, "kafka_key_file": "none"}, "FORETASTE_KAFKA_CERT_FILE: .*kafka_key_file.pem"),
     ],
 )
@@ -80,3 +82,20 @@ def test_a_certificate_of_redis_that_is_not_there_is_named() -> None:
     with pytest.raises(InvalidInput, match=r"redis: ssl_ca_certs names no file: '/nowhere/ca.pem'") as raised:
         compose.redis_address(settings)
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "opened"),
+    [
+        ({"redis": "rediss://cache", "redis_ca_file": "made"}, compose.redis_address),
+        ({"triton": "towers:8000", "triton_ssl": True, "triton_ca_file": "made"}, compose.towers),
+    ],
+)
+def test_a_ca_file_that_holds_none_is_named_by_its_setting(
+    tmp_path: Path, options: dict[str, Any], opened: Callable[[Settings], object]
+) -> None:
+    path = tmp_path / "none.pem"
+    path.write_text("no certificate", encoding="ascii")
+    given = {name: str(path) if value == "made" else value for name, value in options.items()}
+    with pytest.raises(InvalidInput, match=r"FORETASTE_\w+_CA_FILE: holds no certificates .*none\.pem"):
+        opened(Settings.model_validate(given))

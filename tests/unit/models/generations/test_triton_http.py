@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput, Unavailable
+from foretaste.kernel.running.tls import TlsFiles
 from models.generations.triton_http import TritonHttp
 
 INPUTS: dict[str, Any] = {
@@ -235,7 +236,7 @@ async def test_under_tls_an_authority_of_the_system_must_know_who_answers(
     context.load_cert_chain(path, key)
     server = Server(one_score)
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=context)
-    client = TritonHttp(f"127.0.0.1:{listening.sockets[0].getsockname()[1]}", tls=True)
+    client = TritonHttp(f"127.0.0.1:{listening.sockets[0].getsockname()[1]}", tls=TlsFiles("triton").context())
     if known:
         assert await infer(client) == [0.5]
     else:

@@ -25,6 +25,7 @@ class Record:
     value: bytes | None = b"{}"
     timestamp: int = 1_764_000_000_123
     timestamp_type: int = 0
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 RECORDS = [Record(5), Record(7), Record(9, key=None)]
