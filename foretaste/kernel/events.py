@@ -50,13 +50,14 @@ _TIME_SCHEMA = {
     "description": "With its offset from UTC; a number is seconds since the epoch, from 2e10 on milliseconds. "
     "Not before 1970, and at most a day in the future.",
 }
-_DATES = range(19000101, 20991232)
+_FIRST_DATE, _LAST_DATE = 19000101, 20991231
+"""As numbers of eight digits."""
 
 
 def _no_bare_date(value: object) -> object:
     """20260301 would be taken for seconds, which is a day in August 1970: nobody means that."""
     number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) < MAX_ID else value
-    if isinstance(number, int | float) and number in _DATES:
+    if isinstance(number, int | float) and _FIRST_DATE <= number <= _LAST_DATE:
         raise ValueError("a date needs its time and zone, as in 2026-03-01T00:00:00Z; as seconds it lies in 1970")
     return value
 

@@ -151,7 +151,8 @@ async def api(address: str, path: str = "/readyz") -> Health:
 
     def ask_blocking() -> str:
         parts = urlsplit(address)
-        with closing(_connection(parts.netloc, tls=parts.scheme == "https")) as connection:
+        tls = TlsFiles("api") if parts.scheme == "https" else None
+        with closing(_connection(parts.netloc, tls)) as connection:
             status, body = _answer(connection, "GET", path)
         if status != HTTPStatus.OK:
             raise _Unwell(f"{status} {_one_line(body)}")

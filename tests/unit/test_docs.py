@@ -15,14 +15,18 @@ from prometheus_client import CollectorRegistry
 from typer.main import get_command
 
 from benchmarks.__main__ import app as benchmarks
+from foretaste import compose
 from foretaste.cli.main import app as foretaste
 from foretaste.settings import markdown
+from serving.access.answer_counts import AnswerCounts
 from serving.metrics import RankingMetrics
+from streams.parts import SignUpParts
 from streams.training_log import LogMetrics
 from streams.watch.monitor import Snapshot
 from streams.watch.prometheus import WatchGauges
 from streams.watch.windows import STAGES, Figures, StageFigures
 from streams.worker.metrics import Metrics
+from tests.http_parts import HttpParts
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -113,6 +117,10 @@ def _exposed() -> set[str]:
     """The names under which processes expose metrics: a counter's with `_total`, a histogram's without its parts."""
     registry = CollectorRegistry()
     RankingMetrics(registry), Metrics(registry), LogMetrics(registry)
+    parts = HttpParts()
+    AnswerCounts(parts.service(), registry)
+    compose.task_ends(registry)
+    compose.store_watch(SignUpParts(parts.store, parts.towers, parts.generations, parts.events), registry)
     stage = StageFigures(
         share=0.5, impressions=1, predicted=0.5, acted=0.5, predicted_at_training=0.5, acted_at_training=0.5
     )

@@ -24,7 +24,11 @@ def movielens(tmp_path: Path) -> Path:
     (folder / DESCRIPTION).write_text(SAYS, encoding="utf-8")
     pd.DataFrame({"user_id": ["a", "b"], "gender": ["F", "M"]}).to_parquet(folder / "users.parquet")
     pd.DataFrame({"item_id": ["x", "y"]}).to_parquet(folder / "items.parquet")
-    rated = {"user_id": list("aabb"), "item_id": list("xyxy"), "timestamp": [1, 2, 3, 4]}
+    rated = {
+        "user_id": list("aabb"),
+        "item_id": list("xyxy"),
+        "timestamp": [1_000_000_000 + number for number in range(4)],
+    }
     stars = [f"rated-{number}" for number in (5, 3, 4, 1)]
     pd.DataFrame(rated | {"rating": stars}).to_parquet(folder / "interactions.parquet")
     return folder

@@ -85,7 +85,10 @@ def test_a_key_needs_its_certificate_and_both_need_tls(monkeypatch: pytest.Monke
     assert "is for TLS, and FORETASTE_KAFKA_SECURITY_PROTOCOL is PLAINTEXT" in refused(
         monkeypatch, KAFKA_CERT_FILE=str(path)
     )
+    monkeypatch.delenv("FORETASTE_KAFKA_CERT_FILE")
+    monkeypatch.delenv("FORETASTE_KAFKA_KEY_FILE")
     assert "is for TLS, and FORETASTE_REDIS is no rediss:// address" in refused(monkeypatch, REDIS_CA_FILE=str(path))
+    monkeypatch.delenv("FORETASTE_REDIS_CA_FILE")
     assert "is for TLS, and FORETASTE_TRITON_SSL is false" in refused(monkeypatch, TRITON_KEY_FILE=str(path))
 
 
