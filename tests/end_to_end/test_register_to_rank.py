@@ -24,9 +24,9 @@ from playwright.async_api import expect
 from features.repo_config import REPO
 from foretaste import compose, embedded
 from foretaste.cli.processes import health_of
-from foretaste.cli.user import newest_letters, send
+from foretaste.cli.user import send
 from foretaste.client import Foretaste, RequestRefused, TryPolicy
-from foretaste.kernel.events import Reason, Topic, UserBehaved, UserRegistered
+from foretaste.kernel.events import DeadLetter, Reason, Topic, UserBehaved, UserRegistered
 from foretaste.settings import Settings
 from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.stack import Stack, plan
@@ -34,6 +34,7 @@ from models.data.dataset import read_dataset
 from models.towers.architecture import Architecture
 from models.training.config import TrainingConfig
 from streams.topics import TopicNames
+from streams.worker.dead_letter_reader import newest_dead_letters
 from tests import opened
 from tests.browser.browser import chromium, watched
 from tests.data_factory import write_dataset
@@ -205,15 +206,20 @@ def test_bad_events_become_dead_letters_and_the_good_ones_between_go_on(system: 
         json.dumps({"user_id": "a", "attributes": {"age": [1]}}).encode(): Reason.INVALID,
         json.dumps({"user_id": "b", "attributes": {}, "note": "x" * 70_000}).encode(): Reason.TOO_LARGE,
     }
-    known = asyncio.run(newest_letters(system.settings, 1000))
+
+    def letters() -> list[DeadLetter]:
+        connection, names = compose.kafka_connection(system.settings), TopicNames()
+        return asyncio.run(newest_dead_letters(connection, names.dead_letters, 1000))
+
+    known = letters()
     system.sign_up(before)
     system.send(Topic.REGISTERED, *bad)
     system.sign_up(after)
     until(lambda: {system.served_by(before), system.served_by(after)} == {"virtual"})
-    until(lambda: len(asyncio.run(newest_letters(system.settings, 1000))) == len(known) + len(bad))
-    letters = asyncio.run(newest_letters(system.settings, 1000))[len(known) :]
-    assert {letter.message.value: letter.reason for letter in letters} == bad
-    assert {letter.message.origin.topic for letter in letters} == {TopicNames().registered}
+    until(lambda: len(letters()) == len(known) + len(bad))
+    found = letters()[len(known) :]
+    assert {letter.message.value: letter.reason for letter in found} == bad
+    assert {letter.message.origin.topic for letter in found} == {TopicNames().registered}
 
 
 @pytest.mark.parametrize(
