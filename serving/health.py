@@ -21,7 +21,7 @@ from serving.rankings.popularity import KnownPopularity
 
 log = logging.getLogger(__name__)
 
-PART_SECONDS = 1.0
+PART_SECONDS = 0.5
 """That a part has to answer: a probe that waits for longer is taken for a process that hangs."""
 EMPTIED = (
     "the store holds no generation any more: it was emptied, or is another one; "
@@ -65,7 +65,7 @@ async def examine(
     popularity: KnownPopularity | None = None,
     stores: StoreWatch | None = None,
 ) -> ServiceHealth:
-    """Asks the parts all at once, the towers by one real inference each; each has `PART_SECONDS`.
+    """Asks the pointer and then the parts all at once, the towers by one real inference each; each has `PART_SECONDS`.
 
     A service that can only degrade still says it can answer: taking it out of rotation would turn worse answers into
     none; `popularity` that is kept is an answer. A defect in the task that sends impressions degrades it until they are

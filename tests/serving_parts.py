@@ -180,7 +180,7 @@ class Parts:
 
     async def start(self, made: Generation | None = None, popularity: Mapping[str, float] | None = None) -> None:
         made = made or generation(1)
-        await self.generations.record(made, popularity or {})
+        await self.generations.record(made, popularity or {"no candidate": 1.0})
         assert await self.generations.activate(made.number, None)
 
     async def move(self, old: int, new: int) -> None:

@@ -254,6 +254,8 @@ def _virtual(vectors: Raw, dimension: Raw, generation: Raw) -> VirtualBehaviour 
     flat, columns, number = _floats(vectors), _number(dimension), _number(generation)
     if not (flat.size and columns and number):
         return None
+    if not np.isfinite(flat).all():
+        raise ValueError("vectors are not finite")
     return VirtualBehaviour(number, flat.reshape(-1, columns))
 
 

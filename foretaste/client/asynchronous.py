@@ -35,11 +35,18 @@ class AsyncForetaste:
         self._client = httpx.AsyncClient(base_url=self._url, headers=calls.standing_headers(token))
 
     async def rank(
-        self, user_id: str, items: Sequence[str], *, context: Attributes | None = None, shown: int | None = None
+        self,
+        user_id: str,
+        items: Sequence[str],
+        *,
+        context: Attributes | None = None,
+        shown: int | None = None,
+        vouched: bool = False,
     ) -> RankResponse:
         """The candidates, best first. `shown` is how many of them the user gets to see, which training learns from:
-        the service's own number where None, none where 0."""
-        return await self._answer(calls.rank_call(user_id, items, context, shown))
+        the service's own number where None, none where 0. `vouched`: the user is real, and so
+        teaches, though nothing was registered."""
+        return await self._answer(calls.rank_call(user_id, items, context, shown, vouched=vouched))
 
     async def register(
         self,

@@ -46,8 +46,16 @@ class Call(Generic[T]):
     """Whether it may be sent again though it may have been carried out."""
 
 
-def rank_call(user_id: str, items: Sequence[str], context: Attributes | None, shown: int | None) -> Call[RankResponse]:
-    body = {"user_id": user_id, "items": list(items), "context": dict(context or {}), "shown": shown}
+def rank_call(
+    user_id: str, items: Sequence[str], context: Attributes | None, shown: int | None, *, vouched: bool
+) -> Call[RankResponse]:
+    body = {
+        "user_id": user_id,
+        "items": list(items),
+        "context": dict(context or {}),
+        "shown": shown,
+        "vouched": vouched,
+    }
     return Call("POST", "/v1/rank", lambda answer: _model(answer, RankResponse), _content(body), headers=_JSON)
 
 

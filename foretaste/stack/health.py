@@ -135,9 +135,12 @@ async def triton(address: str, tls: TlsFiles | None = None) -> Health:
             status, index = _answer(connection, "POST", "/v2/repository/index")
         if status != HTTPStatus.OK:
             raise _Unwell(f"{status} {_one_line(index)}")
-        models = [{"version": "", "state": "", "reason": "", **model} for model in json.loads(index)]
-        served = [f"{model['name']} {model['version']}" for model in models if model["state"] == "READY"]
-        broken = [f"{model['name']}: {model['reason']}" for model in models if model["state"] == "UNAVAILABLE"]
+        try:
+            models = [{"version": "", "state": "", "reason": "", **model} for model in json.loads(index)]
+            served = [f"{model['name']} {model['version']}" for model in models if model["state"] == "READY"]
+            broken = [f"{model['name']}: {model['reason']}" for model in models if model["state"] == "UNAVAILABLE"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise _Unwell(f"is no Triton: {_one_line(index)}") from error
         return "; ".join([", ".join(sorted(served)) or "no model loaded", *broken])
 
     async def ask() -> str:

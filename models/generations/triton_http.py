@@ -98,6 +98,9 @@ class TritonHttp:
                     return await self._on(kept, request)
                 except _NothingRead:
                     break
+                except asyncio.CancelledError:
+                    self.close()  # late: what forgot this connection may have forgotten the others too
+                    raise
         _, made = await asyncio.get_running_loop().create_connection(_Connection, self._host, self._port, ssl=self._tls)
         return await self._on(made, request)
 
@@ -141,7 +144,7 @@ class _Answer:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection with one request at a time; the callbacks below `eof_received` are its parser's."""
+    """One connection with one request at a time; the callbacks below `connection_lost` are its parser's."""
 
     def __init__(self) -> None:
         self._waiting: asyncio.Future[_Answer] | None = None

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.errors import ForetasteError, Unavailable
 from foretaste.kernel.ports import Clock
 
 LATE_IN_A_ROW = 2
@@ -27,6 +27,8 @@ class PartBreaker:
         self._part = part
         self._clock = clock
         self._late = 0
+        self._late_at: float | None = None
+        """When a late call was counted last."""
         self._pause = FIRST_PAUSE
         self._open_until: float | None = None
         self._trying = False
@@ -39,14 +41,18 @@ class PartBreaker:
         trial = self._open_until is not None
         if trial:
             self._begin_trial()
+        began = self._clock()
         try:
             async with asyncio.timeout(seconds):
                 yield
         except TimeoutError as error:
-            self._was_late(seconds)
+            self._was_late(began, seconds)
             raise Unavailable(self._part, f"no answer within {seconds:.3f} s") from error
-        except Unavailable:
-            self._answered()
+        except ForetasteError as error:
+            if isinstance(error.__cause__, TimeoutError):  # the part's own timeout, shorter than this one
+                self._was_late(began, seconds)
+            else:
+                self._answered()  # a refusal is an answer
             raise
         else:
             self._answered()
@@ -62,9 +68,11 @@ class PartBreaker:
     def _answered(self) -> None:
         self._late, self._pause, self._open_until = 0, FIRST_PAUSE, None
 
-    def _was_late(self, seconds: float) -> None:
-        if seconds < LEAST:
+    def _was_late(self, began: float, seconds: float) -> None:
+        """Counts a late call, unless it began before the last one that was counted ended: they are one stall."""
+        if seconds < LEAST or (self._late_at is not None and began < self._late_at):
             return
+        self._late_at = self._clock()
         self._late += 1
         if self._late >= LATE_IN_A_ROW:
             self._open_until = self._clock() + self._pause

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Generic, TypeVar
 
+from foretaste.kernel.running.logs import about_nothing
+
 Q = TypeVar("Q")
 A = TypeVar("A")
 
@@ -55,9 +57,9 @@ class Joined(Generic[Q, A]):
     def _begin(self) -> None:
         while self._waiting and self._is_free():
             group = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
-            task = asyncio.get_running_loop().create_task(self._answered(group))
+            task = asyncio.get_running_loop().create_task(self._answered(group), context=about_nothing())
             self._groups.add(task)
-            task.add_done_callback(partial(self._ended, group))
+            task.add_done_callback(partial(self._ended, group), context=about_nothing())
 
     async def _answered(self, group: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
         answers = await self._answer([request for request, _ in group])

@@ -89,6 +89,8 @@ class KnownPopularity:
     async def bring(self, number: int) -> None:
         """Bring the shares of a generation now. Raises `Unavailable`."""
         popular = await self._generations.popular(number, MOST_POPULAR)
+        if not popular:
+            raise Unavailable("redis", f"it knows of no item of generation {number}")
         shares = await self._generations.shares(number, MOST_KEPT)
         if shares is None:
             found = await self._generations.popularity(number, popular)

@@ -1,5 +1,6 @@
 """A ranking request from user and candidates to the ordered list, over ports alone."""
 
+import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -262,12 +263,13 @@ class Ranking:
         generation: Generation,
         began: float,
     ) -> None:
-        """Nothing where it was not asked for, where the ranking tower did not score, or where it is late."""
+        """Nothing where it was not asked for, where the ranking tower did not score, or where it is late: that an
+        explanation is dear tells nothing of a tower."""
         if not request.explain or response.ranking_generation is None:
             return
         tower_input = _tower_input(request, features, taste)
-        with suppress(*_NO_ANSWER):
-            async with self._breakers.ranking.within(self._left(began)):
+        with suppress(*_NO_ANSWER, TimeoutError):
+            async with asyncio.timeout(self._left(began)):
                 response.explanation = await explained(self._towers, tower_input, response, taste, generation)
 
     async def _by_popularity(

@@ -79,9 +79,12 @@ class Recommending:
         if request.k > self._limits.k:
             raise InvalidInput("k", request.k, f"expected at most {self._limits.k}")
         if request.filter.attributes:
-            async with self._index.within(self._limits.seconds):
-                generation = await self._ranking.generation()
-                await self._retrieval.matching((), request.filter.attributes, generation.number)
+            try:
+                async with asyncio.timeout(self._limits.seconds):
+                    generation = await self._ranking.generation()
+                    await self._retrieval.matching((), request.filter.attributes, generation.number)
+            except TimeoutError as error:
+                raise Unavailable("triton", "it is not known which attributes items have") from error
 
     async def recommend(self, requests: Sequence[RecommendRequest]) -> list[RecommendResponse]:
         """The best items for each request; all requests share each step.

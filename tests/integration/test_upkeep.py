@@ -27,6 +27,7 @@ from foretaste.kernel.leasing import Lease
 from foretaste.kernel.ports import Clock, CompactedDays, LogUpkeep
 from foretaste.settings import Settings
 from foretaste.testing import InMemoryLease, InMemoryTrainingLog, LeaseBoard
+from tests.http_parts import HttpParts
 from tests.log_factory import at, behaved, ranked
 
 DAY_5 = at(5.5).timestamp
@@ -197,8 +198,8 @@ class Writer:
 @pytest.fixture
 def writer(monkeypatch: pytest.MonkeyPatch) -> Writer:
     @asynccontextmanager
-    async def parts(_settings: Settings) -> AsyncIterator[None]:
-        yield
+    async def parts(_settings: Settings) -> AsyncIterator[HttpParts]:
+        yield HttpParts()
 
     made = Writer()
     monkeypatch.setattr(compose, "parts", parts)

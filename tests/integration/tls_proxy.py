@@ -14,7 +14,6 @@ async def tls_before(target: str, certificates: Certificates) -> AsyncIterator[s
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates.ca)
     context.load_cert_chain(certificates.server_cert, certificates.server_key)
     context.verify_mode = ssl.CERT_REQUIRED
-    context.set_alpn_protocols(["h2", "http/1.1"])  # gRPC insists on being answered
     host, _, port = target.rpartition(":")
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -16,8 +16,10 @@ from features.online.layout import (
     behaviour_row,
     features_of,
     fields_of,
+    is_damaged,
     nanos_of,
     read_columns,
+    slot,
     stamp_of,
     time_of,
     virtual_row,
@@ -249,3 +251,16 @@ def pairs(fields: tuple[bytes, ...]) -> dict[bytes, bytes]:
 
 def read_back(generation: int, stored: dict[bytes, bytes]) -> UserFeatures:
     return features_of("u1", generation, [stored.get(name) for name in fields_of(read_columns(generation))])
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_virtual_behaviour_that_is_not_finite_is_damaged(odd: float) -> None:
+    """Scored beside others in one product, it would spoil their scores too."""
+    values = [
+        Value(float_list_val=FloatList(val=[0.5, odd])).SerializeToString(),
+        Value(int64_val=2).SerializeToString(),
+        Value(int64_val=1).SerializeToString(),
+    ]
+    assert is_damaged(slot(1), [*values, None])
+    values[0] = Value(float_list_val=FloatList(val=[0.5, 0.5])).SerializeToString()
+    assert not is_damaged(slot(1), [*values, None])

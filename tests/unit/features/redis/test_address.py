@@ -36,12 +36,14 @@ def test_a_cluster_keeps_its_retries_and_has_no_database() -> None:
         RedisAddress.parse("redis://cache/1", cluster=True)
 
 
-def test_files_of_tls_come_before_those_of_the_query_and_reach_feast_too() -> None:
+def test_files_of_tls_come_before_those_of_the_query_and_reach_feast_too(tmp_path: Path) -> None:
     files = TlsFiles("redis", Path("/ca.pem"), Path("/cert.pem"))
-    address = RedisAddress.parse("rediss://cache?ssl_ca_certs=/other.pem&ssl_keyfile=/key.pem", tls_files=files)
+    other, key = tmp_path / "other.pem", tmp_path / "key.pem"
+    other.touch(), key.touch()
+    address = RedisAddress.parse(f"rediss://cache?ssl_ca_certs={other}&ssl_keyfile={key}", tls_files=files)
     assert address.options["ssl_ca_certs"] == "/ca.pem"
     assert address.options["ssl_certfile"] == "/cert.pem"
-    assert address.options["ssl_keyfile"] == "/key.pem"
+    assert address.options["ssl_keyfile"] == str(key)
     assert 'ssl_ca_certs="\\u002fca\\u002epem"' in address.feast_connection_string
 
 

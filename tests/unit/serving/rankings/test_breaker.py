@@ -111,3 +111,34 @@ async def test_a_call_that_comes_too_late_says_nothing_of_the_part(hands: Hands)
         with pytest.raises(Unavailable, match="no answer within"):
             await hands.call(0.001, hangs=True)
     await hands.call()
+
+
+async def test_calls_that_hang_at_one_time_are_one_stall(hands: Hands) -> None:
+    """Their pause is the first one, however many they were."""
+    begun = [asyncio.create_task(hands.call(hangs=True)) for _ in range(100)]
+    await asyncio.sleep(0)
+    hands.at = 1.0
+    await asyncio.wait(begun)
+    assert {type(each.exception()) for each in begun} == {Unavailable}
+    await hands.call()
+    await hands.late()
+    await hands.late()
+    hands.at += 0.5
+    await hands.call()
+
+
+async def test_a_part_that_is_late_by_its_own_timeout_is_late(hands: Hands) -> None:
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="its own"):
+            async with hands.breaker.within(10.0):
+                raise Unavailable("redis", "its own timeout") from TimeoutError()
+    await hands.left_alone()
+
+
+async def test_a_refusal_between_late_answers_is_an_answer(hands: Hands) -> None:
+    for _ in range(3):
+        await hands.late()
+        with pytest.raises(InvalidInput):
+            async with hands.breaker.within(SOON):
+                raise InvalidInput("x", 1, "wrong")
+    await hands.call()

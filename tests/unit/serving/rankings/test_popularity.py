@@ -52,7 +52,7 @@ async def test_what_is_asked_for_is_brought_behind_the_answers(generations: Know
     await generations.record(generation(2), {"d": 1.0})
     assert known.of(2) is None
     await until_known(known, 2)
-    await generations.record(generation(3), {})
+    await generations.record(generation(3), {"e": 1.0})
     await until_known(known, 3)
     assert [number for number in (1, 2, 3) if known.of(number) is not None] == [2, 3]
     running.cancel()
