@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
@@ -48,6 +48,8 @@ class AiokafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
         """By partition, the offset behind what was acknowledged and not committed yet."""
         self._tasks: list[asyncio.Task[None]] = []
         self._readers: list[asyncio.Task[None]] = []
+        self._unbegun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Fails where partitions could not be begun: nothing is read of them."""
         self._client = AIOKafkaConsumer(
             **connection.client_arguments(),
             group_id=group,
@@ -89,11 +91,13 @@ class AiokafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
 
     async def failed(self) -> None:
         fetching: asyncio.Task[None] = self._client._fetcher.error_future  # noqa: SLF001  # its end is told by no call
-        done, _ = await asyncio.wait([*self._tasks, fetching], return_when=asyncio.FIRST_COMPLETED)
+        waited: list[asyncio.Future[None]] = [self._unbegun, *self._tasks, fetching]
+        done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             if not task.cancelled():
                 task.result()
-        raise EndedConsumer(f"ended though nobody asked it to: {', '.join(task.get_name() for task in done)}")
+        names = [task.get_name() for task in done if isinstance(task, asyncio.Task)]
+        raise EndedConsumer(f"ended though nobody asked it to: {', '.join(names)}")
 
     def assignment(self) -> Set[TopicPartition]:
         held: Set[TopicPartition] = self._client.assignment()
@@ -109,8 +113,19 @@ class AiokafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
         """The client reads on from what the group has committed, or from before, where the store stands."""
         if self._progress is None:
             return
-        committed = {each: await self._client.committed(each) or 0 for each in assigned}
-        for partition, start in (await self._progress.begin(committed)).items():
+        self._client.pause(*assigned)  # or records are handed over before the seek: the client has its assignment
+        try:
+            await self._begin(self._progress, list(assigned))
+        except Exception as error:  # the client logs it, and goes on
+            if not self._unbegun.done():
+                self._unbegun.set_exception(error)
+            raise
+        self._client.resume(*assigned)
+
+    async def _begin(self, progress: StoreProgress, assigned: Sequence[TopicPartition]) -> None:
+        offsets = await asyncio.gather(*(self._client.committed(each) for each in assigned))
+        committed = {each: offset or 0 for each, offset in zip(assigned, offsets, strict=True)}
+        for partition, start in (await progress.begin(committed)).items():
             if start < committed[partition]:
                 self._client.seek(partition, start)
 

@@ -163,6 +163,8 @@ class FaustConsumer:
 
     async def start(self) -> None:
         await self._app.start()
+        if self._app.crash_reason is not None:  # a crashed app ends its start without an error
+            raise self._app.crash_reason
 
     async def stop(self) -> None:
         await self._app.stop()

@@ -11,7 +11,7 @@ from tenacity import RetryCallState
 
 from foretaste.kernel.batching import BatchPolicy, BatchQueue
 from foretaste.kernel.errors import ForetasteError
-from foretaste.kernel.events import DeadLetter, Message, Reason
+from foretaste.kernel.events import DeadLetter, Message, Origin, Reason
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.retrying import FailureStreak, until_it_succeeds
 from foretaste.kernel.running.logs import about
@@ -51,6 +51,8 @@ class _Entry(NamedTuple):
     message: Message
     acknowledge: Acknowledge
     epoch: int
+    read_at: Origin
+    """Where the record lay; a replayed message has its first origin instead."""
 
 
 class Collector:
@@ -103,17 +105,20 @@ class Collector:
         """Why the batch at work is tried again, or why no partition is begun; None while neither is so."""
         return self._streak.reason or (None if self._progress is None else self._progress.waits_for)
 
-    async def put(self, message: Message, acknowledge: Acknowledge) -> None:
-        """Take an event, once fewer than `capacity` wait. Never returns after `stop`."""
+    async def put(self, message: Message, acknowledge: Acknowledge, read_at: Origin | None = None) -> None:
+        """Take an event, once fewer than `capacity` wait. Never returns after `stop`.
+
+        `read_at` is where its record lay, if not at its origin.
+        """
         if self._stopping:
             await asyncio.get_running_loop().create_future()
         epoch = self._epoch
         await self._queue.room()
-        self._queue.put_nowait(_Entry(message, acknowledge, epoch))
+        self._queue.put_nowait(_Entry(message, acknowledge, epoch, read_at or message.origin))
 
-    def put_nowait(self, message: Message, acknowledge: Acknowledge) -> None:
+    def put_nowait(self, message: Message, acknowledge: Acknowledge, read_at: Origin | None = None) -> None:
         """Take an event though `capacity` wait, for a consumer that reads no more while this is `full`."""
-        self._queue.put_nowait(_Entry(message, acknowledge, self._epoch))
+        self._queue.put_nowait(_Entry(message, acknowledge, self._epoch, read_at or message.origin))
 
     @property
     def full(self) -> bool:
@@ -191,7 +196,7 @@ class Collector:
             except ForetasteError as error:
                 await self._one_by_one(messages, error)
             if self._progress is not None:
-                await self._retrying(self._progress.note, messages)
+                await self._retrying(self._progress.note, [entry.read_at for entry in batch])
         self._streak.over()
         now_ms = 1000 * self._now()
         self._metrics.batch_size.labels(self._way).observe(len(batch))

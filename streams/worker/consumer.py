@@ -111,4 +111,4 @@ def hand_over(
         offset = record.offset
         origin = Origin(topic, number, offset, record.timestamp)
         message = message_of(record.key, record.value, record.headers, origin)
-        collector.put_nowait(message, partial(settled.__setitem__, partition, offset + 1))
+        collector.put_nowait(message, partial(settled.__setitem__, partition, offset + 1), origin)

@@ -95,10 +95,15 @@ def replay_headers(letter: DeadLetter) -> Headers:
 
 
 def message_of(key: bytes | None, value: bytes | None, headers: ReadHeaders, origin: Origin) -> Message:
-    """A consumed record that was read at `origin`; one that was replayed has its first origin, and its attempts."""
+    """A consumed record that was read at `origin`; one that was replayed has its first origin, and its attempts.
+
+    A replay goes to the topic that its letter came from: an origin elsewhere, or nowhere, is not taken over.
+    """
     if headers and ATTEMPTS in (named := dict(headers)):
         with suppress(InvalidInput):  # somebody else's headers are nothing to go by
-            return Message(key, value, _origin(named), _number(named, ATTEMPTS))
+            first, attempts = _origin(named), _number(named, ATTEMPTS)
+            if first.topic == origin.topic and min(first.partition, first.offset) >= 0 and attempts >= 1:
+                return Message(key, value, first, attempts)
     return Message(key, value, origin)
 
 

@@ -63,6 +63,8 @@ class StreamWorker:
         try:
             await consumer.start()
         except BaseException:
+            if progress is not None:
+                progress.close()  # or the consumer waits for the store before it stops
             await consumer.stop()
             raise
         partitions = KafkaPartitions(self._connection, self._group)
@@ -123,7 +125,7 @@ async def run_worker(
         readiness.unready(_SUBJECT, streak.reason or "it ended")
 
     retrying = until_it_succeeds(longest=LONGEST_PAUSE, note=note, also=(KafkaError, LostTail))
-    running: asyncio.Task[None] = asyncio.create_task(retrying(_run_once, worker, readiness))
+    running: asyncio.Task[None] = asyncio.create_task(retrying(_run_once, worker, readiness, streak))
     stopping = asyncio.create_task(requested.wait())
     try:
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -139,7 +141,8 @@ async def run_worker(
         raise error
 
 
-async def _run_once(worker: StreamWorker, readiness: ProcessReadiness) -> None:
+async def _run_once(worker: StreamWorker, readiness: ProcessReadiness, streak: FailureStreak) -> None:
     async with worker:
         readiness.ready(_SUBJECT)
+        streak.over()
         await worker.failed()

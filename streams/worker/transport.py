@@ -119,9 +119,10 @@ class FetchedConsumer(Consumer):
             super().on_buffer_full(each)
 
     def on_buffer_drop(self, tp: TP) -> None:
-        """Fetch all of them again."""
+        """Fetch all of them again; those that left meanwhile would make each look a short one, for ever."""
         for each in self._of_topic(tp):
             super().on_buffer_drop(each)
+        self._buffered_partitions -= {each for each in self._buffered_partitions if each.topic == tp.topic}
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Where the group stands in each partition, or the store, if that is before."""

@@ -22,8 +22,6 @@ from streams.worker.producer import KafkaEvents
 from streams.worker.topic_admin import create_topics
 from tests.integration.kafka_reading import read_all
 
-HERE = Origin("elsewhere", 0, 0, 0)
-
 
 async def command(*arguments: str) -> Any:
     return await asyncio.to_thread(CliRunner().invoke, app, ["dead-letters", *arguments])
@@ -93,5 +91,6 @@ async def test_letters_are_sent_again_once(names: TopicNames, connection: KafkaC
         ("0@2", False),
     ]
     sent = await read_all(connection, names.behaved, 1)
-    again = [message_of(each.key, each.value, each.headers, HERE) for each in sent]
+    here = Origin(names.behaved, 0, 99, 0)
+    again = [message_of(each.key, each.value, each.headers, here) for each in sent]
     assert [(each.key, each.origin.offset, each.attempts) for each in again] == [(b"ada", 3, 1), (b"bob", 4, 1)]

@@ -18,6 +18,7 @@ from features.online.redis_store import RedisStore
 from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import UserBehaved, UserRegistered
+from foretaste.kernel.running.readiness import ProcessReadiness
 from streams.parts import SignUpParts
 from streams.pipelines import PipelinesConfig, user_pipelines
 from streams.topics import TopicNames
@@ -55,6 +56,8 @@ class System:
     store: RedisStore
     folder: Path
     consumer: ConsumerName
+    readiness: ProcessReadiness = field(default_factory=ProcessReadiness)
+    begin_within: float = 30.0
     world: World = field(default_factory=World)
     names: TopicNames = field(default_factory=lambda: TopicNames(f"{uuid.uuid4().hex}-"))
     metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
@@ -75,7 +78,8 @@ class System:
 
     async def _work(self) -> None:
         parts = SignUpParts(self.store, self.world.towers, self.world.generations, self.events)
-        progress = StoreProgress(self.store, self.metrics.lost_tails, look_every=0.1)
+        lost = self.metrics.lost_tails
+        progress = StoreProgress(self.store, lost, look_every=0.1, begin_within=self.begin_within)
         config = PipelinesConfig(topics=self.names, collector=CollectorConfig(BatchPolicy(size=16, age=0.005)))
         ways = partial(user_pipelines, parts, self.metrics, config, progress=progress)
         member = ConsumerConfig(
@@ -87,7 +91,8 @@ class System:
             commit_interval=0.1,
             grace=2.0,
         )
-        await run_worker(StreamWorker(self.connection, self.names.group, ways, member, progress=progress))
+        worker = StreamWorker(self.connection, self.names.group, ways, member, progress=progress)
+        await run_worker(worker, self.readiness)
 
     async def live(self, users: Sequence[str]) -> None:
         """They sign up and act, and all of it is committed."""
@@ -152,3 +157,22 @@ async def test_what_a_power_cut_took_back_is_read_again(
             client.flushall()
         await until(partial(system.whole, [*kept, *lost]))
         assert system.lost("all") == 1
+
+
+@pytest.mark.one_broker
+@pytest.mark.parametrize("consumer", CONSUMERS)
+async def test_a_worker_that_cannot_begin_says_so_and_reads_once_the_store_is_back(
+    server: Valkey, kafka_address: str, kafka_idempotent: bool, tmp_path: Path, consumer: ConsumerName
+) -> None:
+    store = RedisStore(feast_config(None, server.url, tmp_path), timeout=2)
+    system = System(KafkaConnection(kafka_address), kafka_idempotent, store, tmp_path, consumer, begin_within=0.5)
+    server.stop()
+
+    async def unready() -> bool:
+        return "did not tell for 0.5 s" in system.readiness.reasons.get("worker", "")
+
+    async with system.running():
+        await until(unready)
+        server.start()
+        await system.live(["a0", "a1"])
+        assert "worker" not in system.readiness.reasons

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
+from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.files import write_file
 
 log = logging.getLogger(__name__)
@@ -53,10 +54,13 @@ class ProcessReadiness:
     def _tell(self) -> None:
         if self._file is None:
             return
-        if self._reasons:
-            write_file(self._file, json.dumps(self._reasons))
-        else:
-            self._file.unlink(missing_ok=True)
+        try:
+            if self._reasons:
+                write_file(self._file, json.dumps(self._reasons))
+            else:
+                self._file.unlink(missing_ok=True)
+        except (OSError, Unavailable) as error:  # a full disk ends no worker that only wants to say that it is unready
+            log.warning("what keeps this process from its work could not be told in %s: %s", self._file, error)
 
 
 @contextmanager

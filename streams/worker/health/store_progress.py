@@ -9,7 +9,7 @@ from typing import TypeVar
 from prometheus_client import Counter
 
 from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.events import Message
+from foretaste.kernel.events import Origin
 from foretaste.kernel.retrying import FailureStreak, until_it_succeeds
 from foretaste.kernel.running.durability import OffsetStore, Partition
 
@@ -19,6 +19,8 @@ LOOK_EVERY = 1.0
 """Seconds between two looks of a worker that handles nothing."""
 LONGEST_PAUSE = 3.0
 """Seconds between two tries at most, while the store is away."""
+BEGIN_SECONDS = 30.0
+"""For which `begin` waits for the store: Faust gives it 90, and after that never reads again without a word."""
 
 Key = TypeVar("Key", bound=Partition)
 
@@ -40,11 +42,14 @@ class StoreProgress:
     A store that is ahead has another writer by now (this worker stood still meanwhile), who is not disturbed.
     """
 
-    def __init__(self, store: OffsetStore, lost: Counter, *, look_every: float = LOOK_EVERY) -> None:
+    def __init__(
+        self, store: OffsetStore, lost: Counter, *, look_every: float = LOOK_EVERY, begin_within: float = BEGIN_SECONDS
+    ) -> None:
         """`lost` counts tails by `kind`: `tail` or `all`."""
         self._store = store
         self._lost = lost
         self._look_every = look_every
+        self._begin_within = begin_within
         self._stands: dict[Partition, int] = {}
         """By partition that this worker began, where the store stands by its word."""
         self._emptied = False
@@ -67,34 +72,46 @@ class StoreProgress:
         self._closed.set()
 
     async def begin(self, committed: Mapping[Key, int]) -> dict[Key, int]:
-        """Where to start: `committed`, the group's offsets, or before them. Waits while the store is away."""
-        async with self._busy:
-            beginning: asyncio.Task[dict[Key, int]] = asyncio.create_task(self._retrying(self._begin, committed))
-            closing = asyncio.create_task(self._closed.wait())
-            try:
-                await asyncio.wait({beginning, closing}, return_when=asyncio.FIRST_COMPLETED)
-                return beginning.result() if beginning.done() else dict(committed)
-            finally:
-                for task in (beginning, closing):
-                    task.cancel()
-                await asyncio.wait({beginning, closing})
-                self._streak.over()
+        """Where to start: `committed`, the group's offsets, or before them.
 
-    async def note(self, messages: Sequence[Message]) -> None:
-        """The effects of the messages are in the store. Raises `LostTail`, and `Unavailable` if it is away."""
+        Waits while the store is away, for `begin_within` seconds; raises `Unavailable` after that.
+        """
+        reason: str | None = None
+        try:
+            async with asyncio.timeout(self._begin_within), self._busy:
+                beginning: asyncio.Task[dict[Key, int]] = asyncio.create_task(self._retrying(self._begin, committed))
+                closing = asyncio.create_task(self._closed.wait())
+                try:
+                    await asyncio.wait({beginning, closing}, return_when=asyncio.FIRST_COMPLETED)
+                    return beginning.result() if beginning.done() else dict(committed)
+                finally:
+                    reason = self._streak.reason
+                    for task in (beginning, closing):
+                        task.cancel()
+                    await asyncio.wait({beginning, closing})
+                    self._streak.over()
+        except TimeoutError as error:
+            detail = f"did not tell for {self._begin_within:g} s where it stands: {reason or 'no answer'}"
+            raise Unavailable("store", detail) from error
+
+    async def note(self, read_at: Sequence[Origin]) -> None:
+        """The effects of the records that lay there are in the store. Raises `LostTail`; `Unavailable` if it is away.
+
+        A replayed record counts where it lies now, not where it was read first.
+        """
         reached: dict[Partition, int] = {}
-        for message in messages:
-            place = (message.origin.topic, message.origin.partition)
-            reached[place] = max(reached.get(place, 0), message.origin.offset + 1)
-        stands = {each: self._stands[each] for each in reached if each in self._stands}
+        for each in read_at:
+            place = (each.topic, each.partition)
+            reached[place] = max(reached.get(place, 0), each.offset + 1)
+        stands = {place: self._stands[place] for place in reached if place in self._stands}
         # never back: a broker that lost its topics counts from 0 again, which is no fault of the store
-        moves = {each: (at, max(at, reached[each])) for each, at in stands.items()}
+        moves = {place: (at, max(at, reached[place])) for place, at in stands.items()}
         if not moves:
             return
         self._check(await self._store.advance_offsets(moves))
-        for each, (before, to) in moves.items():
-            if self._stands.get(each) == before:
-                self._stands[each] = to
+        for place, (before, to) in moves.items():
+            if self._stands.get(place) == before:
+                self._stands[place] = to
 
     async def run(self) -> None:
         """Look until cancelled; raises `LostTail`."""

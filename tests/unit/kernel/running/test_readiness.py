@@ -48,3 +48,14 @@ def test_a_file_that_is_no_report_tells_nothing(tmp_path: Path, text: str) -> No
     file.parent.mkdir()
     file.write_text(text)
     assert reasons_of(tmp_path, 12) == {}
+
+
+def test_a_file_that_cannot_be_written_ends_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    in_the_way = tmp_path / "unready"
+    in_the_way.write_text("no folder")
+    readiness = ProcessReadiness(in_the_way / "12.json")
+    readiness.unready("redis", "gone for 30 s")
+    assert readiness.reasons == {"redis": "gone for 30 s"}
+    readiness.ready("redis")
+    assert readiness.reasons == {}
+    assert sum("could not be told" in each for each in caplog.messages) == 2

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from faust.types import TP
 
 from foretaste.kernel.batching import BatchPolicy
-from foretaste.kernel.events import DeadLetter, Message, Origin
+from foretaste.kernel.events import DeadLetter, Message, Origin, Reason
+from foretaste.testing import InMemoryOffsets
 from streams.worker.collector import Collector, CollectorConfig
 from streams.worker.consumer import hand_over
+from streams.worker.dead_letters import replay_headers
+from streams.worker.health.store_progress import StoreProgress
 from streams.worker.transport import FetchedMessage
 from tests.stream_parts import World
 
@@ -58,6 +61,29 @@ async def test_what_is_acknowledged_settles_the_offset_behind_it() -> None:
         Origin(PARTITION.topic, PARTITION.partition, offset, 1_764_000_000_123) for offset in (5, 7, 9)
     ]
     assert [each.key for each in handled] == [b"ada", b"ada", None]
+
+
+async def test_a_replayed_letter_moves_the_stores_word_by_where_it_lies_now() -> None:
+    first = DeadLetter(Message(b"ada", b"{}", Origin(PARTITION.topic, 1, 900, 1)), Reason.INVALID, "")
+    handled: list[Message] = []
+
+    async def handle(messages: Sequence[Message]) -> None:
+        handled.extend(messages)
+
+    async def reject(letters: Sequence[DeadLetter]) -> None:
+        raise AssertionError(letters)
+
+    store, metrics = InMemoryOffsets(), World().metrics
+    progress = StoreProgress(store, metrics.lost_tails)
+    await progress.begin({PARTITION: 5, (PARTITION.topic, 1): 3})
+    config = CollectorConfig(BatchPolicy(size=1, at_once=True), progress=progress)
+    collector = Collector("sign-up", handle, reject, metrics, config)
+    hand_over(PARTITION, [Record(5, headers=tuple(replay_headers(first)))], collector, {})
+    running = asyncio.create_task(collector.run())
+    await collector.stop(1.0)
+    await running
+    assert [each.origin for each in handled] == [first.message.origin]
+    assert store.held == {PARTITION: 6, (PARTITION.topic, 1): 3}
 
 
 def test_all_that_was_fetched_of_a_partition_is_one_message_with_its_last_offset() -> None:

@@ -190,6 +190,21 @@ def test_headers_of_somebody_elses_change_no_origin(headers: Any) -> None:
     assert message_of(b"k", b"v", headers, HERE) == Message(b"k", b"v", HERE, attempts=0)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("foretaste-origin-topic", b"payments"),
+        ("foretaste-origin-partition", b"-1"),
+        ("foretaste-origin-offset", b"-7"),
+        ("foretaste-attempts", b"0"),
+    ],
+)
+def test_an_origin_that_no_replay_has_is_not_taken_over(name: str, value: bytes) -> None:
+    headers = dict(headers_of(behaved(1, attempts=1)))
+    assert message_of(b"ada", b"{1}", headers, HERE) == behaved(1, attempts=1).message
+    assert message_of(b"k", b"v", headers | {name: value}, HERE) == Message(b"k", b"v", HERE, attempts=0)
+
+
 def test_a_letter_of_an_earlier_version_was_never_replayed() -> None:
     headers = [each for each in headers_of(behaved(1)) if each[0] != ATTEMPTS]
     assert read_dead_letter(Sent("dead-letters", b"ada", b"{1}", tuple(headers))) == behaved(1)

@@ -8,11 +8,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.events import Origin
 from foretaste.kernel.running.durability import Partition
 from foretaste.testing import InMemoryOffsets
 from streams.worker.health.store_progress import LostTail, StoreProgress
 from streams.worker.metrics import Metrics
-from tests.stream_parts import message
+from tests.stream_parts import NOW_MS
 
 TOPIC = "user-registered"
 ZERO, ONE = (TOPIC, 0), (TOPIC, 1)
@@ -31,16 +32,19 @@ class AwayOffsets(InMemoryOffsets):
 @dataclass
 class Bench:
     store: InMemoryOffsets = field(default_factory=InMemoryOffsets)
+    begin_within: float = 60.0
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(CollectorRegistry())
-        self.progress = StoreProgress(self.store, self.metrics.lost_tails, look_every=0.0)
+        self.progress = StoreProgress(
+            self.store, self.metrics.lost_tails, look_every=0.0, begin_within=self.begin_within
+        )
 
     def lost(self, kind: str) -> float:
         return self.metrics.registry.get_sample_value("foretaste_store_lost_tails_total", {"kind": kind}) or 0.0
 
     async def note(self, *offsets: int) -> None:
-        await self.progress.note([message({}, topic=TOPIC, offset=each) for each in offsets])
+        await self.progress.note([Origin(TOPIC, 0, each, NOW_MS) for each in offsets])
 
 
 async def test_a_store_that_keeps_up_is_read_on_from_where_the_group_stands() -> None:
@@ -141,4 +145,11 @@ async def test_a_worker_that_stops_does_not_wait_for_a_store_that_is_away() -> N
     assert "chosen by the test" in str(bench.progress.waits_for)
     bench.progress.close()
     assert await beginning == {ZERO: 3}
+    assert bench.progress.waits_for is None
+
+
+async def test_a_store_that_stays_away_is_given_up_with_its_reason() -> None:
+    bench = Bench(AwayOffsets(), begin_within=0.01)
+    with pytest.raises(Unavailable, match=r"store is not available: did not tell for 0\.01 s .* chosen by the test"):
+        await bench.progress.begin({ZERO: 3})
     assert bench.progress.waits_for is None
