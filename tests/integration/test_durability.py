@@ -62,11 +62,12 @@ async def test_the_disk_is_waited_for(server: Valkey, store: RedisStore) -> None
         await store.synced()
 
 
-async def test_a_server_without_a_file_says_so(redis_url: str, tmp_path: Path) -> None:
-    store = RedisStore(feast_config(None, redis_url, tmp_path), timeout=3)
-    with pytest.raises(Unavailable, match="appendonly is disabled"):
-        await store.synced()
-    await store.close()
+async def test_a_server_without_a_file_says_so(tmp_path: Path) -> None:
+    with valkey(tmp_path, appendonly=False) as plain:
+        store = RedisStore(feast_config(None, plain.url, tmp_path), timeout=3)
+        with pytest.raises(Unavailable, match="appendonly is disabled"):
+            await store.synced()
+        await store.close()
 
 
 async def test_waiting_is_refused_where_it_is_not_offered(server: Valkey, tmp_path: Path) -> None:
