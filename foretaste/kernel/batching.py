@@ -85,13 +85,8 @@ class BatchQueue(Generic[T]):
         """As many wait as `put` lets in."""
         return 0 < self._capacity <= len(self._waiting)
 
-    async def put(self, member: T) -> None:
-        """Waits while the queue is full; the age of the member runs from when it was let in."""
-        await self.room()
-        self.put_nowait(member)
-
     def put_nowait(self, member: T) -> None:
-        """Like `put`, without waiting and whatever the capacity."""
+        """Takes a member, whatever the capacity; its age runs from now."""
         self._waiting.append((member, self._clock()))
         self._changed.set()
 

@@ -38,7 +38,7 @@ class CollectorConfig:
 
     batch: BatchPolicy = field(default_factory=BatchPolicy)
     capacity: int = 1024
-    """Events that may wait; `put` waits beyond that."""
+    """Events that may wait before it is `full`."""
     max_backoff: float = 3.0
     """Seconds between two tries at most, while a part is away."""
     longest_batch: float = 0.0
@@ -58,15 +58,15 @@ class _Entry(NamedTuple):
 class Collector:
     """Gathers the events of one way into batches and settles one batch at a time.
 
-    1. `put` takes an event, and waits while `capacity` events wait already.
+    1. `put_nowait` takes an event; a consumer reads no more while the collector is `full`.
     2. A batch closes by its policy: on size, on the age of its first member, or at once where nothing follows.
     3. The handler makes its effects durable. While a part is unavailable, the batch is tried again, for ever.
     4. If the batch is refused for good, its members are handled one by one, and those refused become dead letters.
     5. A store that keeps its `progress` is told of it; one that lost what it had ends the collector (`LostTail`).
     6. Only now its members are acknowledged, in the order in which they came.
 
-    Batches never overlap and members are acknowledged in order: Faust commits past an unacknowledged event when the
-    one right behind it is acknowledged first.
+    Batches never overlap and members are acknowledged in order, so that what was acknowledged last is where a partition
+    stands.
     """
 
     def __init__(
@@ -105,19 +105,13 @@ class Collector:
         """Why the batch at work is tried again, or why no partition is begun; None while neither is so."""
         return self._streak.reason or (None if self._progress is None else self._progress.waits_for)
 
-    async def put(self, message: Message, acknowledge: Acknowledge, read_at: Origin | None = None) -> None:
-        """Take an event, once fewer than `capacity` wait. Never returns after `stop`.
+    def put_nowait(self, message: Message, acknowledge: Acknowledge, read_at: Origin | None = None) -> None:
+        """Take an event, though `capacity` wait; after `stop` none is taken, and so none acknowledged.
 
         `read_at` is where its record lay, if not at its origin.
         """
         if self._stopping:
-            await asyncio.get_running_loop().create_future()
-        epoch = self._epoch
-        await self._queue.room()
-        self._queue.put_nowait(_Entry(message, acknowledge, epoch, read_at or message.origin))
-
-    def put_nowait(self, message: Message, acknowledge: Acknowledge, read_at: Origin | None = None) -> None:
-        """Take an event though `capacity` wait, for a consumer that reads no more while this is `full`."""
+            return
         self._queue.put_nowait(_Entry(message, acknowledge, self._epoch, read_at or message.origin))
 
     @property

@@ -133,16 +133,17 @@ async def test_without_it_a_batch_waits_for_its_age() -> None:
     assert waiting.ended
 
 
-async def test_a_full_queue_lets_nobody_in_until_a_batch_is_taken() -> None:
+async def test_a_full_queue_has_no_room_until_a_batch_is_taken() -> None:
     waiting = queue(size=2, at_once=True, capacity=2)
-    await waiting.put(0)
-    await waiting.put(1)
+    waiting.put_nowait(0)
+    waiting.put_nowait(1)
     assert waiting.full
-    third = asyncio.create_task(waiting.put(2))
+    third = asyncio.create_task(waiting.room())
     await asyncio.sleep(0)
     assert not third.done()
     assert await waiting.take() == [0, 1]
     await third
+    waiting.put_nowait(2)
     assert await waiting.take() == [2]
     assert not waiting.full
 

@@ -47,7 +47,7 @@ class Form:
         """All of them through the way of `topic`, until it has settled them."""
         way = self.ways[topic]
         for each in messages:
-            await way.put(each, partial(self.acknowledged.append, each.origin.offset))
+            way.put_nowait(each, partial(self.acknowledged.append, each.origin.offset))
         await asyncio.gather(way.run(), way.stop(grace=5))
 
     async def logged(self) -> tuple[list[str], list[str]]:
