@@ -13,7 +13,7 @@ from foretaste.kernel.values import MAX_BEHAVIOUR
 from streams.decoding import decode_behaved
 from streams.parts import SignUpParts
 from streams.rules import to_ms
-from streams.shares import each_share, shares_by_user
+from streams.shares import SHARE, each_share, shares_by_user
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
 
@@ -90,13 +90,16 @@ class Behaviours:
         unknown_items: UnknownItems,
         max_event_bytes: int,
         now: Clock,
+        share: int = SHARE,
     ) -> None:
+        """`share`: users of a read and a write, about."""
         self._parts = parts
         self._dead_letters = dead_letters
         self._metrics = metrics
         self._unknown_items = unknown_items
         self._max_event_bytes = max_event_bytes
         self._now = now
+        self._share = share
 
     async def __call__(self, messages: Sequence[Message]) -> None:
         """Steps 1 to 5 for one batch."""
@@ -105,11 +108,14 @@ class Behaviours:
             acts, unknown = await self._known(acts)
             bad += unknown
         if acts:
-            await each_share(self._store_behaviour, shares_by_user(acts, lambda act: act.event.user_id))  # 2 to 4
+            await each_share(self._store_behaviour, self._shares(acts))  # 2 to 4
             if self._parts.synced is not None:
                 await self._parts.synced.synced()  # 4
         await self._dead_letters.keep(bad)  # 5
         self._metrics.behaviours.inc(len(acts))
+
+    def _shares(self, acts: Sequence[Act]) -> list[list[Act]]:
+        return shares_by_user(acts, lambda act: act.event.user_id, self._share)
 
     def _decode(self, messages: Sequence[Message]) -> tuple[list[Act], list[DeadLetter]]:
         now_ms = round(self._now() * 1000)

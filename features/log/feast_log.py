@@ -70,6 +70,13 @@ class FeastTrainingLog:
         behaviours, more = await asyncio.to_thread(self._read, BEHAVIOUR_ROWS, since_ms, until_ms)
         return Logged(rankings, behaviours, [*skipped, *more])
 
+    async def read_behaviours(self, since_ms: int, until_ms: int) -> pa.Table:
+        """The behaviours of `read` alone; files that cannot be read are named in the log."""
+        behaviours, skipped = await asyncio.to_thread(self._read, BEHAVIOUR_ROWS, since_ms, until_ms)
+        for path in skipped:
+            log.warning("behaviours that cannot be read are left out: %s", path)
+        return behaviours
+
     async def compact(self, before: date, ended: Callable[[], bool] = lambda: False) -> CompactedDays:
         """One file for each day before `before` (UTC), each row in it once. Anything may write and read meanwhile.
 

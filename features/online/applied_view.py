@@ -49,3 +49,15 @@ async def write_applied(client: FeastClient, users: Sequence[tuple[BehavedUser, 
         "version": [user.version for user, _ in told],
     }
     await client.write(VIEW, columns, [max(user.at_us, row.at_us + 1) for user, row in told])
+
+
+async def erase_applied(client: FeastClient, users: Sequence[tuple[str, Sequence[Raw]]]) -> None:
+    """Rows that tell of nothing in the place of those that are stored: users with the values of `COLUMNS`."""
+    stored = [(user_id, at_us) for user_id, values in users if (at_us := readable_nanos(values[-1]) // 1000)]
+    columns: dict[str, Sequence[object]] = {
+        _USER: [user_id for user_id, _ in stored],
+        "digests": [[] for _ in stored],
+        "fresh": [0] * len(stored),
+        "version": [0] * len(stored),
+    }
+    await client.write(VIEW, columns, [at_us + 1 for _, at_us in stored])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from features.feast_api import RepoConfig
 from features.online.applied_view import COLUMNS as APPLIED_COLUMNS
 from features.online.applied_view import VIEW as APPLIED_VIEW
-from features.online.applied_view import AppliedRow, write_applied
+from features.online.applied_view import AppliedRow, erase_applied, write_applied
 from features.online.damage import DamageLog
 from features.online.directory import VIEW as DIRECTORY_VIEW
 from features.online.directory import UserDirectory
@@ -49,6 +49,13 @@ _ENRICHED_COLUMNS: tuple[Column, ...] = (
     *(column for view in SLOTS for column in ((view, "generation"), (view, None))),
 )
 """What is stored of a user's attributes, and the time of each slot, which Feast gives with a feature of it."""
+
+_EMPTY: dict[str, tuple[object, ...]] = {
+    ATTRIBUTES_VIEW: ("",),
+    BEHAVIOUR_VIEW: ([], [], [], 0),
+    **dict.fromkeys(SLOTS, ([], 0, 0)),
+}
+"""By view, the values of a row that is read as none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +182,17 @@ class FeastStore:
             await write_applied(self._client, [(user, current[user.user_id]) for user in taken])
             await self._write(BEHAVIOUR_VIEW, [_behaviour_row(user) for user in taken])
         return [user.user_id for user in users if user.user_id not in current or user is not first[user.user_id]]
+
+    async def erase(self, user_ids: Sequence[str]) -> None:
+        """As the port says, but for the rows themselves: Feast's API deletes none, so empty ones take their place."""
+        async with self._client.answered_within(self._timeout):
+            for view, empty in _EMPTY.items():
+                stored = await self._client.read(columns_of(view), _USER, user_ids)
+                times = [readable_nanos(values[-1]) // 1000 for values in stored]
+                rows = [(user, at_us) for user, at_us in zip(user_ids, times, strict=True) if at_us]
+                await self._write(view, [ViewRow(user, at_us + 1, empty) for user, at_us in rows])
+            applied = await self._client.read(APPLIED_COLUMNS, _USER, user_ids)
+            await erase_applied(self._client, list(zip(user_ids, applied, strict=True)))
 
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
         """As the port says, page by page of the directory."""

@@ -38,6 +38,7 @@ from features.online.layout import (
     version_stored,
     virtual_row,
 )
+from features.online.whole_user import WRITE_WHOLE, whole_call
 from features.redis.address import Client, OneLoop, answered_within
 from features.redis.commands import Command, LuaScript, run_each, run_script, wrong_type
 from features.redis.eviction import eviction_of
@@ -145,6 +146,20 @@ class RedisStore:
             for place, reply in zip(odd, await run_script(client, _WRITE_BEHAVIOUR, calls), strict=True):
                 replies[place] = reply
         return [user.user_id for user, reply in zip(users, replies, strict=True) if reply != _DONE]
+
+    async def write_whole(self, users: Sequence[UserFeatures]) -> list[str]:
+        """As `WholeUserStore` says."""
+        if not users:
+            return []
+        calls = [whole_call(self._keys.of(user.user_id), user) for user in users]
+        async with answered_within(self._timeout):
+            replies = await run_script(await self._opened(), WRITE_WHOLE, calls)
+        return [user.user_id for user, reply in zip(users, replies, strict=True) if reply != _DONE]
+
+    async def erase(self, user_ids: Sequence[str]) -> None:
+        if user_ids:
+            async with answered_within(self._timeout):
+                await run_each(await self._opened(), b"UNLINK", [self._keys.of(user_id) for user_id in user_ids])
 
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
         """As the port says, by a scan of Redis. A server that was started anew is walked from its beginning."""

@@ -82,6 +82,8 @@ class Topic(StrEnum):
     REGISTERED = "user-registered"
     BEHAVED = "user-behaved"
     ENRICHED = "user-enriched"
+    PROFILES = "user-profiles"
+    """Compacted: the newest registration of each user, as it is stored. A null value says that the user is no more."""
     RANKED = "user-ranked"
     REENRICH = "user-reenrich"
     """Not keyed: each event names a page of users whose virtual behaviour of one generation is to be made."""
@@ -124,6 +126,21 @@ class UserEnriched(Event):
     user_id: Id
     generation: Annotated[int, Field(ge=1)]
     enriched_at: AwareDatetime
+
+
+class UserProfile(Event):
+    """`user-profiles`: a user's attributes and which registration they are from, as the online store holds them."""
+
+    model_config = ConfigDict(ser_json_bytes="hex", val_json_bytes="hex")
+
+    user_id: Id
+    attributes: Mapping[Text, WireScalar]
+    registered_at: AwareDatetime
+    """When it happened, to the millisecond (`event_time_ms`)."""
+    place: Place | None = None
+    """Where it stands in Kafka; None for one that never stood there, of an import say."""
+    registrations: tuple[bytes, ...] = ()
+    """Digests of the registrations that were applied last, as `AttributesVersion` has them."""
 
 
 class ReenrichUsers(Event):

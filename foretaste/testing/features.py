@@ -75,6 +75,13 @@ class InMemoryOnlineStore:
             self._behaviour[user.user_id] = user
         return refused
 
+    async def erase(self, user_ids: Sequence[str]) -> None:
+        for user_id in user_ids:
+            self._attributes.pop(user_id, None)
+            self._behaviour.pop(user_id, None)
+            for parity in SLOTS:
+                self._virtual.pop((user_id, parity), None)
+
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
         known = sorted(self._attributes)
         start = int(cursor or 0)

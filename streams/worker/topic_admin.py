@@ -41,6 +41,10 @@ class DeadLetterTopic:
         return {"max.message.bytes": str(self.max_bytes), "retention.ms": str(round(self.days * 86_400_000))}
 
 
+PROFILES = {"cleanup.policy": "compact", "delete.retention.ms": str(366 * 86_400_000)}
+"""Of `user-profiles`: each user's newest record is kept for good, and a null value for longer than any behaviour is."""
+
+
 async def create_topics(
     connection: KafkaConnection,
     names: TopicNames,
@@ -53,11 +57,12 @@ async def create_topics(
 
     Topics that exist are left as they are; one with fewer partitions than asked for is reported in a warning and in
     the answer, since more workers than partitions stay idle. `dead-letters` takes larger records than the others, so
-    that an event of any size that arrived fits in it with its headers.
+    that an event of any size that arrived fits in it with its headers; `user-profiles` is compacted.
 
     Raises `Unavailable` when no broker answers, `InvalidInput` when the broker refuses a topic.
     """
-    configs: Mapping[str, Mapping[str, str]] = {names.dead_letters: (dead_letters or DeadLetterTopic()).config}
+    letters = dead_letters or DeadLetterTopic()
+    configs: Mapping[str, Mapping[str, str]] = {names.dead_letters: letters.config, names.profiles: PROFILES}
     wanted = [NewTopic(name, partitions, replication, topic_configs=configs.get(name, {})) for name in names.all()]
     admin = AIOKafkaAdminClient(**connection.client_arguments())
     try:

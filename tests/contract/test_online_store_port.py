@@ -566,3 +566,24 @@ async def test_whoever_was_there_throughout_comes_whoever_signs_up_meanwhile(sto
         await signed_up(store, [f"a{page}-{each}" for each in range(500)] if page < 15 else [])
 
     assert set(there) <= set(await walked(store, 50, more))
+
+
+async def test_who_was_erased_is_as_if_never_there_and_may_come_again(store: OnlineStore, step: int) -> None:
+    for generation in (1, 2):
+        await store.write_enriched([enriched("gone", AT + generation * step, generation), enriched("stays")])
+    assert await store.write_behaviour([behaved("i", user_id="gone"), behaved("i", user_id="stays")]) == []
+    stayed = await read(store, "stays")
+    for _ in range(2):
+        await store.erase(["gone", "nobody"])
+        for generation in (1, 2):
+            found = await read(store, "gone", generation)
+            assert (found.attributes, found.virtual, len(found.behaviour), found.damaged) == (None, None, 0, ())
+    assert await read(store, "nobody") == UserFeatures("nobody")
+    assert str(await read(store, "stays")) == str(stayed)
+
+    await store.write_enriched([enriched("gone", AT + 5 * step)])
+    (before,) = await store.read_behaviour(["gone"])
+    assert await store.write_behaviour([behaved("new", user_id="gone", after=before)]) == []
+    found = await read(store, "gone")
+    assert (found.attributes_ms, list(found.behaviour.items)) == (AT + 5 * step, ["new"])
+    assert found.virtual is not None

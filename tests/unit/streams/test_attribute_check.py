@@ -84,6 +84,7 @@ async def test_the_way_of_a_sign_up_counts_what_had_no_effect() -> None:
         world.dead_letters,
         world.metrics,
         enriched_topic=world.names.enriched,
+        profiles_topic=world.names.profiles,
         max_event_bytes=65536,
         now=lambda: NOW,
         check=AttributeCheck(world.metrics, vocabulary),

@@ -12,8 +12,8 @@ from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput
 from foretaste.kernel.events import UserEnriched
 from foretaste.kernel.users import BehavedUser, Behaviour, ReenrichedUser, VirtualBehaviour
 from foretaste.kernel.values import Attributes, FloatArray
-from streams import sign_ups as enrichment
 from streams.sign_ups import SignUps
+from streams.sign_ups import way as enrichment
 from tests.stream_parts import NOW, NOW_MS, SHAPE, ChosenTowers, World, generation, sign_up, virtual_of
 
 AWAY = Unavailable("a part", "chosen by the test")
@@ -55,6 +55,7 @@ def way(world: World, now: float = NOW) -> SignUps:
         world.dead_letters,
         world.metrics,
         enriched_topic=world.names.enriched,
+        profiles_topic=world.names.profiles,
         max_event_bytes=2000,
         now=lambda: now,
     )

@@ -3,123 +3,27 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
 from foretaste.kernel.errors import ForetasteError, InvalidInput, Unavailable
-from foretaste.kernel.events import (
-    DeadLetter,
-    Message,
-    Reason,
-    UserEnriched,
-    UserRegistered,
-    event_digest,
-    event_time_ms,
-)
+from foretaste.kernel.events import DeadLetter, Message, Reason, UserEnriched, event_time_ms
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock
-from foretaste.kernel.users import (
-    AttributesVersion,
-    EnrichedUser,
-    ReenrichedUser,
-    Stage,
-    UserFeatures,
-    VirtualBehaviour,
-)
-from foretaste.kernel.values import Attributes
+from foretaste.kernel.users import EnrichedUser, ReenrichedUser, Stage, VirtualBehaviour
 from streams.attribute_check import AttributeCheck
 from streams.codec import EVENTS
 from streams.decoding import decode_registered
 from streams.parts import SignUpParts
 from streams.rules import to_ms
 from streams.shares import each_share, shares_by_user
+from streams.sign_ups.rows import EnrichedSignUp, KnownSignUp, SignUp, newest
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
 from streams.zero_shot import finite, virtual_behaviour
 
 FILLING_SECONDS = 0.5
 """For which a batch waits for the tower of the generation that is filling."""
-
-
-@dataclass(frozen=True, slots=True)
-class SignUp:
-    """A decoded sign-up and the message that it came in."""
-
-    message: Message
-    event: UserRegistered
-    at_ms: int
-    """When the user registered (`event_time_ms`)."""
-
-    @property
-    def version(self) -> AttributesVersion:
-        """By which it replaces what is stored, or does not."""
-        digest = event_digest(self.event.event_id, self.message)
-        return AttributesVersion(self.at_ms, self.message.origin.place, (digest,))
-
-
-@dataclass(frozen=True, slots=True)
-class KnownSignUp:
-    """A sign-up beside what is stored of its user, with the slot of `generation`."""
-
-    sign_up: SignUp
-    stored: UserFeatures
-    generation: Generation
-
-    @property
-    def newer(self) -> bool:
-        """Its attributes replace the stored ones. A replay's, or an older one's, do not: the store would drop them."""
-        return self.stored.attributes is None or self.sign_up.version.replaces(self.stored.attributes_version)
-
-    @property
-    def attributes(self) -> Attributes:
-        """The user's from now on: virtual behaviour is made from these, so that it belongs to what is stored."""
-        return self.sign_up.event.attributes if self.newer else self.stored.attributes or {}
-
-    @property
-    def stage(self) -> Stage:
-        return self.generation.stage(len(self.stored.behaviour))
-
-    @property
-    def needs_virtual(self) -> bool:
-        """No virtual behaviour is stored that this generation can read and that belongs to the attributes."""
-        return self.stage is not Stage.WARM if self.newer else self.generation.lacks(self.stored)
-
-
-@dataclass(frozen=True, slots=True)
-class EnrichedSignUp:
-    """What is to be written for a sign-up; `virtual` is None where none is."""
-
-    known: KnownSignUp
-    virtual: VirtualBehaviour | None
-    before: tuple[bytes, ...] = ()
-    """Digests of the user's other sign-ups in the batch, which this one was chosen before."""
-
-    @property
-    def user_id(self) -> str:
-        return self.known.stored.user_id
-
-    @property
-    def row(self) -> EnrichedUser | ReenrichedUser | None:
-        """Attributes and virtual behaviour, where the attributes replace the stored ones; else virtual behaviour alone,
-        made from those that are stored; None where nothing is missing."""
-        known = self.known
-        if known.newer:
-            version = known.sign_up.version
-            digests = (*self.before, *version.digests)
-            attributes = known.sign_up.event.attributes
-            return EnrichedUser(self.user_id, attributes, self.virtual, version.at_ms, version.place, digests)
-        return None if self.virtual is None else ReenrichedUser.after(known.stored, self.virtual)
-
-    def beside(self, written: EnrichedUser | ReenrichedUser | None) -> ReenrichedUser | None:
-        """The virtual behaviour of another generation, for the attributes that stand once `written` does."""
-        if self.virtual is None:
-            return None
-        stored = self.known.stored
-        if not isinstance(written, EnrichedUser):
-            return ReenrichedUser.after(stored, self.virtual)
-        at_ms = max(written.at_ms, stored.virtual_ms + 1)
-        return ReenrichedUser(self.user_id, self.virtual, at_ms, written.version)
 
 
 class SignUps:
@@ -137,7 +41,7 @@ class SignUps:
        from attributes that are stored already (for a sign-up that is sent again, of another generation than what the
        slot holds) is written alone; so is that of the filling generation, behind the attributes that it belongs to.
        Where the parts say so, the store's disk is waited for, once a batch.
-    6. `user-enriched` and the dead letters are produced; on return the messages may be acknowledged.
+    6. `user-enriched`, `user-profiles` and the dead letters are produced; on return the messages may be acknowledged.
 
     Raising at any step leaves nothing acknowledged, and all steps may be repeated: what is written is keyed by user,
     and the store decides in one step whether it takes the place of what is stored by then, whoever else writes and
@@ -147,7 +51,8 @@ class SignUps:
     time the later in the topic. Sign-ups without a key lie in any partition, so that time alone orders them, and where
     it is one, Kafka's timestamp. `user-enriched` is produced once for each user whose
     virtual behaviour can now be read, written just now or before, and not for a warm user, where it would not be true.
-    It tells of the active generation alone, which is the one that readers use.
+    It tells of the active generation alone, which is the one that readers use. `user-profiles` is produced for each user
+    whose registration is stored, warm or not: an emptied store is filled again from it.
 
     The filling generation holds no sign-up up: if its tower is away, does not answer within `FILLING_SECONDS` or
     answers badly, that is counted, and re-enrichment or a read repair makes what is missing.
@@ -163,6 +68,7 @@ class SignUps:
         metrics: Metrics,
         *,
         enriched_topic: str,
+        profiles_topic: str,
         max_event_bytes: int,
         now: Clock,
         check: AttributeCheck | None = None,
@@ -172,6 +78,7 @@ class SignUps:
         self._dead_letters = dead_letters
         self._metrics = metrics
         self._enriched_topic = enriched_topic
+        self._profiles_topic = profiles_topic
         self._max_event_bytes = max_event_bytes
         self._now = now
 
@@ -214,7 +121,7 @@ class SignUps:
         known = await self._known(sign_ups, active)  # 2
         needing = [each for each in known if each.needs_virtual]  # 3
         made, not_finite = await self._made(needing, active)  # 4, 5
-        enriched = _newest([*made, *(EnrichedSignUp(each, None) for each in known if not each.needs_virtual)])
+        enriched = newest([*made, *(EnrichedSignUp(each, None) for each in known if not each.needs_virtual)])
         await self._write(enriched, await self._filled(enriched, filling))  # 5
         return enriched, not_finite
 
@@ -289,28 +196,13 @@ class SignUps:
             for each in enriched
             if each.known.stage is not Stage.WARM
         ]
-        await self._parts.events.send_all(
-            self._enriched_topic, [(each.user_id.encode(), EVENTS.encode(each)) for each in events]
+        announced = [(each.user_id.encode(), EVENTS.encode(each)) for each in events]
+        profiles = [profile for each in enriched if (profile := each.profile) is not None]
+        await asyncio.gather(
+            self._parts.events.send_all(self._enriched_topic, announced),
+            self._parts.events.send_all(self._profiles_topic, profiles),
         )
         self._metrics.enriched.inc(len(events))
-
-
-def _newest(enriched: Sequence[EnrichedSignUp]) -> list[EnrichedSignUp]:
-    """One a user: the latest of those that replace what is stored, which remembers the others. One that comes again
-    under its id counts the first time."""
-    newest: dict[str, EnrichedSignUp] = {}
-    for each in enriched:
-        held = newest.get(each.user_id)
-        if held is None:
-            newest[each.user_id] = each
-            continue
-        version, other = each.known.sign_up.version, held.known.sign_up.version
-        known = AttributesVersion(other.at_ms, other.place, (*held.before, *other.digests))
-        if version.replaces(known) if each.known.newer == held.known.newer else each.known.newer:
-            newest[each.user_id] = replace(each, before=known.digests)
-        else:
-            newest[each.user_id] = replace(held, before=(*held.before, *version.digests))
-    return list(newest.values())
 
 
 def _not_finite(known: KnownSignUp) -> DeadLetter:
