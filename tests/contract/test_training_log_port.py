@@ -173,3 +173,11 @@ async def test_what_is_expired_is_not_read_and_what_is_compacted_is_as_before(lo
     assert list(await log.expire(days[1])) == days[:1]
     assert list(await log.expire(days[1])) == []
     assert ids(await everything(log)) == items(await everything(log)) == ["x1", "y1", "x2", "y2"]
+
+
+async def test_behaviours_are_read_without_the_rankings(tmp_path: Path) -> None:
+    log = FeastTrainingLog(log_config(tmp_path))
+    await log.write_rankings([ranked("r1")])
+    await log.write_behaviours([behaved("a"), behaved("b", at(days=1))])
+    assert (await log.read_behaviours(0, 2 * AT_MS)).equals((await everything(log)).behaviours)
+    assert (await log.read_behaviours(AT_MS, AT_MS + DAY_MS))["item_id"].to_pylist() == ["a"]
