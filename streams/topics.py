@@ -46,12 +46,4 @@ class TopicNames:
         return f"{self.prefix}foretaste-log"
 
     def all(self) -> tuple[str, ...]:
-        return (
-            self.registered,
-            self.behaved,
-            self.enriched,
-            self.profiles,
-            self.ranked,
-            self.reenrich,
-            self.dead_letters,
-        )
+        return (self.registered, self.behaved, self.enriched, self.ranked, self.reenrich, self.dead_letters, self.profiles)

@@ -28,6 +28,7 @@ from features.online.layout import (
     readable_nanos,
     version_stored,
 )
+from foretaste.kernel.erasing import ErasedUser, registered_anew
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import SLOTS, slot
 from foretaste.kernel.ports import Clock
@@ -44,6 +45,8 @@ from foretaste.kernel.users import (
 MOST_PAUSE = 0.5
 """Seconds between a read of behaviour and the write that was compared with it: more is a process that stood still."""
 _USER = "user_id"
+_ANY_SLOT = 1
+"""Read where only attributes are looked at."""
 _ENRICHED_COLUMNS: tuple[Column, ...] = (
     *columns_of(ATTRIBUTES_VIEW),
     *(column for view in SLOTS for column in ((view, "generation"), (view, None))),
@@ -183,16 +186,20 @@ class FeastStore:
             await self._write(BEHAVIOUR_VIEW, [_behaviour_row(user) for user in taken])
         return [user.user_id for user in users if user.user_id not in current or user is not first[user.user_id]]
 
-    async def erase(self, user_ids: Sequence[str]) -> None:
-        """As the port says, but for the rows themselves: Feast's API deletes none, so empty ones take their place."""
+    async def erase(self, users: Sequence[ErasedUser]) -> list[str]:
+        """As `ErasingStore` says, but for the rows themselves: Feast's API deletes none, so empty ones take their place."""
+        read = await self.read([user.user_id for user in users], _ANY_SLOT)
+        anew = [each.user_id for each, user in zip(read, users, strict=True) if registered_anew(each, user)]
+        gone = [user.user_id for user in users if user.user_id not in anew]
         async with self._client.answered_within(self._timeout):
             for view, empty in _EMPTY.items():
-                stored = await self._client.read(columns_of(view), _USER, user_ids)
+                stored = await self._client.read(columns_of(view), _USER, gone)
                 times = [readable_nanos(values[-1]) // 1000 for values in stored]
-                rows = [(user, at_us) for user, at_us in zip(user_ids, times, strict=True) if at_us]
+                rows = [(user, at_us) for user, at_us in zip(gone, times, strict=True) if at_us]
                 await self._write(view, [ViewRow(user, at_us + 1, empty) for user, at_us in rows])
-            applied = await self._client.read(APPLIED_COLUMNS, _USER, user_ids)
-            await erase_applied(self._client, list(zip(user_ids, applied, strict=True)))
+            applied = await self._client.read(APPLIED_COLUMNS, _USER, gone)
+            await erase_applied(self._client, list(zip(gone, applied, strict=True)))
+        return anew
 
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
         """As the port says, page by page of the directory."""

@@ -44,6 +44,7 @@ from features.redis.commands import Command, LuaScript, run_each, run_script, wr
 from features.redis.eviction import eviction_of
 from features.redis.keys import walk_keys
 from features.repo_config import check_applied
+from foretaste.kernel.erasing import ErasedUser, registered_anew
 from foretaste.kernel.generations import SLOTS, slot
 from foretaste.kernel.running.durability import Partition
 from foretaste.kernel.users import (
@@ -58,6 +59,8 @@ _WRITE_BEHAVIOUR = LuaScript(__package__, "write_behaviour.lua")
 _WRITE_ENRICHED = LuaScript(__package__, "event_time.lua", "write_enriched.lua")
 _WRITE_VIRTUAL = LuaScript(__package__, "event_time.lua", "write_virtual.lua")
 _DONE, _OTHER_ATTRIBUTES = 1, 0
+_ANY_SLOT = 1
+"""Read where only attributes are looked at."""
 _VERSION = (BEHAVIOUR[-1], stamp_of(BEHAVIOUR_VIEW))
 _ATTRIBUTES_TIME = stamp_of(ATTRIBUTES_VIEW)
 _SLOT_TIMES = tuple(map(stamp_of, SLOTS))
@@ -156,10 +159,15 @@ class RedisStore:
             replies = await run_script(await self._opened(), WRITE_WHOLE, calls)
         return [user.user_id for user, reply in zip(users, replies, strict=True) if reply != _DONE]
 
-    async def erase(self, user_ids: Sequence[str]) -> None:
-        if user_ids:
+    async def erase(self, users: Sequence[ErasedUser]) -> list[str]:
+        """As `ErasingStore` says."""
+        stored = await self.read([user.user_id for user in users], _ANY_SLOT)
+        anew = [each.user_id for each, user in zip(stored, users, strict=True) if registered_anew(each, user)]
+        gone = [self._keys.of(user.user_id) for user in users if user.user_id not in anew]
+        if gone:
             async with answered_within(self._timeout):
-                await run_each(await self._opened(), b"UNLINK", [self._keys.of(user_id) for user_id in user_ids])
+                await run_each(await self._opened(), b"UNLINK", gone)
+        return anew
 
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
         """As the port says, by a scan of Redis. A server that was started anew is walked from its beginning."""

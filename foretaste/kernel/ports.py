@@ -120,10 +120,6 @@ class OnlineStore(Protocol):
         """
         ...
 
-    async def erase(self, user_ids: Sequence[str]) -> None:
-        """Forget all that is stored of these users, as if they had never been there. No matter who is not."""
-        ...
-
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
         """A page of about `count` users who have attributes, and the cursor of the next one; None after the last.
 

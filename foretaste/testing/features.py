@@ -9,6 +9,7 @@ import numpy as np
 
 from features.generations.records import check_idle, check_slot
 from features.log.rows import BEHAVIOUR_ROWS, RANKING_ROWS, behaviours_table, each_once, rankings_table, within
+from foretaste.kernel.erasing import ErasedUser, registered_anew
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.generations import SLOTS, Generation, Move, Serving, check_same, slot
@@ -75,12 +76,14 @@ class InMemoryOnlineStore:
             self._behaviour[user.user_id] = user
         return refused
 
-    async def erase(self, user_ids: Sequence[str]) -> None:
-        for user_id in user_ids:
+    async def erase(self, users: Sequence[ErasedUser]) -> list[str]:
+        anew = [user.user_id for user in users if registered_anew(self._features(user.user_id, 1), user)]
+        for user_id in (user.user_id for user in users if user.user_id not in anew):
             self._attributes.pop(user_id, None)
             self._behaviour.pop(user_id, None)
             for parity in SLOTS:
                 self._virtual.pop((user_id, parity), None)
+        return anew
 
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
         known = sorted(self._attributes)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from prometheus_client import CollectorRegistry
 
+from foretaste.kernel.erasing import ErasedUser
 from foretaste.kernel.events import DeadLetter, Message
-from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock, Report, no_report
-from foretaste.kernel.users import Behaviour, UserFeatures
+from foretaste.kernel.users import AttributesVersion, Behaviour, UserFeatures
 from streams.behaviours import Behaviours
 from streams.profiles.profile import ReadProfiles
 from streams.profiles.rebuild_parts import RebuildConfig, RebuildParts, RebuiltUsers, TopicHistory
-from streams.profiles.user_writer import UserWriter, append_all
+from streams.profiles.user_writer import ANY_SLOT, UserWriter, append_all
 from streams.shares import each_share, shares_by_user
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
@@ -155,23 +155,34 @@ class Rebuild:
     async def _restore_users(self, messages: Sequence[Message], counts: RebuiltUsers) -> None:
         """1 and 4: null values first, since who registered again after one has a row in `users`."""
         read = ReadProfiles.of(messages)
-        if read.erased:
-            await self._parts.users.store.erase(list(read.erased))
-            if self._erased is not None:
-                self._erased |= read.erased
+        await self._erase(read.erased)
+|= read.erased
         active = (await self._parts.users.generations.serving()).active
         users = shares_by_user(list(read.users.values()), _user_id, self._config.share)
-        for written in await each_share(partial(self._write, generation=active), users):
-            counts.new += written[0]
-            counts.changed += written[1]
-            counts.kept += written[2]
-            counts.non_finite += written[3]
+        for written in await each_share(partial(self._writer.write, generation=active), users):
+            counts.new += written.new
+            counts.changed += written.changed
+            counts.kept += written.kept
+            counts.non_finite += written.non_finite
         counts.erased += len(read.erased)
         counts.unreadable += read.unreadable
 
-    async def _write(self, users: Sequence[UserFeatures], generation: Generation | None) -> tuple[int, int, int, int]:
-        found = await self._writer.write(users, generation)
-        return found.new, found.changed, found.kept, found.non_finite
+    async def _erase(self, erased: Mapping[str, int]) -> None:
+        """Take users out whose rows are from before their null value: who came again since keeps what is stored."""
+        if not erased:
+            return
+        if self._erased is not None:
+            self._erased |= erased
+        store|= erased
+        store = self._parts.users.store
+        stored = [(user, _newest_ms(user)) for user in await store.read(list(erased), ANY_SLOT)]
+        gone = [
+            ErasedUser(user.user_id, AttributesVersion(newest_ms + 1))  # what may come later is not kept out
+            for user, newest_ms in stored
+            if 0 < newest_ms <= erased[user.user_id]
+        ]
+        if gone:
+            await store.erase(gone)
 
     async def _restore_behaviours(self, messages: Sequence[Message], counts: RebuiltUsers) -> None:
         wanted = [each for each in messages if not self._was_erased(each)] if self._erased else messages
@@ -239,6 +250,13 @@ def _numbered(offsets: Mapping[str, int]) -> dict[int, int]:
 
 def _user_id(user: UserFeatures) -> str:
     return user.user_id
+
+
+def _newest_ms(user: UserFeatures) -> int:
+    """When the user registered; of one who never did, when the last behaviour was; 0 where nothing is stored."""
+    if user.attributes is None:
+        return user.behaviour.times[-1] if len(user.behaviour) else 0
+    return user.attributes_ms
 
 
 def _milliseconds(table: "pa.Table") -> list[int]:

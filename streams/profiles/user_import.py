@@ -94,7 +94,11 @@ class UserImport:
 
     async def _share(self, users: Sequence[UserFeatures], generation: Generation | None) -> WrittenUsers:
         written = await self._writer.write(users, generation)  # 1
-        records = [profile_record(user.user_id, user.attributes or {}, user.attributes_version) for user in written.standing]
+        records = [
+            profile_record(user.user_id, user.attributes, user.attributes_version)
+            for user in written.standing
+            if user.attributes is not None
+        ]
         await self._parts.events.send_all(self._topic, [record for record in records if record is not None])  # 2
         return written
 

@@ -38,7 +38,7 @@ class WrittenUsers:
     non_finite: int = 0
     """Users without virtual behaviour, since what the tower made of their attributes is not finite."""
     standing: list[UserFeatures] = field(default_factory=list)
-    """The users, each with the registration that stands now."""
+    """The users, each with the registration that stands now; without attributes, who was erased."""
 
 
 class UserWriter:
@@ -102,7 +102,7 @@ class UserWriter:
         kept: list[UserFeatures] = []
         for user, there in zip(users, stored, strict=True):
             version = user.attributes_version
-            if there.attributes is None or version.replaces(there.attributes_version):
+            if version.replaces(there.attributes_version):
                 warm = generation is not None and generation.stage(len(there.behaviour)) is Stage.WARM
                 virtual = None if warm else user.virtual
                 row = EnrichedUser(

@@ -10,8 +10,9 @@ import pytest
 
 from features.log.rows import behaviours_table, within
 from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.erasing import ErasedUser
 from foretaste.kernel.events import Message, Origin, UserBehaved
-from foretaste.kernel.users import UserFeatures
+from foretaste.kernel.users import AttributesVersion, UserFeatures
 from foretaste.testing import InMemoryCheckpoint, InMemoryOnlineStore, InMemoryWholeUserStore
 from streams.behaviours import Behaviours
 from streams.profiles.rebuild import DAY_MS, Rebuild
@@ -162,7 +163,7 @@ async def test_a_resumed_run_reads_no_batch_twice() -> None:
 async def test_a_partly_lost_store_gets_what_it_lacks_and_keeps_what_is_newer() -> None:
     emptied, before = await lived()
     await emptied.run()
-    await emptied.store.erase(USERS[::2])
+    await emptied.store.erase([ErasedUser(user, AttributesVersion(NOW_MS)) for user in USERS[::2]])
     signed_up = SignUps(
         replace(emptied.world.parts, store=emptied.store),
         emptied.world.dead_letters,
@@ -193,6 +194,15 @@ async def test_who_was_erased_is_taken_out_and_not_brought_back() -> None:
         assert gone == UserFeatures("u1")
         assert (back.attributes, len(back.behaviour)) == ({"age": 7}, 0)
         assert found.erased == 2
+
+
+async def test_who_registered_again_since_keeps_what_is_stored() -> None:
+    emptied, _ = await lived()
+    await emptied.run()
+    emptied.profiles.add(b"u1", None, timestamp_ms=NOW_MS - 600)
+    before = str(await emptied.read("u1"))
+    await emptied.run()
+    assert str(await emptied.read("u1")) == before, "u1 registered 499 ms before now"
 
 
 async def test_who_goes_on_knows_whom_another_process_read_as_erased() -> None:
