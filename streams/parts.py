@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from foretaste.kernel.erasing import ErasingStore
 from foretaste.kernel.ports import Events, Generations, Towers
-from foretaste.kernel.running.durability import SyncedStore
+from foretaste.kernel.running.durability import ErasingStore, SyncedStore
 
 
 @dataclass(frozen=True, slots=True)

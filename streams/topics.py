@@ -32,6 +32,10 @@ class TopicNames:
         return f"{self.prefix}{Topic.REENRICH}"
 
     @property
+    def profiles(self) -> str:
+        return f"{self.prefix}{Topic.PROFILES}"
+
+    @property
     def dead_letters(self) -> str:
         return f"{self.prefix}{Topic.DEAD_LETTERS}"
 
@@ -46,4 +50,7 @@ class TopicNames:
         return f"{self.prefix}foretaste-log"
 
     def all(self) -> tuple[str, ...]:
-        return (self.registered, self.behaved, self.enriched, self.ranked, self.reenrich, self.dead_letters, self.profiles)
+        return (
+            *(self.registered, self.behaved, self.enriched, self.ranked, self.reenrich, self.dead_letters),
+            self.profiles,
+        )

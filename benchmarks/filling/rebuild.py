@@ -83,7 +83,9 @@ async def _written(settings: Settings, attributes: Sequence[Attributes], users: 
     first = datetime.now(UTC) - timedelta(seconds=1800)
     for start in range(0, behaviours, BATCH):
         acts = [
-            UserBehaved(user_id=f"user-{each % users}", item_id=f"item-{each % 997}", at=first + timedelta(milliseconds=each))
+            UserBehaved(
+                user_id=f"user-{each % users}", item_id=f"item-{each % 997}", at=first + timedelta(milliseconds=each)
+            )
             for each in range(start, min(start + BATCH, behaviours))
         ]
         await events.send_all(names.behaved, [(act.user_id.encode(), EVENTS.encode(act)) for act in acts])

@@ -17,7 +17,17 @@ from benchmarks.trained_stack import Broker, TrainedStack, trained_stack
 from foretaste.settings import Settings, variable
 from foretaste.stack.record import running_stack
 
-PASSED = ("home", "kafka", "kafka_idempotent", "redis", "triton", "project", "topic_prefix", "redis_timeout", "registry")
+PASSED = (
+    "home",
+    "kafka",
+    "kafka_idempotent",
+    "redis",
+    "triton",
+    "project",
+    "topic_prefix",
+    "redis_timeout",
+    "registry",
+)
 PARTS = ("kafka", "redis", "triton")
 TIMEOUT = 30.0
 """Seconds a call: a busy machine is no failure here."""
@@ -36,7 +46,7 @@ def timed_command(settings: Settings, *arguments: str) -> tuple[dict[str, Any], 
     """What the command printed as JSON, its seconds from start to end, and the processor seconds of each part."""
     passed = {variable(name): str(value) for name in PASSED if (value := getattr(settings, name)) is not None}
     before, began = _used(settings), time.perf_counter()
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603  # our own command
         [sys.executable, "-m", "foretaste", *arguments, "--json"],
         env={**os.environ, **passed},
         stdout=subprocess.PIPE,

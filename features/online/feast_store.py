@@ -28,7 +28,6 @@ from features.online.layout import (
     readable_nanos,
     version_stored,
 )
-from foretaste.kernel.erasing import ErasedUser, registered_anew
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import SLOTS, slot
 from foretaste.kernel.ports import Clock
@@ -37,6 +36,7 @@ from foretaste.kernel.users import (
     AttributesVersion,
     BehavedUser,
     EnrichedUser,
+    ErasedUser,
     ReenrichedUser,
     UserFeatures,
     VirtualBehaviour,
@@ -187,9 +187,9 @@ class FeastStore:
         return [user.user_id for user in users if user.user_id not in current or user is not first[user.user_id]]
 
     async def erase(self, users: Sequence[ErasedUser]) -> list[str]:
-        """As `ErasingStore` says, but for the rows themselves: Feast's API deletes none, so empty ones take their place."""
+        """As `ErasingStore` says: Feast's API deletes no rows, so empty ones take their place."""
         read = await self.read([user.user_id for user in users], _ANY_SLOT)
-        anew = [each.user_id for each, user in zip(read, users, strict=True) if registered_anew(each, user)]
+        anew = [each.user_id for each, user in zip(read, users, strict=True) if user.spares(each)]
         gone = [user.user_id for user in users if user.user_id not in anew]
         async with self._client.answered_within(self._timeout):
             for view, empty in _EMPTY.items():

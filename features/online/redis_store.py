@@ -44,13 +44,13 @@ from features.redis.commands import Command, LuaScript, run_each, run_script, wr
 from features.redis.eviction import eviction_of
 from features.redis.keys import walk_keys
 from features.repo_config import check_applied
-from foretaste.kernel.erasing import ErasedUser, registered_anew
 from foretaste.kernel.generations import SLOTS, slot
 from foretaste.kernel.running.durability import Partition
 from foretaste.kernel.users import (
     REMEMBERED_REGISTRATIONS,
     BehavedUser,
     EnrichedUser,
+    ErasedUser,
     ReenrichedUser,
     UserFeatures,
 )
@@ -162,7 +162,7 @@ class RedisStore:
     async def erase(self, users: Sequence[ErasedUser]) -> list[str]:
         """As `ErasingStore` says."""
         stored = await self.read([user.user_id for user in users], _ANY_SLOT)
-        anew = [each.user_id for each, user in zip(stored, users, strict=True) if registered_anew(each, user)]
+        anew = [each.user_id for each, user in zip(stored, users, strict=True) if user.spares(each)]
         gone = [self._keys.of(user.user_id) for user in users if user.user_id not in anew]
         if gone:
             async with answered_within(self._timeout):

@@ -19,7 +19,7 @@ async def rebuild(settings: Settings, *, anew: bool = False) -> AsyncIterator["R
     from streams.profiles.rebuild import Rebuild
     from streams.profiles.rebuild_parts import RebuildConfig, RebuildParts
     from streams.topics import TopicNames
-    from streams.worker.records.history import KafkaHistory
+    from streams.worker.history.kafka_history import KafkaHistory
 
     names, connection = TopicNames(settings.topic_prefix), kafka_connection(settings)
     config = RebuildConfig(settings.max_event_bytes, settings.unknown_items, settings.log_days)

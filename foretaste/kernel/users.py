@@ -251,6 +251,18 @@ class BehavedUser:
         return max(self.read_us + 1, newest)
 
 
+@dataclass(frozen=True, slots=True)
+class ErasedUser:
+    """A user that is to be erased, and the erasure's place in the order of the user's registrations."""
+
+    user_id: str
+    version: AttributesVersion
+
+    def spares(self, stored: UserFeatures) -> bool:
+        """Whether the user registered anew since, and so stays."""
+        return stored.attributes is not None and not self.version.replaces(stored.attributes_version)
+
+
 def _grown(column: Sequence[T], value: T) -> Sequence[T]:
     if isinstance(column, GrowingColumn):
         return column.grown(value, MAX_BEHAVIOUR)

@@ -9,7 +9,6 @@ import numpy as np
 
 from features.generations.records import check_idle, check_slot
 from features.log.rows import BEHAVIOUR_ROWS, RANKING_ROWS, behaviours_table, each_once, rankings_table, within
-from foretaste.kernel.erasing import ErasedUser, registered_anew
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.generations import SLOTS, Generation, Move, Serving, check_same, slot
@@ -20,6 +19,7 @@ from foretaste.kernel.users import (
     AttributesVersion,
     BehavedUser,
     EnrichedUser,
+    ErasedUser,
     ReenrichedUser,
     UserFeatures,
     VirtualBehaviour,
@@ -77,7 +77,7 @@ class InMemoryOnlineStore:
         return refused
 
     async def erase(self, users: Sequence[ErasedUser]) -> list[str]:
-        anew = [user.user_id for user in users if registered_anew(self._features(user.user_id, 1), user)]
+        anew = [user.user_id for user in users if user.spares(self._features(user.user_id, 1))]
         for user_id in (user.user_id for user in users if user.user_id not in anew):
             self._attributes.pop(user_id, None)
             self._behaviour.pop(user_id, None)

@@ -18,9 +18,7 @@ class InMemoryWholeUserStore(InMemoryOnlineStore):
                 continue
             version = user.attributes_version
             if user.attributes is not None:
-                row = EnrichedUser(
-                    user.user_id, user.attributes, None, version.at_ms, version.place, version.digests
-                )
+                row = EnrichedUser(user.user_id, user.attributes, None, version.at_ms, version.place, version.digests)
                 await InMemoryOnlineStore.write_enriched(self, [row])
             if len(user.behaviour):
                 await InMemoryOnlineStore.write_behaviour(

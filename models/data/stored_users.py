@@ -19,8 +19,8 @@ from models.data.times import utc_text
 class DatasetUsers:
     """All users of a dataset, in the order of its table, registered at one time.
 
-    A behaviour is a row of label 1; of a user's, the `MAX_BEHAVIOUR` newest are told, oldest first, those of one time in
-    the order of the data. The same item, action and time again is the same behaviour.
+    A behaviour is a row of label 1; of a user's, the `MAX_BEHAVIOUR` newest are told, oldest first, those of one time
+    in the order of the data. The same item, action and time again is the same behaviour.
     """
 
     def __init__(self, dataset: Dataset, as_of_ms: int | None = None, now_ms: int | None = None) -> None:
@@ -86,9 +86,7 @@ def _newest(users: npt.NDArray[np.int32], frame: pd.DataFrame) -> npt.NDArray[np
     return kept
 
 
-def _repeated(
-    users: npt.NDArray[np.int32], times: npt.NDArray[np.int64], acts: pd.DataFrame
-) -> npt.NDArray[np.bool_]:
+def _repeated(users: npt.NDArray[np.int32], times: npt.NDArray[np.int64], acts: pd.DataFrame) -> npt.NDArray[np.bool_]:
     """Which rows, sorted by user and time, were there before: looked for among those alone that share both."""
     same = (users[1:] == users[:-1]) & (times[1:] == times[:-1])
     shared = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from foretaste.kernel.erasing import ErasedUser
 from foretaste.kernel.events import DeadLetter, Message
 from foretaste.kernel.ports import Clock, Report, no_report
-from foretaste.kernel.users import AttributesVersion, Behaviour, UserFeatures
+from foretaste.kernel.users import AttributesVersion, Behaviour, ErasedUser, UserFeatures
 from streams.behaviours import Behaviours
 from streams.profiles.profile import ReadProfiles
 from streams.profiles.rebuild_parts import RebuildConfig, RebuildParts, RebuiltUsers, TopicHistory
@@ -156,7 +155,6 @@ class Rebuild:
         """1 and 4: null values first, since who registered again after one has a row in `users`."""
         read = ReadProfiles.of(messages)
         await self._erase(read.erased)
-|= read.erased
         active = (await self._parts.users.generations.serving()).active
         users = shares_by_user(list(read.users.values()), _user_id, self._config.share)
         for written in await each_share(partial(self._writer.write, generation=active), users):
@@ -173,7 +171,6 @@ class Rebuild:
             return
         if self._erased is not None:
             self._erased |= erased
-        store|= erased
         store = self._parts.users.store
         stored = [(user, _newest_ms(user)) for user in await store.read(list(erased), ANY_SLOT)]
         gone = [
@@ -260,6 +257,6 @@ def _newest_ms(user: UserFeatures) -> int:
 
 
 def _milliseconds(table: "pa.Table") -> list[int]:
-    """The column `at`, to the millisecond that `to_ms` makes of the same time."""
-    micros = table["at"].cast("timestamp[us, tz=UTC]").cast("int64").to_numpy()
+    """The column `at`, which is in microseconds, to the millisecond that `to_ms` makes of the same time."""
+    micros = table["at"].cast("int64").to_numpy()
     return [int(each) for each in np.rint(micros / 1e6 * 1000)]

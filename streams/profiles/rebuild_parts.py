@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from foretaste.kernel.events import Message
-from foretaste.kernel.running.checkpoints import Checkpoint
+from foretaste.kernel.running.checkpoints import StateCheckpoint
 from streams.behaviours import UnknownItems
 from streams.parts import SignUpParts
 
@@ -26,9 +26,7 @@ class TopicHistory(Protocol):
         topic that nobody created."""
         ...
 
-    def read(
-        self, starts: Positions, ends: Positions, most: int
-    ) -> AsyncIterator[tuple[Sequence[Message], Positions]]:
+    def read(self, starts: Positions, ends: Positions, most: int) -> AsyncIterator[tuple[Sequence[Message], Positions]]:
         """The records between, about `most` at a time, each time with where the partitions are read on from then."""
         ...
 
@@ -43,7 +41,7 @@ class RebuildParts:
     profiles: TopicHistory
     behaviours: TopicHistory
     logged: LoggedBehaviours
-    checkpoint: Checkpoint
+    checkpoint: StateCheckpoint
 
 
 @dataclass(frozen=True, slots=True)

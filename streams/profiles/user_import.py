@@ -8,7 +8,7 @@ from typing import Protocol
 
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Report, no_report
-from foretaste.kernel.running.checkpoints import Checkpoint
+from foretaste.kernel.running.checkpoints import StateCheckpoint
 from foretaste.kernel.users import UserFeatures
 from streams.parts import SignUpParts
 from streams.profiles.profile import profile_record
@@ -65,7 +65,7 @@ class UserImport:
     Raises `Unavailable` when a part is away.
     """
 
-    def __init__(self, parts: SignUpParts, checkpoint: Checkpoint, profiles_topic: str) -> None:
+    def __init__(self, parts: SignUpParts, checkpoint: StateCheckpoint, profiles_topic: str) -> None:
         self._parts = parts
         self._checkpoint = checkpoint
         self._topic = profiles_topic

@@ -80,15 +80,10 @@ class UserWriter:
         needing = [user for user in users if generation.stage(len(user.behaviour)) is not Stage.WARM]
         virtual = await self._virtual([user.attributes or {} for user in needing], generation)
         of_user = {user.user_id: found for user, found in zip(needing, virtual, strict=True) if found is not None}
-        made = [
-            user if (found := of_user.get(user.user_id)) is None else _with_virtual(user, found)
-            for user in users
-        ]
+        made = [user if (found := of_user.get(user.user_id)) is None else _with_virtual(user, found) for user in users]
         return made, len(needing) - len(of_user)
 
-    async def _virtual(
-        self, attributes: Sequence[Attributes], generation: Generation
-    ) -> list[VirtualBehaviour | None]:
+    async def _virtual(self, attributes: Sequence[Attributes], generation: Generation) -> list[VirtualBehaviour | None]:
         vectors = await virtual_behaviour(self._towers, attributes, generation)
         return [
             VirtualBehaviour(generation.number, each) if good else None

@@ -51,8 +51,8 @@ class SignUps:
     time the later in the topic. Sign-ups without a key lie in any partition, so that time alone orders them, and where
     it is one, Kafka's timestamp. `user-enriched` is produced once for each user whose
     virtual behaviour can now be read, written just now or before, and not for a warm user, where it would not be true.
-    It tells of the active generation alone, which is the one that readers use. `user-profiles` is produced for each user
-    whose registration is stored, warm or not: an emptied store is filled again from it.
+    It tells of the active generation alone, which is the one that readers use. `user-profiles` is produced for each
+    user whose registration is stored, warm or not: an emptied store is filled again from it.
 
     The filling generation holds no sign-up up: if its tower is away, does not answer within `FILLING_SECONDS` or
     answers badly, that is counted, and re-enrichment or a read repair makes what is missing.

@@ -1,4 +1,4 @@
-"""What every `Checkpoint` does: the in-memory form and the one on a real Redis-protocol server."""
+"""What every `StateCheckpoint` does: the in-memory form and the one on a real Redis-protocol server."""
 
 from collections.abc import AsyncIterator
 from uuid import uuid4
@@ -8,13 +8,13 @@ import pytest
 from features.generations.checkpoint import RedisCheckpoint
 from features.redis.address import RedisAddress
 from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.running.checkpoints import Checkpoint
+from foretaste.kernel.running.checkpoints import StateCheckpoint
 from foretaste.testing import InMemoryCheckpoint
 from tests.integration.brokers import free_port
 
 
 @pytest.fixture(params=["memory", "redis"])
-async def checkpoint(request: pytest.FixtureRequest) -> AsyncIterator[Checkpoint]:
+async def checkpoint(request: pytest.FixtureRequest) -> AsyncIterator[StateCheckpoint]:
     if request.param == "memory":
         yield InMemoryCheckpoint()
         return
@@ -24,7 +24,7 @@ async def checkpoint(request: pytest.FixtureRequest) -> AsyncIterator[Checkpoint
     await redis.close()
 
 
-async def test_the_last_state_is_read_until_it_is_forgotten(checkpoint: Checkpoint) -> None:
+async def test_the_last_state_is_read_until_it_is_forgotten(checkpoint: StateCheckpoint) -> None:
     assert await checkpoint.read() is None
     for state in ("a", '{"cursor": "é"}'):
         await checkpoint.write(state)

@@ -15,9 +15,9 @@ import pytest
 
 from features.feast_api import FeatureStore
 from features.repo_config import close_connections
-from foretaste.kernel.erasing import ErasedUser, ErasingStore
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import OnlineStore
+from foretaste.kernel.running.durability import ErasingStore
 from foretaste.kernel.users import (
     REMEMBERED_BEHAVIOURS,
     REMEMBERED_REGISTRATIONS,
@@ -26,6 +26,7 @@ from foretaste.kernel.users import (
     BehavedUser,
     Behaviour,
     EnrichedUser,
+    ErasedUser,
     Place,
     ReenrichedUser,
     UserFeatures,

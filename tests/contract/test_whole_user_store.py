@@ -130,7 +130,10 @@ async def test_what_was_written_whole_is_written_over_by_the_ways(store: OnlineS
     found, behaved = await read(store)
     await store.write_enriched([EnrichedUser("u1", {"age": 1}, None, AT, Place("user-registered-3", 18, AT))])
     later = behaved.behaviour.then("later", "saw", AT)
-    assert await store.write_behaviour([BehavedUser.after(behaved, later, behaved.applied.with_applied(b"behaved3"))]) == []
+    assert (
+        await store.write_behaviour([BehavedUser.after(behaved, later, behaved.applied.with_applied(b"behaved3"))])
+        == []
+    )
     found, behaved = await read(store)
     assert (found.attributes, len(found.behaviour)) == ({"age": 1}, 3)
     assert found.virtual_ms < found.attributes_ms, "made from other attributes"
@@ -145,7 +148,9 @@ async def test_the_hash_holds_the_same_bytes(redis_url: str, tmp_path: Path) -> 
     await store.close()
     with redis.Redis.from_url(redis_url) as client:
         pattern = f"*{config.project}*"
-        keys = {(b"u1" if b"u1" in key else b"u2"): key for key in client.scan_iter(pattern) if b"u1" in key or b"u2" in key}
+        keys = {
+            (b"u1" if b"u1" in key else b"u2"): key for key in client.scan_iter(pattern) if b"u1" in key or b"u2" in key
+        }
         assert client.hgetall(keys[b"u1"]) == client.hgetall(keys[b"u2"])
     assert FeatureStore(config=config).project == config.project
 

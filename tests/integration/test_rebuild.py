@@ -1,4 +1,4 @@
-"""An emptied store is filled again, on real servers: by the command, killed in the middle, in both forms of the store."""
+"""An emptied store is filled again, on real servers: by the command, killed in the middle, in both forms."""
 
 import asyncio
 import json
@@ -28,8 +28,8 @@ from streams.profiles.rebuild import Rebuild
 from streams.profiles.rebuild_parts import RebuildConfig, RebuildParts
 from streams.topics import TopicNames
 from streams.worker.connection import KafkaConnection
+from streams.worker.history.kafka_history import KafkaHistory
 from streams.worker.producer import KafkaEvents
-from streams.worker.records.history import KafkaHistory
 from streams.worker.topic_admin import create_topics
 from tests import opened
 from tests.data_factory import SEGMENTS, write_dataset
@@ -120,7 +120,9 @@ async def live(settings: Settings) -> None:
 
 async def until(done: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(PATIENCE):
-        while not await done():
+        while True:
+            if await done():
+                return
             await asyncio.sleep(0.1)
 
 
@@ -295,4 +297,3 @@ async def test_profiles_are_kept_by_the_broker_for_good(kafka_address: str, kafk
     found = {entry[0]: entry[1] for entry in resource[4]}
     assert found["cleanup.policy"] == "compact"
     assert int(found["delete.retention.ms"]) > 300 * 86_400_000
-

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 
-class Checkpoint(Protocol):
+class StateCheckpoint(Protocol):
     """One text under one name (Redis): durable once `write` returns. Lost with the store that it lies in."""
 
     async def read(self) -> str | None: ...

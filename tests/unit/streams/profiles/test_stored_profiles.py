@@ -30,7 +30,10 @@ def profiles(world: World) -> dict[str, UserFeatures]:
 async def test_every_stored_registration_is_produced() -> None:
     world = World()
     count = 2 * PAGE + 3
-    rows = [EnrichedUser(f"u{each}", {"age": each}, None, NOW_MS, Place("r-0", each, 1), (b"12345678",)) for each in range(count)]
+    rows = [
+        EnrichedUser(f"u{each}", {"age": each}, None, NOW_MS, Place("r-0", each, 1), (b"12345678",))
+        for each in range(count)
+    ]
     await world.store.write_enriched(rows)
     await world.store.write_behaviour([BehavedUser("unregistered", Behaviour(["i"], ["acted"], [1]))])
     assert await record_stored(world.parts, "p") == count

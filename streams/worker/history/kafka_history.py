@@ -73,7 +73,10 @@ class KafkaHistory:
                     raise Unavailable("kafka", f"{self._topic}: nothing came for {self._patience:g} s")
                 at |= moved
                 partitions = [each for each in partitions if at[each.partition] < ends[each.partition]]
-                yield [_message(each) for records in found.values() for each in records if _before(each, ends)], dict(at)
+                yield (
+                    [_message(each) for records in found.values() for each in records if _before(each, ends)],
+                    dict(at),
+                )
         except KafkaError as error:
             raise await kafka_unavailable(self._connection, error, self._topic) from error
 
