@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.leasing import Lease
 from foretaste.kernel.ports import Events, Generations, OnlineStore, TowerAdmin, Towers
-from foretaste.kernel.running.durability import SyncedStore
+from foretaste.kernel.running.durability import ErasingStore, SyncedStore
 from foretaste.kernel.running.tls import TlsFiles
 from foretaste.kernel.service_ports import EventCounts, IdempotencyKeys
 from foretaste.settings import Settings, variable
@@ -69,7 +69,7 @@ def feast_config(settings: Settings) -> "RepoConfig":
     )
 
 
-def store(settings: Settings) -> OnlineStore:
+def store(settings: Settings) -> ErasingStore:
     """The fast form where the online store is Redis, unless a setting turns it off; else Feast's own way."""
 
     from features.repo_config import is_fast_redis

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -224,7 +224,7 @@ class Rebuild:
     async def _restore_logged(self, table: "pa.Table") -> None:
         erased = self._erased or {}
         rows: dict[str, tuple[list[str], list[str], list[int]]] = {}
-        columns = (table["user_id"].to_pylist(), table["item_id"].to_pylist(), table["action"].to_pylist())
+        columns: list[list[Any]] = [table[name].to_pylist() for name in ("user_id", "item_id", "action")]
         for user_id, item, action, at_ms in zip(*columns, _milliseconds(table), strict=True):
             if at_ms <= erased.get(user_id, -1):
                 continue
@@ -258,5 +258,6 @@ def _newest_ms(user: UserFeatures) -> int:
 
 def _milliseconds(table: "pa.Table") -> list[int]:
     """The column `at`, which is in microseconds, to the millisecond that `to_ms` makes of the same time."""
-    micros = table["at"].cast("int64").to_numpy()
+    at: Any = table["at"]  # its stubs know no name of a type
+    micros = at.cast("int64").to_numpy()
     return [int(each) for each in np.rint(micros / 1e6 * 1000)]

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ EVENTS = st.lists(
 NAMES = ("segment", "age", "city")
 
 
-def dataset(events: list[tuple[int, int, int, int]], **values: object) -> Dataset:
+def dataset(events: list[tuple[int, int, int, int]], **values: Any) -> Dataset:
     found = dataset_of(events)
     return replace(found, users=found.users.assign(**{name: values.get(name) for name in NAMES}))
 

@@ -105,11 +105,12 @@ async def lived() -> tuple[Emptied, list[UserFeatures]]:
 def told(users: Sequence[UserFeatures]) -> list[str]:
     """All that is stored, but for the count of a behaviour's writes and what is virtual of the warm."""
     plain = [
-        replace(each, behaviour_version=0, behaviour=Behaviour(*map(list, columns)))
-        if generation().stage(len(each.behaviour)) is not Stage.WARM
-        else replace(each, behaviour_version=0, behaviour=Behaviour(*map(list, columns)), virtual=None, virtual_ms=0)
+        replace(each, behaviour_version=0, behaviour=behaviour)
+        if generation().stage(len(behaviour)) is not Stage.WARM
+        else replace(each, behaviour_version=0, behaviour=behaviour, virtual=None, virtual_ms=0)
         for each in users
-        for columns in [(each.behaviour.items, each.behaviour.actions, each.behaviour.times)]
+        for held in [each.behaviour]
+        for behaviour in [Behaviour(list(held.items), list(held.actions), list(held.times))]
     ]
     return [str(each) for each in plain]
 
