@@ -24,6 +24,7 @@ from features.generations.checkpoint import RedisCheckpoint
 from foretaste import compose
 from foretaste.cli.main import app
 from foretaste.kernel.events import UserBehaved, UserRegistered
+from foretaste.kernel.values import Attributes
 from foretaste.settings import Settings
 from serving.active import ActiveGeneration
 from serving.users import StoredUsers
@@ -268,27 +269,31 @@ def test_imported_twice_is_imported_once_and_a_rebuild_finds_it(
     settings: Settings, server: Valkey, tmp_path: Path
 ) -> None:
     """By the commands, where no generation is active."""
-    deployment = Deployment(settings)
     folder = str(write_dataset(tmp_path / "data", users=len(USERS), interactions=3000))
-    first = command("import", folder)
-    once = asyncio.run(deployment.shown())
-    assert (first["new"], len(once)) == (len(USERS), len(USERS))
-    assert first["behaviours"] == sum(len(json.loads(each)["behaviour"]) for each in once.values())
+    first, once = command("import", folder), asyncio.run(stored(settings))
+    assert first["new"] == len(USERS)
+    assert first["behaviours"] == sum(len(items) for _, _, items, _ in once) > 0
     second = command("import", folder)
     assert (second["new"], second["changed"], second["kept"]) == (0, 0, len(USERS))
-    assert told(asyncio.run(deployment.shown())) == told(once)
+    assert asyncio.run(stored(settings)) == once
     empty(server)
     again = command("rebuild")
     assert (again["new"], again["generation"]) == (len(USERS), None)
+    assert [each[:2] for each in asyncio.run(stored(settings))] == [each[:2] for each in once]
     command("import", folder)
-    assert told(asyncio.run(deployment.shown())) == told(once)
+    assert asyncio.run(stored(settings)) == once
     assert command("rebuild", "--profiles")["profiles"] == len(USERS)
 
 
-def told(users: dict[str, str]) -> list[tuple[object, ...]]:
-    """Attributes and behaviour of each."""
-    read = [json.loads(users[user]) for user in USERS]
-    return [(each["attributes"], each["attributes_at"], each["behaviour"]) for each in read]
+async def stored(settings: Settings) -> list[tuple[Attributes, int, list[str], list[int]]]:
+    """Attributes, when they were registered, and behaviour of each user."""
+    store = compose.store(settings)
+    read = await store.read(USERS, 1)
+    await store.close()
+    return [
+        (each.attributes or {}, each.attributes_ms, list(each.behaviour.items), list(each.behaviour.times))
+        for each in read
+    ]
 
 
 async def test_a_history_is_read_to_the_end_that_it_had(kafka_address: str, kafka_idempotent: bool) -> None:
