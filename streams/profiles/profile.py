@@ -13,6 +13,8 @@ from foretaste.kernel.values import Attributes
 from streams.codec import EVENTS, Undecodable
 from streams.rules import to_ms
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def profile_record(user_id: str, attributes: Attributes, version: AttributesVersion) -> tuple[bytes, bytes] | None:
     """The key and the value of a user's record, of attributes that are from the registration `version`.
@@ -20,16 +22,22 @@ def profile_record(user_id: str, attributes: Attributes, version: AttributesVers
     None for attributes that no sign-up can have: others write to the online store too.
     """
     try:
-        profile = UserProfile(
-            user_id=user_id,
-            attributes=attributes,
-            registered_at=datetime.fromtimestamp(version.at_ms / 1000, UTC),
-            place=version.place,
-            registrations=version.digests,
-        )
-        return user_id.encode(), EVENTS.encode(profile)
+        UserProfile(user_id=user_id, attributes=attributes, registered_at=_EPOCH)
+        return checked_record(user_id, attributes, version)
     except (ValidationError, InvalidInput):
         return None
+
+
+def checked_record(user_id: str, attributes: Attributes, version: AttributesVersion) -> tuple[bytes, bytes]:
+    """The same of attributes that a sign-up had: they are not checked once more."""
+    profile = UserProfile.model_construct(
+        user_id=user_id,
+        attributes=attributes,
+        registered_at=datetime.fromtimestamp(version.at_ms / 1000, UTC),
+        place=version.place,
+        registrations=version.digests,
+    )
+    return user_id.encode(), EVENTS.encode(profile)
 
 
 def registered_user(profile: UserProfile) -> UserFeatures:

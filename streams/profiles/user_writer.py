@@ -97,7 +97,7 @@ class UserWriter:
         kept: list[UserFeatures] = []
         for user, there in zip(users, stored, strict=True):
             version = user.attributes_version
-            if version.replaces(there.attributes_version):
+            if version.replaces(there.attributes_version) and not _is_stored(user, there):
                 warm = generation is not None and generation.stage(len(there.behaviour)) is Stage.WARM
                 virtual = None if warm else user.virtual
                 row = EnrichedUser(
@@ -153,6 +153,12 @@ def _appended(user: UserFeatures, more: Behaviour) -> BehavedUser | None:
     for item, action, at_ms in zip(more.items, more.actions, more.times, strict=True):
         behaviour = append(behaviour, item, action, at_ms)
     return None if behaviour is user.behaviour else BehavedUser.after(user, behaviour)
+
+
+def _is_stored(user: UserFeatures, there: UserFeatures) -> bool:
+    """Whether a store that keeps times alone (`FeastStore`) holds this registration: any place is later than none."""
+    placeless = there.attributes_place is None and not there.registrations
+    return placeless and there.attributes_ms == user.attributes_ms and there.attributes == user.attributes
 
 
 def _with_virtual(user: UserFeatures, virtual: VirtualBehaviour) -> UserFeatures:

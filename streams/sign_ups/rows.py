@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from foretaste.kernel.events import Message, UserRegistered, event_digest
 from foretaste.kernel.generations import Generation
@@ -14,10 +15,10 @@ from foretaste.kernel.users import (
     VirtualBehaviour,
 )
 from foretaste.kernel.values import Attributes
-from streams.profiles.profile import profile_record
+from streams.profiles.profile import checked_record, profile_record
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SignUp:
     """A decoded sign-up and the message that it came in."""
 
@@ -26,14 +27,14 @@ class SignUp:
     at_ms: int
     """When the user registered (`event_time_ms`)."""
 
-    @property
+    @cached_property
     def version(self) -> AttributesVersion:
         """By which it replaces what is stored, or does not."""
         digest = event_digest(self.event.event_id, self.message)
         return AttributesVersion(self.at_ms, self.message.origin.place, (digest,))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class KnownSignUp:
     """A sign-up beside what is stored of its user, with the slot of `generation`."""
 
@@ -41,7 +42,7 @@ class KnownSignUp:
     stored: UserFeatures
     generation: Generation
 
-    @property
+    @cached_property
     def newer(self) -> bool:
         """Its attributes replace the stored ones. A replay's, or an older one's, do not: the store would drop them."""
         return self.stored.attributes is None or self.sign_up.version.replaces(self.stored.attributes_version)
@@ -96,8 +97,9 @@ class EnrichedSignUp:
         known, stored = self.known, self.known.stored.attributes_version
         own = known.sign_up.version
         if known.newer:
-            version = AttributesVersion(own.at_ms, own.place, (*self.before, *own.digests)).after(stored)
-            return profile_record(self.user_id, known.attributes, version)
+            if self.before or stored.digests:
+                own = AttributesVersion(own.at_ms, own.place, (*self.before, *own.digests)).after(stored)
+            return checked_record(self.user_id, known.attributes, own)
         if stored.digests and own.digests[-1] not in stored.digests:
             return None
         return profile_record(self.user_id, known.attributes, stored)
