@@ -156,8 +156,9 @@ class Rebuild:
         read = ReadProfiles.of(messages)
         await self._erase(read.erased)
         active = (await self._parts.users.generations.serving()).active
-        users = shares_by_user(list(read.users.values()), _user_id, self._config.share)
-        for written in await each_share(partial(self._writer.write, generation=active), users):
+        users, share = list(read.users.values()), self._config.share
+        shares = [users[start : start + share] for start in range(0, len(users), share)]
+        for written in await each_share(partial(self._writer.write, generation=active), shares):
             counts.new += written.new
             counts.changed += written.changed
             counts.kept += written.kept
@@ -243,10 +244,6 @@ class Rebuild:
 
 def _numbered(offsets: Mapping[str, int]) -> dict[int, int]:
     return {int(each): offset for each, offset in offsets.items()}
-
-
-def _user_id(user: UserFeatures) -> str:
-    return user.user_id
 
 
 def _newest_ms(user: UserFeatures) -> int:

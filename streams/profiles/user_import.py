@@ -11,7 +11,7 @@ from foretaste.kernel.ports import Report, no_report
 from foretaste.kernel.running.checkpoints import StateCheckpoint
 from foretaste.kernel.users import UserFeatures
 from streams.parts import SignUpParts
-from streams.profiles.profile import profile_record
+from streams.profiles.profile import checked_record, profile_record
 from streams.profiles.user_writer import UserWriter, WrittenUsers
 from streams.shares import each_share
 
@@ -94,9 +94,13 @@ class UserImport:
 
     async def _share(self, users: Sequence[UserFeatures], generation: Generation | None) -> WrittenUsers:
         written = await self._writer.write(users, generation)  # 1
-        records = [
+        new, there = written.standing[: written.new], written.standing[written.new :]
+        records: list[tuple[bytes, bytes] | None] = [
+            checked_record(user.user_id, user.attributes or {}, user.attributes_version) for user in new
+        ]
+        records += [
             profile_record(user.user_id, user.attributes, user.attributes_version)
-            for user in written.standing
+            for user in there
             if user.attributes is not None
         ]
         await self._parts.events.send_all(self._topic, [record for record in records if record is not None])  # 2

@@ -38,7 +38,7 @@ class WrittenUsers:
     non_finite: int = 0
     """Users without virtual behaviour, since what the tower made of their attributes is not finite."""
     standing: list[UserFeatures] = field(default_factory=list)
-    """The users, each with the registration that stands now; without attributes, who was erased."""
+    """The users, each with the registration that stands now, new ones first; without attributes, who was erased."""
 
 
 class UserWriter:
