@@ -205,9 +205,12 @@ class DeadLetter:
     detail: str
 
 
+_CAUSES = frozenset(Cause)
+
+
 def _known_cause(value: object) -> object:
     """A cause that a later version added is none: an older reader of the log loses no ranking by it."""
-    return value if value in set(Cause) else None
+    return value if value in _CAUSES else None
 
 
 class UserRanked(Event):

@@ -42,6 +42,7 @@ CODE = {
         "__init__.py",
         "digest.py",
         "layout.py",
+        "packing.py",
         "priority.py",
         "refusals.py",
         "retrieval.py",

@@ -255,7 +255,7 @@ async def test_a_triton_that_hangs_is_unavailable_in_time() -> None:
         silent.listen()
         towers = TritonTowers(f"127.0.0.1:{silent.getsockname()[1]}", timeout=0.3)
         async with asyncio.timeout(5):
-            with pytest.raises(Unavailable, match=r"no answer within 0\.3 s"):
+            with pytest.raises(Unavailable, match=r"no vocabulary of generation 1 within 0\.3 s"):
                 await towers.virtual_behaviour([{}], 1)
         await towers.close()
 
