@@ -19,11 +19,10 @@ from models.generations.triton_http import TritonHttp
 from models.runtime.candidates import Wished, encode_requests, items_of, matching
 from models.runtime.digest import digest_of
 from models.runtime.encoding import Encoding
+from models.runtime.layout import MOST_USERS
 
 T = TypeVar("T")
 
-MOST_USERS = 64
-"""Users of one request to the ranking tower, as its config says."""
 KEPT = 4
 """Vocabularies held at once; the one brought first goes first."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from foretaste.kernel.ranking import RankingInput
-from foretaste.kernel.values import MAX_BEHAVIOUR, IndexArray, Scalar, canonical
+from foretaste.kernel.values import MAX_BEHAVIOUR, MISSING_ACTION, IndexArray, Scalar, canonical
 from models.runtime.fields import FieldEncoder, encoder_from_dict
 from models.runtime.fields.base import FIELD_UNKNOWN
 
@@ -18,8 +18,6 @@ __all__ = ["FIELD_UNKNOWN", "FIRST_KNOWN", "PADDING", "UNKNOWN", "Encoding", "Fi
 PADDING, UNKNOWN = 0, 1
 """Of items and actions; known ones count from 2."""
 FIRST_KNOWN = 2
-MISSING_ACTION = "acted"
-"""The action where data name none, as in `UserBehaved`."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,11 +12,10 @@ from foretaste.kernel.values import FloatArray, Scalar
 from models.runtime import layout
 from models.runtime.candidates import encode_requests, items_of
 from models.runtime.encoding import Encoding
+from models.runtime.layout import MOST_USERS
 from models.runtime.retrieval import ServedRetrieval
 from models.runtime.towers import ServedRanking, ServedZeroShot
 
-MOST_USERS = 64
-"""Of one run: what a candidate costs grows with them."""
 
 
 class LocalTowers:
