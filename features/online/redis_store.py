@@ -172,6 +172,15 @@ class RedisStore:
         async with answered_within(self._timeout):
             return await offsets.advance(await self._opened(), self._keys.offsets, moves)
 
+    async def holds_users(self) -> bool:
+        """As `OffsetStore` has it, by pages of `users`, each within the timeout."""
+        cursor: str | None = ""
+        while cursor is not None:
+            users, cursor = await self.users(cursor)
+            if users:
+                return True
+        return False
+
     async def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:

@@ -184,6 +184,16 @@ def event_digest(event_id: str | None, message: Message) -> bytes:
     return digest.digest()
 
 
+def event_name(event_id: str | None, origin: Origin) -> str:
+    """An event as the training log tells it from others of its user: its `event_id`, else its place in Kafka.
+
+    The timestamp is part of the place, as in `event_digest`.
+    """
+    if event_id is not None:
+        return event_id
+    return f"{origin.topic}/{origin.partition}@{origin.offset} {origin.timestamp_ms}"
+
+
 class Reason(StrEnum):
     """Why an event became a dead letter."""
 

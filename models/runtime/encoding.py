@@ -61,9 +61,12 @@ class Encoding:
         """B users' raw attributes to (B, N). Names that training did not know are ignored, missing ones are unknown."""
         return _encode(self.attributes, rows)
 
-    def unknown_values(self, rows: Sequence[Mapping[str, Scalar]]) -> dict[str, int]:
-        """By attribute, how many of B users have a value that training did not know; a missing one is none."""
-        unknown = self.encode_attributes(rows) == FIELD_UNKNOWN
+    def unknown_values(self, rows: Sequence[Mapping[str, Scalar]], encoded: IndexArray | None = None) -> dict[str, int]:
+        """By attribute, how many of B users have a value that training did not know; a missing one is none.
+
+        `encoded` is what `encode_attributes` made of them, where that is known.
+        """
+        unknown = (self.encode_attributes(rows) if encoded is None else encoded) == FIELD_UNKNOWN
         found: dict[str, int] = {}
         for column, name in enumerate(self.attributes):
             places = np.flatnonzero(unknown[:, column]).tolist()

@@ -43,6 +43,11 @@ class LocalTowers:
         """Virtual behaviour (B, M, D) of the raw attributes of B users, which may be none."""
         return self._zero_shot.run(self.encoding.encode_attributes(rows))
 
+    def counted_virtual_behaviour(self, rows: Sequence[Mapping[str, Scalar]]) -> tuple[FloatArray, dict[str, int]]:
+        """The same, and by attribute how many of the users have a value that training did not know."""
+        encoded = self.encoding.encode_attributes(rows)
+        return self._zero_shot.run(encoded), self.encoding.unknown_values(rows, encoded)
+
     def score(self, requests: Sequence[RankingInput]) -> list[FloatArray]:
         """Probabilities (K,) of each request; K may differ, and be 0.
 

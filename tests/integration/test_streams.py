@@ -203,7 +203,7 @@ async def lag_is_over(deployment: Deployment) -> bool:
 
 async def test_behaviours_warm_a_user_step_by_step(deployment: Deployment) -> None:
     acts = [
-        UserBehaved(user_id="ada", item_id=f"item {each}", at=datetime.fromtimestamp(1000 + each, UTC))
+        UserBehaved(user_id="ada", item_id=f"item {each}", at=datetime.fromtimestamp(1_600_000_000 + each, UTC))
         for each in range(150)
     ]
     async with deployment, deployment.worker():
@@ -295,7 +295,7 @@ async def test_a_way_that_is_stuck_holds_up_no_other(deployment: Deployment) -> 
         deployment.world.towers.outage = Unavailable("triton", "chosen by the test")
         await deployment.sign_up(stuck)
         await until(lambda: deployment.world.store.reads >= 3)
-        act = UserBehaved(user_id="ada", item_id="item", at=datetime.fromtimestamp(1000, UTC))
+        act = UserBehaved(user_id="ada", item_id="item", at=datetime.fromtimestamp(1_600_000_000, UTC))
         await deployment.events.send(deployment.names.behaved, b"ada", act.model_dump_json().encode())
         await until(lambda: behaved(deployment, "item"))
         await until(lambda: lag_is(deployment, len(stuck)))
