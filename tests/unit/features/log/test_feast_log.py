@@ -109,7 +109,7 @@ async def test_before_the_apply_it_is_unavailable_and_makes_no_registry(tmp_path
         await log.read(0, 1)
     assert not registry.exists()
     log_config(tmp_path)
-    with pytest.raises(Unavailable, match="no view rankings of project foretaste"):
+    with pytest.raises(Unavailable, match="no service `ranking` of project foretaste"):
         await log.write_rankings([ranked("r1")])
 
 
