@@ -167,15 +167,17 @@ class StoreProgress:
         if await self._store.holds_users():
             log.info("the store held no offsets of %d partitions yet: it was written by an earlier version", len(far))
             return
-        first = min(far)
         reason = (
-            f"the store holds neither users nor offsets, while the group has handled {sum(far.values())} events in "
-            f"{len(far)} partitions (first {first[0]}/{first[1]}@{far[first]}): it was emptied while no worker ran, or is "
-            "a new one; to have users and behaviours read again, stop the workers, set the group's offsets back to the "
-            "earliest, and start them; if it is meant to be empty, start the workers anew; see docs/operations.md"
+            f"the store holds no users, though the group has handled {sum(far.values())} events: it was emptied while no "
+            "worker ran, or is a new one; docs/operations.md says what to do"
+        )
+        (topic, number), offset = min(far.items())
+        log.error(
+            "%s: to have all read again, stop the workers, set the group's offsets back to the earliest, and start them; "
+            "where it is meant to be empty, start the workers anew (it knows nothing of %d partitions, first %s/%d@%d)",
+            *(reason, len(far), topic, number, offset),
         )
         self._lost.labels("unseen").inc()
-        log.error("%s", reason)
         self._readiness.unready(EMPTIED, reason)
 
     def _check(self, elsewhere: Mapping[Partition, int | None]) -> None:
