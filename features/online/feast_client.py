@@ -20,6 +20,8 @@ from foretaste.kernel.errors import InvalidInput, Unavailable
 
 
 
+USER_KEY = "user_id"
+"""The join key of users."""
 CLOSING_SECONDS = 2.0
 
 ROTTEN = b"\xff\xff"
