@@ -108,11 +108,12 @@ async def _of_generation(
     except Unavailable as error:
         return None, [PartHealth(name="generation", healthy=False, detail=_logged(error, "generation"))]
     nobody = RankingInput({}, {}, Behaviour(), generation.mean_virtual, [_NOBODY])
-    return generation, await asyncio.gather(
+    answered = await asyncio.gather(
         _part("online store", store.read([_NOBODY], generation.number)),
         _part("zero-shot tower", towers.virtual_behaviour([{}], generation.number)),
         _part("ranking tower", towers.score([nobody], generation.number)),
     )
+    return generation, list(answered)
 
 
 async def _kept(answer: Awaitable[Generation | None], found: list[Generation | None]) -> None:

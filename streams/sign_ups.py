@@ -255,7 +255,7 @@ class SignUps:
     async def _made(
         self, needing: Sequence[KnownSignUp], generation: Generation, unknown: Counter[str] | None = None
     ) -> tuple[list[EnrichedSignUp], list[KnownSignUp]]:
-        """The sign-ups whose virtual behaviour was made, and those for which it is not finite; counts values unknown."""
+        """The sign-ups whose virtual behaviour was made, and those for which it is not finite; adds to `unknown`."""
         attributes = [each.attributes for each in needing]
         if unknown is None:
             vectors = await virtual_behaviour(self._parts.towers, attributes, generation)

@@ -79,7 +79,7 @@ class Rankings:
 
 
 class BehaviourLog:
-    """Handles batches of `user-behaved` messages, as `Rankings` does, each under its identity; a bad one is only counted.
+    """Handles batches of `user-behaved` messages, as `Rankings` does, each under its identity; but counts a bad one.
 
     The way of a behaviour reads the same message, and it is that one which keeps it as a dead letter.
     """

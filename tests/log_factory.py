@@ -47,9 +47,7 @@ def behaved(
     ranking_id: str | None = None,
     event_id: str | None = None,
 ) -> UserBehaved:
-    return UserBehaved(
-        user_id=user_id, item_id=item, at=when, action="liked", ranking_id=ranking_id, event_id=event_id
-    )
+    return UserBehaved(user_id=user_id, item_id=item, at=when, action="liked", ranking_id=ranking_id, event_id=event_id)
 
 
 def log_config(folder: Path, log: str | None = None) -> RepoConfig:

@@ -18,8 +18,6 @@ from features.redis.address import OneLoop
 from features.repo_config import check_applied, close_connections
 from foretaste.kernel.errors import InvalidInput, Unavailable
 
-
-
 USER_KEY = "user_id"
 """The join key of users."""
 CLOSING_SECONDS = 2.0

@@ -177,11 +177,12 @@ class RedisStore:
     async def holds_users(self) -> bool:
         """As `OffsetStore` has it, by pages of `users`, each within the timeout; of a server with many keys of others,
         the first `LOOKED_PAGES`."""
-        cursor: str | None = ""
+        cursor = ""
         for _ in range(LOOKED_PAGES):
-            users, cursor = await self.users(cursor)
-            if users or cursor is None:
+            users, after = await self.users(cursor)
+            if users or after is None:
                 return bool(users)
+            cursor = after
         return False
 
     async def close(self) -> None:

@@ -17,7 +17,6 @@ from models.runtime.retrieval import ServedRetrieval
 from models.runtime.towers import ServedRanking, ServedZeroShot
 
 
-
 class LocalTowers:
     """The vocabulary, the index and both towers of a generation from the folders that hold them.
 

@@ -14,7 +14,6 @@ from serving.console.bodies import ComparedItem, ComparedRankings
 from serving.rankings.explaining import log_odds
 
 
-
 class Comparison:
     """Scores a user's candidates twice in one call: as stored, and with the mean virtual behaviour of all users.
 

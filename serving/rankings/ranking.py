@@ -100,7 +100,7 @@ class Ranking:
             raise wrong
 
     async def rank(self, requests: Sequence[RankRequest], asked_at: float | None = None) -> list[RankResponse]:
-        """The candidates of each request in order; all requests share each step, and the time since `asked_at` (or now).
+        """The candidates of each request in order; all requests share each step, and the time since `asked_at` (now).
 
         1. The active generation, known for half a second at most; everything below is pinned to it.
         2. One read of the users: attributes, behaviour, virtual behaviour.

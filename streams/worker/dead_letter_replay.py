@@ -51,7 +51,7 @@ async def replay(
     """Send dead letters to their own topics, which must be among `origins`; how many were sent, and how many were not
     by why.
 
-    1. The event is sent, with the headers that keep its origin and count its attempts. 2. A record of `replays`, a topic,
+    1. The event is sent, with the headers that keep its origin and count its attempts. 2. A record on topic `replays`
     says that it was replayed. Killed between the two, the letter is replayed once more, which changes nothing: what is
     stored is keyed by the origin. In order of the letters, which is that of a user's events. What dies again meanwhile
     is another letter, and not of this replay.

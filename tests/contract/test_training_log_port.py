@@ -132,9 +132,7 @@ async def test_behaviours_differ_by_user_item_action_and_time(log: Log) -> None:
     await log.write_behaviours([behaved("i1"), same, *others])
     rows = (await everything(log)).behaviours.to_pylist()
     assert len(rows) == 5
-    assert same.model_dump() in rows, (
-        "of the same behaviour, the one that names its ranking is kept"
-    )
+    assert same.model_dump() in rows, "of the same behaviour, the one that names its ranking is kept"
 
 
 async def test_behaviours_with_an_identity_differ_by_it_alone(log: Log) -> None:

@@ -57,7 +57,7 @@ class StoreProgress:
         look_every: float = LOOK_EVERY,
         begin_within: float = BEGIN_SECONDS,
     ) -> None:
-        """`lost` counts tails by `kind`: `tail`, `all`, or `unseen` for a store that was emptied while no worker ran."""
+        """`lost` counts tails by `kind`: `tail`, `all`, or `unseen` for a store emptied while no worker ran."""
         self._store = store
         self._lost = lost
         self._readiness = readiness or ProcessReadiness()
@@ -168,12 +168,12 @@ class StoreProgress:
             log.info("the store held no offsets of %d partitions yet: it was written by an earlier version", len(far))
             return
         reason = (
-            f"the store holds no users, though the group has handled {sum(far.values())} events: it was emptied while no "
-            "worker ran, or is a new one; docs/operations.md says what to do"
+            f"the store holds no users, though the group has handled {sum(far.values())} events: it was emptied while "
+            "no worker ran, or is a new one; docs/operations.md says what to do"
         )
         (topic, number), offset = min(far.items())
         log.error(
-            "%s: to have all read again, stop the workers, set the group's offsets back to the earliest, and start them; "
+            "%s: to have all read again, stop the workers, set the group's offsets back to the earliest, start them; "
             "where it is meant to be empty, start the workers anew (it knows nothing of %d partitions, first %s/%d@%d)",
             *(reason, len(far), topic, number, offset),
         )

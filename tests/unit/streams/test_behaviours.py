@@ -214,7 +214,14 @@ async def test_a_zombies_batch_that_its_successor_went_beyond_changes_nothing() 
 
 async def test_behaviours_of_several_users_are_one_read_and_one_write() -> None:
     world = World()
-    await way(world)([act("u1", "a", START_MS + 1000), act("u2", "b", START_MS + 1000), act("u1", "c", START_MS + 500), act("u1", "d", START_MS + 2000)])
+    await way(world)(
+        [
+            act("u1", "a", START_MS + 1000),
+            act("u2", "b", START_MS + 1000),
+            act("u1", "c", START_MS + 500),
+            act("u1", "d", START_MS + 2000),
+        ]
+    )
     assert (world.store.reads, world.store.writes) == (1, 1)
     assert list((await world.features("u1")).behaviour.items) == ["c", "a", "d"]
     assert list((await world.features("u2")).behaviour.items) == ["b"]
@@ -250,7 +257,9 @@ class Rivals(ChosenStore):
 async def test_what_a_successor_wrote_meanwhile_is_kept_and_the_worker_that_froze_appends_to_it() -> None:
     store = Rivals()
     world = World(store=store)
-    await way(world)([act("u1", "a", START_MS + 1000), act("u2", "b", START_MS + 1000), act("u1", "c", START_MS + 2000)])
+    await way(world)(
+        [act("u1", "a", START_MS + 1000), act("u2", "b", START_MS + 1000), act("u1", "c", START_MS + 2000)]
+    )
     assert list((await world.features("u1")).behaviour.items) == ["theirs 1", "a", "c"]
     assert list((await world.features("u2")).behaviour.items) == ["b"]
     assert store.written == [["u1", "u2"], ["u1"]], "nothing is written again for a user whom nobody else wrote for"

@@ -148,7 +148,9 @@ async def test_a_ranking_may_be_larger_than_other_events() -> None:
 
 async def test_two_acts_of_one_item_and_time_are_two_and_one_that_is_read_again_is_one() -> None:
     form = Form()
-    named = message(behaved("i0").model_copy(update={"event_id": "e1"}).model_dump_json().encode(), topic="user-behaved")
+    named = message(
+        behaved("i0").model_copy(update={"event_id": "e1"}).model_dump_json().encode(), topic="user-behaved"
+    )
     acts = [behaviour("i0", 1), behaviour("i0", 2), named]
     for part in (acts, acts[1:], [*acts, replace(named, origin=replace(named.origin, offset=9))]):
         await form.take("user-behaved", part)

@@ -319,7 +319,10 @@ def test_what_long_commands_log_has_time_and_level(
 def test_status_as_json_is_a_list_of_the_parts(
     run: Run, ok: bool, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts = [Health("kafka", "127.0.0.1:1", True, "1 broker", 1.5), Health("redis", "redis://x", ok, HOSTILE, 2.0, True)]
+    parts = [
+        Health("kafka", "127.0.0.1:1", True, "1 broker", 1.5),
+        Health("redis", "redis://x", ok, HOSTILE, 2.0, True),
+    ]
 
     async def found(_: Settings) -> list[Health]:
         return parts

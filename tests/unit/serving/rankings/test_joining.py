@@ -9,7 +9,7 @@ from serving.rankings.joining import Joined
 
 
 class Answers:
-    """Doubles numbers once its gate is open; notes each group, and since when it waits: a number is asked at its time."""
+    """Doubles numbers once its gate is open; notes each group and since when it waits: a number is its time."""
 
     def __init__(self) -> None:
         self.groups: list[list[int]] = []

@@ -176,7 +176,9 @@ async def test_a_store_that_was_emptied_while_no_worker_ran_is_told_with_what_to
     bench = Bench(store())
     assert await bench.progress.begin({ZERO: 3, ONE: 4}) == {ZERO: 3, ONE: 4}
     reason = bench.readiness.reasons["store"]
-    assert reason.startswith("the store holds no users, though the group has handled 7 events: it was emptied while no worker")
+    assert reason.startswith(
+        "the store holds no users, though the group has handled 7 events: it was emptied while no worker"
+    )
     assert len(reason) < 190, "status shows it whole"
     (line,) = [message for message in caplog.messages if message.startswith(reason)]
     assert "set the group's offsets back to the earliest" in line
