@@ -121,7 +121,8 @@ def _first_places(places: Any, key: Sequence[str], identity: str | None = None) 
     if not places[identity].null_count:
         return named
     others = _first_of_each(places, key)
-    return pa.concat_arrays([named, others.filter(pc.is_null(places[identity].take(others)))])
+    unnamed = others.filter(pc.is_null(places[identity].take(others)).combine_chunks())
+    return pa.concat_arrays([named, unnamed])
 
 
 def _first_of_each(places: Any, key: Sequence[str]) -> Any:
