@@ -161,20 +161,27 @@ class Behaviours:
             of_user.setdefault(act.event.user_id, []).append(act)
         dropped: Counter[str] = Counter()
         for _ in range(ROUNDS):
-            stored = await self._parts.store.read_behaviour(list(of_user))  # 2
-            appended = {user.user_id: _appended(user, of_user[user.user_id]) for user in stored}  # 3
-            changed = [row for row, _ in appended.values() if row is not None]
-            refused = set(await self._parts.store.write_behaviour(changed) if changed else ())  # 4
-            dropped.update(why for user_id, (_, whys) in appended.items() if user_id not in refused for why in whys)
+            changed: list[BehavedUser] = []
+            without_effect: dict[str, list[str]] = {}
+            for user in await self._parts.store.read_behaviour(list(of_user)):  # 2
+                row, reasons = _appended(user, of_user[user.user_id])  # 3
+                if row is not None:
+                    changed.append(row)
+                if reasons:
+                    without_effect[user.user_id] = reasons
+            refused = await self._parts.store.write_behaviour(changed) if changed else []  # 4
+            for user_id in without_effect.keys() - set(refused):
+                dropped.update(without_effect[user_id])
             if not refused:
                 return dropped
-            of_user = {user_id: of_user[user_id] for user_id in of_user if user_id in refused}
+            of_user = {user_id: of_user[user_id] for user_id in refused}
         raise Unavailable("behaviours", f"others write for {len(of_user)} users of this batch at the same time")
 
 
 def _appended(user: UserFeatures, acts: Sequence[Act]) -> tuple[BehavedUser | None, list[str]]:
     """The user's row with the behaviours appended, None where it stays as it is; and why others have no effect."""
-    behaviour, applied, dropped = user.behaviour, user.applied, list[str]()
+    behaviour, applied = user.behaviour, user.applied
+    dropped: list[str] = []
     for act in acts:
         event, digest = act.event, act.digest
         if digest in applied:
