@@ -1,6 +1,7 @@
 """The way of a behaviour: appended to what the user did before, which warms the user step by step. Only ports."""
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +20,8 @@ from streams.worker.metrics import Metrics
 
 UnknownItems = Literal["keep", "dead_letter"]
 
+REPEATED, TOO_OLD = "repeated", "too_old"
+"""Why a behaviour has no effect: it was applied before; it is older than the oldest of a full behaviour."""
 ROUNDS = 5
 """Reads and writes of one batch while other workers write for the same users; after them the batch waits and is tried
 again as a whole, as the worker's retry policy says."""
@@ -73,7 +76,7 @@ class Behaviours:
     4. What changed is written whole, in one write, in place of what was read, with what is remembered by then. The
        store compares the version in the same step, and refuses a user whom another worker wrote for since: 2 to 4 are
        done again for those refused. Where the parts say so, the store's disk is waited for, once a batch.
-    5. The dead letters are produced; on return the messages may be acknowledged.
+    5. The dead letters are produced, and what had no effect is counted; on return the messages may be acknowledged.
 
     The key keeps a user on one partition, and so with one worker, so that a refusal is rare: a worker that lost the
     partition while it stood still (a frozen virtual machine) wakes and writes beside its successor. Neither loses
@@ -104,12 +107,16 @@ class Behaviours:
         if acts and self._unknown_items == "dead_letter":
             acts, unknown = await self._known(acts)
             bad += unknown
+        dropped: list[Counter[str]] = []
         if acts:
-            await each_share(self._store_behaviour, shares_by_user(acts, lambda act: act.event.user_id))  # 2 to 4
+            shares = shares_by_user(acts, lambda act: act.event.user_id)
+            dropped = await each_share(self._store_behaviour, shares)  # 2 to 4
             if self._parts.synced is not None:
                 await self._parts.synced.synced()  # 4
         await self._dead_letters.keep(bad)  # 5
         self._metrics.behaviours.inc(len(acts))
+        for why, count in sum(dropped, Counter[str]()).items():
+            self._metrics.dropped.labels("behaviour", why).inc(count)
 
     def _decode(self, messages: Sequence[Message]) -> tuple[list[Act], list[DeadLetter]]:
         now_ms = round(self._now() * 1000)
@@ -147,28 +154,42 @@ class Behaviours:
             ],
         )
 
-    async def _store_behaviour(self, acts: Sequence[Act]) -> None:
+    async def _store_behaviour(self, acts: Sequence[Act]) -> Counter[str]:
+        """Steps 2 to 4 for a share of the batch; how many behaviours had no effect, by why."""
         of_user: dict[str, list[Act]] = {}
         for act in acts:
             of_user.setdefault(act.event.user_id, []).append(act)
+        dropped: Counter[str] = Counter()
         for _ in range(ROUNDS):
-            stored = await self._parts.store.read_behaviour(list(of_user))  # 2
-            changed = [row for user in stored if (row := _appended(user, of_user[user.user_id])) is not None]  # 3
+            changed: list[BehavedUser] = []
+            without_effect: dict[str, list[str]] = {}
+            for user in await self._parts.store.read_behaviour(list(of_user)):  # 2
+                row, reasons = _appended(user, of_user[user.user_id])  # 3
+                if row is not None:
+                    changed.append(row)
+                if reasons:
+                    without_effect[user.user_id] = reasons
             refused = await self._parts.store.write_behaviour(changed) if changed else []  # 4
+            for user_id in without_effect.keys() - set(refused):
+                dropped.update(without_effect[user_id])
             if not refused:
-                return
+                return dropped
             of_user = {user_id: of_user[user_id] for user_id in refused}
         raise Unavailable("behaviours", f"others write for {len(of_user)} users of this batch at the same time")
 
 
-def _appended(user: UserFeatures, acts: Sequence[Act]) -> BehavedUser | None:
-    """The user's row with the behaviours appended; None where each was applied before, or stays out."""
+def _appended(user: UserFeatures, acts: Sequence[Act]) -> tuple[BehavedUser | None, list[str]]:
+    """The user's row with the behaviours appended, None where it stays as it is; and why others have no effect."""
     behaviour, applied = user.behaviour, user.applied
+    dropped: list[str] = []
     for act in acts:
         event, digest = act.event, act.digest
         if digest in applied:
+            dropped.append(REPEATED)
             continue
         longer = append(behaviour, event.item_id, event.action, act.at_ms, named=event.event_id is not None)
         if longer is not behaviour:
             behaviour, applied = longer, applied.with_applied(digest)
-    return None if behaviour is user.behaviour else BehavedUser.after(user, behaviour, applied)
+        else:
+            dropped.append(TOO_OLD if act.at_ms < behaviour.times[0] else REPEATED)
+    return None if behaviour is user.behaviour else BehavedUser.after(user, behaviour, applied), dropped

@@ -168,7 +168,7 @@ class SignUps:
         check: AttributeCheck | None = None,
     ) -> None:
         self._parts = parts
-        self._check = check
+        self._check = check or AttributeCheck(metrics, None)
         self._dead_letters = dead_letters
         self._metrics = metrics
         self._enriched_topic = enriched_topic
@@ -188,35 +188,31 @@ class SignUps:
             raise Unavailable("generation", "none is active yet")
         store = partial(self._stored, active=serving.active, filling=serving.filling)
         stored = await each_share(store, shares_by_user(sign_ups, lambda each: each.event.user_id))  # 2 to 5
-        enriched = [each for share, _ in stored for each in share]
+        enriched = [each for share, _, _ in stored for each in share]
+        not_finite = [each for _, share, _ in stored for each in share]
         if self._parts.synced is not None:
             await self._parts.synced.synced()  # 5
         await self._announce(enriched, serving.active)  # 6
         for stage, count in Counter(each.known.stage for each in enriched).items():
             self._metrics.sign_ups.labels(stage).inc(count)
-        await self._note(sign_ups, enriched, sum(len(not_finite) for _, not_finite in stored), serving.active)
-        return [_not_finite(each) for _, not_finite in stored for each in not_finite]
-
-    async def _note(
-        self, sign_ups: Sequence[SignUp], enriched: Sequence[EnrichedSignUp], bad: int, generation: Generation
-    ) -> None:
-        """Count what had no effect: sign-ups that were not the newest, names and values that nobody knows."""
-        self._metrics.dropped.labels("sign-up", "not_newer").inc(
-            len(sign_ups) - bad - sum(each.known.newer for each in enriched)
-        )
-        if self._check is not None:
-            await self._check.note([each.event.attributes for each in sign_ups], generation)
+        dropped = len(sign_ups) - len(not_finite) - sum(each.known.newer for each in enriched)
+        self._metrics.dropped.labels("sign-up", "not_newer").inc(dropped)
+        unsent = [each.known.attributes for each in enriched if each.virtual is None and each.known.newer]
+        unknown = sum((share for _, _, share in stored), Counter[str]())
+        await self._check.note([each.event.attributes for each in sign_ups], serving.active, unknown, unsent)
+        return [_not_finite(each) for each in not_finite]
 
     async def _stored(
         self, sign_ups: Sequence[SignUp], active: Generation, filling: Generation | None
-    ) -> tuple[list[EnrichedSignUp], list[KnownSignUp]]:
-        """Steps 2 to 5 for a share of the batch: what is durable now, and what is not finite."""
+    ) -> tuple[list[EnrichedSignUp], list[KnownSignUp], Counter[str]]:
+        """Steps 2 to 5 for a share of the batch: what is durable now, what is not finite, and unknown values."""
+        unknown: Counter[str] = Counter()
         known = await self._known(sign_ups, active)  # 2
         needing = [each for each in known if each.needs_virtual]  # 3
-        made, not_finite = await self._made(needing, active)  # 4, 5
+        made, not_finite = await self._made(needing, active, unknown)  # 4, 5
         enriched = _newest([*made, *(EnrichedSignUp(each, None) for each in known if not each.needs_virtual)])
         await self._write(enriched, await self._filled(enriched, filling))  # 5
-        return enriched, not_finite
+        return enriched, not_finite, unknown
 
     async def _filled(self, enriched: Sequence[EnrichedSignUp], filling: Generation | None) -> list[EnrichedSignUp]:
         """Virtual behaviour of the filling generation for the users that need it. A failure of its tower is not raised.
@@ -253,15 +249,19 @@ class SignUps:
 
     async def _known(self, sign_ups: Sequence[SignUp], generation: Generation) -> list[KnownSignUp]:
         users = list(dict.fromkeys(each.event.user_id for each in sign_ups))
-        features = await self._parts.store.read(users, generation.number)
-        stored = {each.user_id: each for each in features}
+        stored = {each.user_id: each for each in await self._parts.store.read(users, generation.number)}
         return [KnownSignUp(each, stored[each.event.user_id], generation) for each in sign_ups]
 
     async def _made(
-        self, needing: Sequence[KnownSignUp], generation: Generation
+        self, needing: Sequence[KnownSignUp], generation: Generation, unknown: Counter[str] | None = None
     ) -> tuple[list[EnrichedSignUp], list[KnownSignUp]]:
-        """The sign-ups whose virtual behaviour was made, and those for which it is not finite."""
-        vectors = await virtual_behaviour(self._parts.towers, [each.attributes for each in needing], generation)
+        """The sign-ups whose virtual behaviour was made, and those for which it is not finite; adds to `unknown`."""
+        attributes = [each.attributes for each in needing]
+        if unknown is None:
+            vectors = await virtual_behaviour(self._parts.towers, attributes, generation)
+        else:
+            vectors, found = await self._check.virtual_behaviour(self._parts.towers, attributes, generation)
+            unknown.update(found)
         made: list[EnrichedSignUp] = []
         not_finite: list[KnownSignUp] = []
         for each, virtual, good in zip(needing, vectors, finite(vectors), strict=True):

@@ -56,6 +56,8 @@ from foretaste.kernel.users import (
 _WRITE_BEHAVIOUR = LuaScript(__package__, "write_behaviour.lua")
 _WRITE_ENRICHED = LuaScript(__package__, "event_time.lua", "write_enriched.lua")
 _WRITE_VIRTUAL = LuaScript(__package__, "event_time.lua", "write_virtual.lua")
+LOOKED_PAGES = 1000
+"""Of keys, in which a user is looked for before the store counts as empty."""
 _DONE, _OTHER_ATTRIBUTES = 1, 0
 _VERSION = (BEHAVIOUR[-1], stamp_of(BEHAVIOUR_VIEW))
 _ATTRIBUTES_TIME = stamp_of(ATTRIBUTES_VIEW)
@@ -171,6 +173,17 @@ class RedisStore:
     async def advance_offsets(self, moves: Mapping[Partition, tuple[int, int]]) -> Mapping[Partition, int | None]:
         async with answered_within(self._timeout):
             return await offsets.advance(await self._opened(), self._keys.offsets, moves)
+
+    async def holds_users(self) -> bool:
+        """As `OffsetStore` has it, by pages of `users`, each within the timeout; of a server with many keys of others,
+        the first `LOOKED_PAGES`."""
+        cursor = ""
+        for _ in range(LOOKED_PAGES):
+            users, after = await self.users(cursor)
+            if users or after is None:
+                return bool(users)
+            cursor = after
+        return False
 
     async def close(self) -> None:
         client, self._client = self._client, None

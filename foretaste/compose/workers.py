@@ -41,7 +41,9 @@ def worker(
         reenrich_rate=settings.reenrich_rate,
     )
     metrics = Metrics(registry)
-    progress = StoreProgress(found.store, metrics.lost_tails) if isinstance(found.store, OffsetStore) else None
+    progress = None
+    if isinstance(found.store, OffsetStore):
+        progress = StoreProgress(found.store, metrics.lost_tails, readiness)
     ways = partial(user_pipelines, found, metrics, config, progress=progress)
     connection, membership = kafka_connection(settings), _membership(settings)
     return StreamWorker(connection, names.group, ways, membership, _stalling(settings), readiness, progress)

@@ -38,6 +38,10 @@ class Stage(StrEnum):
     WARM = "warm"
 
 
+STAGES = tuple(Stage)
+"""In order: cold, warming, warm."""
+
+
 def stage_of(seen: int, warm_after: int) -> Stage:
     """The stage of a user of whom `seen` behaviours are known, for a generation whose users are warm after so many."""
     if seen == 0:

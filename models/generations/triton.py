@@ -20,12 +20,11 @@ from models.generations.triton_http import TritonHttp
 from models.runtime.candidates import Wished, encode_requests, items_of, matching
 from models.runtime.digest import digest_of
 from models.runtime.encoding import Encoding
+from models.runtime.layout import MOST_USERS
 from models.runtime.packing import unpacked
 
 T = TypeVar("T")
 
-MOST_USERS = 64
-"""Users of one request to the ranking tower, as its config says."""
 KEPT = 4
 """Vocabularies held at once; the one brought first goes first."""
 
@@ -62,16 +61,15 @@ class TritonTowers:
         """Virtual behaviour (B, M, D) of at most 4096 users. No users make no call, and the answer is (0, 0, 0)."""
         if not attributes:
             return np.zeros((0, 0, 0), dtype=np.float32)
-
-        async def ask(vocabulary: KnownVocabulary) -> FloatArray:
-            rows = vocabulary.encoding.encode_attributes(attributes)
-            inputs = {"attributes": rows, "vocabulary": _digests(vocabulary, len(rows))}
-            return await self._infer(ZERO_SHOT_TOWER, generation, inputs, "virtual_behaviour")
-
-        answer = await self._asked(generation, ask)
-        if answer.ndim != 3 or len(answer) != len(attributes):  # noqa: PLR2004  # B, M, D
-            raise BadTowerOutput(f"{ZERO_SHOT_TOWER} {generation}: {answer.shape} for {len(attributes)} users")
+        answer, _, _ = await self._virtual(attributes, generation)
         return answer
+
+    async def counted_virtual_behaviour(
+        self, attributes: Sequence[Attributes], generation: int
+    ) -> tuple[FloatArray, dict[str, int]]:
+        """The same of at least one user, and `unknown_values` of them; they are encoded once."""
+        answer, encoding, rows = await self._virtual(attributes, generation)
+        return answer, encoding.unknown_values(attributes, rows)
 
     async def score(self, requests: Sequence[RankingInput], generation: int) -> list[FloatArray]:
         """Scores (K,) of each request; raises `InvalidInput` for virtual behaviour of another shape than the
@@ -166,6 +164,22 @@ class TritonTowers:
             await self._triton.load(model, self._load_timeout)
         except Unavailable as error:
             raise Unavailable("triton", f"generation {generation} of {model} was not loaded: {error.detail}") from error
+
+    async def _virtual(
+        self, attributes: Sequence[Attributes], generation: int
+    ) -> tuple[FloatArray, Encoding, IndexArray]:
+        """The tower's answer, and how the users' attributes were encoded for it."""
+
+        async def ask(vocabulary: KnownVocabulary) -> tuple[FloatArray, Encoding, IndexArray]:
+            rows = vocabulary.encoding.encode_attributes(attributes)
+            inputs = {"attributes": rows, "vocabulary": _digests(vocabulary, len(rows))}
+            answer = await self._infer(ZERO_SHOT_TOWER, generation, inputs, "virtual_behaviour")
+            return answer, vocabulary.encoding, rows
+
+        answer, encoding, rows = await self._asked(generation, ask)
+        if answer.ndim != 3 or len(answer) != len(attributes):  # noqa: PLR2004  # B, M, D
+            raise BadTowerOutput(f"{ZERO_SHOT_TOWER} {generation}: {answer.shape} for {len(attributes)} users")
+        return answer, encoding, rows
 
     async def _score(self, requests: Sequence[RankingInput], generation: int) -> FloatArray:
         """Scores (B, K) of B requests with K candidates each."""

@@ -66,7 +66,7 @@ class Metrics:
         )
         self.dropped = Counter(
             "foretaste_events_dropped",
-            "Events without effect that are no dead letters: not_newer than what is stored, or refused by the watch",
+            "Events without effect that are no dead letters: not_newer, repeated, too_old, or refused by the watch",
             ["way", "reason"],
             registry=registry,
         )
@@ -75,7 +75,8 @@ class Metrics:
         )
         self.lost_tails = Counter(
             "foretaste_store_lost_tails",
-            "Times that the store was found to have lost acknowledged writes: its newest (tail), or all",
+            "Times that the store was found to have lost acknowledged writes: its newest (tail), all, or all while no "
+            "worker ran (unseen)",
             ["kind"],
             registry=registry,
         )

@@ -663,6 +663,17 @@ async def test_without_any_generation_a_pointer_that_hangs_is_given_up_in_time()
             await rank(parts)
 
 
+async def test_what_waited_for_its_group_for_all_of_its_time_is_answered_at_once(parts: Parts) -> None:
+    await parts.sign_up()
+    await parts.ranking.popularity.bring(1)
+    request = RankRequest(user_id="u1", items=["i1", "i2"])
+    parts.now += 1
+    (late,) = await parts.ranking.rank([request], parts.now - 0.25)
+    assert (late.fallback, parts.towers.calls) == (Fallback.POPULARITY, [])
+    (in_time,) = await parts.ranking.rank([request], parts.now - 0.05)
+    assert (in_time.served_by, parts.towers.calls) == (Source.VIRTUAL, [1])
+
+
 async def test_a_vocabulary_that_is_not_here_marks_no_item_and_fails_no_answer(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
