@@ -1,14 +1,16 @@
 """The way of a behaviour: appended to what the user did before, which warms the user step by step. Only ports."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import DeadLetter, Message, Reason, UserBehaved, event_digest, event_time_ms
 from foretaste.kernel.ports import Clock
-from foretaste.kernel.users import BehavedUser, Behaviour, UserFeatures
+from foretaste.kernel.users import BehavedUser, Behaviour, LaterBehaviour, OneStepStore, UserFeatures
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from streams.decoding import decode_behaved
 from streams.parts import SignUpParts
@@ -65,15 +67,16 @@ class Behaviours:
     1. Every message is decoded; a bad one becomes a dead letter. So does one for an item that the active generation
        does not know, if `unknown_items` says so; by default it is kept, since the next generation will learn the item
        and the towers read it as an unknown one until then.
-    2. One read of the users' stored behaviour, its version, and what was applied to it last. A large batch goes on in
-       shares, each user in one.
-    3. Each user's behaviours are appended, in the order of the batch, but for those that were applied before: by their
+    2. A large batch goes on in shares, each user in one. Where the store can (`OneStepStore`), behaviours that rise in
+       time are put behind what is stored, unread, in one step, which says of whom it left out; 3 to 5 are for those.
+    3. One read of the users' stored behaviour, its version, and what was applied to it last.
+    4. Each user's behaviours are appended, in the order of the batch, but for those that were applied before: by their
        `event_id`, else by their place in Kafka. The last `REMEMBERED_BEHAVIOURS` of a user are remembered; beyond them
        the item, the action and the time tell, and whatever is older than the oldest of a full behaviour stays out.
-    4. What changed is written whole, in one write, in place of what was read, with what is remembered by then. The
-       store compares the version in the same step, and refuses a user whom another worker wrote for since: 2 to 4 are
+    5. What changed is written whole, in one write, in place of what was read, with what is remembered by then. The
+       store compares the version in the same step, and refuses a user whom another worker wrote for since: 3 to 5 are
        done again for those refused. Where the parts say so, the store's disk is waited for, once a batch.
-    5. The dead letters are produced; on return the messages may be acknowledged.
+    6. The dead letters are produced; on return the messages may be acknowledged.
 
     The key keeps a user on one partition, and so with one worker, so that a refusal is rare: a worker that lost the
     partition while it stood still (a frozen virtual machine) wakes and writes beside its successor. Neither loses
@@ -97,18 +100,19 @@ class Behaviours:
         self._unknown_items = unknown_items
         self._max_event_bytes = max_event_bytes
         self._now = now
+        self._one_step = parts.store if isinstance(parts.store, OneStepStore) else None
 
     async def __call__(self, messages: Sequence[Message]) -> None:
-        """Steps 1 to 5 for one batch."""
+        """Steps 1 to 6 for one batch."""
         acts, bad = self._decode(messages)  # 1
         if acts and self._unknown_items == "dead_letter":
             acts, unknown = await self._known(acts)
             bad += unknown
         if acts:
-            await each_share(self._store_behaviour, shares_by_user(acts, lambda act: act.event.user_id))  # 2 to 4
+            await each_share(self._store_behaviour, shares_by_user(acts, lambda act: act.event.user_id))  # 2 to 5
             if self._parts.synced is not None:
-                await self._parts.synced.synced()  # 4
-        await self._dead_letters.keep(bad)  # 5
+                await self._parts.synced.synced()  # 5
+        await self._dead_letters.keep(bad)  # 6
         self._metrics.behaviours.inc(len(acts))
 
     def _decode(self, messages: Sequence[Message]) -> tuple[list[Act], list[DeadLetter]]:
@@ -148,17 +152,38 @@ class Behaviours:
         )
 
     async def _store_behaviour(self, acts: Sequence[Act]) -> None:
-        of_user: dict[str, list[Act]] = {}
+        of_each: defaultdict[str, list[Act]] = defaultdict(list)
         for act in acts:
-            of_user.setdefault(act.event.user_id, []).append(act)
+            of_each[act.event.user_id].append(act)
+        of_user: Mapping[str, Sequence[Act]] = of_each
+        if self._one_step is not None:
+            of_user = await self._not_appended(of_user, self._one_step)  # 2
         for _ in range(ROUNDS):
-            stored = await self._parts.store.read_behaviour(list(of_user))  # 2
-            changed = [row for user in stored if (row := _appended(user, of_user[user.user_id])) is not None]  # 3
-            refused = await self._parts.store.write_behaviour(changed) if changed else []  # 4
-            if not refused:
+            if not of_user:
                 return
+            stored = await self._parts.store.read_behaviour(list(of_user))  # 3
+            changed = [row for user in stored if (row := _appended(user, of_user[user.user_id])) is not None]  # 4
+            refused = await self._parts.store.write_behaviour(changed) if changed else []  # 5
             of_user = {user_id: of_user[user_id] for user_id in refused}
-        raise Unavailable("behaviours", f"others write for {len(of_user)} users of this batch at the same time")
+        if of_user:
+            raise Unavailable("behaviours", f"others write for {len(of_user)} users of this batch at the same time")
+
+    @staticmethod
+    async def _not_appended(of_user: Mapping[str, Sequence[Act]], store: OneStepStore) -> dict[str, Sequence[Act]]:
+        """The users, with their behaviours, who are to be read."""
+        later = {user_id: row for user_id, acts in of_user.items() if (row := _later(user_id, acts)) is not None}
+        appended = later.keys() - await store.append_behaviour(list(later.values())) if later else set[str]()
+        return {user_id: acts for user_id, acts in of_user.items() if user_id not in appended}
+
+
+def _later(user_id: str, acts: Sequence[Act]) -> LaterBehaviour | None:
+    """The behaviours as they can stand behind others unread; None where they do not rise, or one comes twice."""
+    times, digests = [act.at_ms for act in acts], [act.digest for act in acts]
+    rises = times[0] > 0 and all(before < at_ms for before, at_ms in pairwise(times))
+    if not rises or len(acts) > MAX_BEHAVIOUR or len(set(digests)) < len(digests):
+        return None
+    items, actions = [act.event.item_id for act in acts], [act.event.action for act in acts]
+    return LaterBehaviour(user_id, Behaviour(items, actions, times), b"".join(digests))
 
 
 def _appended(user: UserFeatures, acts: Sequence[Act]) -> BehavedUser | None:

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from features.feast_api import RepoConfig, get_provider
 from features.online import offsets
@@ -12,11 +12,13 @@ from features.online.event_marks import (
     APPLIED,
     DIGEST_TEXT,
     REGISTRATION,
+    TAIL,
     behaved,
     digests_text,
     place_parts,
     place_text,
     registered,
+    tail_of,
 )
 from features.online.keys import Keys
 from features.online.layout import (
@@ -38,6 +40,7 @@ from features.online.layout import (
     version_stored,
     virtual_row,
 )
+from features.online.one_step import APPEND_BEHAVIOUR, WRITE_NEW, append_call, new_call
 from features.redis.address import Client, OneLoop, answered_within
 from features.redis.commands import Command, LuaScript, run_each, run_script, wrong_type
 from features.redis.eviction import eviction_of
@@ -49,9 +52,12 @@ from foretaste.kernel.users import (
     REMEMBERED_REGISTRATIONS,
     BehavedUser,
     EnrichedUser,
+    LaterBehaviour,
     ReenrichedUser,
     UserFeatures,
 )
+
+OneStep = TypeVar("OneStep", LaterBehaviour, EnrichedUser)
 
 _WRITE_BEHAVIOUR = LuaScript(__package__, "write_behaviour.lua")
 _WRITE_ENRICHED = LuaScript(__package__, "event_time.lua", "write_enriched.lua")
@@ -146,6 +152,18 @@ class RedisStore:
                 replies[place] = reply
         return [user.user_id for user, reply in zip(users, replies, strict=True) if reply != _DONE]
 
+    async def append_behaviour(self, users: Sequence[LaterBehaviour]) -> list[str]:
+        """As `OneStepStore` says."""
+        return await self._left_out(APPEND_BEHAVIOUR, users, append_call)
+
+    async def write_new(self, users: Sequence[EnrichedUser]) -> list[str]:
+        """As `OneStepStore` says."""
+        of_slot: defaultdict[str, list[EnrichedUser]] = defaultdict(list)
+        for user in users:
+            of_slot[SLOTS[0] if user.virtual is None else slot(user.virtual.generation)].append(user)
+        left_out = [await self._left_out(WRITE_NEW[view], rows, new_call) for view, rows in of_slot.items()]
+        return [user_id for each in left_out for user_id in each]
+
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
         """As the port says, by a scan of Redis. A server that was started anew is walked from its beginning."""
         async with answered_within(self._timeout):
@@ -177,10 +195,23 @@ class RedisStore:
         if client is not None:
             await client.aclose()
 
+    async def _left_out(
+        self, script: LuaScript, users: Sequence[OneStep], call: Callable[[bytes, OneStep], Command]
+    ) -> list[str]:
+        """The users whom the script, called for each, left as they were."""
+        if not users:
+            return []
+        calls = [call(self._keys.of(user.user_id), user) for user in users]
+        async with answered_within(self._timeout):
+            replies = await run_script(await self._opened(), script, calls)
+        return [user.user_id for user, reply in zip(users, replies, strict=True) if reply != _DONE]
+
     def _behaviour_call(self, user: BehavedUser, version: bytes, time: bytes) -> Command:
         row = behaviour_row(self._keys.of(user.user_id), user)
         mark = (APPLIED, user.applied.digests) if user.applied.digests else ()
-        return (row.key, *_VERSION, version, time, _VERSION[1], time_of(row.nanos), *row.fields, *mark)
+        at = time_of(row.nanos)
+        tail = (TAIL, tail_of(user, row, at))
+        return (row.key, *_VERSION, version, time, _VERSION[1], at, *row.fields, *mark, *tail)
 
     def _enriched_call(self, user: EnrichedUser) -> "_Call":
         key, version = self._keys.of(user.user_id), user.version
