@@ -227,9 +227,9 @@ class RedisStore:
 
     def _virtual_call(self, user: ReenrichedUser) -> "_Call":
         row = virtual_row(self._keys.of(user.user_id), user)
-        made_from = (b"", b"")
+        made_from = (b"", b"any")
         if user.made_from is not None:
-            made_from = (b"%d" % user.made_from.at_ms, place_text(user.made_from.place))
+            made_from = (time_of(user.made_from.at_ms * 1_000_000), place_text(user.made_from.place))
         fields = (_ATTRIBUTES_TIME, REGISTRATION, *made_from, *row.fields)
         return _Call((row.key, time_of(row.nanos), stamp_of(row.view)), fields)
 
