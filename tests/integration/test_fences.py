@@ -58,7 +58,7 @@ class Stopped:
         return await self.store.write_behaviour(users)
 
 
-@
+@dataclass
 class StoppedBefore(Stopped):
     """Likewise where the usual case is one step: it stops before that, and reads for those alone who were left out."""
 
