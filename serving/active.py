@@ -27,10 +27,10 @@ class NoneActive(Unavailable):
 class ActiveGeneration:
     """The active generation, asked for again when what is known is older than `max_age` seconds.
 
-    One request asks and the others go on with the one they know; where requests come one after the other, it is asked for
-    before it is that old, and none waits for it. Where Redis is away, hangs, or has lost its pointer,
-    the last one seen serves on: its towers are still loaded. So it does until what asking the next one's towers needs
-    is here, which no request waits for. `clock` counts seconds monotonically.
+    One request asks and the others go on with the one they know; where requests come one after the other, it is asked
+    for before it is that old, and none waits. Where Redis is away, hangs, or has lost its pointer, the last one seen
+    serves on: its towers are still loaded. So it does until what asking the next one's towers needs is here, which no
+    request waits for. `clock` counts seconds monotonically.
     """
 
     def __init__(self, generations: Generations, towers: Towers, clock: Clock, max_age: float = 0.5) -> None:

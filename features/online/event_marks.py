@@ -6,9 +6,9 @@ that such a client wrote keeps the mark that stood there; its event time tells t
 - The registration that the attributes are from: `partition offset timestamp`, then the digests of those applied last,
   in hexadecimal; `-` for the partition where the place is not known.
 - The behaviours applied last: their digests one behind the other.
-- The tail of the behaviour, as this store wrote it last: how many there are, the time of the newest, the row's event time
-  (microseconds) and version, the bytes of the three lists, and the event time as it is stored. Where the row agrees, it
-  stands as it was written, and what is later can be put behind it unread.
+- The tail of the behaviour, as this store wrote it last: how many there are, the time of the newest, the row's event
+  time (microseconds) and version, the bytes of the three lists, and the event time as it is stored. Where the row
+  agrees, it stands as it was written, and what is later can be put behind it unread.
 """
 
 from collections.abc import Sequence

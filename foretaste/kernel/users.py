@@ -269,14 +269,14 @@ class LaterBehaviour:
 class OneStepStore(Protocol):
     """An online store that carries the usual case out without a read before it, compared and written in one step.
 
-    Whoever is left out stays as stored: the port's own reads and writes (`OnlineStore`) are for those. Raises as they do.
+    Whoever is left out stays as stored: the reads and writes of `OnlineStore` are for those. Raises as they do.
     """
 
     async def append_behaviour(self, users: Sequence[LaterBehaviour]) -> list[str]:
         """Behaviours of B users behind what is stored of each, who stands there once; the ids of those left out.
 
         Left out is whoever has a stored behaviour that is as late, whom one was applied to before, or whose stored row
-        was left by another writer and so is to be read whole. What is written is as `OnlineStore.write_behaviour` has it.
+        was left by another writer and so is to be read whole. What is written is what `write_behaviour` would write.
         """
         ...
 
