@@ -39,8 +39,10 @@ from features.online.layout import (
     version_read,
     version_stored,
     virtual_row,
+    virtual_values,
 )
-from features.online.one_step import APPEND_BEHAVIOUR, WRITE_NEW, append_call, new_call
+from features.online.one_step import append_call, new_call
+from features.online.scripts import APPEND_BEHAVIOUR, WRITE_BEHAVIOUR, WRITE_ENRICHED, WRITE_NEW, WRITE_VIRTUAL
 from features.redis.address import Client, OneLoop, answered_within
 from features.redis.commands import Command, LuaScript, run_each, run_script, wrong_type
 from features.redis.eviction import eviction_of
@@ -59,9 +61,6 @@ from foretaste.kernel.users import (
 
 OneStep = TypeVar("OneStep", LaterBehaviour, EnrichedUser)
 
-_WRITE_BEHAVIOUR = LuaScript(__package__, "write_behaviour.lua")
-_WRITE_ENRICHED = LuaScript(__package__, "event_time.lua", "write_enriched.lua")
-_WRITE_VIRTUAL = LuaScript(__package__, "event_time.lua", "write_virtual.lua")
 _DONE, _OTHER_ATTRIBUTES = 1, 0
 _VERSION = (BEHAVIOUR[-1], stamp_of(BEHAVIOUR_VIEW))
 _ATTRIBUTES_TIME = stamp_of(ATTRIBUTES_VIEW)
@@ -125,14 +124,14 @@ class RedisStore:
         return features
 
     async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
-        await self._write_newer(_WRITE_ENRICHED, ATTRIBUTES_VIEW, [self._enriched_call(user) for user in users])
+        await self._write_newer(WRITE_ENRICHED, ATTRIBUTES_VIEW, [self._enriched_call(user) for user in users])
 
     async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
         of_slot: defaultdict[str, list[_Call]] = defaultdict(list)
         for user in users:
             of_slot[slot(user.virtual.generation)].append(self._virtual_call(user))
         for view, calls in of_slot.items():
-            await self._write_newer(_WRITE_VIRTUAL, view, calls)
+            await self._write_newer(WRITE_VIRTUAL[view], view, calls)
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
         """As the port says. A stored version in another form than ours is compared once more as it stands."""
@@ -141,14 +140,14 @@ class RedisStore:
         async with answered_within(self._timeout):
             client = await self._opened()
             calls = [self._behaviour_call(user, *version_read(user)) for user in users]
-            replies = await run_script(client, _WRITE_BEHAVIOUR, calls)
+            replies = await run_script(client, WRITE_BEHAVIOUR, calls)
             odd = [
                 place
                 for place, reply in enumerate(replies)
                 if reply != _DONE and _is_the_read_version(reply, users[place])
             ]
             calls = [self._behaviour_call(users[place], *replies[place]) for place in odd]
-            for place, reply in zip(odd, await run_script(client, _WRITE_BEHAVIOUR, calls), strict=True):
+            for place, reply in zip(odd, await run_script(client, WRITE_BEHAVIOUR, calls), strict=True):
                 replies[place] = reply
         return [user.user_id for user, reply in zip(users, replies, strict=True) if reply != _DONE]
 
@@ -226,12 +225,11 @@ class RedisStore:
         return _Call((key, *compared), (name, _ATTRIBUTES_TIME, REGISTRATION, *slot_times, value, *virtual))
 
     def _virtual_call(self, user: ReenrichedUser) -> "_Call":
-        row = virtual_row(self._keys.of(user.user_id), user)
         made_from = (b"", b"any")
         if user.made_from is not None:
             made_from = (time_of(user.made_from.at_ms * 1_000_000), place_text(user.made_from.place))
-        fields = (_ATTRIBUTES_TIME, REGISTRATION, *made_from, *row.fields)
-        return _Call((row.key, time_of(row.nanos), stamp_of(row.view)), fields)
+        key, at = self._keys.of(user.user_id), time_of(user.at_ms * 1_000_000)
+        return _Call((key, at), (*made_from, *virtual_values(user.virtual)))
 
     async def _write_newer(self, script: LuaScript, view: str, calls: Sequence["_Call"]) -> None:
         """A script a row; those refused as no newer are run again over what cannot be read."""
