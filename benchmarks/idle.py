@@ -73,7 +73,7 @@ def _running(settings: Settings) -> Iterator[StackRecord]:
     if environment.is_dir():  # made once, and not anew in each folder
         (settings.home / "triton-env").symlink_to(environment)
     command = [sys.executable, "-m", "foretaste", "up"]
-    with subprocess.Popen(command, env={**os.environ, **own}, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, env={**os.environ, **own}, stdout=subprocess.DEVNULL) as process:  # noqa: S603  # ours
         try:
             yield _started(settings.home, process)
         finally:
@@ -84,7 +84,7 @@ def _started(home: Path, process: "subprocess.Popen[bytes]") -> StackRecord:
     given_up = time.monotonic() + STARTING
     while True:
         record = running_stack(home)
-        if record is not None and PARTS <= record.parts.keys():
+        if record is not None and record.parts.keys() >= PARTS:
             return record
         if process.poll() is not None or time.monotonic() > given_up:
             raise TimeoutError(f"the stack does not run: {record}")

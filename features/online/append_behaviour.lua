@@ -53,7 +53,12 @@ if stored.err then return 0 end
 local applied = stored[6] or ''
 if #applied % DIGEST_BYTES ~= 0 then return 0 end
 for at = 1, #ARGV[8], DIGEST_BYTES do
-  if string.find(applied, string.sub(ARGV[8], at, at + DIGEST_BYTES - 1), 1, true) then return 0 end
+  local digest = string.sub(ARGV[8], at, at + DIGEST_BYTES - 1)
+  local place = string.find(applied, digest, 1, true)
+  while place do  -- a match across two digests is none
+    if place % DIGEST_BYTES == 1 then return 0 end
+    place = string.find(applied, digest, place + 1, true)
+  end
 end
 
 local count, version, items, actions, times = 0, 0, '', '', ''

@@ -264,7 +264,6 @@ class LaterBehaviour:
     digests: bytes
 
 
-
 @runtime_checkable
 class OneStepStore(Protocol):
     """An online store that carries the usual case out without a read before it, compared and written in one step.

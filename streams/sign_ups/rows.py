@@ -112,4 +112,3 @@ def newest(enriched: Sequence[EnrichedSignUp]) -> list[EnrichedSignUp]:
         else:
             chosen[each.user_id] = replace(held, before=(*held.before, *version.digests))
     return list(chosen.values())
-

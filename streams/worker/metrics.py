@@ -1,6 +1,5 @@
 """What the ways count and time, as Prometheus metrics in a registry that is passed in."""
 
-import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
@@ -8,7 +7,6 @@ from itertools import accumulate
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from streams.worker.records.tolerant import SkippedCounter
 
@@ -40,7 +38,7 @@ class DurableSeconds(Collector):
     def collect(self) -> Iterator[Metric]:
         family = self._family()
         for way, counts in list(self._counts.items()):  # another thread may count meanwhile
-            bounds = [floatToGoString(bound) for bound in (*SECONDS, math.inf)]
+            bounds = [*map(str, SECONDS), "+Inf"]
             family.add_metric([way], list(zip(bounds, accumulate(counts), strict=True)), self._sums.get(way, 0.0))
         yield family
 
