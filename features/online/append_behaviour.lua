@@ -29,23 +29,22 @@ local function number_as(number)
   return bytes .. string.char(number)
 end
 
--- what stands behind a tag and a length, if that is all there is
-local function behind(raw, tag)
-  if not raw or string.sub(raw, 1, #tag) ~= tag then return nil end
-  local length, at = number_at(raw, #tag + 1)
-  if not length or at + length ~= #raw + 1 then return nil end
-  return string.sub(raw, at)
+-- where what stands behind a tag and a length begins, if that is the whole rest
+local function behind(raw, tag, at)
+  if not at or string.sub(raw, at, at + #tag - 1) ~= tag then return nil end
+  local length, start = number_at(raw, at + #tag)
+  return length and start + length == #raw + 1 and start or nil
 end
 
--- the elements without the first `count`: texts are a byte, a length and as many bytes, numbers end below 128
-local function without(body, count, texts)
-  local at = 1
+-- where the elements from `at` on go on without the first `count`: texts are a byte, a length and as many bytes, numbers
+-- end below 128
+local function without(raw, at, count, texts)
   for _ = 1, count do
-    local number, after = number_at(body, texts and at + 1 or at)
+    local number, after = number_at(raw, texts and at + 1 or at)
     if not number then return nil end
     at = texts and after + number or after
   end
-  return string.sub(body, at)
+  return at
 end
 
 local stored = redis.pcall('HMGET', KEYS[1], ITEMS, ACTIONS, TIMES, VERSION, STAMP, APPLIED, TAIL)
@@ -61,7 +60,8 @@ for at = 1, #ARGV[8], DIGEST_BYTES do
   end
 end
 
-local count, version, items, actions, times = 0, 0, '', '', ''
+local count, version = 0, 0
+local items, actions, times, items_at, actions_at, times_at = '', '', '', 1, 1, 1
 if stored[1] or stored[2] or stored[3] or stored[4] or stored[5] then
   local members, last, micros, number, sizes, stamp =
     string.match(stored[7] or '', '^(%d+) (%d+) (%d+) (%d+) (%d+ %d+ %d+) (.*)$')
@@ -70,21 +70,27 @@ if stored[1] or stored[2] or stored[3] or stored[4] or stored[5] then
   count, version = tonumber(members), tonumber(number)
   if version >= 1e14 or stored[4] ~= INTEGER .. number_as(version) then return 0 end
   if tonumber(ARGV[2]) <= tonumber(last) or tonumber(ARGV[3]) * 1000 <= tonumber(micros) then return 0 end
-  local packed = behind(stored[3], NUMBERS)
-  items, actions, times = behind(stored[1], TEXTS), behind(stored[2], TEXTS), packed and behind(packed, FIRST)
-  if not (items and actions and times) then return 0 end
+  items, actions, times = stored[1], stored[2], stored[3]
+  items_at, actions_at = behind(items, TEXTS, 1), behind(actions, TEXTS, 1)
+  times_at = behind(times, FIRST, behind(times, NUMBERS, 1))
+  if not (items_at and actions_at and times_at) then return 0 end
 end
 
 local dropped = count + ARGV[1] - MOST
 if dropped > 0 then
-  items, actions, times = without(items, dropped, true), without(actions, dropped, true), without(times, dropped)
-  if not (items and actions and times) then return 0 end
+  items_at, actions_at = without(items, items_at, dropped, true), without(actions, actions_at, dropped, true)
+  times_at = without(times, times_at, dropped)
+  if not (items_at and actions_at and times_at) then return 0 end
   count = count - dropped
 end
-items, actions, times = items .. ARGV[5], actions .. ARGV[6], times .. ARGV[7]
-items, actions = TEXTS .. number_as(#items) .. items, TEXTS .. number_as(#actions) .. actions
-times = FIRST .. number_as(#times) .. times
-times = NUMBERS .. number_as(#times) .. times
+-- each column is laid down at once: every step of its own would copy it
+local function texts_with(raw, at, more)
+  return TEXTS .. number_as(#raw - at + 1 + #more) .. string.sub(raw, at) .. more
+end
+items, actions = texts_with(items, items_at, ARGV[5]), texts_with(actions, actions_at, ARGV[6])
+local packed = #times - times_at + 1 + #ARGV[7]
+local head = FIRST .. number_as(packed)
+times = NUMBERS .. number_as(#head + packed) .. head .. string.sub(times, times_at) .. ARGV[7]
 local tail = count + ARGV[1] .. ' ' .. ARGV[3] .. ' ' .. ARGV[3] .. '000 ' .. version + 1 .. ' '
 tail = tail .. #items .. ' ' .. #actions .. ' ' .. #times .. ' ' .. ARGV[4]
 redis.call('HSET', KEYS[1], ITEMS, items, ACTIONS, actions, TIMES, times, VERSION, INTEGER .. number_as(version + 1),
