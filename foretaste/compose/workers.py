@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from streams.worker.health.stalling import StallConfig
     from streams.worker.runner import StreamWorker
 
-BACKGROUND_FETCH_WAIT, BACKGROUND_IDLE_WAIT = 0.5, 2.0
+BACKGROUND_FETCH_WAIT, BACKGROUND_IDLE_WAIT = 0.5, 10.0
 """Seconds that what is served may take until the log and the watch read it, and the same after a quiet while."""
 
 

@@ -379,8 +379,8 @@ async def test_a_pointer_that_moves_within_a_request_does_not_change_it(
     assert (response.zero_shot_generation, response.ranking_generation) == (1, 1)
 
 
-async def test_the_active_generation_is_asked_for_twice_a_second_at_most(parts: Parts) -> None:
-    for now in [0.0, 0.1, 0.49]:
+async def test_the_active_generation_is_asked_for_four_times_a_second_at_most(parts: Parts) -> None:
+    for now in [0.0, 0.1, 0.24]:
         parts.now = now
         await rank(parts)
     assert parts.generations.asked == 1
