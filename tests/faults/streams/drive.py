@@ -1,0 +1,312 @@
+"""Sends a load, hears what comes of it, and writes all of it into a history: one loop, and clients of its own."""
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+from typing import Any
+from zlib import crc32
+
+import aiohttp
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.structs import RecordMetadata
+
+from features.online.redis_store import RedisStore
+from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.events import UserEnriched, UserRanked
+from foretaste.kernel.generations import Generation
+from foretaste.kernel.users import UserFeatures
+from foretaste.kernel.values import number
+from streams.codec import EVENTS
+from streams.topics import TopicNames
+from streams.worker.dead_letters import read_dead_letter
+from tests.faults.streams.history import Announced, DeadLettered, History, Logged, Place, Produced, Ranked, Stored
+from tests.faults.streams.load import FIRST_AGE, LoadPlan, Planned, planned
+
+CODECS = ("gzip", "snappy", "lz4", "zstd")
+ANSWER_SECONDS = 150.0
+"""For which a record is tried: above the longest time that a broker is away."""
+LARGEST_BATCH = 900_000
+"""Bytes, just below what a broker takes: room for what is sent while it is away."""
+TICK, TRANSACTION_TICK = 0.01, 0.2
+"""Seconds between two looks at what is due."""
+ABORTED_EVERY = 3
+RANK_EVERY, RANK_SECONDS = 0.2, 10.0
+CANDIDATES = 20
+PAGE = 500
+LOOK_EVERY = 0.25
+CAUGHT_UP_SECONDS = 30.0
+
+Offsets = dict[tuple[str, int], int]
+
+
+@dataclass
+class Reached:
+    """What the drive works on, by addresses before which no proxy stands."""
+
+    kafka: str
+    idempotent: bool
+    names: TopicNames
+    partitions: int
+    """Of each topic, as it was made."""
+    api: str
+    generation: Generation
+    heard: Offsets = field(default_factory=dict)
+    """Where the listener goes on, by topic and partition: kept from one fault to the next."""
+
+
+class Drive:
+    """One load and its history."""
+
+    def __init__(self, reached: Reached, store: RedisStore, plan: LoadPlan, history: History) -> None:
+        self._reached = reached
+        self._store = store
+        self._plan = plan
+        self._history = history
+        self._open: set[asyncio.Future[Any]] = set()
+        self._bodies: dict[str, tuple[int | None, bytes]] = {}
+        self._users: dict[str, None] = {}
+        self._unread: list[tuple[str, float]] = []
+        self._consumer: AIOKafkaConsumer
+        self.ends: Offsets = {}
+        """One above the last record that was acknowledged, by topic and partition."""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Inside, what comes of the load is heard, and rankings are asked for. Raises what ended either."""
+        consumer = AIOKafkaConsumer(bootstrap_servers=self._reached.kafka, enable_auto_commit=False)
+        async with consumer, aiohttp.ClientSession() as session:
+            self._consumer = consumer
+            self._go_on()
+            tasks = [asyncio.create_task(each) for each in (self._listen(), self._ask(session))]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+                for each in consumer.assignment():
+                    self._reached.heard[each.topic, each.partition] = await consumer.position(each)
+            for task in tasks:
+                if not task.cancelled():
+                    task.result()
+
+    async def send(self) -> None:
+        """All of the plan, at its rate; returns once each record was answered, or will not be."""
+        tick = TRANSACTION_TICK if self._plan.transactions else TICK
+        records = enumerate(planned(self._plan, self._reached.partitions))
+        async with self._producers() as producers:
+            began = time.time()
+            for turn, group in itertools.groupby(records, lambda each: int(each[0] / self._plan.rate / tick)):
+                await asyncio.sleep(began + turn * tick - time.time())
+                off_ms = self._plan.clock(time.time() - began)
+                together = [each for _, each in group]
+                if self._plan.transactions:
+                    await self._send_in_transaction(producers[0], together, aborted=turn % ABORTED_EVERY == 0)
+                    continue
+                for each in together:
+                    await self._hand_over(producers[crc32(each.user.encode()) % len(producers)], each, off_ms)
+            if self._open:
+                await asyncio.wait(self._open)
+
+    async def until_handled(self, ends: Offsets, seconds: float) -> bool:
+        """Whether the store has, by its own word, the effects of all records below `ends` within so many seconds."""
+        deadline = time.monotonic() + seconds
+        while True:
+            if await self._handled(ends):
+                return True
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def settle(self, seconds: float) -> bool:
+        """Whether all of the load was handled and heard of within so many seconds; then what the store holds is read."""
+        handled = await self.until_handled(self.ends, seconds)
+        deadline = time.monotonic() + CAUGHT_UP_SECONDS
+        while not (caught_up := await self._caught_up()) and time.monotonic() < deadline:
+            await asyncio.sleep(LOOK_EVERY)
+        self._history.extend(Announced(user, at, time.time(), "away") for user, at in self._unread)
+        users = list(self._users)
+        for place in range(0, len(users), PAGE):
+            found = await self._store.read(users[place : place + PAGE], self._reached.generation.number)
+            self._history.extend(self._stored(each) for each in found)
+        return handled and caught_up
+
+    @asynccontextmanager
+    async def _producers(self) -> AsyncIterator[list[AIOKafkaProducer]]:
+        arguments: dict[str, Any] = {
+            "bootstrap_servers": self._reached.kafka,
+            "acks": "all",
+            "request_timeout_ms": round(1000 * ANSWER_SECONDS),
+            "max_batch_size": LARGEST_BATCH,
+        }
+        if self._plan.transactions:
+            arguments["transactional_id"] = self._plan.name
+        else:
+            arguments["enable_idempotence"] = self._reached.idempotent
+        async with AsyncExitStack() as stack:
+            yield [
+                await stack.enter_async_context(AIOKafkaProducer(**arguments, compression_type=codec))
+                for codec in (CODECS if self._plan.codecs else (None,))
+            ]
+
+    async def _send_in_transaction(
+        self, producer: AIOKafkaProducer, records: Sequence[Planned], *, aborted: bool
+    ) -> None:
+        await producer.begin_transaction()
+        for each in records:
+            await self._hand_over(producer, each, 0, aborted=aborted)
+        await (producer.abort_transaction() if aborted else producer.commit_transaction())
+
+    async def _hand_over(
+        self, producer: AIOKafkaProducer, record: Planned, off_ms: int, *, aborted: bool = False
+    ) -> None:
+        """Give a record to the producer; its answer is noted when it comes."""
+        start = time.time()
+        stamp_ms = int(1000 * start) + off_ms
+        if record.event not in self._bodies:
+            self._bodies[record.event] = record.claimed_ms(stamp_ms), record.value(stamp_ms)
+        claimed_ms, value = self._bodies[record.event]
+        topic = self._reached.names.registered if record.is_sign_up else self._reached.names.behaved
+        key = record.user.encode() if record.keyed else None
+        if record.kind != "poison":
+            self._users.setdefault(record.user)
+        answer: asyncio.Future[RecordMetadata] = await producer.send(
+            topic, value, key, partition=record.partition, timestamp_ms=stamp_ms
+        )
+        self._open.add(answer)
+        answer.add_done_callback(partial(self._note, record, claimed_ms, stamp_ms, start, aborted))
+
+    def _note(
+        self,
+        record: Planned,
+        claimed_ms: int | None,
+        stamp_ms: int,
+        start: float,
+        aborted: bool,  # noqa: FBT001
+        answer: "asyncio.Future[RecordMetadata]",
+    ) -> None:
+        self._open.discard(answer)
+        place, known = None, not answer.cancelled() and answer.exception() is None
+        if known and answer.result().offset >= 0:
+            found = answer.result()
+            place = Place(found.topic, found.partition, found.offset, stamp_ms)
+            if not aborted:
+                end = self.ends.get((place.topic, place.partition), 0)
+                self.ends[place.topic, place.partition] = max(end, place.offset + 1)
+        self._history.add(
+            Produced(
+                record.kind,
+                record.event,
+                record.user,
+                record.number,
+                claimed_ms,
+                start,
+                time.time(),
+                "unknown" if not known else "aborted" if aborted else "acknowledged",
+                place,
+            )
+        )
+
+    def _go_on(self) -> None:
+        """The listener reads from where it had come."""
+        names, numbers = self._reached.names, range(self._reached.partitions)
+        topics = (names.enriched, names.dead_letters, names.ranked)
+        places = [TopicPartition(topic, each) for topic in topics for each in numbers]
+        self._consumer.assign(places)
+        for each in places:
+            self._consumer.seek(each, self._reached.heard.get((each.topic, each.partition), 0))
+
+    async def _listen(self) -> None:
+        names = self._reached.names
+        while True:
+            for place, records in (await self._consumer.getmany(timeout_ms=50)).items():
+                now = time.time()
+                for record in records:
+                    if place.topic == names.enriched:
+                        user = EVENTS.decode(record.value, UserEnriched).user_id
+                        if user.startswith(f"{self._plan.name}-"):
+                            self._unread.append((user, now))
+                    elif place.topic == names.ranked:
+                        self._history.add(Logged(EVENTS.decode(record.value, UserRanked).ranking_id))
+                    else:
+                        origin, letter = (found := read_dead_letter(record)).message.origin, found.reason
+                        self._history.add(
+                            DeadLettered(origin.topic, origin.partition, origin.offset, str(letter), now)
+                        )
+            await self._read_announced()
+
+    async def _read_announced(self) -> None:
+        """Straight after, in one read; while the store is away they are read at the next turn."""
+        asked = self._unread[:PAGE]
+        if not asked:
+            return
+        try:
+            found = await self._store.read([user for user, _ in asked], self._reached.generation.number)
+        except Unavailable:
+            return
+        now = time.time()
+        del self._unread[: len(asked)]
+        self._history.extend(
+            Announced(user, at, now, "readable" if self._readable(features) else "missing")
+            for (user, at), features in zip(asked, found, strict=True)
+        )
+
+    async def _ask(self, session: aiohttp.ClientSession) -> None:
+        """Rankings of users who were sent, one after the other."""
+        rng = Random(0)
+        while True:
+            await asyncio.sleep(RANK_EVERY)
+            if not self._users:
+                continue
+            user = rng.choice(list(self._users))
+            items = rng.sample(list(self._plan.items), min(CANDIDATES, len(self._plan.items)))
+            start = time.time()
+            try:
+                async with session.post(
+                    f"{self._reached.api}/v1/rank",
+                    json={"user_id": user, "items": items},
+                    timeout=aiohttp.ClientTimeout(RANK_SECONDS),
+                ) as answer:
+                    status, body = answer.status, json.loads(await answer.text())
+            except (aiohttp.ClientError, TimeoutError):
+                status, body = 0, {}
+            self._history.add(
+                Ranked(user, start, time.time(), status, body.get("fallback"), body.get("ranking_id"))
+            )
+
+    async def _handled(self, ends: Offsets) -> bool:
+        if not ends:
+            return True
+        nowhere = dict.fromkeys(ends, (-1, -1))  # where no partition stands, so that each says where it does
+        try:
+            stands = await self._store.advance_offsets(nowhere)
+        except Unavailable:
+            return False
+        return all((stands[each] or 0) >= end for each, end in ends.items())
+
+    async def _caught_up(self) -> bool:
+        """Whether the listener is at the end of its topics, and has read of whom it heard."""
+        for each in self._consumer.assignment():
+            end = self._consumer.highwater(each)
+            if end is None or await self._consumer.position(each) < end:
+                return False
+        return not self._unread
+
+    def _readable(self, features: UserFeatures) -> bool:
+        return features.attributes is not None and not self._reached.generation.lacks(features)
+
+    def _stored(self, features: UserFeatures) -> Stored:
+        attributes, behaviour = features.attributes, features.behaviour
+        return Stored(
+            features.user_id,
+            None if attributes is None else int(number(attributes["age"])) - FIRST_AGE,
+            self._readable(features),
+            list(zip(behaviour.actions, behaviour.times, strict=True)),
+            time.time(),
+        )
