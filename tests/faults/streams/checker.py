@@ -151,7 +151,7 @@ class _Facts:
 
 def _judge_poison(facts: _Facts, records: Sequence[Produced], verdict: Verdict) -> None:
     for each in records:
-        if _acknowledged(each) and not facts.is_dead(each):
+        if _acknowledged(each) and each.place is not None and not facts.is_dead(each):
             verdict.found("lost", f"{each.event} of {each.user} is no dead letter, at {each.place}")
 
 

@@ -9,11 +9,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, Literal
 from zlib import crc32
 
 import aiohttp
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
 from features.online.redis_store import RedisStore
@@ -57,7 +58,17 @@ class Reached:
     api: str
     generation: Generation
     heard: Offsets = field(default_factory=dict)
-    """Where the listener goes on, by topic and partition: kept from one fault to the next."""
+    """Where the listener goes on, by topic and partition. This and the next are kept from one fault to the next."""
+    sent: Offsets = field(default_factory=dict)
+    """One above the last record that was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """The time that an event claims, and its value."""
+
+    claimed_ms: int | None
+    value: bytes
 
 
 class Drive:
@@ -69,7 +80,8 @@ class Drive:
         self._plan = plan
         self._history = history
         self._open: set[asyncio.Future[Any]] = set()
-        self._bodies: dict[str, tuple[int | None, bytes]] = {}
+        self._sent: dict[str, _Sent] = {}
+        self._places: set[tuple[str, int, int]] = set()
         self._users: dict[str, None] = {}
         self._unread: list[tuple[str, float]] = []
         self._consumer: AIOKafkaConsumer
@@ -90,6 +102,7 @@ class Drive:
                 for task in tasks:
                     task.cancel()
                 await asyncio.wait(tasks)
+                self._reached.sent.update(self.ends)
                 for each in consumer.assignment():
                     self._reached.heard[each.topic, each.partition] = await consumer.position(each)
             for task in tasks:
@@ -169,49 +182,60 @@ class Drive:
         """Give a record to the producer; its answer is noted when it comes."""
         start = time.time()
         stamp_ms = int(1000 * start) + off_ms
-        if record.event not in self._bodies:
-            self._bodies[record.event] = record.claimed_ms(stamp_ms), record.value(stamp_ms)
-        claimed_ms, value = self._bodies[record.event]
-        topic = self._reached.names.registered if record.is_sign_up else self._reached.names.behaved
-        key = record.user.encode() if record.keyed else None
+        sent = self._sent.get(record.event)  # what is sent again is sent as it was
+        if sent is None:
+            as_of = self._sent.get(record.as_of)
+            claimed_ms = record.claimed_ms(stamp_ms) if as_of is None else as_of.claimed_ms
+            sent = self._sent[record.event] = _Sent(claimed_ms, record.value(claimed_ms))
         if record.kind != "poison":
             self._users.setdefault(record.user)
-        answer: asyncio.Future[RecordMetadata] = await producer.send(
-            topic, value, key, partition=record.partition, timestamp_ms=stamp_ms
-        )
+        topic = self._reached.names.registered if record.is_sign_up else self._reached.names.behaved
+        key = record.user.encode() if record.keyed else None
+        note = partial(self._note, record, sent, start, stamp_ms, aborted=aborted)
+        try:
+            answer: asyncio.Future[RecordMetadata] = await producer.send(
+                topic, sent.value, key, partition=record.partition, timestamp_ms=stamp_ms
+            )
+        except KafkaError:
+            note(None)
+            return
         self._open.add(answer)
-        answer.add_done_callback(partial(self._note, record, claimed_ms, stamp_ms, start, aborted))
+        answer.add_done_callback(note)
 
     def _note(
         self,
         record: Planned,
-        claimed_ms: int | None,
-        stamp_ms: int,
+        sent: "_Sent",
         start: float,
-        aborted: bool,  # noqa: FBT001
-        answer: "asyncio.Future[RecordMetadata]",
+        stamp_ms: int,
+        answer: "asyncio.Future[RecordMetadata] | None",
+        *,
+        aborted: bool,
     ) -> None:
-        self._open.discard(answer)
-        place, known = None, not answer.cancelled() and answer.exception() is None
-        if known and answer.result().offset >= 0:
-            found = answer.result()
-            place = Place(found.topic, found.partition, found.offset, stamp_ms)
-            if not aborted:
-                end = self.ends.get((place.topic, place.partition), 0)
-                self.ends[place.topic, place.partition] = max(end, place.offset + 1)
-        self._history.add(
-            Produced(
-                record.kind,
-                record.event,
-                record.user,
-                record.number,
-                claimed_ms,
-                start,
-                time.time(),
-                "unknown" if not known else "aborted" if aborted else "acknowledged",
-                place,
-            )
-        )
+        """What became of a record, whose producer answers, or never will (None)."""
+        outcome: Literal["acknowledged", "unknown", "aborted"] = "aborted" if aborted else "acknowledged"
+        place = None
+        if answer is not None:
+            self._open.discard(answer)
+        if answer is None or answer.cancelled() or answer.exception() is not None:
+            outcome = "unknown"
+        else:
+            place = self._place(answer.result(), stamp_ms)
+        if place is not None and not aborted:
+            partition = place.topic, place.partition
+            self.ends[partition] = max(self.ends.get(partition, 0), place.offset + 1)
+        who = record.kind, record.event, record.user, record.number
+        self._history.add(Produced(*who, sent.claimed_ms, start, time.time(), outcome, place))
+
+    def _place(self, found: RecordMetadata, stamp_ms: int) -> Place | None:
+        """Where a record lies; None where its broker knew that it had it, and not where: the client then counts from
+        -1 on, and names places that others have."""
+        place = Place(found.topic, found.partition, found.offset, stamp_ms)
+        known = place.topic, place.partition, place.offset
+        if known in self._places or place.offset < self._reached.sent.get(known[:2], 0):
+            return None
+        self._places.add(known)
+        return place
 
     def _go_on(self) -> None:
         """The listener reads from where it had come."""
@@ -223,23 +247,23 @@ class Drive:
             self._consumer.seek(each, self._reached.heard.get((each.topic, each.partition), 0))
 
     async def _listen(self) -> None:
-        names = self._reached.names
         while True:
             for place, records in (await self._consumer.getmany(timeout_ms=50)).items():
-                now = time.time()
                 for record in records:
-                    if place.topic == names.enriched:
-                        user = EVENTS.decode(record.value, UserEnriched).user_id
-                        if user.startswith(f"{self._plan.name}-"):
-                            self._unread.append((user, now))
-                    elif place.topic == names.ranked:
-                        self._history.add(Logged(EVENTS.decode(record.value, UserRanked).ranking_id))
-                    else:
-                        origin, letter = (found := read_dead_letter(record)).message.origin, found.reason
-                        self._history.add(
-                            DeadLettered(origin.topic, origin.partition, origin.offset, str(letter), now)
-                        )
+                    self._hear(place.topic, record, time.time())
             await self._read_announced()
+
+    def _hear(self, topic: str, record: ConsumerRecord, now: float) -> None:
+        if topic == self._reached.names.enriched:
+            user = EVENTS.decode(record.value, UserEnriched).user_id
+            if user.startswith(f"{self._plan.name}-"):  # others are read again from what came before
+                self._unread.append((user, now))
+        elif topic == self._reached.names.ranked:
+            self._history.add(Logged(EVENTS.decode(record.value, UserRanked).ranking_id))
+        else:
+            letter = read_dead_letter(record)
+            origin = letter.message.origin
+            self._history.add(DeadLettered(origin.topic, origin.partition, origin.offset, str(letter.reason), now))
 
     async def _read_announced(self) -> None:
         """Straight after, in one read; while the store is away they are read at the next turn."""
@@ -276,9 +300,7 @@ class Drive:
                     status, body = answer.status, json.loads(await answer.text())
             except (aiohttp.ClientError, TimeoutError):
                 status, body = 0, {}
-            self._history.add(
-                Ranked(user, start, time.time(), status, body.get("fallback"), body.get("ranking_id"))
-            )
+            self._history.add(Ranked(user, start, time.time(), status, body.get("fallback"), body.get("ranking_id")))
 
     async def _handled(self, ends: Offsets) -> bool:
         if not ends:

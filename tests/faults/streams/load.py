@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from foretaste.kernel.values import Attributes
@@ -72,6 +72,8 @@ class Planned:
     step_ms: int = 1
     """The claimed time lies so far back, and on such a step."""
     ahead_ms: int = 0
+    as_of: str = ""
+    """An event that was sent before: this one claims the same time; empty: one of its own."""
     keyed: bool = True
     raw: bytes | None = None
     """The value itself, of what is no event."""
@@ -85,19 +87,18 @@ class Planned:
             return None
         return (now_ms - self.back_ms + self.ahead_ms) // self.step_ms * self.step_ms
 
-    def value(self, now_ms: int) -> bytes:
+    def value(self, claimed_ms: int | None) -> bytes:
+        """The record's, of an event that happened at `claimed_ms`; its own value, of what is none."""
         if self.raw is not None:
             return self.raw
-        claimed_ms = self.claimed_ms(now_ms)
-        body = self.body if claimed_ms is None else {**self.body, self.time_field: claimed_ms}
-        return json.dumps(body).encode()
+        return json.dumps(self.body if claimed_ms is None else {**self.body, self.time_field: claimed_ms}).encode()
 
 
 def planned(plan: LoadPlan, partitions: int) -> Iterator[Planned]:
     """The records in the order in which they are due: as many as the plan says, and poison beside them."""
     actors = max(plan.events // 2 // BEHAVIOURS_EACH, 1)
     acted: dict[str, Planned] = {}
-    signed: list[tuple[str, int]] = []
+    signed: list[Planned] = []
     behaviours = actors_signed = 0
     for place in range(plan.events):
         if plan.poison and place % (plan.events // 8) == plan.events // 16:
@@ -105,22 +106,26 @@ def planned(plan: LoadPlan, partitions: int) -> Iterator[Planned]:
         if place % BAD_EVERY == BAD_EVERY - 1:
             yield _bad(plan, place)
         elif place % AGAIN_EVERY == 7 and signed:
-            user, number = signed.pop(len(signed) // 2)
-            yield _sign_up(plan, place, user, number + 1)
-            signed.append((user, number + 1))
+            before = signed.pop(len(signed) // 2)
+            again = _sign_up(plan, place, before.user, before.number + 1)
+            if place % (2 * AGAIN_EVERY) == 7 and before.time_field:
+                again = replace(again, time_field=before.time_field, as_of=before.event)
+            signed.append(again)
+            yield again
         elif place % 2 == 0:
             if actors_signed < actors and place >= ACTORS_SIGN_UP * plan.events:
-                user, actors_signed = f"{plan.name}-actor-{actors_signed}", actors_signed + 1
+                yield _sign_up(plan, place, f"{plan.name}-actor-{actors_signed}", 0)
+                actors_signed += 1
             else:
-                user = f"{plan.name}-{place}"
-                signed.append((user, 0))
-            yield _sign_up(plan, place, user, 0)
+                first = _sign_up(plan, place, f"{plan.name}-{place}", 0)
+                signed.append(first)
+                yield first
         else:
             behaviours += 1
             user = f"{plan.name}-actor-{behaviours % actors}"
-            before = acted.get(user)
-            if behaviours % RESENT_EVERY == 0 and before is not None:
-                yield before
+            earlier = acted.get(user)
+            if behaviours % RESENT_EVERY == 0 and earlier is not None:
+                yield earlier
                 continue
             act = _behaviour(plan, place, user, behaviours)
             acted[user] = act

@@ -30,7 +30,7 @@ from streams.topics import TopicNames
 from tests import opened
 from tests.conftest import held
 from tests.data_factory import write_dataset
-from tests.faults.streams.drive import Reached
+from tests.faults.streams.drive import Offsets, Reached
 from tests.faults.streams.load import LoadPlan
 from tests.faults.streams.proxy import TcpProxy, tcp_proxy
 from tests.faults.swaps.system import TRAINING, pause, until
@@ -93,9 +93,15 @@ class System:
     processes: Stack | None = None
     setting: Setting | None = None
     api: str = ""
-    heard: dict[tuple[str, int], int] = field(default_factory=dict)
+    heard: Offsets = field(default_factory=dict)
+    sent: Offsets = field(default_factory=dict)
+    """See `Reached`."""
     _opened: ExitStack = field(default_factory=ExitStack)
+    _looking: threading.Lock = field(default_factory=threading.Lock)
+    """Held while processes are looked at, and while they are ended."""
     _starts: int = 0
+    _died: bool = False
+    """A process has died since they were started together: the next death would be waited for longer."""
 
     @property
     def names(self) -> TopicNames:
@@ -115,6 +121,7 @@ class System:
             self.api,
             self.generation,
             self.heard,
+            self.sent,
         )
 
     def plan(self, name: str, **odd: Any) -> LoadPlan:
@@ -123,14 +130,15 @@ class System:
 
     def run_under(self, setting: Setting) -> None:
         """Workers and the service run under this setting, and do their work."""
-        if self.setting != setting:
+        if self.setting != setting or self._died:
             self.end_processes()
             self._start(setting)
         until(self._is_ready, "the service is not ready")
 
     def end_processes(self) -> None:
-        self._opened.close()
-        self.processes, self.setting = None, None
+        with self._looking:
+            self.processes, self.setting, self._died = None, None, False
+            self._opened.close()
 
     def log_lines(self) -> int:
         """That workers and the service have written so far."""
@@ -139,12 +147,14 @@ class System:
 
     def watch(self) -> None:
         """One look: what died is started again."""
-        for stack in (self.servers, self.processes):
-            if stack is not None:
-                stack.watch()
+        with self._looking:
+            self.servers.watch()
+            if self.processes is not None and self.processes.watch():
+                self._died = True
 
     def signal(self, part: str, number: signal.Signals) -> None:
         """To a worker, the service or Triton; what ends by it is started again."""
+        until(lambda: _lives(self._pid(part)), f"{part} does not live")
         os.kill(self._pid(part), number)
 
     @contextmanager
@@ -207,7 +217,8 @@ class System:
             with urllib.request.urlopen(f"{self.api}/readyz", timeout=10) as answer:  # noqa: S310  # our own server
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
+            with error:
+                return error.code, json.load(error)
         except OSError:
             return 0, None
 
@@ -270,10 +281,10 @@ def running(home: Path, kafka_home: Path | None, environment: TritonEnvironment)
         generation = asyncio.run(_active(settings))
         system = System(home, broker, disk, store, servers, proxies, settings, dataset, generation)
         opened_parts.callback(system.hands.shutdown)
+        opened_parts.callback(lambda: system.redis.stop())  # it may be another one by then
         opened_parts.callback(system.end_processes)
         enter(_watched(system))  # 3
         yield system
-        system.redis.stop()  # it may be another one by now
 
 
 def _broker(opened_parts: ExitStack, home: Path, kafka_home: Path | None) -> tuple[Broker, Path | None, TcpProxy]:
