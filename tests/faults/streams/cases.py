@@ -60,6 +60,7 @@ PLAIN = (
     StreamFault("workers that leave and join in turns", parts.workers_in_turns),
     StreamFault("worker ended while redis is stopped", parts.worker_ended_without_a_store),
     StreamFault("service ended", parts.service_ended, hurts_service=True, logs_rankings=True),
+    StreamFault("requests with half a character", parts.odd_requests, logs_rankings=True),
     StreamFault("broker killed", parts.broker_killed),
     StreamFault("broker away for 60 s", parts.broker_away),
     StreamFault("broker's disk full", parts.broker_disk_full),

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,7 +41,7 @@ RANK_EVERY, RANK_SECONDS = 0.2, 10.0
 CANDIDATES = 20
 PAGE = 500
 LOOK_EVERY = 0.25
-CAUGHT_UP_SECONDS = 30.0
+CAUGHT_UP_SECONDS, LOGGED_SECONDS = 30.0, 5.0
 
 Offsets = dict[tuple[str, int], int]
 
@@ -85,6 +85,7 @@ class Drive:
         self._users: dict[str, None] = {}
         self._unread: list[tuple[str, float]] = []
         self._consumer: AIOKafkaConsumer
+        self._asking: asyncio.Task[None]
         self.ends: Offsets = {}
         """One above the last record that was acknowledged, by topic and partition."""
 
@@ -95,7 +96,8 @@ class Drive:
         async with consumer, aiohttp.ClientSession() as session:
             self._consumer = consumer
             self._go_on()
-            tasks = [asyncio.create_task(each) for each in (self._listen(), self._ask(session))]
+            self._asking = asyncio.create_task(self._ask(session))
+            tasks = [asyncio.create_task(self._listen()), self._asking]
             try:
                 yield
             finally:
@@ -129,20 +131,17 @@ class Drive:
 
     async def until_handled(self, ends: Offsets, seconds: float) -> bool:
         """Whether the store has, by its own word, the effects of all records below `ends` within so many seconds."""
-        deadline = time.monotonic() + seconds
-        while True:
-            if await self._handled(ends):
-                return True
-            if time.monotonic() > deadline:
-                return False
-            await asyncio.sleep(LOOK_EVERY)
+        return await _within(seconds, partial(self._handled, ends))
 
     async def settle(self, seconds: float) -> bool:
-        """Whether all of the load was handled and heard of within so many seconds; then what the store holds is read."""
+        """Whether all of the load was handled and heard of within so many seconds; then what the store holds is read.
+
+        Rankings end here; what was noted of them comes to its topic within some seconds, or not.
+        """
         handled = await self.until_handled(self.ends, seconds)
-        deadline = time.monotonic() + CAUGHT_UP_SECONDS
-        while not (caught_up := await self._caught_up()) and time.monotonic() < deadline:
-            await asyncio.sleep(LOOK_EVERY)
+        self._asking.cancel()
+        await _within(LOGGED_SECONDS, self._logged)
+        caught_up = await _within(CAUGHT_UP_SECONDS, self._caught_up)
         self._history.extend(Announced(user, at, time.time(), "away") for user, at in self._unread)
         users = list(self._users)
         for place in range(0, len(users), PAGE):
@@ -320,6 +319,11 @@ class Drive:
                 return False
         return not self._unread
 
+    async def _logged(self) -> bool:
+        """Whether all rankings that were answered came to their topic."""
+        answered = {each.ranking_id for each in self._history.operations if isinstance(each, Ranked)} - {None}
+        return answered <= {each.ranking_id for each in self._history.operations if isinstance(each, Logged)}
+
     def _readable(self, features: UserFeatures) -> bool:
         return features.attributes is not None and not self._reached.generation.lacks(features)
 
@@ -332,3 +336,13 @@ class Drive:
             list(zip(behaviour.actions, behaviour.times, strict=True)),
             time.time(),
         )
+
+
+async def _within(seconds: float, done: Callable[[], Awaitable[bool]]) -> bool:
+    """Whether it is done within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not await done():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(LOOK_EVERY)
+    return True

@@ -66,6 +66,12 @@ def service_ended(system: System) -> None:
     pause(3)
 
 
+def odd_requests(system: System) -> None:
+    """Somebody asks with half a character, which no JSON carries: refused, and rankings of others come to their topic."""
+    body = b'{"user_id": "u", "items": ["item-1"], "context": {"device": "\\ud800"}}'
+    assert {system.post("/v1/rank", body) for _ in range(20)} == {422}
+
+
 def broker_killed(system: System) -> None:
     """kill -9, and started again."""
     system.stop_broker(kill=True)

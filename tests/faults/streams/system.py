@@ -222,6 +222,17 @@ class System:
         except OSError:
             return 0, None
 
+    def post(self, path: str, body: bytes) -> int:
+        """The status that the service answers with."""
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.api}{path}", data=body, headers=headers)  # noqa: S310  # our own server
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
     def _is_ready(self) -> bool:
         assert self.processes is not None
         logs = [self.processes.home / "logs" / f"{worker}.log" for worker in WORKERS]
