@@ -91,7 +91,7 @@ async def _carried_out(system: System, fault: StreamFault, plan: LoadPlan, histo
                 history.add(Hurt("begins", time.time()))
                 await loop.run_in_executor(system.hands, fault.hurt, system)
                 history.add(Hurt("ends", time.time()))
-                if await drive.until_handled(dict(drive.ends), PATIENCE):  # 3
+                if await drive.until_handled(drive.ends, PATIENCE):  # 3
                     history.add(Hurt("recovered", time.time()))
                 await sending  # 4
             finally:

@@ -30,7 +30,7 @@ from streams.topics import TopicNames
 from tests import opened
 from tests.conftest import held
 from tests.data_factory import write_dataset
-from tests.faults.streams.drive import Offsets, Reached
+from tests.faults.streams.reached import Offsets, Reached
 from tests.faults.streams.load import LoadPlan
 from tests.faults.streams.proxy import TcpProxy, tcp_proxy
 from tests.faults.swaps.system import TRAINING, pause, until
