@@ -8,7 +8,8 @@ from typing import Any
 from tests.faults.streams import part_faults as parts
 from tests.faults.streams import redis_faults
 from tests.faults.streams.load import HOUR_MS
-from tests.faults.streams.system import Setting, System
+from tests.faults.streams.processes import Setting
+from tests.faults.streams.system import System
 
 
 @dataclass(frozen=True)

@@ -63,18 +63,18 @@ def hurt(system: System, fault: StreamFault, events: int, folder: Path) -> Strea
     3. When it is over, all is waited for that Kafka has by then. 4. The load has ended, all of it is handled, and the
     store is read. 5. The checker judges. The history lies in `folder`.
     """
-    system.run_under(fault.setting)  # 1
+    system.processes.run_under(fault.setting)  # 1
     name = f"{fault.name}-{time.time_ns():x}".replace(" ", "-").replace("'", "").replace(",", "").replace(":", "")
     plan = system.plan(name, events=events, **fault.load)
     if fault.rotten:
         rotten_rows(system, _users(plan)[::ROTTEN_EVERY])
-    lines, began = system.log_lines(), time.monotonic()
+    lines, began = system.processes.log_lines(), time.monotonic()
     with (folder / "history.jsonl").open("w", encoding="utf-8") as file:
         history = History(file)
         history.add(Begun(fault.name, fault.setting, WARM_AFTER, fault.takes_back))
         settled = asyncio.run(_carried_out(system, fault, plan, history))
     row = _row(fault, history, judge(history.operations))  # 5
-    row.update(log_lines=system.log_lines() - lines, seconds=round(time.monotonic() - began, 1), settled=settled)
+    row.update(log_lines=system.processes.log_lines() - lines, seconds=round(time.monotonic() - began, 1), settled=settled)
     return StreamRow(**row)
 
 

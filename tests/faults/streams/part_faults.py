@@ -10,9 +10,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from features.online.keys import Keys
 from features.online.layout import ATTRIBUTES, BEHAVIOUR
 from foretaste.kernel.files import write_file
-from tests.faults.streams.system import PARTITIONS, SESSION_SECONDS, TOWERS, WORKERS, System, waited
+from models.generations.repository import RANKING_TOWER, ZERO_SHOT_TOWER
+from tests.faults.streams.processes import WORKERS
+from tests.faults.streams.system import PARTITIONS, SESSION_SECONDS, System, waited
 from tests.faults.swaps.system import pause
 
+TOWERS = (ZERO_SHOT_TOWER, RANKING_TOWER)
 BREATH = 1.5
 """Seconds of a connection that is cut, and again until the next cut."""
 AWAY_SECONDS = 60
@@ -69,7 +72,7 @@ def service_ended(system: System) -> None:
 def odd_requests(system: System) -> None:
     """Somebody asks with half a character, which no JSON carries: refused, and rankings of others come to their topic."""
     body = b'{"user_id": "u", "items": ["item-1"], "context": {"device": "\\ud800"}}'
-    assert {system.post("/v1/rank", body) for _ in range(20)} == {422}
+    assert {system.processes.asked("/v1/rank", body) for _ in range(20)} == {422}
 
 
 def broker_killed(system: System) -> None:
@@ -110,9 +113,9 @@ def triton_hanging(system: System) -> None:
 
 def tower_unloaded(system: System) -> None:
     """Somebody unloads the zero-shot tower, and loads it again five seconds later."""
-    system.triton_repository("unload", TOWERS[0])
+    system.triton_repository("unload", ZERO_SHOT_TOWER)
     pause(5)
-    system.triton_repository("load", TOWERS[0])
+    system.triton_repository("load", ZERO_SHOT_TOWER)
 
 
 def towers_not_finite(system: System) -> None:
@@ -169,7 +172,7 @@ def slowed(part: str, seconds: float, system: System) -> None:
 def worker_clock_steps(system: System) -> None:
     """The wall clock of both workers goes an hour back, to where it was, an hour ahead, and to where it was."""
     for hours in (-1, 0, 1, 0):
-        write_file(system.clock, f"{hours * HOUR:g}")
+        write_file(system.processes.clock, f"{hours * HOUR:g}")
         pause(3)
 
 
