@@ -50,7 +50,7 @@ judges that history. This page and [faults.json](faults.json) are of one run.
 
 def page(rows: Sequence[StreamRow]) -> str:
     """The page in Markdown."""
-    events = max((row.sent for row in rows), default=0)
+    events = min((row.sent for row in rows), default=0)
     lines = [HEAD.format(events=f"{events:,}"), "| " + " | ".join(COLUMNS.values()) + " |", "|---" * len(COLUMNS) + "|"]
     for row in rows:
         values = asdict(row)

@@ -23,6 +23,8 @@ ANSWER_SECONDS = 150.0
 """For which a record is tried: above the longest time that a broker is away."""
 LARGEST_BATCH = 900_000
 """Bytes, just below what a broker takes: room for what is sent while it is away."""
+METADATA_SECONDS = 2.0
+"""After which partitions that a topic gained are known."""
 TICK, TRANSACTION_TICK = 0.01, 0.2
 """Seconds between two looks at what is due."""
 ABORTED_EVERY = 3
@@ -76,6 +78,7 @@ class Sender:
             "acks": "all",
             "request_timeout_ms": round(1000 * ANSWER_SECONDS),
             "max_batch_size": LARGEST_BATCH,
+            "metadata_max_age_ms": round(1000 * METADATA_SECONDS),
         }
         if self._plan.transactions:
             arguments["transactional_id"] = self._plan.name

@@ -41,7 +41,7 @@ SESSION_SECONDS = 6.0
 """After which the group gives a silent worker's partitions to others; Apache Kafka grants no less."""
 WARM_AFTER = 8
 PARTITIONS = 4
-DISK_KILOBYTES = 1_500_000
+DISK_KILOBYTES = 600_000
 LOOK_EVERY = 0.1
 REFILL: tuple[tuple[str, ...], ...] = (("publish",),)
 """Commands that bring an emptied store back, as the documentation has it; workers that run read again by themselves."""
