@@ -51,7 +51,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kafka", help="tansu, home (KAFKA_HOME) or container, separated by commas; all that is offered")
     parser.addoption("--faults", choices=("few", "all"), default="few", help="how many cases of tests/faults; few")
     parser.addoption("--faults-out", help="a JSON file for what those of swaps came to")
-    parser.addoption("--stream-faults-out", help="a JSON file for what those of streams came to; its page lies beside it")
+    parser.addoption(
+        "--stream-faults-out", help="a JSON file for what those of streams came to; its page lies beside it"
+    )
     parser.addoption("--postgres", choices=("installed",), help="PostgreSQL for Feast's online store; where installed")
     parser.addoption("--redis-tls", choices=("installed",), help="a redis-server built with TLS; where installed")
     parser.addoption("--redis", choices=("valkey", "container"), default="valkey", help="which Redis; valkey")

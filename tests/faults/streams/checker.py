@@ -168,7 +168,9 @@ def _judge_sign_ups(facts: _Facts, user: str, records: Sequence[Produced], verdi
     if not held:
         dead = any(each.number == number and facts.is_dead(each) for each in records)
         kind = "doubled" if dead else "phantom"
-        verdict.found(kind, f"{user} has the attributes of sign-up {number}, which is {'dead' if dead else 'no one’s'}")
+        verdict.found(
+            kind, f"{user} has the attributes of sign-up {number}, which is {'dead' if dead else 'of nobody'}"
+        )
         return
     later = [each for each in good if all(_is_later(facts, each, other) for other in held)]
     if later:

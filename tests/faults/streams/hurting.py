@@ -74,7 +74,9 @@ def hurt(system: System, fault: StreamFault, events: int, folder: Path) -> Strea
         history.add(Begun(fault.name, fault.setting, WARM_AFTER, fault.takes_back))
         settled = asyncio.run(_carried_out(system, fault, plan, history))
     row = _row(fault, history, judge(history.operations))  # 5
-    row.update(log_lines=system.processes.log_lines() - lines, seconds=round(time.monotonic() - began, 1), settled=settled)
+    row.update(
+        log_lines=system.processes.log_lines() - lines, seconds=round(time.monotonic() - began, 1), settled=settled
+    )
     return StreamRow(**row)
 
 

@@ -96,40 +96,56 @@ class Planned:
 
 def planned(plan: LoadPlan, partitions: int) -> Iterator[Planned]:
     """The records in the order in which they are due: as many as the plan says, and poison beside them."""
-    actors = max(plan.events // 2 // BEHAVIOURS_EACH, 1)
-    acted: dict[str, Planned] = {}
-    signed: list[Planned] = []
-    behaviours = actors_signed = 0
+    load = _Load(plan)
     for place in range(plan.events):
         if plan.poison and place % (plan.events // 8) == plan.events // 16:
             yield from _poison(plan, place, partitions)
+        yield load.record(place)
+
+
+class _Load:
+    """What was planned so far."""
+
+    def __init__(self, plan: LoadPlan) -> None:
+        self._plan = plan
+        self._actors = max(plan.events // 2 // BEHAVIOURS_EACH, 1)
+        self._actors_signed = 0
+        self._behaviours = 0
+        self._acted: dict[str, Planned] = {}
+        self._signed: list[Planned] = []
+
+    def record(self, place: int) -> Planned:
+        """The next one, which is the `place`-th."""
         if place % BAD_EVERY == BAD_EVERY - 1:
-            yield _bad(plan, place)
-        elif place % AGAIN_EVERY == 7 and signed:
-            before = signed.pop(len(signed) // 2)
-            again = _sign_up(plan, place, before.user, before.number + 1)
-            if place % (2 * AGAIN_EVERY) == 7 and before.time_field:
-                again = replace(again, time_field=before.time_field, as_of=before.event)
-            signed.append(again)
-            yield again
-        elif place % 2 == 0:
-            if actors_signed < actors and place >= ACTORS_SIGN_UP * plan.events:
-                yield _sign_up(plan, place, f"{plan.name}-actor-{actors_signed}", 0)
-                actors_signed += 1
-            else:
-                first = _sign_up(plan, place, f"{plan.name}-{place}", 0)
-                signed.append(first)
-                yield first
-        else:
-            behaviours += 1
-            user = f"{plan.name}-actor-{behaviours % actors}"
-            earlier = acted.get(user)
-            if behaviours % RESENT_EVERY == 0 and earlier is not None:
-                yield earlier
-                continue
-            act = _behaviour(plan, place, user, behaviours)
-            acted[user] = act
-            yield act
+            return _bad(self._plan, place)
+        if place % AGAIN_EVERY == AGAIN_EVERY // 2 - 1 and self._signed:
+            return self._sign_up_again(place)
+        return self._act(place) if place % 2 else self._sign_up(place)
+
+    def _sign_up(self, place: int) -> Planned:
+        name = self._plan.name
+        if self._actors_signed < self._actors and place >= ACTORS_SIGN_UP * self._plan.events:
+            self._actors_signed += 1
+            return _sign_up(self._plan, place, f"{name}-actor-{self._actors_signed - 1}", 0)
+        self._signed.append(_sign_up(self._plan, place, f"{name}-{place}", 0))
+        return self._signed[-1]
+
+    def _sign_up_again(self, place: int) -> Planned:
+        """Of somebody who signed up before; every second one claims the time of the one before, where that has one."""
+        before = self._signed.pop(len(self._signed) // 2)
+        again = _sign_up(self._plan, place, before.user, before.number + 1)
+        if place // AGAIN_EVERY % 2 and before.time_field:
+            again = replace(again, time_field=before.time_field, as_of=before.event)
+        self._signed.append(again)
+        return again
+
+    def _act(self, place: int) -> Planned:
+        self._behaviours += 1
+        user = f"{self._plan.name}-actor-{self._behaviours % self._actors}"
+        if self._behaviours % RESENT_EVERY == 0 and user in self._acted:
+            return self._acted[user]
+        self._acted[user] = _behaviour(self._plan, place, user, self._behaviours)
+        return self._acted[user]
 
 
 def _sign_up(plan: LoadPlan, place: int, user: str, number: int) -> Planned:

@@ -28,23 +28,26 @@ COLUMNS = {
 }
 HEAD = """# Faults under load
 
-`make faults` runs {events} events of sign-ups and behaviours, 500 a second, against Kafka, a Redis with its append-only file
-(synced once a second), Triton, two workers and the ranking service, each time with another fault. Every operation is written
-down with its start, its end and its answer, and a checker (`tests/faults/streams/checker.py`) that shares no code with Foretaste
-judges that history. This page and [faults.json](faults.json) are of one run.
+`make faults` runs {events} events of sign-ups and behaviours, 500 a second, against Kafka, a Redis with its append-only
+file (synced once a second), Triton, two workers and the ranking service, each time with another fault. Every operation
+is written down with its start, its end and its answer, and a checker (`tests/faults/streams/checker.py`) that shares no
+code with Foretaste judges that history. This page and [faults.json](faults.json) are of one run.
 
-- **sent**, **acknowledged**: records; some are sent twice under one event id, some are no events at all, some sign-ups come again
-  with other attributes, some behaviours late or of one time.
-- **enriched**, **warm**, **behaviours applied**, **dead**: what became of them. A behaviour that was sent twice is applied once, so
-  the four are fewer than what was acknowledged.
-- **lost**: acknowledged, and without an end. **doubled**: applied twice, or with two ends. **out of order**: a row against time, or
-  older attributes in the place of later ones. **announced and not readable**: read straight after each `user-enriched`, and in the
-  end.
+- **sent**, **acknowledged**: records. Some are sent twice under one event id, some are no events at all; some sign-ups
+  come again with other attributes, some behaviours late or of one time.
+- **enriched**, **warm**, **behaviours applied**, **dead**: what became of them. A behaviour that was sent twice is
+  applied once, so the four are fewer than what was acknowledged.
+- **lost**: acknowledged, and without an end. **doubled**: applied twice, or with two ends. **out of order**: a row
+  against time, or older attributes in the place of later ones. **announced and not readable**: by a read straight after
+  each `user-enriched`, and by one in the end.
 - **taken back**: announced users whom the store lost with its newest writes and got again, under a setting for which
-  [the documentation](../operations.md#when-a-store-loses-what-it-had) says so. With `FORETASTE_WAIT_FOR_DISK` (setting `disk`) none may be.
+  [the documentation](../operations.md#when-a-store-loses-what-it-had) says so. With `FORETASTE_WAIT_FOR_DISK` (setting
+  `disk`) there may be none.
 - **seconds to recover**: from the end of the fault until all was handled that Kafka had by then.
-- **rankings**: asked one after the other during the load; those that **fell back** were answered by popularity or the mean behaviour.
-- **setting**: `plain`; `disk` waits for Redis' disk; `proxied` reaches all parts through a proxy; `stepped` has a wall clock that steps.
+- **rankings**: asked one after the other during the load. Those that **fell back** were answered by popularity or the
+  mean behaviour.
+- **setting**: `plain`; `disk` waits for Redis' disk; `proxied` reaches all parts through a proxy; `stepped` has a wall
+  clock that steps.
 """
 
 

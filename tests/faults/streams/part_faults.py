@@ -70,7 +70,7 @@ def service_ended(system: System) -> None:
 
 
 def odd_requests(system: System) -> None:
-    """Somebody asks with half a character, which no JSON carries: refused, and rankings of others come to their topic."""
+    """Somebody asks with half a character: refused, and rankings of others come to their topic."""
     body = b'{"user_id": "u", "items": ["item-1"], "context": {"device": "\\ud800"}}'
     assert {system.processes.asked("/v1/rank", body) for _ in range(20)} == {422}
 

@@ -1,4 +1,4 @@
-"""Foretaste's own processes while faults are tried: two workers and the ranking service, under one setting at a time."""
+"""Two workers and the ranking service while faults are tried, under one setting at a time."""
 
 import json
 import sys
@@ -32,7 +32,7 @@ class SteppedWorker:
     when_restarted: ClassVar[str] = Worker.when_restarted
 
     def launch(self, ports: Any) -> Launch:
-        command = [sys.executable, "-m", "tests.faults.streams.stepped_worker", self.clock]
+        command: list[str | Path] = [sys.executable, "-m", "tests.faults.streams.stepped_worker", self.clock]
         return replace(Worker(self.env, self.name).launch(ports), command=command)
 
 

@@ -168,7 +168,10 @@ def _probes(port: int, file: Path) -> Iterator[deque[_Probe]]:
 
     def ask(probe: _Probe) -> None:
         try:
-            with socket.create_connection(("127.0.0.1", port), timeout=5) as connection, connection.makefile("rb") as said:
+            with (
+                socket.create_connection(("127.0.0.1", port), timeout=5) as connection,
+                connection.makefile("rb") as said,
+            ):
                 connection.sendall(b"SET faults:probe 1\r\nWAITAOF 1 0 0\r\n")
                 said.readline()
                 probe.size = file.stat().st_size
@@ -197,7 +200,7 @@ def _probes(port: int, file: Path) -> Iterator[deque[_Probe]]:
 
 def _is_linked(replica: Valkey) -> bool:
     with replica.client() as client:
-        return client.info("replication").get("master_link_status") == "up"
+        return bool(client.info("replication").get("master_link_status") == "up")
 
 
 def _takes_port(replica: Valkey, port: int) -> bool:

@@ -116,6 +116,10 @@ class System:
         until(lambda: not _lives(pid), f"{part} does not end")
         return time.monotonic() - began
 
+    def stop_redis(self) -> None:
+        """The one that serves by now."""
+        self.redis.stop()
+
     def stop_broker(self, *, kill: bool = False) -> None:
         asyncio.run(self.broker.stop(kill=kill))
 
@@ -140,7 +144,7 @@ class System:
     def triton_repository(self, verb: Literal["load", "unload"], model: str) -> None:
         """A call of Triton's model control."""
         address = f"http://{self.servers.addresses['triton']}/v2/repository/models/{model}/{verb}"
-        request = urllib.request.Request(address, data=b"{}", method="POST")  # noqa: S310  # our own server
+        request = urllib.request.Request(address, data=b"{}", method="POST")  # our own server
         with urllib.request.urlopen(request, timeout=60):  # noqa: S310
             return
 
@@ -189,7 +193,7 @@ def running(home: Path, kafka_home: Path | None, environment: TritonEnvironment)
         kept = settings, environments["plain"], dataset, generation
         system = System(broker, disk, store, servers, proxies, processes, *kept)
         opened_parts.callback(system.hands.shutdown)
-        opened_parts.callback(lambda: system.redis.stop())  # it may be another one by then
+        opened_parts.callback(system.stop_redis)
         opened_parts.callback(processes.end)
         enter(_watched(system))  # 3
         yield system

@@ -29,17 +29,17 @@ BEGUN = Begun("a fault", "plain", warm_after=3)
 FAULTS = ("lost", "doubled", "disordered", "unreadable", "phantom")
 
 
-def produced(
-    kind: Kind, event: str, user: str, offset: int, *, at_ms: int | None = None, number: int = 0, partition: int = 0
-) -> Produced:
+def produced(kind: Kind, event: str, user: str, offset: int, *, at_ms: int | None = None, number: int = 0) -> Produced:
     """Acknowledged, claimed at `at_ms` where given, sent at `NOW` and an offset's milliseconds."""
     sent = NOW + offset / 1000
-    place = Place(kind, partition, offset, NOW_MS + offset)
+    place = Place(kind, 0, offset, NOW_MS + offset)
     return Produced(kind, event, user, number, at_ms, sent, sent + 0.01, "acknowledged", place)
 
 
-def sign_up(event: str, user: str, offset: int, number: int = 0, at_ms: int | None = None, partition: int = 0) -> Produced:
-    return produced("sign-up", event, user, offset, at_ms=at_ms, number=number, partition=partition)
+def sign_up(
+    event: str, user: str, offset: int, number: int = 0, at_ms: int | None = None, partition: int = 0
+) -> Produced:
+    return produced("sign-up", event, user, offset, at_ms=at_ms, number=number)
 
 
 def act(event: str, user: str, offset: int, at_ms: int | None = None) -> Produced:
@@ -211,7 +211,9 @@ def test_a_store_that_may_lose_its_newest_writes_has_until_the_fault_is_over() -
 def test_effects_of_what_was_aborted_or_never_sent_are_phantoms() -> None:
     aborted = replace(act("b0", "ada", 10), outcome="aborted")
     assert faults_of(*changed(act("b0", "ada", 10), aborted)) == {"phantom": 1}
-    assert faults_of(*changed(BOB, stored("bob", 0, row(("b3", 5), ("b2", 20), ("b4", 22), ("b7", 23))))) == {"phantom": 1}
+    assert faults_of(*changed(BOB, stored("bob", 0, row(("b3", 5), ("b2", 20), ("b4", 22), ("b7", 23))))) == {
+        "phantom": 1
+    }
     assert faults_of(*GOOD, announced("mallory"), stored("mallory", None)) == {"phantom": 1}
 
 
@@ -219,7 +221,10 @@ def test_what_was_not_acknowledged_may_have_its_effect_or_not() -> None:
     unknown = replace(act("b4", "bob", 22), outcome="unknown", place=None)
     more = act("b6", "bob", 23)
     history = changed(act("b4", "bob", 22), unknown, more)
-    assert faults_of(*[each for each in history if each != BOB], stored("bob", 0, row(("b3", 5), ("b2", 20), ("b6", 23)))) == {}
+    assert (
+        faults_of(*[each for each in history if each != BOB], stored("bob", 0, row(("b3", 5), ("b2", 20), ("b6", 23))))
+        == {}
+    )
     later = replace(sign_up("s9", "ada", 60, number=2), outcome="unknown", place=None)
     assert faults_of(*GOOD, later) == {}
     with_it = changed(ADA, stored("ada", 2, row(("b0", 10), ("b1", 11))))
@@ -232,7 +237,10 @@ def test_what_comes_again_is_counted_and_no_fault() -> None:
 
 
 def test_rankings_that_did_not_come_to_their_topic_are_counted() -> None:
-    assert judge([BEGUN, *GOOD, Ranked("bob", NOW, NOW, 200, "popularity", "r2"), Ranked("bob", NOW, NOW, 0)]).unlogged == 1
+    assert (
+        judge([BEGUN, *GOOD, Ranked("bob", NOW, NOW, 200, "popularity", "r2"), Ranked("bob", NOW, NOW, 0)]).unlogged
+        == 1
+    )
 
 
 def test_a_history_comes_back_from_its_file(tmp_path: Path) -> None:

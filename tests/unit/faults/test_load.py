@@ -20,7 +20,7 @@ def test_a_plan_has_its_events_of_each_kind() -> None:
     found = records()
     assert found == records()
     kinds = Counter(each.kind for each in found)
-    assert kinds == {"sign-up": 1080, "behaviour": 900, "poison": 2000 // BAD_EVERY}
+    assert kinds == {"sign-up": 1100, "behaviour": 880, "poison": 2000 // BAD_EVERY}
     assert PLAN.seconds == 4.0
 
 
