@@ -78,7 +78,8 @@ class Behaviours:
     The key keeps a user on one partition, and so with one worker, so that a refusal is rare: a worker that lost the
     partition while it stood still (a frozen virtual machine) wakes and writes beside its successor. Neither loses
     anything, and what both were given stands there once, since it is remembered. Raises `Unavailable`
-    when a part is away, and when users are still refused after `ROUNDS`.
+    when a part is away, when users are still refused after `ROUNDS`, and when a refused user's version fell: the store
+    lost it, and what is written on top would stand before what is read again.
     """
 
     def __init__(
@@ -151,8 +152,12 @@ class Behaviours:
         of_user: dict[str, list[Act]] = {}
         for act in acts:
             of_user.setdefault(act.event.user_id, []).append(act)
+        read = dict[str, int]()
         for _ in range(ROUNDS):
             stored = await self._parts.store.read_behaviour(list(of_user))  # 2
+            if fallen := [user.user_id for user in stored if user.behaviour_version < read.get(user.user_id, 0)]:
+                raise Unavailable("behaviours", f"the store lost what it held of {len(fallen)} users a moment ago")
+            read = {user.user_id: user.behaviour_version for user in stored}
             changed = [row for user in stored if (row := _appended(user, of_user[user.user_id])) is not None]  # 3
             refused = await self._parts.store.write_behaviour(changed) if changed else []  # 4
             if not refused:
