@@ -38,11 +38,6 @@ class Drive:
         self._listener: Listener
         self._asking: asyncio.Task[None]
 
-    @property
-    def ends(self) -> Offsets:
-        """One above the last record that was acknowledged, by now."""
-        return dict(self._sender.ends)
-
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Inside, what comes of the load is heard, and rankings are asked for. Raises what ended either."""
@@ -66,16 +61,21 @@ class Drive:
         """All of the plan; returns once each record was answered, or will not be."""
         await self._sender.send()
 
-    async def until_handled(self, ends: Offsets, seconds: float) -> bool:
-        """Whether the store has, by its own word, the effects of all records below `ends` within so many seconds."""
-        return await _within(seconds, partial(self._handled, ends))
+    async def until_handled(self, seconds: float) -> bool:
+        """Whether the store has, by its own word, the effects of all that was sent by now within so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._sender.answered()
+        except TimeoutError:
+            return False
+        return await _within(seconds, partial(self._handled, dict(self._sender.ends)))
 
     async def settle(self, seconds: float) -> bool:
         """Whether all of the load was handled and heard of within so many seconds; then what the store holds is read.
 
         Rankings end here; what was noted of them comes to its topic within some seconds, or not.
         """
-        handled = await self.until_handled(self.ends, seconds)
+        handled = await self.until_handled(seconds)
         self._asking.cancel()
         await _within(LOGGED_SECONDS, self._logged)
         caught_up = await _within(CAUGHT_UP_SECONDS, self._listener.caught_up)

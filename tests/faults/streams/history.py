@@ -98,7 +98,7 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class Hurt:
-    """The fault begins, ends, and is over: all that Kafka had when it ended is handled."""
+    """The fault begins, ends, and is over: all that was sent by its end is handled."""
 
     what: Literal["begins", "ends", "recovered"]
     at: float

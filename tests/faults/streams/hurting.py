@@ -45,7 +45,7 @@ class StreamRow:
     taken_back: int
     repeated: int
     recover_s: float | None
-    """From the end of the fault until all was handled that Kafka had by then; None where it never was."""
+    """From the end of the fault until all was handled that was sent by then; None where it never was."""
     rankings: int
     rankings_failed: int
     rankings_fallen_back: int
@@ -60,7 +60,7 @@ class StreamRow:
 
 def hurt(system: System, fault: StreamFault, events: int, folder: Path) -> StreamRow:
     """1. Workers and the service run under the fault's setting. 2. The load begins, and a quarter into it the fault.
-    3. When it is over, all is waited for that Kafka has by then. 4. The load has ended, all of it is handled, and the
+    3. When it is over, all is waited for that was sent by then. 4. The load has ended, all of it is handled, and the
     store is read. 5. The checker judges. The history lies in `folder`.
     """
     system.processes.run_under(fault.setting)  # 1
@@ -93,7 +93,7 @@ async def _carried_out(system: System, fault: StreamFault, plan: LoadPlan, histo
                 history.add(Hurt("begins", time.time()))
                 await loop.run_in_executor(system.hands, fault.hurt, system)
                 history.add(Hurt("ends", time.time()))
-                if await drive.until_handled(drive.ends, PATIENCE):  # 3
+                if await drive.until_handled(PATIENCE):  # 3
                     history.add(Hurt("recovered", time.time()))
                 await sending  # 4
             finally:

@@ -43,7 +43,7 @@ code with Foretaste judges that history. This page and [faults.json](faults.json
 - **taken back**: announced users whom the store lost with its newest writes and got again, under a setting for which
   [the documentation](../operations.md#when-a-store-loses-what-it-had) says so. With `FORETASTE_WAIT_FOR_DISK` (setting
   `disk`) there may be none.
-- **seconds to recover**: from the end of the fault until all was handled that Kafka had by then.
+- **seconds to recover**: from the end of the fault until all was handled that was sent by then.
 - **rankings**: asked one after the other during the load. Those that **fell back** were answered by popularity or the
   mean behaviour.
 - **setting**: `plain`; `disk` waits for Redis' disk; `proxied` reaches all parts through a proxy; `stepped` has a wall

@@ -68,8 +68,12 @@ class Sender:
                     continue
                 for each in together:
                     await self._hand_over(producers[crc32(each.user.encode()) % len(producers)], each, off_ms)
-            if self._open:
-                await asyncio.wait(self._open)
+            await self.answered()
+
+    async def answered(self) -> None:
+        """Returns once each record that was sent by now was answered, or will not be."""
+        if self._open:
+            await asyncio.wait(set(self._open))
 
     @asynccontextmanager
     async def _producers(self) -> AsyncIterator[list[AIOKafkaProducer]]:
