@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import redis
@@ -21,9 +22,9 @@ from tests.integration.redis_server import Valkey
 
 BEHIND_SECONDS = 1.0
 """How much of its newest writes a server loses: the file's sync each second, a replica's delay."""
-SIZE_EVERY = 0.05
-PROBES = 40
-"""At most in flight: twice as many as one sync can be late for."""
+SIZE_EVERY, PROBE_EVERY = 0.05, 0.02
+PROBES = 100
+"""The newest, at most: those of the last two seconds."""
 
 
 def power_cut(system: System) -> None:
@@ -33,29 +34,35 @@ def power_cut(system: System) -> None:
         pause(2 * BEHIND_SECONDS)
         system.redis.kill()
         before = time.monotonic() - BEHIND_SECONDS
-    _cut(file, max(size for at, size in sizes if at <= before))
+    os.truncate(file, max(size for at, size in sizes if at <= before))
     system.redis.start()
 
 
 def power_cut_behind_the_disk(system: System) -> None:
-    """The server is gone with all of its file that it cannot have synced: nothing is cut for which `WAITAOF` answered.
+    """The server is gone with all of its file of which `WAITAOF` told nobody that it was synced.
 
-    Probes write and wait for the disk, one every 50 ms. The first that got no answer was not synced, nor was what lies
-    behind it in the file.
+    Probes write and wait for the disk. The first that was written and got no answer is where the file ends: nobody can
+    have been told that it, or what lies behind it, is on the disk.
     """
     file = _append_only_file(system.redis)
     with _probes(system.redis.port, file) as probes:
-        pause(2.5 * BEHIND_SECONDS)
-        waiting: list[int] = []
-        while not waiting:  # else it has synced all just now
-            pause(0.3)
-            with system.redis.frozen():
-                pause(0.2)  # answers that are on their way arrive
-                waiting = [each.size for each in probes if each.size is not None and not each.synced]
-                if waiting:
-                    system.redis.kill()
-    _cut(file, min(waiting))
+        pause(2 * BEHIND_SECONDS)
+        assert waited(partial(_killed_between_syncs, system, probes, file), 20), (
+            "all was synced whenever it was looked at"
+        )
     system.redis.start()
+
+
+def _killed_between_syncs(system: System, probes: "deque[_Probe]", file: Path) -> bool:
+    """Whether the server, stopped now, had not synced all; it is dead then, and its file ends where it had not."""
+    with system.redis.frozen():
+        pause(0.1)  # answers that are on their way arrive
+        waiting = [each.size for each in list(probes) if each.size is not None and not each.synced]
+        if not waiting or min(waiting) == file.stat().st_size:
+            return False
+        system.redis.kill()
+    os.truncate(file, min(waiting))
+    return True
 
 
 def emptied(system: System) -> None:
@@ -128,11 +135,6 @@ def _append_only_file(server: Valkey) -> Path:
     return max(server.folder.glob("appendonlydir/*.incr.aof"), key=lambda file: file.stat().st_mtime)
 
 
-def _cut(file: Path, size: int) -> None:
-    assert size < file.stat().st_size, "nothing was written in the last second"
-    os.truncate(file, size)
-
-
 @contextmanager
 def _sizes(file: Path) -> Iterator[list[tuple[float, int]]]:
     """The file's size by the monotonic clock, as it grows."""
@@ -181,7 +183,7 @@ def _probes(port: int, file: Path) -> Iterator[deque[_Probe]]:
 
     def begin() -> None:
         threads = []
-        while not over.wait(SIZE_EVERY):
+        while not over.wait(PROBE_EVERY):
             probe = _Probe()
             probes.append(probe)
             threads.append(threading.Thread(target=ask, args=(probe,)))
