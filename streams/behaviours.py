@@ -83,7 +83,8 @@ class Behaviours:
     The key keeps a user on one partition, and so with one worker, so that a refusal is rare: a worker that lost the
     partition while it stood still (a frozen virtual machine) wakes and writes beside its successor. Neither loses
     anything, and what both were given stands there once, since it is remembered. Raises `Unavailable`
-    when a part is away, and when users are still refused after `ROUNDS`.
+    when a part is away, when users are still refused after `ROUNDS`, and when a refused user's version fell: the store
+    lost it, and what is written on top would stand before what is read again.
     """
 
     def __init__(
@@ -164,23 +165,33 @@ class Behaviours:
             of_each[act.event.user_id].append(act)
         of_user: Mapping[str, Sequence[Act]] = of_each
         dropped: Counter[str] = Counter()
+        versions = dict[str, int]()
         if self._one_step is not None:
             of_user = await self._not_appended(of_user, self._one_step)  # 2
         for _ in range(ROUNDS):
             if not of_user:
                 return dropped
-            refused, without_effect = await self._read_and_written(of_user)  # 3 to 5
+            refused, without_effect = await self._read_and_written(of_user, versions)  # 3 to 5
             dropped.update(without_effect)
             of_user = {user_id: of_user[user_id] for user_id in refused}
         if of_user:
             raise Unavailable("behaviours", f"others write for {len(of_user)} users of this batch at the same time")
         return dropped
 
-    async def _read_and_written(self, of_user: Mapping[str, Sequence[Act]]) -> tuple[list[str], Counter[str]]:
-        """The users whom the store refused, and of the others, how many behaviours had no effect, by why."""
+    async def _read_and_written(
+        self, of_user: Mapping[str, Sequence[Act]], versions: dict[str, int]
+    ) -> tuple[list[str], Counter[str]]:
+        """The users whom the store refused, and of the others, how many behaviours had no effect, by why.
+
+        `versions` holds what was read of them before, and then what is read now.
+        """
         changed: list[BehavedUser] = []
         without_effect: dict[str, list[str]] = {}
-        for user in await self._parts.store.read_behaviour(list(of_user)):  # 3
+        stored = await self._parts.store.read_behaviour(list(of_user))  # 3
+        if fallen := [user.user_id for user in stored if user.behaviour_version < versions.get(user.user_id, 0)]:
+            raise Unavailable("behaviours", f"the store lost what it held of {len(fallen)} users a moment ago")
+        versions |= {user.user_id: user.behaviour_version for user in stored}
+        for user in stored:
             row, reasons = _appended(user, of_user[user.user_id])  # 4
             if row is not None:
                 changed.append(row)

@@ -62,7 +62,8 @@ class Collector:
     2. A batch closes by its policy: on size, on the age of its first member, or at once where nothing follows.
     3. The handler makes its effects durable. While a part is unavailable, the batch is tried again, for ever.
     4. If the batch is refused for good, its members are handled one by one, and those refused become dead letters.
-    5. A store that keeps its `progress` is told of it; one that lost what it had ends the collector (`LostTail`).
+    5. A store that keeps its `progress` is told of it. One that lost what it had, before a try of 3 or by now, ends the
+       collector (`LostTail`).
     6. Only now its members are acknowledged, in the order in which they came.
 
     Batches never overlap and members are acknowledged in order, so that what was acknowledged last is where a partition
@@ -183,14 +184,14 @@ class Collector:
             self._streak.over()
 
     async def _settle(self, batch: Sequence[_Entry]) -> None:
-        messages = [entry.message for entry in batch]
+        messages, read_at = [entry.message for entry in batch], [entry.read_at for entry in batch]
         with about(_place(messages)):
             try:
-                await self._retrying(self._handler, messages)
+                await self._retrying(self._carry_out, messages, read_at)
             except ForetasteError as error:
                 await self._one_by_one(messages, error)
             if self._progress is not None:
-                await self._retrying(self._progress.note, [entry.read_at for entry in batch])
+                await self._retrying(self._progress.note, read_at)
         self._streak.over()
         now_ms = 1000 * self._now()
         self._metrics.batch_size.labels(self._way).observe(len(batch))
@@ -199,6 +200,11 @@ class Collector:
         for entry in batch:
             entry.acknowledge()
         self.settled += len(batch)
+
+    async def _carry_out(self, messages: Sequence[Message], read_at: Sequence[Origin]) -> None:
+        if self._progress is not None:
+            await self._progress.confirm(read_at)
+        await self._handler(messages)
 
     async def _one_by_one(self, messages: Sequence[Message], error: ForetasteError) -> None:
         if len(messages) == 1:

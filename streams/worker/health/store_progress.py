@@ -37,12 +37,13 @@ class StoreProgress:
     """Compares what the store says of its progress with what a worker had it write.
 
     1. `begin`: a worker that gets partitions starts where Kafka says, or where the store says if that is earlier.
-    2. `note`: behind the effects of a batch, the store is told how far its partitions have come by it.
-    3. Where it stands behind what it was told before, it lost a tail, and where it stands nowhere, it was emptied.
+    2. `confirm`: before each try of a batch, the store still stands where its partitions had come.
+    3. `note`: behind the effects of a batch, the store is told how far its partitions have come by it.
+    4. Where it stands behind what it was told before, it lost a tail, and where it stands nowhere, it was emptied.
        Nothing more is acknowledged then: `LostTail` ends the reading, and the next `begin` does 1. An emptied store is
        read again from the oldest event that Kafka has.
-    4. `run` looks each `LOOK_EVERY` seconds, since a partition may lie idle.
-    5. A store that knows nothing of partitions that the group has come far in, and holds no user either, was emptied
+    5. `run` looks each `LOOK_EVERY` seconds, since a partition may lie idle.
+    6. A store that knows nothing of partitions that the group has come far in, and holds no user either, was emptied
        while no worker ran. Nobody but a person knows that it is not a new one: the process is not ready, and says why.
 
     A store that is ahead has another writer by now (this worker stood still meanwhile), who is not disturbed.
@@ -108,6 +109,16 @@ class StoreProgress:
         except TimeoutError as error:
             detail = f"did not tell for {self._begin_within:g} s where it stands: {reason or 'no answer'}"
             raise Unavailable("store", detail) from error
+
+    async def confirm(self, read_at: Sequence[Origin]) -> None:
+        """The store has what came before the records that lay there. Raises as `note` does.
+
+        What is carried out on top of a lost tail would stand before what is then read again, where times are equal.
+        """
+        places = {(each.topic, each.partition) for each in read_at} & self._stands.keys()
+        if places:
+            stands = {each: self._stands[each] for each in places}
+            self._check(await self._store.advance_offsets({each: (at, at) for each, at in stands.items()}))
 
     async def note(self, read_at: Sequence[Origin]) -> None:
         """The effects of the records that lay there are in the store. Raises `LostTail`; `Unavailable` if it is away.

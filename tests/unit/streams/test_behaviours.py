@@ -285,6 +285,29 @@ async def test_a_batch_that_others_keep_writing_against_waits_and_is_tried_again
     assert sorted(items) == ["a", *(f"theirs {each + 1}" for each in range(ROUNDS))]
 
 
+@dataclass
+class EmptiedStore(ChosenStore):
+    """All that it holds is gone before its `at`-th write of behaviour."""
+
+    at: int = 1
+
+    async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
+        if self.writes + 1 == self.at:
+            InMemoryOnlineStore.__init__(self)
+        return await super().write_behaviour(users)
+
+
+async def test_nothing_is_appended_to_a_row_that_the_store_lost_a_moment_ago() -> None:
+    """What it lost is read again, and belongs before this batch where times are equal."""
+    world = World(store=EmptiedStore(at=2))
+    await way(world)([act("u1", "a", START_MS + 1000), act("u2", "b", START_MS + 1000)])
+    with pytest.raises(Unavailable, match="lost what it held of 1 users a moment ago"):
+        await way(world)([act("u1", "c", START_MS + 1000), act("u3", "d", START_MS + 1000)])
+    assert list((await world.features("u1")).behaviour.items) == []
+    await way(world)([act("u1", "a", START_MS + 1000), act("u1", "c", START_MS + 1000)])
+    assert list((await world.features("u1")).behaviour.items) == ["a", "c"]
+
+
 async def test_a_replay_writes_nothing() -> None:
     world = World()
     batch = [act("u1", "a", START_MS + 1000), act("u1", "b", START_MS + 2000)]

@@ -113,6 +113,19 @@ async def test_an_emptied_store_is_noticed_when_partitions_move_before_anybody_l
     assert await bench.progress.begin({ZERO: 3, ONE: 4}) == {ZERO: 0, ONE: 0}
 
 
+async def test_a_lost_tail_is_noticed_before_anything_is_written_on_top() -> None:
+    bench = Bench()
+    await bench.progress.begin({ZERO: 0, ONE: 4})
+    await bench.note(0, 1)
+    await bench.progress.confirm([Origin(TOPIC, 0, 2, NOW_MS), Origin(TOPIC, 7, 2, NOW_MS)])
+    bench.store.held |= {ZERO: 1, ONE: 1}
+    with pytest.raises(LostTail, match="1 partitions, first user-registered/0@2"):
+        await bench.progress.confirm([Origin(TOPIC, 0, 2, NOW_MS)])
+    bench.store.held[ZERO] = 9
+    await bench.progress.confirm([Origin(TOPIC, 0, 2, NOW_MS)])
+    assert bench.store.held == {ZERO: 9, ONE: 1}
+
+
 async def test_another_writer_is_not_disturbed() -> None:
     bench = Bench()
     await bench.progress.begin({ZERO: 3})
