@@ -172,6 +172,10 @@ class RedisStore:
         async with answered_within(self._timeout):
             return await offsets.advance(await self._opened(), self._keys.offsets, moves)
 
+    async def server_run(self) -> str:
+        async with answered_within(self._timeout):
+            return await offsets.run_of(await self._opened())
+
     async def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:

@@ -10,6 +10,7 @@ class InMemoryOffsets:
 
     def __init__(self) -> None:
         self.held: dict[Partition, int] = {}
+        self.run = "first"
 
     async def begin_offsets(self, starts: Mapping[Partition, int]) -> dict[Partition, int | None]:
         found = {each: self.held.get(each) for each in starts}
@@ -20,3 +21,6 @@ class InMemoryOffsets:
         elsewhere = {each: self.held.get(each) for each, (old, _) in moves.items() if self.held.get(each) != old}
         self.held |= {each: new for each, (_, new) in moves.items() if each not in elsewhere}
         return elsewhere
+
+    async def server_run(self) -> str:
+        return self.run

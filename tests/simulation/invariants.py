@@ -40,7 +40,7 @@ class Invariants:
        and what fills has a slot of its own.
     6. A generation that took over as filled has everybody.
     7. One process refreshes at a time.
-    8. What is committed had its effect; where the store says it stands, the effects are there.
+    8. What is committed had its effect; what no worker would read again has it in the store as it is.
     9. What is announced can be read. A good event is no dead letter.
     """
 
@@ -50,6 +50,8 @@ class Invariants:
         self._orders: dict[str, Order] = {}
         self._behaviours: dict[str, BehavedUser] = {}
         self._current: dict[tuple[str, str], int] = {}
+        self._checked: dict[TopicPartition, int] = {}
+        """Before which offset all effects were seen in the store as it is."""
         self.letters: set[tuple[str, int, int]] = set()
         self.announced: set[tuple[str, int]] = set()
         self.ever_applied: set[tuple[str, str]] = set()
@@ -77,6 +79,7 @@ class Invariants:
 
     def restored(self) -> None:
         """The store lost something: what stands now is where to go on from."""
+        self._checked.clear()
         online = self._redis.online
         self._behaviours = dict(online._behaviour)
         self._orders = {user: self._order(user) for user in online._attributes}
@@ -101,12 +104,22 @@ class Invariants:
         for record in self._broker.logs[partition][before:offset]:
             done = self._is_logged(record) if group.name == NAMES.log_group else self._had_effect(record)
             self._world.expect(done, f"committed by {group.name} without its effect:", record.topic, record.offset)
+        if group.name == NAMES.group:
+            self._check_word(partition, offset)
 
     def advanced(self, moves: Mapping[Partition, tuple[int, int]]) -> None:
-        for (topic, number), (before, after) in moves.items():
-            for record in self._broker.logs[TopicPartition(topic, number)][before:after]:
-                stands = self._stands(record)
-                self._world.expect(stands, "the store says it has what it lacks:", topic, number, record.offset)
+        for topic, number in moves:
+            self._check_word(TopicPartition(topic, number), self._committed(TopicPartition(topic, number)))
+
+    def _committed(self, partition: TopicPartition) -> int:
+        return self._broker.group(NAMES.group).committed.get(partition, 0)
+
+    def _check_word(self, partition: TopicPartition, committed: int) -> None:
+        """A reader starts at the store's word, or where its group stands, if that is earlier: what lies before is done."""
+        start = min(self._redis.offsets.held.get((partition.topic, partition.partition), 0), committed)
+        for record in self._broker.logs[partition][self._checked.get(partition, 0) : start]:
+            self._world.expect(self._stands(record), "nobody will read what the store lacks:", partition, record.offset)
+        self._checked[partition] = max(start, self._checked.get(partition, 0))
 
     def pointed(self, what: str) -> None:
         """Something about generations or the lease changed."""

@@ -34,10 +34,12 @@ class StoreProgress:
 
     1. `begin`: a worker that gets partitions starts where Kafka says, or where the store says if that is earlier.
     2. `note`: behind the effects of a batch, the store is told how far its partitions have come by it.
-    3. Where it stands behind what it was told before, it lost a tail, and where it stands nowhere, it was emptied.
+    3. Where the server started anew since the batch began, or is another one, what it lost may be the effects of this
+       batch alone, of which no offset tells: they are made once more. Making them again is harmless.
+    4. Where it stands behind what it was told before, it lost a tail, and where it stands nowhere, it was emptied.
        Nothing more is acknowledged then: `LostTail` ends the reading, and the next `begin` does 1. An emptied store is
        read again from the oldest event that Kafka has.
-    4. `run` looks each `LOOK_EVERY` seconds, since a partition may lie idle.
+    5. `run` looks each `LOOK_EVERY` seconds, since a partition may lie idle.
 
     A store that is ahead has another writer by now (this worker stood still meanwhile), who is not disturbed.
     """
@@ -53,6 +55,8 @@ class StoreProgress:
         self._stands: dict[Partition, int] = {}
         """By partition that this worker began, where the store stands by its word."""
         self._emptied = False
+        self.server_run = ""
+        """The run of the store's server that was seen last."""
         self._streak = FailureStreak("where the store stands", time.monotonic)
         self._retrying = until_it_succeeds(longest=LONGEST_PAUSE, note=self._streak.note)
         self._busy = asyncio.Lock()
@@ -94,8 +98,11 @@ class StoreProgress:
             detail = f"did not tell for {self._begin_within:g} s where it stands: {reason or 'no answer'}"
             raise Unavailable("store", detail) from error
 
-    async def note(self, read_at: Sequence[Origin]) -> None:
-        """The effects of the records that lay there are in the store. Raises `LostTail`; `Unavailable` if it is away.
+    async def note(self, read_at: Sequence[Origin], server_run: str) -> bool:
+        """The effects of the records that lay there were made, and `server_run` was the server's run before.
+
+        False where it is another one by now: the effects are to be made again, and noted again. Raises `LostTail`;
+        `Unavailable` if it is away.
 
         A replayed record counts where it lies now, not where it was read first.
         """
@@ -107,11 +114,13 @@ class StoreProgress:
         # never back: a broker that lost its topics counts from 0 again, which is no fault of the store
         moves = {place: (at, max(at, reached[place])) for place, at in stands.items()}
         if not moves:
-            return
+            return True
         self._check(await self._store.advance_offsets(moves))
         for place, (before, to) in moves.items():
             if self._stands.get(place) == before:
                 self._stands[place] = to
+        self.server_run = await self._store.server_run()
+        return self.server_run == server_run
 
     async def run(self) -> None:
         """Look until cancelled; raises `LostTail`."""
@@ -128,6 +137,7 @@ class StoreProgress:
             self._check(await self._store.advance_offsets({each: (at, at) for each, at in self._stands.items()}))
 
     async def _begin(self, committed: Mapping[Key, int]) -> dict[Key, int]:
+        self.server_run = await self._store.server_run()
         if self._stands:
             held = await self._store.advance_offsets({each: (at, at) for each, at in self._stands.items()})
             self._emptied = self._emptied or None in held.values()

@@ -12,6 +12,7 @@ from aiokafka.errors import CommitFailedError, KafkaConnectionError
 
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.ports import Headers
+from tests.simulation.parts.loop import NOBODY
 from tests.simulation.parts.world import Part, World
 
 TOPIC_PARTITIONS = 2
@@ -119,7 +120,7 @@ class Broker(Part):
         for entry in list(self._waiting):
             if topic in (None, entry[0]):
                 self._waiting.remove(entry)
-                self.world.loop.call_later(self.world.latency, _wake, entry[1])
+                self.world.loop.call_later(self.world.latency, _wake, entry[1], context=NOBODY)
 
     def heal(self) -> None:
         """A broker that was away counts the sessions of its members anew."""
@@ -183,7 +184,7 @@ class Broker(Part):
             silent = [name for name, each in group.members.items() if each.heard_at + each.session < now]
             for name in silent:
                 self.world.note("expired", group.name, name)
-                del group.members[name]
+                self._forget(group, name)
             if silent:
                 self._changed(group)
 
@@ -193,8 +194,14 @@ class Broker(Part):
         if found:
             group, name = found[index % len(found)]
             self.world.note("evicted", group.name, name)
-            del group.members[name]
+            self._forget(group, name)
             self._changed(group)
+
+    def _forget(self, group: Group, name: str) -> None:
+        joining = group.members.pop(name).joining
+        if joining is not None and not joining.done():
+            joining.set_exception(KafkaConnectionError("no member any more"))
+            joining.exception()  # its client may have given up
 
     def _changed(self, group: Group) -> None:
         group.forming = bool(group.members)

@@ -22,6 +22,9 @@ class ProcessState:
 
 PROCESS: ContextVar[ProcessState | None] = ContextVar("process", default=None)
 """The process that a task belongs to; None for what drives the simulation itself."""
+NOBODY = copy_context()
+"""The context of what belongs to no process, whoever begins it."""
+NOBODY.run(PROCESS.set, None)
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):

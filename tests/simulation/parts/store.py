@@ -43,6 +43,8 @@ class Redis(Part):
         self.advanced: Callable[[Mapping[Partition, tuple[int, int]]], None] = lambda moves: None
         self.restored: Callable[[], None] = lambda: None
         self.pointed: Callable[[str], None] = lambda what: None
+        self.run = 1
+        """Of the server: another one after each start."""
         self.keeps_history = False
         self._history: list[dict[tuple[str, str], Any]] = [self._copied()]
         self._on_disk = 0
@@ -78,12 +80,13 @@ class Redis(Part):
             (part, name): copy(value)
             for part in ("online", "offsets", "generations", "progress", "board")
             for name, value in vars(getattr(self, part)).items()
-            if name not in ("_now", "clock")
+            if name not in ("_now", "clock", "run")
         }
 
     def _restore(self, state: Mapping[tuple[str, str], Any]) -> None:
         for (part, name), value in state.items():
             setattr(getattr(self, part), name, copy(value))
+        self.run += 1
         self.break_connections()
         self.restored()
 
@@ -123,6 +126,9 @@ class SimulatedStore:
             return self._changed(elsewhere) if any(old != new for old, new in moves.values()) else elsewhere
 
         return await self._redis.call(effect)
+
+    async def server_run(self) -> str:
+        return await self._redis.call(lambda: str(self._redis.run))
 
     async def synced(self) -> None:
         """The append-only file is waited for."""

@@ -16,7 +16,8 @@ from streams.worker.dead_letters import DeadLetters
 from streams.worker.health.store_progress import StoreProgress
 from tests.simulation.planted.fault import planted
 
-_settle, _put, _begin = Collector._settle, Collector.put_nowait, StoreProgress.begin
+_settle, _put = Collector._settle, Collector.put_nowait
+_begin, _note = StoreProgress.begin, StoreProgress.note
 
 
 async def _acknowledge_first(self: Any, batch: Any) -> None:
@@ -30,9 +31,10 @@ async def _acknowledge_last(self: Any, batch: Any) -> None:
 
 
 async def _settle_once(self: Any, batch: Any) -> None:
-    async def once(work: Any, *arguments: Any) -> None:
+    async def once(work: Any, *arguments: Any) -> bool:
         with suppress(ForetasteError):
             await work(*arguments)
+        return True
 
     retrying, self._retrying = self._retrying, once
     try:
@@ -43,7 +45,8 @@ async def _settle_once(self: Any, batch: Any) -> None:
 
 async def _note_first(self: Any, batch: Any) -> None:
     if self._progress is not None:
-        await self._retrying(self._progress.note, [entry.read_at for entry in batch])
+        read_at = [entry.read_at for entry in batch]
+        await self._retrying(self._progress.note, read_at, self._progress.server_run)
     await _settle(self, batch)
 
 
@@ -118,6 +121,11 @@ async def _advance_blindly(self: Any, moves: Mapping[Partition, tuple[int, int]]
     return {}
 
 
+async def _note_whatever(self: Any, read_at: Any, server_run: str) -> bool:
+    await _note(self, read_at, server_run)
+    return True
+
+
 async def _look_never(self: Any) -> None:
     """Nobody looks at an idle partition."""
 
@@ -140,5 +148,6 @@ WORKERS = (
     planted("lost_tail_unseen", "a store that stands behind is gone on with", (StoreProgress, "_check", lambda self, elsewhere: None)),
     planted("word_overwritten", "who begins a partition writes over the store's word", (InMemoryOffsets, "begin_offsets", _begin_overwrites)),
     planted("word_without_compare", "the store's word moves from wherever it stands", (InMemoryOffsets, "advance_offsets", _advance_blindly)),
+    planted("restart_unseen", "effects that a restarted server lost are acknowledged", (StoreProgress, "note", _note_whatever)),
     planted("idle_tail_unseen", "an idle partition is not looked at", (StoreProgress, "_look", _look_never)),
 )

@@ -43,8 +43,10 @@ class Bench:
     def lost(self, kind: str) -> float:
         return self.metrics.registry.get_sample_value("foretaste_store_lost_tails_total", {"kind": kind}) or 0.0
 
-    async def note(self, *offsets: int) -> None:
-        await self.progress.note([Origin(TOPIC, 0, each, NOW_MS) for each in offsets])
+    async def note(self, *offsets: int, server_run: str | None = None) -> bool:
+        """By a batch that began in that run of the server; in the one that was seen last where absent."""
+        began = self.progress.server_run if server_run is None else server_run
+        return await self.progress.note([Origin(TOPIC, 0, each, NOW_MS) for each in offsets], began)
 
 
 async def test_a_store_that_keeps_up_is_read_on_from_where_the_group_stands() -> None:
@@ -153,3 +155,15 @@ async def test_a_store_that_stays_away_is_given_up_with_its_reason() -> None:
     with pytest.raises(Unavailable, match=r"store is not available: did not tell for 0\.01 s .* chosen by the test"):
         await bench.progress.begin({ZERO: 3})
     assert bench.progress.waits_for is None
+
+
+async def test_of_a_server_that_started_anew_since_the_batch_began_the_effects_are_made_again() -> None:
+    """What it lost may be just these effects: the offset stands where it was believed to be."""
+    bench = Bench()
+    await bench.progress.begin({ZERO: 0})
+    began = bench.progress.server_run
+    bench.store.run = "second"
+    assert not await bench.note(0, 1, server_run=began)
+    assert await bench.note(0, 1), "made again in the run that was seen then"
+    assert bench.store.held == {ZERO: 2}
+    assert not await bench.note(2, server_run=began), "of another way, whose batch began before as well"
