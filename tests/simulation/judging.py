@@ -92,7 +92,9 @@ def _judge_last(system: "System") -> None:
         user = system.invariants.features(user_id, active.number)
         known = user.attributes is not None and POISON not in user.attributes
         if system.triton.is_bad(active.number):
-            watched = system.plan.watch and system.plan.calm
+            previous = system.redis.generations._previous
+            better = previous is not None and not system.triton.is_bad(previous) and previous < active.number
+            watched = better and system.plan.watch and system.plan.calm
             system.world.expect(not watched, "a bad generation is active, and the watch did nothing")
             continue
         system.world.expect(

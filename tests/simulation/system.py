@@ -49,7 +49,6 @@ class System:
         world.latency = self.plan.latency
         self.broker = Broker(world)
         self.redis = Redis(world)
-        self.redis.keeps_history = self.plan.loses
         self.triton = Triton(world, self.plan.bad_generations)
         self.logged = Logged(world, exact=self.plan.exact_times)
         self.reference = Reference()
@@ -101,6 +100,8 @@ class System:
         """1. the first generation is published; 2. all processes start; 3. users act and faults come; 4. faults end,
         and everything settles within its time; 5. each user is ranked for once more; 6. the verdict."""
         self.publish_by_hand(1)  # 1
+        if self.plan.loses:
+            self.redis.keep_history()
         for name, main in self.mains().items():  # 2
             self.world.start(name, main)
         expiring = asyncio.ensure_future(self._expire())

@@ -75,7 +75,9 @@ class Users:
         name = f"b{number}" if not exact or rng.random() < 0.5 else None
         value = {"user_id": user_id, "item_id": f"a{number}", "action": "acted"}
         claimed = self._claimed_ms()
-        at_ms = claimed if claimed is not None else self._now_ms()
+        at_ms = self._now_ms() if claimed is None else claimed
+        if name is None:  # sent again, it is told by its time, which a later record would bound otherwise
+            at_ms = min(at_ms, self._now_ms())
         self._send(NAMES.behaved, "at", user_id.encode(), value, at_ms, name, good=rng.random() < 0.95)
 
     def _send(

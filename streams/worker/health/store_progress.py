@@ -38,7 +38,8 @@ class StoreProgress:
        batch alone, of which no offset tells: they are made once more. Making them again is harmless.
     4. Where it stands behind what it was told before, it lost a tail, and where it stands nowhere, it was emptied.
        Nothing more is acknowledged then: `LostTail` ends the reading, and the next `begin` does 1. An emptied store is
-       read again from the oldest event that Kafka has.
+       read again from the oldest event that Kafka has: each partition that this worker stood in, whoever has it by now
+       and began it in the emptied store where the group stands.
     5. `run` looks each `LOOK_EVERY` seconds, since a partition may lie idle.
 
     A store that is ahead has another writer by now (this worker stood still meanwhile), who is not disturbed.
@@ -138,18 +139,21 @@ class StoreProgress:
 
     async def _begin(self, committed: Mapping[Key, int]) -> dict[Key, int]:
         self.server_run = await self._store.server_run()
-        if self._stands:
-            held = await self._store.advance_offsets({each: (at, at) for each, at in self._stands.items()})
-            self._emptied = self._emptied or None in held.values()
+        stood = self._stands
+        if stood:
+            elsewhere = await self._store.advance_offsets({each: (at, at) for each, at in stood.items()})
+            self._emptied = self._emptied or None in elsewhere.values()
         held = await self._store.begin_offsets({(each[0], each[1]): at for each, at in committed.items()})
         starts = {each: at if (found := held[each]) is None else min(found, at) for each, at in committed.items()}
-        if self._emptied and (gone := [each for each in committed if held[each] is None]):
-            await self._store.begin_offsets({(each[0], each[1]): 0 for each in gone})
-            starts |= dict.fromkeys(gone, 0)
+        gone = {each for each, at in committed.items() if at and held[each] is None}
+        if self._emptied or (stood and gone):
+            await self._store.begin_offsets({**dict.fromkeys(stood, 0), **{(each[0], each[1]): 0 for each in gone}})
+            starts |= {each: 0 for each in committed if each in gone or each in stood}
         for each, start in starts.items():
             if start < committed[each]:
                 log.warning("%s/%d is read again from %d, where the store stands", *each, start)
         self._stands = {(each[0], each[1]): start for each, start in starts.items()}
+        self._emptied = False
         return starts
 
     def _check(self, elsewhere: Mapping[Partition, int | None]) -> None:

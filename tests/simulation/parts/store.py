@@ -46,8 +46,14 @@ class Redis(Part):
         self.run = 1
         """Of the server: another one after each start."""
         self.keeps_history = False
-        self._history: list[dict[tuple[str, str], Any]] = [self._copied()]
+        self._nothing = self._copied()
+        self._history = [self._nothing]
         self._on_disk = 0
+
+    def keep_history(self) -> None:
+        """What is stored now is never lost but with everything, and what is written from now on may be."""
+        self.keeps_history = True
+        self._history = [self._copied()]
 
     def written(self) -> None:
         """A command has changed something: what was there before is kept, where something is to be lost."""
@@ -70,8 +76,8 @@ class Redis(Part):
 
     def empty(self) -> None:
         """Everything is gone."""
-        self._restore(self._history[0])
-        del self._history[1:]
+        self._restore(self._nothing)
+        self._history = [self._nothing]
         self._on_disk = 0
         self.world.note("emptied")
 

@@ -167,3 +167,25 @@ async def test_of_a_server_that_started_anew_since_the_batch_began_the_effects_a
     assert await bench.note(0, 1), "made again in the run that was seen then"
     assert bench.store.held == {ZERO: 2}
     assert not await bench.note(2, server_run=began), "of another way, whose batch began before as well"
+
+
+async def test_whoever_began_a_partition_in_an_emptied_store_reads_it_again_once_its_last_reader_knows() -> None:
+    """Another worker takes a partition over, and begins it where the group stands, before anybody sees what is gone."""
+    bench, other = Bench(), Bench()
+    other.store = bench.store
+    other.progress = StoreProgress(bench.store, other.metrics.lost_tails)
+    await bench.progress.begin({ZERO: 0, ONE: 0})
+    await bench.note(0, 1, 2)
+    bench.store.held.clear()
+    assert await other.progress.begin({ZERO: 3}) == {ZERO: 3}, "alone, it cannot tell it from a new deployment"
+    assert await bench.progress.begin({ONE: 0}) == {ONE: 0}
+    with pytest.raises(LostTail, match="lost its newest writes"):
+        await other.note(3)
+    assert await other.progress.begin({ZERO: 3}) == {ZERO: 0}
+
+
+async def test_a_partition_that_the_store_never_heard_of_was_emptied_for_who_stood_in_others() -> None:
+    bench = Bench()
+    await bench.progress.begin({ZERO: 4})
+    bench.store.held = {ZERO: 4}
+    assert await bench.progress.begin({ZERO: 4, ONE: 7}) == {ZERO: 0, ONE: 0}
