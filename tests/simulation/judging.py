@@ -28,7 +28,7 @@ def judge(system: "System") -> None:
 def _judge_user(system: "System", user_id: str) -> None:
     world, reference, plan = system.world, system.reference, system.plan
     user = system.invariants.features(user_id, 1)
-    wrong = reference.wrong_attributes(user, exact=plan.exact_times)
+    wrong = reference.wrong_attributes(user, exact=plan.exact_times, lost=system.lost_something)
     world.expect(wrong is None, f"attributes of {user_id}:", wrong)
     expected = reference.behaviour(user_id)
     found = list(zip(user.behaviour.items, user.behaviour.actions, user.behaviour.times, strict=True))
@@ -92,8 +92,8 @@ def _judge_last(system: "System") -> None:
         user = system.invariants.features(user_id, active.number)
         known = user.attributes is not None and POISON not in user.attributes
         if system.triton.is_bad(active.number):
-            previous = system.redis.generations._previous
-            better = previous is not None and not system.triton.is_bad(previous) and previous < active.number
+            earlier = [move.number for move in system.redis.generations._moves[1:]]
+            better = bool(earlier) and not any(map(system.triton.is_bad, earlier)) and max(earlier) < active.number
             watched = better and system.plan.watch and system.plan.calm
             system.world.expect(not watched, "a bad generation is active, and the watch did nothing")
             continue

@@ -86,22 +86,23 @@ class Reference:
             applied.insert(bisect_right(applied, row[2], key=lambda each: each[2]), row)
         return applied
 
-    def copies(self, user_id: str) -> Mapping[str, Sequence[SentSignUp]]:
+    def copies(self, user_id: str, *, lost: bool) -> Mapping[str, Sequence[SentSignUp]]:
         """By identity, what may count of each registration: the first of each partition, the first time it is read.
 
-        Of more than are remembered, any may count again.
+        Of more than are remembered, any may count again; so it may where the store lost the first one, with all that it
+        remembered.
         """
         found: defaultdict[str, list[SentSignUp]] = defaultdict(list)
         good = [each for each in self.sign_ups[user_id] if each.good]
-        remembered = len({each.identity for each in good}) <= REMEMBERED_REGISTRATIONS
+        remembered = not lost and len({each.identity for each in good}) <= REMEMBERED_REGISTRATIONS
         for each in good:
             if not remembered or all(each.record.partition != one.record.partition for one in found[each.identity]):
                 found[each.identity].append(each)
         return found
 
-    def wrong_attributes(self, user: UserFeatures, *, exact: bool) -> str | None:
+    def wrong_attributes(self, user: UserFeatures, *, exact: bool, lost: bool) -> str | None:
         """What is wrong with the attributes that stand; None where they are those of the latest registration."""
-        copies = self.copies(user.user_id)
+        copies = self.copies(user.user_id, lost=lost)
         required = {name: each for name, each in copies.items() if not each[0].poison}
         if user.attributes is None:
             return f"none stand, though {sorted(required)} were registered" if required else None
