@@ -93,6 +93,8 @@ def plan_of(rng: random.Random) -> Plan:
     refreshers = rng.choice((0, 0, 1, 1, 2))
     if refreshers and "emptied" in kinds:
         kinds.remove("emptied")  # a person publishes what was there, and nobody trains meanwhile
+    if "emptied" in kinds:  # who starts in an emptied store cannot tell it from a new one: that is left to a person
+        kinds = [each for each in kinds if each not in ("kill", "leave")]
     faults = sorted((_fault(rng, rng.choice(kinds)) for _ in range(rng.choice((0, 1, 2, 3, 4, 6)))), key=lambda each: each.at) if kinds else []
     rankings = rng.choice((0, 10, 25))
     return Plan(

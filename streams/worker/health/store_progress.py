@@ -25,6 +25,10 @@ BEGIN_SECONDS = 30.0
 Key = TypeVar("Key", bound=Partition)
 
 
+def _least(offset: int, held: int | None) -> int:
+    return offset if held is None else min(offset, held)
+
+
 class LostTail(Exception):
     """The store lost writes that were acknowledged: the worker starts anew, and reads again from before them."""
 
@@ -55,6 +59,8 @@ class StoreProgress:
         self._begin_within = begin_within
         self._stands: dict[Partition, int] = {}
         """By partition that this worker began, where the store stands by its word."""
+        self._ever: set[Partition] = set()
+        """Partitions that this worker began at any time: of an emptied store, each is read anew, whoever has it."""
         self._emptied = False
         self.server_run = ""
         """The run of the store's server that was seen last."""
@@ -140,19 +146,23 @@ class StoreProgress:
     async def _begin(self, committed: Mapping[Key, int]) -> dict[Key, int]:
         self.server_run = await self._store.server_run()
         stood = self._stands
-        if stood:
-            elsewhere = await self._store.advance_offsets({each: (at, at) for each, at in stood.items()})
-            self._emptied = self._emptied or None in elsewhere.values()
-        held = await self._store.begin_offsets({(each[0], each[1]): at for each, at in committed.items()})
-        starts = {each: at if (found := held[each]) is None else min(found, at) for each, at in committed.items()}
-        gone = {each for each, at in committed.items() if at and held[each] is None}
-        if self._emptied or (stood and gone):
-            await self._store.begin_offsets({**dict.fromkeys(stood, 0), **{(each[0], each[1]): 0 for each in gone}})
-            starts |= {each: 0 for each in committed if each in gone or each in stood}
+        asked = {(each[0], each[1]): at for each, at in committed.items()} | stood
+        elsewhere = await self._store.advance_offsets({each: (at, at) for each, at in asked.items()})  # moves nothing
+        held = {each: elsewhere.get(each, at) for each, at in asked.items()}
+        gone = {(each[0], each[1]) for each, at in committed.items() if at and held[each] is None}
+        anew: Set[Partition] = set()
+        if self._emptied or (stood and gone) or any(held[each] is None for each in stood):
+            anew = gone | self._ever
+        starts = {each: 0 if each in anew else _least(at, held[each]) for each, at in committed.items()}
+        # at once what it is to be: a word that is too high for a moment may be what a lost tail leaves
+        words = dict.fromkeys(anew, 0) | {(each[0], each[1]): at for each, at in starts.items()}
+        found = await self._store.begin_offsets(words)
+        starts = {each: _least(at, found[each]) for each, at in starts.items()}
         for each, start in starts.items():
             if start < committed[each]:
                 log.warning("%s/%d is read again from %d, where the store stands", *each, start)
         self._stands = {(each[0], each[1]): start for each, start in starts.items()}
+        self._ever |= self._stands.keys()
         self._emptied = False
         return starts
 

@@ -123,11 +123,17 @@ class SimulatedStore:
         return await self._redis.call(lambda: at_once(self._redis.online.users(cursor, count)))
 
     async def begin_offsets(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int | None]:
-        return await self._redis.call(lambda: self._changed(at_once(self._redis.offsets.begin_offsets(starts))))
+        def effect() -> Mapping[Partition, int | None]:
+            found = at_once(self._redis.offsets.begin_offsets(starts))
+            self._redis.world.note("begin", _shown(starts), "found", _shown(found))
+            return self._changed(found)
+
+        return await self._redis.call(effect)
 
     async def advance_offsets(self, moves: Mapping[Partition, tuple[int, int]]) -> Mapping[Partition, int | None]:
         def effect() -> Mapping[Partition, int | None]:
             elsewhere = at_once(self._redis.offsets.advance_offsets(moves))
+            self._redis.world.note("advance", _shown(moves), "elsewhere", _shown(elsewhere))
             self._redis.advanced({each: move for each, move in moves.items() if each not in elsewhere})
             return self._changed(elsewhere) if any(old != new for old, new in moves.values()) else elsewhere
 
@@ -282,3 +288,7 @@ class SimulatedProgress:
 
     async def close(self) -> None:
         """Nothing is held open."""
+
+
+def _shown(words: Mapping[Partition, object]) -> str:
+    return " ".join(f"{topic}/{number}={value}" for (topic, number), value in words.items())
