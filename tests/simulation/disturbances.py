@@ -1,6 +1,7 @@
 """The faults of a plan, as they come and go."""
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from foretaste.kernel.errors import ForetasteError
@@ -8,7 +9,7 @@ from models.generations import publish
 from tests.simulation.plan import Fault
 from tests.simulation.parts.store import SimulatedGenerations
 from tests.simulation.parts.towers import SimulatedTowers
-from tests.simulation.parts.world import Part
+from tests.simulation.parts.world import Part, SimulatedProcess
 
 if TYPE_CHECKING:
     from tests.simulation.system import System
@@ -62,9 +63,9 @@ class Disturbances:
             await self._hurt(self._parts()[part], way, fault)
             return
         match fault.kind:
-            case "kill" | "leave":
+            case "kill" | "leave" | "kill at work":
                 await self._end_one(fault)
-            case "freeze":
+            case "freeze" | "freeze at work":
                 await self._freeze(fault)
             case "join":
                 await self._join(fault)
@@ -103,11 +104,11 @@ class Disturbances:
         process = world.processes.get(name)
         if process is None or process.stopped:
             return
-        if fault.kind == "kill":
-            world.kill(name)
-        else:
+        if fault.kind == "leave":
             process.asked_to_stop.set()
-        await asyncio.sleep(fault.seconds)
+        elif fault.kind == "kill" or not await self._trapped(process, fault, lambda: world.kill(name)):
+            world.kill(name)
+        await asyncio.sleep(fault.seconds / 2)
         main = self._system.mains().get(name)
         if main is not None and world.processes.get(name, process) is process:
             world.processes.pop(name, None)
@@ -118,12 +119,35 @@ class Disturbances:
         process = world.processes.get(name)
         if process is None or process.stopped:
             return
-        world.note("freeze", name)
-        process.stopped = True
+
+        def freeze() -> None:
+            world.note("freeze", name)
+            process.stopped = True
+
+        if fault.kind == "freeze" or not await self._trapped(process, fault, freeze):
+            freeze()
         await asyncio.sleep(fault.seconds)
         if world.processes.get(name) is process and process.stopped:
             world.note("thaw", name)
             world.loop.resume(process)
+
+    async def _trapped(self, process: SimulatedProcess, fault: Fault, hit: Callable[[], None]) -> bool:
+        """Hit a process while it waits for the effect or the answer of a call; False where it makes none for long."""
+        sprung = asyncio.Event()
+
+        def trap() -> None:
+            hit()
+            sprung.set()
+
+        process.trap, process.trapped_behind = trap, fault.amount % 2 == 0
+        try:
+            async with asyncio.timeout(fault.seconds / 2):
+                await sprung.wait()
+        except TimeoutError:
+            if process.trap is not None:
+                process.trap = None
+                return False
+        return True
 
     async def _join(self, fault: Fault) -> None:
         """One more worker for a while."""

@@ -27,8 +27,10 @@ NAMES = TopicNames()
 SETTLED = 3.0
 """Seconds after the last fault from which a process that lost its lease must have stopped."""
 NOTHING: Order = (0, 0, "", 0)
-IN_FLIGHT = 1.5
-"""Seconds for which a sign-up may be on its way, once the system is calm."""
+IN_FLIGHT = 0.4
+"""Seconds between the writes of one sign-up, once the system is calm."""
+UNAWARE = 1.5
+"""Seconds from the begin of filling for which a sign-up may know nothing of it."""
 
 
 class Invariants:
@@ -59,6 +61,7 @@ class Invariants:
         self.ever_registered: dict[str, Order] = {}
         self.written_at: dict[str, float] = {}
         """When the attributes of a user changed last."""
+        self._filling_since = 0.0
         self._redis.wrote, self._redis.restored = self.wrote, self.restored
         self._redis.advanced, self._redis.pointed = self.advanced, self.pointed
         self._broker.appended, self._broker.committing = self.appended, self.committing
@@ -144,6 +147,8 @@ class Invariants:
                 self._check_blame(moves[0])
             if moves and moves[0].number == active and moves[0].filled:
                 self._check_filled(active)
+        if what.startswith("fill"):
+            self._filling_since = self._world.loop.time()
         if not what.startswith("lease"):
             self._check_lease(what)
 
@@ -224,7 +229,8 @@ class Invariants:
         generation = self._redis.generations._records[number]
         for user_id, (_, attributes) in self._redis.online._attributes.items():
             lacks = generation.lacks(self.features(user_id, number))
-            fresh = now - self.written_at.get(user_id, 0.0) < IN_FLIGHT
+            written = self.written_at.get(user_id, 0.0)
+            fresh = now - written < IN_FLIGHT or 0 <= written - self._filling_since < UNAWARE
             if lacks and not fresh and POISON not in attributes:
                 self._world.violated(f"generation {number} took over as filled, and {user_id} lacks it")
 

@@ -1,7 +1,6 @@
 """A broker in memory: partitions, consumer groups, and what clients ask of it."""
 
 import asyncio
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -79,7 +78,7 @@ class Broker(Part):
 
     def append(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> Record:
         """A record is durable from here on; one without a key lies in any partition."""
-        number = self.world.rng.randrange(TOPIC_PARTITIONS) if key is None else zlib.crc32(key) % TOPIC_PARTITIONS
+        number = self.world.rng.randrange(TOPIC_PARTITIONS) if key is None else sum(key) % TOPIC_PARTITIONS
         log = self.logs[TopicPartition(topic, number)]
         timestamp = round(1000 * (self.world.now() + self.ahead))
         record = Record(topic, number, len(log), timestamp, key, value, tuple(headers))

@@ -11,6 +11,14 @@ class Deadlock(Exception):
     """Every task waits for another one: nothing would ever happen any more."""
 
 
+class Endless(Exception):
+    """So many steps were taken that the simulation would never end."""
+
+
+MOST_STEPS = 400_000
+"""Of a simulation, many times what one takes."""
+
+
 class ProcessState:
     """Whether the tasks of one process run. A stopped one keeps what it would have run until it goes on."""
 
@@ -39,6 +47,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         super().__init__()
         self._now = 0.0
         self._at_work: ProcessState | None = None
+        self._steps = 0
         self._ready: Any  # of the base class
         self._scheduled: Any
 
@@ -67,6 +76,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             done.set_exception(error)
         return done
 
+    def begin_anew(self, steps: int) -> None:
+        """From now on so many steps may be taken."""
+        self._steps = MOST_STEPS - steps
+
     def resume(self, process: ProcessState) -> None:
         """The process goes on with all that it would have run meanwhile."""
         process.stopped = False
@@ -85,6 +98,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         ready = self._ready
         if not ready:
             self._advance()
+        self._steps += 1
+        if self._steps > MOST_STEPS:
+            raise Endless
         handle = ready.popleft()
         if handle._cancelled:
             return

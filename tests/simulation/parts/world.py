@@ -3,16 +3,19 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from contextvars import copy_context
 from hashlib import blake2b
 from typing import Any, TypeVar
 
-from tests.simulation.parts.loop import PROCESS, ProcessState, SimulatedLoop
+from tests.simulation.parts.loop import PROCESS, Endless, ProcessState, SimulatedLoop
 
 T = TypeVar("T")
 
 EPOCH = 1_750_000_000.0
 """The time of day, seconds since the epoch, at which every simulation begins."""
+ENDING_STEPS = 20_000
+"""In which what still runs at the end must end."""
 PATIENCE = 2.0
 """Seconds for which a client waits for the answer of a server."""
 
@@ -30,6 +33,9 @@ class SimulatedProcess(ProcessState):
         self.ahead = 0.0
         """Seconds by which its time of day runs ahead of the true one."""
         self.asked_to_stop = asyncio.Event()
+        self.trap: Callable[[], None] | None = None
+        """What hits it at its next call of a part, once: before the effect, or behind it."""
+        self.trapped_behind = False
         self.task: asyncio.Task[None] | None = None
         self.parts: Any = None
         """What its actor lets others reach, once it runs."""
@@ -120,10 +126,14 @@ class World:
         """Run `drive` until it ends or something is violated; then end everything else."""
         state = random.getstate()
         random.seed(self.seed)  # of the libraries' own pauses
+        token = PROCESS.set(None)  # said, so that who drives is no process, whichever wakes it
         try:
             self.loop.run_until_complete(self._driven(drive))
+        except Endless:
+            self.violated("it goes on for ever, and time does not")
         finally:
             self._end()
+            PROCESS.reset(token)
             random.setstate(state)
 
     async def _driven(self, drive: Callable[[], Awaitable[None]]) -> None:
@@ -142,13 +152,15 @@ class World:
         for process in self._ever:
             if process.stopped:
                 loop.resume(process)
-        for _ in range(20):
-            left = [task for task in asyncio.all_tasks(loop)]
-            if not left:
-                break
-            for task in left:
-                task.cancel()
-            loop.run_until_complete(asyncio.sleep(1.0))
+        loop.begin_anew(ENDING_STEPS)
+        with suppress(Endless):
+            for _ in range(20):
+                left = asyncio.all_tasks(loop)
+                if not left:
+                    break
+                for task in left:
+                    task.cancel()
+                loop.run_until_complete(asyncio.sleep(1.0))
         for task in asyncio.all_tasks(loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # it outlived twenty cancellations
         loop.close()
@@ -186,10 +198,12 @@ class Part:
             await self._waited(self._going_on, effect)
         if self.away:
             raise self.error("connection refused")
+        await _sprung(behind=False)
         failing = world.rng.random() if self.flaky else 1.0
         if failing < self.flaky / 2:
             raise self.error("the connection broke")
         answer = effect()
+        await _sprung(behind=True)
         await world.pause()
         if failing < self.flaky or self.away or self.epoch != epoch:
             raise self.error("the connection broke before the answer")
@@ -222,6 +236,15 @@ class Part:
             if self._going_on is going_on and self.world.rng.random() < 0.5:
                 self._sent.append(effect)
             raise self.error(f"no answer within {PATIENCE} s") from error
+
+
+async def _sprung(*, behind: bool) -> None:
+    """A process that is to be hit at work is hit here."""
+    process = PROCESS.get()
+    if isinstance(process, SimulatedProcess) and process.trap is not None and process.trapped_behind is behind:
+        trap, process.trap = process.trap, None
+        trap()
+        await asyncio.sleep(0)
 
 
 def at_once(work: Coroutine[Any, Any, T]) -> T:

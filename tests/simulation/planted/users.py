@@ -28,7 +28,7 @@ from streams.zero_shot import virtual_behaviour
 from tests.simulation.planted.fault import planted
 
 _write, _announce, _enrich, _appended = SignUps._write, SignUps._announce, SignUps._enrich, behaviours._appended
-_fill_share, _replaces = Pages._fill_share, AttributesVersion.replaces
+_replaces = AttributesVersion.replaces
 
 
 async def _one_round(self: Any, acts: Sequence[Any]) -> None:
@@ -139,11 +139,6 @@ def _not_later(cls: Any, read: UserFeatures, virtual: VirtualBehaviour) -> Reenr
     return ReenrichedUser(read.user_id, virtual, read.as_of_ms, read.attributes_version)
 
 
-async def _share_dropped(self: Any, user_ids: Any, generation: Any) -> None:
-    with suppress(Unavailable):
-        await _fill_share(self, user_ids, generation)
-
-
 async def _none_lacks(self: Any, users: Any, generation: Any) -> list[str]:
     return []
 
@@ -208,7 +203,6 @@ SIGN_UPS = (
 REENRICHMENT = (
     planted("made_from_whichever", "a repair does not say what it was made from", (ReenrichedUser, "after", classmethod(_whichever))),
     planted("repair_no_later", "a repair is as of what was read", (ReenrichedUser, "after", classmethod(_not_later))),
-    planted("page_dropped", "a page whose part is away is given up", (Pages, "_fill_share", _share_dropped)),
     planted("none_lacks", "the second walk counts nobody", (Reenrichment, "_lacking", _none_lacks)),
     planted("nothing_fills", "the walk begins without filling", (Reenrichment, "_started", _started_without_filling)),
     planted("pages_of_active_alone", "pages of what fills are dropped", (Pages, "_fill", _of_active_alone)),

@@ -110,12 +110,6 @@ async def _no_seek(self: Any, progress: StoreProgress, assigned: Sequence[Any]) 
     await progress.begin(offsets)
 
 
-async def _begin_overwrites(self: Any, starts: Mapping[Partition, int]) -> dict[Partition, int | None]:
-    found = {each: self.held.get(each) for each in starts}
-    self.held |= starts
-    return found
-
-
 async def _advance_blindly(self: Any, moves: Mapping[Partition, tuple[int, int]]) -> dict[Partition, int | None]:
     self.held |= {each: new for each, (_, new) in moves.items()}
     return {}
@@ -146,7 +140,6 @@ WORKERS = (
     planted("emptied_unseen", "an emptied store is gone on with", (StoreProgress, "_begin", _begin_though_emptied)),
     planted("no_seek", "partitions are not sought back", (AiokafkaConsumer, "_begin", _no_seek)),
     planted("lost_tail_unseen", "a store that stands behind is gone on with", (StoreProgress, "_check", lambda self, elsewhere: None)),
-    planted("word_overwritten", "who begins a partition writes over the store's word", (InMemoryOffsets, "begin_offsets", _begin_overwrites)),
     planted("word_without_compare", "the store's word moves from wherever it stands", (InMemoryOffsets, "advance_offsets", _advance_blindly)),
     planted("restart_unseen", "effects that a restarted server lost are acknowledged", (StoreProgress, "note", _note_whatever)),
     planted("idle_tail_unseen", "an idle partition is not looked at", (StoreProgress, "_look", _look_never)),
