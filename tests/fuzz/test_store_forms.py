@@ -91,7 +91,9 @@ def forms(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         runner.run(redis.close())
 
 
-def row_of(step: Enrich | Repair | Behave, user_id: str, read: dict[int, UserFeatures], behaved: UserFeatures) -> object:
+def row_of(
+    step: Enrich | Repair | Behave, user_id: str, read: dict[int, UserFeatures], behaved: UserFeatures
+) -> object:
     if isinstance(step, Enrich):
         virtual = None if step.generation is None else _virtual(step.generation, step.number)
         digests = (bytes([step.digest]) * 8,)

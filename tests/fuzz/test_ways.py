@@ -21,9 +21,8 @@ from foretaste.kernel.users import (
 )
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from foretaste.testing import InMemoryOffsets, InMemoryOnlineStore
-from streams.behaviours import append
+from streams.behaviours import Behaviours, append
 from tests.stream_parts import NOW_MS, SHAPE, ChosenStore, World, generation, message
-from streams.behaviours import Behaviours
 
 TIMES = st.integers(0, 6)
 """Few, so that many are equal."""
@@ -171,7 +170,8 @@ async def _handled(world: World, batches: Sequence[Sequence[object]]) -> None:
 
 
 OFFSETS = st.lists(
-    st.tuples(st.sampled_from(("begin", "advance")), st.integers(0, 2), st.integers(0, 9), st.integers(0, 9)), max_size=15
+    st.tuples(st.sampled_from(("begin", "advance")), st.integers(0, 2), st.integers(0, 9), st.integers(0, 9)),
+    max_size=15,
 )
 
 
@@ -198,6 +198,11 @@ VERSIONS = st.builds(AttributesVersion, TIMES, st.one_of(st.none(), PLACES), st.
 
 @given(VERSIONS, VERSIONS)
 def test_of_two_registrations_one_replaces_the_other_at_most(one: AttributesVersion, other: AttributesVersion) -> None:
-    if one.place and other.place and one.place.partition == other.place.partition and one.place.offset == other.place.offset:
+    if (
+        one.place
+        and other.place
+        and one.place.partition == other.place.partition
+        and one.place.offset == other.place.offset
+    ):
         other = replace(other, place=one.place)
     assert not (one.replaces(other) and other.replaces(one))

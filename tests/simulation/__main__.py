@@ -16,7 +16,9 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=500, help="run so many seeds; 500")
     parser.add_argument("--first", type=int, default=report.FIRST, help="from this one on; 1")
     parser.add_argument("--planted", choices=sorted(PLANTED), help="with this planted fault")
-    parser.add_argument("--search", action="store_true", help="search for every planted fault, 2,000 seeds at most each")
+    parser.add_argument(
+        "--search", action="store_true", help="search for every planted fault, 2,000 seeds at most each"
+    )
     parser.add_argument("--most", type=int, default=2000, help="seeds of a search, at most; 2,000")
     parser.add_argument("--out", type=Path, help="a JSON file for what the search came to")
     chosen = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The processes of the system: the real modules of each way, composed as `foretaste.compose` does, on simulated parts."""
+"""The processes of the system: the real modules of each way on simulated parts, composed as in `foretaste.compose`."""
 
 import asyncio
 from collections.abc import Callable, Mapping

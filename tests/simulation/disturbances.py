@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from foretaste.kernel.errors import ForetasteError
 from models.generations import publish
-from tests.simulation.plan import Fault
 from tests.simulation.parts.store import SimulatedGenerations
 from tests.simulation.parts.towers import SimulatedTowers
 from tests.simulation.parts.world import Part, SimulatedProcess
+from tests.simulation.plan import Fault
 
 if TYPE_CHECKING:
     from tests.simulation.system import System
@@ -62,23 +62,21 @@ class Disturbances:
         if part in self._parts() and way in ("away", "hangs", "flaky"):
             await self._hurt(self._parts()[part], way, fault)
             return
+        process = _OF_PROCESSES.get(fault.kind)
+        if process is not None:
+            await process(self, fault)
+            return
         match fault.kind:
-            case "kill" | "leave" | "kill at work":
-                await self._end_one(fault)
-            case "freeze" | "freeze at work":
-                await self._freeze(fault)
-            case "join":
-                await self._join(fault)
             case "evict":
                 self._system.broker.evict(fault.target)
             case "lost commits":
                 self._system.broker.lose_commits()
-            case "failover" | "power cut" | "emptied":
-                await self._lose(fault)
             case "clock step" | "broker clock step":
                 self._step_clock(fault)
             case "rollback":
                 await self._roll_back()
+            case _:
+                await self._lose(fault)
 
     async def _hurt(self, part: Part, way: str, fault: Fault) -> None:
         if way == "away":
@@ -172,6 +170,7 @@ class Disturbances:
         if fault.kind == "emptied":
             await asyncio.sleep(1.0)
             system.publish_by_hand(1)
+            system.redis.keep_history()
 
     def _step_clock(self, fault: Fault) -> None:
         """By up to an hour, either way."""
@@ -192,3 +191,13 @@ class Disturbances:
             await publish.rollback(parts, "by hand")
         except ForetasteError as error:
             system.world.note("no rollback", error)
+
+
+_OF_PROCESSES = {
+    "kill": Disturbances._end_one,
+    "leave": Disturbances._end_one,
+    "kill at work": Disturbances._end_one,
+    "freeze": Disturbances._freeze,
+    "freeze at work": Disturbances._freeze,
+    "join": Disturbances._join,
+}

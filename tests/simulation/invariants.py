@@ -15,10 +15,10 @@ from streams.topics import TopicNames
 from streams.worker.dead_letters import OFFSET, PARTITION, TOPIC
 from tests.simulation.parts.broker import Group, Record
 from tests.simulation.parts.loop import PROCESS
-from tests.simulation.reference import Order, SentAct, SentSignUp
 from tests.simulation.parts.store import Row
 from tests.simulation.parts.towers import POISON, made_of
 from tests.simulation.parts.world import at_once
+from tests.simulation.reference import Order, SentAct, SentSignUp
 
 if TYPE_CHECKING:
     from tests.simulation.system import System
@@ -138,7 +138,9 @@ class Invariants:
         if active is not None and filling is not None and active != filling:
             self._world.expect(slot(active) != slot(filling), "two generations in use share a slot", active, filling)
         if what.startswith("activate"):
-            self._world.expect(active is None or active in triton.loaded, "the pointer moved to what does not answer", what)
+            self._world.expect(
+                active is None or active in triton.loaded, "the pointer moved to what does not answer", what
+            )
             moves = held._moves
             if len(moves) > 1:
                 whole = moves[0].came_from == moves[1].number
@@ -155,7 +157,9 @@ class Invariants:
     def unloading(self, generation: int) -> None:
         held = self._redis.generations
         self._world.expect(
-            generation not in (held._active, held._filling, held._previous), "a generation in use was unloaded", generation
+            generation not in (held._active, held._filling, held._previous),
+            "a generation in use was unloaded",
+            generation,
         )
 
     def _check_row(self, row: Row) -> None:

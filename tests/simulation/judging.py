@@ -7,8 +7,8 @@ from foretaste.kernel.ranking import Source
 from foretaste.kernel.users import Stage
 from streams.codec import EVENTS
 from streams.topics import TopicNames
-from tests.simulation.reference import SentSignUp
 from tests.simulation.parts.towers import POISON
+from tests.simulation.reference import SentSignUp
 from tests.simulation.users import lacks
 
 if TYPE_CHECKING:

@@ -97,7 +97,13 @@ def plan_of(rng: random.Random) -> Plan:
         kinds.remove("emptied")  # a person publishes what was there, and nobody trains meanwhile
     if "emptied" in kinds:  # who starts in an emptied store cannot tell it from a new one: that is left to a person
         kinds = [each for each in kinds if each not in ("kill", "leave", "kill at work")]
-    faults = sorted((_fault(rng, rng.choice(kinds)) for _ in range(rng.choice((0, 1, 2, 3, 4, 6)))), key=lambda each: each.at) if kinds else []
+    faults = (
+        sorted(
+            (_fault(rng, rng.choice(kinds)) for _ in range(rng.choice((0, 1, 2, 3, 4, 6)))), key=lambda each: each.at
+        )
+        if kinds
+        else []
+    )
     rankings = rng.choice((0, 10, 25))
     return Plan(
         users=rng.randint(1, 5),
@@ -119,4 +125,10 @@ def plan_of(rng: random.Random) -> Plan:
 def _fault(rng: random.Random, kind: Kind) -> Fault:
     """It is over before users stop acting, or then."""
     at = rng.uniform(0.5, ACTIVE - 1.0)
-    return Fault(at, kind, rng.randrange(100), min(rng.choice((0.3, 1.5, 4.0, 9.0)), ACTIVE - at), rng.choice((1, 1, 2, 3, 6, 12)))
+    return Fault(
+        at,
+        kind,
+        rng.randrange(100),
+        min(rng.choice((0.3, 1.5, 4.0, 9.0)), ACTIVE - at),
+        rng.choice((1, 1, 2, 3, 6, 12)),
+    )

@@ -108,9 +108,13 @@ class Reference:
             return f"none stand, though {sorted(required)} were registered" if required else None
         standing = [one for each in copies.values() for one in each if dict(one.attributes) == dict(user.attributes)]
         if exact:
-            standing = [one for one in standing if (one.at_ms, self._place(one)) == (user.attributes_ms, user.attributes_place)]
+            standing = [
+                one for one in standing if (one.at_ms, self._place(one)) == (user.attributes_ms, user.attributes_place)
+            ]
         if not standing:
-            return f"{dict(user.attributes)} as of {user.attributes_ms} at {user.attributes_place} were never registered"
+            return (
+                f"{dict(user.attributes)} as of {user.attributes_ms} at {user.attributes_place} were never registered"
+            )
         if not exact:
             return None
         latest = max(one.order for one in standing)

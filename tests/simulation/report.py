@@ -61,7 +61,12 @@ def write(path: Path, searches: list[Search], without: dict[str, Any], most: int
         "found": len(found),
         "share": round(len(found) / len(searches), 3),
         "rows": [
-            {"name": each.name, "what": PLANTED[each.name].what, "seeds": each.seeds, "found": each.violation is not None}
+            {
+                "name": each.name,
+                "what": PLANTED[each.name].what,
+                "seeds": each.seeds,
+                "found": each.violation is not None,
+            }
             for each in searches
         ],
     }

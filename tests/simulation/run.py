@@ -49,6 +49,4 @@ def _run(seed: int, planted: str | None, *, keep_trace: bool) -> Outcome:
     system = System(seed, keep_trace=keep_trace)
     system.run()
     world = system.world
-    return Outcome(
-        seed, planted, tuple(world.violations), world.digest, world.loop.time(), tuple(world.lines or ())
-    )
+    return Outcome(seed, planted, tuple(world.violations), world.digest, world.loop.time(), tuple(world.lines or ()))

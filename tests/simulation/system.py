@@ -17,20 +17,20 @@ from streams.topics import TopicNames
 from streams.worker import aiokafka_consumer, runner
 from streams.worker.health.stalling import StallWatch
 from tests.simulation import actors
-from tests.simulation.parts.broker import Broker
-from tests.simulation.parts.client import GroupPositions, SimulatedConsumer, check_answers
 from tests.simulation.disturbances import Disturbances
 from tests.simulation.invariants import Invariants
 from tests.simulation.judging import judge
+from tests.simulation.parts.broker import Broker
+from tests.simulation.parts.client import GroupPositions, SimulatedConsumer, check_answers
 from tests.simulation.parts.log import Logged
 from tests.simulation.parts.loop import ProcessState
+from tests.simulation.parts.store import Redis
+from tests.simulation.parts.towers import ITEMS, Triton, generation_of
+from tests.simulation.parts.world import SimulatedProcess, World, at_once
 from tests.simulation.plan import ACTIVE, Plan, plan_of
 from tests.simulation.reference import Reference
 from tests.simulation.refreshing import Home, refresher, simulated_publishing
-from tests.simulation.parts.store import Redis
-from tests.simulation.parts.towers import ITEMS, Triton, generation_of
 from tests.simulation.users import Users
-from tests.simulation.parts.world import SimulatedProcess, World, at_once
 
 NAMES = TopicNames()
 SETTLES_WITHIN = 150.0
@@ -185,7 +185,10 @@ def simulated_libraries(world: World) -> Iterator[None]:
     """What the real modules take from libraries and from Kafka by name, simulated; and some of their sizes, smaller."""
     with ExitStack() as patches:
         for owner, values in (
-            (aiokafka_consumer, {"AIOKafkaConsumer": SimulatedConsumer, "LOOK_SECONDS": 4.0, "UNASSIGNED_SECONDS": 1.0}),
+            (
+                aiokafka_consumer,
+                {"AIOKafkaConsumer": SimulatedConsumer, "LOOK_SECONDS": 4.0, "UNASSIGNED_SECONDS": 1.0},
+            ),
             (
                 runner,
                 {
@@ -202,4 +205,3 @@ def simulated_libraries(world: World) -> Iterator[None]:
         ):
             patches.enter_context(patch.multiple(owner, **values))
         yield
-

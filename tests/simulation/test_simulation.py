@@ -36,7 +36,9 @@ def test_one_seed_does_the_same_each_time() -> None:
 def test_one_seed_does_the_same_in_another_process_with_other_hashes() -> None:
     code = f"from tests.simulation.run import simulate; print(*(simulate(seed).digest for seed in {TOLD}))"
     other = os.environ | {"PYTHONHASHSEED": "4321"}
-    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=other, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=other, capture_output=True, text=True, check=True
+    )
     assert answer.stdout.split() == [simulate(seed).digest for seed in TOLD]
 
 

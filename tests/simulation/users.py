@@ -10,9 +10,9 @@ from foretaste.kernel.users import UserFeatures
 from serving.requests import RankRequest, RankResponse
 from streams.topics import TopicNames
 from tests.simulation.parts.broker import Record
+from tests.simulation.parts.towers import ITEMS, POISON
 from tests.simulation.plan import ACTIVE
 from tests.simulation.reference import SentAct, SentEvent, SentSignUp
-from tests.simulation.parts.towers import ITEMS, POISON
 
 if TYPE_CHECKING:
     from tests.simulation.actors import RankingService
@@ -111,8 +111,8 @@ class Users:
         value: dict[str, Any],
         claimed_ms: int | None,
         name: str | None,
-        good: bool,  # noqa: FBT001
-        poison: bool,  # noqa: FBT001
+        good: bool,
+        poison: bool,
     ) -> None:
         broker = self._system.broker
         record = broker.append(topic, key, raw)

@@ -97,9 +97,7 @@ class Broker(Part):
     def lag(self, name: str, topics: Iterable[str]) -> int:
         """Records that a group has not committed."""
         committed = self.group(name).committed
-        return sum(
-            len(self.logs[each]) - committed.get(each, 0) for topic in topics for each in self.partitions(topic)
-        )
+        return sum(len(self.logs[each]) - committed.get(each, 0) for topic in topics for each in self.partitions(topic))
 
     async def arrival(self, topic: str, seconds: float) -> None:
         """Wait until a record comes to the topic, or so long."""
@@ -130,7 +128,9 @@ class Broker(Part):
         super().heal()
         self.wake()
 
-    async def join(self, name: str, member: str, topics: Sequence[str], session: float) -> tuple[int, list[TopicPartition]]:
+    async def join(
+        self, name: str, member: str, topics: Sequence[str], session: float
+    ) -> tuple[int, list[TopicPartition]]:
         """Returns once the group has formed: its number and the member's partitions."""
         group = self.group(name)
         joined = self.world.loop.create_future()

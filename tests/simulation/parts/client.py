@@ -104,9 +104,7 @@ class SimulatedConsumer:
         number = self._number
         while True:
             try:
-                await self._broker.call(
-                    lambda: self._broker.commit(self._group, self._member, number, offsets)
-                )
+                await self._broker.call(lambda: self._broker.commit(self._group, self._member, number, offsets))
             except KafkaConnectionError:
                 await asyncio.sleep(BACKOFF)
             else:

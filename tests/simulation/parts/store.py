@@ -1,7 +1,7 @@
-"""One Redis in memory that holds users, offsets, generations, leases and progress, and its clients' ports.
+"""One Redis in memory that holds users, offsets, generations, leases and progress, and the ports of its clients.
 
-The semantics are those of `foretaste.testing`, which the conformance suites hold to the Lua scripts. A row is one step of
-the server here as there: a call for several may break off between two, and others' steps may come between them.
+The semantics are those of `foretaste.testing`, which the conformance suites hold to the Lua scripts. A row is one step
+of the server here as there: a call for several may break off between two, and others' steps may come between them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -69,6 +69,8 @@ class Redis(Part):
         """The newest writes are gone: after a power cut those that were not on the disk, else whichever."""
         last = len(self._history) - 1
         back = max(last - writes, self._on_disk if power_cut else 0)
+        while back < last and not self._history[back]["offsets", "held"]:
+            back += 1  # without any word it is an emptied store, which is another fault
         self._restore(self._history[back])
         del self._history[back + 1 :]
         self._on_disk = min(self._on_disk, back)

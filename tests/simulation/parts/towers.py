@@ -1,4 +1,4 @@
-"""Towers in memory whose answers tell what they were made from, and that may be away, hang or answer what is no number."""
+"""Towers in memory whose answers tell what they were made from, and may be no numbers; they may be away, or hang."""
 
 import hashlib
 from collections.abc import Callable, Sequence

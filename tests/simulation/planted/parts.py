@@ -137,26 +137,88 @@ async def _judges_nothing(self: Any, window: Any, now: float) -> None:
 
 
 STORE = (
-    planted("behaviour_without_compare", "a behaviour is written over whatever stands", (InMemoryOnlineStore, "write_behaviour", _behaviour_blindly)),
-    planted("clock_as_version", "a behaviour is compared by its time alone", (InMemoryOnlineStore, "write_behaviour", _behaviour_by_clock)),
-    planted("attributes_without_compare", "attributes are written over whatever stands", (InMemoryOnlineStore, "write_enriched", _enriched_blindly)),
-    planted("stale_slot_kept", "virtual behaviour of older attributes passes for current", (InMemoryOnlineStore, "write_enriched", _stale_slots)),
-    planted("two_steps", "virtual behaviour is written though its attributes are refused", (InMemoryOnlineStore, "write_enriched", _two_steps)),
-    planted("repair_of_any_attributes", "a repair is written beside other attributes", (InMemoryOnlineStore, "write_virtual", _virtual_of_any)),
-    planted("repair_of_any_time", "a repair is written over a newer one", (InMemoryOnlineStore, "write_virtual", _virtual_of_any_time)),
+    planted(
+        "behaviour_without_compare",
+        "a behaviour is written over whatever stands",
+        (InMemoryOnlineStore, "write_behaviour", _behaviour_blindly),
+    ),
+    planted(
+        "clock_as_version",
+        "a behaviour is compared by its time alone",
+        (InMemoryOnlineStore, "write_behaviour", _behaviour_by_clock),
+    ),
+    planted(
+        "attributes_without_compare",
+        "attributes are written over whatever stands",
+        (InMemoryOnlineStore, "write_enriched", _enriched_blindly),
+    ),
+    planted(
+        "stale_slot_kept",
+        "virtual behaviour of older attributes passes for current",
+        (InMemoryOnlineStore, "write_enriched", _stale_slots),
+    ),
+    planted(
+        "two_steps",
+        "virtual behaviour is written though its attributes are refused",
+        (InMemoryOnlineStore, "write_enriched", _two_steps),
+    ),
+    planted(
+        "repair_of_any_attributes",
+        "a repair is written beside other attributes",
+        (InMemoryOnlineStore, "write_virtual", _virtual_of_any),
+    ),
+    planted(
+        "repair_of_any_time",
+        "a repair is written over a newer one",
+        (InMemoryOnlineStore, "write_virtual", _virtual_of_any_time),
+    ),
 )
 POINTER = (
-    planted("pointer_without_compare", "the pointer moves from wherever it stands", (InMemoryGenerations, "activate", _activate_blindly)),
-    planted("filling_goes_on", "what fills goes on after the swap", (InMemoryGenerations, "activate", _activate_keeps_filling)),
-    planted("slot_unchecked", "what fills may share the active slot", (features, "check_slot", lambda number, active: None)),
-    planted("in_use_retired", "generations in use are retired", (Serving, "use_of", lambda self, number: None), (features, "check_idle", lambda *numbers: None)),
-    planted("activates_what_is_away", "a generation that is not loaded is activated", (publish, "_answering", _loaded_nothing), (publish, "activate", _activated_unready)),
+    planted(
+        "pointer_without_compare",
+        "the pointer moves from wherever it stands",
+        (InMemoryGenerations, "activate", _activate_blindly),
+    ),
+    planted(
+        "filling_goes_on",
+        "what fills goes on after the swap",
+        (InMemoryGenerations, "activate", _activate_keeps_filling),
+    ),
+    planted(
+        "slot_unchecked", "what fills may share the active slot", (features, "check_slot", lambda number, active: None)
+    ),
+    planted(
+        "in_use_retired",
+        "generations in use are retired",
+        (Serving, "use_of", lambda self, number: None),
+        (features, "check_idle", lambda *numbers: None),
+    ),
+    planted(
+        "activates_what_is_away",
+        "a generation that is not loaded is activated",
+        (publish, "_answering", _loaded_nothing),
+        (publish, "activate", _activated_unready),
+    ),
     planted("lease_of_two", "two hold the lease", (InMemoryLease, "take", _always_taken)),
     planted("lease_not_renewed", "the lease is not renewed", (leasing, "_renew", _never_renewed)),
     planted("lease_loss_unseen", "who lost the lease goes on", (leasing, "_renew", _loss_unseen)),
-    planted("lease_of_others_given_back", "whoever ends frees the lease of another", (InMemoryLease, "give_back", _gives_back_any)),
-    planted("lease_for_ever", "the lease of a dead process never ends", (LeaseBoard, "holder", lambda self, name: self.held.get(name, (None, 0.0))[0])),
-    planted("resumed_from_elsewhere", "a refresh is resumed though the pointer has moved", (refresh, "_begin_or_resume", _resumed_whatever)),
-    planted("blamed_without_replay", "a generation is rolled back for the faults of a part", (monitor, "blamed", _blames)),
+    planted(
+        "lease_of_others_given_back",
+        "whoever ends frees the lease of another",
+        (InMemoryLease, "give_back", _gives_back_any),
+    ),
+    planted(
+        "lease_for_ever",
+        "the lease of a dead process never ends",
+        (LeaseBoard, "holder", lambda self, name: self.held.get(name, (None, 0.0))[0]),
+    ),
+    planted(
+        "resumed_from_elsewhere",
+        "a refresh is resumed though the pointer has moved",
+        (refresh, "_begin_or_resume", _resumed_whatever),
+    ),
+    planted(
+        "blamed_without_replay", "a generation is rolled back for the faults of a part", (monitor, "blamed", _blames)
+    ),
     planted("watch_looks_on", "the watch never goes back", (Monitor, "_judge", _judges_nothing)),
 )

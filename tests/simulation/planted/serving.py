@@ -73,16 +73,40 @@ def _as_it_came(event: Any, origin: Any, now_ms: int) -> Any:
 SERVING = (
     planted("repair_over_filling", "a repair is written over what fills", (Ranking, "_write_back", _over_filling)),
     planted("repair_not_written", "a repair is not written back", (Ranking, "_write_back", _not_written_back)),
-    planted("any_generation_read", "virtual behaviour of another generation is read", (Generation, "virtual_of", _of_any_generation)),
-    planted("outdated_read", "virtual behaviour older than the attributes is read", (Generation, "virtual_of", _of_any_time)),
-    planted("not_pinned", "a ranking is scored by another generation than it was read for", (Ranking, "_scored", _scored_by_newest)),
+    planted(
+        "any_generation_read",
+        "virtual behaviour of another generation is read",
+        (Generation, "virtual_of", _of_any_generation),
+    ),
+    planted(
+        "outdated_read", "virtual behaviour older than the attributes is read", (Generation, "virtual_of", _of_any_time)
+    ),
+    planted(
+        "not_pinned",
+        "a ranking is scored by another generation than it was read for",
+        (Ranking, "_scored", _scored_by_newest),
+    ),
     planted("answers_mixed", "joined requests get each other's answers", (Joined, "_answered", _mixed)),
     planted("impressions_once", "impressions are sent once", (BufferedImpressions, "_send", _sent_once)),
-    planted("active_for_ever", "the first active generation serves for ever", (ActiveGeneration, "_is_fresh", lambda self: True)),
+    planted(
+        "active_for_ever",
+        "the first active generation serves for ever",
+        (ActiveGeneration, "_is_fresh", lambda self: True),
+    ),
     planted("breaker_for_ever", "a breaker stays open", (PartBreaker, "_answered", lambda self: None)),
 )
 LOG = (
-    planted("rankings_not_logged", "rankings are dropped while the log is away", (Rankings, "__call__", _rankings_dropped)),
-    planted("behaviours_not_logged", "behaviours are dropped while the log is away", (BehaviourLog, "__call__", _behaviours_dropped)),
-    planted("log_time_as_claimed", "a logged behaviour's time is what its sender claims", (training_log, "in_time", _as_it_came)),
+    planted(
+        "rankings_not_logged", "rankings are dropped while the log is away", (Rankings, "__call__", _rankings_dropped)
+    ),
+    planted(
+        "behaviours_not_logged",
+        "behaviours are dropped while the log is away",
+        (BehaviourLog, "__call__", _behaviours_dropped),
+    ),
+    planted(
+        "log_time_as_claimed",
+        "a logged behaviour's time is what its sender claims",
+        (training_log, "in_time", _as_it_came),
+    ),
 )

@@ -172,36 +172,89 @@ DIGEST = "event_digest"
 TIME = "event_time_ms"
 
 BEHAVIOURS = (
-    planted("refusal_ignored", "a behaviour that the store refused is given up", (Behaviours, "_store_behaviour", _one_round)),
-    planted("nothing_remembered", "applied behaviours are not remembered", (AppliedEvents, "with_applied", lambda self, digest: self)),
-    planted("event_id_ignored", "an event is told by its place alone", (behaviours, DIGEST, _by_place), (sign_ups, DIGEST, _by_place)),
+    planted(
+        "refusal_ignored",
+        "a behaviour that the store refused is given up",
+        (Behaviours, "_store_behaviour", _one_round),
+    ),
+    planted(
+        "nothing_remembered",
+        "applied behaviours are not remembered",
+        (AppliedEvents, "with_applied", lambda self, digest: self),
+    ),
+    planted(
+        "event_id_ignored",
+        "an event is told by its place alone",
+        (behaviours, DIGEST, _by_place),
+        (sign_ups, DIGEST, _by_place),
+    ),
     planted("offset_ignored", "events of a partition are told apart by nothing", (behaviours, DIGEST, _by_partition)),
     planted("appended_at_the_end", "a late behaviour is put last", (behaviours, "append", _at_the_end)),
     planted("late_ones_dropped", "a late behaviour is dropped", (behaviours, "append", _no_late_ones)),
-    planted("repeats_count", "an unnamed behaviour that is sent again counts again", (behaviours, "append", _each_counts)),
+    planted(
+        "repeats_count", "an unnamed behaviour that is sent again counts again", (behaviours, "append", _each_counts)
+    ),
     planted("time_as_claimed", "a behaviour's time is what its sender claims", (behaviours, TIME, _as_claimed)),
     planted("sign_up_time_as_claimed", "a sign-up's time is what its sender claims", (sign_ups, TIME, _as_claimed)),
-    planted("last_of_batch_alone", "of a user's behaviours in a batch, the last is applied", (behaviours, "_appended", _last_alone)),
+    planted(
+        "last_of_batch_alone",
+        "of a user's behaviours in a batch, the last is applied",
+        (behaviours, "_appended", _last_alone),
+    ),
 )
 SIGN_UPS = (
-    planted("any_replaces", "any registration replaces any other", (AttributesVersion, "replaces", lambda self, stored: True)),
+    planted(
+        "any_replaces",
+        "any registration replaces any other",
+        (AttributesVersion, "replaces", lambda self, stored: True),
+    ),
     planted("equal_time_first", "of two of one time the first stays", (AttributesVersion, "replaces", _later_time)),
-    planted("equal_time_earlier", "of two of one time the earlier in the topic wins", (AttributesVersion, "replaces", _earlier_place)),
-    planted("registrations_not_remembered", "a registration that comes again counts again", (AttributesVersion, "replaces", _without_digests)),
+    planted(
+        "equal_time_earlier",
+        "of two of one time the earlier in the topic wins",
+        (AttributesVersion, "replaces", _earlier_place),
+    ),
+    planted(
+        "registrations_not_remembered",
+        "a registration that comes again counts again",
+        (AttributesVersion, "replaces", _without_digests),
+    ),
     planted("place_by_offset", "offsets of two partitions are compared", (Place, "is_later", _by_offset)),
-    planted("first_of_batch", "of a user's sign-ups in a batch, the first wins", (sign_ups, "_newest", _first_of_batch)),
+    planted(
+        "first_of_batch", "of a user's sign-ups in a batch, the first wins", (sign_ups, "_newest", _first_of_batch)
+    ),
     planted("announce_first", "users are announced before they are written", (SignUps, "_write", _announce_then_write)),
     planted("announce_made_alone", "who was written before is not announced", (SignUps, "_announce", _announce_made)),
     planted("announcement_lost", "an announcement that fails is given up", (SignUps, "_announce", _announce_once)),
-    planted("not_finite_stored", "what is not finite is stored", (sign_ups, "finite", lambda vectors: [True] * len(vectors))),
+    planted(
+        "not_finite_stored", "what is not finite is stored", (sign_ups, "finite", lambda vectors: [True] * len(vectors))
+    ),
     planted("not_finite_dropped", "what is not finite is no dead letter", (SignUps, "_enrich", _no_letters)),
     planted("filled_by_active", "the active tower fills the next slot", (SignUps, "_made", _made_by_active)),
-    planted("sign_ups_not_filled", "sign-ups get no virtual behaviour of what fills", (SignUps, "_filled", _none_filled)),
-    planted("attributes_of_event", "virtual behaviour is made of an older registration", (KnownSignUp, "attributes", property(lambda self: self.sign_up.event.attributes))),
-    planted("old_virtual_kept", "a newer registration keeps the old virtual behaviour", (KnownSignUp, "needs_virtual", property(lambda self: self.generation.lacks(replace(self.stored, attributes={}))))),
+    planted(
+        "sign_ups_not_filled", "sign-ups get no virtual behaviour of what fills", (SignUps, "_filled", _none_filled)
+    ),
+    planted(
+        "attributes_of_event",
+        "virtual behaviour is made of an older registration",
+        (KnownSignUp, "attributes", property(lambda self: self.sign_up.event.attributes)),
+    ),
+    planted(
+        "old_virtual_kept",
+        "a newer registration keeps the old virtual behaviour",
+        (
+            KnownSignUp,
+            "needs_virtual",
+            property(lambda self: self.generation.lacks(replace(self.stored, attributes={}))),
+        ),
+    ),
 )
 REENRICHMENT = (
-    planted("made_from_whichever", "a repair does not say what it was made from", (ReenrichedUser, "after", classmethod(_whichever))),
+    planted(
+        "made_from_whichever",
+        "a repair does not say what it was made from",
+        (ReenrichedUser, "after", classmethod(_whichever)),
+    ),
     planted("repair_no_later", "a repair is as of what was read", (ReenrichedUser, "after", classmethod(_not_later))),
     planted("none_lacks", "the second walk counts nobody", (Reenrichment, "_lacking", _none_lacks)),
     planted("nothing_fills", "the walk begins without filling", (Reenrichment, "_started", _started_without_filling)),

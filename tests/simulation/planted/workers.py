@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from foretaste.kernel.errors import ForetasteError
@@ -125,22 +124,58 @@ async def _look_never(self: Any) -> None:
 
 
 WORKERS = (
-    planted("acknowledge_first", "a batch is acknowledged before its effects", (Collector, "_settle", _acknowledge_first)),
-    planted("acknowledge_last", "the last member of a batch alone is acknowledged", (Collector, "_settle", _acknowledge_last)),
+    planted(
+        "acknowledge_first", "a batch is acknowledged before its effects", (Collector, "_settle", _acknowledge_first)
+    ),
+    planted(
+        "acknowledge_last",
+        "the last member of a batch alone is acknowledged",
+        (Collector, "_settle", _acknowledge_last),
+    ),
     planted("no_second_try", "a batch that fails once counts as handled", (Collector, "_settle", _settle_once)),
     planted("word_before_effects", "the store is told before the effects", (Collector, "_settle", _note_first)),
-    planted("full_collector_drops", "a full collector drops what it is given", (Collector, "put_nowait", _drop_when_full)),
-    planted("read_is_handled", "a record counts as handled once it is read", (aiokafka_consumer, "hand_over", _settled_when_read)),
-    planted("commits_one_more", "one more than was handled is committed", (aiokafka_consumer, "hand_over", _shifted(1))),
-    planted("commits_one_less", "one less than was handled is committed", (aiokafka_consumer, "hand_over", _shifted(-1))),
+    planted(
+        "full_collector_drops", "a full collector drops what it is given", (Collector, "put_nowait", _drop_when_full)
+    ),
+    planted(
+        "read_is_handled",
+        "a record counts as handled once it is read",
+        (aiokafka_consumer, "hand_over", _settled_when_read),
+    ),
+    planted(
+        "commits_one_more", "one more than was handled is committed", (aiokafka_consumer, "hand_over", _shifted(1))
+    ),
+    planted(
+        "commits_one_less", "one less than was handled is committed", (aiokafka_consumer, "hand_over", _shifted(-1))
+    ),
     planted("commits_positions", "what was fetched is committed", (AiokafkaConsumer, "_commit", _commit_positions)),
     planted("no_dead_letters", "dead letters are kept nowhere", (DeadLetters, "keep", _keep_none)),
-    planted("begins_as_committed", "the store's word is asked and not followed", (StoreProgress, "begin", _begin_as_committed)),
-    planted("begins_where_later", "the later of the store's word and the commit is taken", (StoreProgress, "_begin", _begin_later)),
+    planted(
+        "begins_as_committed",
+        "the store's word is asked and not followed",
+        (StoreProgress, "begin", _begin_as_committed),
+    ),
+    planted(
+        "begins_where_later",
+        "the later of the store's word and the commit is taken",
+        (StoreProgress, "_begin", _begin_later),
+    ),
     planted("emptied_unseen", "an emptied store is gone on with", (StoreProgress, "_begin", _begin_though_emptied)),
     planted("no_seek", "partitions are not sought back", (AiokafkaConsumer, "_begin", _no_seek)),
-    planted("lost_tail_unseen", "a store that stands behind is gone on with", (StoreProgress, "_check", lambda self, elsewhere: None)),
-    planted("word_without_compare", "the store's word moves from wherever it stands", (InMemoryOffsets, "advance_offsets", _advance_blindly)),
-    planted("restart_unseen", "effects that a restarted server lost are acknowledged", (StoreProgress, "note", _note_whatever)),
+    planted(
+        "lost_tail_unseen",
+        "a store that stands behind is gone on with",
+        (StoreProgress, "_check", lambda self, elsewhere: None),
+    ),
+    planted(
+        "word_without_compare",
+        "the store's word moves from wherever it stands",
+        (InMemoryOffsets, "advance_offsets", _advance_blindly),
+    ),
+    planted(
+        "restart_unseen",
+        "effects that a restarted server lost are acknowledged",
+        (StoreProgress, "note", _note_whatever),
+    ),
     planted("idle_tail_unseen", "an idle partition is not looked at", (StoreProgress, "_look", _look_never)),
 )
