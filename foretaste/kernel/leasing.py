@@ -73,7 +73,7 @@ async def leased(lease: Lease, seconds: float) -> AsyncIterator[threading.Event]
 
 
 async def _renew(lease: Lease, seconds: float, ends: float, lost: threading.Event) -> None:
-    """Renew until cancelled; `ends`, by the loop's clock, is when the lease expires: until then each renewal is tried."""
+    """Renew until cancelled; `ends`, by the loop's clock, is when the lease expires: a renewal is tried until then."""
     asking, clock = until_it_succeeds(longest=seconds / TRIES), asyncio.get_running_loop().time
     while True:
         await asyncio.sleep(seconds / RENEWALS)

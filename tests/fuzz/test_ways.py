@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.events import Message
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.users import (
     AttributesVersion,
+    BehavedUser,
     Behaviour,
     EnrichedUser,
     Place,
@@ -84,13 +86,13 @@ def test_what_passes_for_current_was_made_from_what_stands(
         seen += [read(store, 1), read(store, 2)]
     for place, number in repairs:
         made_from = seen[place % len(seen)]
-        of = (made_from.attributes or {})["n"]
+        of = int((made_from.attributes or {})["n"] or 0)
         virtual = replace(made_of(of), generation=1 + number % 2)
         asyncio.run(store.write_virtual([ReenrichedUser.after(made_from, virtual)]))
     for number in (1, 2):
-        user = read(store, number)
-        held = Generation(number, 3, {}, {}, np.zeros(SHAPE, np.float32), "").virtual_of(user)
-        assert held is None or held.vectors[0, 0] == (user.attributes or {})["n"]
+        now = read(store, number)
+        held = Generation(number, 3, {}, {}, np.zeros(SHAPE, np.float32), "").virtual_of(now)
+        assert held is None or held.vectors[0, 0] == (now.attributes or {})["n"]
 
 
 ACTS = st.lists(st.tuples(st.sampled_from("abc"), TIMES, st.booleans()), max_size=12)
@@ -139,7 +141,7 @@ class FailingStore(ChosenStore):
         super().__init__()
         self.failures, self.calls = failures, 0
 
-    async def write_behaviour(self, users: Sequence[object]) -> list[str]:
+    async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
         self.calls += 1
         failing = self.calls in self.failures
         if failing and self.calls % 2 == 0:
@@ -150,7 +152,7 @@ class FailingStore(ChosenStore):
         return refused
 
 
-async def _handled(world: World, batches: Sequence[Sequence[object]]) -> None:
+async def _handled(world: World, batches: Sequence[Sequence[Message]]) -> None:
     await world.activate(generation())
     way = Behaviours(
         world.parts,

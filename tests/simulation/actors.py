@@ -104,7 +104,7 @@ async def _streams(process: SimulatedProcess, group: str, ways: Ways, progress: 
     worker = runner.StreamWorker(CONNECTION, group, ways, MEMBERSHIP, STALLING, readiness, progress)
     streak = FailureStreak("worker", process.world.loop.time)
     retrying = until_it_succeeds(longest=LONGEST_PAUSE, note=streak.note, also=(KafkaError, LostTail, Stalled))
-    running = asyncio.create_task(retrying(runner._run_once, worker, readiness, streak))
+    running: asyncio.Task[None] = asyncio.create_task(retrying(runner._run_once, worker, readiness, streak))
     stopping = asyncio.create_task(process.asked_to_stop.wait())
     done, _ = await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
     for task in (running, stopping):

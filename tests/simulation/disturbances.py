@@ -125,7 +125,7 @@ class Disturbances:
         if fault.kind == "freeze" or not await self._trapped(process, fault, freeze):
             freeze()
         await asyncio.sleep(fault.seconds)
-        if world.processes.get(name) is process and process.stopped:
+        if world.processes.get(name) is process:
             world.note("thaw", name)
             world.loop.resume(process)
 

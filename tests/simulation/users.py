@@ -3,6 +3,7 @@
 import asyncio
 import json
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from foretaste.kernel.errors import Unavailable
@@ -98,10 +99,10 @@ class Users:
         if name is not None:
             value["event_id"] = name
         raw = json.dumps(value).encode() if good else b"no event"
-        self._append(topic, key, raw, value, claimed_ms, name, good, poison)
+        self._append(topic, key, raw, value, claimed_ms, name, good=good, poison=poison)
         if self._rng.random() < 0.15 and (name is not None or topic == NAMES.behaved):
-            again = self._append, topic, key, raw, value, claimed_ms, name, good, poison
-            self._system.world.loop.call_later(self._rng.expovariate(2.0), *again)
+            again = partial(self._append, topic, key, raw, value, claimed_ms, name, good=good, poison=poison)
+            self._system.world.loop.call_later(self._rng.expovariate(2.0), again)
 
     def _append(
         self,
@@ -111,6 +112,7 @@ class Users:
         value: dict[str, Any],
         claimed_ms: int | None,
         name: str | None,
+        *,
         good: bool,
         poison: bool,
     ) -> None:

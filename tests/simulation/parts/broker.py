@@ -133,7 +133,7 @@ class Broker(Part):
     ) -> tuple[int, list[TopicPartition]]:
         """Returns once the group has formed: its number and the member's partitions."""
         group = self.group(name)
-        joined = self.world.loop.create_future()
+        joined: asyncio.Future[tuple[int, list[TopicPartition]]] = self.world.loop.create_future()
 
         def effect() -> None:
             group.members[member] = Member(topics, session, self.world.loop.time(), joined)

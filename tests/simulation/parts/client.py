@@ -1,8 +1,8 @@
 """What stands for aiokafka's consumer: the members of the broker's groups, and who looks at them from outside."""
 
 import asyncio
-from collections.abc import KeysView, Mapping, Set
-from typing import Any
+from collections.abc import Callable, KeysView, Mapping, Set
+from typing import Any, TypeVar
 
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaConnectionError
@@ -13,6 +13,8 @@ from streams.worker.lag import Position
 from tests.simulation.parts.broker import Broker, Record
 from tests.simulation.parts.loop import PROCESS
 from tests.simulation.parts.world import SimulatedProcess
+
+T = TypeVar("T")
 
 BACKOFF = 0.1
 """Seconds between two tries of what aiokafka tries again by itself."""
@@ -202,7 +204,7 @@ class GroupPositions:
     async def close(self) -> None:
         """Nothing is held open."""
 
-    async def _asked(self, effect: Any) -> Any:
+    async def _asked(self, effect: Callable[[], T]) -> T:
         try:
             return await self._broker.call(effect)
         except KafkaConnectionError as error:

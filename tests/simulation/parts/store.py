@@ -4,7 +4,7 @@ The semantics are those of `foretaste.testing`, which the conformance suites hol
 of the server here as there: a call for several may break off between two, and others' steps may come between them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from copy import copy
 from functools import partial
 from typing import Any, TypeVar
@@ -222,11 +222,11 @@ class SimulatedGenerations:
     async def close(self) -> None:
         """Nothing is held open."""
 
-    async def _asks(self, work: Callable[[], Any]) -> Any:
+    async def _asks(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return await self._redis.call(lambda: at_once(work()))
 
-    async def _changes(self, what: str, work: Callable[[], Any]) -> Any:
-        def effect() -> Any:
+    async def _changes(self, what: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        def effect() -> T:
             answer = at_once(work())
             self._redis.world.note(what, answer)
             self._redis.written()
@@ -255,8 +255,8 @@ class SimulatedLease:
     async def close(self) -> None:
         """Nothing is held open."""
 
-    async def _changes(self, what: str, work: Callable[[], Any]) -> Any:
-        def effect() -> Any:
+    async def _changes(self, what: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        def effect() -> T:
             answer = at_once(work())
             self._redis.world.note("lease", what, answer)
             self._redis.written()

@@ -162,7 +162,7 @@ class World:
                     task.cancel()
                 loop.run_until_complete(asyncio.sleep(1.0))
         for task in asyncio.all_tasks(loop):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # it outlived twenty cancellations
+            task._log_destroy_pending = False  # it outlived twenty cancellations
         loop.close()
 
 
