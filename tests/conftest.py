@@ -28,11 +28,25 @@ from tests.integration import brokers, postgres_server, redis_server, redis_tls
 from tests.integration.postgres_server import Postgres
 
 ROOT = Path(__file__).parents[1]
-LONGEST_FIRST = ("faults", "end_to_end", "integration", "browser", "contract", "benchmarks_peers", "containers", "unit")
+LONGEST_FIRST = (
+    "faults",
+    "end_to_end",
+    "simulation",
+    "integration",
+    "browser",
+    "contract",
+    "fuzz",
+    "benchmarks_peers",
+    "containers",
+    "unit",
+)
 """The folders of tests, by how long one file of them takes."""
+NIGHTLY_EXAMPLES = 50_000
+"""Of each property of tests/fuzz, by `make fuzz`: more than a million of all together."""
 ON_DEMAND = ("containers", "faults")
 
 settings.register_profile("shared-cores", deadline=None, print_blob=True)
+settings.register_profile("nightly", settings.get_profile("shared-cores"), max_examples=NIGHTLY_EXAMPLES)
 settings.load_profile("shared-cores")
 
 T = TypeVar("T")
