@@ -207,7 +207,7 @@ class DeadLetter:
 
 def _known_cause(value: object) -> object:
     """A cause that a later version added is none: an older reader of the log loses no ranking by it."""
-    return value if value in set(Cause) else None
+    return value if isinstance(value, str) and value in set(Cause) else None
 
 
 class UserRanked(Event):

@@ -31,7 +31,7 @@ Kind = Literal[
     "broker clock step",
     "rollback",
 ]
-KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]  # of the literal
+KINDS: tuple[Kind, ...] = Kind.__args__
 LOSSES: tuple[Kind, ...] = ("failover", "power cut", "emptied")
 """After which the store lacks what it had acknowledged."""
 ACTIVE = 12.0
