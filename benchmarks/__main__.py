@@ -26,6 +26,7 @@ COMMANDS = {
     "data-memory": "benchmarks.data_memory:data_memory",
     "rebuild": "benchmarks.filling.rebuild:rebuild",
     "import": "benchmarks.filling.import_users:import_users",
+    "idle": "benchmarks.idle:idle",
     "liked": "benchmarks.liked:liked",
     "access": "benchmarks.access:access",
 }

@@ -2,10 +2,11 @@
 
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.ports import Clock
-from streams.attribute_check import AttributeCheck, AttributeVocabulary
+from streams.attribute_check import AttributeCheck
 from streams.behaviours import Behaviours, UnknownItems
 from streams.parts import SignUpParts
 from streams.reenrich_worker import LARGEST_SHARE, SHARE, Pages, pace_of
@@ -15,6 +16,7 @@ from streams.worker.collector import Collector, CollectorConfig
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.health.store_progress import StoreProgress
 from streams.worker.metrics import Metrics
+from streams.zero_shot import AttributeVocabulary
 
 MAX_PAGES = 16
 """Pages of users in a batch: they are acknowledged together, and a worker that is killed leaves as many to do again."""
@@ -40,8 +42,12 @@ def user_pipelines(
     config: PipelinesConfig,
     now: Clock = time.time,
     progress: StoreProgress | None = None,
+    monotonic: Clock = time.monotonic,
 ) -> dict[str, Collector]:
-    """The sign-up way, the behaviour way and the way of re-enrichment, by topic. Whoever made the parts closes them."""
+    """The sign-up way, the behaviour way and the way of re-enrichment, by topic. Whoever made the parts closes them.
+
+    `now` is in seconds since the epoch, `monotonic` counts the ages of batches.
+    """
     names = config.topics
     dead_letters = DeadLetters(parts.events, names.dead_letters, metrics)
     sign_ups = SignUps(
@@ -68,10 +74,11 @@ def user_pipelines(
     longest = batch.size * LARGEST_SHARE / config.reenrich_rate if config.reenrich_rate else 0.0
     of_pages = CollectorConfig(batch, capacity=2 * MAX_PAGES, longest_batch=longest, progress=progress)
     of_events = replace(config.collector, progress=progress)
+    collector = partial(Collector, monotonic=monotonic, now=now)
     return {
-        names.reenrich: Collector("re-enrichment", pages, dead_letters.keep, metrics, of_pages, now=now),
-        names.registered: Collector("sign-up", sign_ups, dead_letters.keep, metrics, of_events, now=now),
-        names.behaved: Collector("behaviour", behaviours, dead_letters.keep, metrics, of_events, now=now),
+        names.reenrich: collector("re-enrichment", pages, dead_letters.keep, metrics, of_pages),
+        names.registered: collector("sign-up", sign_ups, dead_letters.keep, metrics, of_events),
+        names.behaved: collector("behaviour", behaviours, dead_letters.keep, metrics, of_events),
     }
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter
 
@@ -10,7 +11,7 @@ from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.events import DeadLetter, Message, UserBehaved, UserRanked
 from foretaste.kernel.ports import Clock, TrainingLog
 from streams.decoding import decode_behaved, decode_ranked
-from streams.rules import in_time
+from streams.rules import as_logged
 from streams.topics import TopicNames
 from streams.worker.collector import Collector, CollectorConfig
 from streams.worker.dead_letters import DeadLetters
@@ -79,7 +80,7 @@ class Rankings:
 
 
 class BehaviourLog:
-    """Handles batches of `user-behaved` messages, as `Rankings` does; but a bad one is only counted here.
+    """Handles batches of `user-behaved` messages, as `Rankings` does, each under its identity; but counts a bad one.
 
     The way of a behaviour reads the same message, and it is that one which keeps it as a dead letter.
     """
@@ -94,7 +95,7 @@ class BehaviourLog:
         now_ms = round(self._now() * 1000)
         decoded = [decode_behaved(each, now_ms=now_ms, max_bytes=self._max_bytes) for each in messages]
         good = [
-            in_time(event, message.origin, now_ms)
+            as_logged(event, message, now_ms)
             for event, message in zip(decoded, messages, strict=True)
             if isinstance(event, UserBehaved)
         ]
@@ -115,12 +116,14 @@ def log_pipelines(
     log_metrics: LogMetrics,
     config: LogConfig,
     now: Clock = time.time,
+    monotonic: Clock = time.monotonic,
 ) -> dict[str, Collector]:
     """The ways into the log by topic, for a worker of the consumer group `TopicNames.log_group`."""
     names = config.topics
     rankings = Rankings(log, dead_letters, log_metrics, max_bytes=MAX_RANKING_BYTES, now=now)
     behaviours = BehaviourLog(log, log_metrics, max_bytes=config.max_event_bytes, now=now)
+    collector = partial(Collector, monotonic=monotonic, now=now)
     return {
-        names.ranked: Collector("ranking-log", rankings, rankings.refuse, metrics, config.collector, now=now),
-        names.behaved: Collector("behaviour-log", behaviours, behaviours.refuse, metrics, config.collector, now=now),
+        names.ranked: collector("ranking-log", rankings, rankings.refuse, metrics, config.collector),
+        names.behaved: collector("behaviour-log", behaviours, behaviours.refuse, metrics, config.collector),
     }

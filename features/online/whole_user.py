@@ -1,6 +1,6 @@
 """A user written whole where nothing is stored: all views and marks of the hash at once."""
 
-from features.online.event_marks import APPLIED, DIGEST_TEXT, REGISTRATION, digests_text, place_parts
+from features.online.event_marks import APPLIED, DIGEST_TEXT, REGISTRATION, TAIL, digests_text, place_parts, tail_of
 from features.online.layout import (
     ATTRIBUTES_VIEW,
     BEHAVIOUR_VIEW,
@@ -33,8 +33,10 @@ def whole_call(key: bytes, user: UserFeatures) -> Command:
         mark = b" ".join(place_parts(version.place)) + digests_text(version)[-_REMEMBERED:]
         fields += (*row.fields, _ATTRIBUTES_TIME, time_of(row.nanos), REGISTRATION, mark)
     if len(user.behaviour):
-        row = behaviour_row(key, BehavedUser(user.user_id, user.behaviour))
-        fields += (*row.fields, _BEHAVIOUR_TIME, time_of(row.nanos))
+        behaved = BehavedUser(user.user_id, user.behaviour)
+        row = behaviour_row(key, behaved)
+        at = time_of(row.nanos)
+        fields += (*row.fields, _BEHAVIOUR_TIME, at, TAIL, tail_of(behaved, row, at))
         if user.applied.digests:
             fields += (APPLIED, user.applied.digests)
     if user.virtual is not None:

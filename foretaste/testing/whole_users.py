@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-from foretaste.kernel.generations import SLOTS
 from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser, UserFeatures
-from foretaste.testing.features import InMemoryOnlineStore
+from foretaste.testing.features import InMemoryOneStepStore, InMemoryOnlineStore
 
 
-class InMemoryWholeUserStore(InMemoryOnlineStore):
-    """`InMemoryOnlineStore` with `WholeUserStore` beside it."""
+class InMemoryWholeUserStore(InMemoryOneStepStore):
+    """`InMemoryOneStepStore` with `WholeUserStore` beside it, as Redis has both."""
 
     async def write_whole(self, users: Sequence[UserFeatures]) -> list[str]:
         left_out: list[str] = []
@@ -28,7 +27,3 @@ class InMemoryWholeUserStore(InMemoryOnlineStore):
                 virtual = ReenrichedUser(user.user_id, user.virtual, user.virtual_ms)
                 await InMemoryOnlineStore.write_virtual(self, [virtual])
         return left_out
-
-    def _holds(self, user_id: str) -> bool:
-        in_slots = any((user_id, parity) in self._virtual for parity in SLOTS)
-        return user_id in self._attributes or user_id in self._behaviour or in_slots

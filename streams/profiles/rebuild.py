@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from foretaste.kernel.events import DeadLetter, Message
 from foretaste.kernel.ports import Clock, Report, no_report
 from foretaste.kernel.users import AttributesVersion, Behaviour, ErasedUser, UserFeatures
+from foretaste.kernel.values import DAY_MS
 from streams.behaviours import Behaviours
 from streams.profiles.profile import ReadProfiles
 from streams.profiles.rebuild_parts import RebuildConfig, RebuildParts, RebuiltUsers, TopicHistory
@@ -23,8 +24,6 @@ from streams.worker.metrics import Metrics
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-DAY_MS = 86_400_000
 
 
 @dataclass

@@ -20,6 +20,8 @@ from foretaste.kernel.users import (
     BehavedUser,
     Behaviour,
     EnrichedUser,
+    LaterBehaviour,
+    OneStepStore,
     Place,
     ReenrichedUser,
     UserFeatures,
@@ -137,6 +139,18 @@ async def test_what_was_written_whole_is_written_over_by_the_ways(store: OnlineS
     found, behaved = await read(store)
     assert (found.attributes, len(found.behaviour)) == ({"age": 1}, 3)
     assert found.virtual_ms < found.attributes_ms, "made from other attributes"
+    assert list(behaved.applied) == [b"behaved1", b"behaved2", b"behaved3"]
+
+
+async def test_a_behaviour_is_put_behind_what_was_written_whole_unread(store: OnlineStore) -> None:
+    await whole(store).write_whole([WHOLE, replace(WHOLE, user_id="u2")])
+    assert isinstance(store, OneStepStore)
+    later = Behaviour(["later"], ["saw"], [AT])
+    assert await store.append_behaviour([LaterBehaviour("u1", later, b"behaved3")]) == []
+    repeated = LaterBehaviour("u2", later, b"behaved2")
+    assert await store.append_behaviour([repeated]) == ["u2"], "its digest is remembered"
+    _, behaved = await read(store)
+    assert list(behaved.behaviour.items) == ["a", "ünï", "later"]
     assert list(behaved.applied) == [b"behaved1", b"behaved2", b"behaved3"]
 
 

@@ -10,8 +10,8 @@ import pytest
 from foretaste.kernel.errors import BadTowerOutput, Unavailable
 from foretaste.kernel.events import Message, Origin, Reason, UserEnriched, UserProfile
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, VirtualBehaviour
+from foretaste.kernel.values import DAY_MS
 from streams.profiles.profile import registered_user
-from streams.rules import DAY_MS
 from streams.sign_ups import SignUps
 from streams.worker.dead_letters import read_dead_letter
 from tests.stream_parts import NOW, NOW_MS, ChosenDisk, World, generation, message, sign_up, virtual_of

@@ -12,9 +12,10 @@ from features.log.rows import behaviours_table, within
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import Message, Origin, UserBehaved
 from foretaste.kernel.users import Behaviour, Stage, UserFeatures
+from foretaste.kernel.values import DAY_MS
 from foretaste.testing import InMemoryCheckpoint, InMemoryOnlineStore, InMemoryWholeUserStore
 from streams.behaviours import Behaviours
-from streams.profiles.rebuild import DAY_MS, Rebuild
+from streams.profiles.rebuild import Rebuild
 from streams.profiles.rebuild_parts import RebuildConfig, RebuildParts, RebuiltUsers
 from streams.sign_ups import SignUps
 from tests.profile_parts import InMemoryHistory, profile
