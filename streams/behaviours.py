@@ -69,7 +69,8 @@ class Behaviours:
        shares, each user in one.
     3. Each user's behaviours are appended, in the order of the batch, but for those that were applied before: by their
        `event_id`, else by their place in Kafka. The last `REMEMBERED_BEHAVIOURS` of a user are remembered; beyond them
-       the item, the action and the time tell, and whatever is older than the oldest of a full behaviour stays out.
+       the item, the action and the time tell, and whatever is older than the oldest of a full behaviour stays out. Of
+       a user who was erased, what was done until then is dropped, and all until the user registers anew.
     4. What changed is written whole, in one write, in place of what was read, with what is remembered by then. The
        store compares the version in the same step, and refuses a user whom another worker wrote for since: 2 to 4 are
        done again for those refused. Where the parts say so, the store's disk is waited for, once a batch.
@@ -153,12 +154,22 @@ class Behaviours:
             of_user.setdefault(act.event.user_id, []).append(act)
         for _ in range(ROUNDS):
             stored = await self._parts.store.read_behaviour(list(of_user))  # 2
-            changed = [row for user in stored if (row := _appended(user, of_user[user.user_id])) is not None]  # 3
+            admitted = [(user, self._admitted(user, of_user[user.user_id])) for user in stored]
+            changed = [row for user, those in admitted if (row := _appended(user, those)) is not None]  # 3
             refused = await self._parts.store.write_behaviour(changed) if changed else []  # 4
             if not refused:
                 return
             of_user = {user_id: of_user[user_id] for user_id in refused}
         raise Unavailable("behaviours", f"others write for {len(of_user)} users of this batch at the same time")
+
+    def _admitted(self, user: UserFeatures, acts: Sequence[Act]) -> Sequence[Act]:
+        """Of a user who was erased, only what was done since, and only once the user registered anew."""
+        erasure = user.erasure
+        if erasure is None:
+            return acts
+        admitted = [act for act in acts if erasure.admits(act.at_ms)]
+        self._metrics.dropped.labels("behaviour", "erased").inc(len(acts) - len(admitted))
+        return admitted
 
 
 def _appended(user: UserFeatures, acts: Sequence[Act]) -> BehavedUser | None:

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from foretaste.kernel.ports import Events, Generations, OnlineStore, Towers
+from foretaste.kernel.erasing import ErasingStore
+from foretaste.kernel.ports import Events, Generations, Towers
 from foretaste.kernel.running.durability import SyncedStore
 
 
@@ -10,7 +11,7 @@ from foretaste.kernel.running.durability import SyncedStore
 class SignUpParts:
     """The ports behind which the other parts of the system lie. Their maker closes them."""
 
-    store: OnlineStore
+    store: ErasingStore
     towers: Towers
     generations: Generations
     events: Events

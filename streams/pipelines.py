@@ -7,6 +7,7 @@ from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.ports import Clock
 from streams.attribute_check import AttributeCheck, AttributeVocabulary
 from streams.behaviours import Behaviours, UnknownItems
+from streams.erasures import Erasures
 from streams.parts import SignUpParts
 from streams.reenrich_worker import LARGEST_SHARE, SHARE, Pages, pace_of
 from streams.sign_ups import SignUps
@@ -41,7 +42,7 @@ def user_pipelines(
     now: Clock = time.time,
     progress: StoreProgress | None = None,
 ) -> dict[str, Collector]:
-    """The sign-up way, the behaviour way and the way of re-enrichment, by topic. Whoever made the parts closes them."""
+    """The ways of sign-ups, behaviours, erasures and re-enrichment, by topic. Whoever made the parts closes them."""
     names = config.topics
     dead_letters = DeadLetters(parts.events, names.dead_letters, metrics)
     sign_ups = SignUps(
@@ -61,6 +62,7 @@ def user_pipelines(
         max_event_bytes=config.max_event_bytes,
         now=now,
     )
+    erasures = Erasures(parts, dead_letters, metrics, names, max_event_bytes=config.max_event_bytes, now=now)
     pace = None if config.reenrich_rate is None else pace_of(config.reenrich_rate)
     pages = Pages(parts, dead_letters, metrics, pace=pace)
     batch = _page_batches(config.reenrich_rate)
@@ -71,6 +73,7 @@ def user_pipelines(
         names.reenrich: Collector("re-enrichment", pages, dead_letters.keep, metrics, of_pages, now=now),
         names.registered: Collector("sign-up", sign_ups, dead_letters.keep, metrics, of_events, now=now),
         names.behaved: Collector("behaviour", behaviours, dead_letters.keep, metrics, of_events, now=now),
+        names.erased: Collector("erasure", erasures, dead_letters.keep, metrics, of_events, now=now),
     }
 
 

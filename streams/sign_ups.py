@@ -68,8 +68,9 @@ class KnownSignUp:
 
     @property
     def newer(self) -> bool:
-        """Its attributes replace the stored ones. A replay's, or an older one's, do not: the store would drop them."""
-        return self.stored.attributes is None or self.sign_up.version.replaces(self.stored.attributes_version)
+        """Its attributes replace the stored ones, or their erasure. A replay's or an older one's do not: the store would
+        drop them."""
+        return self.sign_up.version.replaces(self.stored.attributes_version)
 
     @property
     def attributes(self) -> Attributes:
@@ -211,7 +212,7 @@ class SignUps:
         self, sign_ups: Sequence[SignUp], active: Generation, filling: Generation | None
     ) -> tuple[list[EnrichedSignUp], list[KnownSignUp]]:
         """Steps 2 to 5 for a share of the batch: what is durable now, and what is not finite."""
-        known = await self._known(sign_ups, active)  # 2
+        known = [each for each in await self._known(sign_ups, active) if each.newer or not each.stored.is_erased]  # 2
         needing = [each for each in known if each.needs_virtual]  # 3
         made, not_finite = await self._made(needing, active)  # 4, 5
         enriched = _newest([*made, *(EnrichedSignUp(each, None) for each in known if not each.needs_virtual)])

@@ -32,6 +32,18 @@ class TopicNames:
         return f"{self.prefix}{Topic.REENRICH}"
 
     @property
+    def erased(self) -> str:
+        return f"{self.prefix}{Topic.ERASED}"
+
+    @property
+    def profiles(self) -> str:
+        return f"{self.prefix}{Topic.PROFILES}"
+
+    @property
+    def erasure_records(self) -> str:
+        return f"{self.prefix}{Topic.ERASURE_RECORDS}"
+
+    @property
     def dead_letters(self) -> str:
         return f"{self.prefix}{Topic.DEAD_LETTERS}"
 
@@ -46,4 +58,7 @@ class TopicNames:
         return f"{self.prefix}foretaste-log"
 
     def all(self) -> tuple[str, ...]:
-        return (self.registered, self.behaved, self.enriched, self.ranked, self.reenrich, self.dead_letters)
+        return (
+            *(self.registered, self.behaved, self.enriched, self.ranked, self.reenrich, self.dead_letters),
+            *(self.erased, self.profiles, self.erasure_records),
+        )

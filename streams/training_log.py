@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry, Counter
 
 from foretaste.kernel.batching import BatchPolicy
+from foretaste.kernel.erasing import ErasingLog, ErasingStore
 from foretaste.kernel.events import DeadLetter, Message, UserBehaved, UserRanked
 from foretaste.kernel.ports import Clock, TrainingLog
 from streams.decoding import decode_behaved, decode_ranked
+from streams.erasures import LogErasures
 from streams.rules import in_time
 from streams.topics import TopicNames
 from streams.worker.collector import Collector, CollectorConfig
@@ -19,6 +21,8 @@ from streams.worker.metrics import Metrics
 MAX_RANKING_BYTES = 1_048_576
 """A ranking carries what was shown and all that the towers read."""
 
+ERASURES_AT_ONCE = CollectorConfig(BatchPolicy(size=256, at_once=True))
+"""Nobody who asks to be forgotten waits for others."""
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
@@ -109,7 +113,8 @@ class BehaviourLog:
 
 
 def log_pipelines(
-    log: TrainingLog,
+    log: ErasingLog,
+    store: ErasingStore,
     dead_letters: DeadLetters,
     metrics: Metrics,
     log_metrics: LogMetrics,
@@ -120,7 +125,9 @@ def log_pipelines(
     names = config.topics
     rankings = Rankings(log, dead_letters, log_metrics, max_bytes=MAX_RANKING_BYTES, now=now)
     behaviours = BehaviourLog(log, log_metrics, max_bytes=config.max_event_bytes, now=now)
+    erasures = LogErasures(log, store, max_event_bytes=config.max_event_bytes, now=now)
     return {
         names.ranked: Collector("ranking-log", rankings, rankings.refuse, metrics, config.collector, now=now),
         names.behaved: Collector("behaviour-log", behaviours, behaviours.refuse, metrics, config.collector, now=now),
+        names.erased: Collector("erasure-log", erasures, erasures.refuse, metrics, ERASURES_AT_ONCE, now=now),
     }

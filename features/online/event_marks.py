@@ -1,4 +1,4 @@
-"""Which events a user's rows are made from: two fields of a user's hash beside Feast's, written in the same step.
+"""Which events a user's rows are made from: three fields of a user's hash beside Feast's, written in the same step.
 
 Feast passes over fields that it does not know, so that a team's own client reads and writes its views as before. A row
 that such a client wrote keeps the mark that stood there; its event time tells that it is another.
@@ -6,16 +6,18 @@ that such a client wrote keeps the mark that stood there; its event time tells t
 - The registration that the attributes are from: `partition offset timestamp`, then the digests of those applied last,
   in hexadecimal; `-` for the partition where the place is not known.
 - The behaviours applied last: their digests one behind the other.
+- When the user was erased last, epoch milliseconds.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from features.online.layout import ATTRIBUTES_VIEW, BEHAVIOUR_VIEW, Raw, features_of
-from foretaste.kernel.users import DIGEST_BYTES, AppliedEvents, AttributesVersion, Place, UserFeatures
+from foretaste.kernel.users import DIGEST_BYTES, AppliedEvents, AttributesVersion, Erasure, Place, UserFeatures
 
 REGISTRATION = f"_registration:{ATTRIBUTES_VIEW}".encode()
 APPLIED = f"_applied:{BEHAVIOUR_VIEW}".encode()
+ERASED = f"_erased:{ATTRIBUTES_VIEW}".encode()
 
 DIGEST_TEXT = 1 + 2 * DIGEST_BYTES
 """Characters of a registration's digest."""
@@ -65,10 +67,12 @@ def registered(read: UserFeatures, mark: Raw) -> UserFeatures:
     return replace(read, attributes_place=place, registrations=digests)
 
 
-def behaved(user_id: str, values: Sequence[Raw], mark: Raw) -> UserFeatures:
-    """A user's behaviour from the values of its view and the mark of what was applied to it.
+def behaved(user_id: str, values: Sequence[Raw], mark: Raw, erasure: Erasure | None = None) -> UserFeatures:
+    """A user's behaviour from the values of its view and the mark of what was applied to it, after an erasure.
 
     What cannot be read counts as never written, and so nothing as applied to it.
     """
     read = features_of(user_id, _ANY, [None, None, *values, None, None, None, None])
-    return replace(read, applied=applied_of(mark)) if mark and not read.damaged else read
+    if mark and not read.damaged:
+        read = replace(read, applied=applied_of(mark))
+    return read if erasure is None else replace(read, erasure=erasure)

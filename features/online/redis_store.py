@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 from features.feast_api import RepoConfig, get_provider
 from features.online import offsets
 from features.online.damage import DamageLog
+from features.online.erasing import DONE, ERASE, ROUNDS, UNKNOWN, erase_call, erased_at, trimmed
 from features.online.event_marks import (
     APPLIED,
     DIGEST_TEXT,
+    ERASED,
     REGISTRATION,
     behaved,
     digests_text,
@@ -43,19 +45,22 @@ from features.redis.commands import Command, LuaScript, run_each, run_script, wr
 from features.redis.eviction import eviction_of
 from features.redis.keys import walk_keys
 from features.repo_config import check_applied
+from foretaste.kernel.erasing import ErasedUser
+from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import SLOTS, slot
 from foretaste.kernel.running.durability import Partition
 from foretaste.kernel.users import (
     REMEMBERED_REGISTRATIONS,
     BehavedUser,
     EnrichedUser,
+    Erasure,
     ReenrichedUser,
     UserFeatures,
 )
 
 _WRITE_BEHAVIOUR = LuaScript(__package__, "write_behaviour.lua")
-_WRITE_ENRICHED = LuaScript(__package__, "event_time.lua", "write_enriched.lua")
-_WRITE_VIRTUAL = LuaScript(__package__, "event_time.lua", "write_virtual.lua")
+_WRITE_ENRICHED = LuaScript(__package__, "event_time.lua", "place.lua", "write_enriched.lua")
+_WRITE_VIRTUAL = LuaScript(__package__, "event_time.lua", "place.lua", "write_virtual.lua")
 _DONE, _OTHER_ATTRIBUTES = 1, 0
 _VERSION = (BEHAVIOUR[-1], stamp_of(BEHAVIOUR_VIEW))
 _ATTRIBUTES_TIME = stamp_of(ATTRIBUTES_VIEW)
@@ -76,8 +81,9 @@ class RedisStore:
     a whole call: short for a reader who can degrade, longer for large batches.
     """
 
-    def __init__(self, config: RepoConfig, *, timeout: float = 2.0) -> None:
+    def __init__(self, config: RepoConfig, *, timeout: float = 2.0, fence_days: float = 30.0) -> None:
         self._config = config
+        self._fence_ms = round(fence_days * 86_400_000)
         self._timeout = timeout
         self._keys = Keys(config.project)
         self._client: Client | None = None
@@ -108,12 +114,13 @@ class RedisStore:
         keys, fields = [self._keys.of(user_id) for user_id in user_ids], fields_of(columns_of(BEHAVIOUR_VIEW))
         async with answered_within(self._timeout):
             client = await self._opened()
-            found = await run_each(client, b"HMGET", keys, *fields, APPLIED, kept=wrong_type)
+            found = await run_each(client, b"HMGET", keys, *fields, APPLIED, ERASED, kept=wrong_type)
+            erasures = await self._erasures(client, keys, found)
         features = [
-            behaved(user_id, values[:-1], values[-1])
+            behaved(user_id, values[:-2], values[-2], erasures.get(key))
             if isinstance(values, list)
             else UserFeatures(user_id, damaged=(BEHAVIOUR_VIEW,))
-            for user_id, values in zip(user_ids, found, strict=True)
+            for user_id, key, values in zip(user_ids, keys, found, strict=True)
         ]
         self._damage.note(features)
         return features
@@ -145,6 +152,25 @@ class RedisStore:
             for place, reply in zip(odd, await run_script(client, _WRITE_BEHAVIOUR, calls), strict=True):
                 replies[place] = reply
         return [user.user_id for user, reply in zip(users, replies, strict=True) if reply != _DONE]
+
+    async def erase(self, users: Sequence[ErasedUser]) -> list[str]:
+        """As the port says. What stands in a user's place goes by itself after `fence_days`."""
+        if not users:
+            return []
+        keys = {user.user_id: self._keys.of(user.user_id) for user in users}
+        async with answered_within(self._timeout):
+            client = await self._opened()
+            calls = [erase_call(keys[user.user_id], user, self._fence_ms) for user in users]
+            replies = dict(zip(keys, await run_script(client, ERASE, calls), strict=True))
+            anew = {user_id: reply for user_id, reply in replies.items() if reply != DONE}
+            for user in [user for user in users if user.user_id in anew]:
+                key = keys[user.user_id]
+                for damaged in await _damaged(client, ATTRIBUTES_VIEW, [key]):
+                    (over,) = await run_each(client, b"HGET", [damaged], _ATTRIBUTES_TIME)
+                    await run_script(client, ERASE, [erase_call(damaged, user, self._fence_ms, over or b"")])
+                    del anew[user.user_id]
+        await self._trim(anew)
+        return list(anew)
 
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
         """As the port says, by a scan of Redis. A server that was started anew is walked from its beginning."""
@@ -201,6 +227,30 @@ class RedisStore:
             made_from = (b"%d" % user.made_from.at_ms, place_text(user.made_from.place))
         fields = (_ATTRIBUTES_TIME, REGISTRATION, *made_from, *row.fields)
         return _Call((row.key, time_of(row.nanos), stamp_of(row.view)), fields)
+
+    async def _trim(self, anew: Mapping[str, int]) -> None:
+        """Take away what users did before they were erased, who registered anew by then; by reply of the script."""
+        left = list(anew)
+        told_now = [user_id for user_id, reply in anew.items() if reply == UNKNOWN]
+        for _ in range(ROUNDS):
+            left = await self.write_behaviour(trimmed(await self.read_behaviour(left), told_now))
+            if not left:
+                return
+        raise Unavailable("redis", f"others write for {len(left)} erased users at the same time")
+
+    async def _erasures(
+        self, client: Client, keys: Sequence[bytes], found: Sequence[Any]
+    ) -> dict[bytes, Erasure]:
+        """By key, of those whose last value says that they were erased."""
+        at = {
+            key: at_ms
+            for key, values in zip(keys, found, strict=True)
+            if isinstance(values, list) and values[-1] is not None and (at_ms := erased_at(values[-1])) is not None
+        }
+        if not at:
+            return {}
+        anew = await run_each(client, b"HEXISTS", list(at), ATTRIBUTES, kept=wrong_type)
+        return {key: Erasure(at_ms, there == 1) for (key, at_ms), there in zip(at.items(), anew, strict=True)}
 
     async def _write_newer(self, script: LuaScript, view: str, calls: Sequence["_Call"]) -> None:
         """A script a row; those refused as no newer are run again over what cannot be read."""

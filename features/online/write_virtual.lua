@@ -10,7 +10,8 @@
 -- ARGV[7]          their place in Kafka as it is stored; empty where there is none
 -- ARGV[8] and on   the fields to write, names and values by turns
 --
--- Returns 1, 0 where the attributes are others, or the stored event time of the slot where that is as new.
+-- Returns 1, 0 where the attributes are others or the user was erased, or the stored event time of the slot where that
+-- is as new.
 -- A key of another type holds nothing: it gives way to the hash.
 local stored = redis.pcall('HMGET', KEYS[1], ARGV[2], ARGV[4], ARGV[5])
 local other_type = stored.err and string.find(stored.err, 'WRONGTYPE', 1, true)
@@ -21,6 +22,8 @@ if ARGV[6] ~= '' then
   local place = string.match(stored[3] or '', '^%S+ %S+ %S+') or ''
   if place == '- 0 0' then place = '' end
   if seconds * 1000 + math.floor(nanos / 1e6) ~= tonumber(ARGV[6]) or place ~= ARGV[7] then return 0 end
+elseif is_erasure(stored[3] or '') then
+  return 0
 end
 local rotten = ARGV[3] ~= '' and ARGV[3] == stored[1]
 if not rotten and not is_newer(ARGV[1], stored[1]) then return stored[1] end

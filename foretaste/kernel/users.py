@@ -143,6 +143,26 @@ class VirtualBehaviour:
 
 
 @dataclass(frozen=True, slots=True)
+class Erasure:
+    """That a user was erased: what happened until then does not count any more."""
+
+    at_ms: int
+    """When (`event_time_ms`)."""
+    is_over: bool = False
+    """The user registered anew since."""
+
+    def admits(self, at_ms: int) -> bool:
+        """Whether a behaviour of that time is taken: until the user registers anew none is, whenever it happened."""
+        return self.is_over and at_ms > self.at_ms
+
+    def since(self, behaviour: Behaviour) -> Behaviour:
+        """What of a behaviour happened later."""
+        acts = zip(behaviour.items, behaviour.actions, behaviour.times, strict=True)
+        kept = [act for act in acts if act[2] > self.at_ms]
+        return Behaviour(*zip(*kept, strict=True)) if kept else Behaviour()
+
+
+@dataclass(frozen=True, slots=True)
 class UserFeatures:
     """All that the online store holds of a user, in one read. What was never written is None or empty."""
 
@@ -167,6 +187,14 @@ class UserFeatures:
     """Digests of the registrations that were applied last; see `AttributesVersion`."""
     applied: AppliedEvents = AppliedEvents()
     """Behaviours that were applied last. `OnlineStore.read_behaviour` alone reads them."""
+    erasure: Erasure | None = None
+    """The last one; None where there was none, or so long ago that nobody knows. `OnlineStore.read_behaviour` alone
+    tells of it."""
+
+    @property
+    def is_erased(self) -> bool:
+        """Attributes were erased and nobody registered since: `attributes_ms` is the time of that."""
+        return self.attributes is None and self.attributes_ms > 0
 
     @property
     def attributes_version(self) -> AttributesVersion:

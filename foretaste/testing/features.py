@@ -8,7 +8,9 @@ from datetime import UTC, date, datetime
 import numpy as np
 
 from features.generations.records import check_idle, check_slot
+from features.log.erasures import ErasedFromLog, LogFence
 from features.log.rows import BEHAVIOUR_ROWS, RANKING_ROWS, behaviours_table, each_once, rankings_table, within
+from foretaste.kernel.erasing import ErasedUser, LogErasure, user_digest
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.generations import SLOTS, Generation, Move, Serving, check_same, slot
@@ -19,6 +21,7 @@ from foretaste.kernel.users import (
     AttributesVersion,
     BehavedUser,
     EnrichedUser,
+    Erasure,
     ReenrichedUser,
     UserFeatures,
     VirtualBehaviour,
@@ -33,9 +36,11 @@ class InMemoryOnlineStore:
     """
 
     def __init__(self) -> None:
-        self._attributes: dict[str, tuple[AttributesVersion, Attributes]] = {}
+        self._attributes: dict[str, tuple[AttributesVersion, Attributes | None]] = {}
         self._virtual: dict[tuple[str, str], tuple[int, VirtualBehaviour]] = {}
         self._behaviour: dict[str, BehavedUser] = {}
+        self._erased: dict[str, int] = {}
+        """When a user was erased last (epoch milliseconds)."""
 
     async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
         return [self._features(user_id, generation) for user_id in user_ids]
@@ -68,15 +73,35 @@ class InMemoryOnlineStore:
         refused: list[str] = []
         for user in users:
             held = self._behaviour.get(user.user_id)
-            stored = (0, 0) if held is None else (held.version, held.at_us)
+            stored = (0, self._fence_us(user.user_id)) if held is None else (held.version, held.at_us)
             if stored != (user.read_version, user.read_us):
                 refused.append(user.user_id)
                 continue
             self._behaviour[user.user_id] = user
         return refused
 
+    async def erase(self, users: Sequence[ErasedUser]) -> list[str]:
+        anew: list[str] = []
+        for user in users:
+            user_id, at_ms = user.user_id, user.version.at_ms
+            stored, attributes = self._attributes.get(user_id, (AttributesVersion(), None))
+            is_known = self._erased.get(user_id, -1) >= at_ms
+            self._erased[user_id] = max(self._erased.get(user_id, -1), at_ms)
+            if attributes is not None and not user.version.replaces(stored):
+                anew.append(user_id)
+                read = self._behaved(user_id)
+                kept = Erasure(at_ms).since(read.behaviour)
+                if not is_known or len(kept) < len(read.behaviour):
+                    self._behaviour[user_id] = BehavedUser.after(read, kept)
+            elif attributes is not None or not is_known:
+                self._attributes[user_id] = (user.version.after(stored), None)
+                self._behaviour.pop(user_id, None)
+                for parity in SLOTS:
+                    self._virtual.pop((user_id, parity), None)
+        return anew
+
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
-        known = sorted(self._attributes)
+        known = sorted(user for user, (_, attributes) in self._attributes.items() if attributes is not None)
         start = int(cursor or 0)
         end = start + count
         return known[start:end], str(end) if end < len(known) else None
@@ -88,10 +113,26 @@ class InMemoryOnlineStore:
         return self._attributes[user_id][0] if user_id in self._attributes else AttributesVersion()
 
     def _behaved(self, user_id: str) -> UserFeatures:
-        held = self._behaviour.get(user_id)
+        held, erasure = self._behaviour.get(user_id), self._erasure(user_id)
         if held is None:
-            return UserFeatures(user_id)
-        return UserFeatures(user_id, None, held.behaviour, held.version, behaviour_us=held.at_us, applied=held.applied)
+            return UserFeatures(user_id, behaviour_us=self._fence_us(user_id), erasure=erasure)
+        return UserFeatures(
+            user_id,
+            behaviour=held.behaviour,
+            behaviour_version=held.version,
+            behaviour_us=held.at_us,
+            applied=held.applied,
+            erasure=erasure,
+        )
+
+    def _erasure(self, user_id: str) -> Erasure | None:
+        if user_id not in self._erased:
+            return None
+        return Erasure(self._erased[user_id], self._attributes[user_id][1] is not None)
+
+    def _fence_us(self, user_id: str) -> int:
+        """The event time of the behaviour of a user who has none."""
+        return self._erased.get(user_id, 0) * 1000
 
     def _features(self, user_id: str, generation: int) -> UserFeatures:
         version, (_, attributes) = self._version(user_id), self._attributes.get(user_id, (None, None))
@@ -105,6 +146,7 @@ class InMemoryOnlineStore:
             attributes_place=version.place,
             registrations=version.digests,
             applied=AppliedEvents(),
+            erasure=None,
         )
 
 
@@ -221,6 +263,7 @@ class InMemoryTrainingLog:
     def __init__(self) -> None:
         self._rankings: list[UserRanked] = []
         self._behaviours: list[UserBehaved] = []
+        self._fences: dict[bytes, LogFence] = {}
 
     async def write_rankings(self, rankings: Sequence[UserRanked]) -> None:
         self._rankings += rankings
@@ -229,10 +272,22 @@ class InMemoryTrainingLog:
         self._behaviours += behaviours
 
     async def read(self, since_ms: int, until_ms: int) -> Logged:
+        erased = ErasedFromLog(self._fences)
+        rankings = erased.left_of(rankings_table(self._rankings), "at")
+        behaviours = erased.left_of(behaviours_table(self._behaviours), "at")
         return Logged(
-            each_once(within(rankings_table(self._rankings), since_ms, until_ms), RANKING_ROWS),
-            each_once(within(behaviours_table(self._behaviours), since_ms, until_ms), BEHAVIOUR_ROWS),
+            *erased.of_known(
+                each_once(within(rankings, since_ms, until_ms), RANKING_ROWS),
+                each_once(within(behaviours, since_ms, until_ms), BEHAVIOUR_ROWS),
+            )
         )
+
+    async def erase(self, erasures: Sequence[LogErasure]) -> None:
+        known = ErasedFromLog(self._fences)
+        self._fences |= {user_digest(each.user_id): LogFence.of(each) for each in erasures if not known.knows(each)}
+
+    async def erased(self) -> frozenset[bytes]:
+        return ErasedFromLog(self._fences).digests
 
     async def compact(self, before: date, ended: Callable[[], bool] = lambda: False) -> CompactedDays:
         """There are no files: the days are those that have rows, as long as `ended` does not say so."""

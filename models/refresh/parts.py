@@ -11,6 +11,7 @@ from foretaste.kernel.ports import Clock, Coverage, Report
 from models.evaluation.verdict import Verdict
 from models.generations.publish import PublishParts
 from models.refresh.prepare import RefreshPlan
+from models.refresh.recount import CountsBasis
 from models.refresh.records import LearningRecord, RefreshRecords, UnfinishedRefresh
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ class Learned:
 
 class Learner(Protocol):
     """Makes a candidate generation from the log, and the gate's verdict on it."""
+
+    async def basis(self, number: int | None) -> CountsBasis:
+        """What a refresh of generation `number` adds its counts to; None: there is no generation."""
+        ...
 
     async def learn(
         self, request: RefreshRequest, run: UnfinishedRefresh, stop: threading.Event, report: Report

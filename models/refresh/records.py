@@ -55,6 +55,8 @@ class UnfinishedRefresh(_Record):
         default={}, validation_alias=AliasChoices("requested", "asked")
     )
     """The request: another one is another refresh. Written as `asked` by versions before 0.2."""
+    counts: CountsFrom = CountsFrom.BASE
+    """What its counts are added to."""
     number: int | None = None
     """The candidate's, once it is exported."""
     learning: LearningRecord | None = None
