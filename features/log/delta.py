@@ -102,6 +102,13 @@ class DayTable:
         table, odd = together(tables, columns)
         return FoundRows(table, [self._place(path) for path in (*unreadable, *odd)])
 
+    def matching(self, columns: Sequence[str], wanted: Callable[[pa.Table], pa.Table]) -> FoundRows:
+        """Of each file, the rows of these columns and the times that `wanted` leaves; `skipped` as for `read`."""
+        with as_unavailable(self.address):
+            tables, unreadable = self._read(lambda _: True, [*columns, self._time], wanted)
+        table, odd = together(tables, columns)
+        return FoundRows(table, [self._place(path) for path in (*unreadable, *odd)])
+
     def compact(
         self,
         before: date,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from features.feast_api import FeatureStore, FeatureView, Provider, RepoConfig, get_provider
 from features.log.convert import older_days
@@ -82,6 +83,10 @@ class FeastTrainingLog:
     async def erased(self) -> frozenset[bytes]:
         return (await asyncio.to_thread(self._read_erased)).digests
 
+    async def rows_of(self, user_id: str) -> Mapping[str, int]:
+        """How many rows of a user the log holds that are read, by kind; nothing where another offline store is set."""
+        return await asyncio.to_thread(self._rows_of, user_id)
+
     async def compact(self, before: date, ended: Callable[[], bool] = lambda: False) -> CompactedDays:
         """One file for each day before `before` (UTC), each row in it once. Anything may write and read meanwhile.
 
@@ -144,6 +149,18 @@ class FeastTrainingLog:
             log.warning("%d users lie in the offline store %s, which must erase them itself", len(erasures), store)
             return
         write_erased(table, erasures)
+
+    def _rows_of(self, user_id: str) -> dict[str, int]:
+        erased, found = self._read_erased(), {}
+        for kind in (RANKING_ROWS, BEHAVIOUR_ROWS):
+            table = self._table(kind)
+            if table is not None:
+
+                def of_user(rows: pa.Table) -> pa.Table:
+                    return erased.left_of(rows.filter(pc.equal(rows[USER], user_id)), EVENT_TIME)
+
+                found[kind.name] = len(table.matching([USER], of_user).table)
+        return found
 
     def _read_erased(self) -> ErasedFromLog:
         table = self._erasures()

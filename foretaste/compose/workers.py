@@ -60,7 +60,7 @@ def log_worker(
     names, metrics = TopicNames(settings.topic_prefix), Metrics(registry)
     letters = DeadLetters(found.events, names.dead_letters, metrics)
     config = LogConfig(topics=names, max_event_bytes=settings.max_event_bytes)
-    ways = partial(log_pipelines, training_log(settings), letters, metrics, LogMetrics(registry), config)
+    ways = partial(log_pipelines, training_log(settings), found.store, letters, metrics, LogMetrics(registry), config)
     return StreamWorker(
         kafka_connection(settings),
         names.log_group,

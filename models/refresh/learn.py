@@ -28,8 +28,8 @@ from models.log.join import joined
 from models.log.window import LogWindow
 from models.refresh.parts import Learned, RefreshRequest
 from models.refresh.prepare import Prepared, held_out, nothing_to_learn, prepare, refreshed
-from models.refresh.recount import CountsBasis, CountsFrom, basis_of, counted_with, with_counts
-from models.refresh.records import LearningRecord, RefreshRecords, UnfinishedRefresh
+from models.refresh.records import CountsBasis, CountsFrom, LearningRecord, RefreshRecords, UnfinishedRefresh
+from models.refresh.recount import basis_of, counted_with, with_counts
 from models.training.checkpoint import Checkpoints, fingerprint
 from models.training.config import Device
 from models.training.loop import Step

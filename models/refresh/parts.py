@@ -11,8 +11,7 @@ from foretaste.kernel.ports import Clock, Coverage, Report
 from models.evaluation.verdict import Verdict
 from models.generations.publish import PublishParts
 from models.refresh.prepare import RefreshPlan
-from models.refresh.recount import CountsBasis
-from models.refresh.records import LearningRecord, RefreshRecords, UnfinishedRefresh
+from models.refresh.records import CountsBasis, LearningRecord, RefreshRecords, UnfinishedRefresh
 
 if TYPE_CHECKING:
     from models.log.window import LogWindow

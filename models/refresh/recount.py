@@ -7,34 +7,16 @@ nothing where the user is in those too.
 
 from collections.abc import Sequence, Set
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from models.effects.state import SavedCounts
 from models.generations.counted import CountedUsers, holds_some
+from models.refresh.records import CountsBasis, CountsFrom
 from models.runtime import layout
 from models.training.trained import Trained
 
-
-class CountsFrom(StrEnum):
-    """The counts that a refresh adds to."""
-
-    BASE = "base"
-    """All that was counted until now."""
-    FIRST = "first"
-    """What the first training counted."""
-    NOTHING = "nothing"
-
-
-class CountsBasis(NamedTuple):
-    """The counts that a refresh adds to, and from when on the log is not in them."""
-
-    counts: CountsFrom
-    since_ms: int | None = None
-    """Epoch milliseconds; None: as for every refresh, where the base stopped learning."""
 
 
 def basis_of(folder: Path, erased: Set[bytes]) -> CountsBasis:

@@ -14,8 +14,7 @@ from models.generations.manifest import read_manifest
 from models.refresh.course import RefreshCourse, recorded
 from models.refresh.expiry import delete_refused
 from models.refresh.parts import RefreshParts, RefreshRequest
-from models.refresh.recount import CountsBasis, CountsFrom
-from models.refresh.records import RefreshOutcome, RefreshRecord, UnfinishedRefresh, refresh_id
+from models.refresh.records import CountsBasis, CountsFrom, RefreshOutcome, RefreshRecord, UnfinishedRefresh, refresh_id
 
 DAY = 86_400.0
 

@@ -1,7 +1,10 @@
 """Reading dead letters back from Kafka, to look at them."""
 
 import asyncio
-from collections.abc import Sequence, Set
+import json
+import re
+from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -9,12 +12,15 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.events import DeadLetter, Message, Origin, Reason
+from foretaste.kernel.events import DeadLetter, Message, Origin, Reason, UserErased, event_time_ms
+from streams.decoding import decode_erased
+from streams.rules import to_ms
 from streams.worker.connection import KafkaConnection, kafka_unavailable
 from streams.worker.dead_letters import VALUE_BYTES, read_dead_letter
 from streams.worker.reading import beside_the_workers, readable_end
 
 READING_SECONDS = 60.0
+_USER_ID = re.compile(rb'"user_id"\s*:\s*("(?:[^"\\]|\\.)*")')
 REPLAYED = "foretaste-replayed"
 """Of a record without key and value, which is no letter: `partition@offset` of the letter that was replayed."""
 
@@ -42,21 +48,44 @@ async def newest_dead_letters(connection: KafkaConnection, topic: str, limit: in
     return [each.letter for each in await kept_letters(connection, topic, limit)]
 
 
-async def kept_letters(connection: KafkaConnection, topic: str, limit: int | None = None) -> list[KeptLetter]:
+async def kept_letters(
+    connection: KafkaConnection, topic: str, limit: int | None = None, erased: Mapping[str, int] | None = None
+) -> list[KeptLetter]:
     """The dead letters of `topic`, the newest `limit` records of each partition or all, oldest first.
 
     None if the topic does not exist. A record that no worker put there is among them as a `Reason.FOREIGN`, so that it
-    hides no other. Reads beside the workers: no group, nothing committed. Raises `Unavailable` when no broker answers
-    in time.
+    hides no other. Letters of users who were `erased` (see `erased_users`) are left out. Reads beside the workers: no
+    group, nothing committed. Raises `Unavailable` when no broker answers in time.
     """
-    try:
-        async with asyncio.timeout(READING_SECONDS):  # aiokafka waits for ever for a partition without a leader
-            partitions = await _partitions(connection, topic)
-            records = await _read(connection, partitions, limit) if partitions else []
-    except (KafkaError, TimeoutError) as error:
-        raise await kafka_unavailable(connection, error, topic) from error
+    records = await _all_records(connection, topic, limit)
     replayed = {place for record in records if (place := replayed_place(record)) is not None}
-    return [_kept(record, replayed) for record in records if replayed_place(record) is None]
+    letters = [_kept(record, replayed) for record in records if replayed_place(record) is None]
+    return [each for each in letters if not erased or not _is_of(each.letter.message, erased)]
+
+
+async def erased_users(connection: KafkaConnection, topic: str) -> dict[str, int]:
+    """When each user was erased (epoch milliseconds), as far back as the topic of erasures tells; the latest counts.
+
+    Raises `Unavailable` when no broker answers in time.
+    """
+    erased: dict[str, int] = {}
+    for record in await _all_records(connection, topic, None):
+        message = Message(record.key, record.value, Origin(record.topic, record.partition, record.offset, record.timestamp))
+        event = decode_erased(message, now_ms=record.timestamp, max_bytes=len(record.value or b""))
+        if isinstance(event, UserErased):
+            claimed_ms = None if event.occurred_at is None else to_ms(event.occurred_at)
+            at_ms = event_time_ms(claimed_ms, message.origin, record.timestamp)
+            erased[event.user_id] = max(at_ms, erased.get(event.user_id, 0))
+    return erased
+
+
+def users_of(message: Message) -> set[str]:
+    """Whose event it may be: the `user_id` of its value, which need not be whole JSON, and its key."""
+    named = set() if message.key is None else {message.key.decode(errors="replace")}
+    for found in _USER_ID.findall(message.value or b""):
+        with suppress(ValueError):
+            named.add(str(json.loads(found)))
+    return named
 
 
 def replayed_place(record: ConsumerRecord) -> str | None:
@@ -80,6 +109,22 @@ def _kept(record: ConsumerRecord, replayed: Set[str]) -> KeptLetter:
     place = f"{record.partition}@{record.offset}"
     whole = VALUE_BYTES not in dict(record.headers)
     return KeptLetter(letter_of(record), record.partition, record.offset, place in replayed, whole)
+
+
+async def _all_records(connection: KafkaConnection, topic: str, limit: int | None) -> list[ConsumerRecord]:
+    """The newest `limit` records of each partition or all, oldest first; none of a topic that does not exist."""
+    try:
+        async with asyncio.timeout(READING_SECONDS):  # aiokafka waits for ever for a partition without a leader
+            partitions = await _partitions(connection, topic)
+            records = await _read(connection, partitions, limit) if partitions else []
+    except (KafkaError, TimeoutError) as error:
+        raise await kafka_unavailable(connection, error, topic) from error
+    return records
+
+
+def _is_of(message: Message, erased: Mapping[str, int]) -> bool:
+    """Whether it is an event of a user from before the erasure."""
+    return any(message.origin.timestamp_ms <= erased.get(user_id, -1) for user_id in users_of(message))
 
 
 async def _partitions(connection: KafkaConnection, topic: str) -> list[TopicPartition]:
