@@ -65,6 +65,8 @@ class InMemoryOnlineStore:
     async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
         for user in users:
             key = (user.user_id, slot(user.virtual.generation))
+            if self._features(user.user_id, user.virtual.generation).is_erased:
+                continue
             as_read = user.made_from is None or user.made_from.is_same(self._version(user.user_id))
             if as_read and user.at_ms > self._virtual.get(key, (0, None))[0]:
                 self._virtual[key] = (user.at_ms, _own(user.virtual))

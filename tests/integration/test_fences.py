@@ -13,6 +13,7 @@ import pytest
 from features.online.redis_store import RedisStore
 from features.redis.address import RedisAddress
 from features.repo_config import apply_features, repo_config
+from foretaste.kernel.erasing import ErasedUser
 from foretaste.kernel.events import Message, Origin
 from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser, UserFeatures
 from streams.behaviours import Behaviours
@@ -56,6 +57,15 @@ class Stopped:
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
         return await self.store.write_behaviour(users)
+
+    async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
+        return await self.store.users(cursor, count)
+
+    async def erase(self, users: Sequence[ErasedUser]) -> list[str]:
+        return await self.store.erase(users)
+
+    async def close(self) -> None:
+        await self.store.close()
 
 
 def behaviour_way(world: World) -> Behaviours:

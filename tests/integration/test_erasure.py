@@ -1,0 +1,234 @@
+"""An erasure on a real broker, a real Redis and a real log: gone within a second, and nothing brings the user back."""
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from prometheus_client import CollectorRegistry
+from typer.testing import CliRunner
+
+from features.log.delta import DayTable
+from features.log.rows import EVENT_TIME
+from features.log.upkeep import UpkeepConfig, keep_log
+from foretaste import compose
+from foretaste.cli.main import app
+from foretaste.kernel.events import (
+    DeadLetter,
+    ErasureRecord,
+    Message,
+    Origin,
+    Reason,
+    UserBehaved,
+    UserErased,
+    UserRegistered,
+)
+from foretaste.kernel.users import UserFeatures
+from foretaste.settings import Settings
+from foretaste.testing import InMemoryGenerations
+from models.log.join import joined
+from streams.codec import EVENTS
+from streams.parts import SignUpParts
+from streams.pipelines import PipelinesConfig, user_pipelines
+from streams.topics import TopicNames
+from streams.training_log import LogConfig, LogMetrics, log_pipelines
+from streams.worker.connection import KafkaConnection
+from streams.worker.consumer import ConsumerConfig
+from streams.worker.dead_letters import DeadLetters
+from streams.worker.metrics import Metrics
+from streams.worker.producer import KafkaEvents
+from streams.worker.runner import StreamWorker
+from tests.integration.kafka_reading import lag_of, read_all
+from tests.log_factory import ranked
+from tests.stream_parts import ChosenTowers, generation
+
+pytestmark = pytest.mark.one_broker
+PATIENCE = 30.0
+
+
+@dataclass
+class Deployment:
+    """Workers of the users' ways and of the log, in this process, over one store and one log."""
+
+    settings: Settings
+    connection: KafkaConnection
+    events: KafkaEvents
+    parts: SignUpParts
+    names: TopicNames
+
+    @property
+    def log(self) -> Any:
+        return compose.training_log(self.settings)
+
+    async def send(self, topic: str, event: UserRegistered | UserBehaved | UserErased) -> None:
+        await self.events.send(topic, event.user_id.encode(), EVENTS.encode(event))
+
+    async def read(self, user_id: str) -> UserFeatures:
+        (found,) = await self.parts.store.read([user_id], 1)
+        return found
+
+    async def seconds_until(self, done: Callable[[], Coroutine[Any, Any, bool]]) -> float:
+        began = time.monotonic()
+        async with asyncio.timeout(PATIENCE):
+            while not await done():
+                await asyncio.sleep(0.01)
+        return time.monotonic() - began
+
+    async def handled(self) -> None:
+        """All that was sent until now, by the users' ways: markers behind it have come through."""
+        marker = f"marker {uuid.uuid4().hex}"
+        await self.send(self.names.registered, UserRegistered(user_id=marker, attributes={}))
+        await self.send(self.names.behaved, UserBehaved(user_id=marker, item_id="i", at=datetime.now(UTC)))
+
+        async def through() -> bool:
+            found = await self.read(marker)
+            return found.attributes is not None and len(found.behaviour) == 1
+
+        await self.seconds_until(through)
+
+    def users_in_files(self) -> set[str]:
+        folders = [Path(self.settings.training_log) / kind for kind in ("rankings", "behaviours")]
+        files = [path for folder in folders for path in folder.glob("day=*/*.parquet")]
+        return {user for path in files for user in pq.read_table(path, partitioning=None)["user_id"].to_pylist()}
+
+
+@pytest.fixture
+async def deployment(
+    kafka_address: str,
+    kafka_idempotent: bool,  # noqa: FBT001  # a fixture
+    redis_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Deployment]:
+    names = TopicNames(f"{uuid.uuid4().hex}-")
+    variables = {"HOME": str(tmp_path), "KAFKA": kafka_address, "REDIS": redis_url, "TRITON": "in-process"}
+    variables |= {"TOPIC_PREFIX": names.prefix, "PROJECT": f"test_{uuid.uuid4().hex}", "PARTITIONS": "1"}
+    variables |= {"KAFKA_IDEMPOTENT": str(kafka_idempotent), "REDIS_TIMEOUT": "10"}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"FORETASTE_{name}", value)
+    settings = Settings()
+    connection, events = compose.kafka_connection(settings), KafkaEvents(compose.kafka_connection(settings))
+    if not kafka_idempotent:
+        events = KafkaEvents(connection, idempotent=False)
+    await compose.create_topics(settings)
+    compose.apply_features(settings)
+    generations = InMemoryGenerations()
+    await generations.record(generation(), {"i1": 1.0})
+    await generations.activate(1, None)
+    store = compose.store(settings)
+    parts = SignUpParts(store, ChosenTowers(), generations, events)
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    member = ConsumerConfig(
+        kind="aiokafka",
+        folder=tmp_path,
+        fetch_wait=0.02,
+        session_timeout=6.0,
+        heartbeat_interval=0.5,
+        commit_interval=0.2,
+        grace=2.0,
+    )
+    log_config = LogConfig(topics=names)
+    letters = DeadLetters(events, names.dead_letters, metrics)
+    ways = partial(user_pipelines, parts, metrics, PipelinesConfig(topics=names))
+    log_ways = partial(
+        log_pipelines, compose.training_log(settings), store, letters, metrics, LogMetrics(registry), log_config
+    )
+    async with (
+        StreamWorker(connection, names.group, ways, member),
+        StreamWorker(connection, names.log_group, log_ways, member),
+    ):
+        yield Deployment(settings, connection, events, parts, names)
+    await store.close()
+    await events.close()
+
+
+async def test_a_user_is_erased_everywhere_and_comes_back_by_a_later_registration_alone(
+    deployment: Deployment,
+) -> None:
+    names = deployment.names
+    begun = time.time()
+
+    def moment(seconds: float) -> datetime:
+        return datetime.fromtimestamp(begun + seconds, UTC)
+
+    sign_up = UserRegistered(user_id="anna", attributes={"age": 25}, registered_at=moment(-60))
+    acts = [UserBehaved(user_id="anna", item_id=f"i{each}", at=moment(-50 + each)) for each in range(5)]
+    await deployment.send(names.registered, sign_up)
+    for act in acts:
+        await deployment.send(names.behaved, act)
+    await deployment.send(names.registered, UserRegistered(user_id="ben", attributes={"age": 50}))
+    for name, user in (("r1", "anna"), ("r2", "ben")):
+        ranking = ranked(name, moment(-45), user_id=user)
+        await deployment.events.send(names.ranked, user.encode(), EVENTS.encode(ranking))
+    letter = Message(b"anna", b'{"user_id": "anna", "item', Origin(names.behaved, 0, 1, round(1000 * (begun - 40))))
+    letters = DeadLetters(deployment.events, names.dead_letters, Metrics(CollectorRegistry()))
+    await letters.keep([DeadLetter(letter, Reason.MALFORMED, "no JSON")])
+    await deployment.handled()
+
+    async def is_logged() -> bool:
+        rows = await deployment.log.rows_of("anna")
+        return bool(rows == {"rankings": 1, "behaviours": 5})
+
+    await deployment.seconds_until(is_logged)
+    assert len((await deployment.read("anna")).behaviour) == 5
+
+    made = await asyncio.to_thread(CliRunner().invoke, app, ["erase", "anna", "--json"])
+    assert made.exit_code == 0, made.output
+
+    async def is_gone() -> bool:
+        found = await deployment.read("anna")
+        return found.attributes is None and not len(found.behaviour)
+
+    await deployment.seconds_until(is_gone)
+    report = {each["place"]: each["found"] for each in json.loads(made.stdout)["places"]}
+    assert "5 behaviours" in report["online store"]
+    assert (report["training log, rankings"], report["training log, behaviours"]) == ("1 rows", "5 rows")
+    assert report["dead letters"] == "1 letters"
+
+    # what happened before, read again, and one more act from a page that was still open
+    for act in acts:
+        await deployment.send(names.behaved, act)
+    await deployment.send(names.registered, sign_up)
+    await deployment.send(names.behaved, UserBehaved(user_id="anna", item_id="late", at=datetime.now(UTC)))
+    await deployment.handled()
+    assert await is_gone()
+
+    async def is_logged_whole() -> bool:
+        topics = (names.behaved, names.ranked, names.erased)
+        return await lag_of(deployment.connection, names.log_group, topics, 1) == 0
+
+    await deployment.seconds_until(is_logged_whole)
+    assert await deployment.log.rows_of("anna") == {"rankings": 0, "behaviours": 0}
+    window = joined(await deployment.log.read(0, round(1000 * (begun + 60))), 1000, round(1000 * (begun + 60)))
+    assert list(window.names.users) == ["ben"]
+
+    await keep_log(deployment.log, compose.lease(deployment.settings, "log"), UpkeepConfig(90, 3600, 5))
+    for kind in ("rankings", "behaviours"):
+        await asyncio.to_thread(DayTable(f"{deployment.settings.training_log}/{kind}", EVENT_TIME).vacuum, 0)
+    assert "anna" not in await asyncio.to_thread(deployment.users_in_files)
+
+    listed = await asyncio.to_thread(CliRunner().invoke, app, ["dead-letters", "list", "--json"])
+    assert listed.stdout == ""
+
+    await deployment.send(names.registered, UserRegistered(user_id="anna", attributes={"age": 26}))
+    await deployment.send(names.behaved, acts[0])
+    await deployment.handled()
+    back = await deployment.read("anna")
+    assert (back.attributes, len(back.behaviour)) == ({"age": 26}, 0)
+
+    records = await read_all(deployment.connection, names.erasure_records, 1)
+    (record,) = [ErasureRecord.model_validate_json(each.value) for each in records]
+    assert (record.behaviours, record.had_attributes) == (5, True)
+    assert (record.erased_at - record.occurred_at).total_seconds() < 1.0
+    assert b"anna" not in records[0].value
+    (profile,) = await read_all(deployment.connection, names.profiles, 1)
+    assert (profile.key, profile.value) == (b"anna", None)
