@@ -163,7 +163,7 @@ def _elsewhere(settings: Settings) -> list[ErasurePlace]:
         ),
         ErasurePlace("a refresh under way", "", "with its checkpoints; a candidate that has read the log is not redone"),
         ErasurePlace("idempotency keys", "hashes of requests", f"within {seconds} s"),
-        ErasurePlace("memory of watch and service", "", f"within {settings.outcome_window:g} s, or as newer ones come"),
+        ErasurePlace("memory of watch and service", "", "within seconds"),
         ErasurePlace("access log", "a keyed hash of the id", "as you rotate it"),
     ]
 
