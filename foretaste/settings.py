@@ -227,7 +227,9 @@ class Settings(BaseSettings):
         self._check_tls("redis", (self.redis or "").startswith("rediss://"), "FORETASTE_REDIS is no rediss:// address")
         self._check_tls("triton", self.triton_ssl, "FORETASTE_TRITON_SSL is false")
         if self.erased_days < self.dead_letter_days:
-            raise ValueError("erased_days: expected at least dead_letter_days, or letters of erased users come to light")
+            raise ValueError(
+                "erased_days: expected at least dead_letter_days, or letters of erased users come to light"
+            )
         if self.recommend_popular_share + self.recommend_exploratory_share > 1:
             raise ValueError("recommend_popular_share and recommend_exploratory_share: expected at most 1 together")
         return self

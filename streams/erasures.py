@@ -97,9 +97,7 @@ class Erasures:
             await self._parts.synced.synced()
         gone = [user_id for user_id in latest if user_id not in anew]
         await self._parts.events.send_all(self._topics.profiles, [(user.encode(), None) for user in gone])  # 4
-        records = [
-            self._record(each, found[each.event.user_id], anew=each.event.user_id in anew) for each in erasures
-        ]
+        records = [self._record(each, found[each.event.user_id], anew=each.event.user_id in anew) for each in erasures]
         await self._parts.events.send_all(
             self._topics.erasure_records, [(None, EVENTS.encode(record)) for record in records]
         )

@@ -24,6 +24,7 @@ MAX_RANKING_BYTES = 1_048_576
 ERASURES_AT_ONCE = CollectorConfig(BatchPolicy(size=256, at_once=True))
 """Nobody who asks to be forgotten waits for others."""
 
+
 @dataclass(frozen=True, slots=True)
 class LogConfig:
     """What a deployment decides of the ways into the log."""

@@ -115,4 +115,3 @@ def as_unavailable(address: str) -> Iterator[None]:
 def _one_line(error: Any) -> str:
     """What went wrong, without the colours and line breaks of delta-rs."""
     return " ".join(re.sub(r"\x1b\[\d+m↳?", "", str(error)).split())
-

@@ -262,7 +262,6 @@ class DayTable:
         return round(self._now() * 1000)
 
 
-
 def _day_of(time: datetime) -> date:
     return time.astimezone(UTC).date()
 

@@ -62,4 +62,3 @@ class StoredErasure(NamedTuple):
 
     def slot_row(self, place: int) -> ViewRow:
         return ViewRow(self.user.user_id, max(self.at_ms * 1000, self.slots_us[place] + 1), ([], 0, 0))
-

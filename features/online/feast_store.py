@@ -29,7 +29,7 @@ from features.online.layout import (
     readable_nanos,
     version_stored,
 )
-from features.online.view_rows import ENRICHED_COLUMNS, EMPTY_TEXT, ViewRow, behaviour_view_row, has_text
+from features.online.view_rows import EMPTY_TEXT, ENRICHED_COLUMNS, ViewRow, behaviour_view_row, has_text
 from foretaste.kernel.erasing import ErasedUser
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import SLOTS, slot
@@ -49,6 +49,7 @@ MOST_PAUSE = 0.5
 """Seconds between a read of behaviour and the write that was compared with it: more is a process that stood still."""
 _USER = "user_id"
 _TEXT: tuple[Column, ...] = ((ATTRIBUTES_VIEW, "attributes"),)
+
 
 class _Due(NamedTuple):
     """A registration beside what is stored of its user."""
@@ -234,9 +235,7 @@ class FeastStore:
             texts = await self._client.read(_TEXT, _USER, erased)
         back = {user for user, (text,) in zip(erased, texts, strict=True) if has_text(text)}
         return [
-            user
-            if user.erasure is None
-            else replace(user, erasure=replace(user.erasure, is_over=user.user_id in back))
+            user if user.erasure is None else replace(user, erasure=replace(user.erasure, is_over=user.user_id in back))
             for user in features
         ]
 

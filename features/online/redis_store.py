@@ -238,9 +238,7 @@ class RedisStore:
                 return
         raise Unavailable("redis", f"others write for {len(left)} erased users at the same time")
 
-    async def _erasures(
-        self, client: Client, keys: Sequence[bytes], found: Sequence[Any]
-    ) -> dict[bytes, Erasure]:
+    async def _erasures(self, client: Client, keys: Sequence[bytes], found: Sequence[Any]) -> dict[bytes, Erasure]:
         """By key, of those whose last value says that they were erased."""
         at = {
             key: at_ms

@@ -161,7 +161,9 @@ def _elsewhere(settings: Settings) -> list[ErasurePlace]:
         ErasurePlace(
             f"topic {prefix}{Topic.ERASED}", "the id, in this event", f"within {settings.erased_days + 1:g} days"
         ),
-        ErasurePlace("a refresh under way", "", "with its checkpoints; a candidate that has read the log is not redone"),
+        ErasurePlace(
+            "a refresh under way", "", "with its checkpoints; a candidate that has read the log is not redone"
+        ),
         ErasurePlace("idempotency keys", "hashes of requests", f"within {seconds} s"),
         ErasurePlace("memory of watch and service", "", "within seconds"),
         ErasurePlace("access log", "a keyed hash of the id", "as you rotate it"),

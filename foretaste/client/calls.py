@@ -17,7 +17,15 @@ from foretaste.kernel.configuration import invalid_input
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import UserBehaved, UserRegistered
 from foretaste.kernel.values import Attributes
-from serving.bodies import ErasureAccepted, EventsAccepted, GenerationEntry, GenerationList, Problem, RollbackDone, StoredUser
+from serving.bodies import (
+    ErasureAccepted,
+    EventsAccepted,
+    GenerationEntry,
+    GenerationList,
+    Problem,
+    RollbackDone,
+    StoredUser,
+)
 from serving.requests import RankResponse
 
 T = TypeVar("T")

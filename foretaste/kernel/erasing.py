@@ -21,7 +21,9 @@ def user_digest(user_id: str) -> bytes:
 
     It hides the id from whoever looks, not from whoever has a list of ids to try.
     """
-    return blake2b(user_id.encode(errors="backslashreplace"), digest_size=DIGEST_BYTES, person=b"foretaste-user").digest()
+    return blake2b(
+        user_id.encode(errors="backslashreplace"), digest_size=DIGEST_BYTES, person=b"foretaste-user"
+    ).digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ from models.runtime import layout
 from models.training.trained import Trained
 
 
-
 def basis_of(folder: Path, erased: Set[bytes]) -> CountsBasis:
     """For a refresh of the generation in a folder; `erased` are digests (`user_digest`)."""
     if not erased or not folder.is_dir():

@@ -70,7 +70,9 @@ async def erased_users(connection: KafkaConnection, topic: str) -> dict[str, int
     """
     erased: dict[str, int] = {}
     for record in await _all_records(connection, topic, None):
-        message = Message(record.key, record.value, Origin(record.topic, record.partition, record.offset, record.timestamp))
+        message = Message(
+            record.key, record.value, Origin(record.topic, record.partition, record.offset, record.timestamp)
+        )
         event = decode_erased(message, now_ms=record.timestamp, max_bytes=len(record.value or b""))
         if isinstance(event, UserErased):
             claimed_ms = None if event.occurred_at is None else to_ms(event.occurred_at)

@@ -43,7 +43,9 @@ def digest(name: str) -> bytes:
     return name.encode().ljust(8, b".")
 
 
-def registered(at_ms: int = AT, user_id: str = "u1", offset: int = 1, generation: int = 1, age: int = 25) -> EnrichedUser:
+def registered(
+    at_ms: int = AT, user_id: str = "u1", offset: int = 1, generation: int = 1, age: int = 25
+) -> EnrichedUser:
     place = Place("user-registered-0", offset, at_ms)
     virtual = VirtualBehaviour(generation, VECTORS)
     return EnrichedUser(user_id, {"age": age}, virtual, at_ms, place, (digest(f"r{offset}"),))

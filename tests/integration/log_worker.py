@@ -56,7 +56,9 @@ class LogDeployment:
             grace=2.0,
             folder=self.folder,
         )
-        ways = partial(log_pipelines, self.log, InMemoryOnlineStore(), dead_letters, metrics, LogMetrics(registry), config)
+        ways = partial(
+            log_pipelines, self.log, InMemoryOnlineStore(), dead_letters, metrics, LogMetrics(registry), config
+        )
         return StreamWorker(self.connection, self.names.log_group, ways, member)
 
 

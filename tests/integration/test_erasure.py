@@ -103,7 +103,7 @@ class Deployment:
 @pytest.fixture
 async def deployment(
     kafka_address: str,
-    kafka_idempotent: bool,  # noqa: FBT001  # a fixture
+    kafka_idempotent: bool,  # a fixture
     redis_url: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

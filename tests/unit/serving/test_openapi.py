@@ -95,7 +95,9 @@ def test_each_route_names_its_problems_and_who_may_use_it(document: dict[str, An
         if method == "post":
             expected |= {"400", "413", "415", "422", "503"}
         assert expected <= operation["responses"].keys(), path
-        assert [{"bearer": [scope]} for scope in sorted(scopes_for(path, method.upper()) or ())] == operation["security"]
+        assert [{"bearer": [scope]} for scope in sorted(scopes_for(path, method.upper()) or ())] == operation[
+            "security"
+        ]
         assert operation["summary"]
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from foretaste.kernel.erasing import IN_FLIGHT_MS, user_digest
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import ErasureRecord, Message, Reason
-from foretaste.kernel.erasing import IN_FLIGHT_MS, user_digest
 from foretaste.testing import InMemoryTrainingLog
 from streams.behaviours import Behaviours
 from streams.erasures import Erasures, LogErasures
@@ -36,9 +36,7 @@ class Ways:
         self.sign_up = SignUps(
             parts, letters, metrics, enriched_topic=NAMES.enriched, max_event_bytes=2000, now=lambda: NOW
         )
-        self.behave = Behaviours(
-            parts, letters, metrics, unknown_items="keep", max_event_bytes=2000, now=lambda: NOW
-        )
+        self.behave = Behaviours(parts, letters, metrics, unknown_items="keep", max_event_bytes=2000, now=lambda: NOW)
 
     async def known(self, user_id: str = "u1") -> tuple[object, list[str]]:
         """The attributes and the items that are stored."""

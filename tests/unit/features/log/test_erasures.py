@@ -26,7 +26,9 @@ async def written(config: RepoConfig) -> FeastTrainingLog:
     """Two days of two users."""
     log = FeastTrainingLog(config)
     for day in range(2):
-        await log.write_rankings([ranked(f"r{day}", at(day), user_id="anna"), ranked(f"s{day}", at(day), user_id="ben")])
+        await log.write_rankings(
+            [ranked(f"r{day}", at(day), user_id="anna"), ranked(f"s{day}", at(day), user_id="ben")]
+        )
         await log.write_behaviours([behaved(f"i{day}", at(day), "anna"), behaved(f"j{day}", at(day), "ben")])
     return log
 

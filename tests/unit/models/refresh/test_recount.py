@@ -10,8 +10,8 @@ from foretaste.kernel.erasing import user_digest
 from models.effects.state import SavedCounts
 from models.generations.counted import CountedUsers
 from models.generations.load import restore
-from models.refresh.recount import basis_of, counted_with, with_counts
 from models.refresh.records import CountsBasis, CountsFrom
+from models.refresh.recount import basis_of, counted_with, with_counts
 from models.runtime import layout
 from tests.towers_factory import artifacts
 

@@ -23,9 +23,9 @@ from models.generations.probes import ParityError
 from models.refresh.parts import Learned, RefreshConfig, RefreshParts, RefreshRequest
 from models.refresh.prepare import RefreshPlan
 from models.refresh.records import (
+    UNFINISHED,
     CountsBasis,
     CountsFrom,
-    UNFINISHED,
     LearningRecord,
     RefreshOutcome,
     RefreshRecord,

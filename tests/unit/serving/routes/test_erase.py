@@ -9,7 +9,14 @@ import pytest
 from foretaste.kernel.erasing import ErasedUser
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import UserErased
-from foretaste.kernel.users import AttributesVersion, BehavedUser, Behaviour, EnrichedUser, UserFeatures, VirtualBehaviour
+from foretaste.kernel.users import (
+    AttributesVersion,
+    BehavedUser,
+    Behaviour,
+    EnrichedUser,
+    UserFeatures,
+    VirtualBehaviour,
+)
 from serving.access.access_control import AccessPolicy
 from serving.access.tokens import Scope, find_token, new_token
 from serving.api import ServiceConfig
