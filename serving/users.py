@@ -87,7 +87,7 @@ class StoredUsers:
         return await self._within(seconds, events, readable)
 
     async def erased(self, event: UserErased, seconds: float) -> bool:
-        """Whether, within so many seconds, the store has nothing of the user, or only what a later registration brought."""
+        """Whether, within so many seconds, the store has nothing of the user, or what a later registration brought."""
         sent_ms = round(self._now() * 1000)
 
         def readable(event: UserErased, user: UserFeatures, _: Generation) -> bool:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from foretaste.kernel.erasing import ErasingStore
 from foretaste.kernel.ports import Events, Generations, Towers
 from foretaste.kernel.running.durability import SyncedStore
+from foretaste.kernel.running.erasing import ErasingStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.ports import Clock
 from streams.attribute_check import AttributeCheck, AttributeVocabulary
 from streams.behaviours import Behaviours, UnknownItems
-from streams.erasures import Erasures
+from streams.erasures.user_erasures import Erasures
 from streams.parts import SignUpParts
 from streams.reenrich_worker import LARGEST_SHARE, SHARE, Pages, pace_of
 from streams.sign_ups import SignUps

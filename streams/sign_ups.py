@@ -68,8 +68,8 @@ class KnownSignUp:
 
     @property
     def newer(self) -> bool:
-        """Its attributes replace the stored ones, or their erasure. A replay's or an older one's do not: the store would
-        drop them."""
+        """Its attributes replace the stored ones, or an erasure. A replay does not, nor an older one: the store
+        would drop them."""
         return self.sign_up.version.replaces(self.stored.attributes_version)
 
     @property

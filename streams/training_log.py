@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry, Counter
 
 from foretaste.kernel.batching import BatchPolicy
-from foretaste.kernel.erasing import ErasingLog, ErasingStore
 from foretaste.kernel.events import DeadLetter, Message, UserBehaved, UserRanked
 from foretaste.kernel.ports import Clock, TrainingLog
+from foretaste.kernel.running.erasing import ErasingLog, ErasingStore
 from streams.decoding import decode_behaved, decode_ranked
-from streams.erasures import LogErasures
+from streams.erasures.log_erasures import LogErasures
 from streams.rules import in_time
 from streams.topics import TopicNames
 from streams.worker.collector import Collector, CollectorConfig

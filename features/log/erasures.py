@@ -6,7 +6,7 @@ leaves out what they cover; the log's compaction takes it out of the files.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from features.log.delta import DayTable
 from features.log.objects import table_address
 from features.log.rows import EVENT_TIME, TEXT, TIME, as_time
-from foretaste.kernel.erasing import LogErasure, user_digest
+from foretaste.kernel.running.erasing import LogErasure, user_digest
 
 USER = "user_id"
 _TABLE = "erasures"
@@ -64,7 +64,7 @@ class ErasedFromLog:
         if not self._fences:
             return rankings, behaviours
         back = pc.unique(rankings.filter(pc.is_valid(rankings["attributes"]))[USER].cast(TEXT))
-        users = {*self._of(rankings), *self._of(behaviours)}.difference(back.to_pylist())
+        users = {*self._of(rankings), *self._of(behaviours)}.difference(_texts(back))
         if not users:
             return rankings, behaviours
         gone = pa.array(sorted(users), TEXT)
@@ -74,20 +74,26 @@ class ErasedFromLog:
         ]
         return left[0], left[1]
 
-    def _gone(self, table: pa.Table, time: str) -> pa.ChunkedArray | None:
+    def _gone(self, table: pa.Table, time: str) -> Any:
+        """(R,) of each row of a table whether it is erased; None where none is."""
         fences = self._of(table)
         if not fences:
             return None
-        place = pc.index_in(table[USER].cast(TEXT), value_set=pa.array(list(fences), TEXT))
+        place: Any = pc.index_in(table[USER].cast(TEXT), value_set=pa.array(list(fences), TEXT))
         until = pa.array([fence.until for fence in fences.values()], TIME).take(place.combine_chunks())
-        return pa.chunked_array([pc.fill_null(pc.less_equal(table[time].combine_chunks(), until), False)])
+        times: Any = table[time].combine_chunks()
+        return pc.fill_null(pc.less_equal(times, until), False)
 
     def _of(self, table: pa.Table) -> dict[str, LogFence]:
         """By id, the fences of the users in a table."""
         if not self._fences or not len(table) or USER not in table.column_names:
             return {}
-        users = [user for user in pc.unique(table[USER]).to_pylist() if user is not None]
+        users = _texts(pc.unique(table[USER]))
         return {user: fence for user in users if (fence := self._fences.get(user_digest(user))) is not None}
+
+
+def _texts(column: Any) -> list[str]:
+    return [text for text in column.to_pylist() if text is not None]
 
 
 def erasures_table(address: str) -> DayTable:
@@ -112,7 +118,7 @@ def write_erased(table: DayTable, erasures: Sequence[LogErasure]) -> None:
     known = read_erased(table)
     fresh = [each for each in erasures if not known.knows(each)]
     fences = [LogFence.of(each) for each in fresh]
-    columns = {
+    columns: dict[str, Sequence[Any]] = {
         "user": [user_digest(each.user_id).hex() for each in fresh],
         EVENT_TIME: [fence.until for fence in fences],
         "erased_at": [fence.at for fence in fences],

@@ -32,10 +32,10 @@ from features.log.rows import (
 )
 from features.registry_errors import naming_the_registry
 from features.repo_config import local_registry
-from foretaste.kernel.erasing import LogErasure
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.ports import CompactedDays, Logged
+from foretaste.kernel.running.erasing import LogErasure
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,8 @@ class FeastTrainingLog:
 
     Writing again what was written changes no answer: a row is read once, by its key. Everything runs in threads, so a
     loop that serves is not held up; opened by its first use, which reads the registry. `compact`, `expire` and `erase`
-    are for the log's own tables; where another offline store is set they do nothing but say so: a warehouse keeps itself.
+    are for the log's own tables; where another offline store is set they do nothing but say so: a warehouse keeps
+    itself.
     """
 
     def __init__(self, config: RepoConfig) -> None:
@@ -157,7 +158,7 @@ class FeastTrainingLog:
             if table is not None:
 
                 def of_user(rows: pa.Table) -> pa.Table:
-                    return erased.left_of(rows.filter(pc.equal(rows[USER], user_id)), EVENT_TIME)
+                    return erased.left_of(rows.filter(pc.field(USER) == user_id), EVENT_TIME)
 
                 found[kind.name] = len(table.matching([USER], of_user).table)
         return found

@@ -2,8 +2,8 @@
 
 Feast's own file store rewrites a whole file for every write and reads all of a source for every read. This one keeps
 a source whose path names no single file as a Delta table by day (`features.log.delta`) under one address, which may be
-an object store's, and reads the days asked for, without the rows of users who were erased. Everything else is Feast's file store, whose relative paths start at
-the address too.
+an object store's, and reads the days asked for, without the rows of users who were erased. Everything else is
+Feast's file store, whose relative paths start at the address too.
 """
 
 import logging

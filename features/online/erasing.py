@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from features.online.event_marks import DIGEST_TEXT, ERASED, REGISTRATION, digests_text, place_parts
 from features.online.layout import ATTRIBUTES, ATTRIBUTES_VIEW, BEHAVIOUR_VIEW, Raw, stamp_of, time_of
 from features.redis.commands import Command, LuaScript
-from foretaste.kernel.erasing import ErasedUser
+from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import REMEMBERED_REGISTRATIONS, BehavedUser, UserFeatures
 
 ERASE = LuaScript(__package__, "event_time.lua", "place.lua", "erase.lua")

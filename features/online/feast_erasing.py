@@ -8,7 +8,7 @@ from features.online.applied_view import AppliedRow
 from features.online.event_marks import behaved
 from features.online.layout import ATTRIBUTES_VIEW, Raw, is_damaged, readable_nanos
 from features.online.view_rows import ViewRow, behaviour_view_row, has_text
-from foretaste.kernel.erasing import ErasedUser
+from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import AttributesVersion, BehavedUser, Behaviour, Erasure, UserFeatures
 
 

@@ -30,10 +30,10 @@ from features.online.layout import (
     version_stored,
 )
 from features.online.view_rows import EMPTY_TEXT, ENRICHED_COLUMNS, ViewRow, behaviour_view_row, has_text
-from foretaste.kernel.erasing import ErasedUser
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import SLOTS, slot
 from foretaste.kernel.ports import Clock
+from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import (
     AppliedEvents,
     AttributesVersion,

@@ -45,10 +45,10 @@ from features.redis.commands import Command, LuaScript, run_each, run_script, wr
 from features.redis.eviction import eviction_of
 from features.redis.keys import walk_keys
 from features.repo_config import check_applied
-from foretaste.kernel.erasing import ErasedUser
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import SLOTS, slot
 from foretaste.kernel.running.durability import Partition
+from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import (
     REMEMBERED_REGISTRATIONS,
     BehavedUser,

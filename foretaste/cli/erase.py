@@ -133,7 +133,7 @@ async def _of_dead_letters(user_id: str, settings: Settings) -> ErasurePlace:
 
 
 def _of_generations(user_id: str, settings: Settings) -> ErasurePlace:
-    from foretaste.kernel.erasing import user_digest
+    from foretaste.kernel.running.erasing import user_digest
     from models.generations.counted import CountedUsers, holds_some
 
     digest, numbers, unknown = frozenset([user_digest(user_id)]), [], []

@@ -10,12 +10,12 @@ import numpy as np
 from features.generations.records import check_idle, check_slot
 from features.log.erasures import ErasedFromLog, LogFence
 from features.log.rows import BEHAVIOUR_ROWS, RANKING_ROWS, behaviours_table, each_once, rankings_table, within
-from foretaste.kernel.erasing import ErasedUser, LogErasure, user_digest
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.generations import SLOTS, Generation, Move, Serving, check_same, slot
 from foretaste.kernel.ports import Clock, CompactedDays, Logged
 from foretaste.kernel.retrieval import MOST_POPULAR
+from foretaste.kernel.running.erasing import ErasedUser, LogErasure, user_digest
 from foretaste.kernel.users import (
     AppliedEvents,
     AttributesVersion,

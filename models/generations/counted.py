@@ -16,8 +16,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from foretaste.kernel.erasing import user_digest
 from foretaste.kernel.errors import DamagedArtifact
+from foretaste.kernel.running.erasing import user_digest
 from models.runtime import layout
 
 Digests: TypeAlias = npt.NDArray[np.uint64]

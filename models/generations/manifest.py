@@ -13,8 +13,8 @@ counted.npz          who is in the counts, by digest; first_counts.npz: what the
 profile.json         how attributes and behaviour were distributed, to tell drift by
 map.json             real and virtual behaviour of some users on one plane
 
-Counts, who is in them, and profile are there where the training made them; an artifact of an earlier version has no probes, no map, and
-no index, which is made when it is published.
+Counts, who is in them, and profile are there where the training made them; an artifact of an earlier version has no
+probes, no map, and no index, which is made when it is published.
 """
 
 import hashlib

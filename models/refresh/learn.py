@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from foretaste.kernel.erasing import ErasingLog
 from foretaste.kernel.errors import ForetasteError, Unavailable
 from foretaste.kernel.files import naming_a_full_disk
 from foretaste.kernel.ports import Generations, Report, no_report, reported
+from foretaste.kernel.running.erasing import ErasingLog
 from models.evaluation.curves import by_step, draw_losses
 from models.evaluation.gate import GateConfig, judge
 from models.evaluation.profile import profile_of

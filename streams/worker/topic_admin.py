@@ -60,7 +60,7 @@ async def create_topics(
 
     Topics that exist are left as they are; one with fewer partitions than asked for is reported in a warning and in
     the answer, since more workers than partitions stay idle. `dead-letters` takes larger records than the others, so
-    that an event of any size that arrived fits in it with its headers; `user-erased` keeps its events for `erased_days`.
+    that an event of any size that arrived fits in it with its headers; `user-erased` keeps events for `erased_days`.
 
     Raises `Unavailable` when no broker answers, `InvalidInput` when the broker refuses a topic.
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foretaste.kernel.erasing import ErasedUser, ErasingStore
+from foretaste.kernel.running.erasing import ErasedUser, ErasingStore
 from foretaste.kernel.users import (
     AppliedEvents,
     AttributesVersion,

@@ -97,7 +97,7 @@ class Deployment:
     def users_in_files(self) -> set[str]:
         folders = [Path(self.settings.training_log) / kind for kind in ("rankings", "behaviours")]
         files = [path for folder in folders for path in folder.glob("day=*/*.parquet")]
-        return {user for path in files for user in pq.read_table(path, partitioning=None)["user_id"].to_pylist()}
+        return {str(user) for path in files for user in pq.read_table(path, partitioning=None)["user_id"].to_pylist()}
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 from features.online.redis_store import RedisStore
 from features.redis.address import RedisAddress
 from features.repo_config import apply_features, repo_config
-from foretaste.kernel.erasing import ErasedUser
 from foretaste.kernel.events import Message, Origin
+from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser, UserFeatures
 from streams.behaviours import Behaviours
 from streams.sign_ups import SignUps

@@ -75,6 +75,7 @@ def test_the_routes_are_these(document: dict[str, Any]) -> None:
         ("/v1/recommend", "post"),
         ("/v1/users", "post"),
         ("/v1/users/{user_id}", "get"),
+        ("/v1/users/{user_id}", "delete"),
         ("/v1/behaviours", "post"),
         ("/v1/generations", "get"),
         ("/v1/generations/rollback", "post"),

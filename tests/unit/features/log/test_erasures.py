@@ -11,7 +11,7 @@ from features.feast_api import FeatureStore, RepoConfig
 from features.log.delta import DayTable
 from features.log.feast_log import FeastTrainingLog
 from features.log.rows import EVENT_TIME
-from foretaste.kernel.erasing import LogErasure, user_digest
+from foretaste.kernel.running.erasing import LogErasure, user_digest
 from tests.log_factory import AT_MS, DAY_MS, at, behaved, log_config, ranked
 
 TOMORROW = at(3).date()
@@ -40,7 +40,7 @@ def table(folder: Path, kind: str) -> DayTable:
 def users_in_files(folder: Path) -> set[str]:
     """Of every file on the disk, in the table or not."""
     return {
-        user
+        str(user)
         for kind in ("rankings", "behaviours")
         for path in (folder / "log" / kind).glob("day=*/*.parquet")
         for user in pq.read_table(path, partitioning=None)["user_id"].to_pylist()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from foretaste.kernel.erasing import user_digest
 from foretaste.kernel.errors import DamagedArtifact
+from foretaste.kernel.running.erasing import user_digest
 from models.generations.counted import CountedUsers, digests_of, holds_some
 from models.runtime import layout
 

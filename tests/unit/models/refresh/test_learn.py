@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foretaste.kernel.erasing import LogErasure, user_digest
 from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.ports import Coverage, Report
 from foretaste.kernel.ranking import Source
+from foretaste.kernel.running.erasing import LogErasure, user_digest
 from foretaste.testing import InMemoryGenerations, InMemoryLease, InMemoryTrainingLog, LeaseBoard
 from models.evaluation.verdict import read_verdict, verdict_path
 from models.generations import publish

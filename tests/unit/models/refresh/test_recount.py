@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foretaste.kernel.erasing import user_digest
+from foretaste.kernel.running.erasing import user_digest
 from models.effects.state import SavedCounts
 from models.generations.counted import CountedUsers
 from models.generations.load import restore

@@ -6,9 +6,9 @@ import httpx
 import numpy as np
 import pytest
 
-from foretaste.kernel.erasing import ErasedUser
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import UserErased
+from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import (
     AttributesVersion,
     BehavedUser,

@@ -2,12 +2,13 @@
 
 import pytest
 
-from foretaste.kernel.erasing import IN_FLIGHT_MS, user_digest
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import ErasureRecord, Message, Reason
+from foretaste.kernel.running.erasing import IN_FLIGHT_MS, user_digest
 from foretaste.testing import InMemoryTrainingLog
 from streams.behaviours import Behaviours
-from streams.erasures import Erasures, LogErasures
+from streams.erasures.log_erasures import LogErasures
+from streams.erasures.user_erasures import Erasures
 from streams.sign_ups import SignUps
 from streams.topics import TopicNames
 from tests.log_factory import AT_MS, at, behaved, ranked

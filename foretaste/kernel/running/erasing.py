@@ -1,7 +1,7 @@
-"""The erasure of a user: what the parts that hold users do for it, as Protocols beside those of `foretaste.kernel.ports`.
+"""The erasure of a user: what the parts that hold users do for it, as Protocols beside `foretaste.kernel.ports`.
 
-Whoever is to be erased is named by the event `user-erased`. What remains of a user in the store is a fence: a time, under
-the user's key, without attributes. The training log remembers a digest of the id and a time.
+Whoever is to be erased is named by the event `user-erased`. What remains of a user in the store is a fence: a time,
+under the user's key, without attributes. The training log remembers a digest of the id and a time.
 """
 
 from collections.abc import Sequence
