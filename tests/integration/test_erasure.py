@@ -78,9 +78,10 @@ class Deployment:
     async def seconds_until(self, done: Callable[[], Coroutine[Any, Any, bool]]) -> float:
         began = time.monotonic()
         async with asyncio.timeout(PATIENCE):
-            while not await done():
-                await asyncio.sleep(0.01)
-        return time.monotonic() - began
+            while True:
+                if await done():
+                    return time.monotonic() - began
+                await asyncio.sleep(0.02)
 
     async def handled(self) -> None:
         """All that was sent until now, by the users' ways: markers behind it have come through."""
@@ -93,6 +94,15 @@ class Deployment:
             return found.attributes is not None and len(found.behaviour) == 1
 
         await self.seconds_until(through)
+
+    async def logged(self) -> None:
+        """All that was sent until now, by the ways of the log."""
+        topics = (self.names.behaved, self.names.ranked, self.names.erased)
+
+        async def done() -> bool:
+            return await lag_of(self.connection, self.names.log_group, topics, 1) == 0
+
+        await self.seconds_until(done)
 
     def users_in_files(self) -> set[str]:
         folders = [Path(self.settings.training_log) / kind for kind in ("rankings", "behaviours")]
@@ -151,84 +161,95 @@ async def deployment(
     await events.close()
 
 
+@dataclass
+class Past:
+    """What happened to two users in the minute before `begun` (seconds since the epoch), in every place there is."""
+
+    deployment: Deployment
+    begun: float
+
+    def moment(self, seconds: float) -> datetime:
+        return datetime.fromtimestamp(self.begun + seconds, UTC)
+
+    async def send(self) -> None:
+        """Of anna; harmless to repeat."""
+        names = self.deployment.names
+        sign_up = UserRegistered(user_id="anna", attributes={"age": 25}, registered_at=self.moment(-60))
+        await self.deployment.send(names.registered, sign_up)
+        for each in range(5):
+            act = UserBehaved(user_id="anna", item_id=f"i{each}", at=self.moment(-50 + each))
+            await self.deployment.send(names.behaved, act)
+
+    async def begin(self) -> None:
+        deployment, names = self.deployment, self.deployment.names
+        await self.send()
+        await deployment.send(names.registered, UserRegistered(user_id="ben", attributes={"age": 50}))
+        for name, user in (("r1", "anna"), ("r2", "ben")):
+            ranking = ranked(name, self.moment(-45), user_id=user)
+            await deployment.events.send(names.ranked, user.encode(), EVENTS.encode(ranking))
+        origin = Origin(names.behaved, 0, 1, round(1000 * (self.begun - 40)))
+        letter = DeadLetter(Message(b"anna", b'{"user_id": "anna", "item', origin), Reason.MALFORMED, "no JSON")
+        await DeadLetters(deployment.events, names.dead_letters, Metrics(CollectorRegistry())).keep([letter])
+        await deployment.handled()
+        await deployment.logged()
+        assert len((await deployment.read("anna")).behaviour) == 5
+        assert await deployment.log.rows_of("anna") == {"rankings": 1, "behaviours": 5}
+
+
+async def command(*arguments: str) -> str:
+    made = await asyncio.to_thread(CliRunner().invoke, app, arguments)
+    assert made.exit_code == 0, made.output
+    return made.stdout
+
+
 async def test_a_user_is_erased_everywhere_and_comes_back_by_a_later_registration_alone(
     deployment: Deployment,
 ) -> None:
-    names = deployment.names
-    begun = time.time()
+    past = Past(deployment, time.time())
+    await past.begin()
+    report = json.loads(await command("erase", "anna", "--wait", "--json"))
+    assert report["gone"]
+    found = {each["place"]: each["found"] for each in report["places"]}
+    assert "5 behaviours" in found["online store"]
+    assert (found["training log, rankings"], found["training log, behaviours"]) == ("1 rows", "5 rows")
+    assert found["dead letters"] == "1 letters"
 
-    def moment(seconds: float) -> datetime:
-        return datetime.fromtimestamp(begun + seconds, UTC)
-
-    sign_up = UserRegistered(user_id="anna", attributes={"age": 25}, registered_at=moment(-60))
-    acts = [UserBehaved(user_id="anna", item_id=f"i{each}", at=moment(-50 + each)) for each in range(5)]
-    await deployment.send(names.registered, sign_up)
-    for act in acts:
-        await deployment.send(names.behaved, act)
-    await deployment.send(names.registered, UserRegistered(user_id="ben", attributes={"age": 50}))
-    for name, user in (("r1", "anna"), ("r2", "ben")):
-        ranking = ranked(name, moment(-45), user_id=user)
-        await deployment.events.send(names.ranked, user.encode(), EVENTS.encode(ranking))
-    letter = Message(b"anna", b'{"user_id": "anna", "item', Origin(names.behaved, 0, 1, round(1000 * (begun - 40))))
-    letters = DeadLetters(deployment.events, names.dead_letters, Metrics(CollectorRegistry()))
-    await letters.keep([DeadLetter(letter, Reason.MALFORMED, "no JSON")])
+    await past.send()  # what happened before comes again, and one more act from a page that was still open
+    await deployment.send(deployment.names.behaved, UserBehaved(user_id="anna", item_id="late", at=datetime.now(UTC)))
     await deployment.handled()
+    assert (await deployment.read("anna")).is_erased
+    await check_log(deployment, past)
+    assert await command("dead-letters", "list", "--json") == ""
 
-    async def is_logged() -> bool:
-        rows = await deployment.log.rows_of("anna")
-        return bool(rows == {"rankings": 1, "behaviours": 5})
-
-    await deployment.seconds_until(is_logged)
-    assert len((await deployment.read("anna")).behaviour) == 5
-
-    made = await asyncio.to_thread(CliRunner().invoke, app, ["erase", "anna", "--json"])
-    assert made.exit_code == 0, made.output
-
-    async def is_gone() -> bool:
-        found = await deployment.read("anna")
-        return found.attributes is None and not len(found.behaviour)
-
-    await deployment.seconds_until(is_gone)
-    report = {each["place"]: each["found"] for each in json.loads(made.stdout)["places"]}
-    assert "5 behaviours" in report["online store"]
-    assert (report["training log, rankings"], report["training log, behaviours"]) == ("1 rows", "5 rows")
-    assert report["dead letters"] == "1 letters"
-
-    # what happened before, read again, and one more act from a page that was still open
-    for act in acts:
-        await deployment.send(names.behaved, act)
-    await deployment.send(names.registered, sign_up)
-    await deployment.send(names.behaved, UserBehaved(user_id="anna", item_id="late", at=datetime.now(UTC)))
+    await deployment.send(deployment.names.registered, UserRegistered(user_id="anna", attributes={"age": 26}))
+    await past.send()
     await deployment.handled()
-    assert await is_gone()
+    back = await deployment.read("anna")
+    assert (back.attributes, len(back.behaviour)) == ({"age": 26}, 0)
+    await check_topics(deployment)
 
-    async def is_logged_whole() -> bool:
-        topics = (names.behaved, names.ranked, names.erased)
-        return await lag_of(deployment.connection, names.log_group, topics, 1) == 0
 
-    await deployment.seconds_until(is_logged_whole)
+async def check_log(deployment: Deployment, past: Past) -> None:
+    """The next refresh does not have the user; after the upkeep no file has."""
+    await deployment.logged()
     assert await deployment.log.rows_of("anna") == {"rankings": 0, "behaviours": 0}
-    window = joined(await deployment.log.read(0, round(1000 * (begun + 60))), 1000, round(1000 * (begun + 60)))
-    assert list(window.names.users) == ["ben"]
-
+    until_ms = round(1000 * (past.begun + 60))
+    users = joined(await deployment.log.read(0, until_ms), 1000, until_ms).names.users
+    assert "ben" in users
+    assert "anna" not in users
+    assert "anna" in await asyncio.to_thread(deployment.users_in_files)
     await keep_log(deployment.log, compose.lease(deployment.settings, "log"), UpkeepConfig(90, 3600, 5))
     for kind in ("rankings", "behaviours"):
         await asyncio.to_thread(DayTable(f"{deployment.settings.training_log}/{kind}", EVENT_TIME).vacuum, 0)
     assert "anna" not in await asyncio.to_thread(deployment.users_in_files)
 
-    listed = await asyncio.to_thread(CliRunner().invoke, app, ["dead-letters", "list", "--json"])
-    assert listed.stdout == ""
 
-    await deployment.send(names.registered, UserRegistered(user_id="anna", attributes={"age": 26}))
-    await deployment.send(names.behaved, acts[0])
-    await deployment.handled()
-    back = await deployment.read("anna")
-    assert (back.attributes, len(back.behaviour)) == ({"age": 26}, 0)
-
-    records = await read_all(deployment.connection, names.erasure_records, 1)
-    (record,) = [ErasureRecord.model_validate_json(each.value) for each in records]
+async def check_topics(deployment: Deployment) -> None:
+    """A record stays without the person, and no profile."""
+    (kept,) = await read_all(deployment.connection, deployment.names.erasure_records, 1)
+    record = ErasureRecord.model_validate_json(kept.value)
     assert (record.behaviours, record.had_attributes) == (5, True)
     assert (record.erased_at - record.occurred_at).total_seconds() < 1.0
-    assert b"anna" not in records[0].value
-    (profile,) = await read_all(deployment.connection, names.profiles, 1)
+    assert b"anna" not in kept.value
+    (profile,) = await read_all(deployment.connection, deployment.names.profiles, 1)
     assert (profile.key, profile.value) == (b"anna", None)
