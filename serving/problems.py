@@ -64,9 +64,7 @@ def answer_with_problems(api: FastAPI) -> None:
 
     @api.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
-        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # the first route of a path names its own method alone
-            error.headers = {"Allow": ", ".join(sorted(_methods_of(request)))}
-        return _refused(error)
+        return _refused(request, error)
 
     @api.exception_handler(ClientDisconnect)
     async def gone(_: Request, __: ClientDisconnect) -> JSONResponse:
@@ -129,11 +127,14 @@ def _methods_of(request: Request) -> set[str]:
     return {method for route in matching for method in getattr(route, "methods", None) or ()}
 
 
-def _refused(error: HTTPException) -> JSONResponse:
+def _refused(request: Request, error: HTTPException) -> JSONResponse:
     unread = _unread(error.__cause__)
     if unread is not None:
         return _wrong_input([unread])
-    return problem_response(HTTPStatus(error.status_code), error.detail, error.headers)
+    headers = error.headers
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # the first route of a path names its own method alone
+        headers = {"Allow": ", ".join(sorted(_methods_of(request)))}
+    return problem_response(HTTPStatus(error.status_code), error.detail, headers)
 
 
 def _unread(cause: BaseException | None) -> tuple[str, object, str] | None:

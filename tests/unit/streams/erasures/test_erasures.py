@@ -7,7 +7,7 @@ from foretaste.kernel.events import ErasureRecord, Message, Reason
 from foretaste.kernel.running.erasing import IN_FLIGHT_MS, user_digest
 from foretaste.testing import InMemoryTrainingLog
 from streams.behaviours import Behaviours
-from streams.erasures.log_erasures import LogErasures
+from streams.erasures.log_erasures import PATIENCE, LogErasures
 from streams.erasures.user_erasures import Erasures
 from streams.sign_ups import SignUps
 from streams.topics import TopicNames
@@ -43,6 +43,10 @@ class Ways:
         """The attributes and the items that are stored."""
         (found,) = await self.world.store.read([user_id], 1)
         return found.attributes, list(found.behaviour.items)
+
+    async def erase_meanwhile(self, _seconds: float) -> None:
+        """What the users' way does while the log waits for it."""
+        await self.erase([erasure(at_ms=NOW_MS - 1000)])
 
     @property
     def records(self) -> list[ErasureRecord]:
@@ -158,7 +162,12 @@ async def test_with_a_part_away_it_is_done_again(ways: Ways) -> None:
 async def test_the_log_forgets_until_the_last_answer_in_flight() -> None:
     world, log = World(), InMemoryTrainingLog()
     now_ms = AT_MS + 60_000
-    way = LogErasures(log, world.store, max_event_bytes=2000, now=lambda: now_ms / 1000)
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    way = LogErasures(log, world.store, max_event_bytes=2000, now=lambda: now_ms / 1000, sleep=sleep)
     in_flight = now_ms + IN_FLIGHT_MS
     await log.write_rankings([ranked("old"), ranked("in flight", at(ms=in_flight - AT_MS))])
     await log.write_rankings([ranked("other", user_id="u2")])
@@ -174,15 +183,17 @@ async def test_the_log_forgets_until_the_last_answer_in_flight() -> None:
     assert again.rankings["ranking_id"].to_pylist() == ["other", "new"]
     assert again.behaviours["item_id"].to_pylist() == ["i2", "i3"]
     assert await log.erased() == {user_digest("u1")}
+    assert sum(slept) == pytest.approx(PATIENCE), "the users' way did not come"
 
 
 async def test_of_who_registered_anew_the_log_forgets_what_was_before_that() -> None:
     ways, log = Ways(), InMemoryTrainingLog()
     await ways.world.activate()
-    way = LogErasures(log, ways.world.store, max_event_bytes=2000, now=lambda: NOW)
+    way = LogErasures(log, ways.world.store, max_event_bytes=2000, now=lambda: NOW, sleep=ways.erase_meanwhile)
     await ways.sign_up([sign_up("u1", 1, NOW_MS - 500, age=31)])
     for name, at_ms in (("old", NOW_MS - 2000), ("between", NOW_MS - 800), ("new", NOW_MS - 100)):
         await log.write_rankings([ranked(name, at(ms=at_ms - AT_MS))])
     await way([erasure(at_ms=NOW_MS - 1000)])
     read = await log.read(0, 2 * NOW_MS)
     assert read.rankings["ranking_id"].to_pylist() == ["new"]
+    assert len(ways.records) == 1
