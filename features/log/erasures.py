@@ -82,7 +82,8 @@ class ErasedFromLog:
         place: Any = pc.index_in(table[USER].cast(TEXT), value_set=pa.array(list(fences), TEXT))
         until = pa.array([fence.until for fence in fences.values()], TIME).take(place.combine_chunks())
         times: Any = table[time].combine_chunks()
-        return pc.fill_null(pc.less_equal(times, until), False)
+        gone: Any = pc.less_equal(times, until)
+        return pc.fill_null(gone, False)
 
     def _of(self, table: pa.Table) -> dict[str, LogFence]:
         """By id, the fences of the users in a table."""
