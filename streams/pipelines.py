@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.ports import Clock
-from streams.attribute_check import AttributeCheck, AttributeVocabulary
+from streams.attribute_check import AttributeCheck
 from streams.behaviours import Behaviours, UnknownItems
 from streams.erasures.user_erasures import Erasures
 from streams.parts import SignUpParts
@@ -16,6 +16,7 @@ from streams.worker.collector import Collector, CollectorConfig
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.health.store_progress import StoreProgress
 from streams.worker.metrics import Metrics
+from streams.zero_shot import AttributeVocabulary
 
 MAX_PAGES = 16
 """Pages of users in a batch: they are acknowledged together, and a worker that is killed leaves as many to do again."""

@@ -7,13 +7,12 @@ not written then, its stored version is below, and the newest digests, of events
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from features.online.feast_client import FeastClient
+from features.online.feast_client import USER_KEY, FeastClient
 from features.online.layout import Column, Raw, readable_nanos, texts_of, version_stored
 from foretaste.kernel.users import AppliedEvents, BehavedUser
 
 VIEW = "user_applied_behaviours"
 COLUMNS: tuple[Column, ...] = ((VIEW, "digests"), (VIEW, "fresh"), (VIEW, "version"), (VIEW, None))
-_USER = "user_id"
 _ERASED = "erased "
 """Before the time of the last erasure, epoch milliseconds, which stands in front of the digests where there was one."""
 
@@ -47,7 +46,7 @@ async def write_applied(client: FeastClient, users: Sequence[tuple[BehavedUser, 
     told = [(user, row) for user, row in users if user.applied.digests]
     fresh = [sum(digest not in row.applied for digest in user.applied) for user, row in told]
     columns: dict[str, Sequence[object]] = {
-        _USER: [user.user_id for user, _ in told],
+        USER_KEY: [user.user_id for user, _ in told],
         "digests": [[*_mark(row.erased_ms), *map(bytes.hex, user.applied)] for user, row in told],
         "fresh": fresh,
         "version": [user.version for user, _ in told],
@@ -59,7 +58,7 @@ async def write_erased(client: FeastClient, erased: Sequence[tuple[str, int, App
     """The time (epoch milliseconds) at which these users were erased, each beside the row that is stored by now; what
     was applied counts no more."""
     columns: dict[str, Sequence[object]] = {
-        _USER: [user_id for user_id, _, _ in erased],
+        USER_KEY: [user_id for user_id, _, _ in erased],
         "digests": [_mark(at_ms) for _, at_ms, _ in erased],
         "fresh": [0] * len(erased),
         "version": [0] * len(erased),

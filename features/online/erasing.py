@@ -1,12 +1,14 @@
 """The erasure of users in Redis: what stays in the place of one, and who registered anew before it was handled."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from features.online.event_marks import DIGEST_TEXT, ERASED, REGISTRATION, digests_text, place_parts
 from features.online.layout import ATTRIBUTES, ATTRIBUTES_VIEW, BEHAVIOUR_VIEW, Raw, stamp_of, time_of
-from features.redis.commands import Command, LuaScript
+from features.redis.address import Client
+from features.redis.commands import Command, LuaScript, run_each, wrong_type
 from foretaste.kernel.running.erasing import ErasedUser
-from foretaste.kernel.users import REMEMBERED_REGISTRATIONS, BehavedUser, UserFeatures
+from foretaste.kernel.users import REMEMBERED_REGISTRATIONS, BehavedUser, Erasure, UserFeatures
 
 ERASE = LuaScript(__package__, "event_time.lua", "place.lua", "erase.lua")
 DONE, KNOWN, UNKNOWN = 1, 2, 3
@@ -28,6 +30,19 @@ def erase_call(key: bytes, user: ErasedUser, fence_ms: int, over: bytes = b"") -
 def erased_at(raw: Raw) -> int | None:
     """When the user was erased (epoch milliseconds), from the field that says so; None where it does not."""
     return int(raw) if raw is not None and raw.isdigit() else None
+
+
+async def erasures_of(client: Client, keys: Sequence[bytes], found: Sequence[Any]) -> dict[bytes, Erasure]:
+    """By key, of those whose last value says that they were erased."""
+    at = {
+        key: at_ms
+        for key, values in zip(keys, found, strict=True)
+        if isinstance(values, list) and values[-1] is not None and (at_ms := erased_at(values[-1])) is not None
+    }
+    if not at:
+        return {}
+    anew = await run_each(client, b"HEXISTS", list(at), ATTRIBUTES, kept=wrong_type)
+    return {key: Erasure(at_ms, there == 1) for (key, at_ms), there in zip(at.items(), anew, strict=True)}
 
 
 def trimmed(users: Sequence[UserFeatures], told_now: Sequence[str]) -> list[BehavedUser]:

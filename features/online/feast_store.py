@@ -14,7 +14,7 @@ from features.online.damage import DamageLog
 from features.online.directory import VIEW as DIRECTORY_VIEW
 from features.online.directory import UserDirectory
 from features.online.event_marks import behaved
-from features.online.feast_client import FeastClient
+from features.online.feast_client import USER_KEY, FeastClient
 from features.online.feast_erasing import StoredErasure
 from features.online.layout import (
     ATTRIBUTES_VIEW,
@@ -47,7 +47,6 @@ from foretaste.kernel.users import (
 
 MOST_PAUSE = 0.5
 """Seconds between a read of behaviour and the write that was compared with it: more is a process that stood still."""
-_USER = "user_id"
 _TEXT: tuple[Column, ...] = ((ATTRIBUTES_VIEW, "attributes"),)
 
 
@@ -107,7 +106,7 @@ class FeastStore:
 
     async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
         async with self._client.answered_within(self._timeout):
-            rows = await self._client.read(read_columns(generation), _USER, user_ids)
+            rows = await self._client.read(read_columns(generation), USER_KEY, user_ids)
         features = [features_of(user, generation, values) for user, values in zip(user_ids, rows, strict=True)]
         self._damage.note(features)
         return features
@@ -115,7 +114,7 @@ class FeastStore:
     async def read_behaviour(self, user_ids: Sequence[str]) -> list[UserFeatures]:
         columns = (*columns_of(BEHAVIOUR_VIEW), *APPLIED_COLUMNS)
         async with self._client.answered_within(self._timeout):
-            rows = await self._client.read(columns, _USER, user_ids)
+            rows = await self._client.read(columns, USER_KEY, user_ids)
         features = []
         for user_id, values in zip(user_ids, rows, strict=True):
             own, marks = values[: -len(APPLIED_COLUMNS)], values[-len(APPLIED_COLUMNS) :]
@@ -135,7 +134,7 @@ class FeastStore:
             if held is None or user.version.replaces(held.version):
                 newest[user.user_id] = user
         async with self._client.answered_within(self._timeout):
-            stored = await self._client.read((*ENRICHED_COLUMNS, *APPLIED_COLUMNS), _USER, list(newest))
+            stored = await self._client.read((*ENRICHED_COLUMNS, *APPLIED_COLUMNS), USER_KEY, list(newest))
             due = [_Due.of(user, values) for user, values in zip(newest.values(), stored, strict=True)]
             replacing = [each for each in due if each.replaces]
             await self._directory.add([each.user.user_id for each in replacing if not each.known])
@@ -160,7 +159,7 @@ class FeastStore:
         first = {user.user_id: user for user in reversed(users)}
         columns = (*columns_of(BEHAVIOUR_VIEW), *APPLIED_COLUMNS)
         async with self._client.answered_within(self._timeout):
-            stored = await self._client.read(columns, _USER, list(first))
+            stored = await self._client.read(columns, USER_KEY, list(first))
             read_at = self._clock()
             current: dict[str, AppliedRow] = {}
             for user, (_, _, _, version, at, *marks) in zip(first.values(), stored, strict=True):
@@ -177,7 +176,7 @@ class FeastStore:
         """As the port says: the fence is written first, then empty values in place of what is stored."""
         columns = (*ENRICHED_COLUMNS, *columns_of(BEHAVIOUR_VIEW), *APPLIED_COLUMNS)
         async with self._client.answered_within(self._timeout):
-            stored = await self._client.read(columns, _USER, [user.user_id for user in users])
+            stored = await self._client.read(columns, USER_KEY, [user.user_id for user in users])
             found = [StoredErasure.of(user, values) for user, values in zip(users, stored, strict=True)]
             fresh = [each for each in found if not each.known]
             await write_erased(self._client, [(each.user.user_id, each.at_ms, each.marks) for each in fresh])
@@ -193,7 +192,7 @@ class FeastStore:
         """As the port says, page by page of the directory."""
         async with self._client.answered_within(self._timeout):
             users, after = await self._directory.walk(cursor, count)
-            texts = await self._client.read(_TEXT, _USER, users)
+            texts = await self._client.read(_TEXT, USER_KEY, users)
         # an erased user's id stays in the directory
         return [user for user, (text,) in zip(users, texts, strict=True) if text != EMPTY_TEXT], after
 
@@ -212,7 +211,7 @@ class FeastStore:
             if held is None or user.at_ms > held.at_ms:
                 newest[user.user_id] = user
         columns = (*columns_of(ATTRIBUTES_VIEW), *columns_of(view))
-        stored = await self._client.read(columns, _USER, list(newest))
+        stored = await self._client.read(columns, USER_KEY, list(newest))
         due: list[ViewRow] = []
         for user, (text, attributes_time, *values) in zip(newest.values(), stored, strict=True):
             if text == EMPTY_TEXT:
@@ -232,7 +231,7 @@ class FeastStore:
         if not erased:
             return list(features)
         async with self._client.answered_within(self._timeout):
-            texts = await self._client.read(_TEXT, _USER, erased)
+            texts = await self._client.read(_TEXT, USER_KEY, erased)
         back = {user for user, (text,) in zip(erased, texts, strict=True) if has_text(text)}
         return [
             user if user.erasure is None else replace(user, erasure=replace(user.erasure, is_over=user.user_id in back))
@@ -241,7 +240,7 @@ class FeastStore:
 
     async def _write(self, view: str, rows: Sequence[ViewRow]) -> None:
         names = [feature for _, feature in columns_of(view) if feature is not None]
-        columns: dict[str, Sequence[object]] = {_USER: [row.user_id for row in rows]}
+        columns: dict[str, Sequence[object]] = {USER_KEY: [row.user_id for row in rows]}
         columns |= {name: [row.values[place] for row in rows] for place, name in enumerate(names)}
         await self._client.write(view, columns, [row.at_us for row in rows])
 

@@ -2,44 +2,30 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from features.feast_api import RepoConfig, get_provider
 from features.online import offsets
-from features.online.damage import DamageLog
-from features.online.erasing import DONE, ERASE, ROUNDS, UNKNOWN, erase_call, erased_at, trimmed
-from features.online.event_marks import (
-    APPLIED,
-    DIGEST_TEXT,
-    ERASED,
-    REGISTRATION,
-    behaved,
-    digests_text,
-    place_parts,
-    place_text,
-    registered,
-)
+from features.online.calls import WriteCall, append_call, behaviour_call, enriched_call, new_call, virtual_call
+from features.online.damage import DamageLog, damaged_keys
+from features.online.erasing import DONE, ERASE, ROUNDS, UNKNOWN, erase_call, erasures_of, trimmed
+from features.online.event_marks import APPLIED, ERASED, REGISTRATION, behaved, registered
 from features.online.keys import Keys
 from features.online.layout import (
     ATTRIBUTES,
     ATTRIBUTES_VIEW,
-    BEHAVIOUR,
     BEHAVIOUR_VIEW,
-    attributes_row,
-    behaviour_row,
     columns_of,
     features_of,
     fields_of,
-    is_damaged,
     read_columns,
     stamp_of,
-    time_of,
     unreadable,
     version_read,
     version_stored,
-    virtual_row,
 )
+from features.online.scripts import APPEND_BEHAVIOUR, WRITE_BEHAVIOUR, WRITE_ENRICHED, WRITE_NEW, WRITE_VIRTUAL
 from features.redis.address import Client, OneLoop, answered_within
 from features.redis.commands import Command, LuaScript, run_each, run_script, wrong_type
 from features.redis.eviction import eviction_of
@@ -49,23 +35,15 @@ from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import SLOTS, slot
 from foretaste.kernel.running.durability import Partition
 from foretaste.kernel.running.erasing import ErasedUser
-from foretaste.kernel.users import (
-    REMEMBERED_REGISTRATIONS,
-    BehavedUser,
-    EnrichedUser,
-    Erasure,
-    ReenrichedUser,
-    UserFeatures,
-)
+from foretaste.kernel.users import BehavedUser, EnrichedUser, LaterBehaviour, ReenrichedUser, UserFeatures
+from foretaste.kernel.values import DAY_MS
 
-_WRITE_BEHAVIOUR = LuaScript(__package__, "write_behaviour.lua")
-_WRITE_ENRICHED = LuaScript(__package__, "event_time.lua", "place.lua", "write_enriched.lua")
-_WRITE_VIRTUAL = LuaScript(__package__, "event_time.lua", "place.lua", "write_virtual.lua")
+OneStep = TypeVar("OneStep", LaterBehaviour, EnrichedUser)
+
+LOOKED_PAGES = 1000
+"""Of keys, in which a user is looked for before the store counts as empty."""
 _DONE, _OTHER_ATTRIBUTES = 1, 0
-_VERSION = (BEHAVIOUR[-1], stamp_of(BEHAVIOUR_VIEW))
 _ATTRIBUTES_TIME = stamp_of(ATTRIBUTES_VIEW)
-_SLOT_TIMES = tuple(map(stamp_of, SLOTS))
-_REMEMBERED = b"%d" % (REMEMBERED_REGISTRATIONS * DIGEST_TEXT)
 
 
 class RedisStore:
@@ -83,7 +61,7 @@ class RedisStore:
 
     def __init__(self, config: RepoConfig, *, timeout: float = 2.0, fence_days: float = 30.0) -> None:
         self._config = config
-        self._fence_ms = round(fence_days * 86_400_000)
+        self._fence_ms = round(fence_days * DAY_MS)
         self._timeout = timeout
         self._keys = Keys(config.project)
         self._client: Client | None = None
@@ -115,7 +93,7 @@ class RedisStore:
         async with answered_within(self._timeout):
             client = await self._opened()
             found = await run_each(client, b"HMGET", keys, *fields, APPLIED, ERASED, kept=wrong_type)
-            erasures = await self._erasures(client, keys, found)
+            erasures = await erasures_of(client, keys, found)
         features = [
             behaved(user_id, values[:-2], values[-2], erasures.get(key))
             if isinstance(values, list)
@@ -126,14 +104,16 @@ class RedisStore:
         return features
 
     async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
-        await self._write_newer(_WRITE_ENRICHED, ATTRIBUTES_VIEW, [self._enriched_call(user) for user in users])
+        await self._write_newer(
+            WRITE_ENRICHED, ATTRIBUTES_VIEW, [enriched_call(self._keys.of(user.user_id), user) for user in users]
+        )
 
     async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
-        of_slot: defaultdict[str, list[_Call]] = defaultdict(list)
+        of_slot: defaultdict[str, list[WriteCall]] = defaultdict(list)
         for user in users:
-            of_slot[slot(user.virtual.generation)].append(self._virtual_call(user))
+            of_slot[slot(user.virtual.generation)].append(virtual_call(self._keys.of(user.user_id), user))
         for view, calls in of_slot.items():
-            await self._write_newer(_WRITE_VIRTUAL, view, calls)
+            await self._write_newer(WRITE_VIRTUAL[view], view, calls)
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
         """As the port says. A stored version in another form than ours is compared once more as it stands."""
@@ -141,15 +121,15 @@ class RedisStore:
             return []
         async with answered_within(self._timeout):
             client = await self._opened()
-            calls = [self._behaviour_call(user, *version_read(user)) for user in users]
-            replies = await run_script(client, _WRITE_BEHAVIOUR, calls)
+            calls = [behaviour_call(self._keys.of(user.user_id), user, *version_read(user)) for user in users]
+            replies = await run_script(client, WRITE_BEHAVIOUR, calls)
             odd = [
                 place
                 for place, reply in enumerate(replies)
                 if reply != _DONE and _is_the_read_version(reply, users[place])
             ]
-            calls = [self._behaviour_call(users[place], *replies[place]) for place in odd]
-            for place, reply in zip(odd, await run_script(client, _WRITE_BEHAVIOUR, calls), strict=True):
+            calls = [behaviour_call(calls[place][0], users[place], *replies[place]) for place in odd]
+            for place, reply in zip(odd, await run_script(client, WRITE_BEHAVIOUR, calls), strict=True):
                 replies[place] = reply
         return [user.user_id for user, reply in zip(users, replies, strict=True) if reply != _DONE]
 
@@ -165,12 +145,24 @@ class RedisStore:
             anew = {user_id: reply for user_id, reply in replies.items() if reply != DONE}
             for user in [user for user in users if user.user_id in anew]:
                 key = keys[user.user_id]
-                for damaged in await _damaged(client, ATTRIBUTES_VIEW, [key]):
+                for damaged in await damaged_keys(client, ATTRIBUTES_VIEW, [key]):
                     (over,) = await run_each(client, b"HGET", [damaged], _ATTRIBUTES_TIME)
                     await run_script(client, ERASE, [erase_call(damaged, user, self._fence_ms, over or b"")])
                     del anew[user.user_id]
         await self._trim(anew)
         return list(anew)
+
+    async def append_behaviour(self, users: Sequence[LaterBehaviour]) -> list[str]:
+        """As `OneStepStore` says."""
+        return await self._left_out(APPEND_BEHAVIOUR, users, append_call)
+
+    async def write_new(self, users: Sequence[EnrichedUser]) -> list[str]:
+        """As `OneStepStore` says."""
+        of_slot: defaultdict[str, list[EnrichedUser]] = defaultdict(list)
+        for user in users:
+            of_slot[SLOTS[0] if user.virtual is None else slot(user.virtual.generation)].append(user)
+        left_out = [await self._left_out(WRITE_NEW[view], rows, new_call) for view, rows in of_slot.items()]
+        return [user_id for each in left_out for user_id in each]
 
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
         """As the port says, by a scan of Redis. A server that was started anew is walked from its beginning."""
@@ -198,35 +190,32 @@ class RedisStore:
         async with answered_within(self._timeout):
             return await offsets.advance(await self._opened(), self._keys.offsets, moves)
 
+    async def holds_users(self) -> bool:
+        """As `OffsetStore` has it, by pages of `users`, each within the timeout; of a server with many keys of others,
+        the first `LOOKED_PAGES`."""
+        cursor = ""
+        for _ in range(LOOKED_PAGES):
+            users, after = await self.users(cursor)
+            if users or after is None:
+                return bool(users)
+            cursor = after
+        return False
+
     async def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
 
-    def _behaviour_call(self, user: BehavedUser, version: bytes, time: bytes) -> Command:
-        row = behaviour_row(self._keys.of(user.user_id), user)
-        mark = (APPLIED, user.applied.digests) if user.applied.digests else ()
-        return (row.key, *_VERSION, version, time, _VERSION[1], time_of(row.nanos), *row.fields, *mark)
-
-    def _enriched_call(self, user: EnrichedUser) -> "_Call":
-        key, version = self._keys.of(user.user_id), user.version
-        row = attributes_row(key, user)
-        slot_times, virtual = _SLOT_TIMES, tuple[bytes, ...]()
-        if user.virtual is not None:
-            written = virtual_row(key, ReenrichedUser(user.user_id, user.virtual, user.at_ms))
-            virtual = written.fields
-            slot_times = _SLOT_TIMES if written.view == SLOTS[0] else _SLOT_TIMES[::-1]
-        name, value = row.fields
-        compared = (time_of(row.nanos), *place_parts(version.place), digests_text(version), _REMEMBERED)
-        return _Call((key, *compared), (name, _ATTRIBUTES_TIME, REGISTRATION, *slot_times, value, *virtual))
-
-    def _virtual_call(self, user: ReenrichedUser) -> "_Call":
-        row = virtual_row(self._keys.of(user.user_id), user)
-        made_from = (b"", b"")
-        if user.made_from is not None:
-            made_from = (b"%d" % user.made_from.at_ms, place_text(user.made_from.place))
-        fields = (_ATTRIBUTES_TIME, REGISTRATION, *made_from, *row.fields)
-        return _Call((row.key, time_of(row.nanos), stamp_of(row.view)), fields)
+    async def _left_out(
+        self, script: LuaScript, users: Sequence[OneStep], call: Callable[[bytes, OneStep], Command]
+    ) -> list[str]:
+        """The users whom the script, called for each, left as they were."""
+        if not users:
+            return []
+        calls = [call(self._keys.of(user.user_id), user) for user in users]
+        async with answered_within(self._timeout):
+            replies = await run_script(await self._opened(), script, calls)
+        return [user.user_id for user, reply in zip(users, replies, strict=True) if reply != _DONE]
 
     async def _trim(self, anew: Mapping[str, int]) -> None:
         """Take away what users did before they were erased, who registered anew by then; by reply of the script."""
@@ -238,19 +227,7 @@ class RedisStore:
                 return
         raise Unavailable("redis", f"others write for {len(left)} erased users at the same time")
 
-    async def _erasures(self, client: Client, keys: Sequence[bytes], found: Sequence[Any]) -> dict[bytes, Erasure]:
-        """By key, of those whose last value says that they were erased."""
-        at = {
-            key: at_ms
-            for key, values in zip(keys, found, strict=True)
-            if isinstance(values, list) and values[-1] is not None and (at_ms := erased_at(values[-1])) is not None
-        }
-        if not at:
-            return {}
-        anew = await run_each(client, b"HEXISTS", list(at), ATTRIBUTES, kept=wrong_type)
-        return {key: Erasure(at_ms, there == 1) for (key, at_ms), there in zip(at.items(), anew, strict=True)}
-
-    async def _write_newer(self, script: LuaScript, view: str, calls: Sequence["_Call"]) -> None:
+    async def _write_newer(self, script: LuaScript, view: str, calls: Sequence[WriteCall]) -> None:
         """A script a row; those refused as no newer are run again over what cannot be read."""
         if not calls:
             return
@@ -262,7 +239,7 @@ class RedisStore:
                 for call, reply in zip(calls, replies, strict=True)
                 if reply not in (_DONE, _OTHER_ATTRIBUTES)
             ]
-            damaged = set(await _damaged(client, view, [call.key for call, _ in refused]))
+            damaged = set(await damaged_keys(client, view, [call.key for call, _ in refused]))
             again = [call.over(stored) for call, stored in refused if call.key in damaged]
             await run_script(client, script, again)
 
@@ -282,31 +259,6 @@ class RedisStore:
         return client
 
 
-class _Call(NamedTuple):
-    """A call of a script that writes what is newer."""
-
-    compared: tuple[bytes, ...]
-    """The key and the arguments before the stored event time that is written over."""
-    fields: tuple[bytes, ...]
-    """The arguments behind it."""
-
-    @property
-    def key(self) -> bytes:
-        return self.compared[0]
-
-    def over(self, stored: bytes) -> Command:
-        """The call where a row with this event time stands in nobody's way; empty for none."""
-        return (*self.compared, stored, *self.fields)
-
-
 def _is_the_read_version(stored: Sequence[bytes], user: BehavedUser) -> bool:
     """Whether what is stored, in a form that is not ours, is the version that the user's row was made from."""
     return tuple(stored) != version_read(user) and version_stored(*stored) == (user.read_version, user.read_us)
-
-
-async def _damaged(client: Client, view: str, keys: Sequence[bytes]) -> list[bytes]:
-    """Those of the keys whose row of a view cannot be read; a row no newer than it still replaces it."""
-    if not keys:
-        return []
-    found = await run_each(client, b"HMGET", keys, *fields_of(columns_of(view)))
-    return [key for key, values in zip(keys, found, strict=True) if is_damaged(view, values)]

@@ -71,19 +71,21 @@ async def _letters(settings: Settings, limit: int | None) -> "list[KeptLetter]":
 
     names, connection = TopicNames(settings.topic_prefix), compose.kafka_connection(compose.resolve(settings))
     erased = await erased_users(connection, names.erased)
-    return await kept_letters(connection, names.dead_letters, limit, erased)
+    return await kept_letters(connection, names.dead_letters, names.replays, limit, erased)
 
 
 async def _replayed(settings: Settings, choice: "ReplayChoice") -> "tuple[int, dict[Kept, int]]":
     from streams.topics import TopicNames
+    from streams.worker.dead_letter_reader import check_topic
     from streams.worker.dead_letter_replay import replay as send_again
 
     resolved, names = compose.resolve(settings), TopicNames(settings.topic_prefix)
+    await check_topic(compose.kafka_connection(resolved), names.replays)
     chosen = choice.chosen(await _letters(settings, None))
     events = compose.events(resolved)
     try:
-        origins = set(names.all()) - {names.dead_letters}
-        return await send_again(events, chosen, names.dead_letters, origins, choice.attempts)
+        origins = set(names.all()) - {names.dead_letters, names.replays}
+        return await send_again(events, chosen, names.replays, origins, choice.attempts)
     finally:
         await events.close()
 

@@ -126,7 +126,7 @@ async def _of_dead_letters(user_id: str, settings: Settings) -> ErasurePlace:
     from streams.worker.dead_letter_reader import kept_letters, users_of
 
     names, connection = TopicNames(settings.topic_prefix), compose.kafka_connection(settings)
-    letters = await kept_letters(connection, names.dead_letters)
+    letters = await kept_letters(connection, names.dead_letters, names.replays)
     count = sum(user_id in users_of(each.letter.message) for each in letters)
     goes = f"neither shown nor replayed from now on; off the topic within {settings.dead_letter_days + 1:g} days"
     return ErasurePlace("dead letters", f"{count} letters", goes)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from streams.worker.health.stalling import StallConfig
     from streams.worker.runner import StreamWorker
 
-BACKGROUND_FETCH_WAIT, BACKGROUND_IDLE_WAIT = 0.5, 2.0
+BACKGROUND_FETCH_WAIT, BACKGROUND_IDLE_WAIT = 0.5, 10.0
 """Seconds that what is served may take until the log and the watch read it, and the same after a quiet while."""
 
 
@@ -41,7 +41,9 @@ def worker(
         reenrich_rate=settings.reenrich_rate,
     )
     metrics = Metrics(registry)
-    progress = StoreProgress(found.store, metrics.lost_tails) if isinstance(found.store, OffsetStore) else None
+    progress = None
+    if isinstance(found.store, OffsetStore):
+        progress = StoreProgress(found.store, metrics.lost_tails, readiness)
     ways = partial(user_pipelines, found, metrics, config, progress=progress)
     connection, membership = kafka_connection(settings), _membership(settings)
     return StreamWorker(connection, names.group, ways, membership, _stalling(settings), readiness, progress)

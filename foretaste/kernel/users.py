@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from foretaste.kernel.values import MAX_BEHAVIOUR, Attributes, FloatArray
 
@@ -36,6 +36,10 @@ class Stage(StrEnum):
     WARMING = "warming"
     """Some, but fewer than the generation's `warm_after`."""
     WARM = "warm"
+
+
+STAGES = tuple(Stage)
+"""In order: cold, warming, warm."""
 
 
 def stage_of(seen: int, warm_after: int) -> Stage:
@@ -188,8 +192,7 @@ class UserFeatures:
     applied: AppliedEvents = AppliedEvents()
     """Behaviours that were applied last. `OnlineStore.read_behaviour` alone reads them."""
     erasure: Erasure | None = None
-    """The last one; None where there was none, or so long ago that nobody knows. `OnlineStore.read_behaviour` alone
-    tells of it."""
+    """The last one that is known. `OnlineStore.read_behaviour` alone tells of it."""
 
     @property
     def is_erased(self) -> bool:
@@ -259,13 +262,8 @@ class BehavedUser:
     @classmethod
     def after(cls, read: UserFeatures, behaviour: Behaviour, applied: AppliedEvents | None = None) -> "BehavedUser":
         """The row that puts `behaviour` in the place of what was read; None: nothing more was applied."""
-        return cls(
-            read.user_id,
-            behaviour,
-            read.behaviour_version,
-            read.behaviour_us,
-            read.applied if applied is None else applied,
-        )
+        kept = read.applied if applied is None else applied
+        return cls(read.user_id, behaviour, read.behaviour_version, read.behaviour_us, kept)
 
     @property
     def version(self) -> int:
@@ -277,6 +275,40 @@ class BehavedUser:
         """Event time of the row, microseconds since the epoch: of the newest behaviour, and above that of the read."""
         newest = self.behaviour.times[-1] * 1000 if self.behaviour.times else 0
         return max(self.read_us + 1, newest)
+
+
+@dataclass(frozen=True, slots=True)
+class LaterBehaviour:
+    """One row of an append: what a user did after all that is stored, as far as its writer knows.
+
+    `behaviour` rises in time from each to the next, has one member at least and `MAX_BEHAVIOUR` at most; `digests` are
+    those of its events (`event_digest`), one behind the other, all different.
+    """
+
+    user_id: str
+    behaviour: Behaviour
+    digests: bytes
+
+
+@runtime_checkable
+class OneStepStore(Protocol):
+    """An online store that carries the usual case out without a read before it, compared and written in one step.
+
+    Whoever is left out stays as stored: the reads and writes of `OnlineStore` are for those. Raises as they do.
+    """
+
+    async def append_behaviour(self, users: Sequence[LaterBehaviour]) -> list[str]:
+        """Behaviours of B users behind what is stored of each, who stands there once; the ids of those left out.
+
+        Left out is whoever has a stored behaviour that is as late, whom one was applied to before, who was erased ever,
+        or whose stored row was left by another writer: they are to be read. Else it is as `write_behaviour` writes it.
+        """
+        ...
+
+    async def write_new(self, users: Sequence[EnrichedUser]) -> list[str]:
+        """Attributes and virtual behaviour of B users, each once, of whom nothing is stored, nor that they were erased;
+        the ids of all others."""
+        ...
 
 
 def _grown(column: Sequence[T], value: T) -> Sequence[T]:

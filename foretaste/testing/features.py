@@ -1,27 +1,25 @@
 """The in-memory forms of the ports of this package: the same semantics as on Redis, for tests and small trials."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
 import numpy as np
 
 from features.generations.records import check_idle, check_slot
-from features.log.erasures import ErasedFromLog, LogFence
-from features.log.rows import BEHAVIOUR_ROWS, RANKING_ROWS, behaviours_table, each_once, rankings_table, within
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.generations import SLOTS, Generation, Move, Serving, check_same, slot
-from foretaste.kernel.ports import Clock, CompactedDays, Logged
+from foretaste.kernel.ports import Clock
 from foretaste.kernel.retrieval import MOST_POPULAR
-from foretaste.kernel.running.erasing import ErasedUser, LogErasure, user_digest
+from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import (
     AppliedEvents,
     AttributesVersion,
     BehavedUser,
     EnrichedUser,
     Erasure,
+    LaterBehaviour,
     ReenrichedUser,
     UserFeatures,
     VirtualBehaviour,
@@ -152,6 +150,44 @@ class InMemoryOnlineStore:
         )
 
 
+class InMemoryOneStepStore(InMemoryOnlineStore):
+    """The same with `OneStepStore` beside it."""
+
+    async def append_behaviour(self, users: Sequence[LaterBehaviour]) -> list[str]:
+        return [user.user_id for user in users if not await self._appended(user)]
+
+    async def write_new(self, users: Sequence[EnrichedUser]) -> list[str]:
+        left_out: list[str] = []
+        for user in users:
+            if self._holds(user.user_id):
+                left_out.append(user.user_id)
+            else:
+                await InMemoryOnlineStore.write_enriched(self, [user])
+        return left_out
+
+    async def _appended(self, user: LaterBehaviour) -> bool:
+        held, later = self._behaved(user.user_id), user.behaviour
+        if held.erasure is not None:
+            return False
+        digests = list(AppliedEvents(user.digests))
+        newest = held.behaviour.times[-1] if held.behaviour.times else 0
+        if later.times[0] <= newest or 1000 * later.times[-1] <= held.behaviour_us:
+            return False
+        if any(digest in held.applied for digest in digests):
+            return False
+        behaviour, applied = held.behaviour, held.applied
+        for item, action, at_ms, digest in zip(later.items, later.actions, later.times, digests, strict=True):
+            behaviour, applied = behaviour.then(item, action, at_ms), applied.with_applied(digest)
+        return not await InMemoryOnlineStore.write_behaviour(self, [BehavedUser.after(held, behaviour, applied)])
+
+    def _holds(self, user_id: str) -> bool:
+        return (
+            user_id in self._attributes
+            or user_id in self._behaviour
+            or any((user_id, parity) in self._virtual for parity in SLOTS)
+        )
+
+
 class InMemoryGenerations:
     """Records, the pointer and its moves in dictionaries of this process."""
 
@@ -257,53 +293,6 @@ class InMemoryProgress:
 
     async def close(self) -> None:
         """Nothing is held open."""
-
-
-class InMemoryTrainingLog:
-    """Rows in lists of this process, each as often as it was written, and read once."""
-
-    def __init__(self) -> None:
-        self._rankings: list[UserRanked] = []
-        self._behaviours: list[UserBehaved] = []
-        self._fences: dict[bytes, LogFence] = {}
-
-    async def write_rankings(self, rankings: Sequence[UserRanked]) -> None:
-        self._rankings += rankings
-
-    async def write_behaviours(self, behaviours: Sequence[UserBehaved]) -> None:
-        self._behaviours += behaviours
-
-    async def read(self, since_ms: int, until_ms: int) -> Logged:
-        erased = ErasedFromLog(self._fences)
-        rankings = erased.left_of(rankings_table(self._rankings), "at")
-        behaviours = erased.left_of(behaviours_table(self._behaviours), "at")
-        return Logged(
-            *erased.of_known(
-                each_once(within(rankings, since_ms, until_ms), RANKING_ROWS),
-                each_once(within(behaviours, since_ms, until_ms), BEHAVIOUR_ROWS),
-            )
-        )
-
-    async def erase(self, erasures: Sequence[LogErasure]) -> None:
-        known = ErasedFromLog(self._fences)
-        self._fences |= {user_digest(each.user_id): LogFence.of(each) for each in erasures if not known.knows(each)}
-
-    async def erased(self) -> frozenset[bytes]:
-        return ErasedFromLog(self._fences).digests
-
-    async def compact(self, before: date, ended: Callable[[], bool] = lambda: False) -> CompactedDays:
-        """There are no files: the days are those that have rows, as long as `ended` does not say so."""
-        days = sorted({each.at.date() for each in self._logged()})
-        return CompactedDays([day for day in days if day < before and not ended()])
-
-    async def expire(self, before: date) -> Sequence[date]:
-        logged = self._logged()
-        self._rankings = [each for each in self._rankings if each.at.date() >= before]
-        self._behaviours = [each for each in self._behaviours if each.at.date() >= before]
-        return sorted({each.at.date() for each in logged if each.at.date() < before})
-
-    def _logged(self) -> list[UserRanked | UserBehaved]:
-        return [*self._rankings, *self._behaviours]
 
 
 def _own(virtual: VirtualBehaviour) -> VirtualBehaviour:

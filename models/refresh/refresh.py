@@ -9,14 +9,13 @@ from functools import partial
 from foretaste.kernel.errors import ForetasteError, InvalidInput, Unavailable
 from foretaste.kernel.leasing import leased
 from foretaste.kernel.ports import Report, no_report, reported
+from foretaste.kernel.values import DAY_SECONDS
 from models.generations import publish
 from models.generations.manifest import read_manifest
 from models.refresh.course import RefreshCourse, recorded
 from models.refresh.expiry import delete_refused
 from models.refresh.parts import RefreshParts, RefreshRequest
 from models.refresh.records import CountsBasis, CountsFrom, RefreshOutcome, RefreshRecord, UnfinishedRefresh, refresh_id
-
-DAY = 86_400.0
 
 
 async def refresh(parts: RefreshParts, request: RefreshRequest, report: Report = no_report) -> RefreshRecord:
@@ -124,7 +123,7 @@ def _window_start(
 ) -> int:
     """Where the window begins (epoch milliseconds): as requested, else where what is counted ends."""
     if request.window_days is not None:
-        return round((now - request.window_days * DAY) * 1000)
+        return round((now - request.window_days * DAY_SECONDS) * 1000)
     if base is None or request.plan.cold:
         return 0
     if basis.since_ms is not None:

@@ -194,10 +194,10 @@ class Collector:
         self._streak.over()
         now_ms = 1000 * self._now()
         self._metrics.batch_size.labels(self._way).observe(len(batch))
-        observe = self._metrics.durable_seconds.labels(self._way).observe
+        ages = [max(0.0, now_ms - entry.message.origin.timestamp_ms) / 1000 for entry in batch]
+        self._metrics.durable_seconds.observe(self._way, ages)
         for entry in batch:
             entry.acknowledge()
-            observe(max(0.0, now_ms - entry.message.origin.timestamp_ms) / 1000)
         self.settled += len(batch)
 
     async def _one_by_one(self, messages: Sequence[Message], error: ForetasteError) -> None:

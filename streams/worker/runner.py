@@ -4,7 +4,8 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 from aiokafka.errors import KafkaError
 from tenacity import RetryCallState
@@ -14,7 +15,7 @@ from foretaste.kernel.running.readiness import ProcessReadiness
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
 from streams.worker.consumer import ConsumerConfig, WorkerConsumer, make_consumer
-from streams.worker.health.stalling import KafkaPartitions, StallConfig, StallWatch
+from streams.worker.health.stalling import ENDING_SECONDS, KafkaPartitions, StallConfig, StallWatch, seen_through
 from streams.worker.health.store_progress import LostTail, StoreProgress
 from streams.worker.topic_admin import check_answers
 
@@ -30,7 +31,7 @@ class StreamWorker:
 
     `ways` makes the collectors, by topic; offsets are kept under `group`. As an async context in a running loop it has
     its partitions on entry; on exit it has settled what it took and committed what it acknowledged. It may be entered
-    again after that. Entering raises `Unavailable` when no broker answers.
+    again after that. Entering raises `Unavailable` when no broker answers, and `Stalled` when that hangs.
     """
 
     def __init__(
@@ -54,18 +55,18 @@ class StreamWorker:
         self._watching: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "StreamWorker":
-        await check_answers(self._connection)
+        await self._seen_through(check_answers(self._connection), "no broker has answered")
         ways = self._ways()
         progress = self._progress
         if progress is not None:
             progress.open()
         consumer = self._consumer = make_consumer(self._connection, self._group, ways, self._config, progress)
         try:
-            await consumer.start()
+            await self._seen_through(consumer.start(), "the consumer has not started")
         except BaseException:
             if progress is not None:
                 progress.close()  # or the consumer waits for the store before it stops
-            await consumer.stop()
+            await self._given_up(consumer)
             raise
         partitions = KafkaPartitions(self._connection, self._group)
         watch = StallWatch(ways, consumer.assignment, partitions, self._readiness, self._stalling)
@@ -100,6 +101,19 @@ class StreamWorker:
         finally:
             failing.cancel()
             await asyncio.wait({failing})
+
+    async def _seen_through(self, starting: Coroutine[Any, Any, object], what: str) -> None:
+        await seen_through(starting, what, self._readiness, self._stalling)
+
+    async def _given_up(self, consumer: WorkerConsumer) -> None:
+        """Ends a consumer that did not start; one that hangs in that too is left to the end of the process."""
+        stopping = asyncio.create_task(consumer.stop(), name="stop")
+        await asyncio.wait({stopping}, timeout=self._config.grace + ENDING_SECONDS)
+        if not stopping.done():
+            log.error("group %s: the consumer that did not start does not stop either", self._group)
+            stopping.cancel()
+        else:
+            stopping.result()
 
 
 async def run_worker(

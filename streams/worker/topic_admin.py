@@ -9,12 +9,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
 
 from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.values import DAY_MS
 from streams.topics import TopicNames
 from streams.worker.connection import KafkaConnection, kafka_unavailable
 
 log = logging.getLogger(__name__)
 
-_DAY_MS = 86_400_000
 KNOWN_SECONDS = 10.0
 """How long a topic that was created may take to be known to the broker that is asked."""
 
@@ -30,7 +30,7 @@ class TopicFound:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterTopic:
-    """How the topic of dead letters is created."""
+    """How the topic of dead letters is created, and that of their replays, which is kept for as long."""
 
     days: float = 14.0
     """That a letter is kept."""
@@ -39,12 +39,16 @@ class DeadLetterTopic:
 
     @property
     def config(self) -> dict[str, str]:
-        return {"max.message.bytes": str(self.max_bytes), **_kept_for(self.days)}
+        return {"max.message.bytes": str(self.max_bytes), **self.replays_config}
+
+    @property
+    def replays_config(self) -> dict[str, str]:
+        return _kept_for(self.days)
 
 
 def _kept_for(days: float) -> dict[str, str]:
     """Records go so many days later, and within another one: Kafka lets go of whole segments that are closed."""
-    return {"retention.ms": str(round(days * _DAY_MS)), "segment.ms": str(_DAY_MS)}
+    return {"retention.ms": str(round(days * DAY_MS)), "segment.ms": str(DAY_MS)}
 
 
 async def create_topics(
@@ -64,8 +68,10 @@ async def create_topics(
 
     Raises `Unavailable` when no broker answers, `InvalidInput` when the broker refuses a topic.
     """
+    letters = dead_letters or DeadLetterTopic()
     configs: Mapping[str, Mapping[str, str]] = {
-        names.dead_letters: (dead_letters or DeadLetterTopic()).config,
+        names.dead_letters: letters.config,
+        names.replays: letters.replays_config,
         names.erased: _kept_for(erased_days),
         names.profiles: {"cleanup.policy": "compact"},
         names.erasure_records: {"retention.ms": "-1"},

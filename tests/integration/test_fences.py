@@ -15,7 +15,15 @@ from features.redis.address import RedisAddress
 from features.repo_config import apply_features, repo_config
 from foretaste.kernel.events import Message, Origin
 from foretaste.kernel.running.erasing import ErasedUser
-from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser, UserFeatures
+from foretaste.kernel.users import (
+    AttributesVersion,
+    BehavedUser,
+    EnrichedUser,
+    LaterBehaviour,
+    Place,
+    ReenrichedUser,
+    UserFeatures,
+)
 from streams.behaviours import Behaviours
 from streams.sign_ups import SignUps
 from tests.stream_parts import NOW, NOW_MS, World, generation, message, sign_up, virtual_of
@@ -68,6 +76,22 @@ class Stopped:
         await self.store.close()
 
 
+@dataclass
+class StoppedBefore(Stopped):
+    """Likewise where the usual case is one step: it stops before that, and reads for those alone who were left out."""
+
+    async def append_behaviour(self, users: Sequence[LaterBehaviour]) -> list[str]:
+        await self._stopped([])
+        return await self.store.append_behaviour(users)
+
+    async def write_new(self, users: Sequence[EnrichedUser]) -> list[str]:
+        await self._stopped([])
+        return await self.store.write_new(users)
+
+
+BOTH = pytest.mark.parametrize("stopped_form", [Stopped, StoppedBefore])
+
+
 def behaviour_way(world: World) -> Behaviours:
     return Behaviours(
         world.parts, world.dead_letters, world.metrics, unknown_items="keep", max_event_bytes=2000, now=lambda: NOW
@@ -80,8 +104,9 @@ def sign_up_way(world: World) -> SignUps:
     )
 
 
+@BOTH
 async def test_what_a_worker_writes_that_stopped_between_read_and_write_while_its_successor_went_on_is_harmless(
-    store: RedisStore,
+    store: RedisStore, stopped_form: type[Stopped]
 ) -> None:
     """Behaviours: the successor was given the same, and more. Each stands there once, in the order of its time."""
     records = [
@@ -92,7 +117,7 @@ async def test_what_a_worker_writes_that_stopped_between_read_and_write_while_it
         )
         for number in range(80)
     ]
-    stopped = Stopped(store)
+    stopped = stopped_form(store)
     zombie = replace(World(), store=stopped)  # type: ignore[arg-type]  # the real one in the chosen one's place
     world = replace(World(), store=store)  # type: ignore[arg-type]  # likewise
     await behaviour_way(world)(records[:10])
@@ -107,12 +132,13 @@ async def test_what_a_worker_writes_that_stopped_between_read_and_write_while_it
     assert len(list(held.applied)) == 80
 
 
+@BOTH
 @pytest.mark.parametrize("gap_ms", [0, 5], ids=["of one time", "of another time"])
 async def test_the_late_sign_up_of_a_worker_that_stopped_does_not_replace_its_successors(
-    store: RedisStore, gap_ms: int
+    store: RedisStore, gap_ms: int, stopped_form: type[Stopped]
 ) -> None:
     """Attributes and virtual behaviour: what stands there in the end is of one registration, the later in the topic."""
-    stopped = Stopped(store)
+    stopped = stopped_form(store)
     zombie = await replace(World(), store=stopped).activate(generation())  # type: ignore[arg-type]  # likewise
     world = await replace(World(), store=store).activate(generation())  # type: ignore[arg-type]  # likewise
     first, second = sign_up("u1", 7, NOW_MS - 10, age=1), sign_up("u1", 8, NOW_MS - 10 + gap_ms, age=2)
@@ -155,3 +181,25 @@ async def test_sign_ups_without_a_key_that_two_workers_handle_at_once_leave_the_
         current = generation().virtual_of(each)
         assert current is not None
         np.testing.assert_array_equal(current.vectors, virtual_of({"age": 2}))
+
+
+@BOTH
+async def test_what_a_worker_writes_that_stopped_before_an_erasure_does_not_bring_the_user_back(
+    store: RedisStore, stopped_form: type[Stopped]
+) -> None:
+    erasure = ErasedUser(
+        "u1", AttributesVersion(NOW_MS - 1000, Place("user-erased-0", 3, NOW_MS - 1000), (b"erasure1",))
+    )
+    signed_up = sign_up("u1", 7, NOW_MS - 5000, age=1)
+    act = message({"user_id": "u1", "item_id": "i1", "at": NOW - 4}, topic="user-behaved", timestamp_ms=NOW_MS - 4000)
+    for way, record in ((sign_up_way, signed_up), (behaviour_way, act)):
+        stopped = stopped_form(store)
+        zombie = await replace(World(), store=stopped).activate(generation())  # type: ignore[arg-type]  # likewise
+        late = asyncio.create_task(way(zombie)([record]))
+        await stopped.read_once.wait()
+        await store.erase([erasure])
+        stopped.go.set()
+        await late
+    (held,) = await store.read(["u1"], 1)
+    assert (held.attributes, len(held.behaviour), held.virtual) == (None, 0, None)
+    assert zombie.counted("foretaste_events_dropped_total", way="behaviour", reason="erased") == 1

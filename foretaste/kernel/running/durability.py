@@ -46,3 +46,7 @@ class OffsetStore(Protocol):
         Of those that do not, where they stand: None for nowhere. They stay there.
         """
         ...
+
+    async def holds_users(self) -> bool:
+        """Whether it holds attributes of anybody."""
+        ...

@@ -12,6 +12,7 @@ from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import Origin
 from foretaste.kernel.retrying import FailureStreak, until_it_succeeds
 from foretaste.kernel.running.durability import OffsetStore, Partition
+from foretaste.kernel.running.readiness import ProcessReadiness
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,9 @@ LONGEST_PAUSE = 3.0
 """Seconds between two tries at most, while the store is away."""
 BEGIN_SECONDS = 30.0
 """For which `begin` waits for the store: Faust gives it 90, and after that never reads again without a word."""
+
+EMPTIED = "store"
+"""The subject of a store that was emptied while no worker ran."""
 
 Key = TypeVar("Key", bound=Partition)
 
@@ -38,21 +42,32 @@ class StoreProgress:
        Nothing more is acknowledged then: `LostTail` ends the reading, and the next `begin` does 1. An emptied store is
        read again from the oldest event that Kafka has.
     4. `run` looks each `LOOK_EVERY` seconds, since a partition may lie idle.
+    5. A store that knows nothing of partitions that the group has come far in, and holds no user either, was emptied
+       while no worker ran. Nobody but a person knows that it is not a new one: the process is not ready, and says why.
 
     A store that is ahead has another writer by now (this worker stood still meanwhile), who is not disturbed.
     """
 
     def __init__(
-        self, store: OffsetStore, lost: Counter, *, look_every: float = LOOK_EVERY, begin_within: float = BEGIN_SECONDS
+        self,
+        store: OffsetStore,
+        lost: Counter,
+        readiness: ProcessReadiness | None = None,
+        *,
+        look_every: float = LOOK_EVERY,
+        begin_within: float = BEGIN_SECONDS,
     ) -> None:
-        """`lost` counts tails by `kind`: `tail` or `all`."""
+        """`lost` counts tails by `kind`: `tail`, `all`, or `unseen` for a store emptied while no worker ran."""
         self._store = store
         self._lost = lost
+        self._readiness = readiness or ProcessReadiness()
         self._look_every = look_every
         self._begin_within = begin_within
         self._stands: dict[Partition, int] = {}
         """By partition that this worker began, where the store stands by its word."""
         self._emptied = False
+        self._unseen: dict[Partition, int] = {}
+        """Partitions of which the store held no word, and where the group stood in them: nobody looked yet why."""
         self._streak = FailureStreak("where the store stands", time.monotonic)
         self._retrying = until_it_succeeds(longest=LONGEST_PAUSE, note=self._streak.note)
         self._busy = asyncio.Lock()
@@ -136,11 +151,34 @@ class StoreProgress:
         if self._emptied and (gone := [each for each in committed if held[each] is None]):
             await self._store.begin_offsets({(each[0], each[1]): 0 for each in gone})
             starts |= dict.fromkeys(gone, 0)
+        else:
+            self._unseen |= {(each[0], each[1]): at for each, at in committed.items() if held[each] is None and at > 0}
+        if self._unseen:
+            await self._check_users(self._unseen)
+            self._unseen = {}
         for each, start in starts.items():
             if start < committed[each]:
                 log.warning("%s/%d is read again from %d, where the store stands", *each, start)
         self._stands = {(each[0], each[1]): start for each, start in starts.items()}
         return starts
+
+    async def _check_users(self, far: Mapping[Partition, int]) -> None:
+        """Of a store that holds no word of partitions in which the group has come so far."""
+        if await self._store.holds_users():
+            log.info("the store held no offsets of %d partitions yet: it was written by an earlier version", len(far))
+            return
+        reason = (
+            f"the store holds no users, though the group has handled {sum(far.values())} events: it was emptied while "
+            "no worker ran, or is a new one; docs/operations.md says what to do"
+        )
+        (topic, number), offset = min(far.items())
+        log.error(
+            "%s: to have all read again, stop the workers, set the group's offsets back to the earliest, start them; "
+            "where it is meant to be empty, start the workers anew (it knows nothing of %d partitions, first %s/%d@%d)",
+            *(reason, len(far), topic, number, offset),
+        )
+        self._lost.labels("unseen").inc()
+        self._readiness.unready(EMPTIED, reason)
 
     def _check(self, elsewhere: Mapping[Partition, int | None]) -> None:
         """Raises `LostTail` where the store stands behind what it was told, or nowhere."""

@@ -12,7 +12,8 @@ from features.log.delta import DayTable
 from features.log.feast_log import FeastTrainingLog
 from features.log.rows import EVENT_TIME
 from foretaste.kernel.running.erasing import LogErasure, user_digest
-from tests.log_factory import AT_MS, DAY_MS, at, behaved, log_config, ranked
+from foretaste.kernel.values import DAY_MS
+from tests.log_factory import AT_MS, at, behaved, log_config, ranked
 
 TOMORROW = at(3).date()
 

@@ -12,7 +12,7 @@ from streams.erasures.user_erasures import Erasures
 from streams.sign_ups import SignUps
 from streams.topics import TopicNames
 from tests.log_factory import AT_MS, at, behaved, ranked
-from tests.stream_parts import NOW, NOW_MS, World, message, sign_up
+from tests.stream_parts import NOW, NOW_MS, ChosenOneStepStore, ChosenStore, World, message, sign_up
 
 NAMES = TopicNames()
 
@@ -30,8 +30,8 @@ def act(item: str, at_ms: int, user_id: str = "u1", offset: int = 0) -> Message:
 class Ways:
     """The three ways over one world, at `NOW`."""
 
-    def __init__(self) -> None:
-        self.world = World()
+    def __init__(self, store: ChosenStore | None = None) -> None:
+        self.world = World(store=store or ChosenStore())
         parts, letters, metrics = self.world.parts, self.world.dead_letters, self.world.metrics
         self.erase = Erasures(parts, letters, metrics, NAMES, max_event_bytes=2000, now=lambda: NOW)
         self.sign_up = SignUps(
@@ -54,9 +54,9 @@ class Ways:
         return [ErasureRecord.model_validate_json(each.value or b"") for each in sent]
 
 
-@pytest.fixture
-async def ways() -> Ways:
-    made = Ways()
+@pytest.fixture(params=[ChosenStore, ChosenOneStepStore], ids=["read first", "one step"])
+async def ways(request: pytest.FixtureRequest) -> Ways:
+    made = Ways(request.param())
     await made.world.activate()
     return made
 
@@ -119,6 +119,18 @@ async def test_one_that_is_read_after_the_later_registration_takes_only_what_was
     await ways.behave([act("new", NOW_MS - 100, offset=1)])
     await ways.erase([erasure()])
     assert await ways.known() == ({"age": 31}, ["new"])
+
+
+async def test_one_that_is_read_after_the_later_registration_lets_no_late_act_in(ways: Ways) -> None:
+    """All that was stored is from before, and an act from before that comes late is later than that."""
+    await ways.sign_up([sign_up("u1", 1, NOW_MS - 500, age=31)])
+    await ways.behave([act("old", NOW_MS - 4000)])
+    await ways.erase([erasure()])
+    await ways.behave([act("late", NOW_MS - 3000, offset=1)])
+    assert await ways.known() == ({"age": 31}, [])
+    await ways.behave([act("later", NOW_MS - 2500, offset=2), act("new", NOW_MS - 100, offset=3)])
+    assert await ways.known() == ({"age": 31}, ["new"])
+    assert ways.world.counted("foretaste_events_dropped_total", way="behaviour", reason="erased") == 2
 
 
 async def test_several_of_one_user_in_a_batch_are_as_the_latest(ways: Ways) -> None:

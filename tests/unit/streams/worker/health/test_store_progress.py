@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import Origin
 from foretaste.kernel.running.durability import Partition
+from foretaste.kernel.running.readiness import ProcessReadiness
 from foretaste.testing import InMemoryOffsets
 from streams.worker.health.store_progress import LostTail, StoreProgress
 from streams.worker.metrics import Metrics
@@ -33,11 +34,12 @@ class AwayOffsets(InMemoryOffsets):
 class Bench:
     store: InMemoryOffsets = field(default_factory=InMemoryOffsets)
     begin_within: float = 60.0
+    readiness: ProcessReadiness = field(default_factory=ProcessReadiness)
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(CollectorRegistry())
         self.progress = StoreProgress(
-            self.store, self.metrics.lost_tails, look_every=0.0, begin_within=self.begin_within
+            self.store, self.metrics.lost_tails, self.readiness, look_every=0.0, begin_within=self.begin_within
         )
 
     def lost(self, kind: str) -> float:
@@ -153,3 +155,41 @@ async def test_a_store_that_stays_away_is_given_up_with_its_reason() -> None:
     with pytest.raises(Unavailable, match=r"store is not available: did not tell for 0\.01 s .* chosen by the test"):
         await bench.progress.begin({ZERO: 3})
     assert bench.progress.waits_for is None
+
+
+class AwayUsers(InMemoryOffsets):
+    """It is away for the first look at its users."""
+
+    looks = 0
+
+    async def holds_users(self) -> bool:
+        self.looks += 1
+        if self.looks == 1:
+            raise Unavailable("redis", "chosen by the test")
+        return await super().holds_users()
+
+
+@pytest.mark.parametrize("store", [InMemoryOffsets, AwayUsers])
+async def test_a_store_that_was_emptied_while_no_worker_ran_is_told_with_what_to_do(
+    store: type[InMemoryOffsets], caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(store())
+    assert await bench.progress.begin({ZERO: 3, ONE: 4}) == {ZERO: 3, ONE: 4}
+    reason = bench.readiness.reasons["store"]
+    assert reason.startswith(
+        "the store holds no users, though the group has handled 7 events: it was emptied while no worker"
+    )
+    assert len(reason) < 190, "status shows it whole"
+    (line,) = [message for message in caplog.messages if message.startswith(reason)]
+    assert "set the group's offsets back to the earliest" in line
+    assert bench.lost("unseen") == 1
+    await bench.progress.begin({ZERO: 3, ONE: 4})
+    assert bench.lost("unseen") == 1
+
+
+@pytest.mark.parametrize(("users", "committed"), [(True, 5), (False, 0)], ids=["earlier version", "new deployment"])
+async def test_a_store_without_offsets_that_was_not_emptied_is_no_matter(users: bool, committed: int) -> None:
+    bench = Bench(InMemoryOffsets(users=users))
+    await bench.progress.begin({ZERO: committed})
+    assert bench.readiness.reasons == {}
+    assert bench.lost("unseen") == 0
