@@ -15,8 +15,9 @@ PYTEST_ARGS ?=
 PYTEST_PARALLEL ?= -n 3 --dist loadfile --no-loadscope-reorder
 ARGS ?=
 FAULTS ?= all
+SEEDS ?= 500
 
-.PHONY: help demo up test faults check audit container-test images compose-test bench-test docs lock clean environment packages triton
+.PHONY: help demo up test faults simulate fuzz check audit container-test images compose-test bench-test docs lock clean environment packages triton
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,13 +31,19 @@ up: environment ## Start the embedded stack, until Ctrl-C
 test: environment ## Run the tests (PYTEST_ARGS="-k name" chooses)
 	$(BIN)/python -m pytest $(PYTEST_PARALLEL) $(PYTEST_ARGS)
 
-faults: environment ## Kill each part at each step of a refresh, on Apache Kafka (KAFKA_HOME); FAULTS=few for three cases
+faults: environment ## Hurt each part under load and at each step of a refresh, on Apache Kafka (KAFKA_HOME); FAULTS=few for six cases
 ifeq ($(FAULTS),all)
 	$(BIN)/python -m pytest tests/faults --faults all --kafka home --faults-out docs/results/swap-faults.json \
-	  $(PYTEST_ARGS)
+	  --stream-faults-out docs/results/faults.json $(PYTEST_ARGS)
 else
 	$(BIN)/python -m pytest tests/faults --faults $(FAULTS) $(PYTEST_ARGS)
 endif
+
+simulate: environment ## Run the stream core on simulated parts, SEEDS of them; ARGS="--seed N" replays one, ARGS=--search seeks every planted fault
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
+
+fuzz: environment ## A million inputs for the decoders and for single ports
+	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile nightly --timeout 0 $(PYTEST_ARGS)
 
 check: $(STAMP) ## Lint (ruff's security rules among them), format, types and layers
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.ports import Clock
@@ -42,8 +43,12 @@ def user_pipelines(
     config: PipelinesConfig,
     now: Clock = time.time,
     progress: StoreProgress | None = None,
+    monotonic: Clock = time.monotonic,
 ) -> dict[str, Collector]:
-    """The ways of sign-ups, behaviours, erasures and re-enrichment, by topic. Whoever made the parts closes them."""
+    """The ways of sign-ups, behaviours, erasures and re-enrichment, by topic. Whoever made the parts closes them.
+
+    `now` is in seconds since the epoch, `monotonic` counts the ages of batches.
+    """
     names = config.topics
     dead_letters = DeadLetters(parts.events, names.dead_letters, metrics)
     sign_ups = SignUps(
@@ -70,11 +75,12 @@ def user_pipelines(
     longest = batch.size * LARGEST_SHARE / config.reenrich_rate if config.reenrich_rate else 0.0
     of_pages = CollectorConfig(batch, capacity=2 * MAX_PAGES, longest_batch=longest, progress=progress)
     of_events = replace(config.collector, progress=progress)
+    collector = partial(Collector, monotonic=monotonic, now=now)
     return {
-        names.reenrich: Collector("re-enrichment", pages, dead_letters.keep, metrics, of_pages, now=now),
-        names.registered: Collector("sign-up", sign_ups, dead_letters.keep, metrics, of_events, now=now),
-        names.behaved: Collector("behaviour", behaviours, dead_letters.keep, metrics, of_events, now=now),
-        names.erased: Collector("erasure", erasures, dead_letters.keep, metrics, of_events, now=now),
+        names.reenrich: collector("re-enrichment", pages, dead_letters.keep, metrics, of_pages),
+        names.registered: collector("sign-up", sign_ups, dead_letters.keep, metrics, of_events),
+        names.behaved: collector("behaviour", behaviours, dead_letters.keep, metrics, of_events),
+        names.erased: collector("erasure", erasures, dead_letters.keep, metrics, of_events),
     }
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter
 
@@ -121,14 +122,16 @@ def log_pipelines(
     log_metrics: LogMetrics,
     config: LogConfig,
     now: Clock = time.time,
+    monotonic: Clock = time.monotonic,
 ) -> dict[str, Collector]:
     """The ways into the log by topic, for a worker of the consumer group `TopicNames.log_group`."""
     names = config.topics
     rankings = Rankings(log, dead_letters, log_metrics, max_bytes=MAX_RANKING_BYTES, now=now)
     behaviours = BehaviourLog(log, log_metrics, max_bytes=config.max_event_bytes, now=now)
     erasures = LogErasures(log, store, max_event_bytes=config.max_event_bytes, now=now)
+    collector = partial(Collector, monotonic=monotonic, now=now)
     return {
-        names.ranked: Collector("ranking-log", rankings, rankings.refuse, metrics, config.collector, now=now),
-        names.behaved: Collector("behaviour-log", behaviours, behaviours.refuse, metrics, config.collector, now=now),
-        names.erased: Collector("erasure-log", erasures, erasures.refuse, metrics, ERASURES_AT_ONCE, now=now),
+        names.ranked: collector("ranking-log", rankings, rankings.refuse, metrics, config.collector),
+        names.behaved: collector("behaviour-log", behaviours, behaviours.refuse, metrics, config.collector),
+        names.erased: collector("erasure-log", erasures, erasures.refuse, metrics, ERASURES_AT_ONCE),
     }

@@ -30,6 +30,7 @@ from features.redis.address import Client, OneLoop, answered_within
 from features.redis.commands import Command, LuaScript, run_each, run_script, wrong_type
 from features.redis.eviction import eviction_of
 from features.redis.keys import walk_keys
+from features.redis.server_run import ServerRun
 from features.repo_config import check_applied
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import SLOTS, slot
@@ -65,6 +66,7 @@ class RedisStore:
         self._timeout = timeout
         self._keys = Keys(config.project)
         self._client: Client | None = None
+        self._server_run: ServerRun | None = None
         self._opening: asyncio.Task[Client] | None = None
         self._loop = OneLoop()
         self._damage = DamageLog()
@@ -201,8 +203,15 @@ class RedisStore:
             cursor = after
         return False
 
+    async def server_run(self) -> str:
+        async with answered_within(self._timeout):
+            client = await self._opened()
+            if self._server_run is None:
+                self._server_run = ServerRun(client)
+            return await self._server_run.name()
+
     async def close(self) -> None:
-        client, self._client = self._client, None
+        client, self._client, self._server_run = self._client, None, None
         if client is not None:
             await client.aclose()
 

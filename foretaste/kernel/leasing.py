@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
@@ -53,7 +52,7 @@ async def leased(lease: Lease, seconds: float) -> AsyncIterator[threading.Event]
     """
     lost = threading.Event()
     try:
-        ends = time.monotonic() + seconds
+        ends = asyncio.get_running_loop().time() + seconds
         if not await lease.take():
             raise LeaseHeld("another process holds it: it ends when that one does, or some time after it died")
         try:
@@ -74,11 +73,11 @@ async def leased(lease: Lease, seconds: float) -> AsyncIterator[threading.Event]
 
 
 async def _renew(lease: Lease, seconds: float, ends: float, lost: threading.Event) -> None:
-    """Renew until cancelled; `ends` (monotonic seconds) is when the lease expires, until when each renewal is tried."""
-    asking = until_it_succeeds(longest=seconds / TRIES)
+    """Renew until cancelled; `ends`, by the loop's clock, is when the lease expires: a renewal is tried until then."""
+    asking, clock = until_it_succeeds(longest=seconds / TRIES), asyncio.get_running_loop().time
     while True:
         await asyncio.sleep(seconds / RENEWALS)
-        requested_at, why = time.monotonic(), "went to another process"
+        requested_at, why = clock(), "went to another process"
         try:
             async with asyncio.timeout(ends - requested_at):
                 held: bool = await asking(lease.renew)

@@ -11,6 +11,7 @@ class InMemoryOffsets:
     def __init__(self, *, users: bool = False) -> None:
         self.held: dict[Partition, int] = {}
         self.users = users
+        self.run = "first"
 
     async def begin_offsets(self, starts: Mapping[Partition, int]) -> dict[Partition, int | None]:
         found = {each: self.held.get(each) for each in starts}
@@ -24,3 +25,6 @@ class InMemoryOffsets:
 
     async def holds_users(self) -> bool:
         return self.users
+
+    async def server_run(self) -> str:
+        return self.run

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 import numpy as np
 from pydantic import BaseModel
@@ -245,7 +246,11 @@ class Monitor:
 
 
 def watch_pipelines(
-    monitor: Monitor, metrics: Metrics, config: WatchConfig, now: Clock = time.time
+    monitor: Monitor,
+    metrics: Metrics,
+    config: WatchConfig,
+    now: Clock = time.time,
+    monotonic: Clock = time.monotonic,
 ) -> dict[str, Collector]:
     """The watch's collectors, by topic, for a worker of the group `config.group`."""
 
@@ -254,10 +259,11 @@ def watch_pipelines(
         log.warning("watch: %d events were refused: %s", len(letters), letters[0].detail)
 
     names = config.topics
+    collector = partial(Collector, monotonic=monotonic, now=now)
     return {
-        names.ranked: Collector("watch-ranked", monitor.rankings, dropped, metrics, config.collector, now=now),
-        names.behaved: Collector("watch-behaved", monitor.acts, dropped, metrics, config.collector, now=now),
-        names.erased: Collector("watch-erased", monitor.erasures, dropped, metrics, config.collector, now=now),
+        names.ranked: collector("watch-ranked", monitor.rankings, dropped, metrics, config.collector),
+        names.behaved: collector("watch-behaved", monitor.acts, dropped, metrics, config.collector),
+        names.erased: collector("watch-erased", monitor.erasures, dropped, metrics, config.collector),
     }
 
 

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from tenacity import RetryCallState
 
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Sequence[Message]], Coroutine[Any, Any, None]]
 """Returns once all effects of the messages are durable. Raising means: not done, and doing it again is harmless."""
 Reject = Callable[[Sequence[DeadLetter]], Coroutine[Any, Any, None]]
+T = TypeVar("T")
+Work: TypeAlias = Callable[[Sequence[T]], Coroutine[Any, Any, None]]
 Sleep = Callable[[float], Awaitable[None]]
 Acknowledge = Callable[[], object]
 """Called once all effects of an event are durable."""
@@ -62,7 +64,8 @@ class Collector:
     2. A batch closes by its policy: on size, on the age of its first member, or at once where nothing follows.
     3. The handler makes its effects durable. While a part is unavailable, the batch is tried again, for ever.
     4. If the batch is refused for good, its members are handled one by one, and those refused become dead letters.
-    5. A store that keeps its `progress` is told of it; one that lost what it had ends the collector (`LostTail`).
+    5. A store that keeps its `progress` is told of it. One that lost what it had, before a try of 3 or by now, ends the
+       collector (`LostTail`). Where its server is another one by now, 3 is done again.
     6. Only now its members are acknowledged, in the order in which they came.
 
     Batches never overlap and members are acknowledged in order, so that what was acknowledged last is where a partition
@@ -183,14 +186,11 @@ class Collector:
             self._streak.over()
 
     async def _settle(self, batch: Sequence[_Entry]) -> None:
-        messages = [entry.message for entry in batch]
-        with about(_place(messages)):
+        with about(_place(batch)):
             try:
-                await self._retrying(self._handler, messages)
+                await self._carried_out(self._handler, [entry.message for entry in batch], batch)
             except ForetasteError as error:
-                await self._one_by_one(messages, error)
-            if self._progress is not None:
-                await self._retrying(self._progress.note, [entry.read_at for entry in batch])
+                await self._one_by_one(batch, error)
         self._streak.over()
         now_ms = 1000 * self._now()
         self._metrics.batch_size.labels(self._way).observe(len(batch))
@@ -200,25 +200,42 @@ class Collector:
             entry.acknowledge()
         self.settled += len(batch)
 
-    async def _one_by_one(self, messages: Sequence[Message], error: ForetasteError) -> None:
-        if len(messages) == 1:
-            letter = DeadLetter(messages[0], Reason.INVALID, str(error))
-            await self._retrying(self._reject, [letter])
+    async def _carried_out(self, work: Work[T], of: Sequence[T], batch: Sequence[_Entry]) -> None:
+        """Work is done and the store told of it; once more where the store's server is another one by then."""
+        progress, read_at = self._progress, [entry.read_at for entry in batch]
+        if progress is None:
+            await self._retrying(work, of)
             return
-        for message in messages:
-            with about(_place([message])):
+
+        async def confirmed() -> str:
+            server_run = await progress.confirm()
+            await work(of)
+            return server_run
+
+        noted = False
+        while not noted:
+            server_run: str = await self._retrying(confirmed)
+            noted = await self._retrying(progress.note, read_at, server_run)
+
+    async def _one_by_one(self, batch: Sequence[_Entry], error: ForetasteError) -> None:
+        if len(batch) == 1:
+            letter = DeadLetter(batch[0].message, Reason.INVALID, str(error))
+            await self._carried_out(self._reject, [letter], batch)
+            return
+        for entry in batch:
+            with about(_place([entry])):
                 try:
-                    await self._retrying(self._handler, [message])
+                    await self._carried_out(self._handler, [entry.message], [entry])
                 except ForetasteError as its_own:
-                    await self._one_by_one([message], its_own)
+                    await self._one_by_one([entry], its_own)
 
     def _note_failure(self, state: RetryCallState) -> None:
         self._metrics.retries.labels(self._way).inc()
         self._streak.note(state)
 
 
-def _place(messages: Sequence[Message]) -> str:
+def _place(batch: Sequence[_Entry]) -> str:
     """Where the first was read, and how many there are: what log lines of a batch are about."""
-    first = messages[0].origin
+    first = batch[0].message.origin
     place = f"{first.topic}/{first.partition}@{first.offset}"
-    return place if len(messages) == 1 else f"{place} and {len(messages) - 1} more"
+    return place if len(batch) == 1 else f"{place} and {len(batch) - 1} more"

@@ -34,6 +34,9 @@ class OffsetStore(Protocol):
 
     An offset is written behind the effects that it tells of. So a store that lost the newest of what it held (a power
     cut, a replica that took over) holds an offset that its reader has passed already, and an emptied one holds none.
+
+    What was lost between an effect and its offset leaves the offsets as they were believed to be. That the server was
+    started anew, or is another one, tells it.
     """
 
     async def begin_offsets(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int | None]:
@@ -49,4 +52,11 @@ class OffsetStore(Protocol):
 
     async def holds_users(self) -> bool:
         """Whether it holds attributes of anybody."""
+        ...
+
+    async def server_run(self) -> str:
+        """Names the run of the server: another one after each start, and of a replica that took over.
+
+        Empty where that is not told.
+        """
         ...

@@ -29,6 +29,10 @@ EMPTIED = "store"
 Key = TypeVar("Key", bound=Partition)
 
 
+def _least(offset: int, held: int | None) -> int:
+    return offset if held is None else min(offset, held)
+
+
 class LostTail(Exception):
     """The store lost writes that were acknowledged: the worker starts anew, and reads again from before them."""
 
@@ -37,12 +41,17 @@ class StoreProgress:
     """Compares what the store says of its progress with what a worker had it write.
 
     1. `begin`: a worker that gets partitions starts where Kafka says, or where the store says if that is earlier.
-    2. `note`: behind the effects of a batch, the store is told how far its partitions have come by it.
-    3. Where it stands behind what it was told before, it lost a tail, and where it stands nowhere, it was emptied.
+    2. `confirm`: before each try of a batch, a server that is not the one of before still stands where its partitions
+       had come.
+    3. `note`: behind the effects of a batch, the store is told how far its partitions have come by it. Where the server
+       is another one since the batch began, what it lost may be the effects of this batch alone, of which no offset
+       tells: they are made once more, which is harmless.
+    4. Where it stands behind what it was told before, it lost a tail, and where it stands nowhere, it was emptied.
        Nothing more is acknowledged then: `LostTail` ends the reading, and the next `begin` does 1. An emptied store is
-       read again from the oldest event that Kafka has.
-    4. `run` looks each `LOOK_EVERY` seconds, since a partition may lie idle.
-    5. A store that knows nothing of partitions that the group has come far in, and holds no user either, was emptied
+       read again from the oldest event that Kafka has: each partition that this worker stood in, whoever has it by now
+       and began it in the emptied store where the group stands.
+    5. `run` looks each `LOOK_EVERY` seconds, since a partition may lie idle.
+    6. A store that knows nothing of partitions that the group has come far in, and holds no user either, was emptied
        while no worker ran. Nobody but a person knows that it is not a new one: the process is not ready, and says why.
 
     A store that is ahead has another writer by now (this worker stood still meanwhile), who is not disturbed.
@@ -65,9 +74,13 @@ class StoreProgress:
         self._begin_within = begin_within
         self._stands: dict[Partition, int] = {}
         """By partition that this worker began, where the store stands by its word."""
+        self._ever: set[Partition] = set()
+        """Partitions that this worker began at any time: of an emptied store, each is read anew, whoever has it."""
         self._emptied = False
         self._unseen: dict[Partition, int] = {}
         """Partitions of which the store held no word, and where the group stood in them: nobody looked yet why."""
+        self.server_run = ""
+        """The run of the store's server where this worker began."""
         self._streak = FailureStreak("where the store stands", time.monotonic)
         self._retrying = until_it_succeeds(longest=LONGEST_PAUSE, note=self._streak.note)
         self._busy = asyncio.Lock()
@@ -109,8 +122,22 @@ class StoreProgress:
             detail = f"did not tell for {self._begin_within:g} s where it stands: {reason or 'no answer'}"
             raise Unavailable("store", detail) from error
 
-    async def note(self, read_at: Sequence[Origin]) -> None:
-        """The effects of the records that lay there are in the store. Raises `LostTail`; `Unavailable` if it is away.
+    async def confirm(self) -> str:
+        """The store has what came before; the run of its server. Raises as `note` does.
+
+        What is carried out on top of a lost tail would stand before what is then read again, where times are equal.
+        """
+        server_run = await self._store.server_run()
+        if server_run != self.server_run:
+            await self._look()
+            self.server_run = server_run
+        return server_run
+
+    async def note(self, read_at: Sequence[Origin], server_run: str) -> bool:
+        """The effects of the records that lay there were made, and `server_run` was the server's run before.
+
+        False where it is another one by now: the effects are to be made again, and noted again. Raises `LostTail`;
+        `Unavailable` if it is away.
 
         A replayed record counts where it lies now, not where it was read first.
         """
@@ -122,11 +149,12 @@ class StoreProgress:
         # never back: a broker that lost its topics counts from 0 again, which is no fault of the store
         moves = {place: (at, max(at, reached[place])) for place, at in stands.items()}
         if not moves:
-            return
+            return True
         self._check(await self._store.advance_offsets(moves))
         for place, (before, to) in moves.items():
             if self._stands.get(place) == before:
                 self._stands[place] = to
+        return await self._store.server_run() == server_run
 
     async def run(self) -> None:
         """Look until cancelled; raises `LostTail`."""
@@ -143,16 +171,22 @@ class StoreProgress:
             self._check(await self._store.advance_offsets({each: (at, at) for each, at in self._stands.items()}))
 
     async def _begin(self, committed: Mapping[Key, int]) -> dict[Key, int]:
-        if self._stands:
-            held = await self._store.advance_offsets({each: (at, at) for each, at in self._stands.items()})
-            self._emptied = self._emptied or None in held.values()
-        held = await self._store.begin_offsets({(each[0], each[1]): at for each, at in committed.items()})
-        starts = {each: at if (found := held[each]) is None else min(found, at) for each, at in committed.items()}
-        if self._emptied and (gone := [each for each in committed if held[each] is None]):
-            await self._store.begin_offsets({(each[0], each[1]): 0 for each in gone})
-            starts |= dict.fromkeys(gone, 0)
-        else:
-            self._unseen |= {(each[0], each[1]): at for each, at in committed.items() if held[each] is None and at > 0}
+        self.server_run = await self._store.server_run()
+        stood = self._stands
+        asked = {(each[0], each[1]): at for each, at in committed.items()} | stood
+        elsewhere = await self._store.advance_offsets({each: (at, at) for each, at in asked.items()})  # moves nothing
+        held = {each: elsewhere.get(each, at) for each, at in asked.items()}
+        gone = {(each[0], each[1]) for each, at in committed.items() if at and held[each] is None}
+        anew: Set[Partition] = set()
+        if self._emptied or (stood and gone) or any(held[each] is None for each in stood):
+            anew = gone | self._ever
+        starts = {each: 0 if each in anew else _least(at, held[each]) for each, at in committed.items()}
+        # at once what it is to be: a word that is too high for a moment may be what a lost tail leaves
+        words = dict.fromkeys(anew, 0) | {(each[0], each[1]): at for each, at in starts.items()}
+        found = await self._store.begin_offsets(words)
+        starts = {each: _least(at, found[each]) for each, at in starts.items()}
+        unseen = {(each[0], each[1]): at for each, at in committed.items() if at > 0 and held[each] is None}
+        self._unseen |= {each: at for each, at in unseen.items() if each not in anew}
         if self._unseen:
             await self._check_users(self._unseen)
             self._unseen = {}
@@ -160,6 +194,8 @@ class StoreProgress:
             if start < committed[each]:
                 log.warning("%s/%d is read again from %d, where the store stands", *each, start)
         self._stands = {(each[0], each[1]): start for each, start in starts.items()}
+        self._ever |= self._stands.keys()
+        self._emptied = False
         return starts
 
     async def _check_users(self, far: Mapping[Partition, int]) -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import Message, Reason
-from foretaste.kernel.users import REMEMBERED_BEHAVIOURS, BehavedUser, Behaviour
+from foretaste.kernel.running.erasing import ErasedUser
+from foretaste.kernel.users import REMEMBERED_BEHAVIOURS, AttributesVersion, BehavedUser, Behaviour
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from foretaste.testing import InMemoryOnlineStore
 from streams.behaviours import ROUNDS, Behaviours, UnknownItems, append
@@ -283,6 +284,50 @@ async def test_a_batch_that_others_keep_writing_against_waits_and_is_tried_again
     await way(world)([act("u1", "a", START_MS + 1000)])
     items = (await world.features("u1")).behaviour.items
     assert sorted(items) == ["a", *(f"theirs {each + 1}" for each in range(ROUNDS))]
+
+
+@dataclass
+class EmptiedStore(ChosenStore):
+    """All that it holds is gone before its `at`-th write of behaviour."""
+
+    at: int = 1
+
+    async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
+        if self.writes + 1 == self.at:
+            InMemoryOnlineStore.__init__(self)
+        return await super().write_behaviour(users)
+
+
+async def test_nothing_is_appended_to_a_row_that_the_store_lost_a_moment_ago() -> None:
+    """What it lost is read again, and belongs before this batch where times are equal."""
+    world = World(store=EmptiedStore(at=2))
+    await way(world)([act("u1", "a", START_MS + 1000), act("u2", "b", START_MS + 1000)])
+    with pytest.raises(Unavailable, match="lost what it held of 1 users a moment ago"):
+        await way(world)([act("u1", "c", START_MS + 1000), act("u3", "d", START_MS + 1000)])
+    assert list((await world.features("u1")).behaviour.items) == []
+    await way(world)([act("u1", "a", START_MS + 1000), act("u1", "c", START_MS + 1000)])
+    assert list((await world.features("u1")).behaviour.items) == ["a", "c"]
+
+
+@dataclass
+class ErasingMeanwhile(ChosenStore):
+    """Before its `at`-th write of behaviour u1 is erased."""
+
+    at: int = 1
+
+    async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
+        if self.writes + 1 == self.at:
+            await self.erase([ErasedUser("u1", AttributesVersion(START_MS + 5000))])
+        return await super().write_behaviour(users)
+
+
+async def test_an_erasure_between_reading_and_writing_is_no_loss_of_the_store() -> None:
+    world = World(store=ErasingMeanwhile(at=2))
+    await way(world)([act("u1", "a", START_MS + 1000), act("u2", "b", START_MS + 1000)])
+    await way(world)([act("u1", "c", START_MS + 2000), act("u2", "d", START_MS + 2000)])
+    assert list((await world.features("u1")).behaviour.items) == []
+    assert list((await world.features("u2")).behaviour.items) == ["b", "d"]
+    assert world.counted("foretaste_events_dropped_total", way="behaviour", reason="erased") == 1
 
 
 async def test_a_replay_writes_nothing() -> None:

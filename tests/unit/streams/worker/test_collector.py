@@ -13,8 +13,10 @@ from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.errors import ForetasteError, InvalidInput, Unavailable
 from foretaste.kernel.events import DeadLetter, Message, Reason
 from foretaste.kernel.running.logs import LineFormatter
+from foretaste.testing import InMemoryOffsets
 from streams.worker import collector as collector_module
 from streams.worker.collector import Collector, CollectorConfig
+from streams.worker.health.store_progress import LostTail, StoreProgress
 from tests.stream_parts import NOW, NOW_MS, World, message
 
 AWAY = Unavailable("redis", "chosen by the test")
@@ -36,6 +38,7 @@ class Bench:
     entered: asyncio.Event = field(default_factory=asyncio.Event)
     slept_often: asyncio.Event = field(default_factory=asyncio.Event)
     first_batch_over: asyncio.Event = field(default_factory=asyncio.Event)
+    progress: StoreProgress | None = None
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -44,7 +47,7 @@ class Bench:
             self.handle,
             self.reject,
             self.world.metrics,
-            CollectorConfig(BatchPolicy(self.size, age=0.0), capacity=self.capacity, max_backoff=2.0),
+            CollectorConfig(BatchPolicy(self.size, age=0.0), self.capacity, max_backoff=2.0, progress=self.progress),
             monotonic=lambda: 0.0,
             now=lambda: NOW,
             sleep=self.sleep,
@@ -318,6 +321,29 @@ async def test_its_progress_can_be_asked_for() -> None:
     assert bench.collector.settled == 5
 
 
+async def test_on_top_of_a_lost_tail_nothing_is_carried_out() -> None:
+    store = InMemoryOffsets()
+    bench = Bench()
+    progress = StoreProgress(store, bench.world.metrics.lost_tails)
+    await progress.begin({("user-registered", 0): 0})
+    bench.collector = Collector(
+        "sign-up",
+        bench.handle,
+        bench.reject,
+        bench.world.metrics,
+        CollectorConfig(BatchPolicy(3, age=0.0), progress=progress),
+    )
+    await bench.put(0, 1, 2, 3, 4, 5)
+    async with bench.running() as task:
+        await bench.first_batch_over.wait()
+        store.held["user-registered", 0] = 1
+        store.run = "second"
+        with pytest.raises(LostTail):
+            await task
+    assert bench.handled == [[0, 1, 2]]
+    assert bench.acknowledged == [0, 1, 2]
+
+
 async def test_lines_of_a_batch_say_where_it_was_read() -> None:
     seen: list[str] = []
 
@@ -333,3 +359,24 @@ async def test_lines_of_a_batch_say_where_it_was_read() -> None:
         await task
     first, second = "user-registered/0@7", "user-registered/0@8"
     assert seen == [f"[{first} and 1 more] said", f"[{first}] said", f"[{second}] said"]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_effects_in_a_store_whose_server_started_anew_meanwhile_are_made_again(refused: bool) -> None:
+    """Else those that it lost would be acknowledged: no offset of its tells of them."""
+    store, calls = InMemoryOffsets(), list[int]()
+
+    def restart(messages: Sequence[Message]) -> BaseException | None:
+        calls.append(len(messages))
+        store.run = "second" if len(calls) > 1 or not refused else store.run
+        return InvalidInput("value", 1, "is refused") if refused and len(messages) > 1 else None
+
+    progress = StoreProgress(store, World().metrics.lost_tails)
+    await progress.begin({("user-registered", 0): 0})
+    bench = Bench(trouble=restart, progress=progress)
+    await bench.put(0, 1, 2)
+    async with bench.running(), asyncio.timeout(5):
+        await bench.first_batch_over.wait()
+    assert bench.handled == ([[0], [0], [1], [2]] if refused else [[0, 1, 2], [0, 1, 2]])
+    assert bench.acknowledged == [0, 1, 2]
+    assert store.held == {("user-registered", 0): 3}

@@ -2,7 +2,11 @@
 
 import asyncio
 import logging
+import os
+import signal
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +20,7 @@ from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
 from streams.worker.consumer import ConsumerConfig
 from streams.worker.health.stalling import StallConfig, Stalled, seen_through
-from streams.worker.health.store_progress import StoreProgress
+from streams.worker.health.store_progress import LostTail, StoreProgress
 from streams.worker.runner import StreamWorker, run_worker
 from tests.stream_parts import World
 
@@ -112,7 +116,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch, readiness: ProcessReadiness, *, sto
     worker, _ = worker_of([], monkeypatch, StallConfig(quiet=0.01, ends_after=0.02), readiness)
     consumer = HangingConsumer(progress, [])
     consumer.stops = stops
-    monkeypatch.setattr(runner, "ENDING_SECONDS", 0.0)
+    monkeypatch.setattr(runner, "STOPPING_SECONDS", 0.01)
     monkeypatch.setattr(runner, "make_consumer", lambda *_: consumer)
     return worker
 
@@ -150,3 +154,57 @@ async def test_a_start_that_takes_long_is_told_until_it_is_over(
     await seen_through(told.wait(), "it has not started", readiness, StallConfig(quiet=0.01, ends_after=60.0))
     assert readiness.reasons == {}
     assert "not ready: start: it has not started for 0.01 s" in caplog.text
+
+
+class StuckConsumer(Consumer):
+    """It ends by what the test says, and then does not stop before it is cancelled, which it keeps to itself."""
+
+    def __init__(self, progress: StoreProgress, error: Exception) -> None:
+        super().__init__(progress, [])
+        self.error = error
+        self.started = 0
+        self.stopping = asyncio.Event()
+
+    async def start(self) -> None:
+        self.started += 1
+
+    async def failed(self) -> None:
+        raise self.error
+
+    async def stop(self) -> None:
+        self.stopping.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+
+def stuck_worker(monkeypatch: pytest.MonkeyPatch) -> tuple[StreamWorker, StuckConsumer]:
+    worker, plain = worker_of([], monkeypatch)
+    consumer = StuckConsumer(plain.progress, LostTail("chosen by the test"))
+    monkeypatch.setattr(runner, "make_consumer", lambda *_: consumer)
+    return worker, consumer
+
+
+async def test_sigterm_ends_a_worker_whose_consumer_hangs_as_it_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cancellation is lost in the consumer, and what is raised then would otherwise be tried again for ever."""
+    worker, consumer = stuck_worker(monkeypatch)
+    running = asyncio.create_task(run_worker(worker))
+    await consumer.stopping.wait()
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(10):
+        await running
+    assert consumer.started == 1
+
+
+async def test_a_consumer_that_hangs_as_it_stops_is_interrupted_and_started_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runner, "STOPPING_SECONDS", 0.01)
+    worker, consumer = stuck_worker(monkeypatch)
+    worker._config = replace(worker._config, grace=0.0)
+    running = asyncio.create_task(run_worker(worker))
+    async with asyncio.timeout(10):
+        while consumer.started < 2:
+            consumer.stopping.clear()
+            await consumer.stopping.wait()
+    running.cancel()
+    await asyncio.wait({running})

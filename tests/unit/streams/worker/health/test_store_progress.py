@@ -45,8 +45,10 @@ class Bench:
     def lost(self, kind: str) -> float:
         return self.metrics.registry.get_sample_value("foretaste_store_lost_tails_total", {"kind": kind}) or 0.0
 
-    async def note(self, *offsets: int) -> None:
-        await self.progress.note([Origin(TOPIC, 0, each, NOW_MS) for each in offsets])
+    async def note(self, *offsets: int, server_run: str | None = None) -> bool:
+        """By a batch that began in that run of the server; in the present one where absent."""
+        began = self.store.run if server_run is None else server_run
+        return await self.progress.note([Origin(TOPIC, 0, each, NOW_MS) for each in offsets], began)
 
 
 async def test_a_store_that_keeps_up_is_read_on_from_where_the_group_stands() -> None:
@@ -111,6 +113,20 @@ async def test_an_emptied_store_is_noticed_when_partitions_move_before_anybody_l
     await bench.progress.begin({ZERO: 3})
     bench.store.held.clear()
     assert await bench.progress.begin({ZERO: 3, ONE: 4}) == {ZERO: 0, ONE: 0}
+
+
+async def test_a_lost_tail_is_noticed_before_anything_is_written_on_top() -> None:
+    bench = Bench()
+    await bench.progress.begin({ZERO: 0, ONE: 4})
+    await bench.note(0, 1)
+    bench.store.held |= {ZERO: 1}
+    assert await bench.progress.confirm() == bench.store.run, "nothing is asked of the server that it knows"
+    bench.store.run = "second"
+    with pytest.raises(LostTail, match="1 partitions, first user-registered/0@2"):
+        await bench.progress.confirm()
+    bench.store.held[ZERO] = 9
+    assert await bench.progress.confirm() == "second"
+    assert bench.store.held == {ZERO: 9, ONE: 4}
 
 
 async def test_another_writer_is_not_disturbed() -> None:
@@ -193,3 +209,37 @@ async def test_a_store_without_offsets_that_was_not_emptied_is_no_matter(users: 
     await bench.progress.begin({ZERO: committed})
     assert bench.readiness.reasons == {}
     assert bench.lost("unseen") == 0
+
+
+async def test_of_a_server_that_started_anew_since_the_batch_began_the_effects_are_made_again() -> None:
+    """What it lost may be just these effects: the offset stands where it was believed to be."""
+    bench = Bench()
+    await bench.progress.begin({ZERO: 0})
+    began = await bench.progress.confirm()
+    bench.store.run = "second"
+    assert not await bench.note(0, 1, server_run=began)
+    assert await bench.note(0, 1), "made again in the run that was seen then"
+    assert bench.store.held == {ZERO: 2}
+    assert not await bench.note(2, server_run=began), "of another way, whose batch began before as well"
+
+
+async def test_whoever_began_a_partition_in_an_emptied_store_reads_it_again_once_its_last_reader_knows() -> None:
+    """Another worker takes a partition over, and begins it where the group stands, before anybody sees what is gone."""
+    bench, other = Bench(), Bench()
+    other.store = bench.store
+    other.progress = StoreProgress(bench.store, other.metrics.lost_tails)
+    await bench.progress.begin({ZERO: 0, ONE: 0})
+    await bench.note(0, 1, 2)
+    bench.store.held.clear()
+    assert await other.progress.begin({ZERO: 3}) == {ZERO: 3}, "alone, it cannot tell it from a new deployment"
+    assert await bench.progress.begin({ONE: 0}) == {ONE: 0}
+    with pytest.raises(LostTail, match="lost its newest writes"):
+        await other.note(3)
+    assert await other.progress.begin({ZERO: 3}) == {ZERO: 0}
+
+
+async def test_a_partition_that_the_store_never_heard_of_was_emptied_for_who_stood_in_others() -> None:
+    bench = Bench()
+    await bench.progress.begin({ZERO: 4})
+    bench.store.held = {ZERO: 4}
+    assert await bench.progress.begin({ZERO: 4, ONE: 7}) == {ZERO: 0, ONE: 0}

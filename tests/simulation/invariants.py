@@ -1,0 +1,298 @@
+"""What must hold at every step: each is checked where it could be broken, at the effect itself."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from aiokafka import TopicPartition
+
+from foretaste.kernel.events import UserEnriched
+from foretaste.kernel.generations import SLOTS, Generation, Move, Serving, slot
+from foretaste.kernel.running.durability import Partition
+from foretaste.kernel.users import BehavedUser, ReenrichedUser, Stage, UserFeatures
+from streams.codec import EVENTS
+from streams.topics import TopicNames
+from streams.worker.dead_letters import OFFSET, PARTITION, TOPIC
+from tests.simulation.parts.broker import Group, Record
+from tests.simulation.parts.loop import PROCESS
+from tests.simulation.parts.store import Row
+from tests.simulation.parts.towers import POISON, made_of
+from tests.simulation.parts.world import at_once
+from tests.simulation.reference import Order, SentAct, SentSignUp
+
+if TYPE_CHECKING:
+    from tests.simulation.system import System
+
+NAMES = TopicNames()
+SETTLED = 3.0
+"""Seconds after the last fault from which a process that lost its lease must have stopped."""
+NOTHING: Order = (0, 0, "", 0)
+IN_FLIGHT = 0.4
+"""Seconds between the writes of one sign-up, once the system is calm."""
+UNAWARE = 1.5
+"""Seconds from the begin of filling for which a sign-up may know nothing of it."""
+
+
+class Invariants:
+    """1. A user's current virtual behaviour is made from the user's attributes, by the generation that it names.
+    2. A registration never gives way to an earlier one.
+    3. A behaviour that was applied stays, stands once, and in order of time.
+    4. What a generation in use made current is not written over by another one.
+    5. The pointer moves from where it stood, to a generation that answers and is recorded; nothing in use is let go of,
+       and what fills has a slot of its own.
+    6. A generation that took over as filled has everybody.
+    7. One process refreshes at a time.
+    8. What is committed had its effect; what no worker would read again has it in the store as it is.
+    9. What is announced can be read. A good event is no dead letter.
+    """
+
+    def __init__(self, system: "System") -> None:
+        self._system = system
+        self._redis, self._broker, self._world = system.redis, system.broker, system.world
+        self._orders: dict[str, Order] = {}
+        self._behaviours: dict[str, BehavedUser] = {}
+        self._current: dict[tuple[str, str], int] = {}
+        self._checked: dict[TopicPartition, int] = {}
+        """Before which offset all effects were seen in the store as it is."""
+        self.letters: set[tuple[str, int, int]] = set()
+        self.announced: set[tuple[str, int]] = set()
+        self.ever_applied: set[tuple[str, str]] = set()
+        """User and item."""
+        self.ever_registered: dict[str, Order] = {}
+        self.written_at: dict[str, float] = {}
+        """When the attributes of a user changed last."""
+        self._filling_since = 0.0
+        self._redis.wrote, self._redis.restored = self.wrote, self.restored
+        self._redis.advanced, self._redis.pointed = self.advanced, self.pointed
+        self._broker.appended, self._broker.committing = self.appended, self.committing
+        system.triton.unloading = self.unloading
+
+    @property
+    def serving(self) -> Serving:
+        return at_once(self._redis.generations.serving())
+
+    def features(self, user_id: str, generation: int) -> UserFeatures:
+        return self._redis.online._features(user_id, generation)
+
+    def wrote(self, row: Row) -> None:
+        if isinstance(row, BehavedUser):
+            self._check_behaviour(row.user_id)
+        else:
+            self._check_row(row)
+
+    def restored(self) -> None:
+        """The store lost something: what stands now is where to go on from."""
+        self._checked.clear()
+        online = self._redis.online
+        self._behaviours = dict(online._behaviour)
+        self._orders = {user: self._order(user) for user in online._attributes}
+        self._current = {key: held[1].generation for key, held in online._virtual.items()}
+
+    def appended(self, record: Record) -> None:
+        if record.topic == NAMES.dead_letters:
+            headers = dict(record.headers)
+            origin = (headers[TOPIC].decode(), int(headers[PARTITION]), int(headers[OFFSET]))
+            self.letters.add(origin)
+            event = self._system.reference.by_origin.get(origin)
+            excused = isinstance(event, SentSignUp) and event.poison
+            self._world.expect(event is None or not event.good or excused, "a good event became a dead letter", origin)
+        elif record.topic == NAMES.enriched:
+            self._check_announced(EVENTS.decode(record.value, UserEnriched))
+
+    def committing(self, group: Group, partition: TopicPartition, offset: int) -> None:
+        before = group.committed.get(partition, 0)
+        self._world.expect(offset <= len(self._broker.logs[partition]), "committed beyond the end", partition, offset)
+        if group.name not in (NAMES.group, NAMES.log_group):
+            return
+        for record in self._broker.logs[partition][before:offset]:
+            done = self._is_logged(record) if group.name == NAMES.log_group else self._had_effect(record)
+            self._world.expect(done, f"committed by {group.name} without its effect:", record.topic, record.offset)
+        if group.name == NAMES.group:
+            self._check_word(partition, offset)
+
+    def advanced(self, moves: Mapping[Partition, tuple[int, int]]) -> None:
+        for topic, number in moves:
+            self._check_word(TopicPartition(topic, number), self._committed(TopicPartition(topic, number)))
+
+    def _committed(self, partition: TopicPartition) -> int:
+        return self._broker.group(NAMES.group).committed.get(partition, 0)
+
+    def _check_word(self, partition: TopicPartition, committed: int) -> None:
+        """A reader starts at the store's word, or where its group stands, if that is earlier: what lies before is done.
+
+        Once the store has lost something that is so again as soon as somebody has seen it: the verdict tells.
+        """
+        if self._system.lost_something:
+            return
+        start = min(self._redis.offsets.held.get((partition.topic, partition.partition), 0), committed)
+        for record in self._broker.logs[partition][self._checked.get(partition, 0) : start]:
+            self._world.expect(self._stands(record), "nobody will read what the store lacks:", partition, record.offset)
+        self._checked[partition] = max(start, self._checked.get(partition, 0))
+
+    def pointed(self, what: str) -> None:
+        """Something about generations or the lease changed."""
+        held, triton = self._redis.generations, self._system.triton
+        used = {each for each in (held._active, held._filling, held._previous) if each is not None}
+        self._world.expect(used <= set(held._records), "a generation in use is not recorded any more", what, used)
+        active, filling = held._active, held._filling
+        if active is not None and filling is not None and active != filling:
+            self._world.expect(slot(active) != slot(filling), "two generations in use share a slot", active, filling)
+        if what.startswith("activate"):
+            self._world.expect(
+                active is None or active in triton.loaded, "the pointer moved to what does not answer", what
+            )
+            moves = held._moves
+            if len(moves) > 1:
+                whole = moves[0].came_from == moves[1].number
+                self._world.expect(whole, "the pointer moved from where it did not stand", moves[:2])
+            if moves and moves[0].number == active:
+                self._check_blame(moves[0])
+            if moves and moves[0].number == active and moves[0].filled:
+                self._check_filled(active)
+        if what.startswith("fill"):
+            self._filling_since = self._world.loop.time()
+        if not what.startswith("lease"):
+            self._check_lease(what)
+
+    def unloading(self, generation: int) -> None:
+        held = self._redis.generations
+        self._world.expect(
+            generation not in (held._active, held._filling, held._previous),
+            "a generation in use was unloaded",
+            generation,
+        )
+
+    def _check_row(self, row: Row) -> None:
+        user_id, serving = row.user_id, self.serving
+        order = self._order(user_id)
+        before = self._orders.get(user_id)
+        if before is not None and order != before and self._exact:
+            self._world.expect(order > before, "a registration gave way to an earlier one", user_id, before, order)
+        if order != before:
+            self.written_at[user_id] = self._world.loop.time()
+        self._orders[user_id] = order
+        self.ever_registered[user_id] = max(order, self.ever_registered.get(user_id, order))
+        for number, generation in serving.in_use.items():
+            self._check_current(user_id, generation)
+            key = (user_id, slot(number))
+            if isinstance(row, ReenrichedUser) and order == before and self._current.get(key) == number:
+                held = generation.virtual_of(self.features(user_id, number))
+                self._world.expect(held is not None, "what a generation in use made was written over", row)
+        for name in SLOTS:
+            held_here = self._redis.online._virtual.get((user_id, name))
+            if held_here is not None and held_here[0] >= self._redis.online._version(user_id).at_ms:
+                self._current[user_id, name] = held_here[1].generation
+            else:
+                self._current.pop((user_id, name), None)
+
+    def _check_current(self, user_id: str, generation: Generation) -> None:
+        user = self.features(user_id, generation.number)
+        virtual = generation.virtual_of(user)
+        if virtual is None:
+            return
+        expected = made_of(user.attributes or {}, generation.number)
+        self._world.expect(
+            np.array_equal(virtual.vectors, expected),
+            "virtual behaviour passes for current and is of other attributes, or of another generation",
+            user_id,
+            virtual.vectors.tolist(),
+            user.attributes,
+        )
+
+    def _check_behaviour(self, user_id: str) -> None:
+        after, before = self._redis.online._behaviour.get(user_id), self._behaviours.get(user_id)
+        if after is None or after is before:
+            return
+        behaviour = after.behaviour
+        rows = list(zip(behaviour.items, behaviour.actions, behaviour.times, strict=True))
+        self._world.expect(len(set(behaviour.items)) == len(rows), "a behaviour stands twice", user_id, behaviour.items)
+        self._world.expect(list(behaviour.times) == sorted(behaviour.times), "behaviours are out of order", user_id)
+        if before is not None:
+            gone = set(before.behaviour.items) - set(behaviour.items)
+            self._world.expect(not gone, "a behaviour that was applied is gone", user_id, sorted(gone))
+        self._behaviours[user_id] = after
+        self.ever_applied.update((user_id, item) for item in behaviour.items)
+
+    def _check_announced(self, event: UserEnriched) -> None:
+        self.announced.add((event.user_id, event.generation))
+        serving, reference = self.serving, self._system.reference
+        self._world.expect(bool(reference.sign_ups[event.user_id]), "somebody was announced who never signed up", event)
+        if serving.active is None or serving.active.number != event.generation or self._system.lost_something:
+            return
+        user = self.features(event.user_id, event.generation)
+        several = len(reference.sign_ups[event.user_id]) > 1  # another one may be on its way, of a user warm by now
+        warm = serving.active.stage(len(user.behaviour)) is Stage.WARM
+        readable = serving.active.virtual_of(user) is not None
+        self._world.expect(readable or (warm and several), "announced, and not readable", event.user_id)
+
+    def _check_filled(self, number: int) -> None:
+        """At the moment of the swap. Excused is what was written just now, and what no tower answers for."""
+        system, now = self._system, self._world.loop.time()
+        if system.lost_something or not system.quiet_for(SETTLED):
+            return
+        generation = self._redis.generations._records[number]
+        for user_id, (_, attributes) in self._redis.online._attributes.items():
+            lacks = generation.lacks(self.features(user_id, number))
+            written = self.written_at.get(user_id, 0.0)
+            fresh = now - written < IN_FLIGHT or 0 <= written - self._filling_since < UNAWARE
+            if lacks and not fresh and POISON not in attributes:
+                self._world.violated(f"generation {number} took over as filled, and {user_id} lacks it")
+
+    def _check_blame(self, move: Move) -> None:
+        """The watch goes back from a generation that answers badly, and not for the faults of a part."""
+        process = PROCESS.get()
+        if process is None or process.name != "watch" or self._system.plan.has("triton flaky"):
+            return
+        fair = move.came_from is None or self._system.triton.is_bad(move.came_from) or "failures" not in move.reason
+        self._world.expect(fair, "a good generation was rolled back", move)
+
+    def _check_lease(self, what: str) -> None:
+        process = PROCESS.get()
+        if process is None or not process.name.startswith("refresh") or not self._system.quiet_for(SETTLED):
+            return
+        holder = self._redis.board.holder("refresh")
+        self._world.expect(
+            holder is self._system.leases.get(process), "a refresh goes on without its lease:", process.name, what
+        )
+
+    def _order(self, user_id: str) -> Order:
+        version = self._redis.online._version(user_id)
+        partition, offset, timestamp = version.place or ("", 0, 0)
+        return version.at_ms, timestamp, partition, offset
+
+    def _had_effect(self, record: Record) -> bool:
+        """Whether an event had its effect at some time."""
+        event = self._system.reference.by_origin.get((record.topic, record.partition, record.offset))
+        if event is None:
+            return True
+        if event.origin in self.letters:
+            return True
+        if isinstance(event, SentSignUp) and event.good:
+            return not self._exact or self.ever_registered.get(event.user_id, NOTHING) >= self._least(event)
+        if isinstance(event, SentAct) and event.good:
+            return (event.user_id, event.item) in self.ever_applied
+        return False
+
+    def _stands(self, record: Record) -> bool:
+        """Whether the effect of an event is in the store now."""
+        event = self._system.reference.by_origin.get((record.topic, record.partition, record.offset))
+        if event is None or event.origin in self.letters or not event.good:
+            return True
+        if isinstance(event, SentAct):
+            held = self._redis.online._behaviour.get(event.user_id)
+            return held is not None and event.item in held.behaviour.items
+        if isinstance(event, SentSignUp) and self._exact:
+            return event.user_id in self._redis.online._attributes and self._order(event.user_id) >= self._least(event)
+        return True
+
+    def _least(self, event: SentSignUp) -> Order:
+        """The order of the earliest copy of a registration: a later copy has no effect."""
+        copies = self._system.reference.sign_ups[event.user_id]
+        return min(each.order for each in copies if each.identity == event.identity)
+
+    def _is_logged(self, record: Record) -> bool:
+        return self._system.logged.has(record)
+
+    @property
+    def _exact(self) -> bool:
+        return self._system.plan.exact_times

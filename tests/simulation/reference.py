@@ -1,0 +1,127 @@
+"""What each user's row must be, told from what was sent alone: the model that the system is held to."""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from foretaste.kernel.users import REMEMBERED_REGISTRATIONS, Place, UserFeatures
+from foretaste.kernel.values import Attributes
+from tests.simulation.parts.broker import Record
+
+Order = tuple[int, int, str, int]
+"""Of registrations: event time, Kafka's timestamp, partition, offset."""
+Outcome = tuple[str, str, int]
+"""An applied behaviour: item, action, milliseconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentEvent:
+    """An event as it lies in a partition. `identity` is its name, or its place where it has none."""
+
+    record: Record
+    user_id: str
+    identity: str
+    claimed_ms: int | None
+    good: bool
+    """False for one that nobody can decode."""
+
+    @property
+    def at_ms(self) -> int:
+        """When it happened: as its sender claims, but not after the broker had it."""
+        received = self.record.timestamp
+        return received if self.claimed_ms is None else min(self.claimed_ms, received)
+
+    @property
+    def origin(self) -> tuple[str, int, int]:
+        return self.record.topic, self.record.partition, self.record.offset
+
+
+@dataclass(frozen=True, slots=True)
+class SentSignUp(SentEvent):
+    """A registration. Of one that is `poison`, no tower makes anything: it may be a dead letter."""
+
+    attributes: Attributes = field(default_factory=dict)
+    poison: bool = False
+
+    @property
+    def order(self) -> Order:
+        record = self.record
+        return self.at_ms, record.timestamp, f"{record.topic}-{record.partition}", record.offset
+
+
+@dataclass(frozen=True, slots=True)
+class SentAct(SentEvent):
+    """A behaviour. Each has an item of its own, but for one that was sent again."""
+
+    item: str = ""
+    action: str = "acted"
+    named: bool = False
+
+
+@dataclass(eq=False)
+class Reference:
+    """All that was sent, by user, in the order of the partitions."""
+
+    sign_ups: defaultdict[str, list[SentSignUp]] = field(default_factory=lambda: defaultdict(list))
+    acts: defaultdict[str, list[SentAct]] = field(default_factory=lambda: defaultdict(list))
+    by_origin: dict[tuple[str, int, int], SentEvent] = field(default_factory=dict)
+
+    def sent(self, event: SentEvent) -> None:
+        self.by_origin[event.origin] = event
+        if isinstance(event, SentSignUp):
+            self.sign_ups[event.user_id].append(event)
+        elif isinstance(event, SentAct):
+            self.acts[event.user_id].append(event)
+
+    def behaviour(self, user_id: str) -> list[Outcome]:
+        """The user's behaviours in order of time, each once; of one time as they lie in the partition."""
+        applied: list[Outcome] = []
+        known: set[str] = set()
+        for act in self.acts[user_id]:
+            row = (act.item, act.action, act.at_ms)
+            if not act.good or act.identity in known or (not act.named and row in applied):
+                continue
+            known.add(act.identity)
+            applied.insert(bisect_right(applied, row[2], key=lambda each: each[2]), row)
+        return applied
+
+    def copies(self, user_id: str, *, lost: bool) -> Mapping[str, Sequence[SentSignUp]]:
+        """By identity, what may count of each registration: the first of each partition, the first time it is read.
+
+        Of more than are remembered, any may count again; so it may where the store lost the first one, with all that it
+        remembered.
+        """
+        found: defaultdict[str, list[SentSignUp]] = defaultdict(list)
+        good = [each for each in self.sign_ups[user_id] if each.good]
+        remembered = not lost and len({each.identity for each in good}) <= REMEMBERED_REGISTRATIONS
+        for each in good:
+            if not remembered or all(each.record.partition != one.record.partition for one in found[each.identity]):
+                found[each.identity].append(each)
+        return found
+
+    def wrong_attributes(self, user: UserFeatures, *, exact: bool, lost: bool) -> str | None:
+        """What is wrong with the attributes that stand; None where they are those of the latest registration."""
+        copies = self.copies(user.user_id, lost=lost)
+        required = {name: each for name, each in copies.items() if not each[0].poison}
+        if user.attributes is None:
+            return f"none stand, though {sorted(required)} were registered" if required else None
+        standing = [one for each in copies.values() for one in each if dict(one.attributes) == dict(user.attributes)]
+        if exact:
+            standing = [
+                one for one in standing if (one.at_ms, self._place(one)) == (user.attributes_ms, user.attributes_place)
+            ]
+        if not standing:
+            return (
+                f"{dict(user.attributes)} as of {user.attributes_ms} at {user.attributes_place} were never registered"
+            )
+        if not exact:
+            return None
+        latest = max(one.order for one in standing)
+        later = [name for name, each in required.items() if min(one.order for one in each) > latest]
+        return f"those of {standing[0].identity} stand, though {later} came later" if later else None
+
+    @staticmethod
+    def _place(event: SentSignUp) -> Place:
+        record = event.record
+        return Place(f"{record.topic}-{record.partition}", record.offset, record.timestamp)

@@ -1,0 +1,187 @@
+"""What users do: sign-ups, behaviours and requests for rankings, at times and in forms that the seed decides."""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.users import UserFeatures
+from serving.requests import RankRequest, RankResponse
+from streams.topics import TopicNames
+from tests.simulation.parts.broker import Record
+from tests.simulation.parts.towers import ITEMS, POISON
+from tests.simulation.plan import ACTIVE
+from tests.simulation.reference import SentAct, SentEvent, SentSignUp
+
+if TYPE_CHECKING:
+    from tests.simulation.actors import RankingService
+    from tests.simulation.system import System
+
+NAMES = TopicNames()
+
+
+class Users:
+    """All users of a simulation. What they send is durable once it is sent: who loses a connection sends it again."""
+
+    def __init__(self, system: "System") -> None:
+        self._system = system
+        self._rng = system.world.rng
+        self._numbers = 0
+        self.answered: dict[str, RankResponse] = {}
+        """By ranking id."""
+        self.noted: dict[str, set[str]] = {}
+        """By incarnation of the service, the rankings that it gave."""
+
+    async def act(self) -> None:
+        """Everything that users do, until they stop."""
+        plan = self._system.plan
+        signing = [self._rng.uniform(0.0, ACTIVE * 0.8) for _ in range(plan.sign_ups)]
+        behaving = self._bursts(plan.behaviours)
+        asking = [self._rng.uniform(0.0, ACTIVE) for _ in range(plan.rankings)]
+        todo: list[tuple[float, Any]] = [
+            *((at, self._sign_up) for at in signing),
+            *((at, self._behave) for at in behaving),
+            *((at, self._ask) for at in asking),
+        ]
+        for at, what in sorted(todo, key=lambda each: each[0]):
+            await asyncio.sleep(max(0.0, at - self._system.world.loop.time()))
+            what()
+
+    def _bursts(self, number: int) -> list[float]:
+        times: list[float] = []
+        while len(times) < number:
+            at = self._rng.uniform(0.2, ACTIVE * 0.9)
+            times += [at] * self._rng.choice((1, 1, 2, 4))
+        return times[:number]
+
+    def _user(self) -> str:
+        return f"u{self._rng.randrange(self._system.plan.users)}"
+
+    def _sign_up(self) -> None:
+        rng, user_id, number = self._rng, self._user(), self._next()
+        poison = not self._system.plan.behaviours and rng.random() < 0.15  # a warm user needs no tower
+        attributes = {"n": number, POISON: True} if poison else {"n": number}
+        name = f"s{number}" if rng.random() < 0.5 else None
+        claimed = self._claimed_ms()
+        value: dict[str, Any] = {"user_id": user_id, "attributes": attributes}
+        key = user_id.encode() if rng.random() < 0.85 else None
+        good = rng.random() < 0.93
+        self._send(NAMES.registered, "registered_at", key, value, claimed, name, good=good, poison=poison)
+
+    def _behave(self) -> None:
+        rng, user_id, number = self._rng, self._user(), self._next()
+        exact = self._system.plan.exact_times
+        name = f"b{number}" if not exact or rng.random() < 0.5 else None
+        value = {"user_id": user_id, "item_id": f"a{number}", "action": "acted"}
+        claimed = self._claimed_ms()
+        at_ms = self._now_ms() if claimed is None else claimed
+        if name is None:  # sent again, it is told by its time, which a later record would bound otherwise
+            at_ms = min(at_ms, self._now_ms())
+        self._send(NAMES.behaved, "at", user_id.encode(), value, at_ms, name, good=rng.random() < 0.95)
+
+    def _send(
+        self,
+        topic: str,
+        time_field: str,
+        key: bytes | None,
+        value: dict[str, Any],
+        claimed_ms: int | None,
+        name: str | None,
+        *,
+        good: bool,
+        poison: bool = False,
+    ) -> None:
+        """Durable now; now and then its sender did not hear so, and sends it again a little later."""
+        if claimed_ms is not None:
+            value[time_field] = datetime.fromtimestamp(claimed_ms / 1000, UTC).isoformat()
+        if name is not None:
+            value["event_id"] = name
+        raw = json.dumps(value).encode() if good else b"no event"
+        self._append(topic, key, raw, value, claimed_ms, name, good=good, poison=poison)
+        if self._rng.random() < 0.15 and (name is not None or topic == NAMES.behaved):
+            again = partial(self._append, topic, key, raw, value, claimed_ms, name, good=good, poison=poison)
+            self._system.world.loop.call_later(self._rng.expovariate(2.0), again)
+
+    def _append(
+        self,
+        topic: str,
+        key: bytes | None,
+        raw: bytes,
+        value: dict[str, Any],
+        claimed_ms: int | None,
+        name: str | None,
+        *,
+        good: bool,
+        poison: bool,
+    ) -> None:
+        broker = self._system.broker
+        record = broker.append(topic, key, raw)
+        self._system.reference.sent(self._event(record, value, claimed_ms, name, good=good, poison=poison))
+        if not good:
+            self._system.logged.ignored.add((record.topic, record.partition, record.offset))
+
+    @staticmethod
+    def _event(
+        record: Record, value: dict[str, Any], claimed_ms: int | None, name: str | None, *, good: bool, poison: bool
+    ) -> SentEvent:
+        identity = name or f"{record.topic}/{record.partition}@{record.offset}"
+        if record.topic == NAMES.registered:
+            return SentSignUp(record, value["user_id"], identity, claimed_ms, good, value["attributes"], poison)
+        item = value["item_id"]
+        return SentAct(record, value["user_id"], identity, claimed_ms, good, item, value["action"], name is not None)
+
+    def _claimed_ms(self) -> int | None:
+        """What a sender claims: nothing, some time ago, one of few instants, or a time ahead."""
+        now, rng = self._now_ms(), self._rng
+        kind = rng.random()
+        if kind < 0.25:
+            return None
+        if kind < 0.6:
+            return now - rng.randrange(5000)
+        if kind < 0.85:
+            return now // 2000 * 2000
+        return now + rng.randrange(3_600_000)
+
+    def _now_ms(self) -> int:
+        return round(1000 * self._system.world.now())
+
+    def _next(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    def _ask(self) -> None:
+        self.ask(self._user())
+
+    def ask(self, user_id: str) -> "asyncio.Task[RankResponse | None] | None":
+        """Ask the service for a ranking, where it runs."""
+        process = self._system.world.processes.get("service")
+        if process is None or process.parts is None:
+            return None
+        return self._system.world.within(process, self._asked(process.parts, user_id))
+
+    async def _asked(self, service: "RankingService", user_id: str) -> RankResponse | None:
+        world = self._system.world
+        try:
+            answer = await service.rank(RankRequest(user_id=user_id, items=list(ITEMS)))
+        except Unavailable as error:
+            world.note("no ranking", user_id, error)
+            excused = not self._system.quiet_for(8.0) or "none is active" in str(error)
+            world.expect(excused, "a ranking failed though every part was there", str(error))
+            return None
+        world.note("ranked", user_id, answer.served_by, answer.ranking_generation)
+        world.expect(answer.ranking_id not in self.answered, "two rankings have one number", answer.ranking_id)
+        world.expect(answer.user_id == user_id, "somebody got the answer of another", user_id, answer.user_id)
+        self.answered[answer.ranking_id] = answer
+        self.noted.setdefault(answer.ranking_id.partition("-")[0], set()).add(answer.ranking_id)
+        return answer
+
+
+def lacks(system: "System", user_id: str) -> UserFeatures | None:
+    """A user whose attributes stand and who lacks virtual behaviour of the active generation."""
+    active = system.invariants.serving.active
+    if active is None:
+        return None
+    user = system.invariants.features(user_id, active.number)
+    return user if active.lacks(user) else None
