@@ -238,7 +238,7 @@ _CAUSES = frozenset(Cause)
 
 def _known_cause(value: object) -> object:
     """A cause that a later version added is none: an older reader of the log loses no ranking by it."""
-    return value if value in _CAUSES else None
+    return value if isinstance(value, str) and value in _CAUSES else None
 
 
 class UserRanked(Event):

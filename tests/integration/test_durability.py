@@ -59,6 +59,19 @@ async def test_a_store_tells_whether_it_holds_anybody(store: RedisStore) -> None
     assert await offsets.holds_users()
 
 
+async def test_each_start_of_a_server_is_another_run(tmp_path: Path) -> None:
+    """As `StoreProgress` needs it: effects that a server lost by starting anew are made again."""
+    runs = []
+    for _ in range(2):
+        with valkey(tmp_path, appendonly=True) as server:
+            store = RedisStore(feast_config(None, server.url, tmp_path), timeout=3)
+            runs.append(await store.server_run())
+            assert await store.server_run() == runs[-1] != ""
+            await store.close()
+    assert runs[0] != runs[1]
+    assert await InMemoryOffsets().server_run()
+
+
 async def test_the_disk_is_waited_for(server: Valkey, store: RedisStore) -> None:
     """With a sync a second, the server's own count of what is synced has passed the write by then."""
     with server.client() as client:

@@ -82,8 +82,9 @@ class Drive:
         self._listener.give_up()
         users = list(self._sender.users)
         for place in range(0, len(users), PAGE):
-            found = await self._reached.read(self._store, users[place : place + PAGE])
-            self._history.extend(replace(each, at=time.time()) for each in found)
+            page = partial(self._read, users[place : place + PAGE])
+            if not await _within(CAUGHT_UP_SECONDS, page):
+                return False
         return handled and caught_up
 
     async def _ask(self, session: aiohttp.ClientSession) -> None:
@@ -116,6 +117,15 @@ class Drive:
         except Unavailable:
             return False
         return all((stands[each] or 0) >= end for each, end in ends.items())
+
+    async def _read(self, users: list[str]) -> bool:
+        """Whether the store said what it holds of these users."""
+        try:
+            found = await self._reached.read(self._store, users)
+        except Unavailable:
+            return False
+        self._history.extend(replace(each, at=time.time()) for each in found)
+        return True
 
     async def _logged(self) -> bool:
         """Whether all rankings that were answered came to their topic."""

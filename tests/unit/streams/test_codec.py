@@ -64,3 +64,11 @@ def test_no_field_of_an_event_holds_one(field: str) -> None:
         UserBehaved.model_validate(values | {field: "cut \ud83d"})
     with pytest.raises(ValueError, match="attributes"):
         UserRegistered.model_validate({"user_id": "u", "attributes": {"query": "cut \ud83d"}})
+
+
+@pytest.mark.parametrize("cause", [b"[]", b"{}", b"7", b'"of a later version"', b"true"])
+def test_a_cause_that_is_none_costs_no_ranking(cause: bytes) -> None:
+    event = ranked(cause=Cause.RANKING_AWAY)
+    odd = EVENTS.encode(event).replace(b'"cause":"ranking_away"', b'"cause":' + cause)
+    assert odd != EVENTS.encode(event)
+    assert EVENTS.decode(odd, UserRanked) == event.model_copy(update={"cause": None})
