@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from foretaste.kernel.ports import Events, Generations, Towers
-from foretaste.kernel.running.durability import ErasingStore, SyncedStore
+from foretaste.kernel.running.durability import SyncedStore
+from foretaste.kernel.running.erasing import ErasingStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from features.online.feast_store import FeastStore
 from features.online.redis_store import RedisStore
 from features.redis.address import RedisAddress
 from features.repo_config import REPO, apply_features, repo_config
-from foretaste.kernel.running.durability import ErasingStore
+from foretaste.kernel.running.erasing import ErasingStore
 from foretaste.testing import InMemoryOnlineStore
 from tests.integration.postgres_server import Postgres
 

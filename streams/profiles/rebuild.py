@@ -12,9 +12,11 @@ from prometheus_client import CollectorRegistry
 
 from foretaste.kernel.events import DeadLetter, Message
 from foretaste.kernel.ports import Clock, Report, no_report
-from foretaste.kernel.users import AttributesVersion, Behaviour, ErasedUser, UserFeatures
+from foretaste.kernel.running.erasing import ErasedUser
+from foretaste.kernel.users import AttributesVersion, Behaviour, UserFeatures
 from foretaste.kernel.values import DAY_MS
 from streams.behaviours import Behaviours
+from streams.erasures.decoded import decoded, erased_users, latest_of_each
 from streams.profiles.profile import ReadProfiles
 from streams.profiles.rebuild_parts import RebuildConfig, RebuildParts, RebuiltUsers, TopicHistory
 from streams.profiles.user_writer import ANY_SLOT, UserWriter, append_all
@@ -63,11 +65,13 @@ class Rebuild:
 
     1. `user-profiles` is read, as it stands when this begins. The newest registration of each user is written, with
        virtual behaviour of the active generation (`UserWriter`); a null value takes the user out of the store.
-    2. `user-behaved` is read as far as Kafka has it, by the way of a behaviour itself, in larger batches. Bad events
+    2. `user-erased` is read, and the store erases once more: it does not take what happened before, nor an older
+       registration, and of who registered anew before the erasure was carried out there is no null value.
+    3. `user-behaved` is read as far as Kafka has it, by the way of a behaviour itself, in larger batches. Bad events
        are counted, since their dead letters are there; those of a user before a null value are left out.
-    3. Where the topic has lost its oldest records, the training log is read, day by day and back in time. What it says
+    4. Where the topic has lost its oldest records, the training log is read, day by day and back in time. What it says
        is told from what is there by item, action and time.
-    4. What came to `user-profiles` since 1 began is read too: a user who was erased meanwhile is not brought back.
+    5. What came to `user-profiles` since 1 began is read too: a user who was erased meanwhile is not brought back.
 
     After each batch its place is noted in a checkpoint: whoever is killed goes on from there, and does one batch again.
     Workers may run all the while, and rankings fall back for those who are not there yet. Done again, it changes
@@ -102,16 +106,19 @@ class Rebuild:
         if state.step == "profiles":
             await self._read(state, self._parts.profiles, self._config.profiles, self._restore_users, report)  # 1
             state.profile_ends = state.ends
+            await self._next(state, "erasures")
+        if state.step == "erasures":
+            await self._read(state, self._parts.erasures, self._config.profiles, self._erase_again, report)  # 2
             await self._next(state, "behaviours")
         if state.step == "behaviours":
             await self._know_erased(state)
             await self._read(state, self._parts.behaviours, self._config.behaviours, self._restore_behaviours, report)
-            await self._next(state, "log")  # 2
+            await self._next(state, "log")  # 3
         if state.step == "log":
             await self._know_erased(state)
-            await self._read_log(state, report)  # 3
+            await self._read_log(state, report)  # 4
             await self._next(state, "late profiles", state.profile_ends)
-        await self._read(state, self._parts.profiles, self._config.profiles, self._restore_users, report)  # 4
+        await self._read(state, self._parts.profiles, self._config.profiles, self._restore_users, report)  # 5
         await self._parts.checkpoint.forget()
         return state.counts
 
@@ -151,7 +158,7 @@ class Rebuild:
         report(state.step, total, total)
 
     async def _restore_users(self, messages: Sequence[Message], counts: RebuiltUsers) -> None:
-        """1 and 4: null values first, since who registered again after one has a row in `users`."""
+        """1 and 5: null values first, since who registered again after one has a row in `users`."""
         read = ReadProfiles.of(messages)
         await self._erase(read.erased)
         active = (await self._parts.users.generations.serving()).active
@@ -180,6 +187,14 @@ class Rebuild:
         ]
         if gone:
             await store.erase(gone)
+
+    async def _erase_again(self, messages: Sequence[Message], _: RebuiltUsers) -> None:
+        """2; those that are none have their dead letters."""
+        erasures, _bad = decoded(messages, self._now, self._config.max_event_bytes)
+        latest = list(latest_of_each(erasures).values())
+        if latest:
+            shares = shares_by_user(erased_users(latest), lambda user: user.user_id, self._config.share)
+            await each_share(self._parts.users.store.erase, shares)
 
     async def _restore_behaviours(self, messages: Sequence[Message], counts: RebuiltUsers) -> None:
         wanted = [each for each in messages if not self._was_erased(each)] if self._erased else messages

@@ -39,6 +39,7 @@ class RebuildParts:
 
     users: SignUpParts
     profiles: TopicHistory
+    erasures: TopicHistory
     behaviours: TopicHistory
     logged: LoggedBehaviours
     checkpoint: StateCheckpoint
@@ -56,7 +57,7 @@ class RebuildConfig:
     share: int = 512
     """Users of one call of the tower, and of one write."""
     profiles: int = 4096
-    """Records of `user-profiles` between two notes of how far it came."""
+    """Records of `user-profiles`, and of `user-erased`, between two notes of how far it came."""
     behaviours: int = 16384
     """Of `user-behaved`, likewise."""
 

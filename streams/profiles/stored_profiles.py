@@ -13,7 +13,8 @@ async def record_stored(parts: SignUpParts, topic: str, report: Report = no_repo
     """Produce what each stored user is registered with; how many they are.
 
     1. A page of users is read. 2. Their records are produced. 3. They are read again, and whoever has another
-    registration by now is produced once more: of a worker that wrote between 1 and 2, that one stays the last.
+    registration by now is produced once more: of a worker that wrote between 1 and 2, that one stays the last; null,
+    of who was erased then.
     Done again, it changes nothing. Raises `Unavailable` when a part is away.
     """
     cursor: str | None = ""
@@ -29,6 +30,8 @@ async def record_stored(parts: SignUpParts, topic: str, report: Report = no_repo
             if not now.attributes_version.is_same(before.attributes_version)
         ]
         await _produce(parts, topic, changed)
+        gone = [(now.user_id.encode(), None) for now in changed if now.is_erased]
+        await parts.events.send_all(topic, gone)
         users += len(page)
         report("profiles", users, None)
     report("profiles", users, users)

@@ -51,6 +51,8 @@ class UserWriter:
        made from them, by the store's own rule; for stored ones without virtual behaviour it is made and written.
     4. Behaviour is appended to what is stored, as `streams.behaviours` does with what has no `event_id`.
 
+    Who was erased comes back by a later registration alone, as everywhere.
+
     Done again, it changes nothing. Raises `Unavailable` when a part is away.
     """
 
@@ -146,7 +148,10 @@ async def append_all(store: OnlineStore, behaviours: Mapping[str, Behaviour]) ->
 
 
 def _appended(user: UserFeatures, more: Behaviour) -> BehavedUser | None:
-    """The user's row with what is not there yet; None where nothing is, or all is older than a full behaviour."""
+    """The user's row with what is not there yet; None where nothing is, or all is older than a full behaviour or than
+    the erasure of the user."""
+    if user.erasure is not None:
+        more = user.erasure.since(more) if user.erasure.is_over else Behaviour()
     if not len(user.behaviour) and len(more) <= MAX_BEHAVIOUR:
         return BehavedUser.after(user, more) if len(more) else None
     behaviour = user.behaviour

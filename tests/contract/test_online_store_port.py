@@ -17,16 +17,13 @@ from features.feast_api import FeatureStore
 from features.repo_config import close_connections
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import OnlineStore
-from foretaste.kernel.running.durability import ErasingStore
 from foretaste.kernel.users import (
     REMEMBERED_BEHAVIOURS,
     REMEMBERED_REGISTRATIONS,
     AppliedEvents,
-    AttributesVersion,
     BehavedUser,
     Behaviour,
     EnrichedUser,
-    ErasedUser,
     Place,
     ReenrichedUser,
     UserFeatures,
@@ -38,7 +35,7 @@ AT = 1_767_225_600_000
 
 
 @pytest.fixture
-async def store(store_form: str, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ErasingStore]:
+async def store(store_form: str, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OnlineStore]:
     opened = open_form(store_form, request, tmp_path)
     yield opened
     await opened.close()
@@ -569,29 +566,3 @@ async def test_whoever_was_there_throughout_comes_whoever_signs_up_meanwhile(sto
         await signed_up(store, [f"a{page}-{each}" for each in range(500)] if page < 15 else [])
 
     assert set(there) <= set(await walked(store, 50, more))
-
-
-def erased(user_id: str, at_ms: int) -> ErasedUser:
-    return ErasedUser(user_id, AttributesVersion(at_ms))
-
-
-async def test_who_was_erased_is_as_if_never_there_and_may_come_again(store: ErasingStore, step: int) -> None:
-    for generation in (1, 2):
-        await store.write_enriched([enriched("gone", AT + generation * step, generation), enriched("stays")])
-    assert await store.write_behaviour([behaved("i", user_id="gone"), behaved("i", user_id="stays")]) == []
-    stayed = await read(store, "stays")
-    for _ in range(2):
-        assert await store.erase([erased("gone", AT + 3 * step), erased("nobody", AT)]) == []
-        for generation in (1, 2):
-            found = await read(store, "gone", generation)
-            assert (found.attributes, found.virtual, len(found.behaviour), found.damaged) == (None, None, 0, ())
-    assert await read(store, "nobody") == UserFeatures("nobody")
-    assert str(await read(store, "stays")) == str(stayed)
-
-    await store.write_enriched([enriched("gone", AT + 5 * step)])
-    assert await store.erase([erased("gone", AT + 3 * step)]) == ["gone"]
-    (before,) = await store.read_behaviour(["gone"])
-    assert await store.write_behaviour([behaved("new", user_id="gone", after=before)]) == []
-    found = await read(store, "gone")
-    assert (found.attributes_ms, list(found.behaviour.items)) == (AT + 5 * step, ["new"])
-    assert found.virtual is not None

@@ -15,8 +15,10 @@ from features.redis.address import RedisAddress
 from features.repo_config import apply_features, repo_config
 from foretaste.kernel.ports import OnlineStore
 from foretaste.kernel.running.durability import WholeUserStore
+from foretaste.kernel.running.erasing import ErasedUser, ErasingStore
 from foretaste.kernel.users import (
     AppliedEvents,
+    AttributesVersion,
     BehavedUser,
     Behaviour,
     EnrichedUser,
@@ -59,7 +61,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(params=["memory", "redis", "redis-cluster"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OnlineStore]:
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ErasingStore]:
     if request.param == "memory":
         yield InMemoryWholeUserStore()
         return
@@ -118,6 +120,13 @@ async def test_nothing_of_a_user_of_whom_anything_is_stored_is_written(store: On
     assert await whole(store).write_whole([WHOLE, replace(WHOLE, user_id="u2")]) == ["u1"]
     assert str(await read(store)) == before
     assert (await read(store, "u2"))[0].attributes == WHOLE.attributes
+
+
+async def test_whoever_was_erased_is_not_written_whole(store: ErasingStore) -> None:
+    await store.erase([ErasedUser("u1", AttributesVersion(AT + 1, Place("user-erased-0", 1, AT), (b"erasure1",)))])
+    before = str(await read(store))
+    assert await whole(store).write_whole([WHOLE]) == ["u1"]
+    assert str(await read(store)) == before
 
 
 async def test_many_come_back_in_their_order(store: OnlineStore) -> None:

@@ -138,13 +138,14 @@ class Deployment:
         settings = self.settings
         checkpoint = KillingCheckpoint(compose.redis_address(settings), "rebuild", prefix=settings.project, timeout=10)
         checkpoint.left = writes
-        topics = (self.names.profiles, self.names.behaved)
-        profiles, behaviours = (KafkaHistory(self.connection, each) for each in topics)
+        topics = (self.names.profiles, self.names.erased, self.names.behaved)
+        profiles, erasures, behaviours = (KafkaHistory(self.connection, each) for each in topics)
         async with self.parts() as users, AsyncExitStack() as opened:
-            for part in (profiles, behaviours, checkpoint):
+            for part in (profiles, erasures, behaviours, checkpoint):
                 opened.push_async_callback(part.close)
             logged = compose.training_log(settings).read_behaviours
-            return await Rebuild(RebuildParts(users, profiles, behaviours, logged, checkpoint), config).run()
+            parts = RebuildParts(users, profiles, erasures, behaviours, logged, checkpoint)
+            return await Rebuild(parts, config).run()
 
 
 async def until(done: Callable[[], Awaitable[bool]]) -> None:

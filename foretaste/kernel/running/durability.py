@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from foretaste.kernel.ports import OnlineStore
-from foretaste.kernel.users import ErasedUser, UserFeatures
+from foretaste.kernel.users import UserFeatures
 
 Partition: TypeAlias = tuple[str, int]
 """A topic of Kafka and a partition of it."""
@@ -73,17 +72,5 @@ class WholeUserStore(Protocol):
         """Users as they once were read, each unless anything is stored of them; the ids of those of whom something is.
 
         Attributes, their registration, behaviour, `applied` and virtual behaviour are written in the step that looks.
-        """
-        ...
-
-
-class ErasingStore(OnlineStore, Protocol):
-    """An online store that can erase users."""
-
-    async def erase(self, users: Sequence[ErasedUser]) -> list[str]:
-        """Forget attributes, behaviour and virtual behaviour of B users; the ids of those who registered anew since.
-
-        Of these, all that is stored stays. Looking and erasing are two steps. Through Feast's API alone the user's key
-        stays, with empty values.
         """
         ...

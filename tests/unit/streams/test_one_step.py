@@ -17,6 +17,7 @@ from streams.behaviours import Behaviours
 from streams.profiles.profile import ReadProfiles
 from streams.sign_ups import SignUps
 from streams.worker.dead_letters import read_dead_letter
+from tests.profile_parts import InMemoryHistory
 from tests.stream_parts import NOW, NOW_MS, ChosenOneStepStore, ChosenStore, World, generation, message, sign_up
 
 AWAY = Unavailable("a part", "chosen by the test")
@@ -174,7 +175,9 @@ async def test_sign_ups_end_as_on_any_store(events: list[tuple[int, int, int]], 
             read_dead_letter(each).message.origin.offset for each in world.events.of(world.names.dead_letters)
         )
         dropped = world.counted("foretaste_events_dropped_total", way="sign-up", reason="not_newer")
-        profiles = ReadProfiles.of(world.events.of(world.names.profiles))
+        told = InMemoryHistory(world.names.profiles, {0: []})
+        told.add_all(world.events.of(world.names.profiles))
+        profiles = ReadProfiles.of(told.partitions[0])
         found.append(
             (
                 [(each.attributes, each.attributes_version, each.virtual_ms) for each in stored],
@@ -185,8 +188,9 @@ async def test_sign_ups_end_as_on_any_store(events: list[tuple[int, int, int]], 
                 {user_id: (each.attributes, each.attributes_version) for user_id, each in profiles.users.items()},
             )
         )
-        told = {each.user_id: (each.attributes, each.attributes_version) for each in stored if each.attributes}
-        assert found[-1][-1] == told
+        assert found[-1][-1] == {
+            each.user_id: (each.attributes, each.attributes_version) for each in stored if each.attributes
+        }
     assert found[0] == found[1]
 
 

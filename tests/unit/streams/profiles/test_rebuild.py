@@ -49,6 +49,7 @@ class Emptied:
     world: World = field(default_factory=World)
     store: InMemoryOnlineStore = field(default_factory=InMemoryWholeUserStore)
     profiles: InMemoryHistory = field(default_factory=lambda: InMemoryHistory("user-profiles"))
+    erasures: InMemoryHistory = field(default_factory=lambda: InMemoryHistory("user-erased"))
     behaviours: InMemoryHistory = field(default_factory=lambda: InMemoryHistory("user-behaved"))
     log: list[UserBehaved] = field(default_factory=list)
     checkpoint: StoppingCheckpoint = field(default_factory=StoppingCheckpoint)
@@ -58,7 +59,8 @@ class Emptied:
 
     def rebuild(self, config: RebuildConfig = SMALL) -> Rebuild:
         users = replace(self.world.parts, store=self.store)
-        parts = RebuildParts(users, self.profiles, self.behaviours, self.logged, self.checkpoint)
+        topics = (self.profiles, self.erasures, self.behaviours)
+        parts = RebuildParts(users, *topics, self.logged, self.checkpoint)
         return Rebuild(parts, config, now=lambda: NOW)
 
     async def run(self, config: RebuildConfig = SMALL) -> RebuiltUsers:
@@ -196,6 +198,10 @@ async def test_a_partly_lost_store_gets_what_it_lacks_and_keeps_what_is_newer() 
     assert found.new == 29
 
 
+def is_nobody(user: UserFeatures) -> bool:
+    return (user.attributes, user.virtual, len(user.behaviour)) == (None, None, 0)
+
+
 async def test_who_was_erased_is_taken_out_and_not_brought_back() -> None:
     emptied, _ = await lived()
     await emptied.run()
@@ -206,7 +212,7 @@ async def test_who_was_erased_is_taken_out_and_not_brought_back() -> None:
         emptied.store = store
         found = await emptied.run()
         gone, back = await emptied.read("u1", "u2")
-        assert gone == UserFeatures("u1")
+        assert is_nobody(gone)
         assert (back.attributes, len(back.behaviour)) == ({"age": 7}, 0)
         assert found.erased == 2
 
@@ -229,7 +235,50 @@ async def test_who_goes_on_knows_whom_another_process_read_as_erased() -> None:
         with pytest.raises(Unavailable, match="chosen by the test"):
             await cut.run()
         await cut.run()
-        assert (await cut.read("u1")) == [UserFeatures("u1")], stops_at
+        assert is_nobody(*await cut.read("u1")), stops_at
+
+
+def erasure(user_id: str, at_ms: int) -> bytes:
+    return json.dumps({"user_id": user_id, "occurred_at": at_ms / 1000}).encode()
+
+
+async def test_who_registered_anew_before_the_erasure_was_handled_gets_no_behaviour_of_before() -> None:
+    """There is no null value for such a user."""
+    emptied, before = await lived()
+    emptied.erasures.add(b"u3", erasure("u3", NOW_MS - 200), timestamp_ms=NOW_MS)
+    emptied.erasures.add(b"u3", b"{", timestamp_ms=NOW_MS)
+    for store in (emptied.store, InMemoryWholeUserStore()):
+        emptied.store = store
+        await emptied.run()
+        (user,) = await emptied.read("u3")
+        assert user.attributes == {"age": 103}, "registered 10 ms before now"
+        assert 0 < len(user.behaviour) < len(before[3].behaviour)
+        assert min(user.behaviour.times) > NOW_MS - 200
+
+
+async def test_a_profile_that_came_behind_its_erasure_does_not_stay() -> None:
+    """Of a worker that stood still between its write and its produce; the store was emptied since."""
+    emptied, _ = await lived()
+    emptied.erasures.add(b"u5", erasure("u5", NOW_MS - 1), timestamp_ms=NOW_MS)
+    emptied.profiles.add(b"u5", None, timestamp_ms=NOW_MS)
+    emptied.profiles.add(*profile("u5", 5, NOW_MS - 495))
+    await emptied.run()
+    assert is_nobody(*await emptied.read("u5"))
+
+
+async def test_the_log_brings_nothing_of_before_an_erasure() -> None:
+    emptied, _ = await lived()
+    emptied.behaviours.lost = 91
+    emptied.erasures.add(b"u3", erasure("u3", NOW_MS - 200), timestamp_ms=NOW_MS)
+    emptied.erasures.add(b"u5", erasure("u5", NOW_MS - 200), timestamp_ms=NOW_MS)
+    acts = [(user, NOW_MS + after) for user in ("u3", "u5") for after in (-250, -150)]
+    emptied.log = [
+        UserBehaved(user_id=user, item_id="i", at=datetime.fromtimestamp(at_ms / 1000, UTC)) for user, at_ms in acts
+    ]
+    await emptied.run()
+    anew, gone = await emptied.read("u3", "u5")
+    assert list(anew.behaviour.times) == [NOW_MS - 150]
+    assert is_nobody(gone)
 
 
 async def test_who_is_erased_meanwhile_is_not_brought_back() -> None:
@@ -241,7 +290,8 @@ async def test_who_is_erased_meanwhile_is_not_brought_back() -> None:
     emptied.profiles.add(*profile("u60", 60, NOW_MS))
     await emptied.run()
     gone, late = await emptied.read("u59", "u60")
-    assert (gone, late.attributes) == (UserFeatures("u59"), {"age": 60})
+    assert is_nobody(gone)
+    assert late.attributes == {"age": 60}
 
 
 async def test_the_log_tells_what_the_topic_has_lost() -> None:

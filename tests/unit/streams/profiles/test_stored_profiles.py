@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, Place, UserFeatures
+from foretaste.kernel.running.erasing import ErasedUser
+from foretaste.kernel.users import AttributesVersion, BehavedUser, Behaviour, EnrichedUser, Place, UserFeatures
 from foretaste.testing import InMemoryOnlineStore
 from streams.profiles.profile import ReadProfiles
 from streams.profiles.stored_profiles import PAGE, record_stored
@@ -17,6 +18,15 @@ class SigningUp(InMemoryOnlineStore):
     async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
         found = await super().read(user_ids, generation)
         await self.write_enriched([EnrichedUser("u1", {"age": 99}, None, NOW_MS + 1)])
+        return found
+
+
+class Erasing(InMemoryOnlineStore):
+    """A store in which user u1 is erased just after the first read of it."""
+
+    async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
+        found = await super().read(user_ids, generation)
+        await self.erase([ErasedUser("u1", AttributesVersion(NOW_MS + 1))])
         return found
 
 
@@ -47,3 +57,11 @@ async def test_who_signs_up_meanwhile_is_the_last_record() -> None:
     await store.write_enriched([EnrichedUser("u1", {"age": 1}, None, NOW_MS)])
     await record_stored(replace(world.parts, store=store), "p")
     assert [each.attributes for each in profiles(world).values()] == [{"age": 99}]
+
+
+async def test_who_is_erased_meanwhile_has_a_null_value_last() -> None:
+    world, store = World(), Erasing()
+    await store.write_enriched([EnrichedUser(user, {"age": 1}, None, NOW_MS) for user in ("u1", "u2")])
+    await record_stored(replace(world.parts, store=store), "p")
+    assert list(profiles(world)) == ["u2"]
+    assert [each.value is None for each in world.events.of("p") if each.key == b"u1"] == [False, True]
