@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     """That dead letters are kept, on the topic that `setup` creates."""
     dead_letter_bytes: Annotated[int, Field(ge=65536)] = 4_194_304
     """Of the largest dead letter that the topic takes, headers included; of a larger one the value is left out."""
+    erased_days: Annotated[float, Field(ge=1)] = 30.0
+    """That the event of an erasure is kept on the topic that `setup` creates, and what stands in an erased user's place
+    in the online store: longer than any other topic keeps its events, which may be read again."""
 
     redis: str | None = None
     """`redis://[:password@]host:port[/db]`, or `rediss://` for TLS."""
@@ -223,6 +226,10 @@ class Settings(BaseSettings):
         self._check_tls("kafka", protocol.endswith("SSL"), f"FORETASTE_KAFKA_SECURITY_PROTOCOL is {protocol}")
         self._check_tls("redis", (self.redis or "").startswith("rediss://"), "FORETASTE_REDIS is no rediss:// address")
         self._check_tls("triton", self.triton_ssl, "FORETASTE_TRITON_SSL is false")
+        if self.erased_days < self.dead_letter_days:
+            raise ValueError(
+                "erased_days: expected at least dead_letter_days, or letters of erased users come to light"
+            )
         if self.recommend_popular_share + self.recommend_exploratory_share > 1:
             raise ValueError("recommend_popular_share and recommend_exploratory_share: expected at most 1 together")
         return self

@@ -64,6 +64,14 @@ class EventsAccepted(HttpBody):
     """Whether what they wrote could be read within the `wait`; None where none was asked for."""
 
 
+class ErasureAccepted(HttpBody):
+    """The erasure is durable in Kafka; workers carry it out."""
+
+    gone: bool | None = None
+    """Whether the online store had nothing of the user any more within the `wait`, but for what a later registration
+    brought; None where no wait was asked for."""
+
+
 class StoredBehaviour(HttpBody):
     """One act of a user."""
 

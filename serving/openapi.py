@@ -36,8 +36,8 @@ def openapi_document(api: FastAPI) -> dict[str, Any]:
     components.setdefault("schemas", {}).update(_schemas())
     components["securitySchemes"] = {"bearer": _BEARER}
     for path, operations in made["paths"].items():
-        scopes = scopes_for(path)
-        for operation in operations.values():
+        for method, operation in operations.items():
+            scopes = scopes_for(path, method.upper())
             operation["security"] = [] if scopes is None else [{"bearer": [scope]} for scope in sorted(scopes)]
     return made
 

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput, Unavailable
 from serving.active import NoneActive
@@ -62,8 +63,8 @@ def answer_with_problems(api: FastAPI) -> None:
         return problem_response(HTTPStatus.SERVICE_UNAVAILABLE, public_detail(error), {"Retry-After": RETRY_AFTER})
 
     @api.exception_handler(HTTPException)
-    async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        return _refused(error)
+    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        return _refused(request, error)
 
     @api.exception_handler(ClientDisconnect)
     async def gone(_: Request, __: ClientDisconnect) -> JSONResponse:
@@ -120,11 +121,20 @@ def _malformed(error: RequestValidationError) -> list[tuple[str, object, str]]:
     return [_no_json(error.body, first)] if first["type"] == "json_invalid" else _by_field(error.errors())
 
 
-def _refused(error: HTTPException) -> JSONResponse:
+def _methods_of(request: Request) -> set[str]:
+    """All methods of the routes with the request's path."""
+    matching = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return {method for route in matching for method in getattr(route, "methods", None) or ()}
+
+
+def _refused(request: Request, error: HTTPException) -> JSONResponse:
     unread = _unread(error.__cause__)
     if unread is not None:
         return _wrong_input([unread])
-    return problem_response(HTTPStatus(error.status_code), error.detail, error.headers)
+    headers = error.headers
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # the first route of a path names its own method alone
+        headers = {"Allow": ", ".join(sorted(_methods_of(request)))}
+    return problem_response(HTTPStatus(error.status_code), error.detail, headers)
 
 
 def _unread(cause: BaseException | None) -> tuple[str, object, str] | None:

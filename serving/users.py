@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.events import UserBehaved, UserRegistered
+from foretaste.kernel.events import UserBehaved, UserErased, UserRegistered
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock, OnlineStore
 from foretaste.kernel.users import UserFeatures
@@ -15,7 +15,7 @@ from foretaste.kernel.values import MAX_BEHAVIOUR
 from serving.active import ActiveGeneration, NoneActive
 from serving.bodies import StoredBehaviour, StoredUser, StoredVirtualBehaviour
 
-EventT = TypeVar("EventT", UserRegistered, UserBehaved)
+EventT = TypeVar("EventT", UserRegistered, UserBehaved, UserErased)
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.05
 """Seconds between two looks at the store."""
 SENDING_MS = 10_000
@@ -85,6 +85,18 @@ class StoredUsers:
             )
 
         return await self._within(seconds, events, readable)
+
+    async def erased(self, event: UserErased, seconds: float) -> bool:
+        """Whether, within so many seconds, the store has nothing of the user, or what a later registration brought."""
+        sent_ms = round(self._now() * 1000)
+
+        def readable(event: UserErased, user: UserFeatures, _: Generation) -> bool:
+            at_ms = sent_ms if event.occurred_at is None else round(event.occurred_at.timestamp() * 1000)
+            if user.attributes is not None:
+                return user.attributes_ms > at_ms
+            return not len(user.behaviour) and not user.damaged
+
+        return await self._within(seconds, [event], readable)
 
     async def _within(
         self,

@@ -21,8 +21,9 @@ from streams.worker.metrics import Metrics
 
 UnknownItems = Literal["keep", "dead_letter"]
 
-REPEATED, TOO_OLD = "repeated", "too_old"
-"""Why a behaviour has no effect: it was applied before; it is older than the oldest of a full behaviour."""
+REPEATED, TOO_OLD, ERASED = "repeated", "too_old", "erased"
+"""Why a behaviour has no effect: it was applied before; it is older than the oldest of a full behaviour; its user was
+erased since, or was erased and did not register anew."""
 ROUNDS = 5
 """Reads and writes of one batch while other workers write for the same users; after them the batch waits and is tried
 again as a whole, as the worker's retry policy says."""
@@ -74,7 +75,8 @@ class Behaviours:
     3. One read of the users' stored behaviour, its version, and what was applied to it last.
     4. Each user's behaviours are appended, in the order of the batch, but for those that were applied before: by their
        `event_id`, else by their place in Kafka. The last `REMEMBERED_BEHAVIOURS` of a user are remembered; beyond them
-       the item, the action and the time tell, and whatever is older than the oldest of a full behaviour stays out.
+       the item, the action and the time tell, and whatever is older than the oldest of a full behaviour stays out. Of
+       a user who was erased, what was done until then is dropped, and all until the user registers anew.
     5. What changed is written whole, in one write, in place of what was read, with what is remembered by then. The
        store compares the version in the same step, and refuses a user whom another worker wrote for since: 3 to 5 are
        done again for those refused. Where the parts say so, the store's disk is waited for, once a batch.
@@ -165,13 +167,13 @@ class Behaviours:
             of_each[act.event.user_id].append(act)
         of_user: Mapping[str, Sequence[Act]] = of_each
         dropped: Counter[str] = Counter()
-        versions = dict[str, int]()
+        before: dict[str, UserFeatures] = {}
         if self._one_step is not None:
             of_user = await self._not_appended(of_user, self._one_step)  # 2
         for _ in range(ROUNDS):
             if not of_user:
                 return dropped
-            refused, without_effect = await self._read_and_written(of_user, versions)  # 3 to 5
+            refused, without_effect = await self._read_and_written(of_user, before)  # 3 to 5
             dropped.update(without_effect)
             of_user = {user_id: of_user[user_id] for user_id in refused}
         if of_user:
@@ -179,18 +181,18 @@ class Behaviours:
         return dropped
 
     async def _read_and_written(
-        self, of_user: Mapping[str, Sequence[Act]], versions: dict[str, int]
+        self, of_user: Mapping[str, Sequence[Act]], before: dict[str, UserFeatures]
     ) -> tuple[list[str], Counter[str]]:
         """The users whom the store refused, and of the others, how many behaviours had no effect, by why.
 
-        `versions` holds what was read of them before, and then what is read now.
+        `before` holds what was read of them in the last round, and then what is read now.
         """
         changed: list[BehavedUser] = []
         without_effect: dict[str, list[str]] = {}
         stored = await self._parts.store.read_behaviour(list(of_user))  # 3
-        if fallen := [user.user_id for user in stored if user.behaviour_version < versions.get(user.user_id, 0)]:
+        if fallen := [user.user_id for user in stored if _is_lost(user, before.get(user.user_id))]:
             raise Unavailable("behaviours", f"the store lost what it held of {len(fallen)} users a moment ago")
-        versions |= {user.user_id: user.behaviour_version for user in stored}
+        before |= {user.user_id: user for user in stored}
         for user in stored:
             row, reasons = _appended(user, of_user[user.user_id])  # 4
             if row is not None:
@@ -219,11 +221,22 @@ def _later(user_id: str, acts: Sequence[Act]) -> LaterBehaviour | None:
     return LaterBehaviour(user_id, Behaviour(items, actions, times), b"".join(digests))
 
 
+def _is_lost(user: UserFeatures, before: UserFeatures | None) -> bool:
+    """Whether the user's version fell since it was read before, though nobody erased the user meanwhile."""
+    if before is None or user.behaviour_version >= before.behaviour_version:
+        return False
+    erased_ms, erased_before_ms = (-1 if each.erasure is None else each.erasure.at_ms for each in (user, before))
+    return erased_ms <= erased_before_ms
+
+
 def _appended(user: UserFeatures, acts: Sequence[Act]) -> tuple[BehavedUser | None, list[str]]:
     """The user's row with the behaviours appended, None where it stays as it is; and why others have no effect."""
-    behaviour, applied = user.behaviour, user.applied
+    behaviour, applied, erasure = user.behaviour, user.applied, user.erasure
     dropped: list[str] = []
     for act in acts:
+        if erasure is not None and not erasure.admits(act.at_ms):
+            dropped.append(ERASED)
+            continue
         event, digest = act.event, act.digest
         if digest in applied:
             dropped.append(REPEATED)

@@ -3,8 +3,8 @@
 The rules beyond the types in `foretaste.kernel.events` are those of `streams.rules`, and:
 
 - A key that is not the user id is invalid, since the key decides the partition and the partition decides the order.
-  A sign-up may come without a key: time orders those, whoever handles them. A behaviour may not: of equal times the
-  order in the partition decides.
+  A sign-up or an erasure may come without a key: time orders those, whoever handles them. A behaviour may not: of
+  equal times the order in the partition decides.
 - A ranking has as many scores as items, and as many actions and times as behaviours.
 """
 
@@ -19,6 +19,7 @@ from foretaste.kernel.events import (
     Reason,
     ReenrichUsers,
     UserBehaved,
+    UserErased,
     UserRanked,
     UserRegistered,
     oversized_integer,
@@ -51,6 +52,18 @@ def decode_behaved(message: Message, *, now_ms: int, max_bytes: int) -> UserBeha
     return (
         _wrong_key(message, event.user_id, optional=False)
         or _letter(message, wrong_time("at", event.at, now_ms))
+        or event
+    )
+
+
+def decode_erased(message: Message, *, now_ms: int, max_bytes: int) -> UserErased | DeadLetter:
+    """A `user-erased` record as an event, or as a dead letter; the arguments are those of `decode_registered`."""
+    event = _decode(message, UserErased, max_bytes)
+    if isinstance(event, DeadLetter):
+        return event
+    return (
+        _wrong_key(message, event.user_id, optional=True)
+        or _letter(message, wrong_time("occurred_at", event.occurred_at, now_ms))
         or event
     )
 

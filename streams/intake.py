@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.events import UserBehaved, UserRegistered, oversized_integer
+from foretaste.kernel.events import UserBehaved, UserErased, UserRegistered, oversized_integer
 from foretaste.kernel.ports import Clock, Events
 from streams.codec import EVENTS, EventT
 from streams.rules import wrong_time
@@ -42,6 +42,14 @@ class TopicIntake:
 
         keyed = [(each.user_id.encode(), self._checked(place, each, broken)) for place, each in enumerate(events)]
         await self._events.send_all(self._topics.behaved, keyed)
+
+    async def erase(self, event: UserErased) -> None:
+        now_ms = round(self._now() * 1000)
+
+        def broken(event: UserErased) -> InvalidInput | None:
+            return wrong_time("occurred_at", event.occurred_at, now_ms)
+
+        await self._events.send(self._topics.erased, event.user_id.encode(), self._checked(0, event, broken))
 
     def _checked(self, place: int, event: EventT, broken: Callable[[EventT], InvalidInput | None]) -> bytes:
         """The event's value on the topic."""

@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 
-from foretaste.kernel.ports import Events, Generations, OnlineStore, Towers
+from foretaste.kernel.ports import Events, Generations, Towers
 from foretaste.kernel.running.durability import SyncedStore
+from foretaste.kernel.running.erasing import ErasingStore
 
 
 @dataclass(frozen=True, slots=True)
 class SignUpParts:
     """The ports behind which the other parts of the system lie. Their maker closes them."""
 
-    store: OnlineStore
+    store: ErasingStore
     towers: Towers
     generations: Generations
     events: Events

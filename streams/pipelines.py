@@ -8,6 +8,7 @@ from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.ports import Clock
 from streams.attribute_check import AttributeCheck
 from streams.behaviours import Behaviours, UnknownItems
+from streams.erasures.user_erasures import Erasures
 from streams.parts import SignUpParts
 from streams.reenrich_worker import LARGEST_SHARE, SHARE, Pages, pace_of
 from streams.sign_ups import SignUps
@@ -44,7 +45,7 @@ def user_pipelines(
     progress: StoreProgress | None = None,
     monotonic: Clock = time.monotonic,
 ) -> dict[str, Collector]:
-    """The sign-up way, the behaviour way and the way of re-enrichment, by topic. Whoever made the parts closes them.
+    """The ways of sign-ups, behaviours, erasures and re-enrichment, by topic. Whoever made the parts closes them.
 
     `now` is in seconds since the epoch, `monotonic` counts the ages of batches.
     """
@@ -67,6 +68,7 @@ def user_pipelines(
         max_event_bytes=config.max_event_bytes,
         now=now,
     )
+    erasures = Erasures(parts, dead_letters, metrics, names, max_event_bytes=config.max_event_bytes, now=now)
     pace = None if config.reenrich_rate is None else pace_of(config.reenrich_rate)
     pages = Pages(parts, dead_letters, metrics, pace=pace)
     batch = _page_batches(config.reenrich_rate)
@@ -78,6 +80,7 @@ def user_pipelines(
         names.reenrich: collector("re-enrichment", pages, dead_letters.keep, metrics, of_pages),
         names.registered: collector("sign-up", sign_ups, dead_letters.keep, metrics, of_events),
         names.behaved: collector("behaviour", behaviours, dead_letters.keep, metrics, of_events),
+        names.erased: collector("erasure", erasures, dead_letters.keep, metrics, of_events),
     }
 
 

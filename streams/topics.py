@@ -32,6 +32,18 @@ class TopicNames:
         return f"{self.prefix}{Topic.REENRICH}"
 
     @property
+    def erased(self) -> str:
+        return f"{self.prefix}{Topic.ERASED}"
+
+    @property
+    def profiles(self) -> str:
+        return f"{self.prefix}{Topic.PROFILES}"
+
+    @property
+    def erasure_records(self) -> str:
+        return f"{self.prefix}{Topic.ERASURE_RECORDS}"
+
+    @property
     def dead_letters(self) -> str:
         return f"{self.prefix}{Topic.DEAD_LETTERS}"
 
@@ -51,4 +63,5 @@ class TopicNames:
 
     def all(self) -> tuple[str, ...]:
         events = (self.registered, self.behaved, self.enriched, self.ranked, self.reenrich)
-        return (*events, self.dead_letters, self.replays)
+        of_erasures = (self.erased, self.profiles, self.erasure_records)
+        return (*events, *of_erasures, self.dead_letters, self.replays)

@@ -10,7 +10,9 @@ from prometheus_client import CollectorRegistry, Counter
 from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.events import DeadLetter, Message, UserBehaved, UserRanked
 from foretaste.kernel.ports import Clock, TrainingLog
+from foretaste.kernel.running.erasing import ErasingLog, ErasingStore
 from streams.decoding import decode_behaved, decode_ranked
+from streams.erasures.log_erasures import LogErasures
 from streams.rules import as_logged
 from streams.topics import TopicNames
 from streams.worker.collector import Collector, CollectorConfig
@@ -19,6 +21,9 @@ from streams.worker.metrics import Metrics
 
 MAX_RANKING_BYTES = 1_048_576
 """A ranking carries what was shown and all that the towers read."""
+
+ERASURES_AT_ONCE = CollectorConfig(BatchPolicy(size=256, at_once=True))
+"""Nobody who asks to be forgotten waits for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,8 @@ class BehaviourLog:
 
 
 def log_pipelines(
-    log: TrainingLog,
+    log: ErasingLog,
+    store: ErasingStore,
     dead_letters: DeadLetters,
     metrics: Metrics,
     log_metrics: LogMetrics,
@@ -122,8 +128,10 @@ def log_pipelines(
     names = config.topics
     rankings = Rankings(log, dead_letters, log_metrics, max_bytes=MAX_RANKING_BYTES, now=now)
     behaviours = BehaviourLog(log, log_metrics, max_bytes=config.max_event_bytes, now=now)
+    erasures = LogErasures(log, store, max_event_bytes=config.max_event_bytes, now=now)
     collector = partial(Collector, monotonic=monotonic, now=now)
     return {
         names.ranked: collector("ranking-log", rankings, rankings.refuse, metrics, config.collector),
         names.behaved: collector("behaviour-log", behaviours, behaviours.refuse, metrics, config.collector),
+        names.erased: collector("erasure-log", erasures, erasures.refuse, metrics, ERASURES_AT_ONCE),
     }

@@ -12,7 +12,7 @@ from features.online.feast_store import FeastStore
 from features.online.redis_store import RedisStore
 from features.redis.address import RedisAddress
 from features.repo_config import REPO, apply_features, repo_config
-from foretaste.kernel.ports import OnlineStore
+from foretaste.kernel.running.erasing import ErasingStore
 from foretaste.testing import InMemoryOnlineStore
 from tests.integration.postgres_server import Postgres
 
@@ -51,7 +51,7 @@ def feast_config(online_store: dict[str, object] | None, redis_url: str, folder:
     return config
 
 
-def open_form(form: str, request: pytest.FixtureRequest, folder: Path) -> OnlineStore:
+def open_form(form: str, request: pytest.FixtureRequest, folder: Path) -> ErasingStore:
     """The store; who opens it closes it."""
     if form == "memory":
         return InMemoryOnlineStore()

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from features.feast_api import FeatureView, Provider, RepoConfig, get_provider
 from features.log.convert import older_days
-from features.log.delta import DayTable
+from features.log.delta import DayTable, DueDays
+from features.log.erasures import USER, ErasedFromLog, erasures_table, read_erased, write_erased
 from features.log.objects import is_remote
 from features.log.offline_store import DeltaOfflineStoreConfig, day_table
 from features.log.rows import (
@@ -32,8 +34,12 @@ from features.repo_config import check_applied
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.ports import CompactedDays, Logged
+from foretaste.kernel.running.erasing import LogErasure
 
 log = logging.getLogger(__name__)
+
+_ERASED = "erasures"
+"""Under which a table keeps the version of the table of erasures that its files are without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +54,9 @@ class FeastTrainingLog:
     """What was served and what users did, in the offline store that `feature_store.yaml` names.
 
     Writing again what was written changes no answer: a row is read once, by its key. Everything runs in threads, so a
-    loop that serves is not held up; opened by its first use, which reads the registry. `compact` and `expire` are for
-    the log's own tables; where another offline store is set they do nothing but say so: a warehouse keeps itself.
+    loop that serves is not held up; opened by its first use, which reads the registry. `compact`, `expire` and `erase`
+    are for the log's own tables; where another offline store is set they do nothing but say so: a warehouse keeps
+    itself.
     """
 
     def __init__(self, config: RepoConfig) -> None:
@@ -67,12 +74,24 @@ class FeastTrainingLog:
     async def read(self, since_ms: int, until_ms: int) -> Logged:
         rankings, skipped = await asyncio.to_thread(self._read, RANKING_ROWS, since_ms, until_ms)
         behaviours, more = await asyncio.to_thread(self._read, BEHAVIOUR_ROWS, since_ms, until_ms)
-        return Logged(rankings, behaviours, [*skipped, *more])
+        erased = await asyncio.to_thread(self._read_erased)
+        return Logged(*erased.of_known(rankings, behaviours), [*skipped, *more])
+
+    async def erase(self, erasures: Sequence[LogErasure]) -> None:
+        await asyncio.to_thread(self._erase, erasures)
+
+    async def erased(self) -> frozenset[bytes]:
+        return (await asyncio.to_thread(self._read_erased)).digests
+
+    async def rows_of(self, user_id: str) -> Mapping[str, int]:
+        """How many rows of a user the log holds that are read, by kind; nothing where another offline store is set."""
+        return await asyncio.to_thread(self._rows_of, user_id)
 
     async def compact(self, before: date, ended: Callable[[], bool] = lambda: False) -> CompactedDays:
         """One file for each day before `before` (UTC), each row in it once. Anything may write and read meanwhile.
 
-        `ended` is asked before each day, in a thread: once it is true, no other day is begun.
+        What was erased is left out, also of days that are one file already. `ended` is asked before each day, in a
+        thread: once it is true, no other day is begun.
         """
         done = [await asyncio.to_thread(self._compact, kind, before, ended) for kind in (RANKING_ROWS, BEHAVIOUR_ROWS)]
         days = {day for each in done for day in each.days}
@@ -81,6 +100,7 @@ class FeastTrainingLog:
     async def expire(self, before: date) -> list[date]:
         """From now on, nothing that happened before `before` (UTC) is read; the days that were removed."""
         done = [await asyncio.to_thread(self._expire, kind, before) for kind in (RANKING_ROWS, BEHAVIOUR_ROWS)]
+        await asyncio.to_thread(self._keep_erasures, before)
         return sorted({day for each in done for day in each})
 
     def _write(self, kind: RowKind, make: Callable[[], pa.Table]) -> None:
@@ -109,7 +129,47 @@ class FeastTrainingLog:
         table = self._table(kind)
         if table is None:
             return CompactedDays((), ())
-        return table.compact(before, partial(each_once, kind=kind, time=EVENT_TIME), ended)
+        erasures = self._erasures()
+        version, erased = (-1, ErasedFromLog({})) if erasures is None else (erasures.version(), read_erased(erasures))
+
+        def left(rows: pa.Table) -> pa.Table:
+            return each_once(erased.left_of(rows, EVENT_TIME), kind, EVENT_TIME)
+
+        due = DueDays([USER, EVENT_TIME], partial(erased.covers_some, time=EVENT_TIME))
+        is_new = version > table.marked(_ERASED)
+        done = table.compact(before, left, ended, due if is_new else None)
+        if is_new and not ended():
+            table.mark(_ERASED, version)
+        return done
+
+    def _erase(self, erasures: Sequence[LogErasure]) -> None:
+        table = self._erasures()
+        if table is None:
+            store = self._config.offline_store.type
+            log.warning("%d users lie in the offline store %s, which must erase them itself", len(erasures), store)
+            return
+        write_erased(table, erasures)
+
+    def _rows_of(self, user_id: str) -> dict[str, int]:
+        erased, found = self._read_erased(), {}
+        for kind in (RANKING_ROWS, BEHAVIOUR_ROWS):
+            table = self._table(kind)
+            if table is not None:
+
+                def of_user(rows: pa.Table) -> pa.Table:
+                    return erased.left_of(rows.filter(pc.field(USER) == user_id), EVENT_TIME)
+
+                found[kind.name] = len(table.matching([USER], of_user).table)
+        return found
+
+    def _read_erased(self) -> ErasedFromLog:
+        table = self._erasures()
+        return ErasedFromLog({}) if table is None else read_erased(table)
+
+    def _erasures(self) -> DayTable | None:
+        """None where another offline store is set."""
+        settings = self._config.offline_store
+        return erasures_table(settings.address) if isinstance(settings, DeltaOfflineStoreConfig) else None
 
     def _expire(self, kind: RowKind, before: date) -> Sequence[date]:
         table = self._table(kind)
@@ -118,6 +178,13 @@ class FeastTrainingLog:
             log.warning("%s lie in the offline store %s, which must remove what is old itself", kind.name, store)
             return []
         return table.expire(before)
+
+    def _keep_erasures(self, before: date) -> None:
+        """Those of old days go, and those of a day come into one file."""
+        table = self._erasures()
+        if table is not None:
+            table.expire(before)
+            table.compact(date.max, lambda rows: rows)
 
     def _table(self, kind: RowKind) -> DayTable | None:
         """The table of a kind of row; None where another offline store is set."""

@@ -2,8 +2,8 @@
 
 Feast's own file store rewrites a whole file for every write and reads all of a source for every read. This one keeps
 a source whose path names no single file as a Delta table by day (`features.log.delta`) under one address, which may be
-an object store's, and reads the days asked for. Everything else is Feast's file store, whose relative paths start at
-the address too.
+an object store's, and reads the days asked for, without the rows of users who were erased. Everything else is
+Feast's file store, whose relative paths start at the address too.
 """
 
 import logging
@@ -27,6 +27,7 @@ from features.feast_api import (
     RetrievalJob,
 )
 from features.log.delta import DayTable, FoundRows
+from features.log.erasures import erasures_table, read_erased
 from features.log.objects import is_remote, table_address
 from features.repo_config import LOG_STORE
 from foretaste.kernel.errors import InvalidInput
@@ -138,7 +139,7 @@ class DeltaOfflineStore(DaskOfflineStore):
         also = [created_timestamp_column] if created_timestamp_column else []
         columns = list(dict.fromkeys([*join_key_columns, *feature_name_columns, timestamp_field, *also]))
         since, until = _utc(start_date), _utc(end_date)
-        return DaysRetrieval(lambda: days.read(columns, since, until))
+        return DaysRetrieval(lambda: _left(config, days.read(columns, since, until), timestamp_field))
 
     @staticmethod
     def pull_latest_from_table_or_query(config: RepoConfig, *arguments: Any, **named: Any) -> RetrievalJob:
@@ -193,6 +194,12 @@ def day_table(config: RepoConfig, source: Any) -> DayTable | None:
     return DayTable(table_address(settings.address, source.path), source.timestamp_field)
 
 
+def _left(config: RepoConfig, found: FoundRows, time: str) -> FoundRows:
+    """Without the rows of users who were erased."""
+    erased = read_erased(erasures_table(config.offline_store.address))
+    return FoundRows(erased.left_of(found.table, time), found.skipped)
+
+
 def _as_one_file(config: RepoConfig, view: FeatureView, folder: Path) -> FeatureView:
     """The view with all its rows in one file of `folder`; as it is where they lie in one anyway."""
     source: Any = view.batch_source
@@ -201,7 +208,7 @@ def _as_one_file(config: RepoConfig, view: FeatureView, folder: Path) -> Feature
         return view
     columns = dict.fromkeys([*(field.name for field in view.schema), source.timestamp_field])
     path = folder / f"{view.name}.parquet"
-    pq.write_table(days.read(list(columns)).table, path)
+    pq.write_table(_left(config, days.read(list(columns)), source.timestamp_field).table, path)
     on_file = copy(view)
     on_file.batch_source = FileSource(
         name=source.name,

@@ -1,5 +1,6 @@
 -- Behaviours of a user behind those that are stored, in one step of the server, without their reader: only onto a row
--- that stands as this store left it, which its tail tells (`features.online.event_marks`), and only later ones.
+-- that stands as this store left it, which its tail tells (`features.online.event_marks`), and only later ones. Of a
+-- user who was erased ever, only a reader can tell what counts.
 --
 -- KEYS[1]        the user's hash
 -- ARGV[1]        how many they are
@@ -47,8 +48,8 @@ local function without(raw, at, count, texts)
   return at
 end
 
-local stored = redis.pcall('HMGET', KEYS[1], ITEMS, ACTIONS, TIMES, VERSION, STAMP, APPLIED, TAIL)
-if stored.err then return 0 end
+local stored = redis.pcall('HMGET', KEYS[1], ITEMS, ACTIONS, TIMES, VERSION, STAMP, APPLIED, TAIL, ERASED)
+if stored.err or stored[8] then return 0 end
 local applied = stored[6] or ''
 if #applied % DIGEST_BYTES ~= 0 then return 0 end
 for at = 1, #ARGV[8], DIGEST_BYTES do

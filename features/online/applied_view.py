@@ -13,6 +13,8 @@ from foretaste.kernel.users import AppliedEvents, BehavedUser
 
 VIEW = "user_applied_behaviours"
 COLUMNS: tuple[Column, ...] = ((VIEW, "digests"), (VIEW, "fresh"), (VIEW, "version"), (VIEW, None))
+_ERASED = "erased "
+"""Before the time of the last erasure, epoch milliseconds, which stands in front of the digests where there was one."""
 
 
 class AppliedRow(NamedTuple):
@@ -22,19 +24,21 @@ class AppliedRow(NamedTuple):
     """Those that count beside the stored behaviour."""
     at_us: int
     """Event time of the row, microseconds since the epoch; 0 if never written."""
+    erased_ms: int | None = None
+    """When the user was erased last, epoch milliseconds."""
 
     @classmethod
     def of(cls, values: Sequence[Raw], behaviour_version: int) -> "AppliedRow":
         """From the values of `COLUMNS`, beside a stored behaviour of that version. Rubbish counts as no digest."""
         texts, fresh, version, time = values
-        digests = texts_of(texts)
+        erased_ms, digests = _split(texts_of(texts))
         if version_stored(version, None)[0] > behaviour_version:
             digests = digests[: max(0, len(digests) - version_stored(fresh, None)[0])]
         try:
             applied = AppliedEvents(b"".join(map(bytes.fromhex, digests)))
         except ValueError:
             applied = AppliedEvents()
-        return cls(applied, readable_nanos(time) // 1000)
+        return cls(applied, readable_nanos(time) // 1000, erased_ms)
 
 
 async def write_applied(client: FeastClient, users: Sequence[tuple[BehavedUser, AppliedRow]]) -> None:
@@ -43,8 +47,32 @@ async def write_applied(client: FeastClient, users: Sequence[tuple[BehavedUser, 
     fresh = [sum(digest not in row.applied for digest in user.applied) for user, row in told]
     columns: dict[str, Sequence[object]] = {
         USER_KEY: [user.user_id for user, _ in told],
-        "digests": [[digest.hex() for digest in user.applied] for user, _ in told],
+        "digests": [[*_mark(row.erased_ms), *map(bytes.hex, user.applied)] for user, row in told],
         "fresh": fresh,
         "version": [user.version for user, _ in told],
     }
     await client.write(VIEW, columns, [max(user.at_us, row.at_us + 1) for user, row in told])
+
+
+async def write_erased(client: FeastClient, erased: Sequence[tuple[str, int, AppliedRow]]) -> None:
+    """The time (epoch milliseconds) at which these users were erased, each beside the row that is stored by now; what
+    was applied counts no more."""
+    columns: dict[str, Sequence[object]] = {
+        USER_KEY: [user_id for user_id, _, _ in erased],
+        "digests": [_mark(at_ms) for _, at_ms, _ in erased],
+        "fresh": [0] * len(erased),
+        "version": [0] * len(erased),
+    }
+    await client.write(VIEW, columns, [max(at_ms * 1000, row.at_us + 1) for _, at_ms, row in erased])
+
+
+def _mark(erased_ms: int | None) -> list[str]:
+    return [] if erased_ms is None else [f"{_ERASED}{erased_ms}"]
+
+
+def _split(texts: Sequence[str]) -> tuple[int | None, Sequence[str]]:
+    """The time of the erasure, and the digests."""
+    if not texts or not texts[0].startswith(_ERASED):
+        return None, texts
+    at = texts[0].removeprefix(_ERASED)
+    return (int(at) if at.isdecimal() else None), texts[1:]

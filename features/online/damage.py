@@ -1,8 +1,11 @@
-"""Stored rows that cannot be read, told in the log a bounded number of times."""
+"""Stored rows that cannot be read: which they are, and that the log tells of them a bounded number of times."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from features.online.layout import columns_of, fields_of, is_damaged
+from features.redis.address import Client
+from features.redis.commands import run_each
 from foretaste.kernel.users import UserFeatures
 
 log = logging.getLogger(__name__)
@@ -27,3 +30,11 @@ class DamageLog:
                 )
                 if len(self._told) == TOLD:
                     log.warning("that was the damaged user number %d: no more of them are named", TOLD)
+
+
+async def damaged_keys(client: Client, view: str, keys: Sequence[bytes]) -> list[bytes]:
+    """Those of the keys whose row of a view cannot be read; a row no newer than it still replaces it."""
+    if not keys:
+        return []
+    found = await run_each(client, b"HMGET", keys, *fields_of(columns_of(view)))
+    return [key for key, values in zip(keys, found, strict=True) if is_damaged(view, values)]

@@ -6,6 +6,7 @@ that such a client wrote keeps the mark that stood there; its event time tells t
 - The registration that the attributes are from: `partition offset timestamp`, then the digests of those applied last,
   in hexadecimal; `-` for the partition where the place is not known.
 - The behaviours applied last: their digests one behind the other.
+- When the user was erased last, epoch milliseconds.
 - The tail of the behaviour, as this store wrote it last: how many there are, the time of the newest, the row's event
   time (microseconds) and version, the bytes of the three lists, and the event time as it is stored. Where the row
   agrees, it stands as it was written, and what is later can be put behind it unread.
@@ -14,10 +15,19 @@ that such a client wrote keeps the mark that stood there; its event time tells t
 from collections.abc import Sequence
 
 from features.online.layout import ATTRIBUTES_VIEW, BEHAVIOUR_VIEW, Raw, StoredRow, features_of
-from foretaste.kernel.users import DIGEST_BYTES, AppliedEvents, AttributesVersion, BehavedUser, Place, UserFeatures
+from foretaste.kernel.users import (
+    DIGEST_BYTES,
+    AppliedEvents,
+    AttributesVersion,
+    BehavedUser,
+    Erasure,
+    Place,
+    UserFeatures,
+)
 
 REGISTRATION = f"_registration:{ATTRIBUTES_VIEW}".encode()
 APPLIED = f"_applied:{BEHAVIOUR_VIEW}".encode()
+ERASED = f"_erased:{ATTRIBUTES_VIEW}".encode()
 TAIL = f"_tail:{BEHAVIOUR_VIEW}".encode()
 
 DIGEST_TEXT = 1 + 2 * DIGEST_BYTES
@@ -76,19 +86,24 @@ def registered(read: UserFeatures, mark: Raw) -> UserFeatures:
     return _marked(read, place, digests, read.applied)
 
 
-def behaved(user_id: str, values: Sequence[Raw], mark: Raw) -> UserFeatures:
-    """A user's behaviour from the values of its view and the mark of what was applied to it.
+def behaved(user_id: str, values: Sequence[Raw], mark: Raw, erasure: Erasure | None = None) -> UserFeatures:
+    """A user's behaviour from the values of its view and the mark of what was applied to it, after an erasure.
 
     What cannot be read counts as never written, and so nothing as applied to it.
     """
     read = features_of(user_id, _ANY, [None, None, *values, None, None, None, None])
-    if not mark or read.damaged:
+    applied = applied_of(mark) if mark and not read.damaged else read.applied
+    if applied is read.applied and erasure is None:
         return read
-    return _marked(read, read.attributes_place, read.registrations, applied_of(mark))
+    return _marked(read, read.attributes_place, read.registrations, applied, erasure)
 
 
 def _marked(
-    read: UserFeatures, place: Place | None, registrations: tuple[bytes, ...], applied: AppliedEvents
+    read: UserFeatures,
+    place: Place | None,
+    registrations: tuple[bytes, ...],
+    applied: AppliedEvents,
+    erasure: Erasure | None = None,
 ) -> UserFeatures:
     """What was read of a user, with other marks; `replace` of dataclasses takes as long as reading does."""
     return UserFeatures(
@@ -104,4 +119,5 @@ def _marked(
         place,
         registrations,
         applied,
+        erasure,
     )

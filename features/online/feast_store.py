@@ -3,18 +3,19 @@
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from features.feast_api import RepoConfig
 from features.online.applied_view import COLUMNS as APPLIED_COLUMNS
 from features.online.applied_view import VIEW as APPLIED_VIEW
-from features.online.applied_view import AppliedRow, write_applied
+from features.online.applied_view import AppliedRow, write_applied, write_erased
 from features.online.damage import DamageLog
 from features.online.directory import VIEW as DIRECTORY_VIEW
 from features.online.directory import UserDirectory
 from features.online.event_marks import behaved
 from features.online.feast_client import USER_KEY, FeastClient
+from features.online.feast_erasing import StoredErasure
 from features.online.layout import (
     ATTRIBUTES_VIEW,
     BEHAVIOUR_VIEW,
@@ -28,14 +29,17 @@ from features.online.layout import (
     readable_nanos,
     version_stored,
 )
+from features.online.view_rows import EMPTY_TEXT, ENRICHED_COLUMNS, ViewRow, behaviour_view_row, has_text
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import SLOTS, slot
 from foretaste.kernel.ports import Clock
+from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import (
     AppliedEvents,
     AttributesVersion,
     BehavedUser,
     EnrichedUser,
+    Erasure,
     ReenrichedUser,
     UserFeatures,
     VirtualBehaviour,
@@ -43,22 +47,7 @@ from foretaste.kernel.users import (
 
 MOST_PAUSE = 0.5
 """Seconds between a read of behaviour and the write that was compared with it: more is a process that stood still."""
-_ENRICHED_COLUMNS: tuple[Column, ...] = (
-    *columns_of(ATTRIBUTES_VIEW),
-    *(column for view in SLOTS for column in ((view, "generation"), (view, None))),
-)
-"""What is stored of a user's attributes, and the time of each slot, which Feast gives with a feature of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class ViewRow:
-    """What is written of a user in one view."""
-
-    user_id: str
-    at_us: int
-    """Event time, microseconds since the epoch."""
-    values: tuple[object, ...]
-    """Of the view's features, in their order."""
+_TEXT: tuple[Column, ...] = ((ATTRIBUTES_VIEW, "attributes"),)
 
 
 class _Due(NamedTuple):
@@ -76,12 +65,18 @@ class _Due(NamedTuple):
 
     @classmethod
     def of(cls, user: EnrichedUser, values: Sequence[Raw]) -> "_Due":
-        """From the values of `_ENRICHED_COLUMNS`."""
-        text, at, _, even_at, _, odd_at = values
+        """From the values of `ENRICHED_COLUMNS` and of `APPLIED_COLUMNS`."""
+        text, at, _, even_at, _, odd_at, *marks = values
         at_us, even_us, odd_us = (readable_nanos(each) // 1000 for each in (at, even_at, odd_at))
         damaged = is_damaged(ATTRIBUTES_VIEW, (text, at))
-        replaces = damaged or user.version.replaces(AttributesVersion(at_us // 1000))
-        return cls(user, replaces, text is not None and not damaged, at_us, (even_us, odd_us))
+        known = not damaged and has_text(text)
+        erased_ms = AppliedRow.of(marks, 0).erased_ms
+        if erased_ms is not None and user.at_ms <= erased_ms:
+            replaces = False
+        else:
+            is_gone = erased_ms is not None and not known
+            replaces = damaged or is_gone or user.version.replaces(AttributesVersion(at_us // 1000))
+        return cls(user, replaces, known, at_us, (even_us, odd_us))
 
     @property
     def attributes_row(self) -> ViewRow:
@@ -124,10 +119,12 @@ class FeastStore:
         for user_id, values in zip(user_ids, rows, strict=True):
             own, marks = values[: -len(APPLIED_COLUMNS)], values[-len(APPLIED_COLUMNS) :]
             read = behaved(user_id, own, None)
-            applied = AppliedEvents() if read.damaged else AppliedRow.of(marks, read.behaviour_version).applied
-            features.append(replace(read, applied=applied))
+            row = AppliedRow.of(marks, read.behaviour_version)
+            erasure = None if row.erased_ms is None else Erasure(row.erased_ms)
+            applied = AppliedEvents() if read.damaged else row.applied
+            features.append(replace(read, applied=applied, erasure=erasure))
         self._damage.note(features)
-        return features
+        return await self._registered_anew(features)
 
     async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
         """Attributes first: a reader in between repairs the virtual behaviour, and the write after it says the same."""
@@ -137,7 +134,7 @@ class FeastStore:
             if held is None or user.version.replaces(held.version):
                 newest[user.user_id] = user
         async with self._client.answered_within(self._timeout):
-            stored = await self._client.read(_ENRICHED_COLUMNS, USER_KEY, list(newest))
+            stored = await self._client.read((*ENRICHED_COLUMNS, *APPLIED_COLUMNS), USER_KEY, list(newest))
             due = [_Due.of(user, values) for user, values in zip(newest.values(), stored, strict=True)]
             replacing = [each for each in due if each.replaces]
             await self._directory.add([each.user.user_id for each in replacing if not each.known])
@@ -172,13 +169,32 @@ class FeastStore:
             if self._clock() - read_at > MOST_PAUSE:
                 raise Unavailable("feast", "this process stood still after it had read what it would write over")
             await write_applied(self._client, [(user, current[user.user_id]) for user in taken])
-            await self._write(BEHAVIOUR_VIEW, [_behaviour_row(user) for user in taken])
+            await self._write(BEHAVIOUR_VIEW, [behaviour_view_row(user) for user in taken])
         return [user.user_id for user in users if user.user_id not in current or user is not first[user.user_id]]
+
+    async def erase(self, users: Sequence[ErasedUser]) -> list[str]:
+        """As the port says: the fence is written first, then empty values in place of what is stored."""
+        columns = (*ENRICHED_COLUMNS, *columns_of(BEHAVIOUR_VIEW), *APPLIED_COLUMNS)
+        async with self._client.answered_within(self._timeout):
+            stored = await self._client.read(columns, USER_KEY, [user.user_id for user in users])
+            found = [StoredErasure.of(user, values) for user, values in zip(users, stored, strict=True)]
+            fresh = [each for each in found if not each.known]
+            await write_erased(self._client, [(each.user.user_id, each.at_ms, each.marks) for each in fresh])
+            await self._write(BEHAVIOUR_VIEW, [row for each in found if (row := each.behaviour_row) is not None])
+            gone = [each for each in found if not each.anew]
+            await self._write(ATTRIBUTES_VIEW, [each.attributes_row for each in gone if each.has_attributes])
+            for place, view in enumerate(SLOTS):
+                held = [each for each in gone if each.slots_us[place] and (each.has_attributes or not each.known)]
+                await self._write(view, [each.slot_row(place) for each in held])
+        return [each.user.user_id for each in found if each.anew]
 
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
         """As the port says, page by page of the directory."""
         async with self._client.answered_within(self._timeout):
-            return await self._directory.walk(cursor, count)
+            users, after = await self._directory.walk(cursor, count)
+            texts = await self._client.read(_TEXT, USER_KEY, users)
+        # an erased user's id stays in the directory
+        return [user for user, (text,) in zip(users, texts, strict=True) if text != EMPTY_TEXT], after
 
     async def close(self) -> None:
         await self._client.close()
@@ -197,7 +213,9 @@ class FeastStore:
         columns = (*columns_of(ATTRIBUTES_VIEW), *columns_of(view))
         stored = await self._client.read(columns, USER_KEY, list(newest))
         due: list[ViewRow] = []
-        for user, (_, attributes_time, *values) in zip(newest.values(), stored, strict=True):
+        for user, (text, attributes_time, *values) in zip(newest.values(), stored, strict=True):
+            if text == EMPTY_TEXT:
+                continue  # erased
             if user.made_from is not None and user.made_from.at_ms != readable_nanos(attributes_time) // 1_000_000:
                 continue
             at_us, slot_us = user.at_ms * 1000, readable_nanos(values[-1]) // 1000
@@ -206,6 +224,19 @@ class FeastStore:
             if at_us > slot_us:
                 due.append(ViewRow(user.user_id, at_us, _virtual_values(user.virtual)))
         return due
+
+    async def _registered_anew(self, features: Sequence[UserFeatures]) -> list[UserFeatures]:
+        """The same, told of those who were erased whether they are back."""
+        erased = [user.user_id for user in features if user.erasure is not None]
+        if not erased:
+            return list(features)
+        async with self._client.answered_within(self._timeout):
+            texts = await self._client.read(_TEXT, USER_KEY, erased)
+        back = {user for user, (text,) in zip(erased, texts, strict=True) if has_text(text)}
+        return [
+            user if user.erasure is None else replace(user, erasure=replace(user.erasure, is_over=user.user_id in back))
+            for user in features
+        ]
 
     async def _write(self, view: str, rows: Sequence[ViewRow]) -> None:
         names = [feature for _, feature in columns_of(view) if feature is not None]
@@ -225,9 +256,3 @@ def _slot_row(user: EnrichedUser, view: str, stored_us: int) -> ViewRow | None:
     if user.virtual is not None and slot(user.virtual.generation) == view:
         return ViewRow(user.user_id, at_us, _virtual_values(user.virtual))
     return ViewRow(user.user_id, at_us, ([], 0, 0)) if stored_us >= user.at_ms * 1000 else None
-
-
-def _behaviour_row(user: BehavedUser) -> ViewRow:
-    behaviour = user.behaviour
-    values = (list(behaviour.items), list(behaviour.actions), list(behaviour.times), user.version)
-    return ViewRow(user.user_id, user.at_us, values)

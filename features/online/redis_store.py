@@ -3,45 +3,28 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from features.feast_api import RepoConfig, get_provider
 from features.online import offsets
-from features.online.damage import DamageLog
-from features.online.event_marks import (
-    APPLIED,
-    DIGEST_TEXT,
-    REGISTRATION,
-    TAIL,
-    behaved,
-    digests_text,
-    place_parts,
-    place_text,
-    registered,
-    tail_of,
-)
+from features.online.calls import WriteCall, append_call, behaviour_call, enriched_call, new_call, virtual_call
+from features.online.damage import DamageLog, damaged_keys
+from features.online.erasing import DONE, ERASE, ROUNDS, UNKNOWN, erase_call, erasures_of, trimmed
+from features.online.event_marks import APPLIED, ERASED, REGISTRATION, behaved, registered
 from features.online.keys import Keys
 from features.online.layout import (
     ATTRIBUTES,
     ATTRIBUTES_VIEW,
-    BEHAVIOUR,
     BEHAVIOUR_VIEW,
-    attributes_row,
-    behaviour_row,
     columns_of,
     features_of,
     fields_of,
-    is_damaged,
     read_columns,
     stamp_of,
-    time_of,
     unreadable,
     version_read,
     version_stored,
-    virtual_row,
-    virtual_values,
 )
-from features.online.one_step import append_call, new_call
 from features.online.scripts import APPEND_BEHAVIOUR, WRITE_BEHAVIOUR, WRITE_ENRICHED, WRITE_NEW, WRITE_VIRTUAL
 from features.redis.address import Client, OneLoop, answered_within
 from features.redis.commands import Command, LuaScript, run_each, run_script, wrong_type
@@ -49,26 +32,19 @@ from features.redis.eviction import eviction_of
 from features.redis.keys import walk_keys
 from features.redis.server_run import ServerRun
 from features.repo_config import check_applied
+from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import SLOTS, slot
 from foretaste.kernel.running.durability import Partition
-from foretaste.kernel.users import (
-    REMEMBERED_REGISTRATIONS,
-    BehavedUser,
-    EnrichedUser,
-    LaterBehaviour,
-    ReenrichedUser,
-    UserFeatures,
-)
+from foretaste.kernel.running.erasing import ErasedUser
+from foretaste.kernel.users import BehavedUser, EnrichedUser, LaterBehaviour, ReenrichedUser, UserFeatures
+from foretaste.kernel.values import DAY_MS
 
 OneStep = TypeVar("OneStep", LaterBehaviour, EnrichedUser)
 
 LOOKED_PAGES = 1000
 """Of keys, in which a user is looked for before the store counts as empty."""
 _DONE, _OTHER_ATTRIBUTES = 1, 0
-_VERSION = (BEHAVIOUR[-1], stamp_of(BEHAVIOUR_VIEW))
 _ATTRIBUTES_TIME = stamp_of(ATTRIBUTES_VIEW)
-_SLOT_TIMES = tuple(map(stamp_of, SLOTS))
-_REMEMBERED = b"%d" % (REMEMBERED_REGISTRATIONS * DIGEST_TEXT)
 
 
 class RedisStore:
@@ -84,8 +60,9 @@ class RedisStore:
     a whole call: short for a reader who can degrade, longer for large batches.
     """
 
-    def __init__(self, config: RepoConfig, *, timeout: float = 2.0) -> None:
+    def __init__(self, config: RepoConfig, *, timeout: float = 2.0, fence_days: float = 30.0) -> None:
         self._config = config
+        self._fence_ms = round(fence_days * DAY_MS)
         self._timeout = timeout
         self._keys = Keys(config.project)
         self._client: Client | None = None
@@ -117,23 +94,26 @@ class RedisStore:
         keys, fields = [self._keys.of(user_id) for user_id in user_ids], fields_of(columns_of(BEHAVIOUR_VIEW))
         async with answered_within(self._timeout):
             client = await self._opened()
-            found = await run_each(client, b"HMGET", keys, *fields, APPLIED, kept=wrong_type)
+            found = await run_each(client, b"HMGET", keys, *fields, APPLIED, ERASED, kept=wrong_type)
+            erasures = await erasures_of(client, keys, found)
         features = [
-            behaved(user_id, values[:-1], values[-1])
+            behaved(user_id, values[:-2], values[-2], erasures.get(key))
             if isinstance(values, list)
             else UserFeatures(user_id, damaged=(BEHAVIOUR_VIEW,))
-            for user_id, values in zip(user_ids, found, strict=True)
+            for user_id, key, values in zip(user_ids, keys, found, strict=True)
         ]
         self._damage.note(features)
         return features
 
     async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
-        await self._write_newer(WRITE_ENRICHED, ATTRIBUTES_VIEW, [self._enriched_call(user) for user in users])
+        await self._write_newer(
+            WRITE_ENRICHED, ATTRIBUTES_VIEW, [enriched_call(self._keys.of(user.user_id), user) for user in users]
+        )
 
     async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
-        of_slot: defaultdict[str, list[_Call]] = defaultdict(list)
+        of_slot: defaultdict[str, list[WriteCall]] = defaultdict(list)
         for user in users:
-            of_slot[slot(user.virtual.generation)].append(self._virtual_call(user))
+            of_slot[slot(user.virtual.generation)].append(virtual_call(self._keys.of(user.user_id), user))
         for view, calls in of_slot.items():
             await self._write_newer(WRITE_VIRTUAL[view], view, calls)
 
@@ -143,17 +123,36 @@ class RedisStore:
             return []
         async with answered_within(self._timeout):
             client = await self._opened()
-            calls = [self._behaviour_call(user, *version_read(user)) for user in users]
+            calls = [behaviour_call(self._keys.of(user.user_id), user, *version_read(user)) for user in users]
             replies = await run_script(client, WRITE_BEHAVIOUR, calls)
             odd = [
                 place
                 for place, reply in enumerate(replies)
                 if reply != _DONE and _is_the_read_version(reply, users[place])
             ]
-            calls = [self._behaviour_call(users[place], *replies[place]) for place in odd]
+            calls = [behaviour_call(calls[place][0], users[place], *replies[place]) for place in odd]
             for place, reply in zip(odd, await run_script(client, WRITE_BEHAVIOUR, calls), strict=True):
                 replies[place] = reply
         return [user.user_id for user, reply in zip(users, replies, strict=True) if reply != _DONE]
+
+    async def erase(self, users: Sequence[ErasedUser]) -> list[str]:
+        """As the port says. What stands in a user's place goes by itself after `fence_days`."""
+        if not users:
+            return []
+        keys = {user.user_id: self._keys.of(user.user_id) for user in users}
+        async with answered_within(self._timeout):
+            client = await self._opened()
+            calls = [erase_call(keys[user.user_id], user, self._fence_ms) for user in users]
+            replies = dict(zip(keys, await run_script(client, ERASE, calls), strict=True))
+            anew = {user_id: reply for user_id, reply in replies.items() if reply != DONE}
+            for user in [user for user in users if user.user_id in anew]:
+                key = keys[user.user_id]
+                for damaged in await damaged_keys(client, ATTRIBUTES_VIEW, [key]):
+                    (over,) = await run_each(client, b"HGET", [damaged], _ATTRIBUTES_TIME)
+                    await run_script(client, ERASE, [erase_call(damaged, user, self._fence_ms, over or b"")])
+                    del anew[user.user_id]
+        await self._trim(anew)
+        return list(anew)
 
     async def append_behaviour(self, users: Sequence[LaterBehaviour]) -> list[str]:
         """As `OneStepStore` says."""
@@ -227,33 +226,17 @@ class RedisStore:
             replies = await run_script(await self._opened(), script, calls)
         return [user.user_id for user, reply in zip(users, replies, strict=True) if reply != _DONE]
 
-    def _behaviour_call(self, user: BehavedUser, version: bytes, time: bytes) -> Command:
-        row = behaviour_row(self._keys.of(user.user_id), user)
-        mark = (APPLIED, user.applied.digests) if user.applied.digests else ()
-        at = time_of(row.nanos)
-        tail = (TAIL, tail_of(user, row, at))
-        return (row.key, *_VERSION, version, time, _VERSION[1], at, *row.fields, *mark, *tail)
+    async def _trim(self, anew: Mapping[str, int]) -> None:
+        """Take away what users did before they were erased, who registered anew by then; by reply of the script."""
+        left = list(anew)
+        told_now = [user_id for user_id, reply in anew.items() if reply == UNKNOWN]
+        for _ in range(ROUNDS):
+            left = await self.write_behaviour(trimmed(await self.read_behaviour(left), told_now))
+            if not left:
+                return
+        raise Unavailable("redis", f"others write for {len(left)} erased users at the same time")
 
-    def _enriched_call(self, user: EnrichedUser) -> "_Call":
-        key, version = self._keys.of(user.user_id), user.version
-        row = attributes_row(key, user)
-        slot_times, virtual = _SLOT_TIMES, tuple[bytes, ...]()
-        if user.virtual is not None:
-            written = virtual_row(key, ReenrichedUser(user.user_id, user.virtual, user.at_ms))
-            virtual = written.fields
-            slot_times = _SLOT_TIMES if written.view == SLOTS[0] else _SLOT_TIMES[::-1]
-        name, value = row.fields
-        compared = (time_of(row.nanos), *place_parts(version.place), digests_text(version), _REMEMBERED)
-        return _Call((key, *compared), (name, _ATTRIBUTES_TIME, REGISTRATION, *slot_times, value, *virtual))
-
-    def _virtual_call(self, user: ReenrichedUser) -> "_Call":
-        made_from = (b"", b"any")
-        if user.made_from is not None:
-            made_from = (time_of(user.made_from.at_ms * 1_000_000), place_text(user.made_from.place))
-        key, at = self._keys.of(user.user_id), time_of(user.at_ms * 1_000_000)
-        return _Call((key, at), (*made_from, *virtual_values(user.virtual)))
-
-    async def _write_newer(self, script: LuaScript, view: str, calls: Sequence["_Call"]) -> None:
+    async def _write_newer(self, script: LuaScript, view: str, calls: Sequence[WriteCall]) -> None:
         """A script a row; those refused as no newer are run again over what cannot be read."""
         if not calls:
             return
@@ -265,7 +248,7 @@ class RedisStore:
                 for call, reply in zip(calls, replies, strict=True)
                 if reply not in (_DONE, _OTHER_ATTRIBUTES)
             ]
-            damaged = set(await _damaged(client, view, [call.key for call, _ in refused]))
+            damaged = set(await damaged_keys(client, view, [call.key for call, _ in refused]))
             again = [call.over(stored) for call, stored in refused if call.key in damaged]
             await run_script(client, script, again)
 
@@ -285,31 +268,6 @@ class RedisStore:
         return client
 
 
-class _Call(NamedTuple):
-    """A call of a script that writes what is newer."""
-
-    compared: tuple[bytes, ...]
-    """The key and the arguments before the stored event time that is written over."""
-    fields: tuple[bytes, ...]
-    """The arguments behind it."""
-
-    @property
-    def key(self) -> bytes:
-        return self.compared[0]
-
-    def over(self, stored: bytes) -> Command:
-        """The call where a row with this event time stands in nobody's way; empty for none."""
-        return (*self.compared, stored, *self.fields)
-
-
 def _is_the_read_version(stored: Sequence[bytes], user: BehavedUser) -> bool:
     """Whether what is stored, in a form that is not ours, is the version that the user's row was made from."""
     return tuple(stored) != version_read(user) and version_stored(*stored) == (user.read_version, user.read_us)
-
-
-async def _damaged(client: Client, view: str, keys: Sequence[bytes]) -> list[bytes]:
-    """Those of the keys whose row of a view cannot be read; a row no newer than it still replaces it."""
-    if not keys:
-        return []
-    found = await run_each(client, b"HMGET", keys, *fields_of(columns_of(view)))
-    return [key for key, values in zip(keys, found, strict=True) if is_damaged(view, values)]

@@ -1,7 +1,7 @@
 """The scripts of the store in Redis, with the names of the fields that they read and write."""
 
 from features.online.columns import TAGS
-from features.online.event_marks import APPLIED, REGISTRATION, TAIL
+from features.online.event_marks import APPLIED, ERASED, REGISTRATION, TAIL
 from features.online.layout import (
     ATTRIBUTES,
     ATTRIBUTES_VIEW,
@@ -28,12 +28,13 @@ APPEND_BEHAVIOUR = LuaScript(
     STAMP=stamp_of(BEHAVIOUR_VIEW),
     APPLIED=APPLIED,
     TAIL=TAIL,
+    ERASED=ERASED,
     INTEGER=INTEGER,
     DIGEST_BYTES=DIGEST_BYTES,
     REMEMBERED=REMEMBERED_BEHAVIOURS * DIGEST_BYTES,
     MOST=MAX_BEHAVIOUR,
 )
-WRITE_ENRICHED = LuaScript(__package__, "event_time.lua", "write_enriched.lua")
+WRITE_ENRICHED = LuaScript(__package__, "event_time.lua", "place.lua", "write_enriched.lua")
 
 
 def _of_slot(view: str, *names: str) -> LuaScript:
@@ -51,6 +52,6 @@ def _of_slot(view: str, *names: str) -> LuaScript:
     )
 
 
-WRITE_VIRTUAL = {view: _of_slot(view, "event_time.lua", "write_virtual.lua") for view in SLOTS}
+WRITE_VIRTUAL = {view: _of_slot(view, "event_time.lua", "place.lua", "write_virtual.lua") for view in SLOTS}
 WRITE_NEW = {view: _of_slot(view, "write_new.lua") for view in SLOTS}
 """Both by the slot of the virtual behaviour."""

@@ -21,21 +21,16 @@ local other_type = stored.err and string.find(stored.err, 'WRONGTYPE', 1, true)
 if stored.err and not other_type then return stored end
 local time, mark = stored[1], stored[2] or ''
 
--- of one time, whether it is the later in the topic
-local function is_later_in_place()
-  local partition, offset, timestamp = string.match(mark, '^(%S+) (%d+) (%-?%d+)')
-  if ARGV[2] == '-' then return false end
-  if not partition or partition == '-' then return true end
-  if partition == ARGV[2] then return tonumber(ARGV[3]) > tonumber(offset) end
-  if timestamp ~= ARGV[4] then return tonumber(ARGV[4]) > tonumber(timestamp) end
-  return ARGV[2] > partition
-end
-
 if time and not (ARGV[7] ~= '' and ARGV[7] == time) then
   local is_known = ARGV[5] ~= '' and string.find(mark, string.match(ARGV[5], ' %S+$'), 1, true)
   if is_known then return time end
-  if not is_newer(ARGV[1], time) and (is_newer(time, ARGV[1]) or not is_later_in_place()) then return time end
+  if not is_newer(ARGV[1], time) and (is_newer(time, ARGV[1]) or not is_later_in_place(mark, ARGV[2], ARGV[3], ARGV[4])) then
+    return time
+  end
 end
+
+-- what stands in the place of an erased user goes by itself after a while; this user is back
+if is_erasure(mark) then redis.call('PERSIST', KEYS[1]) end
 
 local digests = (string.match(mark, '^%S+ %S+ %S+( .*)') or '') .. ARGV[5]
 mark = ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4] .. string.sub(digests, -tonumber(ARGV[6]))

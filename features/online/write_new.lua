@@ -1,5 +1,5 @@
 -- Attributes of a user and the virtual behaviour made from them, if nothing at all is stored of the user, in one step of
--- the server; a key of another type holds something too.
+-- the server; a key of another type holds something too, and so does that of a user who was erased.
 --
 -- KEYS[1]        the user's hash
 -- ARGV[1]        the event time as Feast stores it

@@ -8,7 +8,8 @@
 -- ARGV[4]          their place in Kafka as it is stored, empty where there is none; 'any' where they do not matter
 -- ARGV[5] to [7]   vectors, dimension and generation
 --
--- Returns 1, 0 where the attributes are others, or the stored event time of the slot where that is as new.
+-- Returns 1, 0 where the attributes are others or the user was erased, or the stored event time of the slot where that
+-- is as new.
 -- A key of another type holds nothing: it gives way to the hash.
 local stored = redis.pcall('HMGET', KEYS[1], SLOT_STAMP, ATTRIBUTES_STAMP, REGISTRATION)
 local other_type = stored.err and string.find(stored.err, 'WRONGTYPE', 1, true)
@@ -24,6 +25,8 @@ if ARGV[4] ~= 'any' then
     is_same = seconds == read_seconds and math.floor(nanos / 1e6) == math.floor(read_nanos / 1e6)
   end
   if not is_same or place ~= ARGV[4] then return 0 end
+elseif is_erasure(stored[3] or '') then
+  return 0
 end
 local rotten = ARGV[2] ~= '' and ARGV[2] == stored[1]
 if not rotten and not is_newer(ARGV[1], stored[1]) then return stored[1] end

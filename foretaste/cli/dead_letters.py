@@ -34,7 +34,7 @@ def newest(context: typer.Context, limit: LimitOption = 100, as_json: JsonOption
 
 @dead_letters.command("list")
 def list_letters(limit: LimitOption = 100, reason: ReasonOption = None, as_json: JsonOption = False) -> None:
-    """Show dead letters: place, origin, reason, attempts, detail and the event as it came."""
+    """Show dead letters: place, origin, reason, attempts, detail and the event as it came; none of erased users."""
     letters = asyncio.run(_letters(Settings(), limit))
     _print([each for each in letters if not reason or each.letter.reason in reason], as_json=as_json)
 
@@ -67,11 +67,11 @@ def replay(
 
 async def _letters(settings: Settings, limit: int | None) -> "list[KeptLetter]":
     from streams.topics import TopicNames
-    from streams.worker.dead_letter_reader import kept_letters
+    from streams.worker.dead_letter_reader import erased_users, kept_letters
 
-    names = TopicNames(settings.topic_prefix)
-    connection = compose.kafka_connection(compose.resolve(settings))
-    return await kept_letters(connection, names.dead_letters, names.replays, limit)
+    names, connection = TopicNames(settings.topic_prefix), compose.kafka_connection(compose.resolve(settings))
+    erased = await erased_users(connection, names.erased)
+    return await kept_letters(connection, names.dead_letters, names.replays, limit, erased)
 
 
 async def _replayed(settings: Settings, choice: "ReplayChoice") -> "tuple[int, dict[Kept, int]]":

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from foretaste.cli import cotrain, evaluate, processes, train, user
 from foretaste.cli.data import data
 from foretaste.cli.dead_letters import dead_letters
+from foretaste.cli.erase import erase
 from foretaste.cli.generations import generations, publish
 from foretaste.cli.token import token
 from foretaste.console import errors
@@ -72,6 +73,7 @@ app.command()(user.register)
 app.command()(user.behave)
 app.command()(user.rank)
 app.command()(user.recommend)
+app.command()(erase)
 app.add_typer(dead_letters, name="dead-letters")
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from foretaste import compose
 from foretaste.console import console
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.events import Topic, UserBehaved, UserRegistered
+from foretaste.kernel.events import Topic, UserBehaved, UserErased, UserRegistered
 from foretaste.kernel.values import MISSING_ACTION
 from foretaste.settings import Settings
 from serving.bodies import MAX_BATCH
@@ -38,7 +38,7 @@ def rank(
     request = RankRequest(user_id=user, items=_split(items), context=_json_object("context", context))
     settings = Settings()
     if settings.url is not None:
-        with _service(settings, settings.url) as service:
+        with service_of(settings, settings.url) as service:
             response = service.rank(request.user_id, request.items, context=request.context, shown=0)
     else:
         response = asyncio.run(_ranked(compose.resolve(settings), request))
@@ -81,7 +81,7 @@ def register(
         values = [UserRegistered(user_id=user, attributes=_json_object("attributes", attributes))]
     settings = Settings()
     if settings.url is not None:
-        with _service(settings, settings.url) as service:
+        with service_of(settings, settings.url) as service:
             for start in range(0, len(values), MAX_BATCH):
                 service.register_many(values[start : start + MAX_BATCH])
     else:
@@ -96,21 +96,21 @@ def behave(
     event = UserBehaved(user_id=user, item_id=item, action=action, at=datetime.now(UTC))
     settings = Settings()
     if settings.url is not None:
-        with _service(settings, settings.url) as service:
+        with service_of(settings, settings.url) as service:
             service.behave_many([event])
     else:
         asyncio.run(send(compose.resolve(settings), Topic.BEHAVED, [event]))
     console.print(f"1 sent to {Topic.BEHAVED}")
 
 
-def _service(settings: Settings, url: str) -> "Foretaste":
+def service_of(settings: Settings, url: str) -> "Foretaste":
     """The running service that the settings name."""
     from foretaste.client import Foretaste
 
     return Foretaste(url, settings.token.get_secret_value() if settings.token is not None else None)
 
 
-async def send(settings: Settings, topic: str, values: Sequence[UserRegistered | UserBehaved]) -> None:
+async def send(settings: Settings, topic: str, values: Sequence[UserRegistered | UserBehaved | UserErased]) -> None:
     """Produce events to `topic`, keyed by user id; all durable on return."""
     from streams.codec import EVENTS
 

@@ -14,7 +14,7 @@ from foretaste.client.calls import Call
 from foretaste.client.tries import TryPolicy
 from foretaste.kernel.events import UserBehaved, UserRegistered
 from foretaste.kernel.values import MISSING_ACTION, Attributes
-from serving.bodies import EventsAccepted, GenerationEntry, RollbackDone, StoredUser
+from serving.bodies import ErasureAccepted, EventsAccepted, GenerationEntry, RollbackDone, StoredUser
 from serving.requests import RankResponse
 
 T = TypeVar("T")
@@ -89,6 +89,10 @@ class AsyncForetaste:
     async def user(self, user_id: str) -> StoredUser | None:
         """All that is stored of a user; None where nothing is."""
         return await self._answer(calls.user_call(user_id))
+
+    async def erase(self, user_id: str, *, wait: float = 0.0) -> ErasureAccepted:
+        """Erase a user. With `wait` (seconds), until the online store has nothing of it; `gone` then says whether."""
+        return await self._answer(calls.erase_call(user_id, wait))
 
     async def generations(self) -> list[GenerationEntry]:
         """Every generation, in order of their numbers."""

@@ -17,7 +17,15 @@ from foretaste.kernel.configuration import invalid_input
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import UserBehaved, UserRegistered
 from foretaste.kernel.values import Attributes
-from serving.bodies import EventsAccepted, GenerationEntry, GenerationList, Problem, RollbackDone, StoredUser
+from serving.bodies import (
+    ErasureAccepted,
+    EventsAccepted,
+    GenerationEntry,
+    GenerationList,
+    Problem,
+    RollbackDone,
+    StoredUser,
+)
 from serving.requests import RankResponse
 
 T = TypeVar("T")
@@ -71,13 +79,18 @@ def user_call(user_id: str) -> Call[StoredUser | None]:
     def read(answer: httpx.Response) -> StoredUser | None:
         return None if answer.status_code == HTTPStatus.NOT_FOUND else _model(answer, StoredUser)
 
-    if not user_id:
-        raise InvalidInput("user_id", user_id, "expected one or more characters")
-    try:
-        name = quote(user_id, safe="").replace(".", "%2E")  # a path of dots alone would lead elsewhere
-    except UnicodeEncodeError as error:
-        raise InvalidInput("user_id", user_id, f"cannot be sent in UTF-8: {error.reason}") from error
-    return Call("GET", f"/v1/users/{name}", read)
+    return Call("GET", _path_of(user_id), read)
+
+
+def erase_call(user_id: str, wait: float) -> Call[ErasureAccepted]:
+    return Call(
+        "DELETE",
+        _path_of(user_id),
+        lambda answer: _model(answer, ErasureAccepted),
+        params={"wait": str(wait)} if wait else {},
+        headers={"Idempotency-Key": str(uuid.uuid4())},
+        waits=wait,
+    )
 
 
 def generations_call() -> Call[list[GenerationEntry]]:
@@ -142,6 +155,17 @@ def _write(
         headers=_JSON | {"Idempotency-Key": str(uuid.uuid4())},
         waits=wait,
     )
+
+
+def _path_of(user_id: str) -> str:
+    """Raises `InvalidInput` for an id that no path can name."""
+    if not user_id:
+        raise InvalidInput("user_id", user_id, "expected one or more characters")
+    try:
+        name = quote(user_id, safe="").replace(".", "%2E")  # a path of dots alone would lead elsewhere
+    except UnicodeEncodeError as error:
+        raise InvalidInput("user_id", user_id, f"cannot be sent in UTF-8: {error.reason}") from error
+    return f"/v1/users/{name}"
 
 
 _JSON = {"Content-Type": "application/json"}

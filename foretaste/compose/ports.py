@@ -9,6 +9,7 @@ from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.leasing import Lease
 from foretaste.kernel.ports import Events, Generations, OnlineStore, TowerAdmin, Towers
 from foretaste.kernel.running.durability import SyncedStore
+from foretaste.kernel.running.erasing import ErasingStore
 from foretaste.kernel.running.tls import TlsFiles
 from foretaste.kernel.service_ports import EventCounts, IdempotencyKeys
 from foretaste.settings import Settings, variable
@@ -69,7 +70,7 @@ def feast_config(settings: Settings) -> "RepoConfig":
     )
 
 
-def store(settings: Settings) -> OnlineStore:
+def store(settings: Settings) -> ErasingStore:
     """The fast form where the online store is Redis, unless a setting turns it off; else Feast's own way."""
 
     from features.repo_config import is_fast_redis
@@ -78,7 +79,7 @@ def store(settings: Settings) -> OnlineStore:
     if settings.online_store == "auto" and is_fast_redis(config):
         from features.online.redis_store import RedisStore
 
-        return RedisStore(config, timeout=settings.redis_timeout)
+        return RedisStore(config, timeout=settings.redis_timeout, fence_days=settings.erased_days)
     from features.online.feast_store import FeastStore
 
     return FeastStore(config, timeout=settings.redis_timeout)
@@ -181,6 +182,7 @@ async def create_topics(settings: Settings) -> None:
         partitions=settings.partitions,
         replication=settings.replication,
         dead_letters=DeadLetterTopic(settings.dead_letter_days, settings.dead_letter_bytes),
+        erased_days=settings.erased_days,
     )
 
 

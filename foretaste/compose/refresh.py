@@ -67,7 +67,7 @@ def learner(settings: Settings, found: Generations) -> "LogLearner":
 
 
 async def _unlogged(settings: Settings) -> int:
-    """Rankings and behaviours in Kafka by now that have not reached the training log within `log_patience`."""
+    """Rankings, behaviours and erasures in Kafka by now that the training log lacks after `log_patience`."""
     from streams.topics import TopicNames
     from streams.worker.lag import KafkaBacklog, unhandled
 
@@ -80,7 +80,7 @@ async def _unlogged(settings: Settings) -> int:
         finally:
             await backlog.close()
 
-    return sum(await asyncio.gather(of(names.ranked), of(names.behaved)))
+    return sum(await asyncio.gather(of(names.ranked), of(names.behaved), of(names.erased)))
 
 
 @asynccontextmanager

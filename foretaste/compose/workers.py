@@ -64,9 +64,8 @@ def log_worker(
     names, metrics = TopicNames(settings.topic_prefix), Metrics(registry)
     letters = DeadLetters(found.events, names.dead_letters, metrics)
     config = LogConfig(topics=names, max_event_bytes=settings.max_event_bytes)
-    ways = partial(
-        log_pipelines, training_log(settings), letters, metrics, LogMetrics(registry), config, now=SteadyClock()
-    )
+    log, counts = training_log(settings), LogMetrics(registry)
+    ways = partial(log_pipelines, log, found.store, letters, metrics, counts, config, now=SteadyClock())
     return StreamWorker(
         kafka_connection(settings),
         names.log_group,

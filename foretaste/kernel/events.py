@@ -81,6 +81,11 @@ class Topic(StrEnum):
     BEHAVED = "user-behaved"
     ENRICHED = "user-enriched"
     RANKED = "user-ranked"
+    ERASED = "user-erased"
+    PROFILES = "user-profiles"
+    """Compacted: the newest profile of each user, and null for one that was erased."""
+    ERASURE_RECORDS = "erasure-records"
+    """Not keyed: that somebody was erased, when, and how much; not who. Kept for ever."""
     REENRICH = "user-reenrich"
     """Not keyed: each event names a page of users whose virtual behaviour of one generation is to be made."""
     DEAD_LETTERS = "dead-letters"
@@ -116,6 +121,16 @@ class UserBehaved(Event):
     """The ranking that it answers, where the sender knows; without it, any that showed the item shortly before."""
     event_id: EventId = None
     """The sender's own name of this act."""
+
+
+class UserErased(Event):
+    """`user-erased`: all that is known of a user until then is to be forgotten. A later registration starts anew."""
+
+    user_id: Id
+    occurred_at: EventTime | None = None
+    """When, by the sender's clock; the Kafka timestamp where absent. See `event_time_ms`."""
+    event_id: EventId = None
+    """The sender's own name of this erasure; better none that tells who the user is, since its digest is kept."""
 
 
 class UserEnriched(Event):
@@ -253,3 +268,18 @@ class UserRanked(Event):
     ranking_generation: int | None = None
     warm_after: int | None = None
     """Of the generation that served; None where there was none."""
+
+
+class ErasureRecord(Event):
+    """`erasure-records`: what stays of an erasure. Nothing in it tells of whom."""
+
+    erasure: str
+    """A digest of the sender's `event_id`, else the place of the event in Kafka: `topic/partition@offset`."""
+    occurred_at: AwareDatetime
+    erased_at: AwareDatetime
+    """When all of it was gone from the online store."""
+    behaviours: int
+    """In the online store, before."""
+    had_attributes: bool
+    registered_anew: bool
+    """A later registration stood there already: it stays, with what the user did since."""

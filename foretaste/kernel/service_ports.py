@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from foretaste.kernel.events import UserBehaved, UserRegistered
+from foretaste.kernel.events import UserBehaved, UserErased, UserRegistered
 from foretaste.kernel.values import FloatArray, Scalar
 
 
@@ -18,6 +18,7 @@ class EventIntake(Protocol):
 
     async def register(self, events: Sequence[UserRegistered]) -> None: ...
     async def behave(self, events: Sequence[UserBehaved]) -> None: ...
+    async def erase(self, event: UserErased) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,26 @@ class VirtualBehaviour:
 
 
 @dataclass(frozen=True, slots=True)
+class Erasure:
+    """That a user was erased: what happened until then does not count any more."""
+
+    at_ms: int
+    """When (`event_time_ms`)."""
+    is_over: bool = False
+    """The user registered anew since."""
+
+    def admits(self, at_ms: int) -> bool:
+        """Whether a behaviour of that time is taken: until the user registers anew none is, whenever it happened."""
+        return self.is_over and at_ms > self.at_ms
+
+    def since(self, behaviour: Behaviour) -> Behaviour:
+        """What of a behaviour happened later."""
+        acts = zip(behaviour.items, behaviour.actions, behaviour.times, strict=True)
+        kept = [act for act in acts if act[2] > self.at_ms]
+        return Behaviour(*zip(*kept, strict=True)) if kept else Behaviour()
+
+
+@dataclass(frozen=True, slots=True)
 class UserFeatures:
     """All that the online store holds of a user, in one read. What was never written is None or empty."""
 
@@ -171,6 +191,13 @@ class UserFeatures:
     """Digests of the registrations that were applied last; see `AttributesVersion`."""
     applied: AppliedEvents = AppliedEvents()
     """Behaviours that were applied last. `OnlineStore.read_behaviour` alone reads them."""
+    erasure: Erasure | None = None
+    """The last one that is known. `OnlineStore.read_behaviour` alone tells of it."""
+
+    @property
+    def is_erased(self) -> bool:
+        """Attributes were erased and nobody registered since: `attributes_ms` is the time of that."""
+        return self.attributes is None and self.attributes_ms > 0
 
     @property
     def attributes_version(self) -> AttributesVersion:
@@ -235,13 +262,8 @@ class BehavedUser:
     @classmethod
     def after(cls, read: UserFeatures, behaviour: Behaviour, applied: AppliedEvents | None = None) -> "BehavedUser":
         """The row that puts `behaviour` in the place of what was read; None: nothing more was applied."""
-        return cls(
-            read.user_id,
-            behaviour,
-            read.behaviour_version,
-            read.behaviour_us,
-            read.applied if applied is None else applied,
-        )
+        kept = read.applied if applied is None else applied
+        return cls(read.user_id, behaviour, read.behaviour_version, read.behaviour_us, kept)
 
     @property
     def version(self) -> int:
@@ -278,13 +300,14 @@ class OneStepStore(Protocol):
     async def append_behaviour(self, users: Sequence[LaterBehaviour]) -> list[str]:
         """Behaviours of B users behind what is stored of each, who stands there once; the ids of those left out.
 
-        Left out is whoever has a stored behaviour that is as late, whom one was applied to before, or whose stored row
-        was left by another writer and so is to be read whole. What is written is what `write_behaviour` would write.
+        Left out is whoever has a stored behaviour that is as late, whom one was applied to before, who was erased ever,
+        or whose stored row was left by another writer: they are to be read. Else it is as `write_behaviour` writes it.
         """
         ...
 
     async def write_new(self, users: Sequence[EnrichedUser]) -> list[str]:
-        """Attributes and virtual behaviour of B users, each once, of whom nothing is stored; the ids of all others."""
+        """Attributes and virtual behaviour of B users, each once, of whom nothing is stored, nor that they were erased;
+        the ids of all others."""
         ...
 
 

@@ -9,9 +9,9 @@ from foretaste.testing.features import (
     InMemoryOneStepStore,
     InMemoryOnlineStore,
     InMemoryProgress,
-    InMemoryTrainingLog,
 )
 from foretaste.testing.lease import InMemoryLease, LeaseBoard
+from foretaste.testing.log import InMemoryTrainingLog
 from foretaste.testing.offsets import InMemoryOffsets
 from foretaste.testing.retrieval import InMemoryRetrieval
 from foretaste.testing.service import InMemoryIdempotencyKeys

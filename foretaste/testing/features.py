@@ -1,24 +1,24 @@
 """The in-memory forms of the ports of this package: the same semantics as on Redis, for tests and small trials."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
 import numpy as np
 
 from features.generations.records import check_idle, check_slot
-from features.log.rows import BEHAVIOUR_ROWS, RANKING_ROWS, behaviours_table, each_once, rankings_table, within
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.generations import SLOTS, Generation, Move, Serving, check_same, slot
-from foretaste.kernel.ports import Clock, CompactedDays, Logged
+from foretaste.kernel.ports import Clock
 from foretaste.kernel.retrieval import MOST_POPULAR
+from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import (
     AppliedEvents,
     AttributesVersion,
     BehavedUser,
     EnrichedUser,
+    Erasure,
     LaterBehaviour,
     ReenrichedUser,
     UserFeatures,
@@ -34,9 +34,11 @@ class InMemoryOnlineStore:
     """
 
     def __init__(self) -> None:
-        self._attributes: dict[str, tuple[AttributesVersion, Attributes]] = {}
+        self._attributes: dict[str, tuple[AttributesVersion, Attributes | None]] = {}
         self._virtual: dict[tuple[str, str], tuple[int, VirtualBehaviour]] = {}
         self._behaviour: dict[str, BehavedUser] = {}
+        self._erased: dict[str, int] = {}
+        """When a user was erased last (epoch milliseconds)."""
 
     async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
         return [self._features(user_id, generation) for user_id in user_ids]
@@ -61,6 +63,8 @@ class InMemoryOnlineStore:
     async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
         for user in users:
             key = (user.user_id, slot(user.virtual.generation))
+            if self._features(user.user_id, user.virtual.generation).is_erased:
+                continue
             as_read = user.made_from is None or user.made_from.is_same(self._version(user.user_id))
             if as_read and user.at_ms > self._virtual.get(key, (0, None))[0]:
                 self._virtual[key] = (user.at_ms, _own(user.virtual))
@@ -69,15 +73,35 @@ class InMemoryOnlineStore:
         refused: list[str] = []
         for user in users:
             held = self._behaviour.get(user.user_id)
-            stored = (0, 0) if held is None else (held.version, held.at_us)
+            stored = (0, self._fence_us(user.user_id)) if held is None else (held.version, held.at_us)
             if stored != (user.read_version, user.read_us):
                 refused.append(user.user_id)
                 continue
             self._behaviour[user.user_id] = user
         return refused
 
+    async def erase(self, users: Sequence[ErasedUser]) -> list[str]:
+        anew: list[str] = []
+        for user in users:
+            user_id, at_ms = user.user_id, user.version.at_ms
+            stored, attributes = self._attributes.get(user_id, (AttributesVersion(), None))
+            is_known = self._erased.get(user_id, -1) >= at_ms
+            self._erased[user_id] = max(self._erased.get(user_id, -1), at_ms)
+            if attributes is not None and not user.version.replaces(stored):
+                anew.append(user_id)
+                read = self._behaved(user_id)
+                kept = Erasure(at_ms).since(read.behaviour)
+                if not is_known or len(kept) < len(read.behaviour):
+                    self._behaviour[user_id] = BehavedUser.after(read, kept)
+            elif attributes is not None or not is_known:
+                self._attributes[user_id] = (user.version.after(stored), None)
+                self._behaviour.pop(user_id, None)
+                for parity in SLOTS:
+                    self._virtual.pop((user_id, parity), None)
+        return anew
+
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
-        known = sorted(self._attributes)
+        known = sorted(user for user, (_, attributes) in self._attributes.items() if attributes is not None)
         start = int(cursor or 0)
         end = start + count
         return known[start:end], str(end) if end < len(known) else None
@@ -89,10 +113,26 @@ class InMemoryOnlineStore:
         return self._attributes[user_id][0] if user_id in self._attributes else AttributesVersion()
 
     def _behaved(self, user_id: str) -> UserFeatures:
-        held = self._behaviour.get(user_id)
+        held, erasure = self._behaviour.get(user_id), self._erasure(user_id)
         if held is None:
-            return UserFeatures(user_id)
-        return UserFeatures(user_id, None, held.behaviour, held.version, behaviour_us=held.at_us, applied=held.applied)
+            return UserFeatures(user_id, behaviour_us=self._fence_us(user_id), erasure=erasure)
+        return UserFeatures(
+            user_id,
+            behaviour=held.behaviour,
+            behaviour_version=held.version,
+            behaviour_us=held.at_us,
+            applied=held.applied,
+            erasure=erasure,
+        )
+
+    def _erasure(self, user_id: str) -> Erasure | None:
+        if user_id not in self._erased:
+            return None
+        return Erasure(self._erased[user_id], self._attributes[user_id][1] is not None)
+
+    def _fence_us(self, user_id: str) -> int:
+        """The event time of the behaviour of a user who has none."""
+        return self._erased.get(user_id, 0) * 1000
 
     def _features(self, user_id: str, generation: int) -> UserFeatures:
         version, (_, attributes) = self._version(user_id), self._attributes.get(user_id, (None, None))
@@ -106,6 +146,7 @@ class InMemoryOnlineStore:
             attributes_place=version.place,
             registrations=version.digests,
             applied=AppliedEvents(),
+            erasure=None,
         )
 
 
@@ -126,6 +167,8 @@ class InMemoryOneStepStore(InMemoryOnlineStore):
 
     async def _appended(self, user: LaterBehaviour) -> bool:
         held, later = self._behaved(user.user_id), user.behaviour
+        if held.erasure is not None:
+            return False
         digests = list(AppliedEvents(user.digests))
         newest = held.behaviour.times[-1] if held.behaviour.times else 0
         if later.times[0] <= newest or 1000 * later.times[-1] <= held.behaviour_us:
@@ -250,40 +293,6 @@ class InMemoryProgress:
 
     async def close(self) -> None:
         """Nothing is held open."""
-
-
-class InMemoryTrainingLog:
-    """Rows in lists of this process, each as often as it was written, and read once."""
-
-    def __init__(self) -> None:
-        self._rankings: list[UserRanked] = []
-        self._behaviours: list[UserBehaved] = []
-
-    async def write_rankings(self, rankings: Sequence[UserRanked]) -> None:
-        self._rankings += rankings
-
-    async def write_behaviours(self, behaviours: Sequence[UserBehaved]) -> None:
-        self._behaviours += behaviours
-
-    async def read(self, since_ms: int, until_ms: int) -> Logged:
-        return Logged(
-            each_once(within(rankings_table(self._rankings), since_ms, until_ms), RANKING_ROWS),
-            each_once(within(behaviours_table(self._behaviours), since_ms, until_ms), BEHAVIOUR_ROWS),
-        )
-
-    async def compact(self, before: date, ended: Callable[[], bool] = lambda: False) -> CompactedDays:
-        """There are no files: the days are those that have rows, as long as `ended` does not say so."""
-        days = sorted({each.at.date() for each in self._logged()})
-        return CompactedDays([day for day in days if day < before and not ended()])
-
-    async def expire(self, before: date) -> Sequence[date]:
-        logged = self._logged()
-        self._rankings = [each for each in self._rankings if each.at.date() >= before]
-        self._behaviours = [each for each in self._behaviours if each.at.date() >= before]
-        return sorted({each.at.date() for each in logged if each.at.date() < before})
-
-    def _logged(self) -> list[UserRanked | UserBehaved]:
-        return [*self._rankings, *self._behaviours]
 
 
 def _own(virtual: VirtualBehaviour) -> VirtualBehaviour:

@@ -25,6 +25,7 @@ from foretaste.kernel.values import MAX_BEHAVIOUR
 from models.data.dataset import Dataset
 from models.generations import parity
 from models.generations.behaviour_map import write_map
+from models.generations.counted import CountedUsers
 from models.generations.manifest import Manifest, hash_json, next_free, next_number
 from models.generations.probes import write_probes
 from models.generations.retrieval import write_retrieval
@@ -39,6 +40,7 @@ class _Extras:
 
     profile: str | None
     base: int | None
+    counted: CountedUsers | None
 
 
 def export(  # noqa: PLR0913  # flat, each an option of the artifact
@@ -52,16 +54,18 @@ def export(  # noqa: PLR0913  # flat, each an option of the artifact
     unlike: int | None = None,
     base: int | None = None,
     profile: str | None = None,
+    counted: CountedUsers | None = None,
 ) -> Path:
     """Write the next generation under `generations` and return its folder, which appears whole or not at all.
 
     Its number is 1 + the highest there, and at least `lowest`; never in the slot of generation `unlike`, the active
     one. Of two exports that end at once, one takes the number and the other the next. `base` is the generation whose
-    weights the training started from, `profile` the JSON that tells drift. Raises `ParityError` when the exported
+    weights the training started from, `profile` the JSON that tells drift, `counted` whose interactions are in its
+    counts. Raises `ParityError` when the exported
     towers, fed raw values, answer differently from the trained ones, and `Unavailable` when the disk is full.
     """
     sweep(generations, clock)
-    extras = _Extras(profile, base)
+    extras = _Extras(profile, base, counted)
     while True:
         number = next_free(lowest - 1, next_number(generations) - 1, unlike)
         folder = generations / str(number)
@@ -78,6 +82,8 @@ def _write(
     def fill(unfinished: Path) -> None:
         difference = _fill(trained, unfinished, extras.profile)
         write_map(trained, dataset, unfinished / layout.MAP)
+        if extras.counted is not None:
+            extras.counted.write(unfinished)
         training = trained.config.to_dict()
         manifest = Manifest(
             number=int(folder.name),

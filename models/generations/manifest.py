@@ -9,11 +9,12 @@ popularity.json      each item's share of the training interactions
 probes.json          raw requests with the answers of the towers as trained, to be asked again wherever they are served
 retrieval.npz        the index over its items
 counts.npz           what was counted of the log, for a later run to add to
+counted.npz          who is in the counts, by digest; first_counts.npz: what the first training counted
 profile.json         how attributes and behaviour were distributed, to tell drift by
 map.json             real and virtual behaviour of some users on one plane
 
-Counts and profile are there where the training made them; an artifact of an earlier version has no probes, no map, and
-no index, which is made when it is published.
+Counts, who is in them, and profile are there where the training made them; an artifact of an earlier version has no
+probes, no map, and no index, which is made when it is published.
 """
 
 import hashlib

@@ -13,11 +13,13 @@ import numpy as np
 
 from foretaste.kernel.errors import ForetasteError, Unavailable
 from foretaste.kernel.files import naming_a_full_disk
-from foretaste.kernel.ports import Generations, Report, TrainingLog, no_report, reported
+from foretaste.kernel.ports import Generations, Report, no_report, reported
+from foretaste.kernel.running.erasing import ErasingLog
 from models.evaluation.curves import by_step, draw_losses
 from models.evaluation.gate import GateConfig, judge
 from models.evaluation.profile import profile_of
 from models.evaluation.verdict import Verdict, read_verdict, verdict_path, write_verdict
+from models.generations.counted import CountedUsers
 from models.generations.export import export
 from models.generations.load import restore
 from models.generations.manifest import read_manifest
@@ -26,7 +28,8 @@ from models.log.join import joined
 from models.log.window import LogWindow
 from models.refresh.parts import Learned, RefreshRequest
 from models.refresh.prepare import Prepared, held_out, nothing_to_learn, prepare, refreshed
-from models.refresh.records import LearningRecord, RefreshRecords, UnfinishedRefresh
+from models.refresh.records import CountsBasis, CountsFrom, LearningRecord, RefreshRecords, UnfinishedRefresh
+from models.refresh.recount import basis_of, counted_with, with_counts
 from models.training.checkpoint import Checkpoints, fingerprint
 from models.training.config import Device
 from models.training.loop import Step
@@ -78,7 +81,7 @@ class LogLearner:
     one does all that, and the others `accompany` it.
     """
 
-    log: TrainingLog
+    log: ErasingLog
     generations: Generations
     home: Path
     """The folder of generations, verdicts and records of refreshes."""
@@ -111,9 +114,15 @@ class LogLearner:
             if needless is not None:
                 return
             learned_from, _ = self._split(run, await self._window(run))
-            prepared = prepare(learned_from, self._base(run), request.plan)
+            prepared = prepare(learned_from, self._start(run), request.plan)
             check_same(peers, prepared)
             refreshed(prepared, execution=Execution(request.compile, peers, self._checkpoints()))
+
+    async def basis(self, number: int | None) -> CountsBasis:
+        """As the protocol says."""
+        if number is None:
+            return CountsBasis(CountsFrom.BASE)
+        return await asyncio.to_thread(basis_of, self._artifact(number), await self.log.erased())
 
     async def judge(self, request: RefreshRequest, run: UnfinishedRefresh, learned: Learned) -> Verdict:
         """As the protocol says; made anew after a kill."""
@@ -138,9 +147,9 @@ class LogLearner:
             peers.from_first(lambda: (run, needless))  # the other processes wait for this, whatever it says
             if needless is not None:
                 return needless
-            prepared = prepare(learned_from, self._base(run), request.plan)
+            prepared = prepare(learned_from, self._start(run), request.plan)
             check_same(peers, prepared)
-            notices = list(prepared.notices)
+            notices = [*prepared.notices, *_counted_anew(run)]
             execution = Execution(request.compile, peers, self._checkpoints(), notices.append)
             trained = refreshed(prepared, _stopping(stop, report), execution)
         _check_wanted(stop)
@@ -159,6 +168,7 @@ class LogLearner:
             unlike=run.base,
             base=run.base if prepared.base is not None else None,
             profile=profile.model_dump_json(),
+            counted=self._counted(run, prepared),
         )
         return int(folder.name)
 
@@ -179,6 +189,17 @@ class LogLearner:
 
     def _base(self, run: UnfinishedRefresh) -> Trained | None:
         return None if run.base is None else restore(self._artifact(run.base))
+
+    def _start(self, run: UnfinishedRefresh) -> Trained | None:
+        """What training goes on from: the base, without counts of users who were erased."""
+        base = self._base(run)
+        return None if base is None else with_counts(base, self._artifact(run.base), run.counts)
+
+    def _counted(self, run: UnfinishedRefresh, prepared: Prepared) -> CountedUsers | None:
+        """Who is in the candidate's counts."""
+        if prepared.base is None:
+            return CountedUsers.of(prepared.users)
+        return counted_with(self._artifact(run.base), run.counts, prepared.users)
 
     def _is_exported(self, run: UnfinishedRefresh) -> bool:
         return run.number is not None and self._artifact(run.number).is_dir()
@@ -219,6 +240,12 @@ def check_same(peers: ProcessGroup, prepared: Prepared) -> None:
     others = {"differ": float(peers.from_first(lambda: own) != own)}
     if peers.mean(others, 1.0)["differ"]:
         raise Unavailable("training log", "it changed while the processes read it")
+
+
+def _counted_anew(run: UnfinishedRefresh) -> list[str]:
+    if run.counts is CountsFrom.BASE:
+        return []
+    return [f"users who were counted before were erased: the log is counted anew, on top of {run.counts}"]
 
 
 def _stopping(stop: threading.Event, report: Report) -> Callable[[Step], None]:

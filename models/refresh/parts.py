@@ -11,7 +11,7 @@ from foretaste.kernel.ports import Clock, Coverage, Report
 from models.evaluation.verdict import Verdict
 from models.generations.publish import PublishParts
 from models.refresh.prepare import RefreshPlan
-from models.refresh.records import LearningRecord, RefreshRecords, UnfinishedRefresh
+from models.refresh.records import CountsBasis, LearningRecord, RefreshRecords, UnfinishedRefresh
 
 if TYPE_CHECKING:
     from models.log.window import LogWindow
@@ -49,6 +49,10 @@ class Learned:
 
 class Learner(Protocol):
     """Makes a candidate generation from the log, and the gate's verdict on it."""
+
+    async def basis(self, number: int | None) -> CountsBasis:
+        """What a refresh of generation `number` adds its counts to; None: there is no generation."""
+        ...
 
     async def learn(
         self, request: RefreshRequest, run: UnfinishedRefresh, stop: threading.Event, report: Report

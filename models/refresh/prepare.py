@@ -53,6 +53,8 @@ class Prepared:
     """The window as a dataset."""
     notices: Sequence[str]
     """What a person should know of the window."""
+    users: Sequence[str]
+    """Who is in the window."""
 
 
 def prepare(window: LogWindow, base: Trained | None, plan: RefreshPlan) -> Prepared:
@@ -78,6 +80,7 @@ def prepare(window: LogWindow, base: Trained | None, plan: RefreshPlan) -> Prepa
         base=base,
         dataset=dataset,
         notices=window.notices(schema),
+        users=window.names.users,
     )
 
 
@@ -88,7 +91,7 @@ def refreshed(
     base = prepared.base
     start = None if base is None else WarmStart.of(base, prepared.data.encoding)
     trained = learn(prepared.data, prepared.config, progress, start, execution or Execution())
-    if base is None:
+    if base is None or not base.popularity.any():
         return trained
     # of what the window does not show, the base knows how popular it was
     earlier = np.zeros(len(trained.popularity))

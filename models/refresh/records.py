@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,6 +23,24 @@ class RefreshOutcome(StrEnum):
     NOTHING = "nothing to learn"
     FAILED = "failed"
     """By an error, or stopped. Where trying again can help, the next refresh resumes it."""
+
+
+class CountsFrom(StrEnum):
+    """The counts that a refresh adds to."""
+
+    BASE = "base"
+    """All that was counted until now."""
+    FIRST = "first"
+    """What the first training counted."""
+    NOTHING = "nothing"
+
+
+class CountsBasis(NamedTuple):
+    """The counts that a refresh adds to, and from when on the log is not in them."""
+
+    counts: CountsFrom
+    since_ms: int | None = None
+    """Epoch milliseconds; None: as for every refresh, where the base stopped learning."""
 
 
 class _Record(BaseModel):
@@ -55,6 +74,8 @@ class UnfinishedRefresh(_Record):
         default={}, validation_alias=AliasChoices("requested", "asked")
     )
     """The request: another one is another refresh. Written as `asked` by versions before 0.2."""
+    counts: CountsFrom = CountsFrom.BASE
+    """What its counts are added to."""
     number: int | None = None
     """The candidate's, once it is exported."""
     learning: LearningRecord | None = None

@@ -15,7 +15,7 @@ from models.generations.manifest import read_manifest
 from models.refresh.course import RefreshCourse, recorded
 from models.refresh.expiry import delete_refused
 from models.refresh.parts import RefreshParts, RefreshRequest
-from models.refresh.records import RefreshOutcome, RefreshRecord, UnfinishedRefresh, refresh_id
+from models.refresh.records import CountsBasis, CountsFrom, RefreshOutcome, RefreshRecord, UnfinishedRefresh, refresh_id
 
 
 async def refresh(parts: RefreshParts, request: RefreshRequest, report: Report = no_report) -> RefreshRecord:
@@ -23,8 +23,9 @@ async def refresh(parts: RefreshParts, request: RefreshRequest, report: Report =
 
     1. Hold the lease: one refresh at a time.
     2. Begin, from the active generation on, once the log has what Kafka has by now; or resume a refresh that was
-       killed, with its own window and base, where the request is the same and the pointer has not moved since. Files
-       of candidates that were refused long ago are deleted.
+       killed, with its own window and base, where the request is the same and the pointer has not moved since. Where
+       somebody who was erased is in the active generation's counts, the log is counted anew (`recount.py`). Files of
+       candidates that were refused long ago are deleted.
     3. Learn: the log of the window is read, joined with the outcome of each ranking, and the candidate is trained,
        from its last checkpoint on where there is one, and exported with a parity check.
     4. Judge it by the newest rankings, which it has not learned from. A candidate that the gate refuses ends here.
@@ -82,11 +83,12 @@ async def _begin_or_resume(parts: RefreshParts, request: RefreshRequest) -> Unfi
     act that comes to the log after its window was read would be learned as none, and a ranking never."""
     now = parts.clock()
     base = await publish.active_number(parts.publish.generations)
+    basis = CountsBasis(CountsFrom.BASE) if request.plan.cold else await parts.learner.basis(base)
     unfinished = parts.records.unfinished()
-    if unfinished is not None and (unfinished.base, unfinished.requested) == (base, request.requested):
+    if unfinished is not None and await _is_resumed(parts, request, unfinished, base, basis):
         return unfinished
     parts.records.forget()
-    since_ms = _window_start(parts, request, base, now)
+    since_ms = _window_start(parts, request, base, now, basis)
     until_ms = round((now - parts.config.log_settles) * 1000)
     if since_ms >= until_ms:
         problem = (
@@ -97,15 +99,33 @@ async def _begin_or_resume(parts: RefreshParts, request: RefreshRequest) -> Unfi
     if unlogged:
         raise Unavailable("training log", f"{unlogged} events wait to be written: is `foretaste log` at work?")
     run = UnfinishedRefresh(
-        id=refresh_id(now), base=base, since_ms=since_ms, until_ms=until_ms, requested=request.requested
+        id=refresh_id(now),
+        base=base,
+        since_ms=since_ms,
+        until_ms=until_ms,
+        requested=request.requested,
+        counts=basis.counts,
     )
     return parts.records.keep(run)
 
 
-def _window_start(parts: RefreshParts, request: RefreshRequest, base: int | None, now: float) -> int:
-    """Where the window begins (epoch milliseconds): as requested, else where the base stopped learning."""
+async def _is_resumed(
+    parts: RefreshParts, request: RefreshRequest, unfinished: UnfinishedRefresh, base: int | None, basis: CountsBasis
+) -> bool:
+    """Whether the unfinished refresh is the one that is requested, and nobody was erased whom its candidate counted."""
+    if (unfinished.base, unfinished.requested, unfinished.counts) != (base, request.requested, basis.counts):
+        return False
+    return unfinished.number is None or (await parts.learner.basis(unfinished.number)).counts is CountsFrom.BASE
+
+
+def _window_start(
+    parts: RefreshParts, request: RefreshRequest, base: int | None, now: float, basis: CountsBasis
+) -> int:
+    """Where the window begins (epoch milliseconds): as requested, else where what is counted ends."""
     if request.window_days is not None:
         return round((now - request.window_days * DAY_SECONDS) * 1000)
     if base is None or request.plan.cold:
         return 0
+    if basis.since_ms is not None:
+        return basis.since_ms
     return read_manifest(parts.publish.artifact(base)).split_ms

@@ -11,6 +11,7 @@ from models.data.dataset import Dataset
 from models.data.split import split_by_time
 from models.evaluation.offline import evaluate
 from models.evaluation.profile import profile_of
+from models.generations.counted import CountedUsers
 from models.generations.export import export
 from models.generations.manifest import hash_json, read_manifest
 from models.training.config import TrainingConfig
@@ -40,7 +41,14 @@ def train(
         profile = profile_of(trained, data.examples, rng, sampler=sampler, negatives=config.negatives)
         lowest, active = numbers()
         return export(
-            trained, dataset, metrics, artifacts, lowest=lowest, unlike=active, profile=profile.model_dump_json()
+            trained,
+            dataset,
+            metrics,
+            artifacts,
+            lowest=lowest,
+            unlike=active,
+            profile=profile.model_dump_json(),
+            counted=CountedUsers.of(map(str, dataset.users["user_id"])),
         )
 
 

@@ -66,7 +66,7 @@ class AccessControl:
         return problem_response(HTTPStatus.MISDIRECTED_REQUEST, "the Host header names no host of this service")
 
     def _not_allowed(self, scope: Connection, authorization: str | None) -> Response | None:
-        needed = scopes_for(scope["path"])
+        needed = scopes_for(scope["path"], scope["method"])
         caller = scope[CALLER] = self._caller(authorization)
         if needed is None or needed & caller.scopes:
             return None

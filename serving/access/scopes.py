@@ -23,12 +23,14 @@ SCOPES = {
 }
 """By path as it stands in the OpenAPI document: any one of the scopes is enough."""
 ONE_USER = "/v1/users/"
+ERASING = "DELETE"
+"""The method that asks for `operate` on the path of one user."""
 
 
-def scopes_for(path: str) -> frozenset[Scope] | None:
-    """The scopes of which one is enough; None for a path that is public."""
+def scopes_for(path: str, method: str) -> frozenset[Scope] | None:
+    """The scopes of which one is enough for a method in capitals; None for a path that is public."""
     if path in PUBLIC or path.startswith(PUBLIC_FOLDERS):
         return None
     if path.startswith(ONE_USER):
-        return SCOPES["/v1/users/{user_id}"]
+        return _OPERATE if method == ERASING else SCOPES["/v1/users/{user_id}"]
     return SCOPES.get(path, _OPERATE)

@@ -1,4 +1,4 @@
-"""`/v1/users`: sign-ups, and what is stored of a user."""
+"""`/v1/users`: sign-ups, what is stored of a user, and its erasure."""
 
 from http import HTTPStatus
 from typing import Annotated
@@ -6,9 +6,9 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path, Request, Response
 from starlette.exceptions import HTTPException
 
-from foretaste.kernel.events import MAX_ID
+from foretaste.kernel.events import MAX_ID, UserErased
 from foretaste.kernel.service_ports import EventIntake
-from serving.bodies import EventsAccepted, SignUpBody, StoredUser, UsersRegistered
+from serving.bodies import ErasureAccepted, EventsAccepted, SignUpBody, StoredUser, UsersRegistered
 from serving.idempotency import IdempotentRequests
 from serving.routes.documented import WITH_BODY, IdempotencyKey, Wait, named_in_body, problems
 from serving.users import StoredUsers
@@ -70,5 +70,32 @@ def users_router(intake: EventIntake, users: StoredUsers, idempotent: Idempotent
         if found is None:
             raise HTTPException(HTTPStatus.NOT_FOUND.value, f"nothing is stored of the user {user_id[:80]!r}")
         return found
+
+    @router.delete(
+        "/v1/users/{user_id:path}",
+        status_code=202,
+        response_model=ErasureAccepted,
+        responses=problems(409, 422, 503),
+        summary="Erase a user",
+    )
+    async def erase(
+        request: Request,
+        user_id: Annotated[str, Path(min_length=1, max_length=MAX_ID, examples=["anna"])],
+        wait: Wait = 0.0,
+        idempotency_key: IdempotencyKey = None,
+    ) -> Response:
+        """Answered once Kafka has acknowledged the event, or `wait` seconds later at most.
+
+        All that is known of the user goes: what the online store has within a second, what the training log has by its
+        next compaction. A later sign-up begins anew.
+        """
+        event = UserErased(user_id=user_id, event_id=idempotent.event_id(request, idempotency_key, 0))
+
+        async def carry_out() -> ErasureAccepted:
+            with named_in_body("users", batch=False):
+                await intake.erase(event)
+            return ErasureAccepted(gone=await users.erased(event, wait) if wait else None)
+
+        return await idempotent.answer(request, idempotency_key, carry_out, HTTPStatus.ACCEPTED)
 
     return router

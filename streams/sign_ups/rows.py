@@ -42,8 +42,9 @@ class KnownSignUp:
 
     @property
     def newer(self) -> bool:
-        """Its attributes replace the stored ones. A replay's, or an older one's, do not: the store would drop them."""
-        return self.stored.attributes is None or self.sign_up.version.replaces(self.stored.attributes_version)
+        """Its attributes replace the stored ones, or an erasure. A replay does not, nor an older one: the store
+        would drop them."""
+        return self.sign_up.version.replaces(self.stored.attributes_version)
 
     @property
     def attributes(self) -> Attributes:

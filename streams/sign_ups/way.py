@@ -132,9 +132,10 @@ class SignUps:
         share, others = StoredShare(), sign_ups
         if self._one_step is not None and self._mostly_new and filling is None:
             share, others = await self._new(sign_ups, active, self._one_step)  # 2
-        known = await self._known(others, active) if others else []  # 3
-        unseen = len(share.enriched) + sum(each.stored.attributes is None for each in known)
+        read = await self._known(others, active) if others else []  # 3
+        unseen = len(share.enriched) + sum(each.stored.attributes is None for each in read)
         self._mostly_new = 2 * unseen >= len(sign_ups)
+        known = [each for each in read if each.newer or not each.stored.is_erased]
         needing = [each for each in known if each.needs_virtual]
         made, share.not_finite = await self._made(needing, active, share.unknown)  # 4, 5
         enriched = newest([*made, *(EnrichedSignUp(each, None) for each in known if not each.needs_virtual)])

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.errors import InvalidInput, Unavailable
-from foretaste.kernel.events import DeadLetter, Message, UserBehaved, UserRanked
+from foretaste.kernel.events import DeadLetter, Message, UserBehaved, UserErased, UserRanked
 from foretaste.kernel.generations import Generation, Move
 from foretaste.kernel.ports import Clock, Generations, OnlineStore, Towers
 from foretaste.kernel.profile import Profile, read_profile
@@ -71,7 +71,7 @@ class Snapshot(BaseModel):
 
 
 class Monitor:
-    """Handles batches of `user-ranked` (`rankings`) and of `user-behaved` (`acts`).
+    """Handles batches of `user-ranked` (`rankings`), of `user-behaved` (`acts`) and of `user-erased` (`erasures`).
 
     1. The events are decoded; what cannot be read is passed over.
     2. The active generation and its last move are read, unless that was done within `refresh` seconds and the events
@@ -134,6 +134,12 @@ class Monitor:
         if self._window is not None:
             for event in events:
                 self._window.acted(event, min(event.at.timestamp(), now))
+
+    async def erasures(self, messages: Sequence[Message]) -> None:
+        """Forget the users of a batch of `user-erased`."""
+        if self._window is not None:
+            for event in readable(messages, UserErased):
+                self._window.forget(event.user_id)
 
     def snapshot(self) -> Snapshot:
         """As of now; it changes nothing."""
@@ -257,6 +263,7 @@ def watch_pipelines(
     return {
         names.ranked: collector("watch-ranked", monitor.rankings, dropped, metrics, config.collector),
         names.behaved: collector("watch-behaved", monitor.acts, dropped, metrics, config.collector),
+        names.erased: collector("watch-erased", monitor.erasures, dropped, metrics, config.collector),
     }
 
 

@@ -60,6 +60,11 @@ class OpenImpressions:
         if one is not None and one.at <= at < one.at + self.seconds:
             one.acted = True
 
+    def forget(self, user_id: str) -> None:
+        """Impressions of a user who was erased count as never shown."""
+        for key in [key for key in self._open if key[0] == user_id]:
+            del self._open[key]
+
     def settled(self, now: float) -> Iterator[ImpressionOutcome]:
         """Those whose time is over at `now`, each once."""
         while self._open:

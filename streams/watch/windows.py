@@ -146,6 +146,13 @@ class MonitorWindow:
         if self._items is not None:
             self._items.add(at, event.item_id)
 
+    def forget(self, user_id: str) -> None:
+        """Keep nothing that tells of a user who was erased; sums stay."""
+        self._impressions.forget(user_id)
+        self.newest = deque((each for each in self.newest if each != user_id), SAMPLED_USERS)
+        self.failed = deque((each for each in self.failed if each.user_id != user_id), REPLAYED)
+        self.uncovered = deque((each for each in self.uncovered if each.user_id != user_id), REPLAYED)
+
     def settle(self, now: float) -> None:
         """Count the impressions whose time is over."""
         for outcome in self._impressions.settled(now):

@@ -1,7 +1,10 @@
 """Reading dead letters back from Kafka, to look at them."""
 
 import asyncio
-from collections.abc import Sequence, Set
+import json
+import re
+from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -9,12 +12,15 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.events import DeadLetter, Message, Origin, Reason
+from foretaste.kernel.events import DeadLetter, Message, Origin, Reason, UserErased, event_time_ms
+from streams.decoding import decode_erased
+from streams.rules import to_ms
 from streams.worker.connection import KafkaConnection, kafka_unavailable
 from streams.worker.dead_letters import VALUE_BYTES, read_dead_letter
 from streams.worker.reading import beside_the_workers, readable_end, stop
 
 READING_SECONDS = 60.0
+_USER_ID = re.compile(rb'"user_id"\s*:\s*("(?:[^"\\]|\\.)*")')
 REPLAYED = "foretaste-replayed"
 """Of a record of the topic of replays, without key and value: `partition@offset` of the letter that was replayed."""
 
@@ -43,18 +49,51 @@ async def newest_dead_letters(connection: KafkaConnection, topic: str, limit: in
 
 
 async def kept_letters(
-    connection: KafkaConnection, topic: str, replays: str, limit: int | None = None
+    connection: KafkaConnection,
+    topic: str,
+    replays: str,
+    limit: int | None = None,
+    erased: Mapping[str, int] | None = None,
 ) -> list[KeptLetter]:
     """The dead letters of `topic`, the newest `limit` of each partition or all, oldest first.
 
     `replays` is the topic that says which were sent again. None if the topic does not exist. A record that no worker
-    put there is among them as a `Reason.FOREIGN`, so that it hides no other. Reads beside the workers: no group,
-    nothing committed. Raises `Unavailable` when no broker answers in time.
+    put there is among them as a `Reason.FOREIGN`, so that it hides no other. Letters of users who were `erased` (see
+    `erased_users`) are left out. Reads beside the workers: no group, nothing committed. Raises `Unavailable` when no
+    broker answers in time.
     """
     records = await _records(connection, topic, limit)
     notes = await _records(connection, replays, None) if records else []
     replayed = {place for note in notes if (place := replayed_place(note)) is not None}
-    return [_kept(record, replayed) for record in records]
+    letters = [_kept(record, replayed) for record in records]
+    return [each for each in letters if not erased or not _is_of(each.letter.message, erased)]
+
+
+async def erased_users(connection: KafkaConnection, topic: str) -> dict[str, int]:
+    """When each user was erased (epoch milliseconds), as far back as the topic of erasures tells; the latest counts.
+
+    Raises `Unavailable` when no broker answers in time.
+    """
+    erased: dict[str, int] = {}
+    for record in await _records(connection, topic, None):
+        message = Message(
+            record.key, record.value, Origin(record.topic, record.partition, record.offset, record.timestamp)
+        )
+        event = decode_erased(message, now_ms=record.timestamp, max_bytes=len(record.value or b""))
+        if isinstance(event, UserErased):
+            claimed_ms = None if event.occurred_at is None else to_ms(event.occurred_at)
+            at_ms = event_time_ms(claimed_ms, message.origin, record.timestamp)
+            erased[event.user_id] = max(at_ms, erased.get(event.user_id, 0))
+    return erased
+
+
+def users_of(message: Message) -> set[str]:
+    """Whose event it may be: the `user_id` of its value, which need not be whole JSON, and its key."""
+    named = set() if message.key is None else {message.key.decode(errors="replace")}
+    for found in _USER_ID.findall(message.value or b""):
+        with suppress(ValueError):
+            named.add(str(json.loads(found)))
+    return named
 
 
 async def check_topic(connection: KafkaConnection, topic: str) -> None:
@@ -100,6 +139,11 @@ async def _records(connection: KafkaConnection, topic: str, limit: int | None) -
             return await _read(connection, partitions, limit) if partitions else []
     except (KafkaError, TimeoutError) as error:
         raise await kafka_unavailable(connection, error, topic) from error
+
+
+def _is_of(message: Message, erased: Mapping[str, int]) -> bool:
+    """Whether it is an event of a user from before the erasure."""
+    return any(message.origin.timestamp_ms <= erased.get(user_id, -1) for user_id in users_of(message))
 
 
 async def _partitions(connection: KafkaConnection, topic: str) -> list[TopicPartition]:

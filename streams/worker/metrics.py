@@ -107,6 +107,12 @@ class Metrics:
             ["way", "reason"],
             registry=registry,
         )
+        self.erasures = Counter(
+            "foretaste_erasures",
+            "Users erased from the online store, or registered anew since",
+            ["outcome"],
+            registry=registry,
+        )
         self.dead_letters = Counter(
             "foretaste_dead_letters", "Events that cannot be processed", ["reason"], registry=registry
         )

@@ -43,7 +43,12 @@ class DeadLetterTopic:
 
     @property
     def replays_config(self) -> dict[str, str]:
-        return {"retention.ms": str(round(self.days * DAY_MS))}
+        return _kept_for(self.days)
+
+
+def _kept_for(days: float) -> dict[str, str]:
+    """Records go so many days later, and within another one: Kafka lets go of whole segments that are closed."""
+    return {"retention.ms": str(round(days * DAY_MS)), "segment.ms": str(DAY_MS)}
 
 
 async def create_topics(
@@ -53,12 +58,13 @@ async def create_topics(
     partitions: int,
     replication: int = 1,
     dead_letters: DeadLetterTopic | None = None,
+    erased_days: float = 30.0,
 ) -> list[TopicFound]:
     """Create the topics, before anything asks for one: a broker makes a topic that is asked for, of one partition.
 
     Topics that exist are left as they are; one with fewer partitions than asked for is reported in a warning and in
     the answer, since more workers than partitions stay idle. `dead-letters` takes larger records than the others, so
-    that an event of any size that arrived fits in it with its headers.
+    that an event of any size that arrived fits in it with its headers; `user-erased` keeps events for `erased_days`.
 
     Raises `Unavailable` when no broker answers, `InvalidInput` when the broker refuses a topic.
     """
@@ -66,6 +72,9 @@ async def create_topics(
     configs: Mapping[str, Mapping[str, str]] = {
         names.dead_letters: letters.config,
         names.replays: letters.replays_config,
+        names.erased: _kept_for(erased_days),
+        names.profiles: {"cleanup.policy": "compact"},
+        names.erasure_records: {"retention.ms": "-1"},
     }
     wanted = [NewTopic(name, partitions, replication, topic_configs=configs.get(name, {})) for name in names.all()]
     admin = AIOKafkaAdminClient(**connection.client_arguments())

@@ -1,6 +1,7 @@
 """What every `OneStepStore` does, in memory and in Redis: the same as reading and writing, or nothing."""
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -14,10 +15,12 @@ from features.online.layout import BEHAVIOUR, stamp_of
 from features.online.redis_store import RedisStore
 from features.redis.address import RedisAddress
 from features.repo_config import apply_features, repo_config
+from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import (
     REMEMBERED_BEHAVIOURS,
     REMEMBERED_REGISTRATIONS,
     AppliedEvents,
+    AttributesVersion,
     BehavedUser,
     Behaviour,
     EnrichedUser,
@@ -131,6 +134,71 @@ async def test_a_writer_who_read_before_an_append_is_refused(store: Store) -> No
     await store.append_behaviour([later(("b", 200), first=1)])
     assert await store.write_behaviour([BehavedUser.after(held, held.behaviour.then("c", "x", AT + 300))]) == ["u1"]
     assert (await state(store))[0] == ["a", "b"]
+
+
+def erasure(after: int) -> ErasedUser:
+    """Milliseconds after `AT`."""
+    return ErasedUser("u1", AttributesVersion(AT + after, Place("e-0", 3, AT + after), (b"erasure1",)))
+
+
+async def is_back(store: Store) -> bool:
+    (found,) = await store.read(["u1"], 2)
+    return found.attributes is not None
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known before", "never seen"])
+async def test_behaviour_of_an_erased_user_is_left_to_who_reads(store: Store, *, known: bool) -> None:
+    if known:
+        assert await store.write_new([enriched()]) == []
+        assert await store.append_behaviour([later(("a", 100))]) == []
+    await store.erase([erasure(1000)])
+    before = await state(store)
+    assert before[0] == []
+    for row in (later(("b", 500), first=9), later(("c", 5000), first=10)):
+        assert await store.append_behaviour([row]) == ["u1"]
+    assert await state(store) == before
+    assert not await is_back(store)
+
+
+async def test_once_an_erased_user_registered_anew_who_reads_still_decides(store: Store) -> None:
+    await store.write_new([enriched()])
+    await store.append_behaviour([later(("a", 100))])
+    await store.erase([erasure(1000)])
+    await store.write_enriched([replace(enriched(), at_ms=AT + 2000, digests=(b"anew....",))])
+    assert await is_back(store)
+    for row in (later(("b", 500), first=9), later(("c", 5000), first=10)):
+        assert await store.append_behaviour([row]) == ["u1"]
+    await grown(store, later(("c", 5000), first=10))
+    assert await store.append_behaviour([later(("d", 6000), first=11)]) == ["u1"]
+    assert (await state(store))[0] == ["c"]
+
+
+async def test_no_late_behaviour_follows_an_erasure_that_came_after_the_new_registration(store: Store) -> None:
+    """What was done before is taken away, so that the row tells no time by which it could be refused."""
+    await store.write_new([replace(enriched(), at_ms=AT + 2000)])
+    await store.append_behaviour([later(("a", 100))])
+    assert await store.erase([erasure(1000)]) == ["u1"]
+    before = await state(store)
+    assert before[0] == []
+    assert await store.append_behaviour([later(("b", 500), first=9)]) == ["u1"]
+    assert await state(store) == before
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known before", "never seen"])
+async def test_who_was_erased_is_no_new_user(store: Store, *, known: bool) -> None:
+    """The older registration stays out, the later one starts anew: who reads tells them apart."""
+    if known:
+        await store.write_new([enriched()])
+    await store.erase([erasure(1000)])
+    older, anew = (replace(enriched(), at_ms=AT + after, digests=(b"%08d" % after,)) for after in (500, 2000))
+    for row in (older, anew):
+        assert await store.write_new([row]) == ["u1"]
+        assert not await is_back(store)
+    await store.write_enriched([older])
+    assert not await is_back(store)
+    await store.write_enriched([anew])
+    assert await is_back(store)
+    assert await store.write_new([anew]) == ["u1"]
 
 
 async def test_nobody_is_no_work(store: Store) -> None:

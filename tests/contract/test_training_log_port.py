@@ -11,6 +11,7 @@ from features.log.feast_log import FeastTrainingLog
 from features.log.rows import BEHAVIOURS, RANKINGS
 from foretaste.kernel.ports import Logged, LogUpkeep, TrainingLog
 from foretaste.kernel.ranking import Cause, Fallback, Source
+from foretaste.kernel.running.erasing import LogErasure, user_digest
 from foretaste.kernel.values import DAY_MS
 from foretaste.testing import InMemoryTrainingLog
 from tests.log_factory import AT_MS, at, behaved, log_config, ranked
@@ -199,3 +200,20 @@ async def test_what_is_expired_is_not_read_and_what_is_compacted_is_as_before(lo
     assert list(await log.expire(days[1])) == days[:1]
     assert list(await log.expire(days[1])) == []
     assert ids(await everything(log)) == items(await everything(log)) == ["x1", "y1", "x2", "y2"]
+
+
+async def test_an_erased_user_is_left_out_until_a_ranking_shows_that_the_user_registered_anew(log: Log) -> None:
+    await log.write_rankings([ranked("r1"), ranked("r2", at(1)), ranked("other", user_id="u2")])
+    await log.write_behaviours([behaved("i1"), behaved("i2", at(1)), behaved("other", user_id="u2")])
+    await log.erase([LogErasure("u1", AT_MS + DAY_MS, AT_MS + DAY_MS)])
+    logged = await everything(log)
+    assert (ids(logged), items(logged)) == (["other"], ["other"])
+    await log.write_behaviours([behaved("i3", at(2))])
+    await log.write_rankings([ranked("r3", at(2), attributes=None)])
+    assert ids(await everything(log)) == ["other"], "nobody knows who that is"
+    await log.write_rankings([ranked("r4", at(3))])
+    logged = await everything(log)
+    assert (ids(logged), items(logged)) == (["other", "r3", "r4"], ["other", "i3"])
+    await log.compact(at(9).date())
+    assert ids(await everything(log)) == ["other", "r3", "r4"]
+    assert await log.erased() == {user_digest("u1")}

@@ -15,6 +15,7 @@ from features.log.feast_log import FeastTrainingLog
 from features.redis.address import RedisAddress
 from features.repo_config import repo_config
 from foretaste.kernel.batching import BatchPolicy
+from foretaste.testing import InMemoryOnlineStore
 from streams.topics import TopicNames
 from streams.training_log import LogConfig, LogMetrics, log_pipelines
 from streams.worker.collector import CollectorConfig
@@ -55,7 +56,9 @@ class LogDeployment:
             grace=2.0,
             folder=self.folder,
         )
-        ways = partial(log_pipelines, self.log, dead_letters, metrics, LogMetrics(registry), config)
+        ways = partial(
+            log_pipelines, self.log, InMemoryOnlineStore(), dead_letters, metrics, LogMetrics(registry), config
+        )
         return StreamWorker(self.connection, self.names.log_group, ways, member)
 
 

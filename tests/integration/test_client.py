@@ -103,6 +103,13 @@ async def test_a_wait(ask: Ask, parts: HttpParts) -> None:
     assert (await ask("register", "nobody", {"age": 25}, wait=1)).readable is False
 
 
+async def test_an_erasure(ask: Ask, parts: HttpParts) -> None:
+    assert (await ask("erase", "a/b")).gone is None
+    assert (await ask("erase", "nobody", wait=1)).gone is True
+    assert (await ask("erase", "anna", wait=1)).gone is False
+    assert [each.key for each in parts.events.of(NAMES.erased)] == [b"a/b", b"nobody", b"anna"]
+
+
 @pytest.mark.parametrize("user_id", ["ben", "a/b c?#&", "..", ".", "ü%2F", "/", " "])
 async def test_a_user(ask: Ask, parts: HttpParts, user_id: str) -> None:
     await parts.store.write_enriched([EnrichedUser(user_id, {"age": 1}, None, AT)])

@@ -14,7 +14,16 @@ from features.online.redis_store import RedisStore
 from features.redis.address import RedisAddress
 from features.repo_config import apply_features, repo_config
 from foretaste.kernel.events import Message, Origin
-from foretaste.kernel.users import BehavedUser, EnrichedUser, LaterBehaviour, ReenrichedUser, UserFeatures
+from foretaste.kernel.running.erasing import ErasedUser
+from foretaste.kernel.users import (
+    AttributesVersion,
+    BehavedUser,
+    EnrichedUser,
+    LaterBehaviour,
+    Place,
+    ReenrichedUser,
+    UserFeatures,
+)
 from streams.behaviours import Behaviours
 from streams.sign_ups import SignUps
 from tests.stream_parts import NOW, NOW_MS, World, generation, message, sign_up, virtual_of
@@ -56,6 +65,15 @@ class Stopped:
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
         return await self.store.write_behaviour(users)
+
+    async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
+        return await self.store.users(cursor, count)
+
+    async def erase(self, users: Sequence[ErasedUser]) -> list[str]:
+        return await self.store.erase(users)
+
+    async def close(self) -> None:
+        await self.store.close()
 
 
 @dataclass
@@ -163,3 +181,25 @@ async def test_sign_ups_without_a_key_that_two_workers_handle_at_once_leave_the_
         current = generation().virtual_of(each)
         assert current is not None
         np.testing.assert_array_equal(current.vectors, virtual_of({"age": 2}))
+
+
+@BOTH
+async def test_what_a_worker_writes_that_stopped_before_an_erasure_does_not_bring_the_user_back(
+    store: RedisStore, stopped_form: type[Stopped]
+) -> None:
+    erasure = ErasedUser(
+        "u1", AttributesVersion(NOW_MS - 1000, Place("user-erased-0", 3, NOW_MS - 1000), (b"erasure1",))
+    )
+    signed_up = sign_up("u1", 7, NOW_MS - 5000, age=1)
+    act = message({"user_id": "u1", "item_id": "i1", "at": NOW - 4}, topic="user-behaved", timestamp_ms=NOW_MS - 4000)
+    for way, record in ((sign_up_way, signed_up), (behaviour_way, act)):
+        stopped = stopped_form(store)
+        zombie = await replace(World(), store=stopped).activate(generation())  # type: ignore[arg-type]  # likewise
+        late = asyncio.create_task(way(zombie)([record]))
+        await stopped.read_once.wait()
+        await store.erase([erasure])
+        stopped.go.set()
+        await late
+    (held,) = await store.read(["u1"], 1)
+    assert (held.attributes, len(held.behaviour), held.virtual) == (None, 0, None)
+    assert zombie.counted("foretaste_events_dropped_total", way="behaviour", reason="erased") == 1

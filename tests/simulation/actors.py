@@ -80,7 +80,8 @@ async def log_worker(system: "System", process: SimulatedProcess) -> None:
     config = LogConfig(collector=CollectorConfig(BatchPolicy(size=32, age=0.5), capacity=64))
     counts = LogMetrics(metrics.registry)
     log: Any = SimulatedLog(system.logged)
-    ways = partial(log_pipelines, log, letters, metrics, counts, config, process.now, system.world.loop.time)
+    store, monotonic = SimulatedStore(system.redis), system.world.loop.time
+    ways = partial(log_pipelines, log, store, letters, metrics, counts, config, process.now, monotonic)
     await _streams(process, NAMES.log_group, ways)
 
 

@@ -19,7 +19,14 @@ from models.generations import publish
 from models.generations.publish import PublishParts, Reached
 from models.refresh.parts import Learned, RefreshConfig, RefreshParts, RefreshRequest
 from models.refresh.prepare import RefreshPlan
-from models.refresh.records import LearningRecord, RefreshRecord, RefreshRecords, UnfinishedRefresh
+from models.refresh.records import (
+    CountsBasis,
+    CountsFrom,
+    LearningRecord,
+    RefreshRecord,
+    RefreshRecords,
+    UnfinishedRefresh,
+)
 from models.refresh.refresh import refresh
 from streams.parts import SignUpParts
 from streams.reenrichment import Reenrichment, ReenrichmentConfig
@@ -102,6 +109,10 @@ class SimulatedLearner:
     system: "System"
     home: Home
     generations: SimulatedGenerations
+
+    async def basis(self, _number: int | None) -> CountsBasis:
+        """Nobody is erased."""
+        return CountsBasis(CountsFrom.BASE)
 
     async def learn(
         self, _request: RefreshRequest, run: UnfinishedRefresh, _stop: threading.Event, _report: Report

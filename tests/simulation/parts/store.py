@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import Generation, Move, Serving
 from foretaste.kernel.running.durability import Partition
+from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser, UserFeatures
 from foretaste.testing import (
     InMemoryGenerations,
@@ -121,6 +122,10 @@ class SimulatedStore:
         refused = await self._each(users, partial(self._written, "behaviour", self._redis.online.write_behaviour))
         return [user_id for each in refused for user_id in each]
 
+    async def erase(self, users: Sequence[ErasedUser]) -> list[str]:
+        anew = await self._each(users, self._erased)
+        return [user_id for each in anew for user_id in each]
+
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
         return await self._redis.call(lambda: at_once(self._redis.online.users(cursor, count)))
 
@@ -160,6 +165,11 @@ class SimulatedStore:
         self._redis.world.note("write", view, row.user_id, "refused" if answer else "")
         self._redis.wrote(row)
         return self._changed(answer)
+
+    def _erased(self, user: ErasedUser) -> list[str]:
+        anew = at_once(self._redis.online.erase([user]))
+        self._redis.world.note("erase", user.user_id, "registered anew" if anew else "")
+        return self._changed(anew)
 
     def _changed(self, answer: T) -> T:
         self._redis.written()

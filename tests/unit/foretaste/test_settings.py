@@ -117,3 +117,7 @@ def test_what_is_shown_holds_no_secret_of_any_address(monkeypatch: pytest.Monkey
     found = shown(Settings())
     assert "secret" not in str(found)
     assert found["FORETASTE_REGISTRY"] == "postgresql+psycopg://h/db"
+
+
+def test_a_fence_that_goes_before_the_dead_letters_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "dead_letter_days" in refused(monkeypatch, ERASED_DAYS="3")

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import Message, Reason
-from foretaste.kernel.users import REMEMBERED_BEHAVIOURS, BehavedUser, Behaviour
+from foretaste.kernel.running.erasing import ErasedUser
+from foretaste.kernel.users import REMEMBERED_BEHAVIOURS, AttributesVersion, BehavedUser, Behaviour
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from foretaste.testing import InMemoryOnlineStore
 from streams.behaviours import ROUNDS, Behaviours, UnknownItems, append
@@ -306,6 +307,27 @@ async def test_nothing_is_appended_to_a_row_that_the_store_lost_a_moment_ago() -
     assert list((await world.features("u1")).behaviour.items) == []
     await way(world)([act("u1", "a", START_MS + 1000), act("u1", "c", START_MS + 1000)])
     assert list((await world.features("u1")).behaviour.items) == ["a", "c"]
+
+
+@dataclass
+class ErasingMeanwhile(ChosenStore):
+    """Before its `at`-th write of behaviour u1 is erased."""
+
+    at: int = 1
+
+    async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
+        if self.writes + 1 == self.at:
+            await self.erase([ErasedUser("u1", AttributesVersion(START_MS + 5000))])
+        return await super().write_behaviour(users)
+
+
+async def test_an_erasure_between_reading_and_writing_is_no_loss_of_the_store() -> None:
+    world = World(store=ErasingMeanwhile(at=2))
+    await way(world)([act("u1", "a", START_MS + 1000), act("u2", "b", START_MS + 1000)])
+    await way(world)([act("u1", "c", START_MS + 2000), act("u2", "d", START_MS + 2000)])
+    assert list((await world.features("u1")).behaviour.items) == []
+    assert list((await world.features("u2")).behaviour.items) == ["b", "d"]
+    assert world.counted("foretaste_events_dropped_total", way="behaviour", reason="erased") == 1
 
 
 async def test_a_replay_writes_nothing() -> None:

@@ -41,7 +41,7 @@ class Form:
         config = LogConfig(collector=CollectorConfig(BatchPolicy(size=100, age=0), max_backoff=0.001))
         metrics = LogMetrics(self.registry)
         self.ways = log_pipelines(
-            self.log, self.world.dead_letters, self.world.metrics, metrics, config, now=lambda: NOW
+            self.log, self.world.store, self.world.dead_letters, self.world.metrics, metrics, config, now=lambda: NOW
         )
 
     async def take(self, topic: str, messages: Sequence[Message]) -> None:

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from features.log.delta import CONFIGURATION, RETENTION_HOURS, DayTable
+from features.log.commits import CONFIGURATION, RETENTION_HOURS
+from features.log.delta import DayTable
 from features.log.objects import LEFT_BEHIND, LocalFiles
 from features.log.rows import RANKING_ROWS, each_once, rankings_table
 from foretaste.kernel.errors import InvalidInput, Unavailable

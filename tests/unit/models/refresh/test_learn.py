@@ -13,10 +13,13 @@ import pytest
 from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.ports import Coverage, Report
 from foretaste.kernel.ranking import Source
+from foretaste.kernel.running.erasing import LogErasure, user_digest
 from foretaste.testing import InMemoryGenerations, InMemoryLease, InMemoryTrainingLog, LeaseBoard
 from models.evaluation.verdict import read_verdict, verdict_path
 from models.generations import publish
+from models.generations.counted import CountedUsers, holds_some
 from models.generations.in_process import InProcessTowers
+from models.generations.load import restore
 from models.generations.manifest import read_manifest
 from models.refresh.learn import LearnConfig, LogLearner
 from models.refresh.parts import RefreshConfig, RefreshParts, RefreshRequest
@@ -127,3 +130,31 @@ def test_without_room_for_the_loss_curves_there_is_a_notice(system: System) -> N
 
 def _verdict(system: System) -> Path:
     return verdict_path(system.parts.publish.home, 2)
+
+
+async def test_who_was_erased_is_in_no_later_counts(system: System) -> None:
+    generation, users = system.parts.publish.artifact, [str(each) for each in dataset()[0].users.head(60)["user_id"]]
+    CountedUsers.of(users[1:]).write(generation(1))
+    await system.show(400)
+    assert (await refresh(system.parts, REQUEST)).number == 2
+    erased = frozenset([user_digest(users[0])])
+    assert holds_some(_counted(generation(2)).all, erased)
+    now_ms = round(time.time() * 1000)
+    await system.log.erase([LogErasure(users[0], now_ms, now_ms)])
+    record = await refresh(system.parts, REQUEST)
+    assert record.number == 3
+    assert record.learning is not None
+    assert any("counted anew, on top of first" in notice for notice in record.learning.notices)
+    assert not holds_some(_counted(generation(3)).all, erased)
+    before, first, after = (restore(generation(number)).counts for number in (2, 1, 3))
+    assert before is not None
+    assert first is not None
+    assert after is not None
+    shown = after.past.frequency.sum() - first.past.frequency.sum()
+    assert shown == record.learning.impressions
+
+
+def _counted(folder: Path) -> CountedUsers:
+    found = CountedUsers.read(folder)
+    assert found is not None
+    return found

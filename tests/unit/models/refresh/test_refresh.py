@@ -24,6 +24,8 @@ from models.refresh.parts import Learned, RefreshConfig, RefreshParts, RefreshRe
 from models.refresh.prepare import RefreshPlan
 from models.refresh.records import (
     UNFINISHED,
+    CountsBasis,
+    CountsFrom,
     LearningRecord,
     RefreshOutcome,
     RefreshRecord,
@@ -52,8 +54,13 @@ class ScriptedLearner:
     verdict: Verdict = REFUSED
     runs: list[UnfinishedRefresh] = field(default_factory=list)
     """The refreshes that were learned for, oldest first."""
+    bases: dict[int | None, CountsBasis] = field(default_factory=dict)
+    """By generation, where it is not all that was counted."""
     judged_with: list[tuple[UnfinishedRefresh | None, bool]] = field(default_factory=list)
     """What was kept when the gate judged: the unfinished refresh, and whether its checkpoints were there."""
+
+    async def basis(self, number: int | None) -> CountsBasis:
+        return self.bases.get(number, CountsBasis(CountsFrom.BASE))
 
     async def learn(
         self, _request: RefreshRequest, run: UnfinishedRefresh, _stop: threading.Event, _report: Report
@@ -340,3 +347,31 @@ async def test_stopped_once_the_pointer_moved_it_is_a_swap_all_the_same(admitted
     assert record.outcome == RefreshOutcome.SWAPPED
     assert record.detail.startswith("generation 2 is active")
     assert admitted.records.unfinished() is None
+
+
+async def test_where_somebody_who_was_erased_was_counted_the_window_is_what_is_counted_anew(system: System) -> None:
+    system.learner.bases[1] = CountsBasis(CountsFrom.FIRST, 1_000)
+    await system.run(RefreshRequest(REQUEST.plan))
+    (run,) = system.learner.runs
+    assert (run.counts, run.since_ms) == (CountsFrom.FIRST, 1_000)
+
+
+async def test_a_candidate_that_counted_somebody_who_was_erased_since_is_not_gone_on_with(admitted: System) -> None:
+    admitted.towers.loading = raising(Unavailable("triton", "no answer"))
+    await admitted.fails(Unavailable)
+    admitted.learner.bases[2] = CountsBasis(CountsFrom.NOTHING, 0)
+    await admitted.fails(Unavailable)
+    first, second = admitted.learner.runs
+    assert first.id != second.id
+    assert second.number is None
+
+
+async def test_an_unfinished_refresh_on_other_counts_is_not_gone_on_with(system: System) -> None:
+    system.learner.training = raising(Unavailable("disk", "full"))
+    await system.fails(Unavailable)
+    system.learner.training = lambda: None
+    system.learner.bases[1] = CountsBasis(CountsFrom.NOTHING, 0)
+    await system.run()
+    first, second = system.learner.runs
+    assert (first.counts, second.counts) == (CountsFrom.BASE, CountsFrom.NOTHING)
+    assert first.id != second.id

@@ -598,5 +598,23 @@ async def test_a_snapshot_is_json() -> None:
 def test_the_ways_and_the_group_have_the_deployments_prefix() -> None:
     config = WatchConfig(topics=TopicNames("shop-"))
     ways = watch_pipelines(Bench().watch, World().metrics, config)
-    assert set(ways) == {"shop-user-ranked", "shop-user-behaved"}
+    assert set(ways) == {"shop-user-ranked", "shop-user-behaved", "shop-user-erased"}
     assert config.group == "shop-foretaste-watch"
+
+
+async def test_of_an_erased_user_nothing_is_kept_but_sums() -> None:
+    bench = Bench()
+    await bench.activate(1, None)
+    await bench.ranked(1, 3)
+    await bench.ranked(1, 2, **NOT_FINITE)
+    window = bench.watch._window
+    assert window is not None
+    users = {each.user_id for each in window.failed}
+    assert len(users) == 2
+    assert "u1" in window.newest
+    figures = bench.watch.snapshot().figures
+    erased = [message({"user_id": each}, key=each.encode(), topic="user-erased") for each in (*users, "u1")]
+    await bench.watch.erasures([*erased, message(b"{", topic="user-erased")])
+    assert not window.failed
+    assert "u1" not in window.newest
+    assert bench.watch.snapshot().figures == figures

@@ -56,3 +56,11 @@ def test_memory_is_bounded_and_the_pace_even(gap: float) -> None:
         assert len(taken) == 3000, "there is room for all"
     else:
         assert len(taken) == pytest.approx(3000 * gap / pace, abs=3000 * gap / pace * 0.2 + 2)
+
+
+def test_impressions_of_an_erased_user_are_never_told() -> None:
+    waiting = OpenImpressions(10.0, 100)
+    waiting.shown("anna", ("a",), (0.5,), Stage.COLD, 0.0)
+    waiting.shown("ben", ("b",), (0.25,), Stage.COLD, 2.0)
+    waiting.forget("anna")
+    assert [each.score for each in waiting.settled(100.0)] == [0.25]

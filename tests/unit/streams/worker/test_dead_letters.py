@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.events import DeadLetter, Message, Origin, Reason
 from foretaste.testing import InMemoryEvents, Sent
-from streams.worker.dead_letter_reader import REPLAYED, KeptLetter, letter_of, replayed_place
+from streams.worker.dead_letter_reader import REPLAYED, KeptLetter, letter_of, replayed_place, users_of
 from streams.worker.dead_letter_replay import Kept, ReplayChoice, replay
 from streams.worker.dead_letters import (
     ATTEMPTS,
@@ -214,3 +214,19 @@ def test_the_note_of_a_replay_is_no_letter() -> None:
     note = ConsumerRecord("dead-letter-replays", 0, 9, 0, 0, None, None, None, -1, -1, ((REPLAYED, b"0@7"),))
     assert replayed_place(note) == "0@7"
     assert replayed_place(consumed(((REPLAYED, b"0@7"),))) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "users"),
+    [
+        (b"anna", b'{"user_id": "anna"}', {"anna"}),
+        (b"ben", b'{"user_id": "anna"', {"anna", "ben"}),
+        (None, b'{"item_id": "anna", "user_id" : "a\\"b"}', {'a"b'}),
+        (None, b'{"attributes": {"name": "anna"}}', set()),
+        (None, None, set()),
+    ],
+)
+def test_whose_a_letter_is_is_told_by_its_key_and_its_value(
+    key: bytes | None, value: bytes | None, users: set[str]
+) -> None:
+    assert users_of(Message(key, value, Origin("user-behaved", 0, 0, 0))) == users

@@ -1,0 +1,127 @@
+"""Who was erased from the training log: a digest of each id, and until when nothing of the user counts.
+
+They lie in a table beside the two of the log, one row an erasure, and go when days as old do. Whoever reads the log
+leaves out what they cover; the log's compaction takes it out of the files.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.log.delta import DayTable
+from features.log.objects import table_address
+from features.log.rows import EVENT_TIME, TEXT, TIME, as_time
+from foretaste.kernel.running.erasing import LogErasure, user_digest
+
+USER = "user_id"
+_TABLE = "erasures"
+_SCHEMA = pa.schema({"user": TEXT, EVENT_TIME: TIME, "erased_at": TIME})
+"""The digest in hexadecimal, until when nothing counts, and when the erasure happened."""
+
+
+class LogFence(NamedTuple):
+    """What is known of a user's last erasure."""
+
+    at: datetime
+    until: datetime
+
+    @classmethod
+    def of(cls, erasure: LogErasure) -> "LogFence":
+        return cls(as_time(erasure.at_ms), as_time(erasure.until_ms))
+
+
+class ErasedFromLog:
+    """Users who were erased, by digest (`user_digest`), and what of a table of rows is theirs."""
+
+    def __init__(self, fences: Mapping[bytes, LogFence]) -> None:
+        self._fences = fences
+
+    @property
+    def digests(self) -> frozenset[bytes]:
+        return frozenset(self._fences)
+
+    def knows(self, erasure: LogErasure) -> bool:
+        """Whether it, or a later one of the user, is among these."""
+        held = self._fences.get(user_digest(erasure.user_id))
+        return held is not None and held.at >= as_time(erasure.at_ms)
+
+    def left_of(self, table: pa.Table, time: str) -> pa.Table:
+        """The rows without those that are erased, by their columns `user_id` and `time`."""
+        gone = self._gone(table, time)
+        return table if gone is None else table.filter(pc.invert(gone))
+
+    def covers_some(self, table: pa.Table, time: str) -> bool:
+        """Whether a row of it is erased."""
+        gone = self._gone(table, time)
+        return gone is not None and bool(pc.any(gone).as_py())
+
+    def of_known(self, rankings: pa.Table, behaviours: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """The rows of both tables, without those of erased users who have not registered anew: no ranking was made from
+        attributes of theirs."""
+        if not self._fences:
+            return rankings, behaviours
+        back = pc.unique(rankings.filter(pc.is_valid(rankings["attributes"]))[USER].cast(TEXT))
+        users = {*self._of(rankings), *self._of(behaviours)}.difference(_texts(back))
+        if not users:
+            return rankings, behaviours
+        gone = pa.array(sorted(users), TEXT)
+        left = [
+            table.filter(pc.invert(pc.is_in(table[USER].cast(TEXT), value_set=gone)))
+            for table in (rankings, behaviours)
+        ]
+        return left[0], left[1]
+
+    def _gone(self, table: pa.Table, time: str) -> Any:
+        """(R,) of each row of a table whether it is erased; None where none is."""
+        fences = self._of(table)
+        if not fences:
+            return None
+        place: Any = pc.index_in(table[USER].cast(TEXT), value_set=pa.array(list(fences), TEXT))
+        until = pa.array([fence.until for fence in fences.values()], TIME).take(place.combine_chunks())
+        times: Any = table[time].combine_chunks()
+        gone: Any = pc.less_equal(times, until)
+        return pc.fill_null(gone, False)
+
+    def _of(self, table: pa.Table) -> dict[str, LogFence]:
+        """By id, the fences of the users in a table."""
+        if not self._fences or not len(table) or USER not in table.column_names:
+            return {}
+        users = _texts(pc.unique(table[USER]))
+        return {user: fence for user in users if (fence := self._fences.get(user_digest(user))) is not None}
+
+
+def _texts(column: Any) -> list[str]:
+    return [text for text in column.to_pylist() if text is not None]
+
+
+def erasures_table(address: str) -> DayTable:
+    """The table of the log at `address`."""
+    return DayTable(table_address(address, _TABLE), EVENT_TIME)
+
+
+def read_erased(table: DayTable) -> ErasedFromLog:
+    """Those in the table; of several erasures of a user the latest."""
+    rows = table.read(_SCHEMA.names).table
+    fences: dict[bytes, LogFence] = {}
+    for row in rows.to_pylist():
+        fence = LogFence(row["erased_at"], row[EVENT_TIME])
+        digest = bytes.fromhex(row["user"])
+        held = fences.get(digest)
+        fences[digest] = fence if held is None else LogFence(max(held.at, fence.at), max(held.until, fence.until))
+    return ErasedFromLog(fences)
+
+
+def write_erased(table: DayTable, erasures: Sequence[LogErasure]) -> None:
+    """Add those that are not there yet; durable on return."""
+    known = read_erased(table)
+    fresh = [each for each in erasures if not known.knows(each)]
+    fences = [LogFence.of(each) for each in fresh]
+    columns: dict[str, Sequence[Any]] = {
+        "user": [user_digest(each.user_id).hex() for each in fresh],
+        EVENT_TIME: [fence.until for fence in fences],
+        "erased_at": [fence.at for fence in fences],
+    }
+    table.append(pa.table(columns, schema=_SCHEMA))

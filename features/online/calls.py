@@ -1,0 +1,106 @@
+"""Rows to be written, as calls of the scripts that compare and write."""
+
+from typing import NamedTuple
+
+from features.online.columns import texts_elements, times_elements
+from features.online.event_marks import (
+    APPLIED,
+    DIGEST_TEXT,
+    REGISTRATION,
+    TAIL,
+    digests_text,
+    place_parts,
+    place_text,
+    tail_of,
+)
+from features.online.layout import (
+    ATTRIBUTES_VIEW,
+    BEHAVIOUR,
+    BEHAVIOUR_VIEW,
+    attributes_row,
+    behaviour_row,
+    stamp_of,
+    time_of,
+    virtual_row,
+    virtual_values,
+)
+from features.redis.commands import Command
+from foretaste.kernel.generations import SLOTS
+from foretaste.kernel.users import REMEMBERED_REGISTRATIONS, BehavedUser, EnrichedUser, LaterBehaviour, ReenrichedUser
+
+_VERSION = (BEHAVIOUR[-1], stamp_of(BEHAVIOUR_VIEW))
+_ATTRIBUTES_TIME = stamp_of(ATTRIBUTES_VIEW)
+_SLOT_TIMES = tuple(map(stamp_of, SLOTS))
+_REMEMBERED_TEXT = REMEMBERED_REGISTRATIONS * DIGEST_TEXT
+_REMEMBERED = b"%d" % _REMEMBERED_TEXT
+
+
+class WriteCall(NamedTuple):
+    """A call of a script that writes what is newer."""
+
+    compared: tuple[bytes, ...]
+    """The key and the arguments before the stored event time that is written over."""
+    fields: tuple[bytes, ...]
+    """The arguments behind it."""
+
+    @property
+    def key(self) -> bytes:
+        return self.compared[0]
+
+    def over(self, stored: bytes) -> Command:
+        """The call where a row with this event time stands in nobody's way; empty for none."""
+        return (*self.compared, stored, *self.fields)
+
+
+def enriched_call(key: bytes, user: EnrichedUser) -> WriteCall:
+    """A call of `WRITE_ENRICHED`."""
+    row, version = attributes_row(key, user), user.version
+    slot_times, virtual = _SLOT_TIMES, tuple[bytes, ...]()
+    if user.virtual is not None:
+        written = virtual_row(key, ReenrichedUser(user.user_id, user.virtual, user.at_ms))
+        virtual = written.fields
+        slot_times = _SLOT_TIMES if written.view == SLOTS[0] else _SLOT_TIMES[::-1]
+    name, value = row.fields
+    compared = (time_of(row.nanos), *place_parts(version.place), digests_text(version), _REMEMBERED)
+    return WriteCall((key, *compared), (name, _ATTRIBUTES_TIME, REGISTRATION, *slot_times, value, *virtual))
+
+
+def virtual_call(key: bytes, user: ReenrichedUser) -> WriteCall:
+    """A call of the `WRITE_VIRTUAL` of its slot."""
+    made_from = (b"", b"any")
+    if user.made_from is not None:
+        made_from = (time_of(user.made_from.at_ms * 1_000_000), place_text(user.made_from.place))
+    return WriteCall((key, time_of(user.at_ms * 1_000_000)), (*made_from, *virtual_values(user.virtual)))
+
+
+def behaviour_call(key: bytes, user: BehavedUser, version: bytes, time: bytes) -> Command:
+    """A call of `WRITE_BEHAVIOUR`, over what has this version and event time, as they are stored."""
+    row = behaviour_row(key, user)
+    mark = (APPLIED, user.applied.digests) if user.applied.digests else ()
+    at = time_of(row.nanos)
+    return (key, *_VERSION, version, time, _VERSION[1], at, *row.fields, *mark, TAIL, tail_of(user, row, at))
+
+
+def append_call(key: bytes, user: LaterBehaviour) -> Command:
+    """A call of `APPEND_BEHAVIOUR`."""
+    items, actions, times = user.behaviour.items, user.behaviour.actions, user.behaviour.times
+    newest = times[-1]
+    return (
+        key,
+        b"%d" % len(times),
+        b"%d" % times[0],
+        b"%d" % newest,
+        time_of(newest * 1_000_000),
+        texts_elements(items),
+        texts_elements(actions),
+        times_elements(times),
+        user.digests,
+    )
+
+
+def new_call(key: bytes, user: EnrichedUser) -> Command:
+    """A call of the `WRITE_NEW` of its slot."""
+    row = attributes_row(key, user)
+    mark = b" ".join(place_parts(user.place)) + digests_text(user.version)[-_REMEMBERED_TEXT:]
+    virtual = () if user.virtual is None else virtual_values(user.virtual)
+    return (key, time_of(row.nanos), row.fields[1], mark, *virtual)

@@ -1,0 +1,64 @@
+"""The erasure of users through Feast's API: empty values in place of what is stored, behind a fence."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from features.online.applied_view import COLUMNS as APPLIED_COLUMNS
+from features.online.applied_view import AppliedRow
+from features.online.event_marks import behaved
+from features.online.layout import ATTRIBUTES_VIEW, Raw, is_damaged, readable_nanos
+from features.online.view_rows import ViewRow, behaviour_view_row, has_text
+from foretaste.kernel.running.erasing import ErasedUser
+from foretaste.kernel.users import AttributesVersion, BehavedUser, Behaviour, Erasure, UserFeatures
+
+
+class StoredErasure(NamedTuple):
+    """A user that is to be erased, beside what Feast has stored."""
+
+    user: ErasedUser
+    known: bool
+    """The fence is stored."""
+    anew: bool
+    """A later registration stands."""
+    has_attributes: bool
+    """Some are stored, or what cannot be read."""
+    at_us: int
+    """Event time of the stored attributes, microseconds since the epoch."""
+    slots_us: tuple[int, int]
+    """Of what both slots hold."""
+    read: UserFeatures
+    """The behaviour."""
+    marks: AppliedRow
+
+    @classmethod
+    def of(cls, user: ErasedUser, values: Sequence[Raw]) -> "StoredErasure":
+        """From the values of `ENRICHED_COLUMNS`, of the behaviour and of `APPLIED_COLUMNS`."""
+        text, at, _, even_at, _, odd_at, *rest = values
+        at_us, even_us, odd_us = (readable_nanos(each) // 1000 for each in (at, even_at, odd_at))
+        read = behaved(user.user_id, rest[: -len(APPLIED_COLUMNS)], None)
+        marks = AppliedRow.of(rest[-len(APPLIED_COLUMNS) :], read.behaviour_version)
+        damaged = is_damaged(ATTRIBUTES_VIEW, (text, at))
+        has_attributes = damaged or has_text(text)
+        anew = has_attributes and not damaged and not user.version.replaces(AttributesVersion(at_us // 1000))
+        known = marks.erased_ms is not None and marks.erased_ms >= user.version.at_ms
+        return cls(user, known, anew, has_attributes, at_us, (even_us, odd_us), read, marks)
+
+    @property
+    def at_ms(self) -> int:
+        return self.user.version.at_ms
+
+    @property
+    def behaviour_row(self) -> ViewRow | None:
+        """Without what happened before; None where it is stored so. Written with the fence in any case: a writer that
+        had read the user before is refused then."""
+        kept = Erasure(self.at_ms).since(self.read.behaviour) if self.anew else Behaviour()
+        if self.known and len(kept) == len(self.read.behaviour) and not self.read.damaged:
+            return None
+        return behaviour_view_row(BehavedUser.after(self.read, kept))
+
+    @property
+    def attributes_row(self) -> ViewRow:
+        return ViewRow(self.user.user_id, max(self.at_ms * 1000, self.at_us + 1), ("",))
+
+    def slot_row(self, place: int) -> ViewRow:
+        return ViewRow(self.user.user_id, max(self.at_ms * 1000, self.slots_us[place] + 1), ([], 0, 0))

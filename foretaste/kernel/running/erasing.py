@@ -1,0 +1,79 @@
+"""The erasure of a user: what the parts that hold users do for it, as Protocols beside `foretaste.kernel.ports`.
+
+Whoever is to be erased is named by the event `user-erased`. What remains of a user in the store is a fence: a time,
+under the user's key, without attributes. The training log remembers a digest of the id and a time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Protocol
+
+from foretaste.kernel.ports import OnlineStore, TrainingLog
+from foretaste.kernel.users import DIGEST_BYTES, AttributesVersion
+
+IN_FLIGHT_MS = 10_000
+"""Milliseconds in which an answer that was made from what the store held is given, or has failed."""
+
+
+def user_digest(user_id: str) -> bytes:
+    """What stands for a user id where the id itself is not kept: `DIGEST_BYTES` bytes.
+
+    It hides the id from whoever looks, not from whoever has a list of ids to try.
+    """
+    return blake2b(
+        user_id.encode(errors="backslashreplace"), digest_size=DIGEST_BYTES, person=b"foretaste-user"
+    ).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedUser:
+    """A user that is to be erased, and the erasure's place in the order of the user's registrations."""
+
+    user_id: str
+    version: AttributesVersion
+
+
+@dataclass(frozen=True, slots=True)
+class LogErasure:
+    """A user that is to be erased from the training log."""
+
+    user_id: str
+    at_ms: int
+    """When the erasure happened (`event_time_ms`): what tells it from an earlier one."""
+    until_ms: int
+    """Up to then, what is in the log may tell what was known of the user before; not before `at_ms`."""
+
+
+class ErasingStore(OnlineStore, Protocol):
+    """An online store that can erase users."""
+
+    async def erase(self, users: Sequence[ErasedUser]) -> list[str]:
+        """Forget attributes, behaviour and virtual behaviour of B users; the ids of those who registered anew since.
+
+        In the place of a user stands a fence: a registration that does not replace the erasure
+        (`AttributesVersion.replaces`) changes nothing, nor does any behaviour (`UserFeatures.erasure`), nor a writer
+        that had read the user before. A later registration begins anew, and behaviours later than the erasure count
+        again. One that stands there already stays, with the behaviours since the erasure. Done again, it changes
+        nothing.
+
+        Through Feast's API alone the user's key stays, with empty values, and comparing and writing are two steps, as
+        for every other write.
+        """
+        ...
+
+
+class ErasingLog(TrainingLog, Protocol):
+    """A training log that can erase users."""
+
+    async def erase(self, erasures: Sequence[LogErasure]) -> None:
+        """From now on nothing is read of these users that happened until `until_ms`, and nothing later but where a
+        ranking shows that they registered anew. The next compaction removes what happened until then.
+
+        Returns once that is durable. An erasure that the log remembers, or a later one, changes nothing.
+        """
+        ...
+
+    async def erased(self) -> frozenset[bytes]:
+        """Digests (`user_digest`) of the users that were erased, as far back as the log remembers."""
+        ...

@@ -1,0 +1,211 @@
+"""The way of an erasure: the store and the log forget a user, nothing brings the user back, a record stays."""
+
+import pytest
+
+from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.events import ErasureRecord, Message, Reason
+from foretaste.kernel.running.erasing import IN_FLIGHT_MS, user_digest
+from foretaste.testing import InMemoryTrainingLog
+from streams.behaviours import Behaviours
+from streams.erasures.log_erasures import PATIENCE, LogErasures
+from streams.erasures.user_erasures import Erasures
+from streams.sign_ups import SignUps
+from streams.topics import TopicNames
+from tests.log_factory import AT_MS, at, behaved, ranked
+from tests.stream_parts import NOW, NOW_MS, ChosenOneStepStore, ChosenStore, World, message, sign_up
+
+NAMES = TopicNames()
+
+
+def erasure(user_id: str = "u1", *, offset: int = 0, at_ms: int = NOW_MS - 1000, **fields: object) -> Message:
+    value = {"user_id": user_id, **fields}
+    return message(value, key=user_id.encode(), topic="user-erased", offset=offset, timestamp_ms=at_ms)
+
+
+def act(item: str, at_ms: int, user_id: str = "u1", offset: int = 0) -> Message:
+    value = {"user_id": user_id, "item_id": item, "at": at_ms / 1000}
+    return message(value, key=user_id.encode(), topic="user-behaved", offset=offset, timestamp_ms=at_ms)
+
+
+class Ways:
+    """The three ways over one world, at `NOW`."""
+
+    def __init__(self, store: ChosenStore | None = None) -> None:
+        self.world = World(store=store or ChosenStore())
+        parts, letters, metrics = self.world.parts, self.world.dead_letters, self.world.metrics
+        self.erase = Erasures(parts, letters, metrics, NAMES, max_event_bytes=2000, now=lambda: NOW)
+        self.sign_up = SignUps(
+            parts, letters, metrics, enriched_topic=NAMES.enriched, max_event_bytes=2000, now=lambda: NOW
+        )
+        self.behave = Behaviours(parts, letters, metrics, unknown_items="keep", max_event_bytes=2000, now=lambda: NOW)
+
+    async def known(self, user_id: str = "u1") -> tuple[object, list[str]]:
+        """The attributes and the items that are stored."""
+        (found,) = await self.world.store.read([user_id], 1)
+        return found.attributes, list(found.behaviour.items)
+
+    async def erase_meanwhile(self, _seconds: float) -> None:
+        """What the users' way does while the log waits for it."""
+        await self.erase([erasure(at_ms=NOW_MS - 1000)])
+
+    @property
+    def records(self) -> list[ErasureRecord]:
+        sent = self.world.events.of(NAMES.erasure_records)
+        return [ErasureRecord.model_validate_json(each.value or b"") for each in sent]
+
+
+@pytest.fixture(params=[ChosenStore, ChosenOneStepStore], ids=["read first", "one step"])
+async def ways(request: pytest.FixtureRequest) -> Ways:
+    made = Ways(request.param())
+    await made.world.activate()
+    return made
+
+
+async def test_a_user_is_erased_and_a_record_without_the_person_stays(ways: Ways) -> None:
+    await ways.sign_up([sign_up("u1", timestamp_ms=NOW_MS - 5000, age=30)])
+    await ways.behave([act("i1", NOW_MS - 4000), act("i2", NOW_MS - 3000, offset=1)])
+    await ways.erase([erasure(offset=7)])
+    assert await ways.known() == (None, [])
+    (profile,) = ways.world.events.of(NAMES.profiles)
+    assert (profile.key, profile.value) == (b"u1", None)
+    (record,) = ways.records
+    assert (record.erasure, record.behaviours, record.had_attributes) == ("user-erased/0@7", 2, True)
+    assert not record.registered_anew
+    (kept,) = ways.world.events.of(NAMES.erasure_records)
+    assert kept.key is None
+    assert b"u1" not in (kept.value or b"")
+
+
+async def test_a_record_does_not_hold_the_name_that_the_sender_gave(ways: Ways) -> None:
+    await ways.erase([erasure(event_id="please forget u1")])
+    (record,) = ways.records
+    assert len(record.erasure) == 16
+    assert "u1" not in record.model_dump_json()
+
+
+async def test_what_happened_before_does_not_bring_the_user_back(ways: Ways) -> None:
+    old = [sign_up("u1", timestamp_ms=NOW_MS - 5000, age=30)]
+    acts = [act("i1", NOW_MS - 4000), act("i2", NOW_MS - 3000, offset=1)]
+    await ways.sign_up(old)
+    await ways.behave(acts)
+    await ways.erase([erasure()])
+    announced = len(ways.world.events.of(NAMES.enriched))
+    await ways.sign_up(old)
+    await ways.behave(acts)
+    await ways.behave([act("i3", NOW_MS - 10, offset=2)])
+    assert await ways.known() == (None, [])
+    assert len(ways.world.events.of(NAMES.enriched)) == announced
+    dropped = "foretaste_events_dropped_total"
+    assert ways.world.counted(dropped, way="behaviour", reason="erased") == 3
+    assert ways.world.counted(dropped, way="sign-up", reason="not_newer") == 1
+
+
+async def test_a_later_registration_begins_anew_without_what_was_done_before(ways: Ways) -> None:
+    await ways.sign_up([sign_up("u1", timestamp_ms=NOW_MS - 5000, age=30)])
+    await ways.erase([erasure()])
+    await ways.sign_up([sign_up("u1", 1, NOW_MS - 500, age=31)])
+    await ways.behave([act("old", NOW_MS - 4000), act("new", NOW_MS - 100, offset=1)])
+    assert await ways.known() == ({"age": 31}, ["new"])
+    await ways.erase([erasure()])
+    assert await ways.known() == ({"age": 31}, ["new"])
+    assert [record.registered_anew for record in ways.records] == [False, True]
+    assert len(ways.world.events.of(NAMES.profiles)) == 1, "the profile of the later registration stays"
+
+
+async def test_one_that_is_read_after_the_later_registration_takes_only_what_was_before(ways: Ways) -> None:
+    await ways.sign_up([sign_up("u1", timestamp_ms=NOW_MS - 5000, age=30)])
+    await ways.behave([act("old", NOW_MS - 4000)])
+    await ways.sign_up([sign_up("u1", 1, NOW_MS - 500, age=31)])
+    await ways.behave([act("new", NOW_MS - 100, offset=1)])
+    await ways.erase([erasure()])
+    assert await ways.known() == ({"age": 31}, ["new"])
+
+
+async def test_one_that_is_read_after_the_later_registration_lets_no_late_act_in(ways: Ways) -> None:
+    """All that was stored is from before, and an act from before that comes late is later than that."""
+    await ways.sign_up([sign_up("u1", 1, NOW_MS - 500, age=31)])
+    await ways.behave([act("old", NOW_MS - 4000)])
+    await ways.erase([erasure()])
+    await ways.behave([act("late", NOW_MS - 3000, offset=1)])
+    assert await ways.known() == ({"age": 31}, [])
+    await ways.behave([act("later", NOW_MS - 2500, offset=2), act("new", NOW_MS - 100, offset=3)])
+    assert await ways.known() == ({"age": 31}, ["new"])
+    assert ways.world.counted("foretaste_events_dropped_total", way="behaviour", reason="erased") == 2
+
+
+async def test_several_of_one_user_in_a_batch_are_as_the_latest(ways: Ways) -> None:
+    await ways.sign_up([sign_up("u1", timestamp_ms=NOW_MS - 2000, age=30)])
+    await ways.erase([erasure(at_ms=NOW_MS - 1000, offset=1), erasure(at_ms=NOW_MS - 3000)])
+    assert await ways.known() == (None, [])
+    assert len(ways.records) == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "reason"),
+    [
+        (b"{", b"u1", Reason.MALFORMED),
+        ({"occurred_at": 1_700_000_000}, b"u1", Reason.INVALID),
+        ({"user_id": "u2"}, b"u1", Reason.INVALID),
+        ({"user_id": "u1", "occurred_at": "2999-01-01T00:00:00Z"}, b"u1", Reason.INVALID),
+        ({"user_id": "u1", "pad": "x" * 3000}, b"u1", Reason.TOO_LARGE),
+    ],
+)
+async def test_one_that_is_none_is_a_dead_letter(ways: Ways, value: object, key: bytes, reason: Reason) -> None:
+    await ways.sign_up([sign_up("u1", timestamp_ms=NOW_MS - 5000, age=30)])
+    await ways.erase([message(value, key=key, topic="user-erased"), erasure("u3")])
+    (letter,) = ways.world.events.of(NAMES.dead_letters)
+    assert dict(letter.headers)["foretaste-reason"] == reason.encode()
+    assert (await ways.known())[0] == {"age": 30}
+    assert len(ways.records) == 1
+
+
+async def test_with_a_part_away_it_is_done_again(ways: Ways) -> None:
+    await ways.sign_up([sign_up("u1", timestamp_ms=NOW_MS - 5000, age=30)])
+    ways.world.events.outage = Unavailable("kafka", "away")
+    with pytest.raises(Unavailable):
+        await ways.erase([erasure()])
+    ways.world.events.outage = None
+    await ways.erase([erasure()])
+    assert await ways.known() == (None, [])
+    assert len(ways.world.events.of(NAMES.profiles)) == 1
+    assert len(ways.records) == 1
+
+
+async def test_the_log_forgets_until_the_last_answer_in_flight() -> None:
+    world, log = World(), InMemoryTrainingLog()
+    now_ms = AT_MS + 60_000
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    way = LogErasures(log, world.store, max_event_bytes=2000, now=lambda: now_ms / 1000, sleep=sleep)
+    in_flight = now_ms + IN_FLIGHT_MS
+    await log.write_rankings([ranked("old"), ranked("in flight", at(ms=in_flight - AT_MS))])
+    await log.write_rankings([ranked("other", user_id="u2")])
+    await log.write_behaviours([behaved("i1"), behaved("i2", user_id="u2")])
+    await way([erasure(at_ms=AT_MS + 50_000), message(b"{", topic="user-erased")])
+    read = await log.read(0, 2 * AT_MS)
+    assert read.rankings["ranking_id"].to_pylist() == ["other"]
+    assert read.behaviours["item_id"].to_pylist() == ["i2"]
+    await log.write_behaviours([behaved("i3", at(days=1))])
+    assert (await log.read(0, 2 * AT_MS)).behaviours["item_id"].to_pylist() == ["i2"], "nobody registered anew"
+    await log.write_rankings([ranked("new", at(days=1))])
+    again = await log.read(0, 2 * AT_MS)
+    assert again.rankings["ranking_id"].to_pylist() == ["other", "new"]
+    assert again.behaviours["item_id"].to_pylist() == ["i2", "i3"]
+    assert await log.erased() == {user_digest("u1")}
+    assert sum(slept) == pytest.approx(PATIENCE), "the users' way did not come"
+
+
+async def test_of_who_registered_anew_the_log_forgets_what_was_before_that() -> None:
+    ways, log = Ways(), InMemoryTrainingLog()
+    await ways.world.activate()
+    way = LogErasures(log, ways.world.store, max_event_bytes=2000, now=lambda: NOW, sleep=ways.erase_meanwhile)
+    await ways.sign_up([sign_up("u1", 1, NOW_MS - 500, age=31)])
+    for name, at_ms in (("old", NOW_MS - 2000), ("between", NOW_MS - 800), ("new", NOW_MS - 100)):
+        await log.write_rankings([ranked(name, at(ms=at_ms - AT_MS))])
+    await way([erasure(at_ms=NOW_MS - 1000)])
+    read = await log.read(0, 2 * NOW_MS)
+    assert read.rankings["ranking_id"].to_pylist() == ["new"]
+    assert len(ways.records) == 1
