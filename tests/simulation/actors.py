@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 NAMES = TopicNames()
 CONNECTION = KafkaConnection("simulated:9092")
 MEMBERSHIP = ConsumerConfig(
-    kind="aiokafka", commit_interval=1.0, session_timeout=5.0, heartbeat_interval=1.5, grace=2.0
+    kind="aiokafka", commit_interval=1.0, session_timeout=3.0, heartbeat_interval=1.0, grace=2.0
 )
 STALLING = StallConfig(quiet=15.0, ends_after=40.0, look_every=5.0)
 WATCHING = WatchConfig(
