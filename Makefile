@@ -31,10 +31,10 @@ up: environment ## Start the embedded stack, until Ctrl-C
 test: environment ## Run the tests (PYTEST_ARGS="-k name" chooses)
 	$(BIN)/python -m pytest $(PYTEST_PARALLEL) $(PYTEST_ARGS)
 
-faults: environment ## Kill each part at each step of a refresh, on Apache Kafka (KAFKA_HOME); FAULTS=few for three cases
+faults: environment ## Hurt each part under load and at each step of a refresh, on Apache Kafka (KAFKA_HOME); FAULTS=few for six cases
 ifeq ($(FAULTS),all)
 	$(BIN)/python -m pytest tests/faults --faults all --kafka home --faults-out docs/results/swap-faults.json \
-	  $(PYTEST_ARGS)
+	  --stream-faults-out docs/results/faults.json $(PYTEST_ARGS)
 else
 	$(BIN)/python -m pytest tests/faults --faults $(FAULTS) $(PYTEST_ARGS)
 endif

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from pydantic import ValidationError
@@ -18,7 +18,7 @@ from foretaste.kernel.errors import InvalidInput, Unavailable
 from feast.errors import FeastError
 
 REPO = Path(__file__).parent / "repo"
-LOG_STORE = "features.log.offline_store.DeltaOfflineStore"
+LOG_STORE: Final = "features.log.offline_store.DeltaOfflineStore"
 """The offline store of the training log, as `feature_store.yaml` names it."""
 
 

@@ -27,9 +27,10 @@ class NoneActive(Unavailable):
 class ActiveGeneration:
     """The active generation, asked for again when what is known is older than `max_age` seconds.
 
-    One request asks and the others go on with the one they know. Where Redis is away, hangs, or has lost its pointer,
-    the last one seen serves on: its towers are still loaded. So it does until what asking the next one's towers needs
-    is here, which no request waits for. `clock` counts seconds monotonically.
+    One request asks and the others go on with the one they know; where requests come one after the other, it is asked
+    for before it is that old, and none waits. Where Redis is away, hangs, or has lost its pointer, the last one seen
+    serves on: its towers are still loaded. So it does until what asking the next one's towers needs is here, which no
+    request waits for. `clock` counts seconds monotonically.
     """
 
     def __init__(self, generations: Generations, towers: Towers, clock: Clock, max_age: float = 0.5) -> None:
@@ -40,11 +41,13 @@ class ActiveGeneration:
         self._seen: Generation | None = None
         self._asked_at = 0.0
         self._asking = asyncio.Lock()
+        self._asking_ahead: asyncio.Task[None] | None = None
         self._preparing: asyncio.Task[Generation | None] | None = None
 
     async def get(self) -> Generation:
         """Raises `NoneActive`, and `Unavailable` when Redis is away and none was seen yet."""
         if self._seen is not None and (self._is_fresh() or self._asking.locked()):
+            self._ask_ahead()
             return self._seen
         async with self._asking:
             if self._seen is None or not self._is_fresh():
@@ -53,6 +56,20 @@ class ActiveGeneration:
 
     def _is_fresh(self) -> bool:
         return self._clock() - self._asked_at < self._max_age
+
+    def _ask_ahead(self) -> None:
+        """From half of the age on, ask beside the answers: under load no request waits for the pointer then."""
+        if self._asking.locked() or self._clock() - self._asked_at < self._max_age / 2:
+            return
+        if self._asking_ahead is not None:
+            if not self._asking_ahead.done():
+                return
+            self._asking_ahead.result()  # a defect is the next request's, as it would be without this task
+        self._asking_ahead = asyncio.get_running_loop().create_task(self._asked_ahead(), context=about_nothing())
+
+    async def _asked_ahead(self) -> None:
+        async with self._asking:
+            self._seen = await self._ask()
 
     async def _ask(self) -> Generation:
         if self._seen is None:

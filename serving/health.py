@@ -65,7 +65,7 @@ async def examine(
     popularity: KnownPopularity | None = None,
     stores: StoreWatch | None = None,
 ) -> ServiceHealth:
-    """Asks the pointer and then the parts all at once, the towers by one real inference each; each has `PART_SECONDS`.
+    """Asks the pointer and all parts at once, the towers by one real inference each; each has `PART_SECONDS`.
 
     A service that can only degrade still says it can answer: taking it out of rotation would turn worse answers into
     none; `popularity` that is kept is an answer. A defect in the task that sends impressions degrades it until they are
@@ -74,22 +74,11 @@ async def examine(
     `stores` warns of is told, and changes nothing.
     """
     pointed: list[Generation | None] = []
-    pointer = await _part("generation", _kept(generations.active(), pointed))
-    try:
-        async with asyncio.timeout(PART_SECONDS):
-            generation = await active.get()
-    except TimeoutError:
-        nothing = PartHealth(name="generation", healthy=False, detail=f"no answer within {PART_SECONDS:g} s")
-        return ServiceHealth(readiness=Readiness.UNREADY, generation=None, parts=[nothing])
-    except Unavailable as error:
-        nothing = PartHealth(name="generation", healthy=False, detail=_logged(error, "generation"))
-        return ServiceHealth(readiness=Readiness.UNREADY, generation=None, parts=[nothing])
-    nobody = RankingInput({}, {}, Behaviour(), generation.mean_virtual, [_NOBODY])
-    answered = await asyncio.gather(
-        _part("online store", store.read([_NOBODY], generation.number)),
-        _part("zero-shot tower", towers.virtual_behaviour([{}], generation.number)),
-        _part("ranking tower", towers.score([nobody], generation.number)),
+    pointer, (generation, answered) = await asyncio.gather(
+        _part("generation", _kept(generations.active(), pointed)), _of_generation(store, towers, active)
     )
+    if generation is None:
+        return ServiceHealth(readiness=Readiness.UNREADY, generation=None, parts=answered)
     ranking_tower = answered[-1]
     if pointed == [None]:
         log.error("generation: %s", EMPTIED)
@@ -105,6 +94,26 @@ async def examine(
         parts.append(PartHealth(name="store", healthy=True, detail=stores.warning))
     found = Readiness.UNREADY if pointed == [None] else _readiness(parts, answers=answers)
     return ServiceHealth(readiness=found, generation=generation.number, parts=parts)
+
+
+async def _of_generation(
+    store: OnlineStore, towers: Towers, active: ActiveGeneration
+) -> tuple[Generation | None, list[PartHealth]]:
+    """The generation that requests are answered with, and what answers them; without one, why there is none."""
+    try:
+        async with asyncio.timeout(PART_SECONDS):
+            generation = await active.get()
+    except TimeoutError:
+        return None, [PartHealth(name="generation", healthy=False, detail=f"no answer within {PART_SECONDS:g} s")]
+    except Unavailable as error:
+        return None, [PartHealth(name="generation", healthy=False, detail=_logged(error, "generation"))]
+    nobody = RankingInput({}, {}, Behaviour(), generation.mean_virtual, [_NOBODY])
+    answered = await asyncio.gather(
+        _part("online store", store.read([_NOBODY], generation.number)),
+        _part("zero-shot tower", towers.virtual_behaviour([{}], generation.number)),
+        _part("ranking tower", towers.score([nobody], generation.number)),
+    )
+    return generation, list(answered)
 
 
 async def _kept(answer: Awaitable[Generation | None], found: list[Generation | None]) -> None:

@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
-from typing import Protocol, runtime_checkable
 
 from foretaste.kernel.errors import ForetasteError
 from foretaste.kernel.events import MAX_FIELD
 from foretaste.kernel.generations import Generation
-from foretaste.kernel.values import Attributes
+from foretaste.kernel.ports import Towers
+from foretaste.kernel.values import Attributes, FloatArray
 from streams.worker.metrics import Metrics
+from streams.zero_shot import AttributeVocabulary, counted_virtual_behaviour, virtual_behaviour
 
 log = logging.getLogger(__name__)
 
@@ -20,40 +21,47 @@ MOST_NAMES = 50
 OTHER = "other"
 
 
-@runtime_checkable
-class AttributeVocabulary(Protocol):
-    """Which values of attributes a generation knows (Triton, beside its towers)."""
-
-    async def unknown_values(self, attributes: Sequence[Attributes], generation: int) -> Mapping[str, int]:
-        """By attribute of the generation, how many of the B users have a value that training never saw.
-
-        A missing value is none. Raises `Unavailable`.
-        """
-        ...
-
-
 class AttributeCheck:
     """Counts unknown names and values of sign-ups, and says each name, and each attribute with such values, once."""
 
     def __init__(self, metrics: Metrics, vocabulary: AttributeVocabulary | None) -> None:
-        """Without a `vocabulary`, values are not looked at."""
+        """Without a `vocabulary`, which are the towers of sign-ups, values are not looked at."""
         self._metrics = metrics
         self._vocabulary = vocabulary
         self._names: set[str] = set()
         self._said: set[tuple[int, str]] = set()
 
-    async def note(self, attributes: Sequence[Attributes], generation: Generation) -> None:
-        """Of sign-ups that were carried out. Never fails: a vocabulary that is away is not asked again for them."""
+    async def virtual_behaviour(
+        self, towers: Towers, attributes: Sequence[Attributes], generation: Generation
+    ) -> tuple[FloatArray, Mapping[str, int]]:
+        """What `streams.zero_shot.virtual_behaviour` makes, and the unknown values, where they are looked at."""
+        if self._vocabulary is None:
+            return await virtual_behaviour(towers, attributes, generation), {}
+        return await counted_virtual_behaviour(self._vocabulary, attributes, generation)
+
+    async def note(
+        self,
+        attributes: Sequence[Attributes],
+        generation: Generation,
+        counted: Mapping[str, int] | None = None,
+        uncounted: Sequence[Attributes] | None = None,
+    ) -> None:
+        """Of sign-ups that were carried out. Never fails: a vocabulary that is away is not asked again for them.
+
+        `counted` are unknown values that were counted on the way, `uncounted` those of the attributes that were not.
+        """
         known = generation.attributes.keys()
         names = Counter(name for each in attributes for name in each.keys() - known)
         for name, count in names.items():
             self._metrics.unknown_attributes.labels(self._label(name)).inc(count)
             self._say(name, generation)
-        if self._vocabulary is None:
-            return
-        values: Mapping[str, int] = {}
-        with suppress(ForetasteError):
-            values = await self._vocabulary.unknown_values(attributes, generation.number)
+        self._count(counted or {}, generation)
+        others = attributes if uncounted is None else uncounted
+        if self._vocabulary is not None and others:
+            with suppress(ForetasteError):
+                self._count(await self._vocabulary.unknown_values(others, generation.number), generation)
+
+    def _count(self, values: Mapping[str, int], generation: Generation) -> None:
         for name, count in values.items():
             self._metrics.unknown_values.labels(name).inc(count)
             if (generation.number, name) not in self._said:

@@ -1,14 +1,16 @@
 """The way of a behaviour: appended to what the user did before, which warms the user step by step. Only ports."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import DeadLetter, Message, Reason, UserBehaved, event_digest, event_time_ms
 from foretaste.kernel.ports import Clock
-from foretaste.kernel.users import BehavedUser, Behaviour, UserFeatures
+from foretaste.kernel.users import BehavedUser, Behaviour, LaterBehaviour, OneStepStore, UserFeatures
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from streams.decoding import decode_behaved
 from streams.parts import SignUpParts
@@ -19,6 +21,8 @@ from streams.worker.metrics import Metrics
 
 UnknownItems = Literal["keep", "dead_letter"]
 
+REPEATED, TOO_OLD = "repeated", "too_old"
+"""Why a behaviour has no effect: it was applied before; it is older than the oldest of a full behaviour."""
 ROUNDS = 5
 """Reads and writes of one batch while other workers write for the same users; after them the batch waits and is tried
 again as a whole, as the worker's retry policy says."""
@@ -65,20 +69,22 @@ class Behaviours:
     1. Every message is decoded; a bad one becomes a dead letter. So does one for an item that the active generation
        does not know, if `unknown_items` says so; by default it is kept, since the next generation will learn the item
        and the towers read it as an unknown one until then.
-    2. One read of the users' stored behaviour, its version, and what was applied to it last. A large batch goes on in
-       shares, each user in one.
-    3. Each user's behaviours are appended, in the order of the batch, but for those that were applied before: by their
+    2. A large batch goes on in shares, each user in one. Where the store can (`OneStepStore`), behaviours that rise in
+       time are put behind what is stored, unread, in one step, which says of whom it left out; 3 to 5 are for those.
+    3. One read of the users' stored behaviour, its version, and what was applied to it last.
+    4. Each user's behaviours are appended, in the order of the batch, but for those that were applied before: by their
        `event_id`, else by their place in Kafka. The last `REMEMBERED_BEHAVIOURS` of a user are remembered; beyond them
        the item, the action and the time tell, and whatever is older than the oldest of a full behaviour stays out.
-    4. What changed is written whole, in one write, in place of what was read, with what is remembered by then. The
-       store compares the version in the same step, and refuses a user whom another worker wrote for since: 2 to 4 are
+    5. What changed is written whole, in one write, in place of what was read, with what is remembered by then. The
+       store compares the version in the same step, and refuses a user whom another worker wrote for since: 3 to 5 are
        done again for those refused. Where the parts say so, the store's disk is waited for, once a batch.
-    5. The dead letters are produced; on return the messages may be acknowledged.
+    6. The dead letters are produced, and what had no effect is counted; on return the messages may be acknowledged.
 
     The key keeps a user on one partition, and so with one worker, so that a refusal is rare: a worker that lost the
     partition while it stood still (a frozen virtual machine) wakes and writes beside its successor. Neither loses
     anything, and what both were given stands there once, since it is remembered. Raises `Unavailable`
-    when a part is away, and when users are still refused after `ROUNDS`.
+    when a part is away, when users are still refused after `ROUNDS`, and when a refused user's version fell: the store
+    lost it, and what is written on top would stand before what is read again.
     """
 
     def __init__(
@@ -97,19 +103,24 @@ class Behaviours:
         self._unknown_items = unknown_items
         self._max_event_bytes = max_event_bytes
         self._now = now
+        self._one_step = parts.store if isinstance(parts.store, OneStepStore) else None
 
     async def __call__(self, messages: Sequence[Message]) -> None:
-        """Steps 1 to 5 for one batch."""
+        """Steps 1 to 6 for one batch."""
         acts, bad = self._decode(messages)  # 1
         if acts and self._unknown_items == "dead_letter":
             acts, unknown = await self._known(acts)
             bad += unknown
+        dropped: list[Counter[str]] = []
         if acts:
-            await each_share(self._store_behaviour, shares_by_user(acts, lambda act: act.event.user_id))  # 2 to 4
+            shares = shares_by_user(acts, lambda act: act.event.user_id)
+            dropped = await each_share(self._store_behaviour, shares)  # 2 to 5
             if self._parts.synced is not None:
-                await self._parts.synced.synced()  # 4
-        await self._dead_letters.keep(bad)  # 5
+                await self._parts.synced.synced()  # 5
+        await self._dead_letters.keep(bad)  # 6
         self._metrics.behaviours.inc(len(acts))
+        for why, count in sum(dropped, Counter[str]()).items():
+            self._metrics.dropped.labels("behaviour", why).inc(count)
 
     def _decode(self, messages: Sequence[Message]) -> tuple[list[Act], list[DeadLetter]]:
         now_ms = round(self._now() * 1000)
@@ -147,28 +158,79 @@ class Behaviours:
             ],
         )
 
-    async def _store_behaviour(self, acts: Sequence[Act]) -> None:
-        of_user: dict[str, list[Act]] = {}
+    async def _store_behaviour(self, acts: Sequence[Act]) -> Counter[str]:
+        """Steps 2 to 5 for a share of the batch; how many behaviours had no effect, by why."""
+        of_each: defaultdict[str, list[Act]] = defaultdict(list)
         for act in acts:
-            of_user.setdefault(act.event.user_id, []).append(act)
+            of_each[act.event.user_id].append(act)
+        of_user: Mapping[str, Sequence[Act]] = of_each
+        dropped: Counter[str] = Counter()
+        versions = dict[str, int]()
+        if self._one_step is not None:
+            of_user = await self._not_appended(of_user, self._one_step)  # 2
         for _ in range(ROUNDS):
-            stored = await self._parts.store.read_behaviour(list(of_user))  # 2
-            changed = [row for user in stored if (row := _appended(user, of_user[user.user_id])) is not None]  # 3
-            refused = await self._parts.store.write_behaviour(changed) if changed else []  # 4
-            if not refused:
-                return
+            if not of_user:
+                return dropped
+            refused, without_effect = await self._read_and_written(of_user, versions)  # 3 to 5
+            dropped.update(without_effect)
             of_user = {user_id: of_user[user_id] for user_id in refused}
-        raise Unavailable("behaviours", f"others write for {len(of_user)} users of this batch at the same time")
+        if of_user:
+            raise Unavailable("behaviours", f"others write for {len(of_user)} users of this batch at the same time")
+        return dropped
+
+    async def _read_and_written(
+        self, of_user: Mapping[str, Sequence[Act]], versions: dict[str, int]
+    ) -> tuple[list[str], Counter[str]]:
+        """The users whom the store refused, and of the others, how many behaviours had no effect, by why.
+
+        `versions` holds what was read of them before, and then what is read now.
+        """
+        changed: list[BehavedUser] = []
+        without_effect: dict[str, list[str]] = {}
+        stored = await self._parts.store.read_behaviour(list(of_user))  # 3
+        if fallen := [user.user_id for user in stored if user.behaviour_version < versions.get(user.user_id, 0)]:
+            raise Unavailable("behaviours", f"the store lost what it held of {len(fallen)} users a moment ago")
+        versions |= {user.user_id: user.behaviour_version for user in stored}
+        for user in stored:
+            row, reasons = _appended(user, of_user[user.user_id])  # 4
+            if row is not None:
+                changed.append(row)
+            if reasons:
+                without_effect[user.user_id] = reasons
+        refused = await self._parts.store.write_behaviour(changed) if changed else []  # 5
+        counted = without_effect.keys() - set(refused)
+        return refused, Counter(why for user_id in counted for why in without_effect[user_id])
+
+    @staticmethod
+    async def _not_appended(of_user: Mapping[str, Sequence[Act]], store: OneStepStore) -> dict[str, Sequence[Act]]:
+        """The users, with their behaviours, who are to be read."""
+        later = {user_id: row for user_id, acts in of_user.items() if (row := _later(user_id, acts)) is not None}
+        appended = later.keys() - await store.append_behaviour(list(later.values())) if later else set[str]()
+        return {user_id: acts for user_id, acts in of_user.items() if user_id not in appended}
 
 
-def _appended(user: UserFeatures, acts: Sequence[Act]) -> BehavedUser | None:
-    """The user's row with the behaviours appended; None where each was applied before, or stays out."""
+def _later(user_id: str, acts: Sequence[Act]) -> LaterBehaviour | None:
+    """The behaviours as they can stand behind others unread; None where they do not rise, or one comes twice."""
+    times, digests = [act.at_ms for act in acts], [act.digest for act in acts]
+    rises = times[0] > 0 and all(before < at_ms for before, at_ms in pairwise(times))
+    if not rises or len(acts) > MAX_BEHAVIOUR or len(set(digests)) < len(digests):
+        return None
+    items, actions = [act.event.item_id for act in acts], [act.event.action for act in acts]
+    return LaterBehaviour(user_id, Behaviour(items, actions, times), b"".join(digests))
+
+
+def _appended(user: UserFeatures, acts: Sequence[Act]) -> tuple[BehavedUser | None, list[str]]:
+    """The user's row with the behaviours appended, None where it stays as it is; and why others have no effect."""
     behaviour, applied = user.behaviour, user.applied
+    dropped: list[str] = []
     for act in acts:
         event, digest = act.event, act.digest
         if digest in applied:
+            dropped.append(REPEATED)
             continue
         longer = append(behaviour, event.item_id, event.action, act.at_ms, named=event.event_id is not None)
         if longer is not behaviour:
             behaviour, applied = longer, applied.with_applied(digest)
-    return None if behaviour is user.behaviour else BehavedUser.after(user, behaviour, applied)
+        else:
+            dropped.append(TOO_OLD if act.at_ms < behaviour.times[0] else REPEATED)
+    return None if behaviour is user.behaviour else BehavedUser.after(user, behaviour, applied), dropped

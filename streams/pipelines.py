@@ -6,7 +6,7 @@ from functools import partial
 
 from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.ports import Clock
-from streams.attribute_check import AttributeCheck, AttributeVocabulary
+from streams.attribute_check import AttributeCheck
 from streams.behaviours import Behaviours, UnknownItems
 from streams.parts import SignUpParts
 from streams.reenrich_worker import LARGEST_SHARE, SHARE, Pages, pace_of
@@ -16,6 +16,7 @@ from streams.worker.collector import Collector, CollectorConfig
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.health.store_progress import StoreProgress
 from streams.worker.metrics import Metrics
+from streams.zero_shot import AttributeVocabulary
 
 MAX_PAGES = 16
 """Pages of users in a batch: they are acknowledged together, and a worker that is killed leaves as many to do again."""

@@ -36,6 +36,10 @@ class TopicNames:
         return f"{self.prefix}{Topic.DEAD_LETTERS}"
 
     @property
+    def replays(self) -> str:
+        return f"{self.prefix}{Topic.REPLAYS}"
+
+    @property
     def group(self) -> str:
         """The workers' consumer group: the same name after every start, since the offsets are kept under it."""
         return f"{self.prefix}foretaste"
@@ -46,4 +50,5 @@ class TopicNames:
         return f"{self.prefix}foretaste-log"
 
     def all(self) -> tuple[str, ...]:
-        return (self.registered, self.behaved, self.enriched, self.ranked, self.reenrich, self.dead_letters)
+        events = (self.registered, self.behaved, self.enriched, self.ranked, self.reenrich)
+        return (*events, self.dead_letters, self.replays)

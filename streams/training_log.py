@@ -11,7 +11,7 @@ from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.events import DeadLetter, Message, UserBehaved, UserRanked
 from foretaste.kernel.ports import Clock, TrainingLog
 from streams.decoding import decode_behaved, decode_ranked
-from streams.rules import in_time
+from streams.rules import as_logged
 from streams.topics import TopicNames
 from streams.worker.collector import Collector, CollectorConfig
 from streams.worker.dead_letters import DeadLetters
@@ -80,7 +80,7 @@ class Rankings:
 
 
 class BehaviourLog:
-    """Handles batches of `user-behaved` messages, as `Rankings` does; but a bad one is only counted here.
+    """Handles batches of `user-behaved` messages, as `Rankings` does, each under its identity; but counts a bad one.
 
     The way of a behaviour reads the same message, and it is that one which keeps it as a dead letter.
     """
@@ -95,7 +95,7 @@ class BehaviourLog:
         now_ms = round(self._now() * 1000)
         decoded = [decode_behaved(each, now_ms=now_ms, max_bytes=self._max_bytes) for each in messages]
         good = [
-            in_time(event, message.origin, now_ms)
+            as_logged(event, message, now_ms)
             for event, message in zip(decoded, messages, strict=True)
             if isinstance(event, UserBehaved)
         ]

@@ -23,7 +23,7 @@ from foretaste.stack.progress import silent
 from foretaste.stack.stack import Stack, StackPlan
 from tests import images
 from tests.browser import browser
-from tests.faults.cases import cases
+from tests.faults.swaps.cases import cases
 from tests.integration import brokers, postgres_server, redis_server, redis_tls
 from tests.integration.postgres_server import Postgres
 
@@ -64,7 +64,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--browser", choices=("chromium",), help="the browser for tests of the console; where installed")
     parser.addoption("--kafka", help="tansu, home (KAFKA_HOME) or container, separated by commas; all that is offered")
     parser.addoption("--faults", choices=("few", "all"), default="few", help="how many cases of tests/faults; few")
-    parser.addoption("--faults-out", help="a JSON file for what they came to")
+    parser.addoption("--faults-out", help="a JSON file for what those of swaps came to")
+    parser.addoption(
+        "--stream-faults-out", help="a JSON file for what those of streams came to; its page lies beside it"
+    )
     parser.addoption("--postgres", choices=("installed",), help="PostgreSQL for Feast's online store; where installed")
     parser.addoption("--redis-tls", choices=("installed",), help="a redis-server built with TLS; where installed")
     parser.addoption("--redis", choices=("valkey", "container"), default="valkey", help="which Redis; valkey")
@@ -149,6 +152,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("shared_form", forms)
     if "fault" in metafunc.fixturenames:
         metafunc.parametrize("fault", cases(metafunc.config.getoption("--faults")), ids=str)
+    if "stream_fault" in metafunc.fixturenames:
+        from tests.faults.streams.cases import stream_faults  # noqa: PLC0415  # brings all that the system is made of
+
+        metafunc.parametrize("stream_fault", stream_faults(metafunc.config.getoption("--faults")), ids=str)
 
 
 def _parametrize_installed(metafunc: pytest.Metafunc) -> None:

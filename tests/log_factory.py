@@ -13,7 +13,6 @@ from foretaste.kernel.ranking import Source
 
 AT_MS = 1_767_225_600_000
 """2026-01-01, 00:00 UTC."""
-DAY_MS = 86_400_000
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -41,8 +40,14 @@ def ranked(ranking_id: str, when: datetime = FIRST, **changed: Any) -> UserRanke
     return made.model_copy(update=changed)
 
 
-def behaved(item: str, when: datetime = FIRST, user_id: str = "u1", ranking_id: str | None = None) -> UserBehaved:
-    return UserBehaved(user_id=user_id, item_id=item, at=when, action="liked", ranking_id=ranking_id)
+def behaved(
+    item: str,
+    when: datetime = FIRST,
+    user_id: str = "u1",
+    ranking_id: str | None = None,
+    event_id: str | None = None,
+) -> UserBehaved:
+    return UserBehaved(user_id=user_id, item_id=item, at=when, action="liked", ranking_id=ranking_id, event_id=event_id)
 
 
 def log_config(folder: Path, log: str | None = None) -> RepoConfig:

@@ -13,9 +13,9 @@ from foretaste.kernel.events import Message, Origin
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.running.durability import SyncedStore
-from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser, UserFeatures
+from foretaste.kernel.users import BehavedUser, EnrichedUser, LaterBehaviour, ReenrichedUser, UserFeatures
 from foretaste.kernel.values import Attributes, FloatArray
-from foretaste.testing import InMemoryEvents, InMemoryGenerations, InMemoryOnlineStore
+from foretaste.testing import InMemoryEvents, InMemoryGenerations, InMemoryOneStepStore, InMemoryOnlineStore
 from streams.parts import SignUpParts
 from streams.topics import TopicNames
 from streams.worker.dead_letters import DeadLetters
@@ -134,6 +134,25 @@ class ChosenStore(InMemoryOnlineStore):
             raise self.write_outage
         self.writes += 1
         return await super().write_behaviour(users)
+
+
+@dataclass
+class ChosenOneStepStore(ChosenStore, InMemoryOneStepStore):
+    """The same with the usual case in one step, which a write's outage ends too; `steps` are the calls."""
+
+    steps: int = 0
+
+    async def append_behaviour(self, users: Sequence[LaterBehaviour]) -> list[str]:
+        if self.write_outage is not None:
+            raise self.write_outage
+        self.steps += 1
+        return await super().append_behaviour(users)
+
+    async def write_new(self, users: Sequence[EnrichedUser]) -> list[str]:
+        if self.write_outage is not None:
+            raise self.write_outage
+        self.steps += 1
+        return await super().write_new(users)
 
 
 @dataclass

@@ -23,7 +23,8 @@ def tiny_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
 
 
 @cache
-def _mounts() -> bool:
+def mounts() -> bool:
+    """Whether this machine lets us mount one."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             with tiny_disk(Path(folder), 64):
@@ -32,4 +33,4 @@ def _mounts() -> bool:
             return False
 
 
-needs_a_disk = pytest.mark.skipif(not _mounts(), reason="mounts are refused here; the same is injected elsewhere")
+needs_a_disk = pytest.mark.skipif(not mounts(), reason="mounts are refused here; the same is injected elsewhere")

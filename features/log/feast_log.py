@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from features.feast_api import FeatureStore, FeatureView, Provider, RepoConfig, get_provider
+from features.feast_api import FeatureView, Provider, RepoConfig, get_provider
 from features.log.convert import older_days
 from features.log.delta import DayTable
 from features.log.objects import is_remote
@@ -28,8 +28,7 @@ from features.log.rows import (
     rankings_table,
     within,
 )
-from features.registry_errors import naming_the_registry
-from features.repo_config import local_registry
+from features.repo_config import check_applied
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.ports import CompactedDays, Logged
@@ -132,16 +131,9 @@ class FeastTrainingLog:
 
 
 def _open(config: RepoConfig) -> _Feast:
-    path = local_registry(config)
-    if path is not None and not path.exists():  # Feast would make an empty one
-        raise Unavailable("feast", f"no registry at {path}: the feature repository has not been applied")
-    with naming_the_registry(config):
-        registry = FeatureStore(config=config).registry
-        views = {view.name: view for view in registry.list_feature_views(config.project, allow_cache=True)}
     kinds = (RANKING_ROWS, BEHAVIOUR_ROWS)
-    missing = [kind.name for kind in kinds if kind.name not in views]
-    if missing:
-        raise Unavailable("feast", f"the registry has no view {missing[0]} of project {config.project}: apply it first")
+    registry = check_applied(config, *(kind.name for kind in kinds)).registry
+    views = {view.name: view for view in registry.list_feature_views(config.project, allow_cache=True)}
     if isinstance(config.offline_store, DeltaOfflineStoreConfig):
         _check_older(config.offline_store.address, {kind: views[kind.name] for kind in kinds})
     return _Feast(get_provider(config), views)

@@ -8,6 +8,7 @@ import obstore
 import pyarrow as pa
 from obstore.store import ObjectStore, from_url
 
+from foretaste.kernel.files import flush_to_disk, make_folder
 from foretaste.kernel.ports import Clock
 
 COMMITS = "_delta_log"
@@ -49,7 +50,7 @@ class LocalFiles:
 
     def put(self, path: str, data: pa.Buffer) -> None:
         target = self._folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         try:
             with target.open("wb") as file:
                 file.write(data)
@@ -58,8 +59,8 @@ class LocalFiles:
         except OSError:
             target.unlink(missing_ok=True)
             raise
-        _sync(target.parent)
-        _sync(self._folder)
+        flush_to_disk(target.parent)
+        flush_to_disk(self._folder)
 
     def open(self, path: str) -> pa.NativeFile:
         return pa.OSFile(str(self._folder / path), "r")
@@ -67,11 +68,12 @@ class LocalFiles:
     def settle(self, version: int) -> None:
         commits = self._folder / COMMITS
         while (commit := commits / f"{version:020}.json").exists():
-            _sync(commit)
+            flush_to_disk(commit)
             _sync_if_there(commits / f"{version:020}.checkpoint.parquet")
             version += 1
         _sync_if_there(commits / "_last_checkpoint")
-        _sync(commits)
+        flush_to_disk(commits)
+        flush_to_disk(self._folder)  # which delta-rs made the folder of commits in
 
     def sweep(self, now: Clock) -> None:
         for path in (self._folder / COMMITS).glob("*#*"):  # how delta-rs calls a commit until it is linked to its name
@@ -117,12 +119,4 @@ def table_files(address: str) -> TableFiles:
 
 def _sync_if_there(path: Path) -> None:
     if path.exists():
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        flush_to_disk(path)

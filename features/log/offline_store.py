@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,18 +28,17 @@ from features.feast_api import (
 )
 from features.log.delta import DayTable, FoundRows
 from features.log.objects import is_remote, table_address
+from features.repo_config import LOG_STORE
 from foretaste.kernel.errors import InvalidInput
 
 log = logging.getLogger(__name__)
-
-_TYPE: Final = "features.log.offline_store.DeltaOfflineStore"
 
 
 class DeltaOfflineStoreConfig(DaskOfflineStoreConfig):
     """`offline_store` in `feature_store.yaml`."""
 
     # the rule of Feast's plug-ins: the type is the class's path; its file store, which this one is, has a narrower one
-    type: Literal["features.log.offline_store.DeltaOfflineStore"] = _TYPE  # type: ignore[assignment]
+    type: Literal["features.log.offline_store.DeltaOfflineStore"] = LOG_STORE  # type: ignore[assignment]
     address: str = Field(validation_alias=AliasChoices("address", "folder"))
     """Where relative paths of sources start: a folder, or `s3://bucket/prefix`, `gs://…`, `abfss://…`."""
 
@@ -182,7 +181,7 @@ def log_address(config: RepoConfig) -> str:
     """Where the training log lies. Raises `InvalidInput` where another offline store keeps it."""
     settings = config.offline_store
     if not isinstance(settings, DeltaOfflineStoreConfig):
-        raise InvalidInput("offline_store", settings.type, f"the training log is not in tables of {_TYPE}")
+        raise InvalidInput("offline_store", settings.type, f"the training log is not in tables of {LOG_STORE}")
     return settings.address
 
 

@@ -40,8 +40,10 @@ RANKINGS = pa.schema(
     }
 )
 """One row a `UserRanked`, its fields as columns; `context` and `attributes` are JSON texts."""
-BEHAVIOURS = pa.schema({"user_id": TEXT, "item_id": TEXT, "at": TIME, "action": TEXT, "ranking_id": TEXT})
-"""One row a `UserBehaved`, its fields as columns but for `event_id`: here item, action and time tell acts apart."""
+BEHAVIOURS = pa.schema(
+    {"user_id": TEXT, "item_id": TEXT, "at": TIME, "action": TEXT, "ranking_id": TEXT, "event_id": TEXT}
+)
+"""One row a `UserBehaved`, its fields as columns; `event_id` is its `event_name`, null in rows of earlier versions."""
 
 EVENT_TIME = "event_timestamp"
 """What `at` is called in the log: Feast's usual name for it."""
@@ -52,15 +54,20 @@ _LATEST_MS = (datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH) // timedelta(millisec
 
 @dataclass(frozen=True, slots=True)
 class RowKind:
-    """A kind of row: its name (of the feature view too), its columns, and those that tell one row from another."""
+    """A kind of row: its name (of the feature view too), its columns, and those that tell one row from another.
+
+    Of rows that have the column `identity`, that and the user tell them apart, whatever else they say; of those that
+    lack it, and of one with it from one without, the `key` does.
+    """
 
     name: str
     schema: pa.Schema
     key: Sequence[str]
+    identity: str | None = None
 
 
 RANKING_ROWS = RowKind("rankings", RANKINGS, ("ranking_id",))
-BEHAVIOUR_ROWS = RowKind("behaviours", BEHAVIOURS, ("user_id", "item_id", "action", "at"))
+BEHAVIOUR_ROWS = RowKind("behaviours", BEHAVIOURS, ("user_id", "item_id", "action", "at"), "event_id")
 
 
 def rankings_table(rankings: Sequence[UserRanked]) -> pa.Table:
@@ -91,18 +98,35 @@ def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def each_once(table: pa.Table, kind: RowKind, time: str = "at") -> pa.Table:
-    """The rows in order of time, one for each value of the kind's key; `time` is what the column of times is called.
+    """The rows in order of time, one for each event of the kind; `time` is what the column of times is called.
 
-    Of rows with one key the first in that order is kept, so the answer does not depend on the order of the input.
+    Of rows of one event the first in that order is kept, so the answer does not depend on the order of the input.
     """
     key = [time if name == "at" else name for name in kind.key]
+    identity = [kind.identity] if kind.identity is not None and kind.identity in table.column_names else []
     order = pc.sort_indices(
-        table, sort_keys=[(name, "ascending") for name in dict.fromkeys((time, *key, "ranking_id"))]
+        table, sort_keys=[(name, "ascending") for name in dict.fromkeys((time, *key, *identity, "ranking_id"))]
     )
-    places = table.select(key).take(order).append_column("place", pa.array(np.arange(len(table))))
-    firsts = places.group_by(key).aggregate([("place", "min")])["place_min"].combine_chunks()
+    places = table.select([*key, *identity]).take(order).append_column("place", pa.array(np.arange(len(table))))
+    firsts = _first_places(places, key, *identity)
     rows = order.take(firsts.take(pc.sort_indices(firsts))).to_numpy()
     return table if np.array_equal(rows, np.arange(len(table))) else table.take(pa.array(rows))
+
+
+def _first_places(places: Any, key: Sequence[str], identity: str | None = None) -> Any:
+    """The `place` of the first row of each event; rows without an identity stand behind those with one."""
+    if identity is None or places[identity].null_count == len(places):
+        return _first_of_each(places, key)
+    named = _first_of_each(places.filter(pc.is_valid(places[identity])), ["user_id", identity])
+    if not places[identity].null_count:
+        return named
+    others = _first_of_each(places, key)
+    unnamed = others.filter(pc.is_null(places[identity].take(others)).combine_chunks())
+    return pa.concat_arrays([named, unnamed])
+
+
+def _first_of_each(places: Any, key: Sequence[str]) -> Any:
+    return places.group_by(key).aggregate([("place", "min")])["place_min"].combine_chunks()
 
 
 def within(table: pa.Table, since_ms: int, until_ms: int) -> pa.Table:

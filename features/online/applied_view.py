@@ -7,13 +7,12 @@ not written then, its stored version is below, and the newest digests, of events
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from features.online.feast_client import FeastClient
+from features.online.feast_client import USER_KEY, FeastClient
 from features.online.layout import Column, Raw, readable_nanos, texts_of, version_stored
 from foretaste.kernel.users import AppliedEvents, BehavedUser
 
 VIEW = "user_applied_behaviours"
 COLUMNS: tuple[Column, ...] = ((VIEW, "digests"), (VIEW, "fresh"), (VIEW, "version"), (VIEW, None))
-_USER = "user_id"
 
 
 class AppliedRow(NamedTuple):
@@ -43,7 +42,7 @@ async def write_applied(client: FeastClient, users: Sequence[tuple[BehavedUser, 
     told = [(user, row) for user, row in users if user.applied.digests]
     fresh = [sum(digest not in row.applied for digest in user.applied) for user, row in told]
     columns: dict[str, Sequence[object]] = {
-        _USER: [user.user_id for user, _ in told],
+        USER_KEY: [user.user_id for user, _ in told],
         "digests": [[digest.hex() for digest in user.applied] for user, _ in told],
         "fresh": fresh,
         "version": [user.version for user, _ in told],

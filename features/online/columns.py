@@ -20,6 +20,7 @@ _FIRST = 1 << 3 | _BYTES
 """What stands before a text of a list, and before all numbers of one."""
 _MORE = 0x80
 """Set in each byte of a number but its last one."""
+_SIX_BYTES, _SEVEN_BYTES = 1 << 35, 1 << 42
 _HEAD_SIZES = range(2, 6)
 """Bytes of a tag and of a length, up to one that no list of behaviours has."""
 
@@ -148,6 +149,22 @@ def read_times(raw: bytes) -> Sequence[int]:
     return StoredTimes(body, len(read), read[-1], read)
 
 
+def text_raw(text: str) -> bytes:
+    """One text as Feast stores it."""
+    encoded = text.encode()
+    return _head(_TEXT, len(encoded)) + encoded
+
+
+def texts_elements(texts: Sequence[str]) -> bytes:
+    """The texts as they stand within a list."""
+    return b"".join(map(_text, texts))
+
+
+def times_elements(times: Sequence[int]) -> bytes:
+    """The numbers as they stand within a list; none is negative."""
+    return b"".join(map(_number, times))
+
+
 def texts_raw(texts: Sequence[str]) -> bytes:
     """The texts as Feast stores them."""
     return texts.raw if isinstance(texts, StoredTexts) else _raw(StoredTexts.kind, texts)
@@ -184,6 +201,7 @@ def _tag(kind: str) -> int:
 
 
 _TEXTS, _TIMES = _tag(StoredTexts.kind), _tag(StoredTimes.kind)
+_TEXT = _tag("string_val")
 
 
 def _behind(tag: int, raw: bytes) -> bytes | None:
@@ -207,6 +225,17 @@ def _text(text: str) -> bytes:
 
 def _number(number: int) -> bytes:
     """Seven bits a byte, the lowest first."""
+    if _SIX_BYTES <= number < _SEVEN_BYTES:  # milliseconds of a time between 1971 and 2109, without the loop
+        return bytes(
+            (
+                number & 0x7F | _MORE,
+                number >> 7 & 0x7F | _MORE,
+                number >> 14 & 0x7F | _MORE,
+                number >> 21 & 0x7F | _MORE,
+                number >> 28 & 0x7F | _MORE,
+                number >> 35,
+            )
+        )
     parts = bytearray()
     while number >= _MORE:
         parts.append(number & 0x7F | _MORE)
@@ -223,3 +252,7 @@ def _number_at(raw: bytes, start: int) -> tuple[int, int]:
         shift += 7
         start += 1
     return number | raw[start] << shift, start + 1
+
+
+TAGS = {"TEXTS": _number(_TEXTS), "NUMBERS": _number(_TIMES), "FIRST": _number(_FIRST)}
+"""What stands before the length of a list of texts, of one of numbers, and of all numbers of one."""

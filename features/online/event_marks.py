@@ -1,4 +1,4 @@
-"""Which events a user's rows are made from: two fields of a user's hash beside Feast's, written in the same step.
+"""Which events a user's rows are made from: fields of a user's hash beside Feast's, written in the same step.
 
 Feast passes over fields that it does not know, so that a team's own client reads and writes its views as before. A row
 that such a client wrote keeps the mark that stood there; its event time tells that it is another.
@@ -6,16 +6,19 @@ that such a client wrote keeps the mark that stood there; its event time tells t
 - The registration that the attributes are from: `partition offset timestamp`, then the digests of those applied last,
   in hexadecimal; `-` for the partition where the place is not known.
 - The behaviours applied last: their digests one behind the other.
+- The tail of the behaviour, as this store wrote it last: how many there are, the time of the newest, the row's event
+  time (microseconds) and version, the bytes of the three lists, and the event time as it is stored. Where the row
+  agrees, it stands as it was written, and what is later can be put behind it unread.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from features.online.layout import ATTRIBUTES_VIEW, BEHAVIOUR_VIEW, Raw, features_of
-from foretaste.kernel.users import DIGEST_BYTES, AppliedEvents, AttributesVersion, Place, UserFeatures
+from features.online.layout import ATTRIBUTES_VIEW, BEHAVIOUR_VIEW, Raw, StoredRow, features_of
+from foretaste.kernel.users import DIGEST_BYTES, AppliedEvents, AttributesVersion, BehavedUser, Place, UserFeatures
 
 REGISTRATION = f"_registration:{ATTRIBUTES_VIEW}".encode()
 APPLIED = f"_applied:{BEHAVIOUR_VIEW}".encode()
+TAIL = f"_tail:{BEHAVIOUR_VIEW}".encode()
 
 DIGEST_TEXT = 1 + 2 * DIGEST_BYTES
 """Characters of a registration's digest."""
@@ -52,6 +55,14 @@ def registration_of(mark: Raw) -> tuple[Place | None, tuple[bytes, ...]]:
         return None, ()
 
 
+def tail_of(user: BehavedUser, row: StoredRow, time: bytes) -> bytes:
+    """The tail of a behaviour that is written whole, as `row` at this event time."""
+    _, items, _, actions, _, times, *_ = row.fields
+    newest = user.behaviour.times[-1] if user.behaviour.times else 0
+    numbers = (len(user.behaviour), newest, user.at_us, user.version, len(items), len(actions), len(times))
+    return b"%d %d %d %d %d %d %d %b" % (*numbers, time)
+
+
 def applied_of(mark: Raw) -> AppliedEvents:
     """The behaviours that were applied last; what is no whole digest is cut off."""
     return AppliedEvents(mark[: len(mark) // DIGEST_BYTES * DIGEST_BYTES]) if mark else AppliedEvents()
@@ -62,7 +73,7 @@ def registered(read: UserFeatures, mark: Raw) -> UserFeatures:
     place, digests = registration_of(mark)
     if (place is None and not digests) or ATTRIBUTES_VIEW in read.damaged:
         return read
-    return replace(read, attributes_place=place, registrations=digests)
+    return _marked(read, place, digests, read.applied)
 
 
 def behaved(user_id: str, values: Sequence[Raw], mark: Raw) -> UserFeatures:
@@ -71,4 +82,26 @@ def behaved(user_id: str, values: Sequence[Raw], mark: Raw) -> UserFeatures:
     What cannot be read counts as never written, and so nothing as applied to it.
     """
     read = features_of(user_id, _ANY, [None, None, *values, None, None, None, None])
-    return replace(read, applied=applied_of(mark)) if mark and not read.damaged else read
+    if not mark or read.damaged:
+        return read
+    return _marked(read, read.attributes_place, read.registrations, applied_of(mark))
+
+
+def _marked(
+    read: UserFeatures, place: Place | None, registrations: tuple[bytes, ...], applied: AppliedEvents
+) -> UserFeatures:
+    """What was read of a user, with other marks; `replace` of dataclasses takes as long as reading does."""
+    return UserFeatures(
+        read.user_id,
+        read.attributes,
+        read.behaviour,
+        read.behaviour_version,
+        read.virtual,
+        read.attributes_ms,
+        read.virtual_ms,
+        read.behaviour_us,
+        read.damaged,
+        place,
+        registrations,
+        applied,
+    )

@@ -12,14 +12,14 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from redis.exceptions import ResponseError
 
 from features.feast_api import FeatureStore, RepoConfig
+from features.log.rows import EVENT_TIME
 from features.online.layout import Column, Raw
 from features.redis.address import OneLoop
 from features.repo_config import check_applied, close_connections
 from foretaste.kernel.errors import InvalidInput, Unavailable
 
-EVENT_TIME = "event_timestamp"
-
-
+USER_KEY = "user_id"
+"""The join key of users."""
 CLOSING_SECONDS = 2.0
 
 ROTTEN = b"\xff\xff"

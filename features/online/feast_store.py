@@ -14,7 +14,7 @@ from features.online.damage import DamageLog
 from features.online.directory import VIEW as DIRECTORY_VIEW
 from features.online.directory import UserDirectory
 from features.online.event_marks import behaved
-from features.online.feast_client import FeastClient
+from features.online.feast_client import USER_KEY, FeastClient
 from features.online.layout import (
     ATTRIBUTES_VIEW,
     BEHAVIOUR_VIEW,
@@ -43,7 +43,6 @@ from foretaste.kernel.users import (
 
 MOST_PAUSE = 0.5
 """Seconds between a read of behaviour and the write that was compared with it: more is a process that stood still."""
-_USER = "user_id"
 _ENRICHED_COLUMNS: tuple[Column, ...] = (
     *columns_of(ATTRIBUTES_VIEW),
     *(column for view in SLOTS for column in ((view, "generation"), (view, None))),
@@ -112,7 +111,7 @@ class FeastStore:
 
     async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
         async with self._client.answered_within(self._timeout):
-            rows = await self._client.read(read_columns(generation), _USER, user_ids)
+            rows = await self._client.read(read_columns(generation), USER_KEY, user_ids)
         features = [features_of(user, generation, values) for user, values in zip(user_ids, rows, strict=True)]
         self._damage.note(features)
         return features
@@ -120,7 +119,7 @@ class FeastStore:
     async def read_behaviour(self, user_ids: Sequence[str]) -> list[UserFeatures]:
         columns = (*columns_of(BEHAVIOUR_VIEW), *APPLIED_COLUMNS)
         async with self._client.answered_within(self._timeout):
-            rows = await self._client.read(columns, _USER, user_ids)
+            rows = await self._client.read(columns, USER_KEY, user_ids)
         features = []
         for user_id, values in zip(user_ids, rows, strict=True):
             own, marks = values[: -len(APPLIED_COLUMNS)], values[-len(APPLIED_COLUMNS) :]
@@ -138,7 +137,7 @@ class FeastStore:
             if held is None or user.version.replaces(held.version):
                 newest[user.user_id] = user
         async with self._client.answered_within(self._timeout):
-            stored = await self._client.read(_ENRICHED_COLUMNS, _USER, list(newest))
+            stored = await self._client.read(_ENRICHED_COLUMNS, USER_KEY, list(newest))
             due = [_Due.of(user, values) for user, values in zip(newest.values(), stored, strict=True)]
             replacing = [each for each in due if each.replaces]
             await self._directory.add([each.user.user_id for each in replacing if not each.known])
@@ -163,7 +162,7 @@ class FeastStore:
         first = {user.user_id: user for user in reversed(users)}
         columns = (*columns_of(BEHAVIOUR_VIEW), *APPLIED_COLUMNS)
         async with self._client.answered_within(self._timeout):
-            stored = await self._client.read(columns, _USER, list(first))
+            stored = await self._client.read(columns, USER_KEY, list(first))
             read_at = self._clock()
             current: dict[str, AppliedRow] = {}
             for user, (_, _, _, version, at, *marks) in zip(first.values(), stored, strict=True):
@@ -196,7 +195,7 @@ class FeastStore:
             if held is None or user.at_ms > held.at_ms:
                 newest[user.user_id] = user
         columns = (*columns_of(ATTRIBUTES_VIEW), *columns_of(view))
-        stored = await self._client.read(columns, _USER, list(newest))
+        stored = await self._client.read(columns, USER_KEY, list(newest))
         due: list[ViewRow] = []
         for user, (_, attributes_time, *values) in zip(newest.values(), stored, strict=True):
             if user.made_from is not None and user.made_from.at_ms != readable_nanos(attributes_time) // 1_000_000:
@@ -210,7 +209,7 @@ class FeastStore:
 
     async def _write(self, view: str, rows: Sequence[ViewRow]) -> None:
         names = [feature for _, feature in columns_of(view) if feature is not None]
-        columns: dict[str, Sequence[object]] = {_USER: [row.user_id for row in rows]}
+        columns: dict[str, Sequence[object]] = {USER_KEY: [row.user_id for row in rows]}
         columns |= {name: [row.values[place] for row in rows] for place, name in enumerate(names)}
         await self._client.write(view, columns, [row.at_us for row in rows])
 

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]  # likewise
 
 from features.feast_api import FloatList, Value
-from features.online.columns import read_texts, read_times, texts_raw, times_raw, value_of
+from features.online.columns import read_texts, read_times, text_raw, texts_raw, times_raw, value_of
 from foretaste.kernel.generations import slot
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes, FloatArray
@@ -78,8 +78,7 @@ def fields_of(columns: Sequence[Column]) -> tuple[bytes, ...]:
 
 def attributes_row(key: bytes, user: EnrichedUser) -> StoredRow:
     """`user_attributes`, as of `at_ms`."""
-    value = Value(string_val=attributes_text(user)).SerializeToString()
-    return StoredRow(ATTRIBUTES_VIEW, key, user.at_ms * 1_000_000, (ATTRIBUTES, value))
+    return StoredRow(ATTRIBUTES_VIEW, key, user.at_ms * 1_000_000, (ATTRIBUTES, text_raw(attributes_text(user))))
 
 
 def attributes_text(user: EnrichedUser) -> str:
@@ -89,13 +88,18 @@ def attributes_text(user: EnrichedUser) -> str:
 
 def virtual_row(key: bytes, user: ReenrichedUser) -> StoredRow:
     """A row of the generation's slot, as of `at_ms`."""
-    vectors, generation = user.virtual.vectors, user.virtual.generation
-    view = slot(generation)
-    names = fields_of(columns_of(view))
+    view = slot(user.virtual.generation)
+    names, values = fields_of(columns_of(view)), virtual_values(user.virtual)
+    fields = (names[0], values[0], names[1], values[1], names[2], values[2])
+    return StoredRow(view, key, user.at_ms * 1_000_000, fields)
+
+
+def virtual_values(virtual: VirtualBehaviour) -> tuple[bytes, bytes, bytes]:
+    """Vectors, dimension and generation."""
+    vectors = virtual.vectors
     numbers = vectors if vectors.dtype is _FLOAT else vectors.astype(_FLOAT)
     floats = _floats_head(vectors.size) + numbers.tobytes()
-    which = (names[1], _integer(vectors.shape[1]), names[2], _integer(generation))
-    return StoredRow(view, key, user.at_ms * 1_000_000, (names[0], floats, *which))
+    return floats, _integer(vectors.shape[1]), _integer(virtual.generation)
 
 
 def behaviour_row(key: bytes, user: BehavedUser) -> StoredRow:
@@ -230,6 +234,10 @@ BEHAVIOUR = fields_of(columns_of(BEHAVIOUR_VIEW))[:-1]
 @lru_cache(4096)
 def _integer(number: int) -> bytes:
     return bytes(Value(int64_val=number).SerializeToString())
+
+
+INTEGER = _integer(1)[:-1]
+"""What stands before a whole number."""
 
 
 @cache

@@ -1,7 +1,6 @@
 """How far each partition's events have had their effects in this Redis, and waiting for its disk."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from redis.asyncio import RedisCluster
 
@@ -13,7 +12,6 @@ from foretaste.kernel.running.durability import Partition
 _BEGIN = LuaScript(__package__, "begin_offset.lua")
 _ADVANCE = LuaScript(__package__, "advance_offset.lua")
 _MOVED = 1
-_RUN = "run_id"
 
 
 async def begin(client: Client, key: bytes, starts: Mapping[Partition, int]) -> dict[Partition, int | None]:
@@ -30,13 +28,6 @@ async def advance(
     calls: list[Command] = [(key, _field(each), b"%d" % old, b"%d" % new) for each, (old, new) in moves.items()]
     replies = await run_script(client, _ADVANCE, calls)
     return {each: _number(found) for each, found in zip(moves, replies, strict=True) if found != _MOVED}
-
-
-async def run_of(client: Client) -> str:
-    """As `OffsetStore.server_run` has it; of a cluster, of all its nodes."""
-    answer: Any = await client.execute_command("INFO", "server")
-    nodes = [answer] if _RUN in answer else [each for each in answer.values() if isinstance(each, Mapping)]
-    return " ".join(sorted(str(each.get(_RUN, "")) for each in nodes)).strip()
 
 
 async def wait_for_disk(client: Client, key: bytes, seconds: float) -> None:

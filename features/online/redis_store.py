@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from features.feast_api import RepoConfig, get_provider
 from features.online import offsets
@@ -12,11 +12,13 @@ from features.online.event_marks import (
     APPLIED,
     DIGEST_TEXT,
     REGISTRATION,
+    TAIL,
     behaved,
     digests_text,
     place_parts,
     place_text,
     registered,
+    tail_of,
 )
 from features.online.keys import Keys
 from features.online.layout import (
@@ -37,11 +39,15 @@ from features.online.layout import (
     version_read,
     version_stored,
     virtual_row,
+    virtual_values,
 )
+from features.online.one_step import append_call, new_call
+from features.online.scripts import APPEND_BEHAVIOUR, WRITE_BEHAVIOUR, WRITE_ENRICHED, WRITE_NEW, WRITE_VIRTUAL
 from features.redis.address import Client, OneLoop, answered_within
 from features.redis.commands import Command, LuaScript, run_each, run_script, wrong_type
 from features.redis.eviction import eviction_of
 from features.redis.keys import walk_keys
+from features.redis.server_run import ServerRun
 from features.repo_config import check_applied
 from foretaste.kernel.generations import SLOTS, slot
 from foretaste.kernel.running.durability import Partition
@@ -49,13 +55,15 @@ from foretaste.kernel.users import (
     REMEMBERED_REGISTRATIONS,
     BehavedUser,
     EnrichedUser,
+    LaterBehaviour,
     ReenrichedUser,
     UserFeatures,
 )
 
-_WRITE_BEHAVIOUR = LuaScript(__package__, "write_behaviour.lua")
-_WRITE_ENRICHED = LuaScript(__package__, "event_time.lua", "write_enriched.lua")
-_WRITE_VIRTUAL = LuaScript(__package__, "event_time.lua", "write_virtual.lua")
+OneStep = TypeVar("OneStep", LaterBehaviour, EnrichedUser)
+
+LOOKED_PAGES = 1000
+"""Of keys, in which a user is looked for before the store counts as empty."""
 _DONE, _OTHER_ATTRIBUTES = 1, 0
 _VERSION = (BEHAVIOUR[-1], stamp_of(BEHAVIOUR_VIEW))
 _ATTRIBUTES_TIME = stamp_of(ATTRIBUTES_VIEW)
@@ -81,6 +89,7 @@ class RedisStore:
         self._timeout = timeout
         self._keys = Keys(config.project)
         self._client: Client | None = None
+        self._server_run: ServerRun | None = None
         self._opening: asyncio.Task[Client] | None = None
         self._loop = OneLoop()
         self._damage = DamageLog()
@@ -119,14 +128,14 @@ class RedisStore:
         return features
 
     async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
-        await self._write_newer(_WRITE_ENRICHED, ATTRIBUTES_VIEW, [self._enriched_call(user) for user in users])
+        await self._write_newer(WRITE_ENRICHED, ATTRIBUTES_VIEW, [self._enriched_call(user) for user in users])
 
     async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
         of_slot: defaultdict[str, list[_Call]] = defaultdict(list)
         for user in users:
             of_slot[slot(user.virtual.generation)].append(self._virtual_call(user))
         for view, calls in of_slot.items():
-            await self._write_newer(_WRITE_VIRTUAL, view, calls)
+            await self._write_newer(WRITE_VIRTUAL[view], view, calls)
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
         """As the port says. A stored version in another form than ours is compared once more as it stands."""
@@ -135,16 +144,28 @@ class RedisStore:
         async with answered_within(self._timeout):
             client = await self._opened()
             calls = [self._behaviour_call(user, *version_read(user)) for user in users]
-            replies = await run_script(client, _WRITE_BEHAVIOUR, calls)
+            replies = await run_script(client, WRITE_BEHAVIOUR, calls)
             odd = [
                 place
                 for place, reply in enumerate(replies)
                 if reply != _DONE and _is_the_read_version(reply, users[place])
             ]
             calls = [self._behaviour_call(users[place], *replies[place]) for place in odd]
-            for place, reply in zip(odd, await run_script(client, _WRITE_BEHAVIOUR, calls), strict=True):
+            for place, reply in zip(odd, await run_script(client, WRITE_BEHAVIOUR, calls), strict=True):
                 replies[place] = reply
         return [user.user_id for user, reply in zip(users, replies, strict=True) if reply != _DONE]
+
+    async def append_behaviour(self, users: Sequence[LaterBehaviour]) -> list[str]:
+        """As `OneStepStore` says."""
+        return await self._left_out(APPEND_BEHAVIOUR, users, append_call)
+
+    async def write_new(self, users: Sequence[EnrichedUser]) -> list[str]:
+        """As `OneStepStore` says."""
+        of_slot: defaultdict[str, list[EnrichedUser]] = defaultdict(list)
+        for user in users:
+            of_slot[SLOTS[0] if user.virtual is None else slot(user.virtual.generation)].append(user)
+        left_out = [await self._left_out(WRITE_NEW[view], rows, new_call) for view, rows in of_slot.items()]
+        return [user_id for each in left_out for user_id in each]
 
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
         """As the port says, by a scan of Redis. A server that was started anew is walked from its beginning."""
@@ -172,19 +193,46 @@ class RedisStore:
         async with answered_within(self._timeout):
             return await offsets.advance(await self._opened(), self._keys.offsets, moves)
 
+    async def holds_users(self) -> bool:
+        """As `OffsetStore` has it, by pages of `users`, each within the timeout; of a server with many keys of others,
+        the first `LOOKED_PAGES`."""
+        cursor = ""
+        for _ in range(LOOKED_PAGES):
+            users, after = await self.users(cursor)
+            if users or after is None:
+                return bool(users)
+            cursor = after
+        return False
+
     async def server_run(self) -> str:
         async with answered_within(self._timeout):
-            return await offsets.run_of(await self._opened())
+            client = await self._opened()
+            if self._server_run is None:
+                self._server_run = ServerRun(client)
+            return await self._server_run.name()
 
     async def close(self) -> None:
-        client, self._client = self._client, None
+        client, self._client, self._server_run = self._client, None, None
         if client is not None:
             await client.aclose()
+
+    async def _left_out(
+        self, script: LuaScript, users: Sequence[OneStep], call: Callable[[bytes, OneStep], Command]
+    ) -> list[str]:
+        """The users whom the script, called for each, left as they were."""
+        if not users:
+            return []
+        calls = [call(self._keys.of(user.user_id), user) for user in users]
+        async with answered_within(self._timeout):
+            replies = await run_script(await self._opened(), script, calls)
+        return [user.user_id for user, reply in zip(users, replies, strict=True) if reply != _DONE]
 
     def _behaviour_call(self, user: BehavedUser, version: bytes, time: bytes) -> Command:
         row = behaviour_row(self._keys.of(user.user_id), user)
         mark = (APPLIED, user.applied.digests) if user.applied.digests else ()
-        return (row.key, *_VERSION, version, time, _VERSION[1], time_of(row.nanos), *row.fields, *mark)
+        at = time_of(row.nanos)
+        tail = (TAIL, tail_of(user, row, at))
+        return (row.key, *_VERSION, version, time, _VERSION[1], at, *row.fields, *mark, *tail)
 
     def _enriched_call(self, user: EnrichedUser) -> "_Call":
         key, version = self._keys.of(user.user_id), user.version
@@ -199,12 +247,11 @@ class RedisStore:
         return _Call((key, *compared), (name, _ATTRIBUTES_TIME, REGISTRATION, *slot_times, value, *virtual))
 
     def _virtual_call(self, user: ReenrichedUser) -> "_Call":
-        row = virtual_row(self._keys.of(user.user_id), user)
-        made_from = (b"", b"")
+        made_from = (b"", b"any")
         if user.made_from is not None:
-            made_from = (b"%d" % user.made_from.at_ms, place_text(user.made_from.place))
-        fields = (_ATTRIBUTES_TIME, REGISTRATION, *made_from, *row.fields)
-        return _Call((row.key, time_of(row.nanos), stamp_of(row.view)), fields)
+            made_from = (time_of(user.made_from.at_ms * 1_000_000), place_text(user.made_from.place))
+        key, at = self._keys.of(user.user_id), time_of(user.at_ms * 1_000_000)
+        return _Call((key, at), (*made_from, *virtual_values(user.virtual)))
 
     async def _write_newer(self, script: LuaScript, view: str, calls: Sequence["_Call"]) -> None:
         """A script a row; those refused as no newer are run again over what cannot be read."""

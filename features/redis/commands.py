@@ -20,11 +20,19 @@ Kept: TypeAlias = Callable[[RedisError], bool]
 
 class LuaScript:
     """A Lua script that runs as one step of the server on one key: the texts of `.lua` files of a package, one behind
-    the other: the first ones declare what the last one calls."""
+    the other: the first ones declare what the last one calls. `constants` are declared before them, by name."""
 
-    def __init__(self, package: str, *names: str) -> None:
-        self.text = b"".join(files(package).joinpath(name).read_bytes() for name in names)
+    def __init__(self, package: str, *names: str, **constants: bytes | int) -> None:
+        declared = [b"local %b = %b\n" % (name.encode(), _literal(value)) for name, value in constants.items()]
+        self.text = b"".join([*declared, *(files(package).joinpath(name).read_bytes() for name in names)])
         self.sha1 = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
+
+
+def _literal(value: bytes | int) -> bytes:
+    """As Lua writes a number, or a text of any bytes."""
+    if isinstance(value, int):
+        return b"%d" % value
+    return b"'%b'" % b"".join(b"\\%03d" % byte for byte in value)
 
 
 def none_kept(refusal: RedisError) -> bool:

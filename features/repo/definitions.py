@@ -124,5 +124,6 @@ behaviours = _log(
         Field(name="item_id", dtype=String),
         Field(name="action", dtype=String),
         Field(name="ranking_id", dtype=String, description="the ranking that it answers, where that is known"),
+        Field(name="event_id", dtype=String, description="its sender's name of it, else its place in Kafka"),
     ],
 )

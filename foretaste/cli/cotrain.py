@@ -14,6 +14,7 @@ from foretaste import compose
 from foretaste.console import console, errors, progress
 from foretaste.kernel.errors import ForetasteError, InvalidInput
 from foretaste.kernel.ports import Report, no_report
+from foretaste.kernel.running.logs import write_logs
 from foretaste.settings import Settings
 from models.refresh.schedule import Cron, Every, Schedule
 
@@ -58,6 +59,7 @@ def cotrain(  # noqa: PLR0913, PLR0917  # a command's options
         raise InvalidInput("once", once, "torchrun's processes make one refresh: give --once, and schedule torchrun")
     settings = compose.resolve(Settings())
     settings.made_home()
+    write_logs()
     stand_back()
     if is_one_of_several(os.environ) and os.environ.get("RANK") != "0":
         asyncio.run(_accompany(settings, request))

@@ -69,20 +69,23 @@ async def _letters(settings: Settings, limit: int | None) -> "list[KeptLetter]":
     from streams.topics import TopicNames
     from streams.worker.dead_letter_reader import kept_letters
 
-    topic = TopicNames(settings.topic_prefix).dead_letters
-    return await kept_letters(compose.kafka_connection(compose.resolve(settings)), topic, limit)
+    names = TopicNames(settings.topic_prefix)
+    connection = compose.kafka_connection(compose.resolve(settings))
+    return await kept_letters(connection, names.dead_letters, names.replays, limit)
 
 
 async def _replayed(settings: Settings, choice: "ReplayChoice") -> "tuple[int, dict[Kept, int]]":
     from streams.topics import TopicNames
+    from streams.worker.dead_letter_reader import check_topic
     from streams.worker.dead_letter_replay import replay as send_again
 
     resolved, names = compose.resolve(settings), TopicNames(settings.topic_prefix)
+    await check_topic(compose.kafka_connection(resolved), names.replays)
     chosen = choice.chosen(await _letters(settings, None))
     events = compose.events(resolved)
     try:
-        origins = set(names.all()) - {names.dead_letters}
-        return await send_again(events, chosen, names.dead_letters, origins, choice.attempts)
+        origins = set(names.all()) - {names.dead_letters, names.replays}
+        return await send_again(events, chosen, names.replays, origins, choice.attempts)
     finally:
         await events.close()
 

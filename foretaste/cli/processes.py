@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 def up() -> None:
     """Start Kafka, Redis, Triton and all of Foretaste's own processes on this machine, until Ctrl-C."""
+    write_logs()
     embedded.up(Settings())
 
 
@@ -132,6 +133,7 @@ def demo(
     """The main job: stack up, data, training, live sign-ups through Kafka, enrichment and ranking; then a table."""
     from foretaste.demo.run import DemoPlan, run
 
+    write_logs()
     run(Settings(), DemoPlan(data=data, users=users, rate=rate, keep=keep, retrain=retrain))
 
 

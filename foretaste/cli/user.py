@@ -16,6 +16,7 @@ from foretaste import compose
 from foretaste.console import console
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import Topic, UserBehaved, UserRegistered
+from foretaste.kernel.values import MISSING_ACTION
 from foretaste.settings import Settings
 from serving.bodies import MAX_BATCH
 from serving.requests import RankRequest, RankResponse, RecommendRequest, RecommendResponse
@@ -88,7 +89,9 @@ def register(
     console.print(f"{len(values)} sent to {Topic.REGISTERED}")
 
 
-def behave(user: str, item: str, action: Annotated[str, typer.Option(help="What the user did.")] = "acted") -> None:
+def behave(
+    user: str, item: str, action: Annotated[str, typer.Option(help="What the user did.")] = MISSING_ACTION
+) -> None:
     """Send one behaviour."""
     event = UserBehaved(user_id=user, item_id=item, action=action, at=datetime.now(UTC))
     settings = Settings()

@@ -13,7 +13,7 @@ from foretaste.client import calls
 from foretaste.client.calls import Call
 from foretaste.client.tries import TryPolicy
 from foretaste.kernel.events import UserBehaved, UserRegistered
-from foretaste.kernel.values import Attributes
+from foretaste.kernel.values import MISSING_ACTION, Attributes
 from serving.bodies import EventsAccepted, GenerationEntry, RollbackDone, StoredUser
 from serving.requests import RankResponse
 
@@ -71,7 +71,7 @@ class AsyncForetaste:
         user_id: str,
         item_id: str,
         *,
-        action: str = "acted",
+        action: str = MISSING_ACTION,
         at: datetime | None = None,
         ranking_id: str | None = None,
         event_id: str | None = None,

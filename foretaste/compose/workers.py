@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from streams.worker.health.stalling import StallConfig
     from streams.worker.runner import StreamWorker
 
-BACKGROUND_FETCH_WAIT, BACKGROUND_IDLE_WAIT = 0.5, 2.0
+BACKGROUND_FETCH_WAIT, BACKGROUND_IDLE_WAIT = 0.5, 10.0
 """Seconds that what is served may take until the log and the watch read it, and the same after a quiet while."""
 
 
@@ -25,6 +25,7 @@ def worker(
     """One worker of the users' ways."""
     from foretaste.kernel.batching import BatchPolicy
     from foretaste.kernel.running.durability import OffsetStore
+    from foretaste.kernel.running.steady_clock import SteadyClock
     from streams.pipelines import PipelinesConfig, user_pipelines
     from streams.topics import TopicNames
     from streams.worker.collector import CollectorConfig
@@ -41,8 +42,10 @@ def worker(
         reenrich_rate=settings.reenrich_rate,
     )
     metrics = Metrics(registry)
-    progress = StoreProgress(found.store, metrics.lost_tails) if isinstance(found.store, OffsetStore) else None
-    ways = partial(user_pipelines, found, metrics, config, progress=progress)
+    progress = None
+    if isinstance(found.store, OffsetStore):
+        progress = StoreProgress(found.store, metrics.lost_tails, readiness)
+    ways = partial(user_pipelines, found, metrics, config, now=SteadyClock(), progress=progress)
     connection, membership = kafka_connection(settings), _membership(settings)
     return StreamWorker(connection, names.group, ways, membership, _stalling(settings), readiness, progress)
 
@@ -51,6 +54,7 @@ def log_worker(
     settings: Settings, found: "SignUpParts", registry: "CollectorRegistry", readiness: "ProcessReadiness | None" = None
 ) -> "StreamWorker":
     """One of those that write the training log."""
+    from foretaste.kernel.running.steady_clock import SteadyClock
     from streams.topics import TopicNames
     from streams.training_log import LogConfig, LogMetrics, log_pipelines
     from streams.worker.dead_letters import DeadLetters
@@ -60,7 +64,9 @@ def log_worker(
     names, metrics = TopicNames(settings.topic_prefix), Metrics(registry)
     letters = DeadLetters(found.events, names.dead_letters, metrics)
     config = LogConfig(topics=names, max_event_bytes=settings.max_event_bytes)
-    ways = partial(log_pipelines, training_log(settings), letters, metrics, LogMetrics(registry), config)
+    ways = partial(
+        log_pipelines, training_log(settings), letters, metrics, LogMetrics(registry), config, now=SteadyClock()
+    )
     return StreamWorker(
         kafka_connection(settings),
         names.log_group,

@@ -19,6 +19,7 @@ from foretaste.demo.result import as_json, problems
 from foretaste.demo.scenario import run_scenario
 from foretaste.kernel.errors import ForetasteError, InvalidInput
 from foretaste.kernel.ports import Report
+from foretaste.kernel.values import DAY_SECONDS
 from foretaste.settings import Settings
 from foretaste.stack.stack import Stack
 from models.data.sources.public import open_dataset
@@ -38,7 +39,6 @@ MANY = 10_000
 """Dead letters of a partition that are counted, at most."""
 POOL = 200
 """Number of most popular items, of which the top tens are made."""
-DAY = 86_400.0
 MARGIN = 1.0
 """Seconds by which the window of the refresh reaches back before the first ranking."""
 
@@ -179,7 +179,7 @@ async def _refresh(settings: Settings, report: Report, started: float) -> "Refre
     from models.refresh.parts import RefreshRequest
     from models.refresh.refresh import refresh
 
-    days = (time.time() - started + MARGIN) / DAY
+    days = (time.time() - started + MARGIN) / DAY_SECONDS
     async with compose.refresh_parts(settings) as parts:
         parts.records.forget()
         return await refresh(parts, RefreshRequest(window_days=days), report)

@@ -21,7 +21,7 @@ from pydantic import (
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.ranking import Cause, Fallback, Source
 from foretaste.kernel.users import DIGEST_BYTES, Place
-from foretaste.kernel.values import Attributes
+from foretaste.kernel.values import DATES, EARLIEST_MS, MISSING_ACTION, Attributes
 
 MAX_ID = 256
 """Characters in a user or item id, at most."""
@@ -46,18 +46,16 @@ WireScalar: TypeAlias = Text | StrictBool | StrictInt | StrictFloat | None
 _TIME_SCHEMA = {
     "type": ["string", "number"],
     "format": "date-time",
-    "minimum": 0,
+    "minimum": EARLIEST_MS // 1000,
     "description": "With its offset from UTC; a number is seconds since the epoch, from 2e10 on milliseconds. "
-    "Not before 1970, and at most a day in the future.",
+    "Not before 1980, and at most a day in the future.",
 }
-_FIRST_DATE, _LAST_DATE = 19000101, 20991231
-"""As numbers of eight digits."""
 
 
 def _no_bare_date(value: object) -> object:
     """20260301 would be taken for seconds, which is a day in August 1970: nobody means that."""
     number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) < MAX_ID else value
-    if isinstance(number, int | float) and _FIRST_DATE <= number <= _LAST_DATE:
+    if isinstance(number, int | float) and DATES[0] <= number <= DATES[1]:
         raise ValueError("a date needs its time and zone, as in 2026-03-01T00:00:00Z; as seconds it lies in 1970")
     return value
 
@@ -86,6 +84,8 @@ class Topic(StrEnum):
     REENRICH = "user-reenrich"
     """Not keyed: each event names a page of users whose virtual behaviour of one generation is to be made."""
     DEAD_LETTERS = "dead-letters"
+    REPLAYS = "dead-letter-replays"
+    """Not keyed: which dead letters were sent again."""
 
 
 class Event(BaseModel):
@@ -111,7 +111,7 @@ class UserBehaved(Event):
     user_id: Id
     item_id: Id
     at: EventTime
-    action: Annotated[str, Field(max_length=MAX_ID)] = "acted"
+    action: Annotated[str, Field(max_length=MAX_ID)] = MISSING_ACTION
     ranking_id: Id | None = None
     """The ranking that it answers, where the sender knows; without it, any that showed the item shortly before."""
     event_id: EventId = None
@@ -180,8 +180,21 @@ def event_digest(event_id: str | None, message: Message) -> bytes:
     if event_id is not None:
         digest.update(b"id " + event_id.encode())
     else:
-        digest.update(f"place {message.origin.place} ".encode() + (message.value or b""))
+        origin = message.origin  # written as Python shows a `Place`, which making and showing one costs twice as much
+        partition = f"{origin.topic}-{origin.partition}"
+        place = f"place Place(partition={partition!r}, offset={origin.offset}, timestamp_ms={origin.timestamp_ms}) "
+        digest.update(place.encode() + (message.value or b""))
     return digest.digest()
+
+
+def event_name(event_id: str | None, origin: Origin) -> str:
+    """An event as the training log tells it from others of its user: its `event_id`, else its place in Kafka.
+
+    The timestamp is part of the place, as in `event_digest`.
+    """
+    if event_id is not None:
+        return event_id
+    return f"{origin.topic}/{origin.partition}@{origin.offset} {origin.timestamp_ms}"
 
 
 class Reason(StrEnum):
@@ -205,9 +218,12 @@ class DeadLetter:
     detail: str
 
 
+_CAUSES = frozenset(Cause)
+
+
 def _known_cause(value: object) -> object:
     """A cause that a later version added is none: an older reader of the log loses no ranking by it."""
-    return value if isinstance(value, str) and value in set(Cause) else None
+    return value if isinstance(value, str) and value in _CAUSES else None
 
 
 class UserRanked(Event):

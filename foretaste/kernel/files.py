@@ -29,6 +29,30 @@ class AlreadyThere(ForetasteError):
     """Somebody else wrote the same folder meanwhile."""
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing; the names of those that are made here are on the disk then.
+
+    Raises `OSError`.
+    """
+    missing: list[Path] = []
+    above = folder
+    while not above.is_dir():
+        missing.append(above)
+        above = above.parent
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True)  # another process may be at it too
+        flush_to_disk(each.parent)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk. Raises `OSError`."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def naming_a_full_disk(folder: Path) -> Iterator[None]:
     """A disk without room for what is written inside becomes `Unavailable`, which names `folder`."""
@@ -48,16 +72,16 @@ def write_whole(target: Path, fill: Callable[[Path], None]) -> None:
     when the disk is full. What a crash leaves of the temporary folder is `sweep`'s.
     """
     with naming_a_full_disk(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
             fill(unfinished)
             for path in unfinished.rglob("*"):
-                _flush(path)
+                flush_to_disk(path)
             unfinished.chmod(0o755)  # mkdtemp lets nobody else in, and Triton may run as another user
-            _flush(unfinished)
+            flush_to_disk(unfinished)
             _rename(unfinished, target)
-            _flush(target.parent)
+            flush_to_disk(target.parent)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -69,7 +93,7 @@ def write_file(target: Path, text: str) -> None:
     was, and nothing beside it. Raises `Unavailable` when the disk is full.
     """
     with naming_a_full_disk(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name.partition('.')[0]}.", dir=target.parent)
         unfinished = Path(name)
         try:
@@ -79,7 +103,7 @@ def write_file(target: Path, text: str) -> None:
                 os.fsync(file.fileno())
             unfinished.chmod(0o644)  # mkstemp lets nobody else read, and Triton may run as another user
             unfinished.replace(target)
-            _flush(target.parent)
+            flush_to_disk(target.parent)
         finally:
             unfinished.unlink(missing_ok=True)
 
@@ -98,7 +122,7 @@ def remove_whole(target: Path) -> None:
     doomed = target.with_name(f".{target.name}.{secrets.token_hex(4)}")  # a name alone: the disk may be full
     with suppress(FileNotFoundError):
         target.rename(doomed)
-        _flush(target.parent)
+        flush_to_disk(target.parent)
     shutil.rmtree(doomed, ignore_errors=True)
 
 
@@ -136,11 +160,3 @@ def _changed(path: Path) -> float:
         return path.stat().st_mtime
     except FileNotFoundError:
         return math.inf
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -42,8 +42,8 @@ def reported(report: Report, step: str) -> Iterator[None]:
 class Logged:
     """A part of the training log, each row once, in order of time.
 
-    `rankings` and `behaviours` are Arrow tables whose columns are the fields of `UserRanked` and of `UserBehaved` (but
-    for `event_id`): `attributes` and `context` as JSON texts (null where none were known), times as timestamps in UTC.
+    `rankings` and `behaviours` are Arrow tables whose columns are the fields of `UserRanked` and of `UserBehaved`:
+    `attributes` and `context` as JSON texts (null where none were known), times as timestamps in UTC.
     `skipped` names the files that could not be read.
     """
 
@@ -265,7 +265,7 @@ class TrainingLog(Protocol):
         ...
 
     async def write_behaviours(self, behaviours: Sequence[UserBehaved]) -> None:
-        """Likewise; the same user, item, action and time are the same behaviour."""
+        """Likewise; the same user and `event_id` are the same behaviour, or without one user, item, action and time."""
         ...
 
     async def read(self, since_ms: int, until_ms: int) -> Logged:

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from foretaste.kernel.values import MAX_BEHAVIOUR, Attributes, FloatArray
 
@@ -36,6 +36,10 @@ class Stage(StrEnum):
     WARMING = "warming"
     """Some, but fewer than the generation's `warm_after`."""
     WARM = "warm"
+
+
+STAGES = tuple(Stage)
+"""In order: cold, warming, warm."""
 
 
 def stage_of(seen: int, warm_after: int) -> Stage:
@@ -249,6 +253,39 @@ class BehavedUser:
         """Event time of the row, microseconds since the epoch: of the newest behaviour, and above that of the read."""
         newest = self.behaviour.times[-1] * 1000 if self.behaviour.times else 0
         return max(self.read_us + 1, newest)
+
+
+@dataclass(frozen=True, slots=True)
+class LaterBehaviour:
+    """One row of an append: what a user did after all that is stored, as far as its writer knows.
+
+    `behaviour` rises in time from each to the next, has one member at least and `MAX_BEHAVIOUR` at most; `digests` are
+    those of its events (`event_digest`), one behind the other, all different.
+    """
+
+    user_id: str
+    behaviour: Behaviour
+    digests: bytes
+
+
+@runtime_checkable
+class OneStepStore(Protocol):
+    """An online store that carries the usual case out without a read before it, compared and written in one step.
+
+    Whoever is left out stays as stored: the reads and writes of `OnlineStore` are for those. Raises as they do.
+    """
+
+    async def append_behaviour(self, users: Sequence[LaterBehaviour]) -> list[str]:
+        """Behaviours of B users behind what is stored of each, who stands there once; the ids of those left out.
+
+        Left out is whoever has a stored behaviour that is as late, whom one was applied to before, or whose stored row
+        was left by another writer and so is to be read whole. What is written is what `write_behaviour` would write.
+        """
+        ...
+
+    async def write_new(self, users: Sequence[EnrichedUser]) -> list[str]:
+        """Attributes and virtual behaviour of B users, each once, of whom nothing is stored; the ids of all others."""
+        ...
 
 
 def _grown(column: Sequence[T], value: T) -> Sequence[T]:

@@ -11,6 +11,21 @@ MAX_BEHAVIOUR = 100
 """L: behaviours kept for a user, at most (the paper's setting)."""
 
 
+MISSING_ACTION = "acted"
+"""The action where data or an event name none."""
+
+
+DAY_SECONDS, DAY_MS = 86_400.0, 86_400_000
+
+
+EARLIEST_MS = 315_532_800_000
+"""1980: nothing that a recommender learns from is older. A time before it was read in the wrong unit, or is none."""
+
+
+DATES = (19000101, 20991231)
+"""The first and the last number of eight digits that is a date; in either unit since the epoch it would lie in 1970."""
+
+
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 

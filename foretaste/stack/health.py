@@ -13,15 +13,15 @@ from typing import TypeAlias, cast
 from urllib.parse import urlsplit
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.conn import create_conn
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaError
 from redis import asyncio as redis_client
 from redis.exceptions import RedisError
 
 from foretaste.kernel.configuration import without_secrets
 from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.running.kafka_refusal import refusal_of_kafka
 from foretaste.kernel.running.store_watch import eviction_warning
-from foretaste.kernel.running.tls import CLOSED, TlsFiles
+from foretaste.kernel.running.tls import TlsFiles
 from foretaste.stack.machine import IN_PROCESS
 
 TIMEOUT = 2.0
@@ -45,7 +45,7 @@ class Health:
 
 
 class _Unwell(Exception):
-    """The part answered, and said that it is not ready."""
+    """The part is not there, or says itself that it is not ready."""
 
 
 _Check: TypeAlias = Callable[[], Awaitable[str]]
@@ -64,7 +64,9 @@ async def kafka(address: str, options: Mapping[str, object] | None = None) -> He
     """A broker of `address` (`host:port[,host:port]`) describes its cluster; `options` are aiokafka's security ones."""
 
     async def ask() -> str:
-        await _reachable(address, options or {})
+        refusal = await refusal_of_kafka(address, options or {})
+        if refusal is not None:  # aiokafka's clients would keep it to themselves, and log each of their many attempts
+            raise _Unwell(refusal)
         admin = AIOKafkaAdminClient(
             bootstrap_servers=address.split(","), request_timeout_ms=int(TIMEOUT * 1000), **(options or {})
         )
@@ -191,32 +193,6 @@ def _answer(connection: http.client.HTTPConnection, method: str, path: str) -> t
     connection.request(method, path)
     answer = connection.getresponse()
     return answer.status, answer.read(2**20).decode(errors="replace")
-
-
-async def _reachable(address: str, options: Mapping[str, object]) -> None:
-    """Raises what the last host said when none takes a connection: it is away, or refuses a certificate or a password.
-
-    aiokafka's clients would keep that to themselves, and log each of their many attempts.
-    """
-    failure: Exception = ConnectionError("no host in the address")
-    for each in address.split(","):
-        host, _, port = each.rpartition(":")
-        if not (host and port.isdigit()):
-            failure = ConnectionError(f"expected host:port, got {each!r}")
-            continue
-        try:
-            connection = await create_conn(
-                host.strip("[]"), int(port), request_timeout_ms=int(TIMEOUT * 1000), **options
-            )
-        except KafkaConnectionError as error:
-            is_tls = options.get("security_protocol") == "SSL"
-            failure = ConnectionError(f"{error}: {CLOSED}") if is_tls else error
-        except (OSError, TimeoutError, KafkaError) as error:
-            failure = error
-        else:
-            connection.close()
-            return
-    raise failure
 
 
 async def _measure(part: str, address: str, ask: _Check) -> Health:

@@ -4,7 +4,13 @@ The towers have none: `models.generations.in_process.InProcessTowers` needs no s
 """
 
 from foretaste.testing.events import InMemoryEvents, Sent
-from foretaste.testing.features import InMemoryGenerations, InMemoryOnlineStore, InMemoryProgress, InMemoryTrainingLog
+from foretaste.testing.features import (
+    InMemoryGenerations,
+    InMemoryOneStepStore,
+    InMemoryOnlineStore,
+    InMemoryProgress,
+    InMemoryTrainingLog,
+)
 from foretaste.testing.lease import InMemoryLease, LeaseBoard
 from foretaste.testing.offsets import InMemoryOffsets
 from foretaste.testing.retrieval import InMemoryRetrieval
@@ -16,6 +22,7 @@ __all__ = [
     "InMemoryIdempotencyKeys",
     "InMemoryLease",
     "InMemoryOffsets",
+    "InMemoryOneStepStore",
     "InMemoryOnlineStore",
     "InMemoryProgress",
     "InMemoryRetrieval",

@@ -19,6 +19,7 @@ from foretaste.kernel.users import (
     AttributesVersion,
     BehavedUser,
     EnrichedUser,
+    LaterBehaviour,
     ReenrichedUser,
     UserFeatures,
     VirtualBehaviour,
@@ -105,6 +106,42 @@ class InMemoryOnlineStore:
             attributes_place=version.place,
             registrations=version.digests,
             applied=AppliedEvents(),
+        )
+
+
+class InMemoryOneStepStore(InMemoryOnlineStore):
+    """The same with `OneStepStore` beside it."""
+
+    async def append_behaviour(self, users: Sequence[LaterBehaviour]) -> list[str]:
+        return [user.user_id for user in users if not await self._appended(user)]
+
+    async def write_new(self, users: Sequence[EnrichedUser]) -> list[str]:
+        left_out: list[str] = []
+        for user in users:
+            if self._holds(user.user_id):
+                left_out.append(user.user_id)
+            else:
+                await InMemoryOnlineStore.write_enriched(self, [user])
+        return left_out
+
+    async def _appended(self, user: LaterBehaviour) -> bool:
+        held, later = self._behaved(user.user_id), user.behaviour
+        digests = list(AppliedEvents(user.digests))
+        newest = held.behaviour.times[-1] if held.behaviour.times else 0
+        if later.times[0] <= newest or 1000 * later.times[-1] <= held.behaviour_us:
+            return False
+        if any(digest in held.applied for digest in digests):
+            return False
+        behaviour, applied = held.behaviour, held.applied
+        for item, action, at_ms, digest in zip(later.items, later.actions, later.times, digests, strict=True):
+            behaviour, applied = behaviour.then(item, action, at_ms), applied.with_applied(digest)
+        return not await InMemoryOnlineStore.write_behaviour(self, [BehavedUser.after(held, behaviour, applied)])
+
+    def _holds(self, user_id: str) -> bool:
+        return (
+            user_id in self._attributes
+            or user_id in self._behaviour
+            or any((user_id, parity) in self._virtual for parity in SLOTS)
         )
 
 

@@ -9,14 +9,11 @@ import pandas as pd
 
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import MAX_ID
-from foretaste.kernel.values import Scalar, canonical
+from foretaste.kernel.values import MISSING_ACTION, Scalar, canonical
 from models.data import tables
 from models.data.table_files import Table
 from models.data.times import TimeUnit
-from models.runtime.encoding import MISSING_ACTION
 from models.runtime.fields import KINDS
-
-ACTED = MISSING_ACTION
 
 
 class Column(ABC):
@@ -85,10 +82,10 @@ class Categories(Column):
 
 
 class Actions(Categories):
-    """Actions by their canonical text, `ACTED` where there is none."""
+    """Actions by their canonical text, `MISSING_ACTION` where there is none."""
 
     def _named(self, block: Table, value: Scalar) -> str:
-        name = canonical(value) or ACTED
+        name = canonical(value) or MISSING_ACTION
         if len(name) > MAX_ID:
             raise InvalidInput(block.field(self.source), name, f"an action has at most {MAX_ID} characters")
         return name

@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.values import MISSING_ACTION
 from models.data import tables
-from models.data.columns import ACTED, Actions, Column, Ids, Labels, Numbers, Times, field_column
+from models.data.columns import Actions, Column, Ids, Labels, Numbers, Times, field_column
 from models.data.description_file import DESCRIPTION, read_description
 from models.data.schema import COLUMNS, BehavioursSection, DatasetDescription, FieldKind, InteractionsSection
 from models.data.table_files import Table, read_blocks, read_table
@@ -159,7 +160,7 @@ def _by_time(file: TableFile, columns: Mapping[str, Column]) -> pd.DataFrame:
             column.add(block)
     found = {name: column.whole() for name, column in columns.items()}
     rows = len(found["time_ms"])
-    action = pd.Categorical.from_codes(np.zeros(rows, dtype=np.int8), pd.Index([ACTED]))
+    action = pd.Categorical.from_codes(np.zeros(rows, dtype=np.int8), pd.Index([MISSING_ACTION]))
     found = {"action": action, "label": np.ones(rows, dtype=np.int8)} | found
     frame = pd.DataFrame({name: found[name] for name in dict.fromkeys([*COLUMNS, *columns])}, copy=False)
     if frame["time_ms"].is_monotonic_increasing:

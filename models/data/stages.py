@@ -4,15 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from foretaste.kernel.users import Stage
 from models.runtime.encoding import IndexArray
-
-STAGES = tuple(Stage)
-"""In order: cold, warming, warm."""
 
 
 def stages_of(seen: IndexArray, warm_after: int) -> IndexArray:
-    """(B,) places in `STAGES`, for numbers of behaviours seen (B,)."""
+    """(B,) places in `foretaste.kernel.users.STAGES`, for numbers of behaviours seen (B,)."""
     stages: IndexArray = (seen > 0).astype(np.int64) + ~reads_virtual(seen, warm_after)
     return stages
 

@@ -7,21 +7,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from foretaste.kernel.values import DATES, EARLIEST_MS
+
 TimeUnit: TypeAlias = Literal["s", "ms"]
 
-EARLIEST_MS = 315_532_800_000
-"""1980: nothing that a recommender learns from is older. A time before it was read in the wrong unit, or is none."""
 LATEST_MS = 4_102_444_800_000
-"""2100, likewise."""
+"""2100: a time after it was read in the wrong unit, or is none, as one before `EARLIEST_MS`."""
 _MILLISECONDS: dict[TimeUnit, float] = {"s": 1000.0, "ms": 1.0}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DATES = (19000101, 20991231)
 _DATE_DIGITS = 8
 
 
 def date_of_digits(text: str) -> datetime | None:
     """The midnight in UTC of a date written as `20260301`; None for any other text."""
-    if len(text) != _DATE_DIGITS or not text.isascii() or not text.isdigit() or not within(int(text), _DATES):
+    if len(text) != _DATE_DIGITS or not text.isascii() or not text.isdigit() or not within(int(text), DATES):
         return None
     try:
         return datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC)
@@ -39,7 +38,7 @@ def numbers_ms(numbers: "pd.Series[float]", unit: TimeUnit) -> "pd.Series[float]
     In either unit such a number would lie in 1970, when nothing was recommended to anybody.
     """
     moments = numbers * _MILLISECONDS[unit]
-    dates = (numbers >= _DATES[0]) & (numbers <= _DATES[1]) & (numbers == np.floor(numbers))
+    dates = (numbers >= DATES[0]) & (numbers <= DATES[1]) & (numbers == np.floor(numbers))
     if dates.any():
         days = pd.to_datetime(numbers[dates].astype("int64").astype(str), format="%Y%m%d", utc=True, errors="coerce")
         found = epoch_ms(days)

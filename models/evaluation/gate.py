@@ -11,8 +11,9 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from foretaste.kernel.configuration import NO_OTHER_FIELDS, NonNegativeFloat, raises_invalid_input
 from foretaste.kernel.errors import ForetasteError
+from foretaste.kernel.users import STAGES
 from models.data.examples import Batch, Examples, batches
-from models.data.stages import STAGES, stages_of
+from models.data.stages import stages_of
 from models.evaluation.bootstrap import Estimate, Resamples
 from models.evaluation.metrics import user_auc
 from models.evaluation.offline import Scores, probabilities, virtual_behaviour

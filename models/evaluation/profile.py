@@ -9,10 +9,10 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from foretaste.kernel.configuration import NO_OTHER_FIELDS, raises_invalid_input
 from foretaste.kernel.profile import Calibration, Profile, Shares
-from foretaste.kernel.users import Stage
+from foretaste.kernel.users import STAGES, Stage
 from models.data.examples import Examples, batches
 from models.data.sampling import NegativeSampler
-from models.data.stages import STAGES, stages_of
+from models.data.stages import stages_of
 from models.effects.seen_bias import FIRST_OF_SEEN_BIN
 from models.evaluation.offline import pooled_behaviour, probabilities, virtual_behaviour
 from models.runtime.encoding import FIRST_KNOWN, IndexArray

@@ -43,6 +43,12 @@ class InProcessTowers:
         """Virtual behaviour (B, M, D). Raises `Unavailable` for a generation that is not published."""
         return await asyncio.to_thread(lambda: self._towers(generation).virtual_behaviour(attributes))
 
+    async def counted_virtual_behaviour(
+        self, attributes: Sequence[Attributes], generation: int
+    ) -> tuple[FloatArray, dict[str, int]]:
+        """The same of at least one user, and `unknown_values` of them; they are encoded once."""
+        return await asyncio.to_thread(lambda: self._towers(generation).counted_virtual_behaviour(attributes))
+
     async def score(self, requests: Sequence[RankingInput], generation: int) -> list[FloatArray]:
         """Scores (K,) of each request, as the port says."""
         return await asyncio.to_thread(self._score, requests, generation)

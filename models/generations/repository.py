@@ -13,6 +13,7 @@ from foretaste.kernel.errors import DamagedArtifact, ForetasteError
 from foretaste.kernel.files import (
     AlreadyThere,
     hash_file,
+    make_folder,
     naming_a_full_disk,
     remove_whole,
     sweep,
@@ -42,6 +43,7 @@ CODE = {
         "__init__.py",
         "digest.py",
         "layout.py",
+        "packing.py",
         "priority.py",
         "refusals.py",
         "retrieval.py",
@@ -84,7 +86,7 @@ def _publish(folder: Path, home: Path, number: int, device: Literal["cpu", "gpu"
     model = home.name
     version = home / str(number)
     with naming_a_full_disk(home):
-        home.mkdir(parents=True, exist_ok=True)
+        make_folder(home)
         sweep(home, clock)
         if version.exists() and not (version / _OF_THIS_FORM).exists():
             remove_whole(version)  # of an earlier release: its code reads other tensors than the config now says

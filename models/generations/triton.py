@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from foretaste.kernel.errors import BadTowerOutput, InvalidInput, Unavailable
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.retrieval import CandidateRequest
+from foretaste.kernel.running.logs import about_nothing
 from foretaste.kernel.running.tls import TlsFiles
 from foretaste.kernel.values import Attributes, FloatArray, IndexArray
 from models.generations.repository import FILES, RANKING_TOWER, RETRIEVAL, VOCABULARY, ZERO_SHOT_TOWER
@@ -19,11 +20,11 @@ from models.generations.triton_http import TritonHttp
 from models.runtime.candidates import Wished, encode_requests, items_of, matching
 from models.runtime.digest import digest_of
 from models.runtime.encoding import Encoding
+from models.runtime.layout import MOST_USERS
+from models.runtime.packing import unpacked
 
 T = TypeVar("T")
 
-MOST_USERS = 64
-"""Users of one request to the ranking tower, as its config says."""
 KEPT = 4
 """Vocabularies held at once; the one brought first goes first."""
 
@@ -41,7 +42,8 @@ class TritonTowers:
 
     Raw values are encoded here, with the vocabulary that Triton holds beside the towers of a generation: it is brought
     once, and its digest goes with each request. A version that was made with another vocabulary refuses it, which is
-    then brought anew: values are never read with the wrong one.
+    then brought anew: values are never read with the wrong one. That of a million items takes longer than a ranking
+    may: it comes though whoever asked for it has given up, for those who ask next.
     """
 
     def __init__(
@@ -52,22 +54,22 @@ class TritonTowers:
         self._timeout = timeout
         self._load_timeout = load_timeout
         self._vocabularies: dict[int, KnownVocabulary] = {}
-        self._bringing = asyncio.Lock()
+        self._bringing: dict[tuple[int, int], asyncio.Task[KnownVocabulary | None]] = {}
+        """By generation and the digest that is known of it."""
 
     async def virtual_behaviour(self, attributes: Sequence[Attributes], generation: int) -> FloatArray:
         """Virtual behaviour (B, M, D) of at most 4096 users. No users make no call, and the answer is (0, 0, 0)."""
         if not attributes:
             return np.zeros((0, 0, 0), dtype=np.float32)
-
-        async def ask(vocabulary: KnownVocabulary) -> FloatArray:
-            rows = vocabulary.encoding.encode_attributes(attributes)
-            inputs = {"attributes": rows, "vocabulary": _digests(vocabulary, len(rows))}
-            return await self._infer(ZERO_SHOT_TOWER, generation, inputs, "virtual_behaviour")
-
-        answer = await self._asked(generation, ask)
-        if answer.ndim != 3 or len(answer) != len(attributes):  # noqa: PLR2004  # B, M, D
-            raise BadTowerOutput(f"{ZERO_SHOT_TOWER} {generation}: {answer.shape} for {len(attributes)} users")
+        answer, _, _ = await self._virtual(attributes, generation)
         return answer
+
+    async def counted_virtual_behaviour(
+        self, attributes: Sequence[Attributes], generation: int
+    ) -> tuple[FloatArray, dict[str, int]]:
+        """The same of at least one user, and `unknown_values` of them; they are encoded once."""
+        answer, encoding, rows = await self._virtual(attributes, generation)
+        return answer, encoding.unknown_values(attributes, rows)
 
     async def score(self, requests: Sequence[RankingInput], generation: int) -> list[FloatArray]:
         """Scores (K,) of each request; raises `InvalidInput` for virtual behaviour of another shape than the
@@ -153,6 +155,8 @@ class TritonTowers:
         return True
 
     async def close(self) -> None:
+        for task in self._bringing.values():
+            task.cancel()
         self._triton.close()
 
     async def _load(self, model: str, generation: int) -> None:
@@ -160,6 +164,22 @@ class TritonTowers:
             await self._triton.load(model, self._load_timeout)
         except Unavailable as error:
             raise Unavailable("triton", f"generation {generation} of {model} was not loaded: {error.detail}") from error
+
+    async def _virtual(
+        self, attributes: Sequence[Attributes], generation: int
+    ) -> tuple[FloatArray, Encoding, IndexArray]:
+        """The tower's answer, and how the users' attributes were encoded for it."""
+
+        async def ask(vocabulary: KnownVocabulary) -> tuple[FloatArray, Encoding, IndexArray]:
+            rows = vocabulary.encoding.encode_attributes(attributes)
+            inputs = {"attributes": rows, "vocabulary": _digests(vocabulary, len(rows))}
+            answer = await self._infer(ZERO_SHOT_TOWER, generation, inputs, "virtual_behaviour")
+            return answer, vocabulary.encoding, rows
+
+        answer, encoding, rows = await self._asked(generation, ask)
+        if answer.ndim != 3 or len(answer) != len(attributes):  # noqa: PLR2004  # B, M, D
+            raise BadTowerOutput(f"{ZERO_SHOT_TOWER} {generation}: {answer.shape} for {len(attributes)} users")
+        return answer, encoding, rows
 
     async def _score(self, requests: Sequence[RankingInput], generation: int) -> FloatArray:
         """Scores (B, K) of B requests with K candidates each."""
@@ -189,37 +209,47 @@ class TritonTowers:
             brought = await self._brought(generation, vocabulary.digest)
             if brought is None:
                 raise
-            self._keep(generation, brought)
             return await ask(brought)
 
     async def _vocabulary(self, generation: int) -> KnownVocabulary:
-        known = self._vocabularies.get(generation)
-        if known is not None:
-            return known
-        async with self._bringing:
-            known = self._vocabularies.get(generation)
-            if known is None:
-                known = await self._brought(generation, 0)
-                if known is None:
-                    raise BadTowerOutput(f"{VOCABULARY} {generation}: nothing for one who has none")
-                self._keep(generation, known)
+        known = self._vocabularies.get(generation) or await self._brought(generation, 0)
+        if known is None:
+            raise BadTowerOutput(f"{VOCABULARY} {generation}: nothing for one who has none")
         return known
 
-    def _keep(self, generation: int, vocabulary: KnownVocabulary) -> None:
+    async def _brought(self, generation: int, known: int) -> KnownVocabulary | None:
+        """What Triton holds of a generation, and from now on known; None where its digest is the `known` one.
+
+        Raises `Unavailable` where it takes longer than a call may; it comes nevertheless.
+        """
+        place = generation, known
+        task = self._bringing.get(place)
+        if task is None:
+            bringing = self._bring(generation, known)
+            task = self._bringing[place] = asyncio.create_task(bringing, context=about_nothing())
+            task.add_done_callback(lambda ended: self._ended(place, ended))
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await asyncio.shield(task)
+        except TimeoutError as error:
+            detail = f"no vocabulary of generation {generation} within {self._timeout:g} s"
+            raise Unavailable("triton", detail) from error
+
+    def _ended(self, place: tuple[int, int], task: "asyncio.Task[KnownVocabulary | None]") -> None:
+        del self._bringing[place]
+        if not task.cancelled():
+            task.exception()  # told to whoever waits; nobody may be left
+
+    async def _bring(self, generation: int, known: int) -> KnownVocabulary | None:
+        inputs = {"known": np.array([known])}
+        answer = (await self._triton.infer(VOCABULARY, generation, inputs, "encoding", self._load_timeout)).tobytes()
+        if not answer:
+            return None
+        vocabulary = await asyncio.to_thread(_read, answer)
         self._vocabularies[generation] = vocabulary
         while len(self._vocabularies) > KEPT:
             del self._vocabularies[next(iter(self._vocabularies))]
-
-    async def _brought(self, generation: int, known: int) -> KnownVocabulary | None:
-        """What Triton holds of a generation; None where its digest is the `known` one."""
-        result = await self._triton.infer(
-            VOCABULARY, generation, {"known": np.array([known])}, "encoding", self._timeout
-        )
-        encoding = result.tobytes()
-        if not encoding:
-            return None
-        digest = digest_of(hashlib.sha256(encoding).hexdigest())
-        return KnownVocabulary(await asyncio.to_thread(Encoding.from_json, encoding.decode()), digest)
+        return vocabulary
 
     async def _infer(
         self, tower: str, generation: int, inputs: Mapping[str, IndexArray | FloatArray], output: str
@@ -228,6 +258,18 @@ class TritonTowers:
         if answer.dtype != np.float32:
             raise BadTowerOutput(f"{tower} {generation}: no float32 output {output!r}")
         return answer
+
+
+def _read(answer: bytes) -> KnownVocabulary:
+    """Of a version that an earlier release published, the answer is its file: JSON."""
+    if answer.startswith(b"{"):
+        digest = digest_of(hashlib.sha256(answer).hexdigest())
+        return KnownVocabulary(Encoding.from_json(answer.decode()), digest)
+    found = unpacked(answer)
+    without_items = Encoding.from_json(found.without_items)
+    encoding = replace(without_items, items=found.items, item_features=found.item_features)
+    encoding.encode_items(encoding.items[:1])  # what it looks items up in is made here, and not in the first answer
+    return KnownVocabulary(encoding, found.digest)
 
 
 def _digests(vocabulary: KnownVocabulary, users: int) -> IndexArray:

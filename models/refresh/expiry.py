@@ -6,6 +6,7 @@ from pathlib import Path
 
 from foretaste.kernel.errors import DamagedArtifact
 from foretaste.kernel.files import remove_whole
+from foretaste.kernel.values import DAY_SECONDS
 from models.generations.manifest import read_manifest
 from models.refresh.parts import RefreshParts
 from models.refresh.records import RefreshOutcome, RefreshRecord
@@ -25,7 +26,7 @@ async def delete_refused(parts: RefreshParts, besides: int | None) -> list[int]:
         if number == besides or record.outcome is not RefreshOutcome.REFUSED or not folder.is_dir():
             continue
         ended = datetime.fromisoformat(record.started_at) + timedelta(seconds=record.seconds)
-        is_over = parts.clock() - ended.timestamp() > parts.config.refused_days * 86_400
+        is_over = parts.clock() - ended.timestamp() > parts.config.refused_days * DAY_SECONDS
         if is_over and _is_candidate_of(folder, record) and await parts.publish.generations.get(number) is None:
             await asyncio.to_thread(remove_whole, folder)
             deleted.append(number)

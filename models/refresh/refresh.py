@@ -9,14 +9,13 @@ from functools import partial
 from foretaste.kernel.errors import ForetasteError, InvalidInput, Unavailable
 from foretaste.kernel.leasing import leased
 from foretaste.kernel.ports import Report, no_report, reported
+from foretaste.kernel.values import DAY_SECONDS
 from models.generations import publish
 from models.generations.manifest import read_manifest
 from models.refresh.course import RefreshCourse, recorded
 from models.refresh.expiry import delete_refused
 from models.refresh.parts import RefreshParts, RefreshRequest
 from models.refresh.records import RefreshOutcome, RefreshRecord, UnfinishedRefresh, refresh_id
-
-DAY = 86_400.0
 
 
 async def refresh(parts: RefreshParts, request: RefreshRequest, report: Report = no_report) -> RefreshRecord:
@@ -106,7 +105,7 @@ async def _begin_or_resume(parts: RefreshParts, request: RefreshRequest) -> Unfi
 def _window_start(parts: RefreshParts, request: RefreshRequest, base: int | None, now: float) -> int:
     """Where the window begins (epoch milliseconds): as requested, else where the base stopped learning."""
     if request.window_days is not None:
-        return round((now - request.window_days * DAY) * 1000)
+        return round((now - request.window_days * DAY_SECONDS) * 1000)
     if base is None or request.plan.cold:
         return 0
     return read_manifest(parts.publish.artifact(base)).split_ms

@@ -7,11 +7,10 @@ import numpy as np
 import pydantic.dataclasses
 
 from foretaste.kernel.configuration import NO_OTHER_FIELDS, PositiveFloat, raises_invalid_input
+from foretaste.kernel.values import DAY_MS
 from models.data.examples import Batch
 from models.rivals.events import Numbers, TrainingEvents
 from models.rivals.methods import Material
-
-DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, eq=False)

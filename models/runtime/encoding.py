@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from foretaste.kernel.ranking import RankingInput
-from foretaste.kernel.values import MAX_BEHAVIOUR, IndexArray, Scalar, canonical
+from foretaste.kernel.values import MAX_BEHAVIOUR, MISSING_ACTION, IndexArray, Scalar, canonical
 from models.runtime.fields import FieldEncoder, encoder_from_dict
 from models.runtime.fields.base import FIELD_UNKNOWN
 
@@ -18,8 +18,6 @@ __all__ = ["FIELD_UNKNOWN", "FIRST_KNOWN", "PADDING", "UNKNOWN", "Encoding", "Fi
 PADDING, UNKNOWN = 0, 1
 """Of items and actions; known ones count from 2."""
 FIRST_KNOWN = 2
-MISSING_ACTION = "acted"
-"""The action where data name none, as in `UserBehaved`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +61,12 @@ class Encoding:
         """B users' raw attributes to (B, N). Names that training did not know are ignored, missing ones are unknown."""
         return _encode(self.attributes, rows)
 
-    def unknown_values(self, rows: Sequence[Mapping[str, Scalar]]) -> dict[str, int]:
-        """By attribute, how many of B users have a value that training did not know; a missing one is none."""
-        unknown = self.encode_attributes(rows) == FIELD_UNKNOWN
+    def unknown_values(self, rows: Sequence[Mapping[str, Scalar]], encoded: IndexArray | None = None) -> dict[str, int]:
+        """By attribute, how many of B users have a value that training did not know; a missing one is none.
+
+        `encoded` is what `encode_attributes` made of them, where that is known.
+        """
+        unknown = (self.encode_attributes(rows) if encoded is None else encoded) == FIELD_UNKNOWN
         found: dict[str, int] = {}
         for column, name in enumerate(self.attributes):
             places = np.flatnonzero(unknown[:, column]).tolist()

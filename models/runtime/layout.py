@@ -1,4 +1,5 @@
-"""The names of the files of a generation's artifact. Copied into Triton's environment: standard library alone."""
+"""The names of the files of a generation's artifact, and the most that its ranking tower takes. Copied into Triton's
+environment: standard library alone."""
 
 MANIFEST = "manifest.json"
 ENCODING = "encoding.json"
@@ -11,3 +12,6 @@ COUNTS = "counts.npz"
 PROFILE = "profile.json"
 PROBES = "probes.json"
 MAP = "map.json"
+
+MOST_USERS = 64
+"""Users of one run of the ranking tower, as its config in Triton says: what a candidate costs grows with them."""

@@ -12,11 +12,9 @@ from foretaste.kernel.values import FloatArray, Scalar
 from models.runtime import layout
 from models.runtime.candidates import encode_requests, items_of
 from models.runtime.encoding import Encoding
+from models.runtime.layout import MOST_USERS
 from models.runtime.retrieval import ServedRetrieval
 from models.runtime.towers import ServedRanking, ServedZeroShot
-
-MOST_USERS = 64
-"""Of one run: what a candidate costs grows with them."""
 
 
 class LocalTowers:
@@ -43,6 +41,11 @@ class LocalTowers:
     def virtual_behaviour(self, rows: Sequence[Mapping[str, Scalar]]) -> FloatArray:
         """Virtual behaviour (B, M, D) of the raw attributes of B users, which may be none."""
         return self._zero_shot.run(self.encoding.encode_attributes(rows))
+
+    def counted_virtual_behaviour(self, rows: Sequence[Mapping[str, Scalar]]) -> tuple[FloatArray, dict[str, int]]:
+        """The same, and by attribute how many of the users have a value that training did not know."""
+        encoded = self.encoding.encode_attributes(rows)
+        return self._zero_shot.run(encoded), self.encoding.unknown_values(rows, encoded)
 
     def score(self, requests: Sequence[RankingInput]) -> list[FloatArray]:
         """Probabilities (K,) of each request; K may differ, and be 0.

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from foretaste.kernel.errors import BadTowerOutput, InvalidInput
 from foretaste.kernel.generations import Generation
@@ -12,9 +11,7 @@ from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.values import FloatArray
 from serving.active import ActiveGeneration
 from serving.console.bodies import ComparedItem, ComparedRankings
-
-_LEAST = 1e-7
-"""A probability nearer to 0 or 1 is read as this near."""
+from serving.rankings.explaining import log_odds
 
 
 class Comparison:
@@ -46,7 +43,7 @@ class Comparison:
         ]
         scores = await self._towers.score(inputs, generation.number)
         own, without = (_checked(each, items, generation) for each in scores)
-        lifts = _log_odds(own) - _log_odds(without)
+        lifts = log_odds(own) - log_odds(without)
         return ComparedRankings(
             user_id=user_id,
             generation=generation.number,
@@ -62,9 +59,3 @@ def _checked(scores: FloatArray, items: Sequence[str], generation: Generation) -
     if scores.shape != (len(items),) or not np.isfinite(scores).all():
         raise BadTowerOutput(f"generation {generation.number}: scores {scores.shape} for {len(items)} items")
     return scores
-
-
-def _log_odds(scores: FloatArray) -> npt.NDArray[np.float64]:
-    near = scores.astype(np.float64).clip(_LEAST, 1 - _LEAST)
-    found: npt.NDArray[np.float64] = np.log(near / (1 - near))
-    return found

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Towers
@@ -46,7 +47,7 @@ async def explained(
     known = replace(tower_input, items=first)
     others = [*await _without_attributes(towers, known, taste, generation), *_without_behaviours(known)]
     scores = await towers.score([known, *(each.tower_input for each in others)], generation.number)
-    whole, *without = (_log_odds(each) for each in scores)
+    whole, *without = (log_odds(each) for each in scores)
     return [
         ExplainedItem(
             item_id=item,
@@ -93,9 +94,10 @@ def _left_out(behaviour: Behaviour, place: int) -> Behaviour:
     return Behaviour(items, actions, times)
 
 
-def _log_odds(probabilities: FloatArray) -> FloatArray:
+def log_odds(probabilities: FloatArray) -> npt.NDArray[np.float64]:
+    """The logarithm of p / (1 - p), of any shape."""
     held = np.clip(probabilities.astype(np.float64), _LEAST, 1 - _LEAST)
-    odds: FloatArray = np.log(held / (1 - held))
+    odds: npt.NDArray[np.float64] = np.log(held / (1 - held))
     return odds
 
 

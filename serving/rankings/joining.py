@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from foretaste.kernel.running.logs import about_nothing
 
@@ -17,38 +17,47 @@ AT_ONCE = 2
 """Groups that are answered at once: one is read and encoded here while the towers score the other."""
 
 
+class _Waiting(NamedTuple, Generic[Q, A]):
+    """A request that waits for its group."""
+
+    request: Q
+    asked_at: float
+    answered: asyncio.Future[A]
+
+
 class Joined(Generic[Q, A]):
     """Answers requests in groups of those that wait; one that comes alone waits for nothing.
 
-    `answer` takes a group and returns as many answers. What it raises, each of the group raises.
+    `answer` takes a group and the time since when the first of it waits, and returns as many answers. What it raises,
+    each of the group raises.
     """
 
     def __init__(
-        self, answer: Callable[[Sequence[Q]], Awaitable[Sequence[A]]], most: int = MOST, at_once: int = AT_ONCE
+        self, answer: Callable[[Sequence[Q], float], Awaitable[Sequence[A]]], most: int = MOST, at_once: int = AT_ONCE
     ) -> None:
         self._answer = answer
         self._most = most
         self._at_once = at_once
         self._alone = 0
         """Groups of one that are answered in the task of who asked."""
-        self._waiting: deque[tuple[Q, asyncio.Future[A]]] = deque()
+        self._waiting: deque[_Waiting[Q, A]] = deque()
         self._groups: set[asyncio.Task[None]] = set()
 
-    async def ask(self, request: Q) -> A:
-        """The answer to one request. Who is cancelled takes nothing from the others of the group.
+    async def ask(self, request: Q, asked_at: float) -> A:
+        """The answer to a request of that time. Who is cancelled takes nothing from the others of the group.
 
         Where nobody waits, the caller's own task answers: another one for it would cost as much as the joining.
         """
         if self._is_free() and not self._waiting:
             self._alone += 1
             try:
-                (answer,) = await self._answer([request])
+                (answer,) = await self._answer([request], asked_at)
             finally:
                 self._alone -= 1
                 self._begin()
             return answer
         answered: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-        self._waiting.append((request, answered))
+        self._waiting.append(_Waiting(request, asked_at, answered))
         return await answered
 
     def _is_free(self) -> bool:
@@ -61,17 +70,17 @@ class Joined(Generic[Q, A]):
             self._groups.add(task)
             task.add_done_callback(partial(self._ended, group), context=about_nothing())
 
-    async def _answered(self, group: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
-        answers = await self._answer([request for request, _ in group])
-        for (_, answered), answer in zip(group, answers, strict=True):
-            if not answered.done():
-                answered.set_result(answer)
+    async def _answered(self, group: Sequence[_Waiting[Q, A]]) -> None:
+        answers = await self._answer([each.request for each in group], min(each.asked_at for each in group))
+        for each, answer in zip(group, answers, strict=True):
+            if not each.answered.done():
+                each.answered.set_result(answer)
 
-    def _ended(self, group: Sequence[tuple[Q, asyncio.Future[A]]], task: asyncio.Task[None]) -> None:
+    def _ended(self, group: Sequence[_Waiting[Q, A]], task: asyncio.Task[None]) -> None:
         self._groups.discard(task)
-        for _, answered in group:
-            if not answered.done():
-                self._fail(answered, task)
+        for each in group:
+            if not each.answered.done():
+                self._fail(each.answered, task)
         self._begin()
 
     @staticmethod

@@ -85,7 +85,7 @@ class Ranking:
         self._generations = generations
         self._active = active
         self._metrics = metrics
-        self._clock = clock
+        self.clock = clock
         self._policy = policy or ImpressionPolicy()
         self._limits = limits or RankingLimits()
         self.popularity = KnownPopularity(generations, clock)
@@ -99,8 +99,8 @@ class Ranking:
         if wrong is not None:
             raise wrong
 
-    async def rank(self, requests: Sequence[RankRequest]) -> list[RankResponse]:
-        """The candidates of each request in order; all requests share each step.
+    async def rank(self, requests: Sequence[RankRequest], asked_at: float | None = None) -> list[RankResponse]:
+        """The candidates of each request in order; all requests share each step, and the time since `asked_at` (now).
 
         1. The active generation, known for half a second at most; everything below is pinned to it.
         2. One read of the users: attributes, behaviour, virtual behaviour.
@@ -112,19 +112,19 @@ class Ranking:
 
         Raises `Unavailable` when there is no generation yet, or not even the popularity can be had.
         """
-        return await self.answer(requests, await self.know([request.user_id for request in requests]))
+        return await self.answer(requests, await self.know([request.user_id for request in requests], asked_at))
 
     async def generation(self) -> Generation:
         """The generation that a ranking would be answered with now."""
         return await self._active.get()
 
-    async def know(self, user_ids: Sequence[str]) -> KnownUsers:
+    async def know(self, user_ids: Sequence[str], asked_at: float | None = None) -> KnownUsers:
         """Steps 1 to 3 of `rank`."""
-        began = self._clock()
+        began = self.clock() if asked_at is None else asked_at
         async with self._breakers.pointer.within(self._limits.seconds):
             generation = await self._active.get()
         self.popularity.of(generation.number)  # while Redis answers
-        users, away = await self._read(user_ids, generation)
+        users, away = await self._read(user_ids, generation, began)
         return KnownUsers(generation, users, await self._tastes(users, away, generation, began), began)
 
     async def answer(
@@ -136,7 +136,7 @@ class Ranking:
         await self._mark_unknown(responses, generation, began)
         for each in zip(requests, users, tastes, responses, strict=True):
             await self._explain(*each, generation, began)
-        seconds = self._clock() - began
+        seconds = self.clock() - began
         ids = ranking_ids or [self._policy.new_id() for _ in requests]
         for request, response, features, ranking_id in zip(requests, responses, users, ids, strict=True):
             response.ranking_id = ranking_id
@@ -145,11 +145,11 @@ class Ranking:
         return responses
 
     async def _read(
-        self, user_ids: Sequence[str], generation: Generation
+        self, user_ids: Sequence[str], generation: Generation, began: float
     ) -> tuple[list[UserFeatures], FallbackReason | None]:
         """The features of each user; empty ones, and why, where the store is away."""
         try:
-            async with self._breakers.store.within(self._limits.seconds * READ_SHARE):
+            async with self._breakers.store.within(self._left(began, READ_SHARE)):
                 return await self._store.read(user_ids, generation.number), None
         except Unavailable as error:
             return [UserFeatures(each) for each in user_ids], FallbackReason(Cause.STORE_AWAY, public_detail(error))
@@ -282,7 +282,7 @@ class Ranking:
     ) -> list[RankResponse]:
         """Candidates by their share of the training interactions, 0 for one that the generation does not know."""
         items = [item for request in requests for item in request.items]
-        left = self._limits.seconds - (self._clock() - began)
+        left = self._limits.seconds - (self.clock() - began)
         shares = await self.popularity.shares_of(items, generation.number, left)
         of_each = np.split(
             np.array([share or 0.0 for share in shares]), np.cumsum([len(each.items) for each in requests])[:-1]
@@ -302,9 +302,9 @@ class Ranking:
             served = AnsweredRanking(response, request.context, features, generation.warm_after, shown, at, vouched)
             policy.impressions.note(served)
 
-    def _left(self, began: float) -> float:
-        """Seconds that the towers may still take."""
-        return max(0.0, self._limits.seconds * TOWERS_SHARE - (self._clock() - began))
+    def _left(self, began: float, share: float = TOWERS_SHARE) -> float:
+        """Seconds until that share of a ranking's time is over; by default, that the towers may still take."""
+        return max(0.0, self._limits.seconds * share - (self.clock() - began))
 
 
 def _tower_input(request: RankRequest, features: UserFeatures, taste: UserTaste) -> RankingInput:

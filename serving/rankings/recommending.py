@@ -64,7 +64,7 @@ class Recommending:
     ) -> None:
         self._ranking = ranking
         self._retrieval = retrieval
-        self._clock = clock
+        self.clock = clock
         self._policy = policy
         self._shares = shares or CandidateShares()
         self._limits = limits or RecommendingLimits()
@@ -86,8 +86,10 @@ class Recommending:
             except TimeoutError as error:
                 raise Unavailable("triton", "it is not known which attributes items have") from error
 
-    async def recommend(self, requests: Sequence[RecommendRequest]) -> list[RecommendResponse]:
-        """The best items for each request; all requests share each step.
+    async def recommend(
+        self, requests: Sequence[RecommendRequest], asked_at: float | None = None
+    ) -> list[RecommendResponse]:
+        """The best items for each request; all requests share each step, and the time since `asked_at` (or now).
 
         1. The active generation and the users, as a ranking reads them.
         2. Each answer gets its number, which is the seed of what is drawn at random.
@@ -96,7 +98,7 @@ class Recommending:
 
         Raises what a ranking raises, and `Unavailable` where neither the index nor the popularity can be had.
         """
-        known = await self._ranking.know([request.user_id for request in requests])
+        known = await self._ranking.know([request.user_id for request in requests], asked_at)
         ids = [self._policy.new_id() for _ in requests]
         asked = [self._request(*each) for each in zip(requests, known.users, known.tastes, ids, strict=True)]
         candidates, why = await self._candidates(asked, known)
@@ -169,7 +171,7 @@ class Recommending:
 
     def _left(self, share: float, known: KnownUsers) -> float:
         """Seconds until that share of a recommendation's time is over."""
-        return max(0.0, self._limits.seconds * share - (self._clock() - known.began))
+        return max(0.0, self._limits.seconds * share - (self.clock() - known.began))
 
 
 def seed_of(ranking_id: str) -> int:

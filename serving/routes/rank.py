@@ -43,7 +43,7 @@ def rank_router(ranking: Ranking) -> APIRouter:
 
     async def answer(request: RankRequest) -> RankResponse:
         if not request.explain:
-            return await joined.ask(request)
+            return await joined.ask(request, ranking.clock())
         (alone,) = await ranking.rank([request])  # what explains it calls towers once more, which others need not await
         return alone
 

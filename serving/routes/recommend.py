@@ -32,7 +32,8 @@ def recommend_router(recommending: Recommending) -> APIRouter:
     async def recommend(http: Request) -> Response:
         """A user who is new never makes an error. What the user gets to see is noted for training: see `shown`."""
         request = read(await http.body(), _ONE)
+        asked_at = recommending.clock()
         await recommending.check(request)
-        return Response(_ANSWER.dump_json(await joined.ask(request)), media_type="application/json")
+        return Response(_ANSWER.dump_json(await joined.ask(request, asked_at)), media_type="application/json")
 
     return router

@@ -8,12 +8,11 @@ from pydantic import BaseModel
 from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.profile import Profile, Shares
-from foretaste.kernel.users import Stage, stage_of
+from foretaste.kernel.users import STAGES, Stage, stage_of
 from streams.watch.drift import Drift, Rolling
 from streams.watch.outcomes import ImpressionOutcome, OpenImpressions
 from streams.watch.rollback import RankingCounts, counts_of
 
-STAGES = tuple(Stage)
 _IMPRESSIONS, _PREDICTED, _ACTED = range(3)
 
 

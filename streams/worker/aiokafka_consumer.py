@@ -13,7 +13,7 @@ from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
 from streams.worker.consumer import ConsumerConfig, EndedConsumer, hand_over
 from streams.worker.health.store_progress import StoreProgress
-from streams.worker.reading import METADATA_SECONDS, READ_COMMITTED, stop
+from streams.worker.reading import METADATA_SECONDS, READ_COMMITTED, STOPPING_SECONDS, stop
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +21,6 @@ AT_ONCE = 500
 """Records taken from the client at a time, which may come on top of a collector's capacity."""
 LOOK_SECONDS = 1.0
 """For which one look waits for records."""
-STOPPING_SECONDS = 3.0
-"""How long a worker that stops tries to commit, while aiokafka would try for ever."""
 UNASSIGNED_SECONDS = 0.1
 """Between two looks of a worker that holds no partition of a topic."""
 REBALANCE_SECONDS = 60.0

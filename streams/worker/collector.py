@@ -64,8 +64,8 @@ class Collector:
     2. A batch closes by its policy: on size, on the age of its first member, or at once where nothing follows.
     3. The handler makes its effects durable. While a part is unavailable, the batch is tried again, for ever.
     4. If the batch is refused for good, its members are handled one by one, and those refused become dead letters.
-    5. A store that keeps its `progress` is told of it; one that lost what it had ends the collector (`LostTail`). Where
-       its server is another one by then, 3 is done again.
+    5. A store that keeps its `progress` is told of it. One that lost what it had, before a try of 3 or by now, ends the
+       collector (`LostTail`). Where its server is another one by now, 3 is done again.
     6. Only now its members are acknowledged, in the order in which they came.
 
     Batches never overlap and members are acknowledged in order, so that what was acknowledged last is where a partition
@@ -194,20 +194,28 @@ class Collector:
         self._streak.over()
         now_ms = 1000 * self._now()
         self._metrics.batch_size.labels(self._way).observe(len(batch))
-        observe = self._metrics.durable_seconds.labels(self._way).observe
+        ages = [max(0.0, now_ms - entry.message.origin.timestamp_ms) / 1000 for entry in batch]
+        self._metrics.durable_seconds.observe(self._way, ages)
         for entry in batch:
             entry.acknowledge()
-            observe(max(0.0, now_ms - entry.message.origin.timestamp_ms) / 1000)
         self.settled += len(batch)
 
     async def _carried_out(self, work: Work[T], of: Sequence[T], batch: Sequence[_Entry]) -> None:
         """Work is done and the store told of it; once more where the store's server is another one by then."""
         progress, read_at = self._progress, [entry.read_at for entry in batch]
-        while True:
-            server_run = "" if progress is None else progress.server_run
+        if progress is None:
             await self._retrying(work, of)
-            if progress is None or await self._retrying(progress.note, read_at, server_run):
-                return
+            return
+
+        async def confirmed() -> str:
+            server_run = await progress.confirm()
+            await work(of)
+            return server_run
+
+        noted = False
+        while not noted:
+            server_run: str = await self._retrying(confirmed)
+            noted = await self._retrying(progress.note, read_at, server_run)
 
     async def _one_by_one(self, batch: Sequence[_Entry], error: ForetasteError) -> None:
         if len(batch) == 1:

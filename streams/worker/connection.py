@@ -4,17 +4,13 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from aiokafka.conn import create_conn
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaConnectionError
 
 from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.running.tls import CLOSED
+from foretaste.kernel.running.kafka_refusal import refusal_of_kafka
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
-
-REFUSED_MS = 2000
-"""Milliseconds that a broker has to say why it refuses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +53,8 @@ async def kafka_unavailable(connection: KafkaConnection, error: Exception, subje
     aiokafka keeps to itself why no broker took a client: a wrong password and a broker that is away look alike. So one
     more connection is tried then, whose refusal is told.
     """
-    reason = await _refusal(connection) if isinstance(error, KafkaConnectionError) else None
-    return Unavailable("kafka", f"{subject or connection.bootstrap}: {reason or repr(error)}")
-
-
-async def _refusal(connection: KafkaConnection) -> str | None:
-    """What the last broker said to a connection; None where one takes it."""
-    arguments = connection.client_arguments()
     reason = None
-    for server in arguments.pop("bootstrap_servers").split(","):
-        host, _, port = server.strip().rpartition(":")
-        try:
-            made = await create_conn(host.strip("[]"), int(port), request_timeout_ms=REFUSED_MS, **arguments)
-        except (KafkaError, OSError, TimeoutError, ValueError) as error:
-            reason = str(error) or type(error).__name__
-            if connection.security_protocol == "SSL" and isinstance(error, KafkaConnectionError):
-                reason = f"{reason}: {CLOSED}"
-        else:
-            made.close()
-            return None
-    return reason
+    if isinstance(error, KafkaConnectionError):
+        security = connection.client_arguments()
+        reason = await refusal_of_kafka(security.pop("bootstrap_servers"), security)
+    return Unavailable("kafka", f"{subject or connection.bootstrap}: {reason or repr(error)}")

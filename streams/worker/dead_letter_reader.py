@@ -12,11 +12,11 @@ from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import DeadLetter, Message, Origin, Reason
 from streams.worker.connection import KafkaConnection, kafka_unavailable
 from streams.worker.dead_letters import VALUE_BYTES, read_dead_letter
-from streams.worker.reading import beside_the_workers, readable_end
+from streams.worker.reading import beside_the_workers, readable_end, stop
 
 READING_SECONDS = 60.0
 REPLAYED = "foretaste-replayed"
-"""Of a record without key and value, which is no letter: `partition@offset` of the letter that was replayed."""
+"""Of a record of the topic of replays, without key and value: `partition@offset` of the letter that was replayed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,29 +38,39 @@ class KeptLetter:
 
 
 async def newest_dead_letters(connection: KafkaConnection, topic: str, limit: int) -> list[DeadLetter]:
-    """The letters of `kept_letters`, without their places."""
-    return [each.letter for each in await kept_letters(connection, topic, limit)]
+    """The letters of `kept_letters`, without their places and whatever became of them."""
+    return [letter_of(record) for record in await _records(connection, topic, limit)]
 
 
-async def kept_letters(connection: KafkaConnection, topic: str, limit: int | None = None) -> list[KeptLetter]:
-    """The dead letters of `topic`, the newest `limit` records of each partition or all, oldest first.
+async def kept_letters(
+    connection: KafkaConnection, topic: str, replays: str, limit: int | None = None
+) -> list[KeptLetter]:
+    """The dead letters of `topic`, the newest `limit` of each partition or all, oldest first.
 
-    None if the topic does not exist. A record that no worker put there is among them as a `Reason.FOREIGN`, so that it
-    hides no other. Reads beside the workers: no group, nothing committed. Raises `Unavailable` when no broker answers
-    in time.
+    `replays` is the topic that says which were sent again. None if the topic does not exist. A record that no worker
+    put there is among them as a `Reason.FOREIGN`, so that it hides no other. Reads beside the workers: no group,
+    nothing committed. Raises `Unavailable` when no broker answers in time.
     """
+    records = await _records(connection, topic, limit)
+    notes = await _records(connection, replays, None) if records else []
+    replayed = {place for note in notes if (place := replayed_place(note)) is not None}
+    return [_kept(record, replayed) for record in records]
+
+
+async def check_topic(connection: KafkaConnection, topic: str) -> None:
+    """Raises `InvalidInput` where the topic does not exist: a broker may make one that is written to, with settings of
+    its own. Raises `Unavailable` when no broker answers in time."""
     try:
-        async with asyncio.timeout(READING_SECONDS):  # aiokafka waits for ever for a partition without a leader
-            partitions = await _partitions(connection, topic)
-            records = await _read(connection, partitions, limit) if partitions else []
+        async with asyncio.timeout(READING_SECONDS):
+            found = await _partitions(connection, topic)
     except (KafkaError, TimeoutError) as error:
         raise await kafka_unavailable(connection, error, topic) from error
-    replayed = {place for record in records if (place := replayed_place(record)) is not None}
-    return [_kept(record, replayed) for record in records if replayed_place(record) is None]
+    if not found:
+        raise InvalidInput("topic", topic, "does not exist: run `foretaste setup`")
 
 
 def replayed_place(record: ConsumerRecord) -> str | None:
-    """The place of the letter that the record says was replayed; None for a letter."""
+    """The place of the letter that the record says was replayed; None for what is no such note."""
     if record.key is not None or record.value is not None:
         return None
     place = dict(record.headers).get(REPLAYED)
@@ -80,6 +90,16 @@ def _kept(record: ConsumerRecord, replayed: Set[str]) -> KeptLetter:
     place = f"{record.partition}@{record.offset}"
     whole = VALUE_BYTES not in dict(record.headers)
     return KeptLetter(letter_of(record), record.partition, record.offset, place in replayed, whole)
+
+
+async def _records(connection: KafkaConnection, topic: str, limit: int | None) -> list[ConsumerRecord]:
+    """The newest `limit` records of each partition of a topic or all, oldest first; none of one that does not exist."""
+    try:
+        async with asyncio.timeout(READING_SECONDS):  # aiokafka waits for ever for a partition without a leader
+            partitions = await _partitions(connection, topic)
+            return await _read(connection, partitions, limit) if partitions else []
+    except (KafkaError, TimeoutError) as error:
+        raise await kafka_unavailable(connection, error, topic) from error
 
 
 async def _partitions(connection: KafkaConnection, topic: str) -> list[TopicPartition]:
@@ -113,7 +133,7 @@ async def _read(
             for partition, found in (await consumer.getmany(timeout_ms=500)).items():
                 records += [record for record in found if record.offset < ends[partition]]
     finally:
-        await consumer.stop()
+        await stop(consumer)
     return sorted(records, key=lambda record: record.timestamp)
 
 

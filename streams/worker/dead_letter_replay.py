@@ -46,12 +46,12 @@ class ReplayChoice:
 
 
 async def replay(
-    events: Events, letters: Sequence[KeptLetter], topic: str, origins: Collection[str], attempts: int
+    events: Events, letters: Sequence[KeptLetter], replays: str, origins: Collection[str], attempts: int
 ) -> tuple[int, dict[Kept, int]]:
-    """Send letters of the dead-letter `topic` to their own topics, which must be among `origins`; how many were sent,
-    and how many were not by why.
+    """Send dead letters to their own topics, which must be among `origins`; how many were sent, and how many were not
+    by why.
 
-    1. The event is sent, with the headers that keep its origin and count its attempts. 2. A record beside the letters
+    1. The event is sent, with the headers that keep its origin and count its attempts. 2. A record on topic `replays`
     says that it was replayed. Killed between the two, the letter is replayed once more, which changes nothing: what is
     stored is keyed by the origin. In order of the letters, which is that of a user's events. What dies again meanwhile
     is another letter, and not of this replay.
@@ -66,7 +66,7 @@ async def replay(
             continue
         message = each.letter.message
         await events.send(message.origin.topic, message.key, message.value, replay_headers(each.letter))  # 1
-        await events.send(topic, None, None, [(REPLAYED, each.place.encode())])  # 2
+        await events.send(replays, None, None, [(REPLAYED, each.place.encode())])  # 2
         sent += 1
     return sent, {why: count for why, count in left.items() if count}
 

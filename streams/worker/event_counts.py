@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from foretaste.kernel.service_ports import TopicCount
 from streams.worker.connection import KafkaConnection, kafka_unavailable
 from streams.worker.lag import LOOK_BYTES, LOOK_MS, look
-from streams.worker.reading import beside_the_workers
+from streams.worker.reading import beside_the_workers, stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class KafkaEventCounts:
     async def close(self) -> None:
         started, self._started = self._started, {}
         for consumer in started.values():
-            await consumer.stop()
+            await stop(consumer)
 
     async def _of_group(self, group: str) -> dict[str, TopicCount]:
         consumer = self._started.get(group) or await self._opened(group)
@@ -76,7 +76,7 @@ class KafkaEventCounts:
             self._connection, group, fetch_max_wait_ms=LOOK_MS, max_partition_fetch_bytes=LOOK_BYTES
         )
         async with AsyncExitStack() as unless_ready:
-            unless_ready.push_async_callback(consumer.stop)
+            unless_ready.push_async_callback(stop, consumer)
             await consumer.start()
             missing = set(self._topics[group]) - await consumer.topics()
             if missing:

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from foretaste.kernel.ports import Clock
 from streams.worker.connection import KafkaConnection, kafka_unavailable
-from streams.worker.reading import beside_the_workers, readable_end
+from streams.worker.reading import beside_the_workers, readable_end, stop
 
 LOOK_MS = 100
 """For which one look lets the broker hold a fetch."""
@@ -92,7 +92,7 @@ class KafkaBacklog:
     async def close(self) -> None:
         consumer, self._started = self._started, None
         if consumer is not None:
-            await consumer.stop()
+            await stop(consumer)
 
     async def _consumer(self) -> AIOKafkaConsumer:
         if self._started is None:
@@ -100,7 +100,7 @@ class KafkaBacklog:
                 self._connection, self._group, fetch_max_wait_ms=LOOK_MS, max_partition_fetch_bytes=LOOK_BYTES
             )
             async with AsyncExitStack() as unless_ready:
-                unless_ready.push_async_callback(consumer.stop)
+                unless_ready.push_async_callback(stop, consumer)
                 await consumer.start()
                 if self._topic not in await consumer.topics():
                     raise UnknownTopicOrPartitionError(self._topic)

@@ -12,6 +12,8 @@ READ_COMMITTED = "read_committed"
 """The isolation level of every consumer here: what a transaction took back was never there."""
 METADATA_SECONDS = 5.0
 """After which a client asks again which partitions there are: by then, a consumer reads those that were added."""
+STOPPING_SECONDS = 3.0
+"""How long a worker that stops tries to commit, while aiokafka would try for ever."""
 
 
 read_on()  # whoever reads Kafka here imports this module

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 from aiokafka.errors import KafkaError
 from tenacity import RetryCallState
@@ -14,7 +15,7 @@ from foretaste.kernel.running.readiness import ProcessReadiness
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
 from streams.worker.consumer import ConsumerConfig, WorkerConsumer, make_consumer
-from streams.worker.health.stalling import KafkaPartitions, StallConfig, StallWatch
+from streams.worker.health.stalling import KafkaPartitions, StallConfig, Stalled, StallWatch, seen_through
 from streams.worker.health.store_progress import LostTail, StoreProgress
 from streams.worker.topic_admin import check_answers
 
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 LONGEST_PAUSE = 10.0
 """Seconds until a worker that Kafka failed starts anew, at most."""
+STOPPING_SECONDS = 6.0
+"""For a consumer to stop, beside its grace."""
 _SUBJECT = "worker"
 
 
@@ -30,7 +33,7 @@ class StreamWorker:
 
     `ways` makes the collectors, by topic; offsets are kept under `group`. As an async context in a running loop it has
     its partitions on entry; on exit it has settled what it took and committed what it acknowledged. It may be entered
-    again after that. Entering raises `Unavailable` when no broker answers.
+    again after that. Entering raises `Unavailable` when no broker answers, and `Stalled` when that hangs.
     """
 
     def __init__(
@@ -54,18 +57,18 @@ class StreamWorker:
         self._watching: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "StreamWorker":
-        await check_answers(self._connection)
+        await self._seen_through(check_answers(self._connection), "no broker has answered")
         ways = self._ways()
         progress = self._progress
         if progress is not None:
             progress.open()
         consumer = self._consumer = make_consumer(self._connection, self._group, ways, self._config, progress)
         try:
-            await consumer.start()
+            await self._seen_through(consumer.start(), "the consumer has not started")
         except BaseException:
             if progress is not None:
                 progress.close()  # or the consumer waits for the store before it stops
-            await consumer.stop()
+            await self._given_up(consumer)
             raise
         partitions = KafkaPartitions(self._connection, self._group)
         watch = StallWatch(ways, consumer.assignment, partitions, self._readiness, self._stalling)
@@ -82,8 +85,20 @@ class StreamWorker:
         if self._progress is not None:
             self._progress.close()
         if self._consumer is not None:
-            await self._consumer.stop()
+            await self._stop(self._consumer)
             log.info("group %s: left", self._group)
+
+    async def _stop(self, consumer: WorkerConsumer) -> None:
+        """Faust's app waits for ever, now and then, when it stops by an error. Interrupted, it goes on.
+
+        Raises `Stalled` where even that does not end it.
+        """
+        seconds = self._config.grace + STOPPING_SECONDS
+        try:
+            async with asyncio.timeout(seconds):
+                await consumer.stop()
+        except TimeoutError as error:
+            raise Stalled(f"the consumer did not stop within {seconds:g} s") from error
 
     async def failed(self) -> None:
         """Waits until the worker cannot go on, and raises why; waits for ever while it can.
@@ -100,6 +115,16 @@ class StreamWorker:
         finally:
             failing.cancel()
             await asyncio.wait({failing})
+
+    async def _seen_through(self, starting: Coroutine[Any, Any, object], what: str) -> None:
+        await seen_through(starting, what, self._readiness, self._stalling)
+
+    async def _given_up(self, consumer: WorkerConsumer) -> None:
+        """Ends a consumer that did not start; one that hangs in that too is left to the end of the process."""
+        try:
+            await self._stop(consumer)
+        except Stalled as error:
+            log.error("group %s: did not start, and %s", self._group, error)  # noqa: TRY400  # the message says it all
 
 
 async def run_worker(
@@ -124,17 +149,25 @@ async def run_worker(
         ended("consumer")
         readiness.unready(_SUBJECT, streak.reason or "it ended")
 
-    retrying = until_it_succeeds(longest=LONGEST_PAUSE, note=note, also=(KafkaError, LostTail))
-    running: asyncio.Task[None] = asyncio.create_task(retrying(_run_once, worker, readiness, streak))
     stopping = asyncio.create_task(requested.wait())
+
+    async def pause(seconds: float) -> None:
+        await asyncio.wait({stopping}, timeout=seconds)
+
+    async def run() -> None:
+        if not requested.is_set():  # a consumer may end by an error of its own though it was cancelled
+            await _run_once(worker, readiness, streak)
+
+    retrying = until_it_succeeds(longest=LONGEST_PAUSE, note=note, also=(KafkaError, LostTail), sleep=pause)
+    running: asyncio.Task[None] = asyncio.create_task(retrying(run))
     try:
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(each)
-        stopping.cancel()
+        requested.set()
         running.cancel()
-        await asyncio.wait({running})
+        await asyncio.wait({running, stopping})
     if not running.cancelled() and (error := running.exception()) is not None:
         ended("worker")
         log.error("the worker ends: %s: %s", type(error).__name__, error)

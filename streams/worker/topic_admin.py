@@ -9,6 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
 
 from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.values import DAY_MS
 from streams.topics import TopicNames
 from streams.worker.connection import KafkaConnection, kafka_unavailable
 
@@ -29,7 +30,7 @@ class TopicFound:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterTopic:
-    """How the topic of dead letters is created."""
+    """How the topic of dead letters is created, and that of their replays, which is kept for as long."""
 
     days: float = 14.0
     """That a letter is kept."""
@@ -38,7 +39,11 @@ class DeadLetterTopic:
 
     @property
     def config(self) -> dict[str, str]:
-        return {"max.message.bytes": str(self.max_bytes), "retention.ms": str(round(self.days * 86_400_000))}
+        return {"max.message.bytes": str(self.max_bytes), **self.replays_config}
+
+    @property
+    def replays_config(self) -> dict[str, str]:
+        return {"retention.ms": str(round(self.days * DAY_MS))}
 
 
 async def create_topics(
@@ -57,7 +62,11 @@ async def create_topics(
 
     Raises `Unavailable` when no broker answers, `InvalidInput` when the broker refuses a topic.
     """
-    configs: Mapping[str, Mapping[str, str]] = {names.dead_letters: (dead_letters or DeadLetterTopic()).config}
+    letters = dead_letters or DeadLetterTopic()
+    configs: Mapping[str, Mapping[str, str]] = {
+        names.dead_letters: letters.config,
+        names.replays: letters.replays_config,
+    }
     wanted = [NewTopic(name, partitions, replication, topic_configs=configs.get(name, {})) for name in names.all()]
     admin = AIOKafkaAdminClient(**connection.client_arguments())
     try:

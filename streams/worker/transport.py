@@ -29,7 +29,7 @@ from faust.types.tuples import ConsumerMessage
 
 from streams.fetch_wait import FetchWait
 from streams.worker.health.store_progress import StoreProgress
-from streams.worker.reading import READ_COMMITTED
+from streams.worker.reading import READ_COMMITTED, STOPPING_SECONDS
 
 if TYPE_CHECKING:
     import aiokafka
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 log.setLevel(logging.WARNING)  # mode tells each step of a service under its module's name
 
-STOPPING_SECONDS = 3.0
-"""How long a worker that stops tries to commit, while aiokafka would try for ever."""
 FULL_SECONDS = 0.05
 """For which one look waits for records of other topics while the collector of one is full: Faust would look for one
 second before it sees that there is room again."""

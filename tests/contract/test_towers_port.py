@@ -122,6 +122,9 @@ async def test_values_that_nobody_knows_are_answered(towers: TowersForm) -> None
     strange = {"segment": "Ωß漢", "age": "old", "city": None, "planet": True, "": 1e300}
     virtual = await towers.virtual_behaviour([strange, {}], 1)
     assert await towers.unknown_values([strange, {}], 1) == {"segment": 1, "age": 1}
+    again, unknown = await towers.counted_virtual_behaviour([strange, {}], 1)
+    np.testing.assert_array_equal(again, virtual)
+    assert unknown == {"segment": 1, "age": 1}
     behaviour = Behaviour(["?", ""], ["!", ""], [0, 0])
     scores = await _scores(towers, RankingInput(strange, strange, behaviour, virtual[0], ["", "Ω", "item-1"]), 1)
     assert np.isfinite(virtual).all()
@@ -255,7 +258,7 @@ async def test_a_triton_that_hangs_is_unavailable_in_time() -> None:
         silent.listen()
         towers = TritonTowers(f"127.0.0.1:{silent.getsockname()[1]}", timeout=0.3)
         async with asyncio.timeout(5):
-            with pytest.raises(Unavailable, match=r"no answer within 0\.3 s"):
+            with pytest.raises(Unavailable, match=r"no vocabulary of generation 1 within 0\.3 s"):
                 await towers.virtual_behaviour([{}], 1)
         await towers.close()
 

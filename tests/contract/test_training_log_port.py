@@ -11,8 +11,9 @@ from features.log.feast_log import FeastTrainingLog
 from features.log.rows import BEHAVIOURS, RANKINGS
 from foretaste.kernel.ports import Logged, LogUpkeep, TrainingLog
 from foretaste.kernel.ranking import Cause, Fallback, Source
+from foretaste.kernel.values import DAY_MS
 from foretaste.testing import InMemoryTrainingLog
-from tests.log_factory import AT_MS, DAY_MS, at, behaved, log_config, ranked
+from tests.log_factory import AT_MS, at, behaved, log_config, ranked
 from tests.s3_server import S3Server, s3_server
 
 Log: TypeAlias = InMemoryTrainingLog | FeastTrainingLog
@@ -92,11 +93,11 @@ async def test_what_was_not_known_is_null(log: Log) -> None:
 
 
 async def test_a_behaviour_is_read_back_field_by_field(log: Log) -> None:
-    events = [behaved("i1", at(ms=1)), behaved("i2", at(ms=2), ranking_id="r1")]
+    events = [behaved("i1", at(ms=1)), behaved("i2", at(ms=2), ranking_id="r1", event_id="e2")]
     await log.write_behaviours(events)
     table = (await everything(log)).behaviours
     assert table.schema == BEHAVIOURS
-    assert table.to_pylist() == [event.model_dump(exclude={"event_id"}) for event in events]
+    assert table.to_pylist() == [event.model_dump() for event in events]
 
 
 async def test_rows_come_in_the_order_of_time(log: Log) -> None:
@@ -131,9 +132,34 @@ async def test_behaviours_differ_by_user_item_action_and_time(log: Log) -> None:
     await log.write_behaviours([behaved("i1"), same, *others])
     rows = (await everything(log)).behaviours.to_pylist()
     assert len(rows) == 5
-    assert same.model_dump(exclude={"event_id"}) in rows, (
-        "of the same behaviour, the one that names its ranking is kept"
-    )
+    assert same.model_dump() in rows, "of the same behaviour, the one that names its ranking is kept"
+
+
+async def test_behaviours_with_an_identity_differ_by_it_alone(log: Log) -> None:
+    """Two acts of one item, action and time are two; one that was written twice, though it says otherwise, is one."""
+    first, second = behaved("i1", event_id="topic/0@1 5"), behaved("i1", event_id="topic/0@2 5")
+    again = behaved("i9", at(ms=3), event_id="topic/0@1 5")
+    others = behaved("i1", user_id="u2", event_id="topic/0@1 5")
+    for part in ([first, second], [second, again], [others, first]):
+        await log.write_behaviours(part)
+    found = [(row["user_id"], row["item_id"], row["event_id"]) for row in await behaviour_rows(log)]
+    assert found == [("u1", "i1", "topic/0@1 5"), ("u1", "i1", "topic/0@2 5"), ("u2", "i1", "topic/0@1 5")]
+
+
+async def test_a_row_of_an_earlier_version_and_the_same_with_its_identity_are_one(log: Log) -> None:
+    """An act that was logged just before an update is read from Kafka again after it."""
+    await log.write_behaviours([behaved("i1"), behaved("i1"), behaved("i2")])
+    await log.write_behaviours([behaved("i1", event_id="e1"), behaved("i1", event_id="e2")])
+    assert [(row["item_id"], row["event_id"]) for row in await behaviour_rows(log)] == [
+        ("i1", "e1"),
+        ("i1", "e2"),
+        ("i2", None),
+    ]
+
+
+async def behaviour_rows(log: Log) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = (await everything(log)).behaviours.to_pylist()
+    return rows
 
 
 @pytest.mark.parametrize(

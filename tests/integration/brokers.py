@@ -72,6 +72,8 @@ class Listeners:
     properties: tuple[str, ...] = ()
     format_options: tuple[str, ...] = ()
     """Of `kafka-storage.sh format`, which makes the first users."""
+    advertised: Mapping[str, str] = field(default_factory=dict)
+    """Addresses that clients are told instead, by name: of a proxy before it."""
 
 
 PLAIN_ALONE = Listeners()
@@ -106,7 +108,7 @@ def _cluster_id() -> str:
 
 def _properties(port: int, controller: int, log: Path, more: Listeners) -> str:
     addresses = {"PLAINTEXT": f"127.0.0.1:{port}", "CONTROLLER": f"127.0.0.1:{controller}", **more.addresses}
-    listeners = ",".join(f"{name}://{address}" for name, address in addresses.items())
+    listeners = _urls(addresses)
     protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **more.protocols}
     return "\n".join(
         (
@@ -114,7 +116,7 @@ def _properties(port: int, controller: int, log: Path, more: Listeners) -> str:
             "node.id=1",
             f"controller.quorum.bootstrap.servers=127.0.0.1:{controller}",
             f"listeners={listeners}",
-            f"advertised.listeners={listeners}",
+            f"advertised.listeners={_urls({**addresses, **more.advertised})}",
             "listener.security.protocol.map=" + ",".join(f"{name}:{each}" for name, each in protocols.items()),
             "controller.listener.names=CONTROLLER",
             f"log.dirs={log}",
@@ -131,6 +133,10 @@ def _properties(port: int, controller: int, log: Path, more: Listeners) -> str:
             "",
         )
     )
+
+
+def _urls(addresses: Mapping[str, str]) -> str:
+    return ",".join(f"{name}://{address}" for name, address in addresses.items())
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,14 +63,22 @@ class Valkey:
     def frozen(self) -> Iterator[None]:
         """While inside, the server holds its connections and answers nothing."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        process = self._process
+        process.send_signal(signal.SIGSTOP)
         try:
             yield
         finally:
-            self._process.send_signal(signal.SIGCONT)
+            process.send_signal(signal.SIGCONT)  # nothing, to one that was killed meanwhile
 
     def client(self) -> redis.Redis:
         return redis.Redis(port=self.port, password=self.password, retry=Retry(NoBackoff(), 0))
+
+    def kill(self) -> None:
+        """SIGKILL: what was not written to its files is gone."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self._process = None
 
     def stop(self) -> None:
         if self._process is not None:
@@ -81,13 +89,18 @@ class Valkey:
 
 @contextmanager
 def valkey(
-    folder: Path, *, appendonly: bool = False, cluster: bool = False, password: str | None = None
+    folder: Path,
+    *,
+    appendonly: bool = False,
+    cluster: bool = False,
+    password: str | None = None,
+    more: Sequence[str] = (),
 ) -> Iterator[Valkey]:
     """A running server that keeps its files in `folder`: nothing persists without `appendonly`.
 
-    With `cluster`, a Redis Cluster of one node that holds every slot.
+    With `cluster`, a Redis Cluster of one node that holds every slot. `more` are options of the server.
     """
-    options = ["--appendonly", "yes"] if appendonly else []
+    options = [*(["--appendonly", "yes"] if appendonly else []), *more]
     if cluster:
         options += ["--cluster-enabled", "yes", "--cluster-port", str(_free_port())]
     server = Valkey(folder, tuple(options), password)

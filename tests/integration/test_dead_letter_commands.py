@@ -17,6 +17,7 @@ from foretaste.kernel.events import DeadLetter, Message, Origin, Reason
 from streams.topics import TopicNames
 from streams.worker.connection import KafkaConnection
 from streams.worker.dead_letters import DeadLetters, message_of
+from streams.worker.event_counts import CountedTopic, KafkaEventCounts
 from streams.worker.metrics import Metrics
 from streams.worker.producer import KafkaEvents
 from streams.worker.topic_admin import create_topics
@@ -94,3 +95,25 @@ async def test_letters_are_sent_again_once(names: TopicNames, connection: KafkaC
     here = Origin(names.behaved, 0, 99, 0)
     again = [message_of(each.key, each.value, each.headers, here) for each in sent]
     assert [(each.key, each.origin.offset, each.attempts) for each in again] == [(b"ada", 3, 1), (b"bob", 4, 1)]
+
+
+async def test_what_was_sent_again_is_no_letter_itself(
+    names: TopicNames, connection: KafkaConnection, kafka_idempotent: bool
+) -> None:
+    assert (await command("replay")).stdout.startswith("2 replayed\n")
+    assert [each["place"] for each in await lines("--limit", "2")] == ["0@1", "0@2"]
+    counts = KafkaEventCounts(connection, {"letters": CountedTopic(names.dead_letters, names.group)}, timeout=10)
+    try:
+        assert (await counts.counts())["letters"].events == 3
+    finally:
+        await counts.close()
+
+
+async def test_letters_are_not_sent_again_where_that_could_not_be_noted(
+    names: TopicNames, connection: KafkaConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TopicNames, "replays", f"{names.prefix}elsewhere")
+    made = await command("replay")
+    assert isinstance(made.exception, InvalidInput)
+    assert str(made.exception) == f"topic: does not exist: run `foretaste setup` (got '{names.prefix}elsewhere')"
+    assert await read_all(connection, names.behaved, 1) == []

@@ -13,6 +13,7 @@ from foretaste.cli.processes import health_of
 from foretaste.compose.ports import synced_store
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.running.durability import EvictingStore, OffsetStore, SyncedStore
+from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser
 from foretaste.settings import Settings
 from foretaste.stack import health
 from foretaste.testing import InMemoryOffsets
@@ -47,6 +48,15 @@ async def test_offsets_move_from_where_they_stand_alone(form: str, store: RedisS
     }
     assert await offsets.begin_offsets({ZERO: 10, ONE: 3}) == {ZERO: 8, ONE: 9}
     assert await offsets.begin_offsets({ZERO: 8, ONE: 3}) == {ZERO: 8, ONE: 3}
+
+
+async def test_a_store_tells_whether_it_holds_anybody(store: RedisStore) -> None:
+    offsets: OffsetStore = store
+    await offsets.begin_offsets({ZERO: 5})
+    await store.write_behaviour([BehavedUser("u1", Behaviour(["i"], ["acted"], [1]))])
+    assert not await offsets.holds_users()
+    await store.write_enriched([EnrichedUser("u1", {"age": 25}, None, 1)])
+    assert await offsets.holds_users()
 
 
 async def test_each_start_of_a_server_is_another_run(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from features.online.redis_store import RedisStore
 from features.redis.address import RedisAddress
 from features.repo_config import apply_features, repo_config
 from foretaste.kernel.events import Message, Origin
-from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser, UserFeatures
+from foretaste.kernel.users import BehavedUser, EnrichedUser, LaterBehaviour, ReenrichedUser, UserFeatures
 from streams.behaviours import Behaviours
 from streams.sign_ups import SignUps
 from tests.stream_parts import NOW, NOW_MS, World, generation, message, sign_up, virtual_of
@@ -58,6 +58,22 @@ class Stopped:
         return await self.store.write_behaviour(users)
 
 
+@dataclass
+class StoppedBefore(Stopped):
+    """Likewise where the usual case is one step: it stops before that, and reads for those alone who were left out."""
+
+    async def append_behaviour(self, users: Sequence[LaterBehaviour]) -> list[str]:
+        await self._stopped([])
+        return await self.store.append_behaviour(users)
+
+    async def write_new(self, users: Sequence[EnrichedUser]) -> list[str]:
+        await self._stopped([])
+        return await self.store.write_new(users)
+
+
+BOTH = pytest.mark.parametrize("stopped_form", [Stopped, StoppedBefore])
+
+
 def behaviour_way(world: World) -> Behaviours:
     return Behaviours(
         world.parts, world.dead_letters, world.metrics, unknown_items="keep", max_event_bytes=2000, now=lambda: NOW
@@ -70,8 +86,9 @@ def sign_up_way(world: World) -> SignUps:
     )
 
 
+@BOTH
 async def test_what_a_worker_writes_that_stopped_between_read_and_write_while_its_successor_went_on_is_harmless(
-    store: RedisStore,
+    store: RedisStore, stopped_form: type[Stopped]
 ) -> None:
     """Behaviours: the successor was given the same, and more. Each stands there once, in the order of its time."""
     records = [
@@ -82,7 +99,7 @@ async def test_what_a_worker_writes_that_stopped_between_read_and_write_while_it
         )
         for number in range(80)
     ]
-    stopped = Stopped(store)
+    stopped = stopped_form(store)
     zombie = replace(World(), store=stopped)  # type: ignore[arg-type]  # the real one in the chosen one's place
     world = replace(World(), store=store)  # type: ignore[arg-type]  # likewise
     await behaviour_way(world)(records[:10])
@@ -97,12 +114,13 @@ async def test_what_a_worker_writes_that_stopped_between_read_and_write_while_it
     assert len(list(held.applied)) == 80
 
 
+@BOTH
 @pytest.mark.parametrize("gap_ms", [0, 5], ids=["of one time", "of another time"])
 async def test_the_late_sign_up_of_a_worker_that_stopped_does_not_replace_its_successors(
-    store: RedisStore, gap_ms: int
+    store: RedisStore, gap_ms: int, stopped_form: type[Stopped]
 ) -> None:
     """Attributes and virtual behaviour: what stands there in the end is of one registration, the later in the topic."""
-    stopped = Stopped(store)
+    stopped = stopped_form(store)
     zombie = await replace(World(), store=stopped).activate(generation())  # type: ignore[arg-type]  # likewise
     world = await replace(World(), store=store).activate(generation())  # type: ignore[arg-type]  # likewise
     first, second = sign_up("u1", 7, NOW_MS - 10, age=1), sign_up("u1", 8, NOW_MS - 10 + gap_ms, age=2)

@@ -102,7 +102,7 @@ async def known(deployment: Deployment, users: Sequence[str]) -> list[str]:
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 async def test_a_compressed_batch_is_read_as_any_other(deployment: Deployment, codec: str) -> None:
     async with deployment, deployment.worker(), producer(deployment, compression_type=codec) as compressing:
-        behaved = UserBehaved.model_validate({"user_id": "ada", "item_id": "i1", "at": 1000})
+        behaved = UserBehaved.model_validate({"user_id": "ada", "item_id": "i1", "at": 1_600_000_000})
         await compressing.send_and_wait(deployment.names.registered, sign_up_of("ada", note="x" * 3000), b"ada")
         await compressing.send_and_wait(deployment.names.behaved, behaved.model_dump_json().encode(), b"ada")
         await compressing.send_and_wait(deployment.names.registered, b'{"x":' + b"x" * 3000, b"ada")

@@ -161,10 +161,9 @@ async def test_a_record_of_somebody_elses_hides_no_dead_letter(deployment: Deplo
 
 async def test_dead_letters_are_replayed_each_once_and_never_for_ever(deployment: Deployment) -> None:
     names, origins = deployment.names, {deployment.names.registered}
-    topic = names.dead_letters
 
     async def letters() -> list[KeptLetter]:
-        return await kept_letters(deployment.connection, topic)
+        return await kept_letters(deployment.connection, names.dead_letters, names.replays)
 
     async with deployment, deployment.worker():
         for user, age in (("poison", b"-1"), ("nested", b"[1]")):
@@ -174,19 +173,20 @@ async def test_dead_letters_are_replayed_each_once_and_never_for_ever(deployment
         first = await letters()
         for attempts in (1, 2):
             before = len(await letters())
-            assert await replay(deployment.events, await letters(), topic, origins, attempts=2) == (
+            assert await replay(deployment.events, await letters(), names.replays, origins, attempts=2) == (
                 2,
                 {Kept.REPLAYED_BEFORE: before - 2} if before > 2 else {},
             )
             await until(partial(_as_many_letters, deployment, 2 + 2 * attempts))
-        assert (await replay(deployment.events, await letters(), topic, origins, attempts=2))[0] == 0
+        assert (await replay(deployment.events, await letters(), names.replays, origins, attempts=2))[0] == 0
         found = await letters()
         assert sorted(each.letter.message.attempts for each in found) == [0, 0, 1, 1, 2, 2]
         assert {each.letter.message.origin for each in found} == {each.letter.message.origin for each in first}
 
 
 async def _as_many_letters(deployment: Deployment, count: int) -> bool:
-    return len(await kept_letters(deployment.connection, deployment.names.dead_letters)) == count
+    names = deployment.names
+    return len(await kept_letters(deployment.connection, names.dead_letters, names.replays)) == count
 
 
 async def two_letters(deployment: Deployment) -> bool:
@@ -203,7 +203,7 @@ async def lag_is_over(deployment: Deployment) -> bool:
 
 async def test_behaviours_warm_a_user_step_by_step(deployment: Deployment) -> None:
     acts = [
-        UserBehaved(user_id="ada", item_id=f"item {each}", at=datetime.fromtimestamp(1000 + each, UTC))
+        UserBehaved(user_id="ada", item_id=f"item {each}", at=datetime.fromtimestamp(1_600_000_000 + each, UTC))
         for each in range(150)
     ]
     async with deployment, deployment.worker():
@@ -295,7 +295,7 @@ async def test_a_way_that_is_stuck_holds_up_no_other(deployment: Deployment) -> 
         deployment.world.towers.outage = Unavailable("triton", "chosen by the test")
         await deployment.sign_up(stuck)
         await until(lambda: deployment.world.store.reads >= 3)
-        act = UserBehaved(user_id="ada", item_id="item", at=datetime.fromtimestamp(1000, UTC))
+        act = UserBehaved(user_id="ada", item_id="item", at=datetime.fromtimestamp(1_600_000_000, UTC))
         await deployment.events.send(deployment.names.behaved, b"ada", act.model_dump_json().encode())
         await until(lambda: behaved(deployment, "item"))
         await until(lambda: lag_is(deployment, len(stuck)))

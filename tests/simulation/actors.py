@@ -144,7 +144,7 @@ class RankingService:
         self._joined: Joined[RankRequest, RankResponse] = Joined(self.ranking.rank)
 
     async def rank(self, request: RankRequest) -> RankResponse:
-        return await self._joined.ask(request)
+        return await self._joined.ask(request, self.ranking.clock())
 
 
 async def ranking_service(system: "System", process: SimulatedProcess) -> None:

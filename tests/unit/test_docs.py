@@ -17,6 +17,7 @@ from typer.main import get_command
 from benchmarks.__main__ import app as benchmarks
 from foretaste import compose
 from foretaste.cli.main import app as foretaste
+from foretaste.kernel.users import STAGES
 from foretaste.settings import markdown
 from serving.access.answer_counts import AnswerCounts
 from serving.metrics import RankingMetrics
@@ -24,7 +25,7 @@ from streams.parts import SignUpParts
 from streams.training_log import LogMetrics
 from streams.watch.monitor import Snapshot
 from streams.watch.prometheus import WatchGauges
-from streams.watch.windows import STAGES, Figures, StageFigures
+from streams.watch.windows import Figures, StageFigures
 from streams.worker.metrics import Metrics
 from tests.http_parts import HttpParts
 

@@ -1,4 +1,4 @@
-"""Triton's way into the vocabulary of a version: the bytes of its file."""
+"""Triton's way into the vocabulary of a version: as `models/runtime/packing.py` packs it."""
 
 import hashlib
 import sys
@@ -12,15 +12,16 @@ sys.path.insert(0, str(Path(__file__).parent))  # the `models` package of this v
 
 from models.runtime import layout
 from models.runtime.digest import digest_of
+from models.runtime.packing import packed
 
 
 class TritonPythonModel:
     """One instance of one version; Triton gives each a process of its own."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        encoding = (Path(__file__).parent / layout.ENCODING).read_bytes()
-        self.digest = digest_of(hashlib.sha256(encoding).hexdigest())
-        self.encoding = np.frombuffer(encoding, dtype=np.uint8)
+        text = (Path(__file__).parent / layout.ENCODING).read_bytes()
+        self.digest = digest_of(hashlib.sha256(text).hexdigest())
+        self.encoding = np.frombuffer(packed(text.decode(), self.digest), dtype=np.uint8)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """The vocabulary, for a caller who has another one or none."""

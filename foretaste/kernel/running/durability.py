@@ -50,6 +50,10 @@ class OffsetStore(Protocol):
         """
         ...
 
+    async def holds_users(self) -> bool:
+        """Whether it holds attributes of anybody."""
+        ...
+
     async def server_run(self) -> str:
         """Names the run of the server: another one after each start, and of a replica that took over.
 

@@ -56,8 +56,12 @@ class CategoricalEncoder:
         return index
 
     def encode(self, values: Sequence[Scalar]) -> IndexArray:
-        find = self._index.get
-        return np.array([find(canonical(value), FIELD_UNKNOWN) for value in values], dtype=np.int64)
+        find = self._index.get  # a text that is known as it is stands for itself; 0 and False stand for others
+        found = [
+            (find(value) if isinstance(value, str) else None) or find(canonical(value), FIELD_UNKNOWN)
+            for value in values
+        ]
+        return np.array(found, dtype=np.int64)
 
     def grown(self, texts: Sequence[str]) -> "CategoricalEncoder":
         fresh = [text for text in texts if canonical(text) not in self._index]

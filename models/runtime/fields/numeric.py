@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from foretaste.kernel.values import IndexArray, Scalar, number
 from models.runtime.fields.base import FIELD_UNKNOWN, FieldEncoder, FieldShares, FieldValues
@@ -46,9 +48,13 @@ class NumericEncoder:
     def probes(self) -> Sequence[Scalar]:
         return self.edges
 
+    @cached_property
+    def _edges(self) -> npt.NDArray[np.float64]:
+        return np.array(self.edges, dtype=np.float64)
+
     def encode(self, values: Sequence[Scalar]) -> IndexArray:
-        numbers = np.array([number(value) for value in values], dtype=np.float64)
-        bins = np.searchsorted(np.array(self.edges, dtype=np.float64), numbers, side="right") + 1
+        numbers = _numbers(values)
+        bins = np.searchsorted(self._edges, numbers, side="right") + 1
         return np.where(np.isnan(numbers), FIELD_UNKNOWN, bins).astype(np.int64)
 
     def grown(self, texts: Sequence[str]) -> "NumericEncoder":
@@ -64,3 +70,16 @@ class NumericEncoder:
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, "edges": list(self.edges)}
+
+
+def _numbers(values: Sequence[Scalar]) -> npt.NDArray[np.float64]:
+    """The finite numbers that the values stand for, else nan; at once where all are numbers."""
+    if {type(value) for value in values} <= {int, float}:
+        try:
+            numbers = np.array(values, dtype=np.float64)
+        except OverflowError:  # an integer beyond all floats
+            pass
+        else:
+            numbers[~np.isfinite(numbers)] = np.nan
+            return numbers
+    return np.array([number(value) for value in values], dtype=np.float64)

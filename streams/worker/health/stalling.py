@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Set
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,6 +18,10 @@ from streams.worker.reading import beside_the_workers, stop
 
 _KAFKA = "kafka"
 """The subject of a look that nobody answered."""
+_START = "start"
+"""The subject of a start that takes long."""
+ENDING_SECONDS = 1.0
+"""For which what hangs is waited for once it is given up: it may not even end."""
 
 
 class Stalled(ForetasteError):
@@ -52,6 +56,29 @@ class HandledEvents(Protocol):
     def longest_batch(self) -> float:
         """Seconds that a batch takes on purpose."""
         ...
+
+
+async def seen_through(
+    starting: Coroutine[Any, Any, object], what: str, readiness: ProcessReadiness, config: StallConfig
+) -> None:
+    """Waits for a step of a worker's start, which comes before a `StallWatch` has anything to look at.
+
+    One that takes `config.quiet` seconds makes the worker not ready, for the reason that `what` was not done; after
+    `config.ends_after` seconds it is given up, and `Stalled` is raised. What it raises itself, this raises.
+    """
+    step = asyncio.create_task(starting, name=what)
+    try:
+        done, _ = await asyncio.wait({step}, timeout=config.quiet)
+        if not done:
+            readiness.unready(_START, f"{what} for {config.quiet:g} s")
+            done, _ = await asyncio.wait({step}, timeout=max(0.0, config.ends_after - config.quiet))
+        if not done:
+            raise Stalled(f"{what} for {config.ends_after:g} s")
+        readiness.ready(_START)
+        step.result()
+    finally:
+        if step.cancel():
+            await asyncio.wait({step}, timeout=ENDING_SECONDS)
 
 
 class HeldPartitions(Protocol):

@@ -12,6 +12,7 @@ from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import Origin
 from foretaste.kernel.retrying import FailureStreak, until_it_succeeds
 from foretaste.kernel.running.durability import OffsetStore, Partition
+from foretaste.kernel.running.readiness import ProcessReadiness
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,9 @@ LONGEST_PAUSE = 3.0
 """Seconds between two tries at most, while the store is away."""
 BEGIN_SECONDS = 30.0
 """For which `begin` waits for the store: Faust gives it 90, and after that never reads again without a word."""
+
+EMPTIED = "store"
+"""The subject of a store that was emptied while no worker ran."""
 
 Key = TypeVar("Key", bound=Partition)
 
@@ -37,24 +41,35 @@ class StoreProgress:
     """Compares what the store says of its progress with what a worker had it write.
 
     1. `begin`: a worker that gets partitions starts where Kafka says, or where the store says if that is earlier.
-    2. `note`: behind the effects of a batch, the store is told how far its partitions have come by it.
-    3. Where the server started anew since the batch began, or is another one, what it lost may be the effects of this
-       batch alone, of which no offset tells: they are made once more. Making them again is harmless.
+    2. `confirm`: before each try of a batch, a server that is not the one of before still stands where its partitions
+       had come.
+    3. `note`: behind the effects of a batch, the store is told how far its partitions have come by it. Where the server
+       is another one since the batch began, what it lost may be the effects of this batch alone, of which no offset
+       tells: they are made once more, which is harmless.
     4. Where it stands behind what it was told before, it lost a tail, and where it stands nowhere, it was emptied.
        Nothing more is acknowledged then: `LostTail` ends the reading, and the next `begin` does 1. An emptied store is
        read again from the oldest event that Kafka has: each partition that this worker stood in, whoever has it by now
        and began it in the emptied store where the group stands.
     5. `run` looks each `LOOK_EVERY` seconds, since a partition may lie idle.
+    6. A store that knows nothing of partitions that the group has come far in, and holds no user either, was emptied
+       while no worker ran. Nobody but a person knows that it is not a new one: the process is not ready, and says why.
 
     A store that is ahead has another writer by now (this worker stood still meanwhile), who is not disturbed.
     """
 
     def __init__(
-        self, store: OffsetStore, lost: Counter, *, look_every: float = LOOK_EVERY, begin_within: float = BEGIN_SECONDS
+        self,
+        store: OffsetStore,
+        lost: Counter,
+        readiness: ProcessReadiness | None = None,
+        *,
+        look_every: float = LOOK_EVERY,
+        begin_within: float = BEGIN_SECONDS,
     ) -> None:
-        """`lost` counts tails by `kind`: `tail` or `all`."""
+        """`lost` counts tails by `kind`: `tail`, `all`, or `unseen` for a store emptied while no worker ran."""
         self._store = store
         self._lost = lost
+        self._readiness = readiness or ProcessReadiness()
         self._look_every = look_every
         self._begin_within = begin_within
         self._stands: dict[Partition, int] = {}
@@ -62,8 +77,10 @@ class StoreProgress:
         self._ever: set[Partition] = set()
         """Partitions that this worker began at any time: of an emptied store, each is read anew, whoever has it."""
         self._emptied = False
+        self._unseen: dict[Partition, int] = {}
+        """Partitions of which the store held no word, and where the group stood in them: nobody looked yet why."""
         self.server_run = ""
-        """The run of the store's server that was seen last."""
+        """The run of the store's server where this worker began."""
         self._streak = FailureStreak("where the store stands", time.monotonic)
         self._retrying = until_it_succeeds(longest=LONGEST_PAUSE, note=self._streak.note)
         self._busy = asyncio.Lock()
@@ -105,6 +122,17 @@ class StoreProgress:
             detail = f"did not tell for {self._begin_within:g} s where it stands: {reason or 'no answer'}"
             raise Unavailable("store", detail) from error
 
+    async def confirm(self) -> str:
+        """The store has what came before; the run of its server. Raises as `note` does.
+
+        What is carried out on top of a lost tail would stand before what is then read again, where times are equal.
+        """
+        server_run = await self._store.server_run()
+        if server_run != self.server_run:
+            await self._look()
+            self.server_run = server_run
+        return server_run
+
     async def note(self, read_at: Sequence[Origin], server_run: str) -> bool:
         """The effects of the records that lay there were made, and `server_run` was the server's run before.
 
@@ -126,8 +154,7 @@ class StoreProgress:
         for place, (before, to) in moves.items():
             if self._stands.get(place) == before:
                 self._stands[place] = to
-        self.server_run = await self._store.server_run()
-        return self.server_run == server_run
+        return await self._store.server_run() == server_run
 
     async def run(self) -> None:
         """Look until cancelled; raises `LostTail`."""
@@ -158,6 +185,11 @@ class StoreProgress:
         words = dict.fromkeys(anew, 0) | {(each[0], each[1]): at for each, at in starts.items()}
         found = await self._store.begin_offsets(words)
         starts = {each: _least(at, found[each]) for each, at in starts.items()}
+        unseen = {(each[0], each[1]): at for each, at in committed.items() if at > 0 and held[each] is None}
+        self._unseen |= {each: at for each, at in unseen.items() if each not in anew}
+        if self._unseen:
+            await self._check_users(self._unseen)
+            self._unseen = {}
         for each, start in starts.items():
             if start < committed[each]:
                 log.warning("%s/%d is read again from %d, where the store stands", *each, start)
@@ -165,6 +197,24 @@ class StoreProgress:
         self._ever |= self._stands.keys()
         self._emptied = False
         return starts
+
+    async def _check_users(self, far: Mapping[Partition, int]) -> None:
+        """Of a store that holds no word of partitions in which the group has come so far."""
+        if await self._store.holds_users():
+            log.info("the store held no offsets of %d partitions yet: it was written by an earlier version", len(far))
+            return
+        reason = (
+            f"the store holds no users, though the group has handled {sum(far.values())} events: it was emptied while "
+            "no worker ran, or is a new one; docs/operations.md says what to do"
+        )
+        (topic, number), offset = min(far.items())
+        log.error(
+            "%s: to have all read again, stop the workers, set the group's offsets back to the earliest, start them; "
+            "where it is meant to be empty, start the workers anew (it knows nothing of %d partitions, first %s/%d@%d)",
+            *(reason, len(far), topic, number, offset),
+        )
+        self._lost.labels("unseen").inc()
+        self._readiness.unready(EMPTIED, reason)
 
     def _check(self, elsewhere: Mapping[Partition, int | None]) -> None:
         """Raises `LostTail` where the store stands behind what it was told, or nowhere."""

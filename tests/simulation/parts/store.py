@@ -144,6 +144,10 @@ class SimulatedStore:
     async def server_run(self) -> str:
         return await self._redis.call(lambda: str(self._redis.run))
 
+    async def holds_users(self) -> bool:
+        users, _ = await self.users(count=1)
+        return bool(users)
+
     async def synced(self) -> None:
         """The append-only file is waited for."""
         await self._redis.call(self._redis.sync)

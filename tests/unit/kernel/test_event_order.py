@@ -1,5 +1,7 @@
 """Which of two events is the later, when an event happened, and which were applied before."""
 
+from hashlib import blake2b
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,6 +56,12 @@ def test_an_event_is_told_from_others_by_its_id_or_by_its_place() -> None:
     assert digest("e1") == digest("e1", b"another", offset=8, timestamp_ms=1)
     assert len({digest("e1"), digest("e2"), digest(), digest("place")}) == 4
     assert {len(digest()), len(digest("e1"))} == {DIGEST_BYTES}
+
+
+def test_the_digest_of_a_place_is_that_of_the_text_that_earlier_versions_made() -> None:
+    message = Message(b"u1", b"{}", Origin("a-prefix.user-behaved", 3, 7, NOW_MS))
+    text = f"place {message.origin.place} ".encode() + b"{}"
+    assert event_digest(None, message) == blake2b(text, digest_size=DIGEST_BYTES).digest()
 
 
 def test_the_order_of_places() -> None:

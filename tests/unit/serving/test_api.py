@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput
 from foretaste.kernel.events import UserRanked
+from foretaste.kernel.generations import Generation
 from foretaste.kernel.ranking import Source
 from foretaste.kernel.running.store_watch import StoreWatch
 from foretaste.testing import InMemoryEvents
@@ -265,6 +266,26 @@ async def test_a_part_that_hangs_is_told_in_time(
     answered = (await client.get("/readyz")).json()
     assert answered["readiness"] == "degraded"
     assert {"name": "online store", "healthy": False, "detail": "no answer within 0.01 s"} in answered["parts"]
+
+
+async def test_parts_are_asked_while_the_pointer_hangs(parts: HttpParts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pointer answers once the last part was asked: one behind the other, each would wait in vain."""
+    generation = await parts.active.get()
+    asked = asyncio.Event()
+    score = parts.towers.score
+
+    async def active() -> Generation:
+        await asked.wait()
+        return generation
+
+    async def noted(*arguments: Any) -> Any:
+        asked.set()
+        return await score(*arguments)
+
+    monkeypatch.setattr(parts.generations, "active", active)
+    monkeypatch.setattr(parts.towers, "score", noted)
+    health = await examine(parts.store, parts.towers, parts.generations, parts.active)
+    assert health.readiness == "ready"
 
 
 async def test_it_is_not_ready_before_the_first_generation() -> None:

@@ -18,6 +18,8 @@ from tests.stream_parts import NOW, NOW_MS, ChosenDisk, ChosenStore, World, mess
 
 AWAY = Unavailable("a part", "chosen by the test")
 HOUR_MS = 3_600_000
+START_MS = NOW_MS - HOUR_MS
+"""Before all that a test does: times of acts count from it."""
 FULL = Behaviour(
     [f"i{each}" for each in range(MAX_BEHAVIOUR)], ["acted"] * MAX_BEHAVIOUR, list(range(10, 10 + MAX_BEHAVIOUR))
 )
@@ -83,10 +85,10 @@ def test_a_named_event_is_another_behaviour_than_the_same_item_action_and_time()
 
 
 def numbered(acts: list[tuple[str, str, int]]) -> list[Message]:
-    """The acts of "u1" as records of one partition."""
+    """The acts of "u1", at times since `START_MS`, as records of one partition."""
     return [
         message(
-            {"user_id": "u1", "item_id": item, "at": at_ms / 1000, "action": action},
+            {"user_id": "u1", "item_id": item, "at": (START_MS + at_ms) / 1000, "action": action},
             topic="user-behaved",
             offset=offset,
             timestamp_ms=NOW_MS + offset,
@@ -99,7 +101,7 @@ async def applied(batches: Sequence[Sequence[Message]]) -> list[tuple[str, str, 
     world = World()
     for each in batches:
         await way(world, now=NOW + 10)(each)
-    return rows((await world.features("u1")).behaviour)
+    return [(item, action, at - START_MS) for item, action, at in rows((await world.features("u1")).behaviour)]
 
 
 acts = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xy"), st.integers(0, 120)), max_size=250)
@@ -139,7 +141,8 @@ async def test_it_holds_the_newest_in_order_without_doubles(events: list[tuple[s
 
 
 def named(event_id: str | None, at_ms: int, offset: int, item_id: str = "a") -> Message:
-    value = {"user_id": "u1", "item_id": item_id, "at": at_ms / 1000, "action": "rated", "event_id": event_id}
+    at = (START_MS + at_ms) / 1000
+    value = {"user_id": "u1", "item_id": item_id, "at": at, "action": "rated", "event_id": event_id}
     return message(value, topic="user-behaved", offset=offset)
 
 
@@ -151,7 +154,7 @@ async def test_a_producers_own_retry_under_its_event_id_is_applied_once_whatever
 
 async def test_an_event_id_is_the_users_own() -> None:
     world = World()
-    theirs = {"user_id": "u2", "item_id": "b", "at": 1, "event_id": "e1"}
+    theirs = {"user_id": "u2", "item_id": "b", "at": START_MS / 1000, "event_id": "e1"}
     await way(world)([named("e1", 1000, 5), message(theirs, key=b"u2", topic="user-behaved", offset=6)])
     assert len((await world.features("u1")).behaviour) == len((await world.features("u2")).behaviour) == 1
 
@@ -211,7 +214,14 @@ async def test_a_zombies_batch_that_its_successor_went_beyond_changes_nothing() 
 
 async def test_behaviours_of_several_users_are_one_read_and_one_write() -> None:
     world = World()
-    await way(world)([act("u1", "a", 1000), act("u2", "b", 1000), act("u1", "c", 500), act("u1", "d", 2000)])
+    await way(world)(
+        [
+            act("u1", "a", START_MS + 1000),
+            act("u2", "b", START_MS + 1000),
+            act("u1", "c", START_MS + 500),
+            act("u1", "d", START_MS + 2000),
+        ]
+    )
     assert (world.store.reads, world.store.writes) == (1, 1)
     assert list((await world.features("u1")).behaviour.items) == ["c", "a", "d"]
     assert list((await world.features("u2")).behaviour.items) == ["b"]
@@ -221,9 +231,9 @@ async def test_behaviours_of_several_users_are_one_read_and_one_write() -> None:
 @pytest.mark.parametrize("ahead", [0, 86_400 * 365], ids=["a right clock", "one a year ahead"])
 async def test_the_version_is_one_above_the_read_one_whatever_the_clock_says(ahead: float) -> None:
     world = World()
-    await way(world, now=NOW + ahead)([act("u1", "a", 1000)])
+    await way(world, now=NOW + ahead)([act("u1", "a", START_MS + 1000)])
     assert (await world.features("u1")).behaviour_version == 1
-    await way(world, now=NOW)([act("u1", "b", 2000)])
+    await way(world, now=NOW)([act("u1", "b", START_MS + 2000)])
     features = await world.features("u1")
     assert (features.behaviour_version, list(features.behaviour.items)) == (2, ["a", "b"])
 
@@ -247,7 +257,9 @@ class Rivals(ChosenStore):
 async def test_what_a_successor_wrote_meanwhile_is_kept_and_the_worker_that_froze_appends_to_it() -> None:
     store = Rivals()
     world = World(store=store)
-    await way(world)([act("u1", "a", 1000), act("u2", "b", 1000), act("u1", "c", 2000)])
+    await way(world)(
+        [act("u1", "a", START_MS + 1000), act("u2", "b", START_MS + 1000), act("u1", "c", START_MS + 2000)]
+    )
     assert list((await world.features("u1")).behaviour.items) == ["theirs 1", "a", "c"]
     assert list((await world.features("u2")).behaviour.items) == ["b"]
     assert store.written == [["u1", "u2"], ["u1"]], "nothing is written again for a user whom nobody else wrote for"
@@ -256,9 +268,9 @@ async def test_what_a_successor_wrote_meanwhile_is_kept_and_the_worker_that_froz
 async def test_a_frozen_workers_events_that_the_successor_handled_too_stand_there_once() -> None:
     store = Rivals()
     world = World(store=store)
-    successors = BehavedUser("u1", append(Behaviour(), "a", "rated", 1000))
+    successors = BehavedUser("u1", append(Behaviour(), "a", "rated", START_MS + 1000))
     await InMemoryOnlineStore.write_behaviour(store, [successors])
-    await way(world)([act("u1", "a", 1000), act("u1", "b", 2000)])
+    await way(world)([act("u1", "a", START_MS + 1000), act("u1", "b", START_MS + 2000)])
     assert list((await world.features("u1")).behaviour.items) == ["theirs 1", "a", "b"]
 
 
@@ -266,16 +278,39 @@ async def test_a_batch_that_others_keep_writing_against_waits_and_is_tried_again
     store = Rivals(times=ROUNDS)
     world = World(store=store)
     with pytest.raises(Unavailable, match="others write for 1 users of this batch at the same time"):
-        await way(world)([act("u1", "a", 1000)])
+        await way(world)([act("u1", "a", START_MS + 1000)])
     assert len(store.written) == ROUNDS
-    await way(world)([act("u1", "a", 1000)])
+    await way(world)([act("u1", "a", START_MS + 1000)])
     items = (await world.features("u1")).behaviour.items
     assert sorted(items) == ["a", *(f"theirs {each + 1}" for each in range(ROUNDS))]
 
 
+@dataclass
+class EmptiedStore(ChosenStore):
+    """All that it holds is gone before its `at`-th write of behaviour."""
+
+    at: int = 1
+
+    async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
+        if self.writes + 1 == self.at:
+            InMemoryOnlineStore.__init__(self)
+        return await super().write_behaviour(users)
+
+
+async def test_nothing_is_appended_to_a_row_that_the_store_lost_a_moment_ago() -> None:
+    """What it lost is read again, and belongs before this batch where times are equal."""
+    world = World(store=EmptiedStore(at=2))
+    await way(world)([act("u1", "a", START_MS + 1000), act("u2", "b", START_MS + 1000)])
+    with pytest.raises(Unavailable, match="lost what it held of 1 users a moment ago"):
+        await way(world)([act("u1", "c", START_MS + 1000), act("u3", "d", START_MS + 1000)])
+    assert list((await world.features("u1")).behaviour.items) == []
+    await way(world)([act("u1", "a", START_MS + 1000), act("u1", "c", START_MS + 1000)])
+    assert list((await world.features("u1")).behaviour.items) == ["a", "c"]
+
+
 async def test_a_replay_writes_nothing() -> None:
     world = World()
-    batch = [act("u1", "a", 1000), act("u1", "b", 2000)]
+    batch = [act("u1", "a", START_MS + 1000), act("u1", "b", START_MS + 2000)]
     await way(world)(batch)
     before = await world.features("u1")
     await way(world, now=NOW + 60)(batch)
@@ -285,7 +320,7 @@ async def test_a_replay_writes_nothing() -> None:
 
 async def test_more_than_fits_in_one_batch_keeps_the_newest() -> None:
     world = World()
-    await way(world)([act("u1", f"i{each}", 1000 + each, offset=each) for each in range(150)])
+    await way(world)([act("u1", f"i{each}", START_MS + 1000 + each, offset=each) for each in range(150)])
     behaviour = (await world.features("u1")).behaviour
     assert list(behaviour.items) == [f"i{each}" for each in range(50, 150)]
 
@@ -293,7 +328,7 @@ async def test_more_than_fits_in_one_batch_keeps_the_newest() -> None:
 async def test_bad_ones_become_dead_letters_and_the_others_go_on() -> None:
     world = World()
     bad = message({"user_id": "u1", "item_id": "i", "at": "yesterday"}, topic="user-behaved", offset=1)
-    await way(world)([act("u1", "a", 1000), bad, act("u1", "b", 2000)])
+    await way(world)([act("u1", "a", START_MS + 1000), bad, act("u1", "b", START_MS + 2000)])
     (letter,) = [read_dead_letter(each) for each in world.events.of(world.names.dead_letters)]
     assert letter.message == bad
     assert letter.detail.startswith("at: ")
@@ -302,14 +337,14 @@ async def test_bad_ones_become_dead_letters_and_the_others_go_on() -> None:
 
 async def test_an_unknown_item_is_kept_by_default() -> None:
     world = await World().activate()
-    await way(world)([act("u1", "unheard-of", 1000)])
+    await way(world)([act("u1", "unheard-of", START_MS + 1000)])
     assert list((await world.features("u1")).behaviour.items) == ["unheard-of"]
 
 
 async def test_an_unknown_item_is_a_dead_letter_where_that_is_chosen() -> None:
     world = await World().activate()
-    unknown = act("u1", "unheard-of", 2000, offset=1)
-    await way(world, "dead_letter")([act("u1", "known", 1000), unknown])
+    unknown = act("u1", "unheard-of", START_MS + 2000, offset=1)
+    await way(world, "dead_letter")([act("u1", "known", START_MS + 1000), unknown])
     assert list((await world.features("u1")).behaviour.items) == ["known"]
     (letter,) = [read_dead_letter(each) for each in world.events.of(world.names.dead_letters)]
     assert (letter.message, letter.reason) == (unknown, Reason.UNKNOWN_ITEM)
@@ -318,7 +353,7 @@ async def test_an_unknown_item_is_a_dead_letter_where_that_is_chosen() -> None:
 
 async def test_before_the_first_generation_no_item_is_unknown() -> None:
     world = World()
-    await way(world, "dead_letter")([act("u1", "any", 1000)])
+    await way(world, "dead_letter")([act("u1", "any", START_MS + 1000)])
     assert list((await world.features("u1")).behaviour.items) == ["any"]
 
 
@@ -360,3 +395,26 @@ async def test_a_batch_is_done_once_the_disk_has_it() -> None:
     disk.outage, disk.waits = None, 0
     await way(world)(batch)
     assert (disk.waits, world.counted("foretaste_behaviours_total")) == (1, 2)
+
+
+async def test_what_has_no_effect_is_counted_with_why() -> None:
+    world = World()
+
+    def dropped(why: str) -> float:
+        return world.counted("foretaste_events_dropped_total", way="behaviour", reason=why)
+
+    full = [act("u1", f"i{each}", START_MS + 1000 + each, offset=each) for each in range(MAX_BEHAVIOUR)]
+    await way(world)([*full, act("u1", "i5", START_MS + 1005, offset=200), act("u1", "old", START_MS + 1, offset=201)])
+    assert (dropped("repeated"), dropped("too_old")) == (1, 1)
+    await way(world)([full[3], act("u1", "new", START_MS + 5000, offset=202), named("e1", 6000, 203)])
+    assert (dropped("repeated"), dropped("too_old")) == (2, 1)
+    await way(world)([named("e1", 6000, 204), named("e2", 2, 205)])
+    assert (dropped("repeated"), dropped("too_old")) == (3, 2)
+    assert world.counted("foretaste_behaviours_total") == MAX_BEHAVIOUR + 7
+
+
+async def test_what_another_worker_applied_meanwhile_is_counted_once() -> None:
+    store = Rivals(times=2)
+    world = World(store=store)
+    await way(world)([act("u1", "a", START_MS + 1000), act("u1", "a", START_MS + 1000, offset=1)])
+    assert world.counted("foretaste_events_dropped_total", way="behaviour", reason="repeated") == 1

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foretaste.kernel.events import DeadLetter, Reason, UserBehaved, UserRegistered
+from foretaste.kernel.values import DAY_MS
 from streams.decoding import decode_behaved, decode_registered
-from streams.rules import DAY_MS
 from tests.stream_parts import NOW_MS, message
 
 MAX_BYTES = 2000
@@ -86,8 +86,13 @@ def test_what_is_no_json_object_is_malformed(value: bytes | None, said: str) -> 
         ({"registered_at": "2020-01-01T00:00:00"}, "registered_at: Input should have timezone info"),
         ({"registered_at": "soon"}, "registered_at: Input should be a valid datetime"),
         ({"registered_at": (NOW_MS + DAY_MS) / 1000 + 1}, "registered_at: must not be more than a day in the future"),
-        ({"registered_at": "1969-12-31T23:59:59Z"}, "registered_at: must not be before 1970"),
-        ({"registered_at": "0001-01-01T00:00:00+14:00"}, "registered_at: must not be before 1970"),
+        ({"registered_at": "1969-12-31T23:59:59Z"}, "registered_at: must not be before 1980 (got"),
+        ({"registered_at": "0001-01-01T00:00:00+14:00"}, "registered_at: must not be before 1980 (got"),
+        ({"registered_at": "1979-12-31T23:59:59Z"}, "registered_at: must not be before 1980 (got"),
+        (
+            {"registered_at": 1_699_999.5},
+            "1980; as seconds that were taken for milliseconds it is 2023-11-14T22:05:00+00:00 (got '1970-01-20T",
+        ),
         ({"registered_at": 20260301}, "a date needs its time and zone"),
         ({"registered_at": 20260301.0}, "a date needs its time and zone"),
         ({"registered_at": "20260301"}, "a date needs its time and zone"),
@@ -112,6 +117,7 @@ def test_what_is_wrong_in_a_sign_up_is_named(changed: dict[str, Any], said: str)
             {"at": "9999-12-31T23:59:59Z"},
             "at: must not be more than a day in the future (got '9999-12-31T23:59:59+00:00'",
         ),
+        ({"at": 1000}, "at: must not be before 1980 (got '1970-01-01T00:16:40+00:00')"),
         ({"action": "a" * 257}, "action: String should have at most 256 characters"),
     ],
 )
@@ -122,10 +128,11 @@ def test_what_is_wrong_in_a_behaviour_is_named(changed: dict[str, Any], said: st
     assert said in detail
 
 
-def test_the_longest_id_and_the_furthest_time_are_taken() -> None:
+def test_the_longest_id_and_the_furthest_times_are_taken() -> None:
     user_id = "ü" * 256
     value = {"user_id": user_id, "attributes": {"n": 2**63 - 1}, "registered_at": (NOW_MS + DAY_MS) / 1000}
     assert isinstance(registered(value, user_id.encode()), UserRegistered)
+    assert isinstance(registered(value | {"registered_at": "1980-01-01T00:00:00Z"}, user_id.encode()), UserRegistered)
 
 
 def test_a_key_that_is_not_the_user_is_invalid() -> None:

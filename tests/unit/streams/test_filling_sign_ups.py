@@ -12,8 +12,8 @@ from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput
 from foretaste.kernel.events import UserEnriched
 from foretaste.kernel.users import BehavedUser, Behaviour, ReenrichedUser, VirtualBehaviour
 from foretaste.kernel.values import Attributes, FloatArray
-from streams import sign_ups as enrichment
 from streams.sign_ups import SignUps
+from streams.sign_ups import way as enrichment
 from tests.stream_parts import NOW, NOW_MS, SHAPE, ChosenTowers, World, generation, sign_up, virtual_of
 
 AWAY = Unavailable("a part", "chosen by the test")

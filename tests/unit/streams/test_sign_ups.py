@@ -10,7 +10,7 @@ import pytest
 from foretaste.kernel.errors import BadTowerOutput, Unavailable
 from foretaste.kernel.events import Message, Origin, Reason, UserEnriched
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, VirtualBehaviour
-from streams.rules import DAY_MS
+from foretaste.kernel.values import DAY_MS
 from streams.sign_ups import SignUps
 from streams.worker.dead_letters import read_dead_letter
 from tests.stream_parts import NOW, NOW_MS, ChosenDisk, World, generation, message, sign_up, virtual_of

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -15,7 +16,7 @@ from foretaste.testing import InMemoryTrainingLog
 from streams.training_log import LogConfig, LogMetrics, log_pipelines
 from streams.worker.collector import CollectorConfig
 from tests.log_factory import AT_MS, behaved, ranked
-from tests.stream_parts import World, message
+from tests.stream_parts import NOW_MS, World, message
 
 NOW = AT_MS / 1000 + 60
 
@@ -143,3 +144,32 @@ async def test_a_ranking_may_be_larger_than_other_events() -> None:
     assert len(value) > LogConfig().max_event_bytes
     await form.take("user-ranked", [message(value, topic="user-ranked")])
     assert await form.logged() == (["r0"], [])
+
+
+async def test_two_acts_of_one_item_and_time_are_two_and_one_that_is_read_again_is_one() -> None:
+    form = Form()
+    named = message(
+        behaved("i0").model_copy(update={"event_id": "e1"}).model_dump_json().encode(), topic="user-behaved"
+    )
+    acts = [behaviour("i0", 1), behaviour("i0", 2), named]
+    for part in (acts, acts[1:], [*acts, replace(named, origin=replace(named.origin, offset=9))]):
+        await form.take("user-behaved", part)
+    rows = (await form.log.read(0, 2 * AT_MS)).behaviours.to_pylist()
+    assert [(row["item_id"], row["event_id"]) for row in rows] == [
+        ("i0", "e1"),
+        ("i0", f"user-behaved/0@1 {NOW_MS}"),
+        ("i0", f"user-behaved/0@2 {NOW_MS}"),
+    ]
+
+
+async def test_a_time_in_the_wrong_unit_is_refused_by_each_way() -> None:
+    form = Form()
+    value = json.loads(ranked("r0").model_dump_json()) | {"at": (AT_MS - 60_000) / 1_000_000}
+    await form.take("user-ranked", [message(value, topic="user-ranked")])
+    (letter,) = form.world.events.of("dead-letters")
+    hint = "at: must not be before 1980; as seconds that were taken for milliseconds it is 2025-12-31T23:59:00+00:00"
+    assert dict(letter.headers)["foretaste-detail"].decode().startswith(hint)
+    value = json.loads(behaved("i0").model_dump_json()) | {"at": "1979-12-31T23:59:59Z"}
+    await form.take("user-behaved", [message(value, topic="user-behaved", offset=1)])
+    assert await form.logged() == ([], [])
+    assert form.counted("foretaste_log_refused_total", kind="behaviour", reason=Reason.INVALID) == 1

@@ -354,7 +354,7 @@ def test_all_that_was_written_is_on_the_disk_before_it_is_said_to_be(
     usual = os.fsync
 
     def noted(handle: int) -> None:
-        synced.append(str(Path(f"/proc/self/fd/{handle}").readlink().relative_to(folder)))
+        synced.append(os.path.relpath(Path(f"/proc/self/fd/{handle}").readlink(), folder))
         usual(handle)
 
     monkeypatch.setattr(os, "fsync", noted)
@@ -368,6 +368,22 @@ def test_all_that_was_written_is_on_the_disk_before_it_is_said_to_be(
     assert checkpoints
     for path in folder.rglob("*"):
         assert "#" not in path.name
+
+
+def test_the_folders_above_a_new_table_are_on_the_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    usual = os.fsync
+
+    def noted(handle: int) -> None:
+        synced.append(os.path.relpath(Path(f"/proc/self/fd/{handle}").readlink(), tmp_path))
+        usual(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    DayTable(str(tmp_path / "home" / "log" / "rankings"), "at").append(rows("a"))
+    table = "home/log/rankings"
+    assert [each for each in (".", "home", "home/log", table) if each not in synced] == []
+    commits = synced.index(f"{table}/_delta_log")
+    assert table in synced[commits:], "delta-rs makes the folder of commits after the table's own was brought there"
 
 
 def test_a_full_disk_is_unavailable_and_leaves_nothing(

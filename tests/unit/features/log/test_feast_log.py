@@ -12,7 +12,7 @@ from features.feast_api import FeatureStore, FileSource, RepoConfig, get_provide
 from features.log.delta import DayTable
 from features.log.feast_log import FeastTrainingLog
 from features.log.offline_store import DeltaOfflineStore
-from features.log.rows import BEHAVIOUR_ROWS, EVENT_TIME, RANKING_ROWS, RowKind
+from features.log.rows import BEHAVIOUR_ROWS, EVENT_TIME, RANKING_ROWS, RowKind, behaviours_table
 from features.redis.address import RedisAddress
 from features.repo_config import apply_features, repo_config
 from foretaste.kernel.errors import InvalidInput, Unavailable
@@ -74,6 +74,24 @@ async def test_compaction_and_expiry_of_both_kinds(config: RepoConfig, tmp_path:
     assert (await everything(log)).rankings["ranking_id"].to_pylist() == ["r1", "r3", "same"]
 
 
+async def test_rows_of_a_table_that_has_no_identities_yet_are_read_and_compacted(
+    config: RepoConfig, tmp_path: Path
+) -> None:
+    older = behaviours_table([behaved("i1"), behaved("i1"), behaved("i2")]).drop_columns(["event_id"])
+    names = [EVENT_TIME if name == "at" else name for name in older.column_names]
+    table = DayTable(str(tmp_path / "log" / "behaviours"), EVENT_TIME)
+    table.append(older.rename_columns(names))
+    log = FeastTrainingLog(config)
+    assert (await everything(log)).behaviours["item_id"].to_pylist() == ["i1", "i2"]
+    await log.write_behaviours([behaved("i1", event_id="e1"), behaved("i1", event_id="e2"), behaved("i3")])
+    rows = [("i1", "e1"), ("i1", "e2"), ("i2", None), ("i3", None)]
+    for _ in range(2):
+        found = (await everything(log)).behaviours
+        assert list(zip(found["item_id"].to_pylist(), found["event_id"].to_pylist(), strict=True)) == rows
+        await log.compact(at(1).date())
+    assert len(table.files()[at(0).date()]) == 1
+
+
 async def test_a_full_disk_is_unavailable(config: RepoConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
@@ -91,7 +109,7 @@ async def test_before_the_apply_it_is_unavailable_and_makes_no_registry(tmp_path
         await log.read(0, 1)
     assert not registry.exists()
     log_config(tmp_path)
-    with pytest.raises(Unavailable, match="no view rankings of project foretaste"):
+    with pytest.raises(Unavailable, match="no service `ranking` of project foretaste"):
         await log.write_rankings([ranked("r1")])
 
 
@@ -118,6 +136,7 @@ def test_feasts_pull_gives_the_window_asked_for(config: RepoConfig) -> None:
             "event_timestamp": pa.array([at(0), at(1)], pa.timestamp("us", "UTC")),
             "action": ["liked", "liked"],
             "ranking_id": pa.nulls(2, pa.string()),
+            "event_id": ["e1", "e2"],
         }
     )
     get_provider(config).ingest_df_to_offline_store(view, rows)
@@ -209,6 +228,6 @@ def test_the_view_the_rows_and_the_event_have_the_same_fields(
     config: RepoConfig, kind: RowKind, event: type[UserRanked] | type[UserBehaved]
 ) -> None:
     view = FeatureStore(config=config).get_feature_view(kind.name)
-    assert set(kind.schema.names) == set(event.model_fields) - {"event_id"}, "what happened twice is told by its fields"
+    assert set(kind.schema.names) == set(event.model_fields)
     assert {field.name for field in view.schema} == set(kind.schema.names) - {"at"}
     assert not view.online

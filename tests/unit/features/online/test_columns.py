@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.feast_api import Int64List, StringList, Value
-from features.online.columns import StoredTexts, StoredTimes, read_texts, read_times, texts_raw, times_raw
+from features.online.columns import (
+    StoredTexts,
+    StoredTimes,
+    read_texts,
+    read_times,
+    text_raw,
+    texts_elements,
+    texts_raw,
+    times_elements,
+    times_raw,
+)
 
 TEXTS = st.lists(st.text(max_size=200), min_size=1, max_size=12)
 TIMES = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=12)
@@ -87,3 +97,17 @@ def test_what_is_no_list_of_texts_is_refused(raw: bytes) -> None:
 def test_text_that_is_no_utf_8_is_refused() -> None:
     with pytest.raises((DecodeError, ValueError)):
         read_texts(feasts_texts(["ab"]).replace(b"ab", b"\xff\xff"))
+
+
+@pytest.mark.parametrize("at_ms", [0, 2**35 - 1, 2**35, 1_767_225_600_123, 2**42 - 1, 2**42])
+def test_a_time_of_any_length_is_feasts_own(at_ms: int) -> None:
+    column = read_times(feasts_times([1]))
+    assert isinstance(column, StoredTimes)
+    assert times_raw(column.grown(at_ms, 100)) == feasts_times([1, at_ms])
+    assert feasts_times([at_ms, 7]).endswith(times_elements([at_ms, 7]))
+
+
+@given(st.text(max_size=300))
+def test_a_text_is_feasts_own(text: str) -> None:
+    assert text_raw(text) == Value(string_val=text).SerializeToString()
+    assert feasts_texts(["a", text]).endswith(texts_elements(["a", text]))

@@ -2,12 +2,13 @@
 
 import io
 import json
+import logging
 import os
 import re
 import socket
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from features.log.rows import EVENT_TIME, RANKING_ROWS, rankings_table
 from foretaste import console
 from foretaste.cli import main as cli
 from foretaste.cli import processes
+from foretaste.kernel.running.logs import OURS
 from foretaste.settings import Settings, shown
+from foretaste.stack.health import Health
 from tests.data_factory import write_dataset
 from tests.log_factory import ranked
 
@@ -272,3 +275,62 @@ def test_a_tower_of_ones_own_is_found_in_the_folder_in_which_the_command_runs(
     assert "own_shop_towers" in run(*command).err
     monkeypatch.chdir(tmp_path)
     assert "expected ml-1m" in run(*command).err, "the tower was found, and the data are next"
+
+
+@pytest.fixture
+def logging_of_its_own() -> Iterator[None]:
+    """A command may set up the logging of the process: afterwards it is as it was."""
+    root, levels = logging.getLogger(), {name: logging.getLogger(name).level for name in OURS}
+    handlers, level = list(root.handlers), root.level
+    for handler in handlers:  # else they are closed
+        root.removeHandler(handler)
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, own in levels.items():
+        logging.getLogger(name).setLevel(own)
+
+
+@pytest.fixture
+def addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, address in {"KAFKA": "127.0.0.1:1", "REDIS": "redis://127.0.0.1:1", "TRITON": "in-process"}.items():
+        monkeypatch.setenv(f"FORETASTE_{name}", address)
+
+
+@pytest.mark.usefixtures("logging_of_its_own", "addresses")
+@pytest.mark.parametrize("command", [["up"], ["demo"], ["cotrain", "--once"]], ids=lambda command: command[0])
+def test_what_long_commands_log_has_time_and_level(
+    run: Run, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def logs(*_: object, **__: object) -> None:
+        logging.getLogger("streams.some").warning("a part is away")
+
+    for place in ("foretaste.embedded.up", "foretaste.demo.run.run", "foretaste.cli.cotrain._run"):
+        monkeypatch.setattr(place, logs)
+    for place in ("foretaste.cli.cotrain._end", "foretaste.cli.cotrain.stand_back"):
+        monkeypatch.setattr(place, lambda *_: None)
+    ran = run(*command)
+    assert ran.status == 0
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z WARNING streams\.some a part is away\n", ran.err), ran.err
+
+
+@pytest.mark.usefixtures("addresses")
+@pytest.mark.parametrize(("ok", "status"), [(True, 0), (False, 1)])
+def test_status_as_json_is_a_list_of_the_parts(
+    run: Run, ok: bool, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [
+        Health("kafka", "127.0.0.1:1", True, "1 broker", 1.5),
+        Health("redis", "redis://x", ok, HOSTILE, 2.0, True),
+    ]
+
+    async def found(_: Settings) -> list[Health]:
+        return parts
+
+    monkeypatch.setattr(processes, "health_of", found)
+    ran = run("status", "--json")
+    assert (ran.status, ran.err) == (status, "")
+    assert json.loads(ran.out) == [
+        {"part": "kafka", "address": "127.0.0.1:1", "ok": True, "detail": "1 broker", "ms": 1.5, "warning": False},
+        {"part": "redis", "address": "redis://x", "ok": ok, "detail": HOSTILE, "ms": 2.0, "warning": True},
+    ]

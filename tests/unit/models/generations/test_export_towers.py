@@ -11,7 +11,8 @@ import pytest
 from models.generations.export import export_towers
 from models.generations.parity import answered, compare
 from models.runtime import layout as files
-from models.runtime.local import MOST_USERS, LocalTowers
+from models.runtime.layout import MOST_USERS
+from models.runtime.local import LocalTowers
 from models.towers.registry import RANKING, ZERO_SHOT
 from models.training.cotrain import cotrain
 from tests.towers_factory import TINY, artifacts, config, dataset, requests

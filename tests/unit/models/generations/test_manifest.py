@@ -80,7 +80,7 @@ def test_a_failure_on_the_way_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-@pytest.mark.parametrize("failing", ["tempfile.mkdtemp", "foretaste.kernel.files._flush", "pathlib.Path.rename"])
+@pytest.mark.parametrize("failing", ["tempfile.mkdtemp", "foretaste.kernel.files.flush_to_disk", "pathlib.Path.rename"])
 def test_a_disk_that_fills_on_the_way_is_named_and_nothing_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: Any, failing: str
 ) -> None:

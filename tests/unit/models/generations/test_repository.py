@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import triton_repo
 from foretaste.kernel.errors import DamagedArtifact, ForetasteError, Unavailable
 from models.generations.repository import (
     BYTECODE,
@@ -305,3 +306,8 @@ def test_another_name_than_a_number_is_no_version(tmp_path: Path) -> None:
     (tmp_path / "vocabulary" / ".7.unfinished").mkdir()
     (tmp_path / "vocabulary" / "notes").mkdir()
     check_versions(tmp_path)
+
+
+def test_the_ranking_tower_in_triton_takes_as_many_users_as_are_sent_together() -> None:
+    config = Path(triton_repo.__path__[0]) / "ranking_tower" / "config.pbtxt"
+    assert f"max_batch_size: {files.MOST_USERS}\n" in config.read_text(encoding="utf-8")

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.values import DAY_MS
 from models.data.examples import encode_users
 from models.rivals.events import TrainingBehaviour
 from models.rivals.item_attribute import ItemAttribute
 from models.rivals.neighbours import Neighbours
-from models.rivals.popularity import DAY_MS, Popularity
+from models.rivals.popularity import Popularity
 from models.runtime.encoding import FIRST_KNOWN, UNKNOWN
 from tests import towers_factory
 from tests.rivals_factory import material, material_of, questions

@@ -198,5 +198,6 @@ def test_values_that_training_never_saw_are_told_from_missing_ones() -> None:
         {},
     ]
     assert encoding.unknown_values(rows) == {"gender": 1, "city": 1}
+    assert encoding.unknown_values(rows, encoding.encode_attributes(rows)) == {"gender": 1, "city": 1}
     assert encoding.unknown_values([{"gender": "m"}]) == {}
     assert encoding.unknown_values([]) == {}

@@ -9,15 +9,17 @@ from serving.rankings.joining import Joined
 
 
 class Answers:
-    """Doubles numbers once its gate is open; notes each group."""
+    """Doubles numbers once its gate is open; notes each group and since when it waits: a number is its time."""
 
     def __init__(self) -> None:
         self.groups: list[list[int]] = []
+        self.times: list[float] = []
         self.gate = asyncio.Event()
         self.refused: int | None = None
 
-    async def __call__(self, numbers: Sequence[int]) -> list[int]:
+    async def __call__(self, numbers: Sequence[int], asked_at: float) -> list[int]:
         self.groups.append(list(numbers))
+        self.times.append(asked_at)
         await self.gate.wait()
         if self.refused in numbers:
             raise ValueError("chosen by the test")
@@ -27,7 +29,7 @@ class Answers:
 async def test_one_alone_is_asked_at_once() -> None:
     answers = Answers()
     joined = Joined(answers)
-    asked = asyncio.create_task(joined.ask(1))
+    asked = asyncio.create_task(joined.ask(1, 1))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert answers.groups == [[1]]
@@ -38,21 +40,22 @@ async def test_one_alone_is_asked_at_once() -> None:
 async def test_those_that_come_meanwhile_make_the_next_groups() -> None:
     answers = Answers()
     joined = Joined(answers, most=3, at_once=2)
-    asked = [asyncio.create_task(joined.ask(number)) for number in range(9)]
+    asked = [asyncio.create_task(joined.ask(number, number)) for number in range(9)]
     for _ in range(3):
         await asyncio.sleep(0)
     assert answers.groups == [[0], [1]]
     answers.gate.set()
     assert await asyncio.gather(*asked) == [2 * number for number in range(9)]
     assert answers.groups == [[0], [1], [2, 3, 4], [5, 6, 7], [8]]
+    assert answers.times == [0, 1, 2, 5, 8]
 
 
 async def test_what_an_answer_raises_its_group_raises_and_no_other() -> None:
     answers = Answers()
     joined = Joined(answers, at_once=1)
-    first = asyncio.create_task(joined.ask(1))
+    first = asyncio.create_task(joined.ask(1, 1))
     await asyncio.sleep(0)
-    later = [asyncio.create_task(joined.ask(number)) for number in (2, 3)]
+    later = [asyncio.create_task(joined.ask(number, number)) for number in (2, 3)]
     await asyncio.sleep(0)
     answers.refused = 1
     answers.gate.set()
@@ -64,7 +67,7 @@ async def test_what_an_answer_raises_its_group_raises_and_no_other() -> None:
 async def test_one_that_is_cancelled_takes_nothing_from_the_others() -> None:
     answers = Answers()
     joined = Joined(answers, at_once=1)
-    tasks = [asyncio.create_task(joined.ask(number)) for number in range(4)]
+    tasks = [asyncio.create_task(joined.ask(number, number)) for number in range(4)]
     await asyncio.sleep(0)
     tasks[2].cancel()
     answers.gate.set()
@@ -75,7 +78,7 @@ async def test_one_that_is_cancelled_takes_nothing_from_the_others() -> None:
 async def test_one_alone_that_is_cancelled_leaves_its_place_to_those_that_wait() -> None:
     answers = Answers()
     joined = Joined(answers, at_once=1)
-    tasks = [asyncio.create_task(joined.ask(number)) for number in range(3)]
+    tasks = [asyncio.create_task(joined.ask(number, number)) for number in range(3)]
     await asyncio.sleep(0)
     tasks[0].cancel()
     answers.gate.set()
@@ -86,7 +89,7 @@ async def test_one_alone_that_is_cancelled_leaves_its_place_to_those_that_wait()
 async def test_a_group_whose_task_is_cancelled_leaves_nobody_waiting() -> None:
     answers = Answers()
     joined = Joined(answers, at_once=1)
-    first, *others = [asyncio.create_task(joined.ask(number)) for number in range(3)]
+    first, *others = [asyncio.create_task(joined.ask(number, number)) for number in range(3)]
     await asyncio.sleep(0)
     first.cancel()
     for _ in range(3):

@@ -379,8 +379,8 @@ async def test_a_pointer_that_moves_within_a_request_does_not_change_it(
     assert (response.zero_shot_generation, response.ranking_generation) == (1, 1)
 
 
-async def test_the_active_generation_is_asked_for_twice_a_second_at_most(parts: Parts) -> None:
-    for now in [0.0, 0.1, 0.49]:
+async def test_the_active_generation_is_asked_for_four_times_a_second_at_most(parts: Parts) -> None:
+    for now in [0.0, 0.1, 0.24]:
         parts.now = now
         await rank(parts)
     assert parts.generations.asked == 1
@@ -661,6 +661,17 @@ async def test_without_any_generation_a_pointer_that_hangs_is_given_up_in_time()
     async with asyncio.timeout(2):
         with pytest.raises(Unavailable, match=r"redis is not available: no answer within 0\.020 s"):
             await rank(parts)
+
+
+async def test_what_waited_for_its_group_for_all_of_its_time_is_answered_at_once(parts: Parts) -> None:
+    await parts.sign_up()
+    await parts.ranking.popularity.bring(1)
+    request = RankRequest(user_id="u1", items=["i1", "i2"])
+    parts.now += 1
+    (late,) = await parts.ranking.rank([request], parts.now - 0.25)
+    assert (late.fallback, parts.towers.calls) == (Fallback.POPULARITY, [])
+    (in_time,) = await parts.ranking.rank([request], parts.now - 0.05)
+    assert (in_time.served_by, parts.towers.calls) == (Source.VIRTUAL, [1])
 
 
 async def test_a_vocabulary_that_is_not_here_marks_no_item_and_fails_no_answer(

@@ -98,6 +98,8 @@ async def test_a_batch_is_sent_in_its_order(
         ("/v1/behaviours", {**ACT, "item_id": ""}, "item_id", ""),
         ("/v1/behaviours", {**ACT, "at": "yesterday"}, "at", "yesterday"),
         ("/v1/behaviours", {"behaviours": [ACT, ACT | {"at": "1969-01-01T00:00:00Z"}]}, "behaviours.1.at", ...),
+        ("/v1/behaviours", {**ACT, "at": 1_766_000}, "at", "1970-01-21T10:33:20+00:00"),
+        ("/v1/users", ANNA | {"registered_at": "1979-12-31T23:59:59Z"}, "registered_at", "1979-12-31T23:59:59+00:00"),
     ],
 )
 async def test_what_is_wrong_is_named_and_nothing_is_sent(

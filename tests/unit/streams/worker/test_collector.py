@@ -16,7 +16,7 @@ from foretaste.kernel.running.logs import LineFormatter
 from foretaste.testing import InMemoryOffsets
 from streams.worker import collector as collector_module
 from streams.worker.collector import Collector, CollectorConfig
-from streams.worker.health.store_progress import StoreProgress
+from streams.worker.health.store_progress import LostTail, StoreProgress
 from tests.stream_parts import NOW, NOW_MS, World, message
 
 AWAY = Unavailable("redis", "chosen by the test")
@@ -319,6 +319,29 @@ async def test_its_progress_can_be_asked_for() -> None:
         await bench.collector.stop(grace=5)
         await task
     assert bench.collector.settled == 5
+
+
+async def test_on_top_of_a_lost_tail_nothing_is_carried_out() -> None:
+    store = InMemoryOffsets()
+    bench = Bench()
+    progress = StoreProgress(store, bench.world.metrics.lost_tails)
+    await progress.begin({("user-registered", 0): 0})
+    bench.collector = Collector(
+        "sign-up",
+        bench.handle,
+        bench.reject,
+        bench.world.metrics,
+        CollectorConfig(BatchPolicy(3, age=0.0), progress=progress),
+    )
+    await bench.put(0, 1, 2, 3, 4, 5)
+    async with bench.running() as task:
+        await bench.first_batch_over.wait()
+        store.held["user-registered", 0] = 1
+        store.run = "second"
+        with pytest.raises(LostTail):
+            await task
+    assert bench.handled == [[0, 1, 2]]
+    assert bench.acknowledged == [0, 1, 2]
 
 
 async def test_lines_of_a_batch_say_where_it_was_read() -> None:

@@ -132,13 +132,13 @@ def behaved(offset: int, attempts: int = 0, reason: Reason = Reason.UNKNOWN_ITEM
 async def test_a_replay_keeps_the_origin_counts_attempts_and_notes_what_it_sent() -> None:
     events = InMemoryEvents()
     letters = [kept_at(7, behaved(1)), kept_at(9, behaved(4, attempts=1))]
-    assert await replay(events, letters, "dead-letters", {"user-behaved"}, attempts=3) == (2, {})
+    assert await replay(events, letters, "dead-letter-replays", {"user-behaved"}, attempts=3) == (2, {})
     again = [message_of(each.key, each.value, each.headers, HERE) for each in events.of("user-behaved")]
     assert again == [
         Message(b"ada", b"{1}", letters[0].letter.message.origin, attempts=1),
         Message(b"ada", b"{4}", letters[1].letter.message.origin, attempts=2),
     ]
-    assert [(each.key, each.value, each.headers) for each in events.of("dead-letters")] == [
+    assert [(each.key, each.value, each.headers) for each in events.of("dead-letter-replays")] == [
         (None, None, ((REPLAYED, b"0@7"),)),
         (None, None, ((REPLAYED, b"0@9"),)),
     ]
@@ -146,7 +146,7 @@ async def test_a_replay_keeps_the_origin_counts_attempts_and_notes_what_it_sent(
 
 async def test_what_dies_again_is_a_letter_with_the_first_origin_and_its_attempts() -> None:
     world, first = World(), behaved(1)
-    await replay(world.events, [kept_at(7, first)], "dead-letters", {"user-behaved"}, attempts=3)
+    await replay(world.events, [kept_at(7, first)], "dead-letter-replays", {"user-behaved"}, attempts=3)
     (sent,) = world.events.of("user-behaved")
     again = message_of(sent.key, sent.value, sent.headers, HERE)
     await world.dead_letters.keep([DeadLetter(again, Reason.INVALID, "item_id: worse")])
@@ -163,7 +163,7 @@ async def test_a_replay_leaves_what_would_come_back_for_ever() -> None:
         kept_at(4, behaved(4, reason=Reason.FOREIGN)),
         kept_at(5, DeadLetter(message(b"x", topic="payments"), Reason.INVALID, "")),
     ]
-    sent, left = await replay(events, letters, "dead-letters", {"user-behaved"}, attempts=3)
+    sent, left = await replay(events, letters, "dead-letter-replays", {"user-behaved"}, attempts=3)
     assert (sent, events.sent) == (0, [])
     assert left == {Kept.ATTEMPTS_REACHED: 1, Kept.REPLAYED_BEFORE: 1, Kept.WITHOUT_VALUE: 1, Kept.FOREIGN: 2}
 
@@ -172,7 +172,7 @@ async def test_a_replay_that_fails_notes_nothing_that_was_not_sent() -> None:
     events = InMemoryEvents()
     events.outage = Unavailable("kafka", "chosen by the test")
     with pytest.raises(Unavailable):
-        await replay(events, [kept_at(1, behaved(1))], "dead-letters", {"user-behaved"}, attempts=3)
+        await replay(events, [kept_at(1, behaved(1))], "dead-letter-replays", {"user-behaved"}, attempts=3)
     assert events.sent == []
 
 
@@ -211,6 +211,6 @@ def test_a_letter_of_an_earlier_version_was_never_replayed() -> None:
 
 
 def test_the_note_of_a_replay_is_no_letter() -> None:
-    note = ConsumerRecord("dead-letters", 0, 9, 0, 0, None, None, None, -1, -1, ((REPLAYED, b"0@7"),))
+    note = ConsumerRecord("dead-letter-replays", 0, 9, 0, 0, None, None, None, -1, -1, ((REPLAYED, b"0@7"),))
     assert replayed_place(note) == "0@7"
     assert replayed_place(consumed(((REPLAYED, b"0@7"),))) is None

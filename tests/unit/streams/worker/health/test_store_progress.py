@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import Origin
 from foretaste.kernel.running.durability import Partition
+from foretaste.kernel.running.readiness import ProcessReadiness
 from foretaste.testing import InMemoryOffsets
 from streams.worker.health.store_progress import LostTail, StoreProgress
 from streams.worker.metrics import Metrics
@@ -33,19 +34,20 @@ class AwayOffsets(InMemoryOffsets):
 class Bench:
     store: InMemoryOffsets = field(default_factory=InMemoryOffsets)
     begin_within: float = 60.0
+    readiness: ProcessReadiness = field(default_factory=ProcessReadiness)
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(CollectorRegistry())
         self.progress = StoreProgress(
-            self.store, self.metrics.lost_tails, look_every=0.0, begin_within=self.begin_within
+            self.store, self.metrics.lost_tails, self.readiness, look_every=0.0, begin_within=self.begin_within
         )
 
     def lost(self, kind: str) -> float:
         return self.metrics.registry.get_sample_value("foretaste_store_lost_tails_total", {"kind": kind}) or 0.0
 
     async def note(self, *offsets: int, server_run: str | None = None) -> bool:
-        """By a batch that began in that run of the server; in the one that was seen last where absent."""
-        began = self.progress.server_run if server_run is None else server_run
+        """By a batch that began in that run of the server; in the present one where absent."""
+        began = self.store.run if server_run is None else server_run
         return await self.progress.note([Origin(TOPIC, 0, each, NOW_MS) for each in offsets], began)
 
 
@@ -113,6 +115,20 @@ async def test_an_emptied_store_is_noticed_when_partitions_move_before_anybody_l
     assert await bench.progress.begin({ZERO: 3, ONE: 4}) == {ZERO: 0, ONE: 0}
 
 
+async def test_a_lost_tail_is_noticed_before_anything_is_written_on_top() -> None:
+    bench = Bench()
+    await bench.progress.begin({ZERO: 0, ONE: 4})
+    await bench.note(0, 1)
+    bench.store.held |= {ZERO: 1}
+    assert await bench.progress.confirm() == bench.store.run, "nothing is asked of the server that it knows"
+    bench.store.run = "second"
+    with pytest.raises(LostTail, match="1 partitions, first user-registered/0@2"):
+        await bench.progress.confirm()
+    bench.store.held[ZERO] = 9
+    assert await bench.progress.confirm() == "second"
+    assert bench.store.held == {ZERO: 9, ONE: 4}
+
+
 async def test_another_writer_is_not_disturbed() -> None:
     bench = Bench()
     await bench.progress.begin({ZERO: 3})
@@ -157,11 +173,49 @@ async def test_a_store_that_stays_away_is_given_up_with_its_reason() -> None:
     assert bench.progress.waits_for is None
 
 
+class AwayUsers(InMemoryOffsets):
+    """It is away for the first look at its users."""
+
+    looks = 0
+
+    async def holds_users(self) -> bool:
+        self.looks += 1
+        if self.looks == 1:
+            raise Unavailable("redis", "chosen by the test")
+        return await super().holds_users()
+
+
+@pytest.mark.parametrize("store", [InMemoryOffsets, AwayUsers])
+async def test_a_store_that_was_emptied_while_no_worker_ran_is_told_with_what_to_do(
+    store: type[InMemoryOffsets], caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(store())
+    assert await bench.progress.begin({ZERO: 3, ONE: 4}) == {ZERO: 3, ONE: 4}
+    reason = bench.readiness.reasons["store"]
+    assert reason.startswith(
+        "the store holds no users, though the group has handled 7 events: it was emptied while no worker"
+    )
+    assert len(reason) < 190, "status shows it whole"
+    (line,) = [message for message in caplog.messages if message.startswith(reason)]
+    assert "set the group's offsets back to the earliest" in line
+    assert bench.lost("unseen") == 1
+    await bench.progress.begin({ZERO: 3, ONE: 4})
+    assert bench.lost("unseen") == 1
+
+
+@pytest.mark.parametrize(("users", "committed"), [(True, 5), (False, 0)], ids=["earlier version", "new deployment"])
+async def test_a_store_without_offsets_that_was_not_emptied_is_no_matter(users: bool, committed: int) -> None:
+    bench = Bench(InMemoryOffsets(users=users))
+    await bench.progress.begin({ZERO: committed})
+    assert bench.readiness.reasons == {}
+    assert bench.lost("unseen") == 0
+
+
 async def test_of_a_server_that_started_anew_since_the_batch_began_the_effects_are_made_again() -> None:
     """What it lost may be just these effects: the offset stands where it was believed to be."""
     bench = Bench()
     await bench.progress.begin({ZERO: 0})
-    began = bench.progress.server_run
+    began = await bench.progress.confirm()
     bench.store.run = "second"
     assert not await bench.note(0, 1, server_run=began)
     assert await bench.note(0, 1), "made again in the run that was seen then"

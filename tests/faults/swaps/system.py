@@ -36,7 +36,7 @@ from models.towers.architecture import Architecture
 from models.training.config import TrainingConfig
 from tests import opened
 from tests.data_factory import GENRES, SEGMENTS, write_dataset
-from tests.faults.cases import Victim
+from tests.faults.swaps.cases import Victim
 from tests.integration.brokers import Broker
 
 USERS = 2500

@@ -12,10 +12,10 @@ from benchmarks.swap.load import Answer, LoadRecord
 from models.refresh.parts import RefreshRequest
 from models.refresh.prepare import RefreshPlan
 from models.refresh.records import RefreshOutcome
-from tests.faults.cases import Case
-from tests.faults.load import Loading, NamedLoad, loading
-from tests.faults.refreshing import Ended, refreshing
-from tests.faults.system import System, pause
+from tests.faults.swaps.cases import Case
+from tests.faults.swaps.load import Loading, NamedLoad, loading
+from tests.faults.swaps.refreshing import Ended, refreshing
+from tests.faults.swaps.system import System, pause
 
 RANK_RATE, SIGN_UP_RATE = 20.0, 5.0
 """A second."""

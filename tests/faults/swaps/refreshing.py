@@ -17,7 +17,7 @@ from models.refresh.learn import LogLearner
 from models.refresh.parts import RefreshParts, RefreshRequest
 from models.refresh.records import RefreshOutcome
 from models.refresh.refresh import refresh
-from tests.faults.cases import WITHDRAW, Point
+from tests.faults.swaps.cases import WITHDRAW, Point
 
 PATIENCE = 100.0
 """Seconds for the next word of a refresh."""

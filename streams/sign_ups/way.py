@@ -3,30 +3,15 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
 from foretaste.kernel.errors import ForetasteError, InvalidInput, Unavailable
-from foretaste.kernel.events import (
-    DeadLetter,
-    Message,
-    Reason,
-    UserEnriched,
-    UserRegistered,
-    event_digest,
-    event_time_ms,
-)
+from foretaste.kernel.events import DeadLetter, Message, Reason, UserEnriched, event_time_ms
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock
-from foretaste.kernel.users import (
-    AttributesVersion,
-    EnrichedUser,
-    ReenrichedUser,
-    Stage,
-    UserFeatures,
-    VirtualBehaviour,
-)
+from foretaste.kernel.users import EnrichedUser, OneStepStore, ReenrichedUser, Stage, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes
 from streams.attribute_check import AttributeCheck
 from streams.codec import EVENTS
@@ -34,6 +19,7 @@ from streams.decoding import decode_registered
 from streams.parts import SignUpParts
 from streams.rules import to_ms
 from streams.shares import each_share, shares_by_user
+from streams.sign_ups.rows import EnrichedSignUp, KnownSignUp, SignUp, newest
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
 from streams.zero_shot import finite, virtual_behaviour
@@ -42,96 +28,32 @@ FILLING_SECONDS = 0.5
 """For which a batch waits for the tower of the generation that is filling."""
 
 
-@dataclass(frozen=True, slots=True)
-class SignUp:
-    """A decoded sign-up and the message that it came in."""
+@dataclass(slots=True)
+class StoredShare:
+    """What became of a share of a batch."""
 
-    message: Message
-    event: UserRegistered
-    at_ms: int
-    """When the user registered (`event_time_ms`)."""
-
-    @property
-    def version(self) -> AttributesVersion:
-        """By which it replaces what is stored, or does not."""
-        digest = event_digest(self.event.event_id, self.message)
-        return AttributesVersion(self.at_ms, self.message.origin.place, (digest,))
-
-
-@dataclass(frozen=True, slots=True)
-class KnownSignUp:
-    """A sign-up beside what is stored of its user, with the slot of `generation`."""
-
-    sign_up: SignUp
-    stored: UserFeatures
-    generation: Generation
-
-    @property
-    def newer(self) -> bool:
-        """Its attributes replace the stored ones. A replay's, or an older one's, do not: the store would drop them."""
-        return self.stored.attributes is None or self.sign_up.version.replaces(self.stored.attributes_version)
-
-    @property
-    def attributes(self) -> Attributes:
-        """The user's from now on: virtual behaviour is made from these, so that it belongs to what is stored."""
-        return self.sign_up.event.attributes if self.newer else self.stored.attributes or {}
-
-    @property
-    def stage(self) -> Stage:
-        return self.generation.stage(len(self.stored.behaviour))
-
-    @property
-    def needs_virtual(self) -> bool:
-        """No virtual behaviour is stored that this generation can read and that belongs to the attributes."""
-        return self.stage is not Stage.WARM if self.newer else self.generation.lacks(self.stored)
-
-
-@dataclass(frozen=True, slots=True)
-class EnrichedSignUp:
-    """What is to be written for a sign-up; `virtual` is None where none is."""
-
-    known: KnownSignUp
-    virtual: VirtualBehaviour | None
-    before: tuple[bytes, ...] = ()
-    """Digests of the user's other sign-ups in the batch, which this one was chosen before."""
-
-    @property
-    def user_id(self) -> str:
-        return self.known.stored.user_id
-
-    @property
-    def row(self) -> EnrichedUser | ReenrichedUser | None:
-        """Attributes and virtual behaviour, where the attributes replace the stored ones; else virtual behaviour alone,
-        made from those that are stored; None where nothing is missing."""
-        known = self.known
-        if known.newer:
-            version = known.sign_up.version
-            digests = (*self.before, *version.digests)
-            attributes = known.sign_up.event.attributes
-            return EnrichedUser(self.user_id, attributes, self.virtual, version.at_ms, version.place, digests)
-        return None if self.virtual is None else ReenrichedUser.after(known.stored, self.virtual)
-
-    def beside(self, written: EnrichedUser | ReenrichedUser | None) -> ReenrichedUser | None:
-        """The virtual behaviour of another generation, for the attributes that stand once `written` does."""
-        if self.virtual is None:
-            return None
-        stored = self.known.stored
-        if not isinstance(written, EnrichedUser):
-            return ReenrichedUser.after(stored, self.virtual)
-        at_ms = max(written.at_ms, stored.virtual_ms + 1)
-        return ReenrichedUser(self.user_id, self.virtual, at_ms, written.version)
+    enriched: list[EnrichedSignUp] = field(default_factory=list)
+    """Durable now."""
+    not_finite: list[KnownSignUp] = field(default_factory=list)
+    unknown: Counter[str] = field(default_factory=Counter)
+    """By attribute, values that the vocabulary does not know, of those that went to the tower."""
+    unlooked: list[Attributes] = field(default_factory=list)
+    """Attributes whose values nobody looked up yet."""
 
 
 class SignUps:
     """Handles batches of `user-registered` messages, each call one batch.
 
     1. Every message is decoded; a bad one becomes a dead letter.
-    2. One read of the users' behaviour tells cold, warming and warm. A warm user needs no virtual behaviour; nor does
+    2. Of users of whom nothing is stored, no read would tell anything: while most are, and the store can
+       (`OneStepStore`), virtual behaviour is made for all, and written with the attributes if nothing is stored, in one
+       step, which says of whom something is. Those go on as all others, and so do all while a generation is filling.
+    3. One read of the users' behaviour tells cold, warming and warm. A warm user needs no virtual behaviour; nor does
        one whose stored one the active generation can read, if the sign-up brings no newer attributes (a replay).
-    3. The others go on together (`Collector` closed the batch). A large batch does 2 to 5 in shares, each user in one.
+       A large batch does 2 to 5 in shares, each user in one.
     4. One call of the zero-shot tower, pinned to the active generation, turns attributes into virtual behaviour: the
        sign-up's if they are newer than the stored ones, the stored ones otherwise. While another generation is filling,
-       2 to 4 are done for it too, with its own `warm_after`, its slot and a call pinned to it.
+       3 and 4 are done for it too, with its own `warm_after`, its slot and a call pinned to it.
     5. The answer is checked: another shape than the generation's stops the batch, what is not finite becomes a dead
        letter. Attributes and virtual behaviour are written with their generation, in one write. Virtual behaviour made
        from attributes that are stored already (for a sign-up that is sent again, of another generation than what the
@@ -168,12 +90,15 @@ class SignUps:
         check: AttributeCheck | None = None,
     ) -> None:
         self._parts = parts
-        self._check = check
+        self._check = check or AttributeCheck(metrics, None)
         self._dead_letters = dead_letters
         self._metrics = metrics
         self._enriched_topic = enriched_topic
         self._max_event_bytes = max_event_bytes
         self._now = now
+        self._one_step = parts.store if isinstance(parts.store, OneStepStore) else None
+        self._mostly_new = True
+        """Of the last share's users: of most of them nothing was stored."""
 
     async def __call__(self, messages: Sequence[Message]) -> None:
         """Steps 1 to 6 for one batch."""
@@ -188,35 +113,55 @@ class SignUps:
             raise Unavailable("generation", "none is active yet")
         store = partial(self._stored, active=serving.active, filling=serving.filling)
         stored = await each_share(store, shares_by_user(sign_ups, lambda each: each.event.user_id))  # 2 to 5
-        enriched = [each for share, _ in stored for each in share]
+        enriched = [each for share in stored for each in share.enriched]
+        not_finite = [each for share in stored for each in share.not_finite]
         if self._parts.synced is not None:
             await self._parts.synced.synced()  # 5
         await self._announce(enriched, serving.active)  # 6
         for stage, count in Counter(each.known.stage for each in enriched).items():
             self._metrics.sign_ups.labels(stage).inc(count)
-        await self._note(sign_ups, enriched, sum(len(not_finite) for _, not_finite in stored), serving.active)
-        return [_not_finite(each) for _, not_finite in stored for each in not_finite]
+        dropped = len(sign_ups) - len(not_finite) - sum(each.known.newer for each in enriched)
+        self._metrics.dropped.labels("sign-up", "not_newer").inc(dropped)
+        unlooked = [attributes for share in stored for attributes in share.unlooked]
+        unknown = sum((share.unknown for share in stored), Counter[str]())
+        await self._check.note([each.event.attributes for each in sign_ups], serving.active, unknown, unlooked)
+        return [_not_finite(each) for each in not_finite]
 
-    async def _note(
-        self, sign_ups: Sequence[SignUp], enriched: Sequence[EnrichedSignUp], bad: int, generation: Generation
-    ) -> None:
-        """Count what had no effect: sign-ups that were not the newest, names and values that nobody knows."""
-        self._metrics.dropped.labels("sign-up", "not_newer").inc(
-            len(sign_ups) - bad - sum(each.known.newer for each in enriched)
-        )
-        if self._check is not None:
-            await self._check.note([each.event.attributes for each in sign_ups], generation)
-
-    async def _stored(
-        self, sign_ups: Sequence[SignUp], active: Generation, filling: Generation | None
-    ) -> tuple[list[EnrichedSignUp], list[KnownSignUp]]:
-        """Steps 2 to 5 for a share of the batch: what is durable now, and what is not finite."""
-        known = await self._known(sign_ups, active)  # 2
-        needing = [each for each in known if each.needs_virtual]  # 3
-        made, not_finite = await self._made(needing, active)  # 4, 5
-        enriched = _newest([*made, *(EnrichedSignUp(each, None) for each in known if not each.needs_virtual)])
+    async def _stored(self, sign_ups: Sequence[SignUp], active: Generation, filling: Generation | None) -> StoredShare:
+        """Steps 2 to 5 for a share of the batch."""
+        share, others = StoredShare(), sign_ups
+        if self._one_step is not None and self._mostly_new and filling is None:
+            share, others = await self._new(sign_ups, active, self._one_step)  # 2
+        known = await self._known(others, active) if others else []  # 3
+        unseen = len(share.enriched) + sum(each.stored.attributes is None for each in known)
+        self._mostly_new = 2 * unseen >= len(sign_ups)
+        needing = [each for each in known if each.needs_virtual]
+        made, share.not_finite = await self._made(needing, active, share.unknown)  # 4, 5
+        enriched = newest([*made, *(EnrichedSignUp(each, None) for each in known if not each.needs_virtual)])
         await self._write(enriched, await self._filled(enriched, filling))  # 5
-        return enriched, not_finite
+        share.enriched += enriched
+        share.unlooked += [each.known.attributes for each in enriched if each.virtual is None and each.known.newer]
+        return share
+
+    async def _new(
+        self, sign_ups: Sequence[SignUp], generation: Generation, store: OneStepStore
+    ) -> tuple[StoredShare, list[SignUp]]:
+        """Those of users of whom nothing was stored, written; and the others, whose users are to be read."""
+        nothing = [KnownSignUp(each, UserFeatures(each.event.user_id), generation) for each in sign_ups]
+        share = StoredShare()
+        try:
+            made, not_finite = await self._made(nothing, generation, share.unknown)
+        except Unavailable:  # whoever needs no virtual behaviour goes on without the tower
+            return StoredShare(), list(sign_ups)
+        left_out = {each.stored.user_id for each in not_finite}
+        enriched = newest([each for each in made if each.user_id not in left_out])
+        rows = [row for each in enriched if isinstance(row := each.row, EnrichedUser)]
+        left_out.update(await store.write_new(rows) if rows else ())
+        share.enriched = [each for each in enriched if each.user_id not in left_out]
+        if left_out:  # what was counted is of theirs too
+            share.unknown.clear()
+            share.unlooked = [each.known.attributes for each in share.enriched]
+        return share, [each for each in sign_ups if each.event.user_id in left_out]
 
     async def _filled(self, enriched: Sequence[EnrichedSignUp], filling: Generation | None) -> list[EnrichedSignUp]:
         """Virtual behaviour of the filling generation for the users that need it. A failure of its tower is not raised.
@@ -253,15 +198,19 @@ class SignUps:
 
     async def _known(self, sign_ups: Sequence[SignUp], generation: Generation) -> list[KnownSignUp]:
         users = list(dict.fromkeys(each.event.user_id for each in sign_ups))
-        features = await self._parts.store.read(users, generation.number)
-        stored = {each.user_id: each for each in features}
+        stored = {each.user_id: each for each in await self._parts.store.read(users, generation.number)}
         return [KnownSignUp(each, stored[each.event.user_id], generation) for each in sign_ups]
 
     async def _made(
-        self, needing: Sequence[KnownSignUp], generation: Generation
+        self, needing: Sequence[KnownSignUp], generation: Generation, unknown: Counter[str] | None = None
     ) -> tuple[list[EnrichedSignUp], list[KnownSignUp]]:
-        """The sign-ups whose virtual behaviour was made, and those for which it is not finite."""
-        vectors = await virtual_behaviour(self._parts.towers, [each.attributes for each in needing], generation)
+        """The sign-ups whose virtual behaviour was made, and those for which it is not finite; adds to `unknown`."""
+        attributes = [each.attributes for each in needing]
+        if unknown is None:
+            vectors = await virtual_behaviour(self._parts.towers, attributes, generation)
+        else:
+            vectors, found = await self._check.virtual_behaviour(self._parts.towers, attributes, generation)
+            unknown.update(found)
         made: list[EnrichedSignUp] = []
         not_finite: list[KnownSignUp] = []
         for each, virtual, good in zip(needing, vectors, finite(vectors), strict=True):
@@ -293,24 +242,6 @@ class SignUps:
             self._enriched_topic, [(each.user_id.encode(), EVENTS.encode(each)) for each in events]
         )
         self._metrics.enriched.inc(len(events))
-
-
-def _newest(enriched: Sequence[EnrichedSignUp]) -> list[EnrichedSignUp]:
-    """One a user: the latest of those that replace what is stored, which remembers the others. One that comes again
-    under its id counts the first time."""
-    newest: dict[str, EnrichedSignUp] = {}
-    for each in enriched:
-        held = newest.get(each.user_id)
-        if held is None:
-            newest[each.user_id] = each
-            continue
-        version, other = each.known.sign_up.version, held.known.sign_up.version
-        known = AttributesVersion(other.at_ms, other.place, (*held.before, *other.digests))
-        if version.replaces(known) if each.known.newer == held.known.newer else each.known.newer:
-            newest[each.user_id] = replace(each, before=known.digests)
-        else:
-            newest[each.user_id] = replace(held, before=(*held.before, *version.digests))
-    return list(newest.values())
 
 
 def _not_finite(known: KnownSignUp) -> DeadLetter:

@@ -16,10 +16,10 @@ import pytest
 
 from foretaste.stack.environment import TritonEnvironment
 from tests.conftest import held, kafka_forms
-from tests.faults.cases import Case
-from tests.faults.hurting import Row, hurt
-from tests.faults.refreshing import BROKE_OFF
-from tests.faults.system import System, running
+from tests.faults.swaps.cases import Case
+from tests.faults.swaps.hurting import Row, hurt
+from tests.faults.swaps.refreshing import BROKE_OFF
+from tests.faults.swaps.system import System, running
 from tests.integration import brokers
 
 DEGRADED = {"triton", "redis"}
@@ -45,7 +45,7 @@ def system(
 def context() -> ForkServerContext:
     """Makes processes that have imported what they need before."""
     made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(["tests.faults.refreshing", "tests.faults.load"])
+    made.set_forkserver_preload(["tests.faults.swaps.refreshing", "tests.faults.swaps.load"])
     return made
 
 

@@ -1,0 +1,114 @@
+"""Sign-ups on their way: decoded, beside what is stored of their users, and with what is to be written for them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from foretaste.kernel.events import Message, UserRegistered, event_digest
+from foretaste.kernel.generations import Generation
+from foretaste.kernel.users import (
+    AttributesVersion,
+    EnrichedUser,
+    ReenrichedUser,
+    Stage,
+    UserFeatures,
+    VirtualBehaviour,
+)
+from foretaste.kernel.values import Attributes
+
+
+@dataclass(frozen=True, slots=True)
+class SignUp:
+    """A decoded sign-up and the message that it came in."""
+
+    message: Message
+    event: UserRegistered
+    at_ms: int
+    """When the user registered (`event_time_ms`)."""
+
+    @property
+    def version(self) -> AttributesVersion:
+        """By which it replaces what is stored, or does not."""
+        digest = event_digest(self.event.event_id, self.message)
+        return AttributesVersion(self.at_ms, self.message.origin.place, (digest,))
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSignUp:
+    """A sign-up beside what is stored of its user, with the slot of `generation`."""
+
+    sign_up: SignUp
+    stored: UserFeatures
+    generation: Generation
+
+    @property
+    def newer(self) -> bool:
+        """Its attributes replace the stored ones. A replay's, or an older one's, do not: the store would drop them."""
+        return self.stored.attributes is None or self.sign_up.version.replaces(self.stored.attributes_version)
+
+    @property
+    def attributes(self) -> Attributes:
+        """The user's from now on: virtual behaviour is made from these, so that it belongs to what is stored."""
+        return self.sign_up.event.attributes if self.newer else self.stored.attributes or {}
+
+    @property
+    def stage(self) -> Stage:
+        return self.generation.stage(len(self.stored.behaviour))
+
+    @property
+    def needs_virtual(self) -> bool:
+        """No virtual behaviour is stored that this generation can read and that belongs to the attributes."""
+        return self.stage is not Stage.WARM if self.newer else self.generation.lacks(self.stored)
+
+
+@dataclass(frozen=True, slots=True)
+class EnrichedSignUp:
+    """What is to be written for a sign-up; `virtual` is None where none is."""
+
+    known: KnownSignUp
+    virtual: VirtualBehaviour | None
+    before: tuple[bytes, ...] = ()
+    """Digests of the user's other sign-ups in the batch, which this one was chosen before."""
+
+    @property
+    def user_id(self) -> str:
+        return self.known.stored.user_id
+
+    @property
+    def row(self) -> EnrichedUser | ReenrichedUser | None:
+        """Attributes and virtual behaviour, where the attributes replace the stored ones; else virtual behaviour alone,
+        made from those that are stored; None where nothing is missing."""
+        known = self.known
+        if known.newer:
+            version = known.sign_up.version
+            digests = (*self.before, *version.digests)
+            attributes = known.sign_up.event.attributes
+            return EnrichedUser(self.user_id, attributes, self.virtual, version.at_ms, version.place, digests)
+        return None if self.virtual is None else ReenrichedUser.after(known.stored, self.virtual)
+
+    def beside(self, written: EnrichedUser | ReenrichedUser | None) -> ReenrichedUser | None:
+        """The virtual behaviour of another generation, for the attributes that stand once `written` does."""
+        if self.virtual is None:
+            return None
+        stored = self.known.stored
+        if not isinstance(written, EnrichedUser):
+            return ReenrichedUser.after(stored, self.virtual)
+        at_ms = max(written.at_ms, stored.virtual_ms + 1)
+        return ReenrichedUser(self.user_id, self.virtual, at_ms, written.version)
+
+
+def newest(enriched: Sequence[EnrichedSignUp]) -> list[EnrichedSignUp]:
+    """One a user: the latest of those that replace what is stored, which remembers the others. One that comes again
+    under its id counts the first time."""
+    chosen: dict[str, EnrichedSignUp] = {}
+    for each in enriched:
+        held = chosen.get(each.user_id)
+        if held is None:
+            chosen[each.user_id] = each
+            continue
+        version, other = each.known.sign_up.version, held.known.sign_up.version
+        known = AttributesVersion(other.at_ms, other.place, (*held.before, *other.digests))
+        if version.replaces(known) if each.known.newer == held.known.newer else each.known.newer:
+            chosen[each.user_id] = replace(each, before=known.digests)
+        else:
+            chosen[each.user_id] = replace(held, before=(*held.before, *version.digests))
+    return list(chosen.values())
