@@ -34,7 +34,7 @@ from streams.worker.health.store_progress import LostTail, StoreProgress
 from streams.worker.metrics import Metrics
 from tests.simulation.parts.broker import SimulatedEvents
 from tests.simulation.parts.log import SimulatedLog
-from tests.simulation.parts.store import SimulatedGenerations, SimulatedStore
+from tests.simulation.parts.store import SimulatedGenerations, SimulatedOneStepStore, SimulatedStore
 from tests.simulation.parts.towers import SimulatedTowers
 from tests.simulation.parts.world import SimulatedProcess
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 NAMES = TopicNames()
 CONNECTION = KafkaConnection("simulated:9092")
 MEMBERSHIP = ConsumerConfig(
-    kind="aiokafka", commit_interval=1.0, session_timeout=5.0, heartbeat_interval=1.5, grace=2.0
+    kind="aiokafka", commit_interval=1.0, session_timeout=3.0, heartbeat_interval=1.0, grace=2.0
 )
 STALLING = StallConfig(quiet=15.0, ends_after=40.0, look_every=5.0)
 WATCHING = WatchConfig(
@@ -59,7 +59,7 @@ Ways = Callable[[], Mapping[str, Collector]]
 async def user_worker(system: "System", process: SimulatedProcess) -> None:
     """A worker of the users' ways."""
     metrics = Metrics(CollectorRegistry())
-    store = SimulatedStore(system.redis)
+    store = (SimulatedOneStepStore if system.plan.one_step else SimulatedStore)(system.redis)
     progress = StoreProgress(store, metrics.lost_tails, look_every=2.0, begin_within=10.0)
     config = PipelinesConfig(collector=CollectorConfig(BatchPolicy(size=8, age=0.01, at_once=True), capacity=16))
     parts = SignUpParts(

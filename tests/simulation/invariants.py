@@ -9,7 +9,7 @@ from aiokafka import TopicPartition
 from foretaste.kernel.events import UserEnriched
 from foretaste.kernel.generations import SLOTS, Generation, Move, Serving, slot
 from foretaste.kernel.running.durability import Partition
-from foretaste.kernel.users import BehavedUser, ReenrichedUser, Stage, UserFeatures
+from foretaste.kernel.users import BehavedUser, EnrichedUser, LaterBehaviour, ReenrichedUser, Stage, UserFeatures
 from streams.codec import EVENTS
 from streams.topics import TopicNames
 from streams.worker.dead_letters import OFFSET, PARTITION, TOPIC
@@ -31,6 +31,8 @@ IN_FLIGHT = 0.4
 """Seconds between the writes of one sign-up, once the system is calm."""
 UNAWARE = 1.5
 """Seconds from the begin of filling for which a sign-up may know nothing of it."""
+LONGEST = 9.0
+"""Seconds for which a process or a server stands still, at most."""
 
 
 class Invariants:
@@ -62,10 +64,17 @@ class Invariants:
         self.written_at: dict[str, float] = {}
         """When the attributes of a user changed last."""
         self._filling_since = 0.0
+        self._in_use_since: dict[int, float] = {}
         self._redis.wrote, self._redis.restored = self.wrote, self.restored
         self._redis.advanced, self._redis.pointed = self.advanced, self.pointed
         self._broker.appended, self._broker.committing = self.appended, self.committing
         system.triton.unloading = self.unloading
+
+    @property
+    def _unaware(self) -> float:
+        """Seconds for which a writer may hold an old word of what is in use: a read repair mends what it writes then."""
+        slow = self._system.plan.has("freeze", "freeze at work", "redis hangs", "triton hangs")
+        return LONGEST + UNAWARE if slow else UNAWARE
 
     @property
     def serving(self) -> Serving:
@@ -75,7 +84,7 @@ class Invariants:
         return self._redis.online._features(user_id, generation)
 
     def wrote(self, row: Row) -> None:
-        if isinstance(row, BehavedUser):
+        if isinstance(row, BehavedUser | LaterBehaviour):
             self._check_behaviour(row.user_id)
         else:
             self._check_row(row)
@@ -86,7 +95,9 @@ class Invariants:
         online = self._redis.online
         self._behaviours = dict(online._behaviour)
         self._orders = {user: self._order(user) for user in online._attributes}
-        self._current = {key: held[1].generation for key, held in online._virtual.items()}
+        self._current.clear()
+        for user_id in online._attributes:
+            self._note_current(user_id)
 
     def appended(self, record: Record) -> None:
         if record.topic == NAMES.dead_letters:
@@ -149,6 +160,8 @@ class Invariants:
                 self._check_blame(moves[0])
             if moves and moves[0].number == active and moves[0].filled:
                 self._check_filled(active)
+        now = self._world.loop.time()
+        self._in_use_since = {each: self._in_use_since.get(each, now) for each in (active, filling) if each is not None}
         if what.startswith("fill"):
             self._filling_since = self._world.loop.time()
         if not what.startswith("lease"):
@@ -162,7 +175,7 @@ class Invariants:
             generation,
         )
 
-    def _check_row(self, row: Row) -> None:
+    def _check_row(self, row: EnrichedUser | ReenrichedUser) -> None:
         user_id, serving = row.user_id, self.serving
         order = self._order(user_id)
         before = self._orders.get(user_id)
@@ -175,9 +188,13 @@ class Invariants:
         for number, generation in serving.in_use.items():
             self._check_current(user_id, generation)
             key = (user_id, slot(number))
-            if isinstance(row, ReenrichedUser) and order == before and self._current.get(key) == number:
+            known = self._world.loop.time() - self._in_use_since.get(number, 0.0) > self._unaware
+            if isinstance(row, ReenrichedUser) and order == before and known and self._current.get(key) == number:
                 held = generation.virtual_of(self.features(user_id, number))
                 self._world.expect(held is not None, "what a generation in use made was written over", row)
+        self._note_current(user_id)
+
+    def _note_current(self, user_id: str) -> None:
         for name in SLOTS:
             held_here = self._redis.online._virtual.get((user_id, name))
             if held_here is not None and held_here[0] >= self._redis.online._version(user_id).at_ms:

@@ -66,6 +66,8 @@ class Plan:
     log: bool
     synced: bool
     """Workers wait for the store's disk."""
+    one_step: bool
+    """The store is that on Redis; else that of any other Feast online store, which has to be read before each write."""
     bad_generations: float
     """The share of candidates whose ranking tower answers what is no number."""
     latency: float
@@ -116,6 +118,7 @@ def plan_of(rng: random.Random) -> Plan:
         watch=bool(refreshers and rankings and rng.random() < 0.6),
         log=rng.random() < 0.35,
         synced=rng.random() < 0.3,
+        one_step=rng.random() < 0.7,
         bad_generations=rng.choice((0.0, 0.0, 0.5)),
         latency=rng.choice((0.001, 0.005, 0.03)),
         faults=tuple(faults),

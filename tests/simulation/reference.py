@@ -94,7 +94,9 @@ class Reference:
         """
         found: defaultdict[str, list[SentSignUp]] = defaultdict(list)
         good = [each for each in self.sign_ups[user_id] if each.good]
-        remembered = not lost and len({each.identity for each in good}) <= REMEMBERED_REGISTRATIONS
+        # one that was outdone by another partition's when it came is not remembered: sent again, it counts as of then
+        several = len({each.record.partition for each in good}) > 1
+        remembered = not lost and not several and len({each.identity for each in good}) <= REMEMBERED_REGISTRATIONS
         for each in good:
             if not remembered or all(each.record.partition != one.record.partition for one in found[each.identity]):
                 found[each.identity].append(each)

@@ -57,6 +57,8 @@ class Home:
     unfinished: UnfinishedRefresh | None = None
     records: dict[str, RefreshRecord] = field(default_factory=dict)
     candidates: dict[int, str] = field(default_factory=dict)
+    refused: set[int] = field(default_factory=set)
+    """Candidates that the gate does not admit, however often it judges."""
 
 
 class SimulatedRecords(RefreshRecords):
@@ -126,11 +128,13 @@ class SimulatedLearner:
         while run.base is not None and slot(number) == slot(run.base):
             number += 1
         self.home.candidates[number] = f"{run.id} {self.system.next_name()}"
+        if self.system.world.rng.random() < 0.15:
+            self.home.refused.add(number)
         self.system.world.note("exported", number)
         return Learned(number, "", HELD_OUT, learning)
 
-    async def judge(self, _request: RefreshRequest, _run: UnfinishedRefresh, _learned: Learned) -> Verdict:
-        return REFUSED if self.system.world.rng.random() < 0.15 else ADMITTED
+    async def judge(self, _request: RefreshRequest, _run: UnfinishedRefresh, learned: Learned) -> Verdict:
+        return REFUSED if learned.number in self.home.refused else ADMITTED
 
 
 async def refresher(system: "System", process: SimulatedProcess, home: Home) -> None:

@@ -14,7 +14,7 @@ from tests.simulation.run import simulate
 ROOT = Path(foretaste.__file__).parents[1]
 SEEDS = int(os.environ.get("SEEDS", "500"))
 PARTS = 10
-QUICKLY_FOUND = ("acknowledge_first", "behaviour_without_compare", "any_replaces", "repair_of_any_attributes")
+QUICKLY_FOUND = ("acknowledge_first", "no_seek", "any_replaces", "announce_first", "filled_by_active")
 TOLD = (3, 11, 12)
 """Seeds whose traces are compared with those of another process."""
 

@@ -13,12 +13,12 @@ from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import Generation, Move, Serving
 from foretaste.kernel.running.durability import Partition
 from foretaste.kernel.running.erasing import ErasedUser
-from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser, UserFeatures
+from foretaste.kernel.users import BehavedUser, EnrichedUser, LaterBehaviour, ReenrichedUser, UserFeatures
 from foretaste.testing import (
     InMemoryGenerations,
     InMemoryLease,
     InMemoryOffsets,
-    InMemoryOnlineStore,
+    InMemoryOneStepStore,
     InMemoryProgress,
     LeaseBoard,
 )
@@ -27,7 +27,7 @@ from tests.simulation.parts.world import Part, World, at_once
 T = TypeVar("T")
 R = TypeVar("R")
 
-Row = EnrichedUser | ReenrichedUser | BehavedUser
+Row = EnrichedUser | ReenrichedUser | BehavedUser | LaterBehaviour
 
 
 class Redis(Part):
@@ -35,7 +35,7 @@ class Redis(Part):
 
     def __init__(self, world: World) -> None:
         super().__init__(world, partial(Unavailable, "redis"))
-        self.online = InMemoryOnlineStore()
+        self.online = InMemoryOneStepStore()
         self.offsets = InMemoryOffsets()
         self.generations = InMemoryGenerations(world.now)
         self.progress = InMemoryProgress()
@@ -183,6 +183,18 @@ class SimulatedStore:
         cut = rng.randrange(1, len(rows)) if len(rows) > 1 and rng.random() < 0.3 else len(rows)
         first = await redis.call(lambda: [effect(row) for row in rows[:cut]])
         return first if cut == len(rows) else [*first, *await redis.call(lambda: [effect(row) for row in rows[cut:]])]
+
+
+class SimulatedOneStepStore(SimulatedStore):
+    """With the `OneStepStore` beside it, as the form on Redis has it; that of any Feast store has not."""
+
+    async def append_behaviour(self, users: Sequence[LaterBehaviour]) -> list[str]:
+        left_out = await self._each(users, partial(self._written, "later", self._redis.online.append_behaviour))
+        return [user_id for each in left_out for user_id in each]
+
+    async def write_new(self, users: Sequence[EnrichedUser]) -> list[str]:
+        left_out = await self._each(users, partial(self._written, "new", self._redis.online.write_new))
+        return [user_id for each in left_out for user_id in each]
 
 
 class SimulatedGenerations:

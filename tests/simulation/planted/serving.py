@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.events import event_name
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.users import ReenrichedUser
 from serving.active import ActiveGeneration
@@ -44,10 +45,14 @@ async def _scored_by_newest(self: Any, requests: Any, users: Any, tastes: Any, g
 
 
 async def _mixed(self: Any, group: Sequence[Any]) -> None:
-    answers = await self._answer([request for request, _ in group])
-    for (_, answered), answer in zip(group, reversed(answers), strict=True):
-        if not answered.done():
-            answered.set_result(answer)
+    answers = await self._answer([each.request for each in group], min(each.asked_at for each in group))
+    for each, answer in zip(group, reversed(answers), strict=True):
+        if not each.answered.done():
+            each.answered.set_result(answer)
+
+
+def _never_tried(self: Any) -> None:
+    raise Unavailable(self._part, "it did not answer in time, and is left alone for a moment")
 
 
 async def _sent_once(self: Any, keyed: Sequence[Any]) -> None:
@@ -66,8 +71,8 @@ async def _behaviours_dropped(self: Any, messages: Any) -> None:
         await _behaved(self, messages)
 
 
-def _as_it_came(event: Any, origin: Any, now_ms: int) -> Any:
-    return event
+def _as_it_came(event: Any, message: Any, now_ms: int) -> Any:
+    return event.model_copy(update={"event_id": event_name(event.event_id, message.origin)})
 
 
 SERVING = (
@@ -92,8 +97,9 @@ SERVING = (
         "active_for_ever",
         "the first active generation serves for ever",
         (ActiveGeneration, "_is_fresh", lambda self: True),
+        (ActiveGeneration, "_ask_ahead", lambda self: None),
     ),
-    planted("breaker_for_ever", "a breaker stays open", (PartBreaker, "_answered", lambda self: None)),
+    planted("breaker_for_ever", "a breaker stays open", (PartBreaker, "_begin_trial", _never_tried)),
 )
 LOG = (
     planted(
@@ -107,6 +113,6 @@ LOG = (
     planted(
         "log_time_as_claimed",
         "a logged behaviour's time is what its sender claims",
-        (training_log, "in_time", _as_it_came),
+        (training_log, "as_logged", _as_it_came),
     ),
 )

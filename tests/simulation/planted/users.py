@@ -19,26 +19,23 @@ from foretaste.kernel.users import (
     UserFeatures,
     VirtualBehaviour,
 )
-from streams import behaviours, sign_ups
+from streams import behaviours
 from streams.behaviours import Behaviours, append
 from streams.reenrich_worker import Pages
 from streams.reenrichment import Reenrichment
-from streams.sign_ups import EnrichedSignUp, KnownSignUp, SignUps
+from streams.sign_ups import SignUps, rows, way
+from streams.sign_ups.rows import EnrichedSignUp, KnownSignUp
 from streams.zero_shot import virtual_behaviour
 from tests.simulation.planted.fault import planted
 
 _write, _announce, _enrich, _appended = SignUps._write, SignUps._announce, SignUps._enrich, behaviours._appended
-_replaces = AttributesVersion.replaces
+_replaces, _later, _new = AttributesVersion.replaces, behaviours._later, SignUps._new
+_read_and_written = Behaviours._read_and_written
 
 
-async def _one_round(self: Any, acts: Sequence[Any]) -> None:
-    of_user: dict[str, list[Any]] = {}
-    for act in acts:
-        of_user.setdefault(act.event.user_id, []).append(act)
-    stored = await self._parts.store.read_behaviour(list(of_user))
-    changed = [row for user in stored if (row := _appended(user, of_user[user.user_id])) is not None]
-    if changed:
-        await self._parts.store.write_behaviour(changed)
+async def _refusal_ignored(self: Any, of_user: Any, versions: Any) -> Any:
+    _, without_effect = await _read_and_written(self, of_user, versions)
+    return [], without_effect
 
 
 def _by_place(event_id: str | None, message: Message) -> bytes:
@@ -69,6 +66,10 @@ def _as_claimed(claimed_ms: int | None, origin: Any, now_ms: int) -> int:
 
 def _last_alone(user: UserFeatures, acts: Sequence[Any]) -> Any:
     return _appended(user, acts[-1:])
+
+
+def _last_alone_unread(user_id: str, acts: Sequence[Any]) -> Any:
+    return _later(user_id, acts[-1:])
 
 
 def _later_time(self: AttributesVersion, stored: AttributesVersion) -> bool:
@@ -104,6 +105,12 @@ async def _announce_then_write(self: Any, enriched: Sequence[EnrichedSignUp], fi
     await _write(self, enriched, filled)
 
 
+async def _announce_then_write_new(self: Any, sign_ups: Sequence[Any], generation: Any, store: Any) -> Any:
+    nothing = [KnownSignUp(each, UserFeatures(each.event.user_id), generation) for each in sign_ups]
+    await _announce(self, [EnrichedSignUp(each, None) for each in nothing], generation)
+    return await _new(self, sign_ups, generation, store)
+
+
 async def _announce_made(self: Any, enriched: Sequence[EnrichedSignUp], generation: Any) -> None:
     await _announce(self, [each for each in enriched if each.virtual is not None], generation)
 
@@ -118,7 +125,9 @@ async def _no_letters(self: Any, sign_ups: Any) -> list[Any]:
     return []
 
 
-async def _made_by_active(self: Any, needing: Sequence[KnownSignUp], generation: Any) -> tuple[list[Any], list[Any]]:
+async def _made_by_active(
+    self: Any, needing: Sequence[KnownSignUp], generation: Any, unknown: Any = None
+) -> tuple[list[Any], list[Any]]:
     serving = await self._parts.generations.serving()
     vectors = await virtual_behaviour(
         self._parts.towers, [each.attributes for each in needing], serving.active or generation
@@ -175,7 +184,7 @@ BEHAVIOURS = (
     planted(
         "refusal_ignored",
         "a behaviour that the store refused is given up",
-        (Behaviours, "_store_behaviour", _one_round),
+        (Behaviours, "_read_and_written", _refusal_ignored),
     ),
     planted(
         "nothing_remembered",
@@ -186,7 +195,7 @@ BEHAVIOURS = (
         "event_id_ignored",
         "an event is told by its place alone",
         (behaviours, DIGEST, _by_place),
-        (sign_ups, DIGEST, _by_place),
+        (rows, DIGEST, _by_place),
     ),
     planted("offset_ignored", "events of a partition are told apart by nothing", (behaviours, DIGEST, _by_partition)),
     planted("appended_at_the_end", "a late behaviour is put last", (behaviours, "append", _at_the_end)),
@@ -195,11 +204,12 @@ BEHAVIOURS = (
         "repeats_count", "an unnamed behaviour that is sent again counts again", (behaviours, "append", _each_counts)
     ),
     planted("time_as_claimed", "a behaviour's time is what its sender claims", (behaviours, TIME, _as_claimed)),
-    planted("sign_up_time_as_claimed", "a sign-up's time is what its sender claims", (sign_ups, TIME, _as_claimed)),
+    planted("sign_up_time_as_claimed", "a sign-up's time is what its sender claims", (way, TIME, _as_claimed)),
     planted(
         "last_of_batch_alone",
         "of a user's behaviours in a batch, the last is applied",
         (behaviours, "_appended", _last_alone),
+        (behaviours, "_later", _last_alone_unread),
     ),
 )
 SIGN_UPS = (
@@ -220,14 +230,17 @@ SIGN_UPS = (
         (AttributesVersion, "replaces", _without_digests),
     ),
     planted("place_by_offset", "offsets of two partitions are compared", (Place, "is_later", _by_offset)),
+    planted("first_of_batch", "of a user's sign-ups in a batch, the first wins", (way, "newest", _first_of_batch)),
     planted(
-        "first_of_batch", "of a user's sign-ups in a batch, the first wins", (sign_ups, "_newest", _first_of_batch)
+        "announce_first",
+        "users are announced before they are written",
+        (SignUps, "_write", _announce_then_write),
+        (SignUps, "_new", _announce_then_write_new),
     ),
-    planted("announce_first", "users are announced before they are written", (SignUps, "_write", _announce_then_write)),
     planted("announce_made_alone", "who was written before is not announced", (SignUps, "_announce", _announce_made)),
     planted("announcement_lost", "an announcement that fails is given up", (SignUps, "_announce", _announce_once)),
     planted(
-        "not_finite_stored", "what is not finite is stored", (sign_ups, "finite", lambda vectors: [True] * len(vectors))
+        "not_finite_stored", "what is not finite is stored", (way, "finite", lambda vectors: [True] * len(vectors))
     ),
     planted("not_finite_dropped", "what is not finite is no dead letter", (SignUps, "_enrich", _no_letters)),
     planted("filled_by_active", "the active tower fills the next slot", (SignUps, "_made", _made_by_active)),
