@@ -361,4 +361,4 @@ async def test_what_it_does_is_reported_to_its_end() -> None:
     await emptied.rebuild().run(lambda step, done, total: told_.setdefault(step, []).append((done, total)))
     assert list(told_) == ["profiles", "erasures", "behaviours", "log", "late profiles"]
     assert told_["profiles"][:2] == [(8, 61), (16, 61)]
-    assert [each[-1][0] == each[-1][1] for each in told_.values()] == [True] * 4
+    assert [each[-1][0] == each[-1][1] for each in told_.values()] == [True] * 5
