@@ -72,7 +72,7 @@ class Invariants:
 
     @property
     def _unaware(self) -> float:
-        """Seconds for which a writer may hold an old word of what is in use: a read repair mends what it writes then."""
+        """Seconds for which a writer may hold an old word of what is in use: a read repair mends what it wrote."""
         slow = self._system.plan.has("freeze", "freeze at work", "redis hangs", "triton hangs")
         return LONGEST + UNAWARE if slow else UNAWARE
 
