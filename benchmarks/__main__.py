@@ -24,6 +24,8 @@ COMMANDS = {
     "online-store": "benchmarks.online_store:online_store",
     "cotrain-once": "benchmarks.cotrain_once:cotrain_once",
     "data-memory": "benchmarks.data_memory:data_memory",
+    "rebuild": "benchmarks.filling.rebuild:rebuild",
+    "import": "benchmarks.filling.import_users:import_users",
     "idle": "benchmarks.idle:idle",
     "liked": "benchmarks.liked:liked",
     "access": "benchmarks.access:access",

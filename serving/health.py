@@ -25,7 +25,7 @@ PART_SECONDS = 0.5
 """That a part has to answer: a probe that waits for longer is taken for a process that hangs."""
 EMPTIED = (
     "the store holds no generation any more: it was emptied, or is another one; "
-    "bring its file back, or run `foretaste publish`, and see docs/operations.md"
+    "bring its file back, or run `foretaste rebuild`, and see docs/operations.md"
 )
 _NOBODY = "readiness"
 """A user and an item that need not exist."""

@@ -15,7 +15,7 @@ from foretaste.kernel.values import MAX_BEHAVIOUR
 from streams.decoding import decode_behaved
 from streams.parts import SignUpParts
 from streams.rules import to_ms
-from streams.shares import each_share, shares_by_user
+from streams.shares import SHARE, each_share, shares_by_user
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
 
@@ -98,13 +98,16 @@ class Behaviours:
         unknown_items: UnknownItems,
         max_event_bytes: int,
         now: Clock,
+        share: int = SHARE,
     ) -> None:
+        """`share`: users of a read and a write, about."""
         self._parts = parts
         self._dead_letters = dead_letters
         self._metrics = metrics
         self._unknown_items = unknown_items
         self._max_event_bytes = max_event_bytes
         self._now = now
+        self._share = share
         self._one_step = parts.store if isinstance(parts.store, OneStepStore) else None
 
     async def __call__(self, messages: Sequence[Message]) -> None:
@@ -115,7 +118,7 @@ class Behaviours:
             bad += unknown
         dropped: list[Counter[str]] = []
         if acts:
-            shares = shares_by_user(acts, lambda act: act.event.user_id)
+            shares = shares_by_user(acts, lambda act: act.event.user_id, self._share)
             dropped = await each_share(self._store_behaviour, shares)  # 2 to 5
             if self._parts.synced is not None:
                 await self._parts.synced.synced()  # 5

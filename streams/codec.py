@@ -36,7 +36,7 @@ class JsonCodec:
 
     def encode(self, event: Event) -> bytes:
         try:
-            return event.model_dump_json().encode()
+            return event.__pydantic_serializer__.to_json(event)  # bytes at once: `model_dump_json` makes a text of them
         except PydanticSerializationError as error:
             raise InvalidInput(type(event).__name__, event, f"cannot be written as JSON: {error}") from error
 

@@ -56,6 +56,7 @@ def user_pipelines(
         dead_letters,
         metrics,
         enriched_topic=names.enriched,
+        profiles_topic=names.profiles,
         max_event_bytes=config.max_event_bytes,
         now=now,
         check=AttributeCheck(metrics, parts.towers if isinstance(parts.towers, AttributeVocabulary) else None),

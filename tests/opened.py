@@ -32,6 +32,11 @@ async def publish(settings: Settings, number: int | None) -> int:
         return await publishing.publish(parts, number)
 
 
+async def republish(settings: Settings) -> int | None:
+    async with compose.publish_parts(settings) as parts:
+        return await publishing.republish(parts)
+
+
 async def rollback(settings: Settings) -> tuple[int, int]:
     async with compose.publish_parts(settings) as parts:
         return await publishing.rollback(parts, "rollback by hand")

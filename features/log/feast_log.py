@@ -87,6 +87,13 @@ class FeastTrainingLog:
         """How many rows of a user the log holds that are read, by kind; nothing where another offline store is set."""
         return await asyncio.to_thread(self._rows_of, user_id)
 
+    async def read_behaviours(self, since_ms: int, until_ms: int) -> pa.Table:
+        """The behaviours of `read` alone; files that cannot be read are named in the log."""
+        behaviours, skipped = await asyncio.to_thread(self._read, BEHAVIOUR_ROWS, since_ms, until_ms)
+        for path in skipped:
+            log.warning("behaviours that cannot be read are left out: %s", path)
+        return behaviours
+
     async def compact(self, before: date, ended: Callable[[], bool] = lambda: False) -> CompactedDays:
         """One file for each day before `before` (UTC), each row in it once. Anything may write and read meanwhile.
 

@@ -26,7 +26,14 @@ from features.online.layout import (
 )
 from features.redis.commands import Command
 from foretaste.kernel.generations import SLOTS
-from foretaste.kernel.users import REMEMBERED_REGISTRATIONS, BehavedUser, EnrichedUser, LaterBehaviour, ReenrichedUser
+from foretaste.kernel.users import (
+    REMEMBERED_REGISTRATIONS,
+    BehavedUser,
+    EnrichedUser,
+    LaterBehaviour,
+    ReenrichedUser,
+    UserFeatures,
+)
 
 _VERSION = (BEHAVIOUR[-1], stamp_of(BEHAVIOUR_VIEW))
 _ATTRIBUTES_TIME = stamp_of(ATTRIBUTES_VIEW)
@@ -104,3 +111,24 @@ def new_call(key: bytes, user: EnrichedUser) -> Command:
     mark = b" ".join(place_parts(user.place)) + digests_text(user.version)[-_REMEMBERED_TEXT:]
     virtual = () if user.virtual is None else virtual_values(user.virtual)
     return (key, time_of(row.nanos), row.fields[1], mark, *virtual)
+
+
+def whole_call(key: bytes, user: UserFeatures) -> Command:
+    """A call of `WRITE_WHOLE`: all fields as the writes of a sign-up and of a first behaviour leave them."""
+    fields: list[bytes] = [key]
+    if user.attributes is not None:
+        row = attributes_row(key, EnrichedUser(user.user_id, user.attributes, None, user.attributes_ms))
+        version = user.attributes_version
+        mark = b" ".join(place_parts(version.place)) + digests_text(version)[-_REMEMBERED_TEXT:]
+        fields += (*row.fields, _ATTRIBUTES_TIME, time_of(row.nanos), REGISTRATION, mark)
+    if len(user.behaviour):
+        behaved = BehavedUser(user.user_id, user.behaviour)
+        row = behaviour_row(key, behaved)
+        at = time_of(row.nanos)
+        fields += (*row.fields, _VERSION[1], at, TAIL, tail_of(behaved, row, at))
+        if user.applied.digests:
+            fields += (APPLIED, user.applied.digests)
+    if user.virtual is not None:
+        row = virtual_row(key, ReenrichedUser(user.user_id, user.virtual, user.virtual_ms))
+        fields += (*row.fields, stamp_of(row.view), time_of(row.nanos))
+    return tuple(fields)

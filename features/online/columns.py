@@ -167,7 +167,10 @@ def times_elements(times: Sequence[int]) -> bytes:
 
 def texts_raw(texts: Sequence[str]) -> bytes:
     """The texts as Feast stores them."""
-    return texts.raw if isinstance(texts, StoredTexts) else _raw(StoredTexts.kind, texts)
+    if isinstance(texts, StoredTexts):
+        return texts.raw
+    body = b"".join(map(_text, texts))
+    return _head(_TEXTS, len(body)) + body
 
 
 def times_raw(times: Sequence[int]) -> bytes:

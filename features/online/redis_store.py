@@ -7,7 +7,15 @@ from typing import Any, TypeVar
 
 from features.feast_api import RepoConfig, get_provider
 from features.online import offsets
-from features.online.calls import WriteCall, append_call, behaviour_call, enriched_call, new_call, virtual_call
+from features.online.calls import (
+    WriteCall,
+    append_call,
+    behaviour_call,
+    enriched_call,
+    new_call,
+    virtual_call,
+    whole_call,
+)
 from features.online.damage import DamageLog, damaged_keys
 from features.online.erasing import DONE, ERASE, ROUNDS, UNKNOWN, erase_call, erasures_of, trimmed
 from features.online.event_marks import APPLIED, ERASED, REGISTRATION, behaved, registered
@@ -25,7 +33,14 @@ from features.online.layout import (
     version_read,
     version_stored,
 )
-from features.online.scripts import APPEND_BEHAVIOUR, WRITE_BEHAVIOUR, WRITE_ENRICHED, WRITE_NEW, WRITE_VIRTUAL
+from features.online.scripts import (
+    APPEND_BEHAVIOUR,
+    WRITE_BEHAVIOUR,
+    WRITE_ENRICHED,
+    WRITE_NEW,
+    WRITE_VIRTUAL,
+    WRITE_WHOLE,
+)
 from features.redis.address import Client, OneLoop, answered_within
 from features.redis.commands import Command, LuaScript, run_each, run_script, wrong_type
 from features.redis.eviction import eviction_of
@@ -133,6 +148,15 @@ class RedisStore:
             calls = [behaviour_call(calls[place][0], users[place], *replies[place]) for place in odd]
             for place, reply in zip(odd, await run_script(client, WRITE_BEHAVIOUR, calls), strict=True):
                 replies[place] = reply
+        return [user.user_id for user, reply in zip(users, replies, strict=True) if reply != _DONE]
+
+    async def write_whole(self, users: Sequence[UserFeatures]) -> list[str]:
+        """As `WholeUserStore` says."""
+        if not users:
+            return []
+        calls = [whole_call(self._keys.of(user.user_id), user) for user in users]
+        async with answered_within(self._timeout):
+            replies = await run_script(await self._opened(), WRITE_WHOLE, calls)
         return [user.user_id for user, reply in zip(users, replies, strict=True) if reply != _DONE]
 
     async def erase(self, users: Sequence[ErasedUser]) -> list[str]:

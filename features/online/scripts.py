@@ -34,6 +34,7 @@ APPEND_BEHAVIOUR = LuaScript(
     REMEMBERED=REMEMBERED_BEHAVIOURS * DIGEST_BYTES,
     MOST=MAX_BEHAVIOUR,
 )
+WRITE_WHOLE = LuaScript(__package__, "write_whole.lua")
 WRITE_ENRICHED = LuaScript(__package__, "event_time.lua", "place.lua", "write_enriched.lua")
 
 

@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from foretaste.cli import cotrain, evaluate, processes, train, user
+from foretaste.cli import cotrain, evaluate, processes, rebuild, train, user
 from foretaste.cli.data import data
 from foretaste.cli.dead_letters import dead_letters
 from foretaste.cli.erase import erase
@@ -75,6 +75,8 @@ app.command()(user.rank)
 app.command()(user.recommend)
 app.command()(erase)
 app.add_typer(dead_letters, name="dead-letters")
+app.command()(rebuild.rebuild)
+app.command("import")(rebuild.import_)
 
 
 def main() -> None:

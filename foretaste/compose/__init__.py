@@ -4,6 +4,7 @@ Imports stand inside the functions, so that a command loads what it runs and not
 training no Faust.
 """
 
+from foretaste.compose.filling import rebuild, user_import
 from foretaste.compose.ports import (
     apply_features,
     create_topics,
@@ -41,6 +42,7 @@ __all__ = [
     "parts",
     "publish_parts",
     "ranking",
+    "rebuild",
     "recommending",
     "redis_address",
     "redis_tls",
@@ -52,6 +54,7 @@ __all__ = [
     "towers",
     "training_log",
     "triton_tls",
+    "user_import",
     "watch_worker",
     "worker",
 ]

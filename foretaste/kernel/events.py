@@ -83,7 +83,7 @@ class Topic(StrEnum):
     RANKED = "user-ranked"
     ERASED = "user-erased"
     PROFILES = "user-profiles"
-    """Compacted: the newest profile of each user, and null for one that was erased."""
+    """Compacted: the newest registration of each user, as it is stored, and null for one that was erased."""
     ERASURE_RECORDS = "erasure-records"
     """Not keyed: that somebody was erased, when, and how much; not who. Kept for ever."""
     REENRICH = "user-reenrich"
@@ -139,6 +139,21 @@ class UserEnriched(Event):
     user_id: Id
     generation: Annotated[int, Field(ge=1)]
     enriched_at: AwareDatetime
+
+
+class UserProfile(Event):
+    """`user-profiles`: a user's attributes and which registration they are from, as the online store holds them."""
+
+    model_config = ConfigDict(ser_json_bytes="hex", val_json_bytes="hex")
+
+    user_id: Id
+    attributes: Mapping[Text, WireScalar]
+    registered_at: AwareDatetime
+    """When it happened, to the millisecond (`event_time_ms`)."""
+    place: Place | None = None
+    """Where it stands in Kafka; None for one that never stood there, of an import say."""
+    registrations: tuple[bytes, ...] = ()
+    """Digests of the registrations that were applied last, as `AttributesVersion` has them."""
 
 
 class ReenrichUsers(Event):

@@ -115,7 +115,7 @@ async def generations(
         if active is None and not highest and published:
             raise _Unwell(
                 f"Redis knows none of generations {', '.join(map(str, published))}: it was emptied, or is another one; "
-                "bring its file back, or run `foretaste publish`, and see docs/operations.md"
+                "bring its file back, or run `foretaste rebuild`, and see docs/operations.md"
             )
         return "none is active yet" if active is None else f"{active} is active"
 

@@ -3,6 +3,7 @@
 The towers have none: `models.generations.in_process.InProcessTowers` needs no server either.
 """
 
+from foretaste.testing.checkpoint import InMemoryCheckpoint
 from foretaste.testing.events import InMemoryEvents, Sent
 from foretaste.testing.features import (
     InMemoryGenerations,
@@ -15,8 +16,10 @@ from foretaste.testing.log import InMemoryTrainingLog
 from foretaste.testing.offsets import InMemoryOffsets
 from foretaste.testing.retrieval import InMemoryRetrieval
 from foretaste.testing.service import InMemoryIdempotencyKeys
+from foretaste.testing.whole_users import InMemoryWholeUserStore
 
 __all__ = [
+    "InMemoryCheckpoint",
     "InMemoryEvents",
     "InMemoryGenerations",
     "InMemoryIdempotencyKeys",
@@ -27,6 +30,7 @@ __all__ = [
     "InMemoryProgress",
     "InMemoryRetrieval",
     "InMemoryTrainingLog",
+    "InMemoryWholeUserStore",
     "LeaseBoard",
     "Sent",
 ]

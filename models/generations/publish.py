@@ -193,3 +193,23 @@ async def spent_numbers(generations: Generations) -> frozenset[int]:
     """Numbers under which nothing can be published any more: up to the highest ever recorded, all that are not
     recorded now."""
     return frozenset(range(1, await generations.highest() + 1)) - set(await generations.numbers())
+
+
+async def republish(parts: PublishParts) -> int | None:
+    """Record every published generation again and activate the newest, where Redis knows of none: it was emptied.
+
+    Its number; None where Redis knows one, or none is published. Older ones whose files are not here any more are left
+    out. Raises what `load` and `activate` raise.
+    """
+    if await parts.generations.highest():
+        return None
+    numbers = [number for number in published(parts.repository) if is_published(number, parts.repository)]
+    if not numbers:
+        return None
+    newest = numbers.pop()
+    for number in numbers:
+        if parts.artifact(number).is_dir():
+            await load(parts, number)
+    await load(parts, newest)
+    await activate(parts, newest, None, "the newest published one, after Redis was emptied")
+    return newest

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from foretaste.kernel.events import Message, UserRegistered, event_digest
 from foretaste.kernel.generations import Generation
@@ -14,9 +15,10 @@ from foretaste.kernel.users import (
     VirtualBehaviour,
 )
 from foretaste.kernel.values import Attributes
+from streams.profiles.profile import checked_record, profile_record
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SignUp:
     """A decoded sign-up and the message that it came in."""
 
@@ -25,14 +27,14 @@ class SignUp:
     at_ms: int
     """When the user registered (`event_time_ms`)."""
 
-    @property
+    @cached_property
     def version(self) -> AttributesVersion:
         """By which it replaces what is stored, or does not."""
         digest = event_digest(self.event.event_id, self.message)
         return AttributesVersion(self.at_ms, self.message.origin.place, (digest,))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class KnownSignUp:
     """A sign-up beside what is stored of its user, with the slot of `generation`."""
 
@@ -40,7 +42,7 @@ class KnownSignUp:
     stored: UserFeatures
     generation: Generation
 
-    @property
+    @cached_property
     def newer(self) -> bool:
         """Its attributes replace the stored ones, or an erasure. A replay does not, nor an older one: the store
         would drop them."""
@@ -85,6 +87,23 @@ class EnrichedSignUp:
             attributes = known.sign_up.event.attributes
             return EnrichedUser(self.user_id, attributes, self.virtual, version.at_ms, version.place, digests)
         return None if self.virtual is None else ReenrichedUser.after(known.stored, self.virtual)
+
+    @property
+    def profile(self) -> tuple[bytes, bytes] | None:
+        """The record of `user-profiles`: the registration that the attributes are from once this is written.
+
+        Of a sign-up that is stored already too, since who stored it may have died before it was said; None for one
+        that another stands in the place of, and for stored attributes that no sign-up can have.
+        """
+        known, stored = self.known, self.known.stored.attributes_version
+        own = known.sign_up.version
+        if known.newer:
+            if self.before or stored.digests:
+                own = AttributesVersion(own.at_ms, own.place, (*self.before, *own.digests)).after(stored)
+            return checked_record(self.user_id, known.attributes, own)
+        if stored.digests and own.digests[-1] not in stored.digests:
+            return None
+        return profile_record(self.user_id, known.attributes, stored)
 
     def beside(self, written: EnrichedUser | ReenrichedUser | None) -> ReenrichedUser | None:
         """The virtual behaviour of another generation, for the attributes that stand once `written` does."""

@@ -59,7 +59,7 @@ class SignUps:
        from attributes that are stored already (for a sign-up that is sent again, of another generation than what the
        slot holds) is written alone; so is that of the filling generation, behind the attributes that it belongs to.
        Where the parts say so, the store's disk is waited for, once a batch.
-    6. `user-enriched` and the dead letters are produced; on return the messages may be acknowledged.
+    6. `user-enriched`, `user-profiles` and the dead letters are produced; on return the messages may be acknowledged.
 
     Raising at any step leaves nothing acknowledged, and all steps may be repeated: what is written is keyed by user,
     and the store decides in one step whether it takes the place of what is stored by then, whoever else writes and
@@ -69,7 +69,8 @@ class SignUps:
     time the later in the topic. Sign-ups without a key lie in any partition, so that time alone orders them, and where
     it is one, Kafka's timestamp. `user-enriched` is produced once for each user whose
     virtual behaviour can now be read, written just now or before, and not for a warm user, where it would not be true.
-    It tells of the active generation alone, which is the one that readers use.
+    It tells of the active generation alone, which is the one that readers use. `user-profiles` is produced for each
+    user whose registration is stored, warm or not: an emptied store is filled again from it.
 
     The filling generation holds no sign-up up: if its tower is away, does not answer within `FILLING_SECONDS` or
     answers badly, that is counted, and re-enrichment or a read repair makes what is missing.
@@ -85,6 +86,7 @@ class SignUps:
         metrics: Metrics,
         *,
         enriched_topic: str,
+        profiles_topic: str,
         max_event_bytes: int,
         now: Clock,
         check: AttributeCheck | None = None,
@@ -94,6 +96,7 @@ class SignUps:
         self._dead_letters = dead_letters
         self._metrics = metrics
         self._enriched_topic = enriched_topic
+        self._profiles_topic = profiles_topic
         self._max_event_bytes = max_event_bytes
         self._now = now
         self._one_step = parts.store if isinstance(parts.store, OneStepStore) else None
@@ -239,8 +242,11 @@ class SignUps:
             for each in enriched
             if each.known.stage is not Stage.WARM
         ]
-        await self._parts.events.send_all(
-            self._enriched_topic, [(each.user_id.encode(), EVENTS.encode(each)) for each in events]
+        announced = [(each.user_id.encode(), EVENTS.encode(each)) for each in events]
+        profiles = [profile for each in enriched if (profile := each.profile) is not None]
+        await asyncio.gather(
+            self._parts.events.send_all(self._enriched_topic, announced),
+            self._parts.events.send_all(self._profiles_topic, profiles),
         )
         self._metrics.enriched.inc(len(events))
 

@@ -51,6 +51,10 @@ def _kept_for(days: float) -> dict[str, str]:
     return {"retention.ms": str(round(days * DAY_MS)), "segment.ms": str(DAY_MS)}
 
 
+PROFILES = {"cleanup.policy": "compact", "delete.retention.ms": str(366 * DAY_MS)}
+"""Of `user-profiles`: each user's newest record is kept for good, and a null value for longer than any behaviour is."""
+
+
 async def create_topics(
     connection: KafkaConnection,
     names: TopicNames,
@@ -64,7 +68,8 @@ async def create_topics(
 
     Topics that exist are left as they are; one with fewer partitions than asked for is reported in a warning and in
     the answer, since more workers than partitions stay idle. `dead-letters` takes larger records than the others, so
-    that an event of any size that arrived fits in it with its headers; `user-erased` keeps events for `erased_days`.
+    that an event of any size that arrived fits in it with its headers; `user-erased` keeps events for `erased_days`;
+    `user-profiles` is compacted.
 
     Raises `Unavailable` when no broker answers, `InvalidInput` when the broker refuses a topic.
     """
@@ -73,7 +78,7 @@ async def create_topics(
         names.dead_letters: letters.config,
         names.replays: letters.replays_config,
         names.erased: _kept_for(erased_days),
-        names.profiles: {"cleanup.policy": "compact"},
+        names.profiles: PROFILES,
         names.erasure_records: {"retention.ms": "-1"},
     }
     wanted = [NewTopic(name, partitions, replication, topic_configs=configs.get(name, {})) for name in names.all()]

@@ -202,6 +202,16 @@ async def test_what_is_expired_is_not_read_and_what_is_compacted_is_as_before(lo
     assert ids(await everything(log)) == items(await everything(log)) == ["x1", "y1", "x2", "y2"]
 
 
+async def test_behaviours_are_read_without_the_rankings(tmp_path: Path) -> None:
+    log = FeastTrainingLog(log_config(tmp_path))
+    await log.write_rankings([ranked("r1")])
+    await log.write_behaviours([behaved("a"), behaved("b", at(days=1))])
+    assert (await log.read_behaviours(0, 2 * AT_MS)).equals((await everything(log)).behaviours)
+    assert (await log.read_behaviours(AT_MS, AT_MS + DAY_MS))["item_id"].to_pylist() == ["a"]
+    await log.erase([LogErasure("u1", AT_MS, AT_MS)])
+    assert (await log.read_behaviours(0, 2 * AT_MS))["item_id"].to_pylist() == ["b"]
+
+
 async def test_an_erased_user_is_left_out_until_a_ranking_shows_that_the_user_registered_anew(log: Log) -> None:
     await log.write_rankings([ranked("r1"), ranked("r2", at(1)), ranked("other", user_id="u2")])
     await log.write_behaviours([behaved("i1"), behaved("i2", at(1)), behaved("other", user_id="u2")])

@@ -190,7 +190,13 @@ async def test_a_push_between_read_and_write_is_not_written_over_though_it_kept_
 
 def sign_up_way(world: World) -> SignUps:
     return SignUps(
-        world.parts, world.dead_letters, world.metrics, enriched_topic="e", max_event_bytes=2000, now=lambda: NOW
+        world.parts,
+        world.dead_letters,
+        world.metrics,
+        enriched_topic="e",
+        profiles_topic="p",
+        max_event_bytes=2000,
+        now=lambda: NOW,
     )
 
 

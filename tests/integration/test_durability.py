@@ -127,4 +127,4 @@ async def test_status_tells_an_emptied_store_from_a_new_one(server: Valkey, tmp_
     (emptied,) = [each for each in await health_of(settings) if each.part == "generations"]
     assert not emptied.ok
     assert "none of generations 3: it was emptied" in emptied.detail
-    assert "foretaste publish" in emptied.detail
+    assert "foretaste rebuild" in emptied.detail

@@ -197,7 +197,13 @@ async def test_a_sign_up_sent_again_is_read_with_the_generation_that_is_announce
     world = await World().activate()
     parts = replace(world.parts, store=store)
     way = SignUps(
-        parts, world.dead_letters, world.metrics, enriched_topic="enriched", max_event_bytes=2000, now=lambda: NOW
+        parts,
+        world.dead_letters,
+        world.metrics,
+        enriched_topic="enriched",
+        profiles_topic="p",
+        max_event_bytes=2000,
+        now=lambda: NOW,
     )
     await way([sign_up("u1", age=25)])
     await (await world.activate(stream_generation(2))).activate(stream_generation(3))

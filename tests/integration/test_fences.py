@@ -100,7 +100,13 @@ def behaviour_way(world: World) -> Behaviours:
 
 def sign_up_way(world: World) -> SignUps:
     return SignUps(
-        world.parts, world.dead_letters, world.metrics, enriched_topic="e", max_event_bytes=2000, now=lambda: NOW
+        world.parts,
+        world.dead_letters,
+        world.metrics,
+        enriched_topic="e",
+        profiles_topic="p",
+        max_event_bytes=2000,
+        now=lambda: NOW,
     )
 
 

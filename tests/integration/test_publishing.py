@@ -281,6 +281,41 @@ async def test_a_retirement_that_was_killed_is_completed_by_the_same_call(system
     assert not (system.settings.generations / "2").exists()
 
 
+async def test_what_is_published_is_recorded_again_where_redis_knows_of_none(system: System) -> None:
+    for number in (1, 2):
+        await opened.publish(system.settings, number)
+    await opened.rollback(system.settings)
+    assert await opened.republish(system.settings) is None
+    assert await system.serving() == (1, 2)
+
+    emptied = system.settings.model_copy(update={"project": f"test_{uuid4().hex}"})
+    generations = compose.generations(emptied)
+    assert await opened.republish(emptied) == 2
+    assert await generations.numbers() == [1, 2]
+    assert await System(emptied, generations).serving() == (2, None)
+    assert await opened.republish(emptied) is None
+    await generations.close()
+
+
+async def test_an_older_one_without_its_files_is_left_out_and_the_newest_is_named(system: System) -> None:
+    for number in (1, 2):
+        await opened.publish(system.settings, number)
+    shutil.rmtree(system.settings.generations / "1")
+    emptied = system.settings.model_copy(update={"project": f"test_{uuid4().hex}"})
+    generations = compose.generations(emptied)
+    assert await opened.republish(emptied) == 2
+    assert await generations.numbers() == [2]
+    await generations.close()
+    shutil.rmtree(system.settings.generations / "2")
+    with pytest.raises(InvalidInput, match="generation: is not in"):
+        await opened.republish(system.settings.model_copy(update={"project": f"test_{uuid4().hex}"}))
+
+
+async def test_where_nothing_is_published_nothing_is_recorded(system: System) -> None:
+    assert await opened.republish(system.settings) is None
+    assert await system.generations.numbers() == []
+
+
 @pytest.fixture
 def on_triton(settings: Settings, triton_environment: TritonEnvironment) -> Iterator[Settings]:
     """The same, on a real Triton of the test's own."""

@@ -1,7 +1,9 @@
-"""What a store tells of its own durability. One that cannot tell has not these methods: the promise is not offered."""
+"""What a store can do besides its port, for its own durability. One that cannot has not these methods."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
+
+from foretaste.kernel.users import UserFeatures
 
 Partition: TypeAlias = tuple[str, int]
 """A topic of Kafka and a partition of it."""
@@ -58,5 +60,17 @@ class OffsetStore(Protocol):
         """Names the run of the server: another one after each start, and of a replica that took over.
 
         Empty where that is not told.
+        """
+        ...
+
+
+@runtime_checkable
+class WholeUserStore(Protocol):
+    """A store that is filled faster than by writes that compare, where it holds nothing yet."""
+
+    async def write_whole(self, users: Sequence[UserFeatures]) -> list[str]:
+        """Users as they once were read, each unless anything is stored of them; the ids of those of whom something is.
+
+        Attributes, their registration, behaviour, `applied` and virtual behaviour are written in the step that looks.
         """
         ...

@@ -307,7 +307,7 @@ async def test_it_is_not_ready_once_the_store_was_emptied(
     assert (health.readiness, health.generation) == ("unready", 1)
     assert not health.parts[0].healthy
     assert "it was emptied" in health.parts[0].detail
-    assert "foretaste publish" in health.parts[0].detail
+    assert "foretaste rebuild" in health.parts[0].detail
     assert "it was emptied" in caplog.text
 
 

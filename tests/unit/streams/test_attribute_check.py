@@ -91,6 +91,7 @@ def way_of(world: World, vocabulary: Vocabulary) -> SignUps:
         world.dead_letters,
         world.metrics,
         enriched_topic=world.names.enriched,
+        profiles_topic=world.names.profiles,
         max_event_bytes=65536,
         now=lambda: NOW,
         check=AttributeCheck(world.metrics, vocabulary),

@@ -55,6 +55,7 @@ def way(world: World, now: float = NOW) -> SignUps:
         world.dead_letters,
         world.metrics,
         enriched_topic=world.names.enriched,
+        profiles_topic=world.names.profiles,
         max_event_bytes=2000,
         now=lambda: now,
     )

@@ -14,8 +14,10 @@ from foretaste.kernel.events import Message, UserEnriched
 from foretaste.kernel.users import BehavedUser, Behaviour
 from foretaste.testing import InMemoryOnlineStore
 from streams.behaviours import Behaviours
+from streams.profiles.profile import ReadProfiles
 from streams.sign_ups import SignUps
 from streams.worker.dead_letters import read_dead_letter
+from tests.profile_parts import InMemoryHistory
 from tests.stream_parts import NOW, NOW_MS, ChosenOneStepStore, ChosenStore, World, generation, message, sign_up
 
 AWAY = Unavailable("a part", "chosen by the test")
@@ -45,6 +47,7 @@ def sign_ups(world: World) -> SignUps:
         world.dead_letters,
         world.metrics,
         enriched_topic=world.names.enriched,
+        profiles_topic=world.names.profiles,
         max_event_bytes=2000,
         now=lambda: NOW,
     )
@@ -172,6 +175,9 @@ async def test_sign_ups_end_as_on_any_store(events: list[tuple[int, int, int]], 
             read_dead_letter(each).message.origin.offset for each in world.events.of(world.names.dead_letters)
         )
         dropped = world.counted("foretaste_events_dropped_total", way="sign-up", reason="not_newer")
+        told = InMemoryHistory(world.names.profiles, {0: []})
+        told.add_all(world.events.of(world.names.profiles))
+        profiles = ReadProfiles.of(told.partitions[0])
         found.append(
             (
                 [(each.attributes, each.attributes_version, each.virtual_ms) for each in stored],
@@ -179,8 +185,12 @@ async def test_sign_ups_end_as_on_any_store(events: list[tuple[int, int, int]], 
                 sorted(announced(world)),
                 letters,
                 dropped,
+                {user_id: (each.attributes, each.attributes_version) for user_id, each in profiles.users.items()},
             )
         )
+        assert found[-1][-1] == {
+            each.user_id: (each.attributes, each.attributes_version) for each in stored if each.attributes
+        }
     assert found[0] == found[1]
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from foretaste.kernel.errors import BadTowerOutput, Unavailable
-from foretaste.kernel.events import Message, Origin, Reason, UserEnriched
+from foretaste.kernel.events import Message, Origin, Reason, UserEnriched, UserProfile
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, VirtualBehaviour
 from foretaste.kernel.values import DAY_MS
+from streams.profiles.profile import registered_user
 from streams.sign_ups import SignUps
 from streams.worker.dead_letters import read_dead_letter
 from tests.stream_parts import NOW, NOW_MS, ChosenDisk, World, generation, message, sign_up, virtual_of
@@ -25,6 +26,7 @@ def way(world: World, now: float = NOW) -> SignUps:
         world.dead_letters,
         world.metrics,
         enriched_topic=world.names.enriched,
+        profiles_topic=world.names.profiles,
         max_event_bytes=2000,
         now=lambda: now,
     )
@@ -437,3 +439,62 @@ async def test_nobody_is_announced_before_the_disk_has_it_and_a_batch_waits_once
     disk.outage, disk.waits = None, 0
     await way(world)(batch)  # all of it stands already, and is waited for again
     assert (len(enriched(world)), disk.waits) == (40, 1)
+
+
+def profiles(world: World) -> list[tuple[bytes | None, UserProfile]]:
+    return [
+        (each.key, UserProfile.model_validate_json(each.value or b"")) for each in world.events.of(world.names.profiles)
+    ]
+
+
+async def test_a_profile_tells_what_is_stored_of_a_registration() -> None:
+    world = await World().activate()
+    await way(world)([registered_at("u1", NOW_MS - 7, 5, age=25)])
+    ((key, profile),) = profiles(world)
+    stored = await world.features("u1")
+    assert (key, profile.user_id, profile.attributes) == (b"u1", "u1", {"age": 25})
+    assert registered_user(profile).attributes_version == stored.attributes_version
+    assert profile.registered_at.timestamp() * 1000 == NOW_MS - 7
+
+
+async def test_a_warm_user_has_a_profile_though_nothing_is_announced() -> None:
+    world = await World().activate()
+    await seen(world, "u1", 3)
+    await way(world)([sign_up("u1", age=25)])
+    assert enriched(world) == []
+    assert [profile.attributes for _, profile in profiles(world)] == [{"age": 25}]
+
+
+async def test_of_several_sign_ups_of_a_user_one_profile_tells_all_digests() -> None:
+    world = await World().activate()
+    await way(world)([sign_up("u1", 0, age=1), sign_up("u1", 1, age=2)])
+    await way(world)([sign_up("u1", 2, NOW_MS + 1, age=3)])
+    stored = await world.features("u1")
+    assert [len(profile.registrations) for _, profile in profiles(world)] == [2, 3]
+    assert profiles(world)[-1][1].registrations == stored.registrations
+
+
+async def test_a_sign_up_that_is_read_again_says_its_profile_again() -> None:
+    """Whoever stored it may have died before the profile was durable."""
+    world = await World().activate()
+    world.events.outage = AWAY
+    with pytest.raises(Unavailable):
+        await way(world)([sign_up("u1", age=25)])
+    assert (await world.features("u1")).attributes == {"age": 25}
+    world.events.outage = None
+    await way(world)([sign_up("u1", age=25)])
+    assert [profile.attributes for _, profile in profiles(world)] == [{"age": 25}]
+
+
+async def test_an_older_sign_up_says_no_profile() -> None:
+    world = await World().activate()
+    await way(world)([sign_up("u1", 1, NOW_MS, age=25)])
+    await way(world)([sign_up("u1", 0, NOW_MS - 5, age=20)])
+    assert [profile.attributes for _, profile in profiles(world)] == [{"age": 25}]
+
+
+async def test_stored_attributes_that_no_sign_up_can_have_hold_nothing_up() -> None:
+    world = await World().activate()
+    await world.store.write_enriched([EnrichedUser("u1", {"age": [1]}, None, NOW_MS + 1)])  # type: ignore[dict-item]
+    await way(world)([sign_up("u1", age=25), sign_up("u2", 1, age=26)])
+    assert [key for key, _ in profiles(world)] == [b"u2"]

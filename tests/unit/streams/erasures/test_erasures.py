@@ -35,7 +35,13 @@ class Ways:
         parts, letters, metrics = self.world.parts, self.world.dead_letters, self.world.metrics
         self.erase = Erasures(parts, letters, metrics, NAMES, max_event_bytes=2000, now=lambda: NOW)
         self.sign_up = SignUps(
-            parts, letters, metrics, enriched_topic=NAMES.enriched, max_event_bytes=2000, now=lambda: NOW
+            parts,
+            letters,
+            metrics,
+            enriched_topic=NAMES.enriched,
+            profiles_topic=NAMES.profiles,
+            max_event_bytes=2000,
+            now=lambda: NOW,
         )
         self.behave = Behaviours(parts, letters, metrics, unknown_items="keep", max_event_bytes=2000, now=lambda: NOW)
 
@@ -47,6 +53,11 @@ class Ways:
     async def erase_meanwhile(self, _seconds: float) -> None:
         """What the users' way does while the log waits for it."""
         await self.erase([erasure(at_ms=NOW_MS - 1000)])
+
+    @property
+    def profiles(self) -> list[tuple[bytes | None, bool]]:
+        """By key, whether there is one still, in their order."""
+        return [(each.key, each.value is not None) for each in self.world.events.of(NAMES.profiles)]
 
     @property
     def records(self) -> list[ErasureRecord]:
@@ -66,8 +77,7 @@ async def test_a_user_is_erased_and_a_record_without_the_person_stays(ways: Ways
     await ways.behave([act("i1", NOW_MS - 4000), act("i2", NOW_MS - 3000, offset=1)])
     await ways.erase([erasure(offset=7)])
     assert await ways.known() == (None, [])
-    (profile,) = ways.world.events.of(NAMES.profiles)
-    assert (profile.key, profile.value) == (b"u1", None)
+    assert ways.profiles[-1] == (b"u1", False)
     (record,) = ways.records
     assert (record.erasure, record.behaviours, record.had_attributes) == ("user-erased/0@7", 2, True)
     assert not record.registered_anew
@@ -109,7 +119,7 @@ async def test_a_later_registration_begins_anew_without_what_was_done_before(way
     await ways.erase([erasure()])
     assert await ways.known() == ({"age": 31}, ["new"])
     assert [record.registered_anew for record in ways.records] == [False, True]
-    assert len(ways.world.events.of(NAMES.profiles)) == 1, "the profile of the later registration stays"
+    assert ways.profiles == [(b"u1", True), (b"u1", False), (b"u1", True)], "that of the later registration stays"
 
 
 async def test_one_that_is_read_after_the_later_registration_takes_only_what_was_before(ways: Ways) -> None:
@@ -167,7 +177,7 @@ async def test_with_a_part_away_it_is_done_again(ways: Ways) -> None:
     ways.world.events.outage = None
     await ways.erase([erasure()])
     assert await ways.known() == (None, [])
-    assert len(ways.world.events.of(NAMES.profiles)) == 1
+    assert ways.profiles == [(b"u1", True), (b"u1", False)]
     assert len(ways.records) == 1
 
 
@@ -209,3 +219,12 @@ async def test_of_who_registered_anew_the_log_forgets_what_was_before_that() -> 
     read = await log.read(0, 2 * NOW_MS)
     assert read.rankings["ranking_id"].to_pylist() == ["new"]
     assert len(ways.records) == 1
+
+
+async def test_a_sign_up_of_before_the_erasure_says_no_profile_again(ways: Ways) -> None:
+    before = sign_up("u1", timestamp_ms=NOW_MS - 5000, age=30)
+    await ways.sign_up([before])
+    await ways.erase([erasure()])
+    await ways.sign_up([before])
+    await ways.sign_up([sign_up("u1", 1, NOW_MS - 4000, age=31)])
+    assert ways.profiles == [(b"u1", True), (b"u1", False)]

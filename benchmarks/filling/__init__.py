@@ -1,0 +1,1 @@
+"""How fast an online store is filled: again by a rebuild, and by an import."""

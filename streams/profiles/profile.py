@@ -1,0 +1,99 @@
+"""`user-profiles`: what the online store holds of a user's registration, as an event and back."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.events import Message, UserProfile
+from foretaste.kernel.users import AttributesVersion, UserFeatures
+from foretaste.kernel.values import Attributes
+from streams.codec import EVENTS, Undecodable
+from streams.rules import to_ms
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def profile_record(user_id: str, attributes: Attributes, version: AttributesVersion) -> tuple[bytes, bytes] | None:
+    """The key and the value of a user's record, of attributes that are from the registration `version`.
+
+    None for attributes that no sign-up can have: others write to the online store too.
+    """
+    try:
+        UserProfile(user_id=user_id, attributes=attributes, registered_at=_EPOCH)
+        return checked_record(user_id, attributes, version)
+    except (ValidationError, InvalidInput):
+        return None
+
+
+def checked_record(user_id: str, attributes: Attributes, version: AttributesVersion) -> tuple[bytes, bytes]:
+    """The same of attributes that a sign-up had: they are not checked once more."""
+    profile = UserProfile.model_construct(
+        user_id=user_id,
+        attributes=attributes,
+        registered_at=datetime.fromtimestamp(version.at_ms / 1000, UTC),
+        place=version.place,
+        registrations=version.digests,
+    )
+    return user_id.encode(), EVENTS.encode(profile)
+
+
+def registered_user(profile: UserProfile) -> UserFeatures:
+    """A user of whom nothing but the registration is known."""
+    return UserFeatures(
+        profile.user_id,
+        profile.attributes,
+        attributes_ms=to_ms(profile.registered_at),
+        attributes_place=profile.place,
+        registrations=profile.registrations,
+    )
+
+
+@dataclass
+class ReadProfiles:
+    """What some records of `user-profiles` come to, in their order."""
+
+    users: dict[str, UserFeatures] = field(default_factory=dict)
+    """The newest registration of each user, by user."""
+    erased: dict[str, int] = field(default_factory=dict)
+    """Users with a null value, and its timestamp (epoch milliseconds). Of one who registered again since, both hold."""
+    unreadable: int = 0
+    """Records that are no profile of the user that their key names."""
+
+    @classmethod
+    def of(cls, messages: Iterable[Message]) -> "ReadProfiles":
+        """A null value ends what came before it; of registrations the newest counts, whichever comes last."""
+        found = cls()
+        for message in messages:
+            user_id = _user_of(message)
+            if user_id is None:
+                found.unreadable += 1
+            elif message.value is None:
+                found.users.pop(user_id, None)
+                found.erased[user_id] = message.origin.timestamp_ms
+            else:
+                found._add(user_id, message.value)
+        return found
+
+    def _add(self, user_id: str, value: bytes) -> None:
+        try:
+            user = registered_user(EVENTS.decode(value, UserProfile))
+        except Undecodable:
+            self.unreadable += 1
+            return
+        if user.user_id != user_id:
+            self.unreadable += 1
+            return
+        held = self.users.get(user_id)
+        if held is None or user.attributes_version.replaces(held.attributes_version):
+            self.users[user_id] = user
+
+
+def _user_of(message: Message) -> str | None:
+    """Whose record it is; None for a key that is no user id."""
+    try:
+        return message.key.decode() if message.key else None
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,86 @@
+"""What a rebuild works on: ports, how it goes on, and what it came to."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from foretaste.kernel.events import Message
+from foretaste.kernel.running.checkpoints import StateCheckpoint
+from streams.behaviours import UnknownItems
+from streams.parts import SignUpParts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Positions: TypeAlias = Mapping[int, int]
+"""Offsets by partition."""
+LoggedBehaviours: TypeAlias = "Callable[[int, int], Awaitable[pa.Table]]"
+"""The training log's behaviours from a time on and before another (epoch milliseconds), as `Logged.behaviours`."""
+
+
+class TopicHistory(Protocol):
+    """What a topic holds, read beside everybody else (Kafka)."""
+
+    async def bounds(self) -> Mapping[int, tuple[int, int]]:
+        """By partition, the offset of the first record and the one behind the last that can be read now; empty for a
+        topic that nobody created."""
+        ...
+
+    def read(self, starts: Positions, ends: Positions, most: int) -> AsyncIterator[tuple[Sequence[Message], Positions]]:
+        """The records between, about `most` at a time, each time with where the partitions are read on from then."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildParts:
+    """What a rebuild works on; whoever opened it closes it."""
+
+    users: SignUpParts
+    profiles: TopicHistory
+    erasures: TopicHistory
+    behaviours: TopicHistory
+    logged: LoggedBehaviours
+    checkpoint: StateCheckpoint
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildConfig:
+    """How a rebuild goes on."""
+
+    max_event_bytes: int = 65536
+    unknown_items: UnknownItems = "keep"
+    """As the workers have both."""
+    log_days: int = 90
+    """Of the training log that are looked at."""
+    share: int = 512
+    """Users of one call of the tower, and of one write."""
+    profiles: int = 4096
+    """Records of `user-profiles`, and of `user-erased`, between two notes of how far it came."""
+    behaviours: int = 16384
+    """Of `user-behaved`, likewise."""
+
+
+@dataclass
+class RebuiltUsers:
+    """What a rebuild did, before it was cut short too."""
+
+    new: int = 0
+    """Users of whom nothing was stored."""
+    changed: int = 0
+    """Users whose stored attributes gave way to newer ones."""
+    kept: int = 0
+    """Users whose stored attributes are as new, or newer."""
+    erased: int = 0
+    """Null values."""
+    non_finite: int = 0
+    """Users without virtual behaviour, since what the tower made of their attributes is not finite."""
+    unreadable: int = 0
+    """Records of `user-profiles` that are none."""
+    behaviours: int = 0
+    """Records of `user-behaved`."""
+    bad_behaviours: int = 0
+    """Those of them that are no behaviour, as their dead letters say."""
+    logged: int = 0
+    """Behaviours read from the training log."""

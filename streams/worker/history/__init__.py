@@ -1,0 +1,1 @@
+"""What topics hold, read beside the workers."""

@@ -1,0 +1,81 @@
+"""`user-profiles`: a registration as a record and back, and what records in a row come to."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foretaste.kernel.events import Message, Origin
+from foretaste.kernel.users import DIGEST_BYTES, AttributesVersion, Place
+from streams.profiles.profile import ReadProfiles, profile_record
+from tests.profile_parts import profile
+from tests.stream_parts import NOW_MS
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63) + 1, 2**63 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+)
+ATTRIBUTES = st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), SCALARS, max_size=4)
+PLACES = st.none() | st.builds(Place, st.just("user-registered-7"), st.integers(0, 2**40), st.integers(0, 2**42))
+DIGESTS = st.lists(st.binary(min_size=DIGEST_BYTES, max_size=DIGEST_BYTES), max_size=8).map(tuple)
+
+
+def record(key: bytes | None, value: bytes | None, timestamp_ms: int = NOW_MS) -> Message:
+    return Message(key, value, Origin("user-profiles", 0, 0, timestamp_ms))
+
+
+@given(ATTRIBUTES, st.integers(0, 4_102_444_800_000), PLACES, DIGESTS)
+def test_a_registration_comes_back_as_it_was(
+    attributes: dict[str, object], at_ms: int, place: Place | None, digests: tuple[bytes, ...]
+) -> None:
+    version = AttributesVersion(at_ms, place, digests)
+    sent = profile_record("ünï", attributes, version)  # type: ignore[arg-type]  # what hypothesis makes are scalars
+    assert sent is not None
+    (user,) = ReadProfiles.of([record(*sent)]).users.values()
+    assert (user.user_id, user.attributes, user.attributes_version) == ("ünï", attributes, version)
+    assert json.dumps(user.attributes) == json.dumps(attributes), "5 and 5.0 are two"
+
+
+def test_the_newest_registration_counts_wherever_it_lies() -> None:
+    old, new = profile("u1", 20, NOW_MS - 1), profile("u1", 30)
+    for order in ((old, new), (new, old)):
+        (user,) = ReadProfiles.of([record(*each) for each in order]).users.values()
+        assert user.attributes == {"age": 30}
+
+
+def test_a_null_value_ends_what_came_before_it() -> None:
+    found = ReadProfiles.of([record(*profile("u1", 20)), record(*profile("u2", 20)), record(b"u1", None, 77)])
+    assert list(found.users) == ["u2"]
+    assert found.erased == {"u1": 77}
+
+
+def test_who_registers_again_after_a_null_value_is_back_with_that_alone() -> None:
+    found = ReadProfiles.of([record(*profile("u1", 20)), record(b"u1", None), record(*profile("u1", 9, NOW_MS - 5))])
+    assert [user.attributes for user in found.users.values()] == [{"age": 9}]
+    assert list(found.erased) == ["u1"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (b"u1", b"{"),
+        (b"u1", b'{"user_id": "u1"}'),
+        (b"another", profile("u1", 20)[1]),
+        (b"\xff", profile("u1", 20)[1]),
+        (None, profile("u1", 20)[1]),
+        (None, None),
+    ],
+)
+def test_what_is_no_profile_is_counted_and_hides_no_other(key: bytes | None, value: bytes | None) -> None:
+    found = ReadProfiles.of([record(key, value), record(*profile("u2", 20))])
+    assert (list(found.users), found.erased, found.unreadable) == (["u2"], {}, 1)
+
+
+@pytest.mark.parametrize("value", [math.nan, [1], {"a": 1}])
+def test_attributes_that_no_sign_up_can_have_make_no_record(value: object) -> None:
+    assert profile_record("u1", {"age": value}, AttributesVersion(NOW_MS)) is None  # type: ignore[dict-item]
