@@ -43,7 +43,7 @@ WARM_AFTER = 8
 PARTITIONS = 4
 DISK_KILOBYTES = 600_000
 LOOK_EVERY = 0.1
-REFILL: tuple[tuple[str, ...], ...] = (("publish",),)
+REFILL: tuple[tuple[str, ...], ...] = (("rebuild",),)
 """Commands that bring an emptied store back, as the documentation has it; workers that run read again by themselves."""
 SETTINGS: Mapping[str, Any] = {
     "kafka_fetch_wait": 0.02,
