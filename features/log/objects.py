@@ -1,6 +1,7 @@
 """Where the files of a table lie: a folder of the local disk, or an object store, by the table's address."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -77,8 +78,9 @@ class LocalFiles:
 
     def sweep(self, now: Clock) -> None:
         for path in (self._folder / COMMITS).glob("*#*"):  # how delta-rs calls a commit until it is linked to its name
-            if now() - path.stat().st_mtime > LEFT_BEHIND:
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # its writer was done meanwhile
+                if now() - path.stat().st_mtime > LEFT_BEHIND:
+                    path.unlink()
 
 
 class RemoteFiles:
