@@ -9,7 +9,7 @@
 - An agent that is stuck holds up no other: Faust stops fetching a partition once its agent has much to do, and goes on
   with the other partitions of the same topic until their records fill the queue, behind which all wait.
 - A fetcher that ended by an error ends the app: Faust would wait for its records for ever.
-- A partition is begun where the store stands, if that is before what is committed.
+- A partition is begun where the store stands, if that is before what is committed, and at its start, if nothing is.
 - A worker can stop while the broker is away: its last commit is given up after a while, and the cancellation that
   aiokafka's fetcher then raises ends nothing else.
 """
@@ -123,17 +123,19 @@ class FetchedConsumer(Consumer):
         self._buffered_partitions -= {each for each in self._buffered_partitions if each.topic == tp.topic}
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Where the group stands in each partition, or the store, if that is before."""
+        """Where the group stands in each partition, or the store, if that is before.
+
+        Of a partition in which it stands nowhere, the client seeks nothing: what it has handed over until now, before
+        the app took records, would be left out.
+        """
         committed = await super().seek_to_committed()
         progress = self.transport.progress if isinstance(self.transport, FetchingTransport) else None
-        if progress is None:
-            return committed
         known = {each: max(committed.get(each) or 0, 0) for each in self.assignment()}
-        starts = await progress.begin(known)
-        earlier = {each: start for each, start in starts.items() if start < known[each]}
-        for partition, start in earlier.items():
+        starts = known if progress is None else await progress.begin(known)
+        sought = {each: start for each, start in starts.items() if start < known[each] or start == 0}
+        for partition, start in sought.items():
             await self._seek(partition, start)
-        return {**committed, **earlier}
+        return {**committed, **sought}
 
     def _of_topic(self, tp: TP) -> list[TP]:
         return [each for each in self.assignment() if each.topic == tp.topic]

@@ -1,6 +1,7 @@
 """What Faust's consumer is set right in, without a broker."""
 
 from pathlib import Path
+from typing import Any
 
 from faust.types import TP
 
@@ -33,3 +34,29 @@ async def test_partitions_that_left_while_their_topic_was_full_are_buffered_no_m
     assert consumer._buffered_partitions == {OTHER}
     assert ZERO in consumer._get_active_partitions()
     consumer._thread.thread_loop.close()  # of the thread that was not started
+
+
+async def test_a_partition_in_which_the_group_stands_nowhere_is_read_from_its_start(tmp_path: Path) -> None:
+    """The client seeks to offsets that were committed alone, and may have handed over others before."""
+    app = build_app(KafkaConnection("127.0.0.1:1"), "group", {}, ConsumerConfig(folder=tmp_path))
+
+    class Assigned(FetchedConsumer):
+        def assignment(self) -> set[TP]:
+            return {ZERO, ONE}
+
+    class Client:
+        def __init__(self) -> None:
+            self.sought: dict[TP, int] = {}
+
+        async def seek_to_committed(self) -> dict[TP, int | None]:
+            return {ZERO: 5, ONE: None}
+
+        def seek(self, partition: TP, offset: int) -> None:
+            self.sought[partition] = offset
+
+    consumer = Assigned(app.transport, ignore, ignore, ignore)
+    consumer._thread.thread_loop.close()  # of the thread that was not started
+    client: Any = Client()
+    consumer._thread = client
+    assert await consumer.seek_to_committed() == {ZERO: 5, ONE: 0}
+    assert client.sought == {ONE: 0}
