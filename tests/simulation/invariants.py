@@ -1,5 +1,6 @@
 """What must hold at every step: each is checked where it could be broken, at the effect itself."""
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -65,8 +66,16 @@ class Invariants:
         """When the attributes of a user changed last."""
         self._filling_since = 0.0
         self._in_use_since: dict[int, float] = {}
+        self._stamps: dict[tuple[str, str], int] = {}
+        """By user and slot, as of when its virtual behaviour was."""
+        self._holds: dict[tuple[str, str], object] = {}
+        self._holder: object | None = None
+        """Of the lease, when somebody last did something about it."""
+        self._walks: dict[int, tuple[int, float, float]] = {}
+        """By generation: the walk that goes on, since when at least, and when something was last heard of it."""
         self._redis.wrote, self._redis.restored = self.wrote, self.restored
         self._redis.advanced, self._redis.pointed = self.advanced, self.pointed
+        self._redis.walked = self.walked
         self._broker.appended, self._broker.committing = self.appended, self.committing
         system.triton.unloading = self.unloading
 
@@ -98,6 +107,9 @@ class Invariants:
         self._current.clear()
         for user_id in online._attributes:
             self._note_current(user_id)
+        self._holds = dict(online._virtual)
+        self._stamps = {key: at_ms for key, (at_ms, _) in online._virtual.items()}
+        self._holder = self._redis.board.holder("refresh")
 
     def appended(self, record: Record) -> None:
         if record.topic == NAMES.dead_letters:
@@ -148,7 +160,11 @@ class Invariants:
         active, filling = held._active, held._filling
         if active is not None and filling is not None and active != filling:
             self._world.expect(slot(active) != slot(filling), "two generations in use share a slot", active, filling)
+        if what.startswith("lease"):
+            self._check_given_back(what)
         if what.startswith("activate"):
+            shares = filling is not None and active is not None and slot(filling) == slot(active)
+            self._world.expect(not shares, "what fills goes on after the swap", active, filling)
             self._world.expect(
                 active is None or active in triton.loaded, "the pointer moved to what does not answer", what
             )
@@ -166,6 +182,25 @@ class Invariants:
             self._filling_since = self._world.loop.time()
         if not what.startswith("lease"):
             self._check_lease(what)
+
+    def _check_given_back(self, what: str) -> None:
+        holder, process = self._redis.board.holder("refresh"), PROCESS.get()
+        before, self._holder = self._holder, holder
+        if what == "lease give back" and process is not None and before is not self._system.leases.get(process):
+            expired = holder is None and self._redis.board.held.get("refresh") is not None
+            kept = before is None or holder is before or expired
+            self._world.expect(kept, "a lease of another was given back by", process.name)
+
+    def walked(self, generation: int, state: str) -> None:
+        """A walk of a re-enrichment has come further: the next one begins after the last word of the one before."""
+        walk, now = json.loads(state)["round"], self._world.loop.time()
+        known = self._walks.get(generation)
+        if known is None or known[0] > walk:
+            self._walks[generation] = (walk, 0.0, now)
+        elif known[0] == walk:
+            self._walks[generation] = (walk, known[1], now)
+        else:
+            self._walks[generation] = (walk, known[2], now)
 
     def unloading(self, generation: int) -> None:
         held = self._redis.generations
@@ -185,6 +220,7 @@ class Invariants:
             self.written_at[user_id] = self._world.loop.time()
         self._orders[user_id] = order
         self.ever_registered[user_id] = max(order, self.ever_registered.get(user_id, order))
+        self._check_stamps(row)
         for number, generation in serving.in_use.items():
             self._check_current(user_id, generation)
             key = (user_id, slot(number))
@@ -193,6 +229,19 @@ class Invariants:
                 held = generation.virtual_of(self.features(user_id, number))
                 self._world.expect(held is not None, "what a generation in use made was written over", row)
         self._note_current(user_id)
+
+    def _check_stamps(self, row: EnrichedUser | ReenrichedUser) -> None:
+        """Virtual behaviour gives way to a newer one alone, and one made anew says so."""
+        for name in SLOTS:
+            key, held = (row.user_id, name), self._redis.online._virtual.get((row.user_id, name))
+            at_ms = 0 if held is None else held[0]
+            before = self._stamps.get(key, 0)
+            if isinstance(row, ReenrichedUser) and slot(row.virtual.generation) == name and at_ms == row.at_ms:
+                replaced = held is not None and np.array_equal(held[1].vectors, row.virtual.vectors)
+                changed = held is not None and self._holds.get(key) is not held
+                newer = not (replaced and changed) or at_ms > before
+                self._world.expect(newer, "virtual behaviour was written over one that is as new", row.user_id, before)
+            self._stamps[key], self._holds[key] = at_ms, held
 
     def _note_current(self, user_id: str) -> None:
         for name in SLOTS:
@@ -238,20 +287,36 @@ class Invariants:
             return
         user = self.features(event.user_id, event.generation)
         several = len(reference.sign_ups[event.user_id]) > 1  # another one may be on its way, of a user warm by now
+        filling = serving.filling
+        if filling is not None and not several and self._knows_filling() and event.user_id in self.written_at:
+            filled = self.features(event.user_id, filling.number)
+            made = self.written_at[event.user_id] - self._filling_since > UNAWARE
+            lacks = made and filling.lacks(filled) and POISON not in (filled.attributes or {})
+            self._world.expect(not lacks, "a sign-up got no virtual behaviour of what fills", event.user_id)
         warm = serving.active.stage(len(user.behaviour)) is Stage.WARM
         readable = serving.active.virtual_of(user) is not None
         self._world.expect(readable or (warm and several), "announced, and not readable", event.user_id)
 
+    def _knows_filling(self) -> bool:
+        """Nothing held a sign-up's call up since it began."""
+        return self._system.quiet_for(SETTLED) and self._system.plan.latency < 0.02
+
     def _check_filled(self, number: int) -> None:
         """At the moment of the swap. Excused is what was written just now, and what no tower answers for."""
         system, now = self._system, self._world.loop.time()
-        if system.lost_something or not system.quiet_for(SETTLED):
+        if system.lost_something:
+            return
+        walked = self._walks.get(number)
+        since = walked[1] if walked is not None and walked[0] else None
+        if since is None and not system.quiet_for(SETTLED):
             return
         generation = self._redis.generations._records[number]
         for user_id, (_, attributes) in self._redis.online._attributes.items():
             lacks = generation.lacks(self.features(user_id, number))
             written = self.written_at.get(user_id, 0.0)
             fresh = now - written < IN_FLIGHT or 0 <= written - self._filling_since < UNAWARE
+            if since is not None:
+                fresh = written >= since
             if lacks and not fresh and POISON not in attributes:
                 self._world.violated(f"generation {number} took over as filled, and {user_id} lacks it")
 

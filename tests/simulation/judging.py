@@ -50,7 +50,7 @@ def _judge_announced(system: "System", user_id: str) -> None:
     good = [each for each in system.reference.sign_ups[user_id] if each.good and not each.poison]
     announced = any(user == user_id for user, _ in invariants.announced)
     behaviours = len(system.reference.behaviour(user_id))
-    could_be_warm = behaviours >= 2
+    could_be_warm = behaviours >= (2 if system.plan.refreshers else 3)
     system.world.expect(not good or announced or could_be_warm, f"{user_id} was never announced")
 
 

@@ -37,7 +37,7 @@ class Users:
     async def act(self) -> None:
         """Everything that users do, until they stop."""
         plan = self._system.plan
-        signing = [self._rng.uniform(0.0, ACTIVE * 0.8) for _ in range(plan.sign_ups)]
+        signing = self._bursts(plan.sign_ups)
         behaving = self._bursts(plan.behaviours)
         asking = [self._rng.uniform(0.0, ACTIVE) for _ in range(plan.rankings)]
         todo: list[tuple[float, Any]] = [
@@ -54,7 +54,7 @@ class Users:
         while len(times) < number:
             at = self._rng.uniform(0.2, ACTIVE * 0.9)
             times += [at] * self._rng.choice((1, 1, 2, 4))
-        return times[:number]
+        return [*times[4:number], *[ACTIVE * 0.9] * min(4, number)]  # the last ones come together
 
     def _user(self) -> str:
         return f"u{self._rng.randrange(self._system.plan.users)}"
@@ -66,7 +66,7 @@ class Users:
         name = f"s{number}" if rng.random() < 0.5 else None
         claimed = self._claimed_ms()
         value: dict[str, Any] = {"user_id": user_id, "attributes": attributes}
-        key = user_id.encode() if rng.random() < 0.85 else None
+        key = user_id.encode() if rng.random() >= self._system.plan.keyless else None
         good = rng.random() < 0.93
         self._send(NAMES.registered, "registered_at", key, value, claimed, name, good=good, poison=poison)
 
@@ -141,7 +141,7 @@ class Users:
         if kind < 0.6:
             return now - rng.randrange(5000)
         if kind < 0.85:
-            return now // 2000 * 2000
+            return now // self._system.plan.instant_ms * self._system.plan.instant_ms
         return now + rng.randrange(3_600_000)
 
     def _now_ms(self) -> int:

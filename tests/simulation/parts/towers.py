@@ -1,5 +1,6 @@
 """Towers in memory whose answers tell what they were made from, and may be no numbers; they may be away, or hang."""
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -49,6 +50,8 @@ class Triton(Part):
 
     def __init__(self, world: World, bad_share: float) -> None:
         super().__init__(world, partial(Unavailable, "triton"))
+        self.prepares = 0.0
+        """Seconds until a client has what it needs to ask another generation's towers."""
         self.loaded: set[int] = set()
         self.published: dict[int, str] = {}
         """The model repository: by number, the training."""
@@ -91,6 +94,7 @@ class SimulatedTowers:
 
     async def prepare(self, generation: int) -> None:
         await self._triton.call(lambda: self._triton.check_loaded(generation))
+        await asyncio.sleep(self._triton.prepares)
 
     async def load(self, generation: int) -> None:
         def effect() -> None:
