@@ -135,7 +135,7 @@ class Disturbances:
             await self._taken_over(name, fault.seconds)
         else:
             await asyncio.sleep(ends - world.loop.time())
-        if world.processes.get(name) is process and process.stopped:
+        if world.processes.get(name) is process:
             world.note("thaw", name)
             world.loop.resume(process)
 

@@ -76,6 +76,8 @@ class Plan:
     latency: float
     prepares: float
     """Seconds until a ranking service has what asking another generation's towers needs."""
+    tower_seconds: float
+    """That a zero-shot tower takes."""
     instant_ms: int
     """Of all clocks of senders that tell coarse times alone: equal ones are frequent."""
     keyless: float
@@ -124,7 +126,7 @@ def plan_of(rng: random.Random) -> Plan:
     rankings = 25 if refreshes else rng.choice((0, 10, 25))
     return Plan(
         users=rng.randint(1, 2) if zombies else rng.randint(1, 5),
-        sign_ups=rng.randint(10, 18) if zombies else rng.randint(3, 12),
+        sign_ups=rng.randint(10, 18) if zombies or refreshes else rng.randint(3, 12),
         behaviours=rng.choice((20, 40)) if zombies else rng.choice((0, 8, 20, 40) if parts else (0, 8, 20)),
         rankings=rankings,
         workers=rng.choice((2, 2, 3)) if zombies else rng.choice((1, 2, 2, 2, 3)),
@@ -137,7 +139,8 @@ def plan_of(rng: random.Random) -> Plan:
         bad_generations=rng.choice((0.0, 0.0, 0.5)),
         latency=rng.choice((0.001, 0.005, 0.03)),
         prepares=rng.choice((0.0, 0.0, 4.0)),
-        instant_ms=rng.choice((2000, 2000, 20_000)),
+        tower_seconds=rng.choice((0.0, 0.0, 0.2, 0.6)),
+        instant_ms=rng.choice((2000, 20_000) if refreshes else (2000, 2000, 20_000)),
         keyless=rng.choice((0.0, 0.15, 0.6)),
         faults=tuple(sorted(faults, key=lambda each: each.at)),
     )

@@ -50,7 +50,7 @@ class System:
         self.broker = Broker(world)
         self.redis = Redis(world)
         self.triton = Triton(world, self.plan.bad_generations)
-        self.triton.prepares = self.plan.prepares
+        self.triton.prepares, self.triton.seconds = self.plan.prepares, self.plan.tower_seconds
         self.logged = Logged(world, exact=self.plan.exact_times)
         self.reference = Reference()
         self.leases: dict[ProcessState, object] = {}
@@ -157,9 +157,10 @@ class System:
         return True
 
     async def _last_rankings(self) -> None:
+        for _ in range(8):  # breakers close, and the service hears of the last move and prepares for it
+            await asyncio.sleep(1.0)
+            self.users.ask("u0")
         await asyncio.sleep(1.0)
-        self.users.ask("u0")  # the service hears of the last move, and prepares for it
-        await asyncio.sleep(7.0)  # breakers close
         for _ in range(max(3, LAST_RANKINGS // self.plan.users)):
             for number in range(self.plan.users):
                 task = self.users.ask(f"u{number}")

@@ -7,6 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.generations import slot
+from foretaste.kernel.ranking import Source
 from foretaste.kernel.users import UserFeatures
 from serving.requests import RankRequest, RankResponse
 from streams.topics import TopicNames
@@ -151,6 +153,21 @@ class Users:
         self._numbers += 1
         return self._numbers
 
+    def _check_repair(self, answer: RankResponse) -> None:
+        """What was made for an answer is stored, unless a generation in use has the slot, or others write meanwhile."""
+        system, number = self._system, answer.ranking_generation
+        if answer.served_by is not Source.READ_REPAIRED or number is None or not self._nothing_fails():
+            return
+        held = system.redis.online._virtual.get((answer.user_id, slot(number)))
+        written = system.invariants.written_at.get(answer.user_id, 0.0)
+        used = {number, *system.invariants.serving.in_use}
+        stored = held is not None and held[1].generation in used
+        fresh = system.world.loop.time() - written < 1.0
+        system.world.expect(stored or fresh, "a repair was not written back", answer.user_id, number)
+
+    def _nothing_fails(self) -> bool:
+        return self._system.quiet_for(3.0) or all(each.kind == "rollback" for each in self._system.plan.faults)
+
     def _ask(self) -> None:
         self.ask(self._user())
 
@@ -173,6 +190,7 @@ class Users:
         world.note("ranked", user_id, answer.served_by, answer.ranking_generation)
         world.expect(answer.ranking_id not in self.answered, "two rankings have one number", answer.ranking_id)
         world.expect(answer.user_id == user_id, "somebody got the answer of another", user_id, answer.user_id)
+        self._check_repair(answer)
         self.answered[answer.ranking_id] = answer
         self.noted.setdefault(answer.ranking_id.partition("-")[0], set()).add(answer.ranking_id)
         return answer

@@ -44,6 +44,8 @@ class Redis(Part):
         self.restored: Callable[[], None] = lambda: None
         self.pointed: Callable[[str], None] = lambda what: None
         self.walked: Callable[[int, str], None] = lambda generation, state: None
+        self.handled_at = 0.0
+        """When somebody heard last that every page of a re-enrichment is handled."""
         self.run = 1
         """Of the server: another one after each start."""
         self.keeps_history = False
@@ -55,6 +57,7 @@ class Redis(Part):
         """What is stored now is never lost but with everything, and what is written from now on may be."""
         self.keeps_history = True
         self._history = [self._copied()]
+        self._on_disk = 0
 
     def written(self) -> None:
         """A command has changed something: what was there before is kept, where something is to be lost."""

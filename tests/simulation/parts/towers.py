@@ -52,6 +52,8 @@ class Triton(Part):
         super().__init__(world, partial(Unavailable, "triton"))
         self.prepares = 0.0
         """Seconds until a client has what it needs to ask another generation's towers."""
+        self.seconds = 0.0
+        """That a zero-shot tower takes."""
         self.loaded: set[int] = set()
         self.published: dict[int, str] = {}
         """The model repository: by number, the training."""
@@ -77,6 +79,7 @@ class SimulatedTowers:
             self._triton.check_loaded(generation)
             return np.stack([made_of(each, generation) for each in attributes])
 
+        await asyncio.sleep(self._triton.seconds)
         return await self._triton.call(answer)
 
     async def score(self, requests: Sequence[RankingInput], generation: int) -> list[FloatArray]:
