@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -52,7 +52,7 @@ def clean(seeds: int) -> dict[str, Any]:
 
 
 def write(path: Path, searches: list[Search], without: dict[str, Any], most: int) -> dict[str, Any]:
-    """The report, which is returned too."""
+    """The report, and beside it the same as a page; it is returned too."""
     found = [each for each in searches if each.violation is not None]
     report = {
         "clean": without,
@@ -73,4 +73,29 @@ def write(path: Path, searches: list[Search], without: dict[str, Any], most: int
     rows = ",\n".join(json.dumps(row) for row in report["rows"])
     head = {name: value for name, value in report.items() if name != "rows"}
     path.write_text(json.dumps(head)[:-1] + f', "rows": [\n{rows}\n]}}\n', encoding="utf-8")
+    path.with_suffix(".md").write_text(page(report), encoding="utf-8")
     return report
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """The report as a page of Markdown."""
+    without, share = report["clean"], f"{report['share']:.1%}"
+    lines = [
+        "# What the simulation finds",
+        "",
+        "Made by",
+        "",
+        "    python -m tests.simulation --search --out docs/results/simulation.json",
+        "",
+        f"Seeds without a planted fault: {without['seeds']}, in {without['seconds']:g} s of processor time;",
+        f"with a violation: {len(without['failing'])}. Planted faults: {report['planted']}; found within",
+        f"{report['most_seeds']} seeds each, tried from 1 on: {report['found']} ({share}). [Development](../development.md)",
+        "tells of the simulation, and of the faults of the code that it found.",
+        "",
+        "| planted fault | what it does | found by seed |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {row['name']} | {row['what']} | {row['seeds'] if row['found'] else 'not found'} |" for row in report["rows"]
+    ]
+    return "\n".join(lines) + "\n"
