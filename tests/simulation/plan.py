@@ -80,6 +80,8 @@ class Plan:
     """That a zero-shot tower takes."""
     instant_ms: int
     """Of all clocks of senders that tell coarse times alone: equal ones are frequent."""
+    coarse: float
+    """The share of senders with such a clock, at least."""
     keyless: float
     """The share of sign-ups without a key."""
     faults: tuple[Fault, ...]
@@ -141,6 +143,7 @@ def plan_of(rng: random.Random) -> Plan:
         prepares=rng.choice((0.0, 0.0, 4.0)),
         tower_seconds=rng.choice((0.0, 0.0, 0.2, 0.6)),
         instant_ms=rng.choice((2000, 20_000) if refreshes else (2000, 2000, 20_000)),
+        coarse=rng.choice((0.0, 0.7) if refreshes else (0.0, 0.0, 0.7)),
         keyless=rng.choice((0.0, 0.15, 0.6)),
         faults=tuple(sorted(faults, key=lambda each: each.at)),
     )

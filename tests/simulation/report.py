@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -37,11 +37,11 @@ def search(name: str, most: int) -> Search:
     return Search(name, most, None, time.process_time() - began)
 
 
-def search_all(most: int, names: Iterable[str] = PLANTED, processes: int = PROCESSES) -> list[Search]:
+def search_all(most: int, names: Iterable[str] = PLANTED, processes: int = PROCESSES) -> Iterator[Search]:
     """All of them, several at a time, in their order."""
     chosen = list(names)
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        return list(pool.map(search, chosen, [most] * len(chosen)))
+        yield from pool.map(search, chosen, [most] * len(chosen))
 
 
 def clean(seeds: int) -> dict[str, Any]:
@@ -89,8 +89,8 @@ def page(report: Mapping[str, Any]) -> str:
         "",
         f"Seeds without a planted fault: {without['seeds']}, in {without['seconds']:g} s of processor time;",
         f"with a violation: {len(without['failing'])}. Planted faults: {report['planted']}; found within",
-        f"{report['most_seeds']} seeds each, tried from 1 on: {report['found']} ({share}). [Development](../development.md)",
-        "tells of the simulation, and of the faults of the code that it found.",
+        f"{report['most_seeds']} seeds each, tried from 1 on: {report['found']} ({share}).",
+        "[Development](../development.md) tells of the simulation, and of the faults of the code that it found.",
         "",
         "| planted fault | what it does | found by seed |",
         "|---|---|---|",

@@ -138,6 +138,8 @@ class Users:
         """What a sender claims: nothing, some time ago, one of few instants, or a time ahead."""
         now, rng = self._now_ms(), self._rng
         kind = rng.random()
+        if rng.random() < self._system.plan.coarse:
+            return now // self._system.plan.instant_ms * self._system.plan.instant_ms
         if kind < 0.25:
             return None
         if kind < 0.6:
