@@ -55,7 +55,8 @@ class Reenrichment:
 
     1. The generation starts filling: from then on sign-ups get its virtual behaviour too. A grace passes.
     2. The store is walked. A step reads the next users, sends them in pages, which Kafka spreads over its partitions,
-       and then keeps its cursor. Whoever is killed goes on from there, and sends one step again at most.
+       and then keeps its cursor. Whoever is killed goes on from there, and sends one step again at most; but from the
+       beginning where the generation has stopped filling since.
     3. Once the workers have acknowledged every page, another walk counts the users that still lack it (somebody
        wrote at the same moment, a page became a dead letter) and sends those again.
     4. Done when none is missing. What was kept of the walk is forgotten.
@@ -88,8 +89,8 @@ class Reenrichment:
 
     async def run(self, number: int, report: Report = lambda done, total: None) -> Coverage:
         """All of it for generation `number`, or the rest of it where another run was cut short."""
-        generation = await self._started(number)  # 1
-        kept = await self._progress.read(number)
+        generation, goes_on = await self._started(number)  # 1
+        kept = await self._progress.read(number) if goes_on else None
         if kept is None:
             await self._sleep(self._config.grace)
         state = _State() if kept is None else _State(**json.loads(kept))
@@ -106,14 +107,16 @@ class Reenrichment:
         await self._progress.forget(number)  # 4
         return Coverage(state.users, state.missing, state.round)
 
-    async def _started(self, number: int) -> Generation:
+    async def _started(self, number: int) -> tuple[Generation, bool]:
+        """The generation, and whether it was in use already: where filling ended meanwhile, others may have written in
+        its slot since, and a walk that was cut short counts for nothing."""
         generation = await self._generations.get(number)
         if generation is None:
             raise InvalidInput("generation", number, "expected a recorded generation")
         serving = await self._generations.serving()
         if serving.active is None or serving.active.number != number:
             await self._generations.fill(number)
-        return generation
+        return generation, number in serving.in_use
 
     async def _walk(self, generation: Generation, state: _State, report: Report) -> _State:
         while state.cursor is not None:

@@ -51,9 +51,10 @@ def _told(outcome: Outcome) -> int:
 
 
 def _search(most: int, out: Path | None, seeds: int) -> int:
-    searches = report.search_all(most)
-    for each in searches:
-        print(f"{each.name:32} {each.seeds:5} seeds  {each.violation or 'NOT FOUND'}"[:180])
+    searches = []
+    for each in report.search_all(most):
+        searches.append(each)
+        print(f"{each.name:32} {each.seeds:5} seeds  {each.violation or 'NOT FOUND'}"[:180], flush=True)
     if out is not None:
         report.write(out, searches, report.clean(seeds), most)
     found = sum(each.violation is not None for each in searches)

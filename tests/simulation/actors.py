@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
+from tenacity import RetryCallState
 
 from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.retrying import FailureStreak, until_it_succeeds
@@ -70,7 +71,7 @@ async def user_worker(system: "System", process: SimulatedProcess) -> None:
         store if system.plan.synced else None,
     )
     ways = partial(user_pipelines, parts, metrics, config, process.now, progress, system.world.loop.time)
-    await _streams(process, NAMES.group, ways, progress)
+    await _streams(system, process, NAMES.group, ways, progress)
 
 
 async def log_worker(system: "System", process: SimulatedProcess) -> None:
@@ -82,7 +83,7 @@ async def log_worker(system: "System", process: SimulatedProcess) -> None:
     log: Any = SimulatedLog(system.logged)
     store, monotonic = SimulatedStore(system.redis), system.world.loop.time
     ways = partial(log_pipelines, log, store, letters, metrics, counts, config, process.now, monotonic)
-    await _streams(process, NAMES.log_group, ways)
+    await _streams(system, process, NAMES.log_group, ways)
 
 
 async def watch(system: "System", process: SimulatedProcess) -> None:
@@ -96,15 +97,25 @@ async def watch(system: "System", process: SimulatedProcess) -> None:
     )
     metrics = Metrics(CollectorRegistry())
     ways = partial(watch_pipelines, monitor, metrics, WATCHING, process.now, system.world.loop.time)
-    await _streams(process, WATCHING.group, ways)
+    await _streams(system, process, WATCHING.group, ways)
 
 
-async def _streams(process: SimulatedProcess, group: str, ways: Ways, progress: StoreProgress | None = None) -> None:
+async def _streams(
+    system: "System", process: SimulatedProcess, group: str, ways: Ways, progress: StoreProgress | None = None
+) -> None:
     """A worker, started anew as `run_worker` and whoever supervises it do, until it is asked to stop."""
     readiness = ProcessReadiness()
     worker = runner.StreamWorker(CONNECTION, group, ways, MEMBERSHIP, STALLING, readiness, progress)
     streak = FailureStreak("worker", process.world.loop.time)
-    retrying = until_it_succeeds(longest=LONGEST_PAUSE, note=streak.note, also=(KafkaError, LostTail, Stalled))
+
+    def note(state: RetryCallState) -> None:
+        streak.note(state)
+        error = None if state.outcome is None else state.outcome.exception()
+        stalled = isinstance(error, Stalled) and system.quiet_for(STALLING.quiet)
+        stalled = stalled and not system.plan.has("lost commits")  # which nobody tells a worker of
+        process.world.expect(not stalled, "a worker took nothing though every part was there:", str(error))
+
+    retrying = until_it_succeeds(longest=LONGEST_PAUSE, note=note, also=(KafkaError, LostTail, Stalled))
     running: asyncio.Task[None] = asyncio.create_task(retrying(runner._run_once, worker, readiness, streak))
     stopping = asyncio.create_task(process.asked_to_stop.wait())
     done, _ = await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from foretaste.kernel.errors import ForetasteError
 from models.generations import publish
+from tests.simulation.actors import MEMBERSHIP
 from tests.simulation.parts.store import SimulatedGenerations
 from tests.simulation.parts.towers import SimulatedTowers
 from tests.simulation.parts.world import Part, SimulatedProcess
@@ -13,6 +15,10 @@ from tests.simulation.plan import Fault
 
 if TYPE_CHECKING:
     from tests.simulation.system import System
+
+
+SPOTS = (("", False), ("", True), ("read", True), ("write", False), ("write", False), ("write", True))
+"""Where a process is hit at work: what the name of its call begins with, and whether it is hit behind the effect."""
 
 
 class Disturbances:
@@ -74,7 +80,7 @@ class Disturbances:
             case "clock step" | "broker clock step":
                 self._step_clock(fault)
             case "rollback":
-                await self._roll_back()
+                await self._roll_back(fault)
             case _:
                 await self._lose(fault)
 
@@ -124,12 +130,36 @@ class Disturbances:
 
         if fault.kind == "freeze" or not await self._trapped(process, fault, freeze):
             freeze()
-        await asyncio.sleep(fault.seconds)
+        ends = world.loop.time() + fault.seconds
+        if fault.spot // 10 % 2 and fault.seconds > MEMBERSHIP.session_timeout:
+            await self._taken_over(name, fault.seconds)
+        else:
+            await asyncio.sleep(ends - world.loop.time())
         if world.processes.get(name) is process:
             world.note("thaw", name)
             world.loop.resume(process)
 
-    async def _trapped(self, process: SimulatedProcess, fault: Fault, hit: Callable[[], None]) -> bool:
+    async def _taken_over(self, frozen: str, seconds: float) -> None:
+        """Until another worker has read what it is going to write over, or so long."""
+        await asyncio.sleep(MEMBERSHIP.session_timeout)
+        read = asyncio.Event()
+        others = [
+            process
+            for name, process in self._system.world.processes.items()
+            if name.startswith("worker") and name != frozen and not process.stopped and process.trap is None
+        ]
+        for process in others:
+            process.trap, process.trapped_at, process.trapped_behind = read.set, "read", True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds - MEMBERSHIP.session_timeout):
+                await read.wait()
+        for process in others:
+            if process.trap == read.set:
+                process.trap = None
+
+    async def _trapped(
+        self, process: SimulatedProcess, fault: Fault, hit: Callable[[], None], at: tuple[str, bool] | None = None
+    ) -> bool:
         """Hit a process while it waits for the effect or the answer of a call; False where it makes none for long."""
         sprung = asyncio.Event()
 
@@ -137,7 +167,8 @@ class Disturbances:
             hit()
             sprung.set()
 
-        process.trap, process.trapped_behind = trap, fault.amount % 2 == 0
+        process.trap = trap
+        process.trapped_at, process.trapped_behind = at or SPOTS[fault.spot % len(SPOTS)]
         try:
             async with asyncio.timeout(fault.seconds / 2):
                 await sprung.wait()
@@ -159,6 +190,8 @@ class Disturbances:
     async def _lose(self, fault: Fault) -> None:
         """The store is away for a moment, and comes back without its newest writes, or without all."""
         system = self._system
+        if fault.kind != "emptied" and fault.spot % 2 and await self._lost_at_work(fault):
+            return
         system.lost_something = True
         system.redis.away = True
         await asyncio.sleep(min(fault.seconds, 1.5))
@@ -172,6 +205,20 @@ class Disturbances:
             system.publish_by_hand(1)
             system.redis.keep_history()
 
+    async def _lost_at_work(self, fault: Fault) -> bool:
+        """The store's server starts anew when a worker is about to tell how far it has come: False where none is."""
+        system = self._system
+        names = sorted(each for each in system.world.processes if each.startswith("worker"))
+        process = system.world.processes.get(names[fault.target % len(names)]) if names else None
+        if process is None or process.stopped or process.trap is not None:
+            return False
+
+        def lose() -> None:
+            system.lost_something = True
+            system.redis.lose(fault.amount, power_cut=fault.kind == "power cut")
+
+        return await self._trapped(process, fault, lose, ("advance", False))
+
     def _step_clock(self, fault: Fault) -> None:
         """By up to an hour, either way."""
         seconds = (fault.amount - 6) * 600.0
@@ -181,9 +228,14 @@ class Disturbances:
         elif process is not None:
             process.ahead = seconds
 
-    async def _roll_back(self) -> None:
-        """As a person does."""
+    async def _roll_back(self, fault: Fault) -> None:
+        """As a person does; at work: when a refresh is about to move the pointer."""
         system = self._system
+        refreshing = [each for name, each in sorted(system.world.processes.items()) if name.startswith("refresh")]
+        if fault.spot % 2 and refreshing:
+            process = refreshing[fault.target % len(refreshing)]
+            if not process.stopped and await self._trapped(process, fault, system.go_back, ("activate", False)):
+                return
         parts = publish.PublishParts(
             SimulatedTowers(system.triton), SimulatedGenerations(system.redis), publish.Path("/"), publish.Path("/")
         )

@@ -8,6 +8,7 @@ from foretaste.kernel.users import Stage
 from streams.codec import EVENTS
 from streams.topics import TopicNames
 from tests.simulation.parts.towers import POISON
+from tests.simulation.plan import LOSSES
 from tests.simulation.reference import SentSignUp
 from tests.simulation.users import lacks
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from tests.simulation.system import System
 
 NAMES = TopicNames()
+UNWATCHED = ("kill", "leave", "freeze", "freeze at work", "kill at work", "lost commits", *LOSSES)
+"""Faults after which a watch may have missed what it needs to judge by."""
 
 
 def judge(system: "System") -> None:
@@ -50,7 +53,7 @@ def _judge_announced(system: "System", user_id: str) -> None:
     good = [each for each in system.reference.sign_ups[user_id] if each.good and not each.poison]
     announced = any(user == user_id for user, _ in invariants.announced)
     behaviours = len(system.reference.behaviour(user_id))
-    could_be_warm = behaviours >= 2
+    could_be_warm = behaviours >= (2 if system.plan.refreshers else 3)
     system.world.expect(not good or announced or could_be_warm, f"{user_id} was never announced")
 
 
@@ -94,7 +97,7 @@ def _judge_last(system: "System") -> None:
         if system.triton.is_bad(active.number):
             earlier = [move.number for move in system.redis.generations._moves[1:]]
             better = bool(earlier) and not any(map(system.triton.is_bad, earlier)) and max(earlier) < active.number
-            watched = better and system.plan.watch and system.plan.calm
+            watched = better and system.plan.watch and not system.plan.has(*UNWATCHED)
             system.world.expect(not watched, "a bad generation is active, and the watch did nothing")
             continue
         system.world.expect(

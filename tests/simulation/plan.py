@@ -1,6 +1,7 @@
 """What one seed decides: which processes there are, what users do, and which faults come when."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,6 +48,8 @@ class Fault:
     target: int
     seconds: float
     amount: int
+    spot: int
+    """Where a process is hit at work: an index among the spots that there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,16 @@ class Plan:
     bad_generations: float
     """The share of candidates whose ranking tower answers what is no number."""
     latency: float
+    prepares: float
+    """Seconds until a ranking service has what asking another generation's towers needs."""
+    tower_seconds: float
+    """That a zero-shot tower takes."""
+    instant_ms: int
+    """Of all clocks of senders that tell coarse times alone: equal ones are frequent."""
+    coarse: float
+    """The share of senders with such a clock, at least."""
+    keyless: float
+    """The share of sign-ups without a key."""
     faults: tuple[Fault, ...]
 
     def has(self, *kinds: Kind) -> bool:
@@ -91,47 +104,53 @@ class Plan:
         return not self.faults
 
 
+THEMES: Mapping[str, tuple[Kind, ...]] = {
+    "zombies": ("freeze at work", "freeze at work", "evict"),
+    "refreshes": ("rollback", "rollback", "kill at work", "freeze at work", "triton flaky"),
+    "losses": LOSSES,
+    "parts": ("broker flaky", "log away", "log flaky", "triton flaky", "redis away"),
+}
+"""Kinds of faults that find together what is rare where any kind comes."""
+
+
 def plan_of(rng: random.Random) -> Plan:
     """A plan. Each seed has some kinds of processes and of faults, and not others: alone, each goes deeper."""
-    kinds = rng.sample(KINDS, rng.randint(1, 4))
-    refreshers = rng.choice((0, 0, 1, 1, 2))
+    theme = rng.choice(("", "", "", *THEMES))
+    kinds = list(THEMES.get(theme, ())) or rng.sample(KINDS, rng.randint(1, 4))
+    zombies, refreshes, losses, parts = (theme == each for each in THEMES)
+    refreshers = 0 if zombies or losses or parts else rng.choice((1, 2) if refreshes else (0, 0, 1, 1, 2))
     if refreshers and "emptied" in kinds:
         kinds.remove("emptied")  # a person publishes what was there, and nobody trains meanwhile
     if "emptied" in kinds:  # who starts in an emptied store cannot tell it from a new one: that is left to a person
         kinds = [each for each in kinds if each not in ("kill", "leave", "kill at work")]
-    faults = (
-        sorted(
-            (_fault(rng, rng.choice(kinds)) for _ in range(rng.choice((0, 1, 2, 3, 4, 6)))), key=lambda each: each.at
-        )
-        if kinds
-        else []
-    )
-    rankings = rng.choice((0, 10, 25))
+    most = rng.choice((0, 1, 2, 3, 4, 6))
+    faults = [_fault(rng, rng.choice(kinds), long=zombies) for _ in range(most)] if kinds else []
+    rankings = 25 if refreshes else rng.choice((0, 10, 25))
     return Plan(
-        users=rng.randint(1, 5),
-        sign_ups=rng.randint(3, 12),
-        behaviours=rng.choice((0, 8, 20)),
+        users=rng.randint(1, 2) if zombies else rng.randint(1, 5),
+        sign_ups=rng.randint(10, 18) if zombies or refreshes else rng.randint(3, 12),
+        behaviours=rng.choice((20, 40)) if zombies else rng.choice((0, 8, 20, 40) if parts else (0, 8, 20)),
         rankings=rankings,
-        workers=rng.choice((1, 2, 2, 2, 3)),
+        workers=rng.choice((2, 2, 3)) if zombies else rng.choice((1, 2, 2, 2, 3)),
         refreshers=refreshers,
         shared_home=rng.random() < 0.5,
         watch=bool(refreshers and rankings and rng.random() < 0.6),
-        log=rng.random() < 0.35,
+        log=rng.random() < (0.8 if parts else 0.3),
         synced=rng.random() < 0.3,
-        one_step=rng.random() < 0.7,
+        one_step=rng.random() < (0.4 if zombies else 0.7),
         bad_generations=rng.choice((0.0, 0.0, 0.5)),
         latency=rng.choice((0.001, 0.005, 0.03)),
-        faults=tuple(faults),
+        prepares=rng.choice((0.0, 0.0, 4.0)),
+        tower_seconds=rng.choice((0.0, 0.0, 0.2, 0.6)),
+        instant_ms=rng.choice((2000, 20_000) if refreshes else (2000, 2000, 20_000)),
+        coarse=rng.choice((0.0, 0.7) if refreshes else (0.0, 0.0, 0.7)),
+        keyless=rng.choice((0.0, 0.15, 0.6)),
+        faults=tuple(sorted(faults, key=lambda each: each.at)),
     )
 
 
-def _fault(rng: random.Random, kind: Kind) -> Fault:
+def _fault(rng: random.Random, kind: Kind, *, long: bool) -> Fault:
     """It is over before users stop acting, or then."""
-    at = rng.uniform(0.5, ACTIVE - 1.0)
-    return Fault(
-        at,
-        kind,
-        rng.randrange(100),
-        min(rng.choice((0.3, 1.5, 4.0, 9.0)), ACTIVE - at),
-        rng.choice((1, 1, 2, 3, 6, 12)),
-    )
+    at = rng.uniform(0.5, 7.0 if long else ACTIVE - 1.0)
+    seconds = min(rng.choice((4.0, 4.5, 9.0) if long else (0.3, 1.5, 4.0, 9.0)), ACTIVE - at)
+    return Fault(at, kind, rng.randrange(100), seconds, rng.choice((1, 1, 2, 3, 6, 12)), rng.randrange(100))

@@ -137,6 +137,20 @@ class SimulatedLearner:
         return REFUSED if learned.number in self.home.refused else ADMITTED
 
 
+class HandledPages(GroupPositions):
+    """The backlog of pages; notes when it was empty."""
+
+    def __init__(self, system: "System") -> None:
+        super().__init__(CONNECTION, NAMES.group, NAMES.reenrich)
+        self._system = system
+
+    async def remaining(self) -> int:
+        remaining = await super().remaining()
+        if not remaining:
+            self._system.redis.handled_at = self._system.world.loop.time()
+        return remaining
+
+
 async def refresher(system: "System", process: SimulatedProcess, home: Home) -> None:
     """A process that refreshes until it is done, or asked to stop."""
     refreshing = asyncio.create_task(_refreshes(system, process, home))
@@ -160,7 +174,7 @@ async def _refreshes(system: "System", process: SimulatedProcess, home: Home) ->
     filling = Reenrichment(
         parts,
         SimulatedProgress(system.redis),
-        GroupPositions(CONNECTION, NAMES.group, NAMES.reenrich),
+        HandledPages(system),
         topic=NAMES.reenrich,
         config=FILLING,
         clock=world.loop.time,

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -37,11 +37,11 @@ def search(name: str, most: int) -> Search:
     return Search(name, most, None, time.process_time() - began)
 
 
-def search_all(most: int, names: Iterable[str] = PLANTED, processes: int = PROCESSES) -> list[Search]:
+def search_all(most: int, names: Iterable[str] = PLANTED, processes: int = PROCESSES) -> Iterator[Search]:
     """All of them, several at a time, in their order."""
     chosen = list(names)
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        return list(pool.map(search, chosen, [most] * len(chosen)))
+        yield from pool.map(search, chosen, [most] * len(chosen))
 
 
 def clean(seeds: int) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def clean(seeds: int) -> dict[str, Any]:
 
 
 def write(path: Path, searches: list[Search], without: dict[str, Any], most: int) -> dict[str, Any]:
-    """The report, which is returned too."""
+    """The report, and beside it the same as a page; it is returned too."""
     found = [each for each in searches if each.violation is not None]
     report = {
         "clean": without,
@@ -73,4 +73,29 @@ def write(path: Path, searches: list[Search], without: dict[str, Any], most: int
     rows = ",\n".join(json.dumps(row) for row in report["rows"])
     head = {name: value for name, value in report.items() if name != "rows"}
     path.write_text(json.dumps(head)[:-1] + f', "rows": [\n{rows}\n]}}\n', encoding="utf-8")
+    path.with_suffix(".md").write_text(page(report), encoding="utf-8")
     return report
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """The report as a page of Markdown."""
+    without, share = report["clean"], f"{report['share']:.1%}"
+    lines = [
+        "# What the simulation finds",
+        "",
+        "Made by",
+        "",
+        "    python -m tests.simulation --search --out docs/results/simulation.json",
+        "",
+        f"Seeds without a planted fault: {without['seeds']}, in {without['seconds']:g} s of processor time;",
+        f"with a violation: {len(without['failing'])}. Planted faults: {report['planted']}; found within",
+        f"{report['most_seeds']} seeds each, tried from 1 on: {report['found']} ({share}).",
+        "[Development](../development.md) tells of the simulation, and of the faults of the code that it found.",
+        "",
+        "| planted fault | what it does | found by seed |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {row['name']} | {row['what']} | {row['seeds'] if row['found'] else 'not found'} |" for row in report["rows"]
+    ]
+    return "\n".join(lines) + "\n"

@@ -50,6 +50,7 @@ class System:
         self.broker = Broker(world)
         self.redis = Redis(world)
         self.triton = Triton(world, self.plan.bad_generations)
+        self.triton.prepares, self.triton.seconds = self.plan.prepares, self.plan.tower_seconds
         self.logged = Logged(world, exact=self.plan.exact_times)
         self.reference = Reference()
         self.leases: dict[ProcessState, object] = {}
@@ -126,6 +127,17 @@ class System:
         at_once(generations.activate(number, None))
         self.redis.written()
 
+    def go_back(self) -> None:
+        """A person moves the pointer to where it was before, if that still answers."""
+        generations = self.redis.generations
+        previous = generations._previous
+        if previous is None or previous not in self.triton.loaded or previous not in generations._records:
+            return
+        at_once(generations.activate(previous, generations._active, "by hand"))
+        self.world.note("rolled back", previous)
+        self.redis.written()
+        self.redis.pointed(f"activate {previous}")
+
     async def _expire(self) -> None:
         while True:
             await asyncio.sleep(1.0)
@@ -145,7 +157,10 @@ class System:
         return True
 
     async def _last_rankings(self) -> None:
-        await asyncio.sleep(6.0)  # breakers close, the service hears of the last move
+        for _ in range(8):  # breakers close, and the service hears of the last move and prepares for it
+            await asyncio.sleep(1.0)
+            self.users.ask("u0")
+        await asyncio.sleep(1.0)
         for _ in range(max(3, LAST_RANKINGS // self.plan.users)):
             for number in range(self.plan.users):
                 task = self.users.ask(f"u{number}")

@@ -7,6 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.generations import slot
+from foretaste.kernel.ranking import Source
 from foretaste.kernel.users import UserFeatures
 from serving.requests import RankRequest, RankResponse
 from streams.topics import TopicNames
@@ -37,7 +39,7 @@ class Users:
     async def act(self) -> None:
         """Everything that users do, until they stop."""
         plan = self._system.plan
-        signing = [self._rng.uniform(0.0, ACTIVE * 0.8) for _ in range(plan.sign_ups)]
+        signing = self._bursts(plan.sign_ups)
         behaving = self._bursts(plan.behaviours)
         asking = [self._rng.uniform(0.0, ACTIVE) for _ in range(plan.rankings)]
         todo: list[tuple[float, Any]] = [
@@ -54,7 +56,7 @@ class Users:
         while len(times) < number:
             at = self._rng.uniform(0.2, ACTIVE * 0.9)
             times += [at] * self._rng.choice((1, 1, 2, 4))
-        return times[:number]
+        return [*times[4:number], *[ACTIVE * 0.9] * min(4, number)]  # the last ones come together
 
     def _user(self) -> str:
         return f"u{self._rng.randrange(self._system.plan.users)}"
@@ -66,7 +68,7 @@ class Users:
         name = f"s{number}" if rng.random() < 0.5 else None
         claimed = self._claimed_ms()
         value: dict[str, Any] = {"user_id": user_id, "attributes": attributes}
-        key = user_id.encode() if rng.random() < 0.85 else None
+        key = user_id.encode() if rng.random() >= self._system.plan.keyless else None
         good = rng.random() < 0.93
         self._send(NAMES.registered, "registered_at", key, value, claimed, name, good=good, poison=poison)
 
@@ -136,12 +138,14 @@ class Users:
         """What a sender claims: nothing, some time ago, one of few instants, or a time ahead."""
         now, rng = self._now_ms(), self._rng
         kind = rng.random()
+        if rng.random() < self._system.plan.coarse:
+            return now // self._system.plan.instant_ms * self._system.plan.instant_ms
         if kind < 0.25:
             return None
         if kind < 0.6:
             return now - rng.randrange(5000)
         if kind < 0.85:
-            return now // 2000 * 2000
+            return now // self._system.plan.instant_ms * self._system.plan.instant_ms
         return now + rng.randrange(3_600_000)
 
     def _now_ms(self) -> int:
@@ -150,6 +154,21 @@ class Users:
     def _next(self) -> int:
         self._numbers += 1
         return self._numbers
+
+    def _check_repair(self, answer: RankResponse) -> None:
+        """What was made for an answer is stored, unless a generation in use has the slot, or others write meanwhile."""
+        system, number = self._system, answer.ranking_generation
+        if answer.served_by is not Source.READ_REPAIRED or number is None or not self._nothing_fails():
+            return
+        held = system.redis.online._virtual.get((answer.user_id, slot(number)))
+        written = system.invariants.written_at.get(answer.user_id, 0.0)
+        used = {number, *system.invariants.serving.in_use}
+        stored = held is not None and held[1].generation in used
+        fresh = system.world.loop.time() - written < 1.0
+        system.world.expect(stored or fresh, "a repair was not written back", answer.user_id, number)
+
+    def _nothing_fails(self) -> bool:
+        return self._system.quiet_for(3.0) or all(each.kind == "rollback" for each in self._system.plan.faults)
 
     def _ask(self) -> None:
         self.ask(self._user())
@@ -173,6 +192,7 @@ class Users:
         world.note("ranked", user_id, answer.served_by, answer.ranking_generation)
         world.expect(answer.ranking_id not in self.answered, "two rankings have one number", answer.ranking_id)
         world.expect(answer.user_id == user_id, "somebody got the answer of another", user_id, answer.user_id)
+        self._check_repair(answer)
         self.answered[answer.ranking_id] = answer
         self.noted.setdefault(answer.ranking_id.partition("-")[0], set()).add(answer.ranking_id)
         return answer

@@ -44,6 +44,9 @@ class Redis(Part):
         self.advanced: Callable[[Mapping[Partition, tuple[int, int]]], None] = lambda moves: None
         self.restored: Callable[[], None] = lambda: None
         self.pointed: Callable[[str], None] = lambda what: None
+        self.walked: Callable[[int, str], None] = lambda generation, state: None
+        self.handled_at = 0.0
+        """When somebody heard last that every page of a re-enrichment is handled."""
         self.run = 1
         """Of the server: another one after each start."""
         self.keeps_history = False
@@ -55,6 +58,7 @@ class Redis(Part):
         """What is stored now is never lost but with everything, and what is written from now on may be."""
         self.keeps_history = True
         self._history = [self._copied()]
+        self._on_disk = 0
 
     def written(self) -> None:
         """A command has changed something: what was there before is kept, where something is to be lost."""
@@ -107,10 +111,10 @@ class SimulatedStore:
         self._redis = redis
 
     async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
-        return await self._each(user_ids, lambda each: at_once(self._redis.online.read([each], generation))[0])
+        return await self._each(user_ids, lambda each: at_once(self._redis.online.read([each], generation))[0], "read")
 
     async def read_behaviour(self, user_ids: Sequence[str]) -> list[UserFeatures]:
-        return await self._each(user_ids, lambda each: at_once(self._redis.online.read_behaviour([each]))[0])
+        return await self._each(user_ids, lambda each: at_once(self._redis.online.read_behaviour([each]))[0], "read")
 
     async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
         await self._each(users, partial(self._written, "attributes", self._redis.online.write_enriched))
@@ -144,7 +148,7 @@ class SimulatedStore:
             self._redis.advanced({each: move for each, move in moves.items() if each not in elsewhere})
             return self._changed(elsewhere) if any(old != new for old, new in moves.values()) else elsewhere
 
-        return await self._redis.call(effect)
+        return await self._redis.call(effect, "advance")
 
     async def server_run(self) -> str:
         return await self._redis.call(lambda: str(self._redis.run))
@@ -175,14 +179,16 @@ class SimulatedStore:
         self._redis.written()
         return answer
 
-    async def _each(self, rows: Sequence[T], effect: Callable[[T], R]) -> list[R]:
+    async def _each(self, rows: Sequence[T], effect: Callable[[T], R], name: str = "write") -> list[R]:
         """One effect a row, in one round trip; now and then others come between two of them."""
         redis, rng = self._redis, self._redis.world.rng
         if not rows:
             return []
         cut = rng.randrange(1, len(rows)) if len(rows) > 1 and rng.random() < 0.3 else len(rows)
-        first = await redis.call(lambda: [effect(row) for row in rows[:cut]])
-        return first if cut == len(rows) else [*first, *await redis.call(lambda: [effect(row) for row in rows[cut:]])]
+        first = await redis.call(lambda: [effect(row) for row in rows[:cut]], name)
+        if cut == len(rows):
+            return first
+        return [*first, *await redis.call(lambda: [effect(row) for row in rows[cut:]], name)]
 
 
 class SimulatedOneStepStore(SimulatedStore):
@@ -259,7 +265,7 @@ class SimulatedGenerations:
             self._redis.pointed(what)
             return answer
 
-        return await self._redis.call(effect)
+        return await self._redis.call(effect, what)
 
 
 class SimulatedLease:
@@ -303,6 +309,7 @@ class SimulatedProgress:
 
     async def write(self, generation: int, state: str) -> None:
         await self._changes(lambda: self._redis.progress.write(generation, state))
+        self._redis.walked(generation, state)
 
     async def forget(self, generation: int) -> None:
         await self._changes(lambda: self._redis.progress.forget(generation))

@@ -1,5 +1,6 @@
 """Towers in memory whose answers tell what they were made from, and may be no numbers; they may be away, or hang."""
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -49,6 +50,10 @@ class Triton(Part):
 
     def __init__(self, world: World, bad_share: float) -> None:
         super().__init__(world, partial(Unavailable, "triton"))
+        self.prepares = 0.0
+        """Seconds until a client has what it needs to ask another generation's towers."""
+        self.seconds = 0.0
+        """That a zero-shot tower takes."""
         self.loaded: set[int] = set()
         self.published: dict[int, str] = {}
         """The model repository: by number, the training."""
@@ -74,6 +79,7 @@ class SimulatedTowers:
             self._triton.check_loaded(generation)
             return np.stack([made_of(each, generation) for each in attributes])
 
+        await asyncio.sleep(self._triton.seconds)
         return await self._triton.call(answer)
 
     async def score(self, requests: Sequence[RankingInput], generation: int) -> list[FloatArray]:
@@ -91,6 +97,7 @@ class SimulatedTowers:
 
     async def prepare(self, generation: int) -> None:
         await self._triton.call(lambda: self._triton.check_loaded(generation))
+        await asyncio.sleep(self._triton.prepares)
 
     async def load(self, generation: int) -> None:
         def effect() -> None:

@@ -36,6 +36,8 @@ class SimulatedProcess(ProcessState):
         self.trap: Callable[[], None] | None = None
         """What hits it at its next call of a part, once: before the effect, or behind it."""
         self.trapped_behind = False
+        self.trapped_at = ""
+        """What the name of that call begins with."""
         self.task: asyncio.Task[None] | None = None
         self.parts: Any = None
         """What its actor lets others reach, once it runs."""
@@ -187,7 +189,7 @@ class Part:
     def hangs(self) -> bool:
         return self._going_on is not None
 
-    async def call(self, effect: Callable[[], T]) -> T:
+    async def call(self, effect: Callable[[], T], name: str = "") -> T:
         """The answer to one command, whose effect is one step of the server. Raises `error`."""
         world = self.world
         await world.pause()
@@ -198,12 +200,14 @@ class Part:
             await self._waited(self._going_on, effect)
         if self.away:
             raise self.error("connection refused")
-        await _sprung(behind=False)
+        await _sprung(name, behind=False)
+        if self.epoch != epoch:
+            raise self.error("the connection broke")
         failing = world.rng.random() if self.flaky else 1.0
         if failing < self.flaky / 2:
             raise self.error("the connection broke")
         answer = effect()
-        await _sprung(behind=True)
+        await _sprung(name, behind=True)
         await world.pause()
         if failing < self.flaky or self.away or self.epoch != epoch:
             raise self.error("the connection broke before the answer")
@@ -238,10 +242,12 @@ class Part:
             raise self.error(f"no answer within {PATIENCE} s") from error
 
 
-async def _sprung(*, behind: bool) -> None:
+async def _sprung(name: str, *, behind: bool) -> None:
     """A process that is to be hit at work is hit here."""
     process = PROCESS.get()
-    if isinstance(process, SimulatedProcess) and process.trap is not None and process.trapped_behind is behind:
+    if not isinstance(process, SimulatedProcess) or process.trap is None or process.trapped_behind is not behind:
+        return
+    if name.startswith(process.trapped_at):
         trap, process.trap = process.trap, None
         trap()
         await asyncio.sleep(0)

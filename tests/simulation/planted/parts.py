@@ -27,7 +27,7 @@ async def _behaviour_blindly(self: Any, users: Sequence[BehavedUser]) -> list[st
 async def _behaviour_by_clock(self: Any, users: Sequence[BehavedUser]) -> list[str]:
     for user in users:
         held = self._behaviour.get(user.user_id)
-        if held is None or user.at_us > held.at_us:
+        if held is None or user.behaviour.times[-1] >= held.behaviour.times[-1]:
             self._behaviour[user.user_id] = user
     return []
 
@@ -120,8 +120,9 @@ async def _resumed_whatever(parts: Any, request: Any) -> Any:
 _begin_or_resume = refresh._begin_or_resume
 
 
-async def _loaded_nothing(towers: Any, folder: Any, number: int, reached: Any) -> None:
-    """It is taken as loaded."""
+async def _recorded_alone(parts: Any, number: int, reached: Any = None) -> None:
+    record, popularity = publish.generation_record(parts.artifact(number))
+    await parts.generations.record(record, popularity)
 
 
 async def _activated_unready(parts: Any, number: int, expected: Any, reason: str, *, filled: bool = False) -> None:
@@ -144,7 +145,7 @@ STORE = (
     ),
     planted(
         "clock_as_version",
-        "a behaviour is compared by its time alone",
+        "a behaviour is compared by the time of its newest alone",
         (InMemoryOnlineStore, "write_behaviour", _behaviour_by_clock),
     ),
     planted(
@@ -196,7 +197,7 @@ POINTER = (
     planted(
         "activates_what_is_away",
         "a generation that is not loaded is activated",
-        (publish, "_answering", _loaded_nothing),
+        (publish, "load", _recorded_alone),
         (publish, "activate", _activated_unready),
     ),
     planted("lease_of_two", "two hold the lease", (InMemoryLease, "take", _always_taken)),

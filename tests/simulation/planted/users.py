@@ -30,7 +30,7 @@ from tests.simulation.planted.fault import planted
 
 _write, _announce, _enrich, _appended = SignUps._write, SignUps._announce, SignUps._enrich, behaviours._appended
 _replaces, _later, _new = AttributesVersion.replaces, behaviours._later, SignUps._new
-_read_and_written = Behaviours._read_and_written
+_read_and_written, _started = Behaviours._read_and_written, Reenrichment._started
 
 
 async def _refusal_ignored(self: Any, of_user: Any, versions: Any) -> Any:
@@ -153,7 +153,12 @@ async def _none_lacks(self: Any, users: Any, generation: Any) -> list[str]:
 
 
 async def _started_without_filling(self: Any, number: int) -> Any:
-    return await self._generations.get(number)
+    return await self._generations.get(number), True
+
+
+async def _goes_on_anyway(self: Any, number: int) -> Any:
+    generation, _ = await _started(self, number)
+    return generation, True
 
 
 async def _of_active_alone(self: Any, pages: Sequence[Any]) -> None:
@@ -271,6 +276,9 @@ REENRICHMENT = (
     planted("repair_no_later", "a repair is as of what was read", (ReenrichedUser, "after", classmethod(_not_later))),
     planted("none_lacks", "the second walk counts nobody", (Reenrichment, "_lacking", _none_lacks)),
     planted("nothing_fills", "the walk begins without filling", (Reenrichment, "_started", _started_without_filling)),
+    planted(
+        "walk_goes_on", "a walk goes on though filling ended meanwhile", (Reenrichment, "_started", _goes_on_anyway)
+    ),
     planted("pages_of_active_alone", "pages of what fills are dropped", (Pages, "_fill", _of_active_alone)),
     planted("first_page_alone", "the walk ends behind its first page", (Reenrichment, "_walk", _first_page_alone)),
     planted("no_walk", "nobody is walked to", (Reenrichment, "run", _at_once_done)),

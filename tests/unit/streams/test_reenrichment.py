@@ -179,6 +179,15 @@ async def test_whoever_goes_on_begins_where_it_stopped() -> None:
     assert system.walked[0] == (1500, None)
 
 
+async def test_where_filling_ended_meanwhile_the_walk_begins_anew() -> None:
+    """Another generation of its slot may have been written over what the walk had made."""
+    system = await system_of(5)
+    walked = {"round": 1, "cursor": None, "users": 5, "missing": 0, "before": 5}
+    await system.progress.write(NEW, json.dumps(walked))
+    assert await system.run() == Coverage(users=5, missing=0, rounds=1)
+    assert await system.missing() == 0
+
+
 async def test_what_is_lost_is_found_and_sent_again() -> None:
     system = await system_of(1500)
     system.workers.lost = 2
