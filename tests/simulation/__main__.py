@@ -54,7 +54,10 @@ def _search(most: int, out: Path | None, seeds: int) -> int:
     searches = []
     for each in report.search_all(most):
         searches.append(each)
-        print(f"{each.name:32} {each.seeds:5} seeds  {each.violation or 'NOT FOUND'}"[:180], flush=True)
+        print(
+            f"{each.name:30} seed {each.seed or '-':>5}, {each.tried:4} tried  {each.violation or 'NOT FOUND'}"[:180],
+            flush=True,
+        )
     if out is not None:
         report.write(out, searches, report.clean(seeds), most)
     found = sum(each.violation is not None for each in searches)

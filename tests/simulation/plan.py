@@ -56,6 +56,8 @@ class Fault:
 class Plan:
     """The decisions of one seed."""
 
+    theme: str
+    """One of `THEMES`, or empty."""
     users: int
     sign_ups: int
     behaviours: int
@@ -127,6 +129,7 @@ def plan_of(rng: random.Random) -> Plan:
     faults = [_fault(rng, rng.choice(kinds), long=zombies) for _ in range(most)] if kinds else []
     rankings = 25 if refreshes else rng.choice((0, 10, 25))
     return Plan(
+        theme=theme,
         users=rng.randint(1, 2) if zombies else rng.randint(1, 5),
         sign_ups=rng.randint(10, 18) if zombies or refreshes else rng.randint(3, 12),
         behaviours=rng.choice((20, 40)) if zombies else rng.choice((0, 8, 20, 40) if parts else (0, 8, 20)),
