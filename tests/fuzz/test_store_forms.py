@@ -96,7 +96,7 @@ def row_of(
 ) -> object:
     if isinstance(step, Enrich):
         virtual = None if step.generation is None else _virtual(step.generation, step.number)
-        digests = (bytes([step.digest]) * 8,)
+        digests = (bytes([step.digest + 1]) * 8,)  # that of zeros is an erasure's
         return EnrichedUser(user_id, {"n": step.number}, virtual, AT + step.at, step.place, digests)
     if isinstance(step, Repair):
         before = read[step.generation]
