@@ -97,9 +97,10 @@ class Disturbances:
         part.heal()
 
     def _target(self, fault: Fault) -> str:
-        """A process: a worker in half of the cases."""
+        """A process: in half of the cases a worker, or one that refreshes where the plan is about these."""
         names = sorted(self._system.world.processes)
-        workers = [each for each in names if each.startswith("worker")]
+        kind = "refresh" if self._system.plan.theme == "refreshes" else "worker"
+        workers = [each for each in names if each.startswith(kind)]
         chosen = workers if fault.target % 2 and workers else names
         return chosen[fault.target // 2 % len(chosen)] if chosen else ""
 

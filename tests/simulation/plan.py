@@ -126,7 +126,11 @@ def plan_of(rng: random.Random) -> Plan:
     if "emptied" in kinds:  # who starts in an emptied store cannot tell it from a new one: that is left to a person
         kinds = [each for each in kinds if each not in ("kill", "leave", "kill at work")]
     most = rng.choice((0, 1, 2, 3, 4, 6))
-    faults = [_fault(rng, rng.choice(kinds), long=zombies) for _ in range(most)] if kinds else []
+    faults = (
+        [_fault(rng, rng.choice(kinds), long=zombies or (refreshes and rng.random() < 0.5)) for _ in range(most)]
+        if kinds
+        else []
+    )
     rankings = 25 if refreshes else rng.choice((0, 10, 25))
     return Plan(
         theme=theme,

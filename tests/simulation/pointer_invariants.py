@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from tests.simulation.system import System
 
 SETTLED = 3.0
+"""Seconds after the last fault from which nothing is late any more."""
+RENEWED = 2.0
 """Seconds after the last fault from which a process that lost its lease must have stopped."""
 IN_FLIGHT = 0.4
 """Seconds between the writes of one sign-up, once the system is calm."""
@@ -130,7 +132,7 @@ class PointerInvariants:
 
     def _check_lease(self, what: str) -> None:
         process = PROCESS.get()
-        if process is None or not process.name.startswith("refresh") or not self._system.quiet_for(SETTLED):
+        if process is None or not process.name.startswith("refresh") or not self._system.quiet_for(RENEWED):
             return
         holder = self._redis.board.holder("refresh")
         self._world.expect(
