@@ -230,13 +230,20 @@ class Disturbances:
             process.ahead = seconds
 
     async def _roll_back(self, fault: Fault) -> None:
-        """As a person does; at work: when a refresh is about to move the pointer."""
+        """As a person does, who may change their mind; at work: when a refresh moves the pointer next, or has told how
+        far its walk has come."""
         system = self._system
         refreshing = [each for name, each in sorted(system.world.processes.items()) if name.startswith("refresh")]
-        if fault.spot % 2 and refreshing:
-            process = refreshing[fault.target % len(refreshing)]
-            if not process.stopped and await self._trapped(process, fault, system.go_back, ("activate", False)):
-                return
+        at = ("activate", False) if fault.spot // 2 % 2 else ("progress", True)
+        process = refreshing[fault.target % len(refreshing)] if fault.spot % 2 and refreshing else None
+        if process is None or process.stopped or not await self._trapped(process, fault, system.go_back, at):
+            await self._roll_back_by_command()
+        if fault.spot // 10 % 2:
+            await asyncio.sleep(0.7)
+            system.go_back()
+
+    async def _roll_back_by_command(self) -> None:
+        system = self._system
         parts = publish.PublishParts(
             SimulatedTowers(system.triton), SimulatedGenerations(system.redis), publish.Path("/"), publish.Path("/")
         )

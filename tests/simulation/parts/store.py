@@ -319,7 +319,7 @@ class SimulatedProgress:
             at_once(work())
             self._redis.written()
 
-        await self._redis.call(effect)
+        await self._redis.call(effect, "progress")
 
     async def close(self) -> None:
         """Nothing is held open."""
