@@ -152,10 +152,11 @@ def _appended(user: UserFeatures, more: Behaviour) -> BehavedUser | None:
     the erasure of the user."""
     if user.erasure is not None:
         more = user.erasure.since(more) if user.erasure.is_over else Behaviour()
-    if not len(user.behaviour) and len(more) <= MAX_BEHAVIOUR:
-        return BehavedUser.after(user, more) if len(more) else None
+    acts = list(zip(more.items, more.actions, more.times, strict=True))
+    if not len(user.behaviour) and len(set(acts)) == len(acts) <= MAX_BEHAVIOUR:
+        return BehavedUser.after(user, more) if acts else None
     behaviour = user.behaviour
-    for item, action, at_ms in zip(more.items, more.actions, more.times, strict=True):
+    for item, action, at_ms in acts:
         behaviour = append(behaviour, item, action, at_ms)
     return None if behaviour is user.behaviour else BehavedUser.after(user, behaviour)
 

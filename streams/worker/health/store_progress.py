@@ -209,8 +209,8 @@ class StoreProgress:
         )
         (topic, number), offset = min(far.items())
         log.error(
-            "%s: to have all read again, stop the workers, set the group's offsets back to the earliest, start them; "
-            "where it is meant to be empty, start the workers anew (it knows nothing of %d partitions, first %s/%d@%d)",
+            "%s: `foretaste rebuild` fills it again; then, or where it is meant to be empty, start the workers anew "
+            "(it knows nothing of %d partitions, first %s/%d@%d)",
             *(reason, len(far), topic, number, offset),
         )
         self._lost.labels("unseen").inc()

@@ -10,7 +10,7 @@ from foretaste.kernel.generations import Generation
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, Place, UserFeatures
 from foretaste.testing import InMemoryOnlineStore, InMemoryWholeUserStore
 from streams.parts import SignUpParts
-from streams.profiles.user_writer import UserWriter, WrittenUsers
+from streams.profiles.user_writer import UserWriter, WrittenUsers, append_all
 from tests.stream_parts import NOW_MS, ChosenTowers, World, generation, virtual_of
 
 FORMS = (InMemoryOnlineStore, InMemoryWholeUserStore)
@@ -108,6 +108,15 @@ async def test_behaviour_is_put_into_what_is_stored_by_time_and_each_once(writte
         read = await written.read()
         assert (list(read.behaviour.items), list(read.behaviour.times)) == (["i1", "i2", "i3", "i9"], [1, 2, 3, 9])
         assert read.attributes == {"age": 20}
+
+
+async def test_an_act_that_the_log_has_twice_is_there_once_as_a_worker_would_have_it(written: Written) -> None:
+    """Two rows of one act, which their identities tell apart in the log: a sender's retry without an `event_id`."""
+    twice = Behaviour(["i1", "i1", "i2"], ["acted"] * 3, [1, 1, 2])
+    for _ in range(2):
+        await append_all(written.store, {"u1": twice})
+        read = await written.read()
+        assert (list(read.behaviour.items), list(read.behaviour.times)) == (["i1", "i2"], [1, 2])
 
 
 async def test_done_again_it_changes_nothing(written: Written) -> None:
