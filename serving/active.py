@@ -9,6 +9,7 @@ from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock, Generations, Towers
 from foretaste.kernel.running.logs import about_nothing
+from foretaste.kernel.running.supervision import cancel_and_wait
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,12 @@ class ActiveGeneration:
             if self._seen is None or not self._is_fresh():
                 self._seen = await self._ask()
         return self._seen
+
+    async def close(self) -> None:
+        """End what is asked beside the answers; its clients are closed by who opened them, after this."""
+        tasks = [task for task in (self._asking_ahead, self._preparing) if task is not None]
+        self._asking_ahead = self._preparing = None
+        await cancel_and_wait(*tasks)
 
     def _is_fresh(self) -> bool:
         return self._clock() - self._asked_at < self._max_age

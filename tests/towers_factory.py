@@ -107,7 +107,7 @@ def artifacts() -> tuple[Path, Path]:
             for seed in (0, 1):
                 export(trained(seed), data, METRICS, shared.with_suffix(".part"), clock=lambda: 1.8e9)
             shared.with_suffix(".part").rename(shared)
-        own = folder() / "generations of this process"
+        own = folder() / "own" / "generations"
         shutil.copytree(shared, own)
     return own / "1", own / "2"
 

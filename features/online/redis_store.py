@@ -51,6 +51,7 @@ from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import SLOTS, slot
 from foretaste.kernel.running.durability import Partition
 from foretaste.kernel.running.erasing import ErasedUser
+from foretaste.kernel.running.supervision import cancel_and_wait
 from foretaste.kernel.users import BehavedUser, EnrichedUser, LaterBehaviour, ReenrichedUser, UserFeatures
 from foretaste.kernel.values import DAY_MS
 
@@ -235,7 +236,10 @@ class RedisStore:
             return await self._server_run.name()
 
     async def close(self) -> None:
-        client, self._client, self._server_run = self._client, None, None
+        opening, client = self._opening, self._client
+        self._opening = self._client = self._server_run = None
+        if client is None and opening is not None:
+            await cancel_and_wait(opening)
         if client is not None:
             await client.aclose()
 

@@ -163,6 +163,7 @@ async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegi
             yield build_service(parts, config)
     finally:
         await tasks.close()
+        await active.close()
         await keys.close()
         await counts.close()
         await impressions.close()

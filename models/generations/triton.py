@@ -13,6 +13,7 @@ from foretaste.kernel.errors import BadTowerOutput, InvalidInput, Unavailable
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.retrieval import CandidateRequest
 from foretaste.kernel.running.logs import about_nothing
+from foretaste.kernel.running.supervision import cancel_and_wait
 from foretaste.kernel.running.tls import TlsFiles
 from foretaste.kernel.values import Attributes, FloatArray, IndexArray
 from models.generations.repository import FILES, RANKING_TOWER, RETRIEVAL, VOCABULARY, ZERO_SHOT_TOWER
@@ -155,8 +156,7 @@ class TritonTowers:
         return True
 
     async def close(self) -> None:
-        for task in self._bringing.values():
-            task.cancel()
+        await cancel_and_wait(*self._bringing.values())
         self._triton.close()
 
     async def _load(self, model: str, generation: int) -> None:

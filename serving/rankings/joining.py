@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 from foretaste.kernel.running.logs import about_nothing
+from foretaste.kernel.running.supervision import cancel_and_wait
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -59,6 +61,17 @@ class Joined(Generic[Q, A]):
         answered: asyncio.Future[A] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(request, asked_at, answered))
         return await answered
+
+    @asynccontextmanager
+    async def lifespan(self, _: object) -> AsyncIterator[None]:
+        """Of a router that asks this: when it ends, so do the groups; who still waits in one is cancelled."""
+        yield
+        await self.close()
+
+    async def close(self) -> None:
+        """End the groups; who still waits in one is cancelled."""
+        while self._groups:
+            await cancel_and_wait(*self._groups)
 
     def _is_free(self) -> bool:
         return self._alone + len(self._groups) < self._at_once

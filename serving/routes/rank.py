@@ -38,8 +38,8 @@ _BODY = {"required": True, "content": {"application/json": {"schema": _FORMS, "e
 
 def rank_router(ranking: Ranking) -> APIRouter:
     """A `RankRequest`, answered by a `RankResponse`, or many; what comes together shares one read and one call."""
-    router = APIRouter(tags=["rankings"], route_class=DirectRoute)
     joined = Joined(ranking.rank)
+    router = APIRouter(tags=["rankings"], route_class=DirectRoute, lifespan=joined.lifespan)
 
     async def answer(request: RankRequest) -> RankResponse:
         if not request.explain:

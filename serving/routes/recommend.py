@@ -19,8 +19,8 @@ _BODY = {"required": True, "content": {"application/json": {"schema": _SCHEMA, "
 
 def recommend_router(recommending: Recommending) -> APIRouter:
     """A `RecommendRequest`, answered by a `RecommendResponse`; what comes together shares each step."""
-    router = APIRouter(tags=["rankings"], route_class=DirectRoute)
     joined = Joined(recommending.recommend)
+    router = APIRouter(tags=["rankings"], route_class=DirectRoute, lifespan=joined.lifespan)
 
     @router.post(
         "/v1/recommend",

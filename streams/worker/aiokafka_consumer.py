@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
+from foretaste.kernel.running.supervision import cancel_and_wait
 from streams.fetch_wait import FetchWait
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
@@ -77,14 +78,12 @@ class AiokafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
     async def stop(self) -> None:
         """Read no more; settle what was taken; commit it; leave the group."""
         try:
-            for reader in self._readers:
-                await _ended(reader)
+            await cancel_and_wait(*self._readers)
             if self._readers:
                 await asyncio.gather(*(each.stop(self._config.grace) for each in self._collectors.values()))
                 await self._commit_within(STOPPING_SECONDS)
         finally:
-            for task in self._tasks:
-                await _ended(task)
+            await cancel_and_wait(*self._tasks)
             await stop(self._client)
 
     async def failed(self) -> None:
@@ -176,9 +175,3 @@ class AiokafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
         for partition, offset in offsets.items():
             if self._settled.get(partition) == offset:
                 del self._settled[partition]
-
-
-async def _ended(task: "asyncio.Task[None]") -> None:
-    """Cancel a task and wait for its end; what it raised is for `failed` to tell."""
-    task.cancel()
-    await asyncio.wait({task})

@@ -12,6 +12,7 @@ from tenacity import RetryCallState
 
 from foretaste.kernel.retrying import FailureStreak, until_it_succeeds
 from foretaste.kernel.running.readiness import ProcessReadiness
+from foretaste.kernel.running.supervision import cancel_and_wait
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
 from streams.worker.consumer import ConsumerConfig, WorkerConsumer, make_consumer
@@ -79,9 +80,7 @@ class StreamWorker:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._watching:
-            task.cancel()
-            await asyncio.wait({task})
+        await cancel_and_wait(*self._watching)
         if self._progress is not None:
             self._progress.close()
         if self._consumer is not None:
@@ -113,8 +112,7 @@ class StreamWorker:
             for task in done:
                 task.result()
         finally:
-            failing.cancel()
-            await asyncio.wait({failing})
+            await cancel_and_wait(failing)
 
     async def _seen_through(self, starting: Coroutine[Any, Any, object], what: str) -> None:
         await seen_through(starting, what, self._readiness, self._stalling)

@@ -83,7 +83,7 @@ def _lives(pid: Any) -> Any:
     return False
 
 
-def _until(found: Any, count: Any, seconds: int = 50) -> Any:
+def _until(found: Any, count: Any, seconds: int = 100) -> Any:
     for _ in range(seconds * 20):
         if len(found()) == count:
             return found()

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from typing import Any
 
 from foretaste.kernel.ports import Clock
@@ -16,6 +15,14 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds until a task that ended is started again; each pause is twice as long, up to the longest."""
 STEADY = 60.0
 """Seconds of running after which earlier ends are forgotten, and the process counts as ready again."""
+
+
+async def cancel_and_wait(*tasks: "asyncio.Future[Any]") -> None:
+    """End tasks, so that what they hold may be closed after this; what they raised is for whoever asks them."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
 
 
 class Supervision:
@@ -46,11 +53,10 @@ class Supervision:
     async def close(self) -> None:
         """End all tasks, and wait until they have ended."""
         tasks, self._tasks = self._tasks, []
+        await cancel_and_wait(*tasks)
         for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+            if not task.cancelled():
+                task.result()
 
     async def _keep(self, name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
         ends = 0

@@ -13,6 +13,7 @@ from foretaste.kernel.events import Origin
 from foretaste.kernel.retrying import FailureStreak, until_it_succeeds
 from foretaste.kernel.running.durability import OffsetStore, Partition
 from foretaste.kernel.running.readiness import ProcessReadiness
+from foretaste.kernel.running.supervision import cancel_and_wait
 
 log = logging.getLogger(__name__)
 
@@ -114,9 +115,7 @@ class StoreProgress:
                     return beginning.result() if beginning.done() else dict(committed)
                 finally:
                     reason = self._streak.reason
-                    for task in (beginning, closing):
-                        task.cancel()
-                    await asyncio.wait({beginning, closing})
+                    await cancel_and_wait(beginning, closing)
                     self._streak.over()
         except TimeoutError as error:
             detail = f"did not tell for {self._begin_within:g} s where it stands: {reason or 'no answer'}"

@@ -118,3 +118,15 @@ async def test_a_redis_that_is_away_leaves_the_known_one() -> None:
         assert (await active.get()).number == 1
         await turns()
     assert known.asked.count == 2, "asked for again in a quarter of a second"
+
+
+async def test_what_is_asked_beside_the_answers_ends_when_it_is_closed() -> None:
+    known = Known()
+    active = await known.start()
+    known.asked.go.clear()
+    known.now = 0.3
+    await active.get()
+    await turns()
+    assert known.asked.count == 2
+    await active.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}

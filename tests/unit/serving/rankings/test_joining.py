@@ -99,3 +99,16 @@ async def test_a_group_whose_task_is_cancelled_leaves_nobody_waiting() -> None:
     for each in others:
         with pytest.raises(asyncio.CancelledError):
             await each
+
+
+async def test_its_groups_end_with_the_router_that_asks_it() -> None:
+    answers = Answers()
+    joined = Joined(answers, most=1, at_once=1)
+    async with joined.lifespan(None):
+        first, *others = [asyncio.create_task(joined.ask(number, number)) for number in range(3)]
+        await asyncio.sleep(0)
+        first.cancel()  # as a server does with what it still answers
+        await asyncio.wait({first})
+    await asyncio.wait(others)
+    assert all(each.cancelled() for each in others)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
