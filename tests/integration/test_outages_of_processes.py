@@ -132,7 +132,7 @@ async def test_a_worker_whose_redis_hangs_ends_in_time(deployment: Deployment, c
             event = UserRegistered(user_id="ada", attributes={"age": 30})
             await events.send(deployment.names.registered, b"ada", event.model_dump_json().encode())
             await events.close()
-            await until(lambda: worker.wrote("trying again until it succeeds"))
+            await until(lambda: worker.wrote("sign-up: redis"))
             assert await worker.ended() < ENDS_WITHIN
     assert worker.process.returncode == 0
     assert [line for line in worker.lines if not LINE.fullmatch(line)] == []
