@@ -19,6 +19,7 @@ from benchmarks.swap.figures import SETTLED, Swap, SwapRun
 from benchmarks.swap.load import LoadPlan, LoadRecord, UserGroup
 from benchmarks.swap.load import run as run_load
 from benchmarks.swap.processor_use import ProcessorMeter
+from benchmarks.swap.starting import wait_for_all_parts
 from foretaste import compose, embedded
 from foretaste.kernel.errors import ForetasteError, InvalidInput
 from foretaste.kernel.events import Topic, UserEnriched
@@ -101,6 +102,7 @@ def swap_benchmark(
         api = embedded.start_processes(stack, resolved)
         people = asyncio.run(_store_users(resolved, plan, dataset, training.warm_after))
         load = _load_plan(plan, api, people, dataset)
+        asyncio.run(wait_for_all_parts(resolved, api, load.attributes[0], load.items[0]))
         return _under_load(stack, resolved, plan, load, people, report)
 
 

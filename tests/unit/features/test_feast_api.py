@@ -10,7 +10,8 @@ import features.feast_api  # noqa: F401  imported for what it does
 
 
 def test_nothing_stays_changed_after_the_import() -> None:
-    assert sys.modules.get("torch", "not imported") is not None
+    for name in ("torch", "scipy"):
+        assert sys.modules.get(name, "not imported") is not None
     assert typeguard.typechecked.__module__.startswith("typeguard")
 
 
