@@ -116,11 +116,13 @@ class SimulatedStore:
     async def read_behaviour(self, user_ids: Sequence[str]) -> list[UserFeatures]:
         return await self._each(user_ids, lambda each: at_once(self._redis.online.read_behaviour([each]))[0], "read")
 
-    async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
-        await self._each(users, partial(self._written, "attributes", self._redis.online.write_enriched))
+    async def write_enriched(self, users: Sequence[EnrichedUser]) -> list[str]:
+        refused = await self._each(users, partial(self._written, "attributes", self._redis.online.write_enriched))
+        return [user_id for each in refused for user_id in each]
 
-    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
-        await self._each(users, partial(self._written, "virtual", self._redis.online.write_virtual))
+    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> list[str]:
+        refused = await self._each(users, partial(self._written, "virtual", self._redis.online.write_virtual))
+        return [user_id for each in refused for user_id in each]
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
         refused = await self._each(users, partial(self._written, "behaviour", self._redis.online.write_behaviour))
