@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from foretaste.kernel.values import MAX_BEHAVIOUR, Attributes, FloatArray, grown
+from foretaste.kernel.values import Attributes, FloatArray, grown
 
 DIGEST_BYTES = 8
 """Of an event's digest. Two events of a user have equal ones by chance once in 2^64."""

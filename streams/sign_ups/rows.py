@@ -63,8 +63,7 @@ class KnownSignUp:
 
     @property
     def outdone(self) -> bool:
-        """What is stored stays, and does not know of it yet: the store is to remember it, so that it does not count when
-        it comes again."""
+        """What is stored stays, and does not know of it yet: the store is to remember it, for when it comes again."""
         if self.newer or self.sign_up.version.digests[-1] in self.stored.registrations:
             return False
         return self.sign_up.may_replace_later(self.stored.attributes_ms)
@@ -149,6 +148,16 @@ class EnrichedSignUp:
             return ReenrichedUser.after(stored, self.virtual)
         at_ms = max(written.at_ms, stored.virtual_ms + 1)
         return ReenrichedUser(self.user_id, self.virtual, at_ms, written.version)
+
+
+def in_order(
+    known: Sequence[KnownSignUp], made: Sequence[EnrichedSignUp], not_finite: Sequence[KnownSignUp]
+) -> Sequence[EnrichedSignUp]:
+    """The sign-ups in the order of the batch, with the virtual behaviour that was made; none that is not finite."""
+    if len(made) == len(known):
+        return made
+    of, bad = {id(each.known): each for each in made}, {id(each) for each in not_finite}
+    return [of.get(id(each)) or EnrichedSignUp(each, None) for each in known if id(each) not in bad]
 
 
 def newest(enriched: Sequence[EnrichedSignUp]) -> list[EnrichedSignUp]:

@@ -19,7 +19,7 @@ from streams.decoding import decode_registered
 from streams.parts import SignUpParts
 from streams.rules import to_ms
 from streams.shares import each_share, shares_by_user
-from streams.sign_ups.rows import EnrichedSignUp, KnownSignUp, SignUp, newest
+from streams.sign_ups.rows import EnrichedSignUp, KnownSignUp, SignUp, in_order, newest
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
 from streams.zero_shot import finite, virtual_behaviour
@@ -173,7 +173,7 @@ class SignUps:
         needing = [each for each in known if each.needs_virtual]
         made, not_finite = await self._made(needing, active, share.unknown)  # 4, 5
         share.not_finite += not_finite
-        enriched = newest(_in_order(known, made, not_finite))
+        enriched = newest(in_order(known, made, not_finite))
         again = await self._write(enriched, await self._filled(enriched, filling))  # 5
         done = [each for each in enriched if each.user_id not in again and not each.known.forgotten]
         share.enriched += done
@@ -305,16 +305,6 @@ class SignUps:
             self._parts.events.send_all(self._profiles_topic, profiles),
         )
         self._metrics.enriched.inc(len(events))
-
-
-def _in_order(
-    known: Sequence[KnownSignUp], made: Sequence[EnrichedSignUp], not_finite: Sequence[KnownSignUp]
-) -> Sequence[EnrichedSignUp]:
-    """The sign-ups in the order of the batch, with the virtual behaviour that was made; none that is not finite."""
-    if len(made) == len(known):
-        return made
-    of, bad = {id(each.known): each for each in made}, {id(each) for each in not_finite}
-    return [of.get(id(each)) or EnrichedSignUp(each, None) for each in known if id(each) not in bad]
 
 
 def _not_finite(known: KnownSignUp) -> DeadLetter:

@@ -79,8 +79,6 @@ class Users:
         value = {"user_id": user_id, "item_id": f"a{number}", "action": "acted"}
         claimed = self._claimed_ms()
         at_ms = self._now_ms() if claimed is None else claimed
-        if name is None:  # sent again, it is told by its time, which a later record would bound otherwise
-            at_ms = min(at_ms, self._now_ms())
         self._send(NAMES.behaved, "at", user_id.encode(), value, at_ms, name, good=rng.random() < 0.95)
 
     def _send(
