@@ -72,7 +72,7 @@ class Act:
     @property
     def digest(self) -> bytes:
         event = self.event
-        if event.event_id is None and self.claimed_ms != self.at_ms:
+        if event.event_id is None:
             return claimed_digest(event.item_id, event.action, self.claimed_ms)
         return event_digest(event.event_id, self.message)
 
@@ -87,7 +87,7 @@ class Behaviours:
        time are put behind what is stored, unread, in one step, which says of whom it left out; 3 to 5 are for those.
     3. One read of the users' stored behaviour, its version, and what was applied to it last.
     4. Each user's behaviours are appended, in the order of the batch, but for those that were applied before: by their
-       `event_id`, else by their place in Kafka, or by what they claim where that is ahead of Kafka's time. The last
+       `event_id`, else by their item, their action and the time that their sender claims. The last
        `REMEMBERED_BEHAVIOURS` of a user are remembered; beyond them the item, the action and the time tell, and
        whatever is older than the oldest of a full behaviour stays out. Of a user who was erased, what was done until
        then is dropped, and all until the user registers anew.

@@ -218,8 +218,8 @@ def event_digest(event_id: str | None, message: Message) -> bytes:
 
 
 def claimed_digest(item_id: str, action: str, claimed_ms: int) -> bytes:
-    """Likewise for an act without `event_id` from a clock ahead of Kafka's: each record of it has another time, so that
-    what its sender claims tells it."""
+    """Likewise for an act without `event_id`: one that is sent again is another record, as of another time where its
+    sender's clock runs ahead of Kafka's, but claims the same."""
     return blake2b(f"claimed {item_id!r} {action!r} {claimed_ms}".encode(), digest_size=DIGEST_BYTES).digest()
 
 

@@ -267,25 +267,19 @@ class SignUps:
 
     async def _write(self, enriched: Sequence[EnrichedSignUp], filled: Sequence[EnrichedSignUp]) -> set[str]:
         """The users whose rows the store refused, or took, otherwise than what was read of them told."""
-        store, again = self._parts.store, set[str]()
-        rows = {each.user_id: row for each in enriched if (row := each.registration) is not None}
-        if rows:
-            refused = set(await store.write_enriched(list(rows.values())))
-            again = {
-                each.user_id
-                for each in enriched
-                if each.user_id in rows and (each.user_id in refused) == each.known.newer
-            }
-        repairs = [row for each in enriched if each.user_id not in again and (row := each.repair) is not None]
+        store = self._parts.store
+        kept = [each for each in enriched if not each.known.newer]
+        newer = {each.user_id: row for each in enriched if each.known.newer and (row := each.registration) is not None}
+        outdone = {each.user_id: row for each in kept if (row := each.registration) is not None}
+        again = set[str]()
+        if newer or outdone:
+            again.update(await store.write_enriched([*newer.values(), *outdone.values()]))
+            again ^= outdone.keys()
+        repairs = [row for each in kept if each.user_id not in again and (row := each.repair) is not None]
         if repairs:
             again.update(await store.write_virtual(repairs))
-        newer = {each.user_id for each in enriched if each.known.newer}
-        beside = [
-            row
-            for each in filled
-            if each.user_id not in again
-            and (row := each.beside(rows[each.user_id] if each.user_id in newer else None)) is not None
-        ]
+        rows = [each.beside(newer.get(each.user_id)) for each in filled if each.user_id not in again]
+        beside = [row for row in rows if row is not None]
         if beside:
             await store.write_virtual(beside)
         self._metrics.filled.inc(len(beside))

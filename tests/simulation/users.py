@@ -100,7 +100,7 @@ class Users:
             value["event_id"] = name
         raw = json.dumps(value).encode() if good else b"no event"
         self._append(topic, key, raw, value, claimed_ms, name, good=good, poison=poison)
-        if self._rng.random() < 0.15 and (name is not None or topic == NAMES.behaved):
+        if self._rng.random() < self._system.plan.resent and (name is not None or topic == NAMES.behaved):
             again = partial(self._append, topic, key, raw, value, claimed_ms, name, good=good, poison=poison)
             self._system.world.loop.call_later(self._rng.expovariate(2.0), again)
 

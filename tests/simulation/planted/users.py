@@ -117,9 +117,9 @@ async def _refused_given_up(self: Any, *arguments: Any) -> list[Any]:
 
 
 def _with_its_others(self: AttributesVersion, other: AttributesVersion) -> AttributesVersion:
-    others = replace(other, digests=(*other.digests[:-1], bytes(DIGEST_BYTES)))
-    known = self.digests
-    return replace(self, digests=tuple(each for each in _outdoing(self, others).digests if each in known or any(each)))
+    if other.digests[-1] not in self.digests or len(other.digests) == 1:
+        return _outdoing(self, other)
+    return _outdoing(self, replace(other, digests=other.digests[:-1]))
 
 
 async def _announce_then_write_new(self: Any, sign_ups: Sequence[Any], generation: Any, store: Any) -> Any:
