@@ -275,7 +275,7 @@ class SignUps:
         if newer or outdone:
             again.update(await store.write_enriched([*newer.values(), *outdone.values()]))
             again ^= outdone.keys()
-        repairs = [row for each in kept if each.user_id not in again and (row := each.repair) is not None]
+        repairs = [made for each in kept if each.user_id not in again and (made := each.repair) is not None]
         if repairs:
             again.update(await store.write_virtual(repairs))
         rows = [each.beside(newer.get(each.user_id)) for each in filled if each.user_id not in again]
