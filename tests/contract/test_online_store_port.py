@@ -241,12 +241,12 @@ async def test_who_is_refused_is_told(store: OnlineStore, store_form: str, step:
     assert await store.write_enriched([first, other]) == ["u1"]
     assert await store.write_enriched([later]) == (["u1"] if remembers else [])
     read_before = await read(store)
-    repair = ReenrichedUser.after(read_before, filled(2.0))
+    repair = replace(ReenrichedUser.after(read_before, filled(2.0)), at_ms=AT + 2 * step)
     fills = replace(repair, virtual=VirtualBehaviour(2, filled(2.0).vectors))
     assert await store.write_virtual([repair, replace(fills, user_id="u2")]) == []
     assert await store.write_virtual([repair, fills]) == ["u1"]
     assert (await read(store, generation=2)).virtual is not None, "the other slot's row is taken"
-    assert await store.write_enriched([registered(9, 3.0, at_ms=AT + 2 * step)]) == []
+    assert await store.write_enriched([registered(9, 3.0, at_ms=AT + 3 * step)]) == []
     late = replace(ReenrichedUser.after(read_before, filled(2.0)), at_ms=AT + 9 * step)
     assert await store.write_virtual([replace(late, user_id="u2"), late]) == ["u1"]
     assert await fill_of(store) == 3.0
