@@ -200,6 +200,7 @@ async def _at_once_done(self: Any, number: int, report: Any = None) -> Coverage:
 
 
 DIGEST = "event_digest"
+_DIGEST_OF_RECORD = property(lambda self: event_digest(self.event.event_id, self.message))
 TIME = "event_time_ms"
 
 BEHAVIOURS = (
@@ -222,13 +223,16 @@ BEHAVIOURS = (
     planted(
         "claim_ignored",
         "an unnamed behaviour from a clock ahead that is sent again counts again",
-        (Act, "digest", property(lambda self: event_digest(self.event.event_id, self.message))),
+        (Act, "digest", _DIGEST_OF_RECORD),
     ),
     planted("offset_ignored", "events of a partition are told apart by nothing", (behaviours, DIGEST, _by_partition)),
     planted("appended_at_the_end", "a late behaviour is put last", (behaviours, "append", _at_the_end)),
     planted("late_ones_dropped", "a late behaviour is dropped", (behaviours, "append", _no_late_ones)),
     planted(
-        "repeats_count", "an unnamed behaviour that is sent again counts again", (behaviours, "append", _each_counts)
+        "repeats_count",
+        "an unnamed behaviour that is sent again counts again",
+        (behaviours, "append", _each_counts),
+        (Act, "digest", _DIGEST_OF_RECORD),
     ),
     planted("time_as_claimed", "a behaviour's time is what its sender claims", (behaviours, TIME, _as_claimed)),
     planted("sign_up_time_as_claimed", "a sign-up's time is what its sender claims", (way, TIME, _as_claimed)),
