@@ -8,7 +8,15 @@ from itertools import pairwise
 from typing import Literal
 
 from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.events import DeadLetter, Message, Reason, UserBehaved, event_digest, event_time_ms
+from foretaste.kernel.events import (
+    DeadLetter,
+    Message,
+    Reason,
+    UserBehaved,
+    claimed_digest,
+    event_digest,
+    event_time_ms,
+)
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.users import BehavedUser, Behaviour, LaterBehaviour, OneStepStore, UserFeatures
 from foretaste.kernel.values import MAX_BEHAVIOUR
@@ -58,10 +66,15 @@ class Act:
     event: UserBehaved
     at_ms: int
     """When the user acted (`event_time_ms`)."""
+    claimed_ms: int
+    """When, as its sender claims."""
 
     @property
     def digest(self) -> bytes:
-        return event_digest(self.event.event_id, self.message)
+        event = self.event
+        if event.event_id is None:
+            return claimed_digest(event.item_id, event.action, self.claimed_ms)
+        return event_digest(event.event_id, self.message)
 
 
 class Behaviours:
@@ -74,9 +87,10 @@ class Behaviours:
        time are put behind what is stored, unread, in one step, which says of whom it left out; 3 to 5 are for those.
     3. One read of the users' stored behaviour, its version, and what was applied to it last.
     4. Each user's behaviours are appended, in the order of the batch, but for those that were applied before: by their
-       `event_id`, else by their place in Kafka. The last `REMEMBERED_BEHAVIOURS` of a user are remembered; beyond them
-       the item, the action and the time tell, and whatever is older than the oldest of a full behaviour stays out. Of
-       a user who was erased, what was done until then is dropped, and all until the user registers anew.
+       `event_id`, else by their item, their action and the time that their sender claims. The last
+       `REMEMBERED_BEHAVIOURS` of a user are remembered; beyond them the item, the action and the time tell, and
+       whatever is older than the oldest of a full behaviour stays out. Of a user who was erased, what was done until
+       then is dropped, and all until the user registers anew.
     5. What changed is written whole, in one write, in place of what was read, with what is remembered by then. The
        store compares the version in the same step, and refuses a user whom another worker wrote for since: 3 to 5 are
        done again for those refused. Where the parts say so, the store's disk is waited for, once a batch.
@@ -139,7 +153,7 @@ class Behaviours:
                 claimed_ms = to_ms(event.at)
                 at_ms = event_time_ms(claimed_ms, message.origin, now_ms)
                 self._metrics.count_ahead("behaviour", claimed_ms, at_ms)
-                acts.append(Act(message, event, at_ms))
+                acts.append(Act(message, event, at_ms, claimed_ms))
         return acts, bad
 
     async def _known(self, acts: Sequence[Act]) -> tuple[list[Act], list[DeadLetter]]:

@@ -43,10 +43,10 @@ class Store(InMemoryOnlineStore):
             raise Unavailable("redis", "connection refused at 10.0.0.7")
         return await super().read(user_ids, generation)
 
-    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
+    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> list[str]:
         if self.writes_away:
             raise Unavailable("redis", "OOM command not allowed")
-        await super().write_virtual(users)
+        return await super().write_virtual(users)
 
 
 class KnownGenerations(InMemoryGenerations):

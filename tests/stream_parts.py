@@ -117,17 +117,17 @@ class ChosenStore(InMemoryOnlineStore):
         self.reads += 1
         return await super().read_behaviour(user_ids)
 
-    async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
+    async def write_enriched(self, users: Sequence[EnrichedUser]) -> list[str]:
         if self.write_outage is not None:
             raise self.write_outage
         self.writes += 1
-        await super().write_enriched(users)
+        return await super().write_enriched(users)
 
-    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
+    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> list[str]:
         if self.write_outage is not None:
             raise self.write_outage
         self.writes += 1
-        await super().write_virtual(users)
+        return await super().write_virtual(users)
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
         if self.write_outage is not None:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from features.feast_api import Value
-from foretaste.kernel.users import GrowingColumn
+from foretaste.kernel.values import GrowingColumn
 
 T = TypeVar("T")
 

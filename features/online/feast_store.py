@@ -126,7 +126,7 @@ class FeastStore:
         self._damage.note(features)
         return await self._registered_anew(features)
 
-    async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
+    async def write_enriched(self, users: Sequence[EnrichedUser]) -> list[str]:
         """Attributes first: a reader in between repairs the virtual behaviour, and the write after it says the same."""
         newest: dict[str, EnrichedUser] = {}
         for user in users:
@@ -142,14 +142,20 @@ class FeastStore:
             for place, view in enumerate(SLOTS):
                 rows = [_slot_row(each.user, view, each.slots_us[place]) for each in replacing]
                 await self._write(view, [row for row in rows if row is not None])
+        return [each.user.user_id for each in due if not each.replaces]
 
-    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
+    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> list[str]:
         of_slot: defaultdict[str, list[ReenrichedUser]] = defaultdict(list)
         for user in users:
             of_slot[slot(user.virtual.generation)].append(user)
+        refused: list[str] = []
         async with self._client.answered_within(self._timeout):
             for view, rows in of_slot.items():
-                await self._write(view, await self._due(view, rows))
+                due = await self._due(view, rows)
+                await self._write(view, due)
+                taken = {row.user_id for row in due}
+                refused += [user for user in dict.fromkeys(row.user_id for row in rows) if user not in taken]
+        return refused
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
         """As the port says, in two steps: one read of what is stored, and one write of those that are not refused.

@@ -121,17 +121,20 @@ class RedisStore:
         self._damage.note(features)
         return features
 
-    async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
-        await self._write_newer(
-            WRITE_ENRICHED, ATTRIBUTES_VIEW, [enriched_call(self._keys.of(user.user_id), user) for user in users]
-        )
+    async def write_enriched(self, users: Sequence[EnrichedUser]) -> list[str]:
+        calls = [enriched_call(self._keys.of(user.user_id), user) for user in users]
+        refused = await self._write_newer(WRITE_ENRICHED, ATTRIBUTES_VIEW, calls)
+        return [users[place].user_id for place in refused]
 
-    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
-        of_slot: defaultdict[str, list[WriteCall]] = defaultdict(list)
+    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> list[str]:
+        of_slot: defaultdict[str, list[ReenrichedUser]] = defaultdict(list)
         for user in users:
-            of_slot[slot(user.virtual.generation)].append(virtual_call(self._keys.of(user.user_id), user))
-        for view, calls in of_slot.items():
-            await self._write_newer(WRITE_VIRTUAL[view], view, calls)
+            of_slot[slot(user.virtual.generation)].append(user)
+        refused: list[str] = []
+        for view, rows in of_slot.items():
+            calls = [virtual_call(self._keys.of(user.user_id), user) for user in rows]
+            refused += [rows[place].user_id for place in await self._write_newer(WRITE_VIRTUAL[view], view, calls)]
+        return refused
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
         """As the port says. A stored version in another form than ours is compared once more as it stands."""
@@ -264,21 +267,23 @@ class RedisStore:
                 return
         raise Unavailable("redis", f"others write for {len(left)} erased users at the same time")
 
-    async def _write_newer(self, script: LuaScript, view: str, calls: Sequence[WriteCall]) -> None:
-        """A script a row; those refused as no newer are run again over what cannot be read."""
+    async def _write_newer(self, script: LuaScript, view: str, calls: Sequence[WriteCall]) -> list[int]:
+        """A script a row; those refused as no newer are run again over what cannot be read. The places of the rows that
+        stay refused."""
         if not calls:
-            return
+            return []
         async with answered_within(self._timeout):
             client = await self._opened()
             replies = await run_script(client, script, [call.over(b"") for call in calls])
-            refused = [
-                (call, reply)
-                for call, reply in zip(calls, replies, strict=True)
-                if reply not in (_DONE, _OTHER_ATTRIBUTES)
-            ]
-            damaged = set(await damaged_keys(client, view, [call.key for call, _ in refused]))
-            again = [call.over(stored) for call, stored in refused if call.key in damaged]
-            await run_script(client, script, again)
+            refused = [place for place, reply in enumerate(replies) if reply != _DONE]
+            no_newer = [place for place in refused if replies[place] != _OTHER_ATTRIBUTES]
+            damaged = set(await damaged_keys(client, view, [calls[place].key for place in no_newer]))
+            again = [place for place in no_newer if calls[place].key in damaged]
+            if again:
+                over = [calls[place].over(replies[place]) for place in again]
+                for place, reply in zip(again, await run_script(client, script, over), strict=True):
+                    replies[place] = reply
+        return [place for place in refused if replies[place] != _DONE]
 
     async def _opened(self) -> Client:
         """The client; a caller whose time runs out meanwhile leaves the opening to those after it."""

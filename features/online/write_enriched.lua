@@ -14,7 +14,8 @@
 -- ARGV[13]         the attributes
 -- ARGV[14] and on  the fields of the virtual behaviour, names and values by turns; none where it is not written
 --
--- Returns 1, or the stored event time of the attributes where nothing was written.
+-- Returns 1, or the stored event time of the attributes where these stay: all that is written then is that the
+-- registration came, `AttributesVersion.outdoing`.
 -- A key of another type holds nothing: it gives way to the hash.
 local stored = redis.pcall('HMGET', KEYS[1], ARGV[9], ARGV[10], ARGV[11], ARGV[12])
 local other_type = stored.err and string.find(stored.err, 'WRONGTYPE', 1, true)
@@ -25,6 +26,15 @@ if time and not (ARGV[7] ~= '' and ARGV[7] == time) then
   local is_known = ARGV[5] ~= '' and string.find(mark, string.match(ARGV[5], ' %S+$'), 1, true)
   if is_known then return time end
   if not is_newer(ARGV[1], time) and (is_newer(time, ARGV[1]) or not is_later_in_place(mark, ARGV[2], ARGV[3], ARGV[4])) then
+    local place = string.match(mark, '^%S+ %S+ %S+')
+    local stored_digests, more = place and string.sub(mark, #place + 1) or '', ''
+    for digest in string.gmatch(ARGV[5], ' %x+') do
+      if not string.find(stored_digests, digest, 1, true) then more = more .. digest end
+    end
+    if more ~= '' then  -- the digest of what stands stays the last
+      more = string.sub(stored_digests, 1, -18) .. more .. string.sub(stored_digests, -17)
+      redis.call('HSET', KEYS[1], ARGV[10], (place or '- 0 0') .. string.sub(more, -tonumber(ARGV[6])))
+    end
     return time
   end
 end
@@ -32,7 +42,11 @@ end
 -- what stands in the place of an erased user goes by itself after a while; this user is back
 if is_erasure(mark) then redis.call('PERSIST', KEYS[1]) end
 
-local digests = (string.match(mark, '^%S+ %S+ %S+( .*)') or '') .. ARGV[5]
+local digests = string.match(mark, '^%S+ %S+ %S+( .*)') or ''
+if #ARGV[5] > 17 or ARGV[7] ~= '' then  -- others than its own may be remembered already
+  for digest in string.gmatch(ARGV[5], ' %x+') do digests = string.gsub(digests, digest, '') end
+end
+digests = digests .. ARGV[5]
 mark = ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4] .. string.sub(digests, -tonumber(ARGV[6]))
 if other_type then redis.call('DEL', KEYS[1]) end
 -- no virtual behaviour but its own may pass for that of these attributes by its time

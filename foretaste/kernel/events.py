@@ -217,6 +217,12 @@ def event_digest(event_id: str | None, message: Message) -> bytes:
     return digest.digest()
 
 
+def claimed_digest(item_id: str, action: str, claimed_ms: int) -> bytes:
+    """Likewise for an act without `event_id`: one that is sent again is another record, as of another time where its
+    sender's clock runs ahead of Kafka's, but claims the same."""
+    return blake2b(f"claimed {item_id!r} {action!r} {claimed_ms}".encode(), digest_size=DIGEST_BYTES).digest()
+
+
 def event_name(event_id: str | None, origin: Origin) -> str:
     """An event as the training log tells it from others of its user: its `event_id`, else its place in Kafka.
 

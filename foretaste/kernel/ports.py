@@ -83,7 +83,7 @@ class OnlineStore(Protocol):
 
     - Comparing and writing are two steps: of two writers for one user within the same few milliseconds the later wins.
     - "No newer" is told as exactly as the store keeps event times: in whole seconds on SQLite and MySQL. The place of a
-      registration in Kafka is not kept. Of rows of one time the last written stays.
+      registration in Kafka is not kept, nor which ones came before. Of rows of one time the last written stays.
     - `users` finds whoever got attributes through this port. Rows of a team's own Feast client are read, not found.
     """
 
@@ -98,18 +98,19 @@ class OnlineStore(Protocol):
         """Of B users, in their order: the behaviour, its version and `applied`, which are what an append needs."""
         ...
 
-    async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
-        """Attributes of B users, and the virtual behaviour that was made from them.
+    async def write_enriched(self, users: Sequence[EnrichedUser]) -> list[str]:
+        """Attributes of B users, and the virtual behaviour that was made from them; the ids of those that were refused.
 
-        A row whose registration does not replace the stored one (`AttributesVersion.replaces`) changes nothing: a
-        replay is harmless. One that does is written whole: no virtual behaviour passes for current any more but its
-        own, whatever its slot or the other one holds, and as of whatever time.
+        A row whose registration does not replace the stored one (`AttributesVersion.replaces`) is refused: a replay is
+        harmless. Nothing changes but that the registration is remembered (`AttributesVersion.outdoing`), so that it
+        does not count when it is sent again. One that does replace it is written whole: no virtual behaviour passes for
+        current any more but its own, whatever its slot or the other one holds, and as of whatever time.
         """
         ...
 
-    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
+    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> list[str]:
         """Virtual behaviour of B users alone, each unless its slot is as new, or the attributes are other ones by now
-        than those that it was made from."""
+        than those that it was made from; the ids of those that were refused for that."""
         ...
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:

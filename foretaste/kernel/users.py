@@ -1,23 +1,11 @@
 """What the online store holds of a user, and the stage that this puts the user in."""
 
-from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
-from foretaste.kernel.values import MAX_BEHAVIOUR, Attributes, FloatArray
-
-T = TypeVar("T")
-
-
-class GrowingColumn(Sequence[T]):
-    """A column of a behaviour that can grow at less cost than making its elements anew."""
-
-    @abstractmethod
-    def grown(self, value: T, keep: int) -> Sequence[T]:
-        """The last `keep` of its elements and one more behind them; this column stays as it is."""
-
+from foretaste.kernel.values import Attributes, FloatArray, grown
 
 DIGEST_BYTES = 8
 """Of an event's digest. Two events of a user have equal ones by chance once in 2^64."""
@@ -65,7 +53,7 @@ class Behaviour:
 
     def then(self, item: str, action: str, at_ms: int) -> "Behaviour":
         """With one more, no older than any; the newest `MAX_BEHAVIOUR` of them."""
-        return Behaviour(_grown(self.items, item), _grown(self.actions, action), _grown(self.times, at_ms))
+        return Behaviour(grown(self.items, item), grown(self.actions, action), grown(self.times, at_ms))
 
 
 class Place(NamedTuple):
@@ -117,7 +105,8 @@ class AttributesVersion:
     place: Place | None = None
     """Where it stands in Kafka; None where that is not known."""
     digests: tuple[bytes, ...] = ()
-    """Of this registration, the last, and of those before it: at most `REMEMBERED_REGISTRATIONS`."""
+    """Of this registration, the last, and of others that came, before it or outdone by it: at most
+    `REMEMBERED_REGISTRATIONS`."""
 
     def replaces(self, stored: "AttributesVersion") -> bool:
         """Whether a registration takes the place of the stored one: the later does, by time and then by place. One that
@@ -130,8 +119,17 @@ class AttributesVersion:
 
     def after(self, stored: "AttributesVersion") -> "AttributesVersion":
         """As it is stored in the place of `stored`, whose digests are remembered too."""
-        digests = dict.fromkeys((*stored.digests, *self.digests))
-        return AttributesVersion(self.at_ms, self.place, tuple(digests)[-REMEMBERED_REGISTRATIONS:])
+        others = (digest for digest in stored.digests if digest not in self.digests)
+        return AttributesVersion(self.at_ms, self.place, (*others, *self.digests)[-REMEMBERED_REGISTRATIONS:])
+
+    def outdoing(self, other: "AttributesVersion") -> "AttributesVersion":
+        """As it is stored once `other` came, which does not replace it: whoever sends that again, with whatever time,
+        finds it remembered. Of one that is remembered nothing new is told, nor of those that it was chosen before."""
+        if not other.digests or other.digests[-1] in self.digests:
+            return self
+        more = (digest for digest in other.digests if digest not in self.digests)
+        digests = (*self.digests[:-1], *more, *self.digests[-1:])
+        return AttributesVersion(self.at_ms, self.place, digests[-REMEMBERED_REGISTRATIONS:])
 
     def is_same(self, other: "AttributesVersion") -> bool:
         """Whether both are of one registration."""
@@ -188,7 +186,7 @@ class UserFeatures:
     attributes_place: Place | None = None
     """Of the registration that the attributes are from; None where the store does not tell."""
     registrations: tuple[bytes, ...] = ()
-    """Digests of the registrations that were applied last; see `AttributesVersion`."""
+    """Digests of the registrations that came last; see `AttributesVersion`."""
     applied: AppliedEvents = AppliedEvents()
     """Behaviours that were applied last. `OnlineStore.read_behaviour` alone reads them."""
     erasure: Erasure | None = None
@@ -309,9 +307,3 @@ class OneStepStore(Protocol):
         """Attributes and virtual behaviour of B users, each once, of whom nothing is stored, nor that they were erased;
         the ids of all others."""
         ...
-
-
-def _grown(column: Sequence[T], value: T) -> Sequence[T]:
-    if isinstance(column, GrowingColumn):
-        return column.grown(value, MAX_BEHAVIOUR)
-    return (*column, value)[-MAX_BEHAVIOUR:]

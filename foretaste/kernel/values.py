@@ -1,11 +1,14 @@
 """Values as they come from outside, and the texts by which they are matched. Standard library and numpy alone."""
 
 import math
-from collections.abc import Mapping
-from typing import TypeAlias
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+T = TypeVar("T")
 
 MAX_BEHAVIOUR = 100
 """L: behaviours kept for a user, at most (the paper's setting)."""
@@ -81,3 +84,18 @@ def number(value: Scalar) -> float:
     except (TypeError, ValueError, OverflowError):
         return math.nan
     return parsed if math.isfinite(parsed) else math.nan
+
+
+class GrowingColumn(Sequence[T]):
+    """A column of a behaviour that can grow at less cost than making its elements anew."""
+
+    @abstractmethod
+    def grown(self, value: T, keep: int) -> Sequence[T]:
+        """The last `keep` of its elements and one more behind them; this column stays as it is."""
+
+
+def grown(column: Sequence[T], value: T) -> Sequence[T]:
+    """A column of a behaviour with one more, the newest `MAX_BEHAVIOUR` of them."""
+    if isinstance(column, GrowingColumn):
+        return column.grown(value, MAX_BEHAVIOUR)
+    return (*column, value)[-MAX_BEHAVIOUR:]

@@ -46,10 +46,14 @@ class InMemoryOnlineStore:
     async def read_behaviour(self, user_ids: Sequence[str]) -> list[UserFeatures]:
         return [self._behaved(user_id) for user_id in user_ids]
 
-    async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
+    async def write_enriched(self, users: Sequence[EnrichedUser]) -> list[str]:
+        refused: list[str] = []
         for user in users:
             stored = self._version(user.user_id)
             if not user.version.replaces(stored):
+                refused.append(user.user_id)
+                if (held := self._attributes.get(user.user_id)) is not None:
+                    self._attributes[user.user_id] = (stored.outdoing(user.version), held[1])
                 continue
             self._attributes[user.user_id] = (user.version.after(stored), dict(user.attributes))
             own = None if user.virtual is None else slot(user.virtual.generation)
@@ -59,15 +63,19 @@ class InMemoryOnlineStore:
                     self._virtual[user.user_id, parity] = (max(at_ms, user.at_ms), _own(user.virtual))
                 elif virtual is not None and at_ms >= user.at_ms:
                     self._virtual[user.user_id, parity] = (0, virtual)
+        return refused
 
-    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
+    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> list[str]:
+        refused: list[str] = []
         for user in users:
             key = (user.user_id, slot(user.virtual.generation))
-            if self._features(user.user_id, user.virtual.generation).is_erased:
-                continue
+            is_erased = self._features(user.user_id, user.virtual.generation).is_erased
             as_read = user.made_from is None or user.made_from.is_same(self._version(user.user_id))
-            if as_read and user.at_ms > self._virtual.get(key, (0, None))[0]:
+            if is_erased or not as_read or user.at_ms <= self._virtual.get(key, (0, None))[0]:
+                refused.append(user.user_id)
+            else:
                 self._virtual[key] = (user.at_ms, _own(user.virtual))
+        return refused
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
         refused: list[str] = []

@@ -96,6 +96,7 @@ class UserWriter:
         number = ANY_SLOT if generation is None else generation.number
         stored = await self._store.read([user.user_id for user in users], number)
         newer: list[EnrichedUser] = []
+        replaced: dict[str, UserFeatures] = {}
         kept: list[UserFeatures] = []
         for user, there in zip(users, stored, strict=True):
             version = user.attributes_version
@@ -107,15 +108,16 @@ class UserWriter:
                 )
                 newer.append(row)
                 after = version.after(there.attributes_version)
-                found.standing.append(replace(user, registrations=after.digests))
+                replaced[user.user_id] = replace(user, registrations=after.digests)
             else:
                 kept.append(there)
-                found.standing.append(there)
-        if newer:
-            await self._store.write_enriched(newer)
+        refused = await self._store.write_enriched(newer) if newer else []
+        if refused:  # for whom others wrote since the read
+            kept += await self._store.read(refused, number)
+        found.standing += [*(user for user_id, user in replaced.items() if user_id not in set(refused)), *kept]
         await self._complete(kept, generation)
         await append_all(self._store, {user.user_id: user.behaviour for user in users if len(user.behaviour)})
-        found.changed, found.kept = len(newer), len(kept)
+        found.changed, found.kept = len(newer) - len(refused), len(kept)
 
     async def _complete(self, stored: Sequence[UserFeatures], generation: Generation | None) -> None:
         """Virtual behaviour for stored users who lack it, made from the attributes that are stored."""

@@ -16,6 +16,7 @@ from foretaste.kernel.users import (
 )
 from foretaste.kernel.values import Attributes
 from streams.profiles.profile import checked_record, profile_record
+from streams.rules import to_ms
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,18 @@ class SignUp:
         digest = event_digest(self.event.event_id, self.message)
         return AttributesVersion(self.at_ms, self.message.origin.place, (digest,))
 
+    def may_replace_later(self, stored_ms: int) -> bool:
+        """Whether the same event, read or sent again, could replace attributes of `stored_ms`, which it does not now.
+
+        Sent again under its id it counts as of the time that its sender claims, or else of the copy's place in Kafka;
+        read again, as of the reader's clock where Kafka's is ahead of that.
+        """
+        event, kafka_ms = self.event, self.message.origin.timestamp_ms
+        is_as_claimed = event.registered_at is not None and to_ms(event.registered_at) == self.at_ms
+        if event.event_id is None:
+            return not is_as_claimed and self.at_ms != kafka_ms
+        return not is_as_claimed or self.at_ms == stored_ms
+
 
 @dataclass(frozen=True)
 class KnownSignUp:
@@ -47,6 +60,18 @@ class KnownSignUp:
         """Its attributes replace the stored ones, or an erasure. A replay does not, nor an older one: the store
         would drop them."""
         return self.sign_up.version.replaces(self.stored.attributes_version)
+
+    @property
+    def outdone(self) -> bool:
+        """What is stored stays, and does not know of it yet: the store is to remember it, for when it comes again."""
+        if self.newer or self.sign_up.version.digests[-1] in self.stored.registrations:
+            return False
+        return self.sign_up.may_replace_later(self.stored.attributes_ms)
+
+    @property
+    def forgotten(self) -> bool:
+        """Its user was erased since."""
+        return self.stored.is_erased and not self.newer
 
     @property
     def attributes(self) -> Attributes:
@@ -77,16 +102,27 @@ class EnrichedSignUp:
         return self.known.stored.user_id
 
     @property
-    def row(self) -> EnrichedUser | ReenrichedUser | None:
-        """Attributes and virtual behaviour, where the attributes replace the stored ones; else virtual behaviour alone,
-        made from those that are stored; None where nothing is missing."""
+    def version(self) -> AttributesVersion:
+        """Of the sign-up, with those of the batch that it was chosen before."""
+        own = self.known.sign_up.version
+        return AttributesVersion(own.at_ms, own.place, (*self.before, *own.digests)) if self.before else own
+
+    @property
+    def registration(self) -> EnrichedUser | None:
+        """Attributes and the virtual behaviour made from them, where they replace the stored ones; attributes alone
+        where the store is to refuse and to remember them; None for a sign-up that is stored."""
         known = self.known
-        if known.newer:
-            version = known.sign_up.version
-            digests = (*self.before, *version.digests)
-            attributes = known.sign_up.event.attributes
-            return EnrichedUser(self.user_id, attributes, self.virtual, version.at_ms, version.place, digests)
-        return None if self.virtual is None else ReenrichedUser.after(known.stored, self.virtual)
+        if not known.newer and not known.outdone:
+            return None
+        virtual = self.virtual if known.newer else None
+        version, attributes = self.version, known.sign_up.event.attributes
+        return EnrichedUser(self.user_id, attributes, virtual, version.at_ms, version.place, version.digests)
+
+    @property
+    def repair(self) -> ReenrichedUser | None:
+        """Virtual behaviour alone, made from the attributes that are stored; None where nothing is missing of these."""
+        known = self.known
+        return None if known.newer or self.virtual is None else ReenrichedUser.after(known.stored, self.virtual)
 
     @property
     def profile(self) -> tuple[bytes, bytes] | None:
@@ -96,38 +132,49 @@ class EnrichedSignUp:
         that another stands in the place of, and for stored attributes that no sign-up can have.
         """
         known, stored = self.known, self.known.stored.attributes_version
-        own = known.sign_up.version
         if known.newer:
-            if self.before or stored.digests:
-                own = AttributesVersion(own.at_ms, own.place, (*self.before, *own.digests)).after(stored)
-            return checked_record(self.user_id, known.attributes, own)
-        if stored.digests and own.digests[-1] not in stored.digests:
+            version = self.version
+            return checked_record(self.user_id, known.attributes, version.after(stored) if stored.digests else version)
+        if stored.digests and known.sign_up.version.digests[-1] not in stored.digests:
             return None
         return profile_record(self.user_id, known.attributes, stored)
 
-    def beside(self, written: EnrichedUser | ReenrichedUser | None) -> ReenrichedUser | None:
+    def beside(self, written: EnrichedUser | None) -> ReenrichedUser | None:
         """The virtual behaviour of another generation, for the attributes that stand once `written` does."""
         if self.virtual is None:
             return None
         stored = self.known.stored
-        if not isinstance(written, EnrichedUser):
+        if written is None:
             return ReenrichedUser.after(stored, self.virtual)
         at_ms = max(written.at_ms, stored.virtual_ms + 1)
         return ReenrichedUser(self.user_id, self.virtual, at_ms, written.version)
 
 
+def in_order(
+    known: Sequence[KnownSignUp], made: Sequence[EnrichedSignUp], not_finite: Sequence[KnownSignUp]
+) -> Sequence[EnrichedSignUp]:
+    """The sign-ups in the order of the batch, with the virtual behaviour that was made; none that is not finite."""
+    if len(made) == len(known):
+        return made
+    of, bad = {id(each.known): each for each in made}, {id(each) for each in not_finite}
+    return [of.get(id(each)) or EnrichedSignUp(each, None) for each in known if id(each) not in bad]
+
+
 def newest(enriched: Sequence[EnrichedSignUp]) -> list[EnrichedSignUp]:
-    """One a user: the latest of those that replace what is stored, which remembers the others. One that comes again
-    under its id counts the first time."""
+    """One a user, from sign-ups in the order of the batch: the latest of those that replace what is stored, else of
+    those that the store is to remember; it remembers the others. One that comes again under its id counts the first
+    time."""
     chosen: dict[str, EnrichedSignUp] = {}
     for each in enriched:
         held = chosen.get(each.user_id)
         if held is None:
             chosen[each.user_id] = each
             continue
-        version, other = each.known.sign_up.version, held.known.sign_up.version
-        known = AttributesVersion(other.at_ms, other.place, (*held.before, *other.digests))
-        if version.replaces(known) if each.known.newer == held.known.newer else each.known.newer:
+        version, known = each.known.sign_up.version, held.version
+        if version.digests[-1] in known.digests:
+            continue
+        ours, theirs = ((one.newer, one.outdone) for one in (each.known, held.known))
+        if version.replaces(known) if ours == theirs else ours > theirs:
             chosen[each.user_id] = replace(each, before=known.digests)
         else:
             chosen[each.user_id] = replace(held, before=(*held.before, *version.digests))

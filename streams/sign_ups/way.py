@@ -11,7 +11,7 @@ from foretaste.kernel.errors import ForetasteError, InvalidInput, Unavailable
 from foretaste.kernel.events import DeadLetter, Message, Reason, UserEnriched, event_time_ms
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock
-from foretaste.kernel.users import EnrichedUser, OneStepStore, ReenrichedUser, Stage, UserFeatures, VirtualBehaviour
+from foretaste.kernel.users import OneStepStore, Stage, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes
 from streams.attribute_check import AttributeCheck
 from streams.codec import EVENTS
@@ -19,13 +19,16 @@ from streams.decoding import decode_registered
 from streams.parts import SignUpParts
 from streams.rules import to_ms
 from streams.shares import each_share, shares_by_user
-from streams.sign_ups.rows import EnrichedSignUp, KnownSignUp, SignUp, newest
+from streams.sign_ups.rows import EnrichedSignUp, KnownSignUp, SignUp, in_order, newest
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
 from streams.zero_shot import finite, virtual_behaviour
 
 FILLING_SECONDS = 0.5
 """For which a batch waits for the tower of the generation that is filling."""
+ROUNDS = 5
+"""Reads and writes of one batch while other workers write for the same users; after them the batch waits and is tried
+again as a whole, as the worker's retry policy says."""
 
 
 @dataclass(slots=True)
@@ -39,6 +42,8 @@ class StoredShare:
     """By attribute, values that the vocabulary does not know, of those that went to the tower."""
     unlooked: list[Attributes] = field(default_factory=list)
     """Attributes whose values nobody looked up yet."""
+    unseen: int = 0
+    """Sign-ups of users of whom nothing was stored when they were read."""
 
 
 class SignUps:
@@ -58,7 +63,10 @@ class SignUps:
        letter. Attributes and virtual behaviour are written with their generation, in one write. Virtual behaviour made
        from attributes that are stored already (for a sign-up that is sent again, of another generation than what the
        slot holds) is written alone; so is that of the filling generation, behind the attributes that it belongs to.
-       Where the parts say so, the store's disk is waited for, once a batch.
+       The store compares in the same step, and refuses what does not belong to what stands by now: 3 to 5 are done
+       again for the users of whom another came between. A sign-up that is outdone is remembered in the same step, so
+       that it does not count when it is sent again. Where the parts say so, the store's disk is waited for, once a
+       batch.
     6. `user-enriched`, `user-profiles` and the dead letters are produced; on return the messages may be acknowledged.
 
     Raising at any step leaves nothing acknowledged, and all steps may be repeated: what is written is keyed by user,
@@ -75,8 +83,9 @@ class SignUps:
     The filling generation holds no sign-up up: if its tower is away, does not answer within `FILLING_SECONDS` or
     answers badly, that is counted, and re-enrichment or a read repair makes what is missing.
 
-    Raises `Unavailable` when a part is away, when no generation is active yet, and when the active one answers with
-    the wrong shape: the sign-ups are good, so they wait until a person moves the pointer.
+    Raises `Unavailable` when a part is away, when no generation is active yet, when others still write for the same
+    users after `ROUNDS`, and when the active generation answers with the wrong shape: the sign-ups are good, so they
+    wait until a person moves the pointer.
     """
 
     def __init__(
@@ -132,20 +141,51 @@ class SignUps:
 
     async def _stored(self, sign_ups: Sequence[SignUp], active: Generation, filling: Generation | None) -> StoredShare:
         """Steps 2 to 5 for a share of the batch."""
-        share, others = StoredShare(), sign_ups
+        share, left = StoredShare(), sign_ups
         if self._one_step is not None and self._mostly_new and filling is None:
-            share, others = await self._new(sign_ups, active, self._one_step)  # 2
-        read = await self._known(others, active) if others else []  # 3
-        unseen = len(share.enriched) + sum(each.stored.attributes is None for each in read)
-        self._mostly_new = 2 * unseen >= len(sign_ups)
-        known = [each for each in read if each.newer or not each.stored.is_erased]
-        needing = [each for each in known if each.needs_virtual]
-        made, share.not_finite = await self._made(needing, active, share.unknown)  # 4, 5
-        enriched = newest([*made, *(EnrichedSignUp(each, None) for each in known if not each.needs_virtual)])
-        await self._write(enriched, await self._filled(enriched, filling))  # 5
-        share.enriched += enriched
-        share.unlooked += [each.known.attributes for each in enriched if each.virtual is None and each.known.newer]
+            share, left = await self._new(sign_ups, active, self._one_step)  # 2
+        stood: dict[str, object] = {}
+        for _ in range(ROUNDS):
+            if not left:
+                break
+            left = await self._read_and_written(left, active, filling, share, stood)  # 3 to 5
+        if left:
+            users = len({each.event.user_id for each in left})
+            raise Unavailable("sign-ups", f"others write for {users} users of this batch at the same time")
+        self._mostly_new = 2 * share.unseen >= len(sign_ups)
         return share
+
+    async def _read_and_written(
+        self,
+        sign_ups: Sequence[SignUp],
+        active: Generation,
+        filling: Generation | None,
+        share: StoredShare,
+        stood: dict[str, object],
+    ) -> list[SignUp]:
+        """Steps 3 to 5 once, added to `share`; the sign-ups of users of whom another came between.
+
+        `stood` holds what of them was read in the last round, and then what is read now: where that is the same, the
+        store has told the same row twice that it is out of place, which stands then, and what was stored stays.
+        """
+        known = await self._known(sign_ups, active)  # 3
+        share.unseen += sum(each.stored.attributes is None for each in known) if not stood else 0
+        needing = [each for each in known if each.needs_virtual]
+        made, not_finite = await self._made(needing, active, share.unknown)  # 4, 5
+        share.not_finite += not_finite
+        enriched = newest(in_order(known, made, not_finite))
+        again = await self._write(enriched, await self._filled(enriched, filling))  # 5
+        done = [each for each in enriched if each.user_id not in again and not each.known.forgotten]
+        share.enriched += done
+        share.unlooked += [each.known.attributes for each in done if each.virtual is None and each.known.newer]
+        if not again:
+            return []
+        standing = {each.stored.user_id: each.stored for each in known if each.stored.user_id in again}
+        read = {user_id: (user.attributes_version, user.virtual_ms) for user_id, user in standing.items()}
+        again = {user_id for user_id in again if stood.get(user_id) != read[user_id]}
+        stood |= read
+        bad = {id(each.sign_up) for each in not_finite}
+        return [each for each in sign_ups if each.event.user_id in again and id(each) not in bad]
 
     async def _new(
         self, sign_ups: Sequence[SignUp], generation: Generation, store: OneStepStore
@@ -159,9 +199,10 @@ class SignUps:
             return StoredShare(), list(sign_ups)
         left_out = {each.stored.user_id for each in not_finite}
         enriched = newest([each for each in made if each.user_id not in left_out])
-        rows = [row for each in enriched if isinstance(row := each.row, EnrichedUser)]
+        rows = [row for each in enriched if (row := each.registration) is not None]
         left_out.update(await store.write_new(rows) if rows else ())
         share.enriched = [each for each in enriched if each.user_id not in left_out]
+        share.unseen = len(share.enriched)
         if left_out:  # what was counted is of theirs too
             share.unknown.clear()
             share.unlooked = [each.known.attributes for each in share.enriched]
@@ -224,16 +265,25 @@ class SignUps:
                 not_finite.append(each)
         return made, not_finite
 
-    async def _write(self, enriched: Sequence[EnrichedSignUp], filled: Sequence[EnrichedSignUp]) -> None:
-        rows = {each.user_id: each.row for each in enriched}
-        attributes = [row for row in rows.values() if isinstance(row, EnrichedUser)]
-        beside = [each.beside(rows[each.user_id]) for each in filled]
-        alone = [row for row in (*rows.values(), *beside) if isinstance(row, ReenrichedUser)]
-        if attributes:
-            await self._parts.store.write_enriched(attributes)
-        if alone:
-            await self._parts.store.write_virtual(alone)
-        self._metrics.filled.inc(len(filled))
+    async def _write(self, enriched: Sequence[EnrichedSignUp], filled: Sequence[EnrichedSignUp]) -> set[str]:
+        """The users whose rows the store refused, or took, otherwise than what was read of them told."""
+        store = self._parts.store
+        kept = [each for each in enriched if not each.known.newer]
+        newer = {each.user_id: row for each in enriched if each.known.newer and (row := each.registration) is not None}
+        outdone = {each.user_id: row for each in kept if (row := each.registration) is not None}
+        again = set[str]()
+        if newer or outdone:
+            again.update(await store.write_enriched([*newer.values(), *outdone.values()]))
+            again ^= outdone.keys()
+        repairs = [made for each in kept if each.user_id not in again and (made := each.repair) is not None]
+        if repairs:
+            again.update(await store.write_virtual(repairs))
+        rows = [each.beside(newer.get(each.user_id)) for each in filled if each.user_id not in again]
+        beside = [row for row in rows if row is not None]
+        if beside:
+            await store.write_virtual(beside)
+        self._metrics.filled.inc(len(beside))
+        return again
 
     async def _announce(self, enriched: Sequence[EnrichedSignUp], generation: Generation) -> None:
         at = datetime.fromtimestamp(self._now(), UTC)

@@ -113,9 +113,21 @@ async def test_an_older_registration_that_comes_again_does_not_bring_the_user_ba
     await store.write_enriched([registered()])
     await store.erase([erased(AT + 10 * step)])
     await store.write_enriched([registered()])
-    await store.write_enriched([registered(AT + 5 * step, offset=2)])
+    assert await store.write_enriched([registered(AT + 5 * step, offset=2)]) == ["u1"]
     assert (await read(store)).attributes is None
     assert await walked(store) == set()
+
+
+async def test_a_registration_that_the_erasure_outdid_does_not_bring_the_user_back_with_a_later_time(
+    store: ErasingStore, store_form: str, step: int
+) -> None:
+    await store.erase([erased(AT + 10 * step)])
+    outdone = replace(registered(), digests=(b"outdone.",))
+    assert await store.write_enriched([outdone]) == ["u1"]
+    again = await store.write_enriched([replace(outdone, at_ms=AT + 20 * step)])
+    remembers = PROMISES[store_form].keeps_places
+    assert again == (["u1"] if remembers else [])
+    assert (await read(store)).is_erased is remembers
 
 
 async def test_a_later_registration_begins_anew(store: ErasingStore, step: int) -> None:

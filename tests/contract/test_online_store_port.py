@@ -128,9 +128,9 @@ async def test_many_users_come_in_the_order_asked_and_repeats_too(store: OnlineS
 
 
 async def test_no_users_is_no_work(store: OnlineStore) -> None:
-    await store.write_enriched([])
+    assert await store.write_enriched([]) == []
     assert await store.write_behaviour([]) == []
-    await store.write_virtual([])
+    assert await store.write_virtual([]) == []
     assert await store.read([], 1) == []
 
 
@@ -230,6 +230,87 @@ async def test_a_registration_that_was_applied_does_not_win_again_with_a_later_t
     for each in range(REMEMBERED_REGISTRATIONS):
         await store.write_enriched([registered(100 + each, 3.0, at_ms=AT + (10 + each) * step)])
     assert len((await read(store)).registrations) == (REMEMBERED_REGISTRATIONS if remembers else 0)
+
+
+async def test_who_is_refused_is_told(store: OnlineStore, store_form: str, step: int) -> None:
+    """Attributes by an older registration, virtual behaviour by a slot as new, or by attributes that are others."""
+    remembers = PROMISES[store_form].keeps_places
+    first, later = registered(7, 1.0), registered(8, 2.0, at_ms=AT + step)
+    other = replace(later, user_id="u2")
+    assert await store.write_enriched([later]) == []
+    assert await store.write_enriched([first, other]) == ["u1"]
+    assert await store.write_enriched([later]) == (["u1"] if remembers else [])
+    read_before = await read(store)
+    repair = replace(ReenrichedUser.after(read_before, filled(2.0)), at_ms=AT + 2 * step)
+    fills = replace(repair, virtual=VirtualBehaviour(2, filled(2.0).vectors))
+    assert await store.write_virtual([repair, replace(fills, user_id="u2")]) == []
+    assert await store.write_virtual([repair, fills]) == ["u1"]
+    assert (await read(store, generation=2)).virtual is not None, "the other slot's row is taken"
+    assert await store.write_enriched([registered(9, 3.0, at_ms=AT + 3 * step)]) == []
+    late = replace(ReenrichedUser.after(read_before, filled(2.0)), at_ms=AT + 9 * step)
+    assert await store.write_virtual([replace(late, user_id="u2"), late]) == ["u1"]
+    assert await fill_of(store) == 3.0
+
+
+async def test_a_registration_that_was_outdone_when_it_came_does_not_win_with_a_later_time(
+    store: OnlineStore, store_form: str, step: int
+) -> None:
+    """Nor do those of its batch that it was chosen before, where they are told to be older."""
+    if not PROMISES[store_form].keeps_places:
+        return  # it keeps no digests: told in its documentation, and by the test of what was applied above
+    standing, outdone = registered(8, 2.0, at_ms=AT + 5 * step), registered(7, 1.0, at_ms=AT + step)
+    assert await store.write_enriched([standing]) == []
+    before = await read(store)
+    assert await store.write_enriched([replace(outdone, digests=(b"chosen..", *outdone.digests))]) == ["u1"]
+    after = await read(store)
+    assert after.registrations == (b"chosen..", *outdone.digests, *standing.digests)
+    assert replace(after, registrations=before.registrations, virtual=None) == replace(before, virtual=None)
+    for digest in (b"chosen..", *outdone.digests):
+        again = replace(outdone, at_ms=AT + 9 * step, digests=(digest,))
+        assert await store.write_enriched([again]) == ["u1"]
+    assert (await read(store)).registrations == after.registrations
+    assert await fill_of(store) == 2.0
+    for each in range(REMEMBERED_REGISTRATIONS):
+        assert await store.write_enriched([registered(20 + each, 3.0, partition=1)]) == ["u1"]
+    remembered = (await read(store)).registrations
+    assert (len(remembered), remembered[-1]) == (REMEMBERED_REGISTRATIONS, standing.digests[-1])
+
+
+async def test_a_copy_that_is_known_leaves_those_it_was_chosen_before_uncounted(
+    store: OnlineStore, store_form: str, step: int
+) -> None:
+    """They may be later than what stands: whoever wrote reads again, and writes them."""
+    if not PROMISES[store_form].keeps_places:
+        return  # a copy is not known there, but written
+    copied, other = registered(7, 1.0), registered(8, 2.0, at_ms=AT + step)
+    assert await store.write_enriched([copied]) == []
+    later_copy = replace(copied, at_ms=AT + 2 * step, digests=(*other.digests, *copied.digests))
+    assert await store.write_enriched([later_copy]) == ["u1"]
+    assert (await read(store)).registrations == copied.digests
+    assert await store.write_enriched([other]) == []
+    assert await fill_of(store) == 2.0
+
+
+async def test_a_registration_without_a_mark_remembers_what_it_outdid(
+    store: OnlineStore, store_form: str, step: int
+) -> None:
+    if not PROMISES[store_form].keeps_places:
+        return  # it keeps no digests
+    await store.write_enriched([enriched(at_ms=AT + 5 * step)])
+    outdone = registered(7, 1.0)
+    for at_ms in (AT, AT + 9 * step):
+        assert await store.write_enriched([replace(outdone, at_ms=at_ms)]) == ["u1"]
+    held = await read(store)
+    assert (held.attributes_ms, held.attributes_place, held.registrations) == (AT + 5 * step, None, outdone.digests)
+
+
+async def test_what_is_remembered_twice_is_remembered_once(store: OnlineStore, store_form: str, step: int) -> None:
+    if not PROMISES[store_form].keeps_places:
+        return  # it keeps no digests
+    await store.write_enriched([registered(7, 1.0)])
+    later = registered(8, 2.0, at_ms=AT + step)
+    await store.write_enriched([replace(later, digests=(*registered(7, 1.0).digests, b"another.", *later.digests))])
+    assert (await read(store)).registrations == (*registered(7, 1.0).digests, b"another.", *later.digests)
 
 
 async def test_virtual_behaviour_is_written_with_its_attributes_however_new_the_slot_is(

@@ -57,11 +57,11 @@ class Stopped:
         await self.go.wait()
         return found
 
-    async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
-        await self.store.write_enriched(users)
+    async def write_enriched(self, users: Sequence[EnrichedUser]) -> list[str]:
+        return await self.store.write_enriched(users)
 
-    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
-        await self.store.write_virtual(users)
+    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> list[str]:
+        return await self.store.write_virtual(users)
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
         return await self.store.write_behaviour(users)

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from aiokafka import TopicPartition
 
-from foretaste.kernel.events import UserEnriched
+from foretaste.kernel.events import UserEnriched, UserProfile
 from foretaste.kernel.generations import SLOTS, Generation, Serving, slot
 from foretaste.kernel.running.durability import Partition
 from foretaste.kernel.users import BehavedUser, EnrichedUser, LaterBehaviour, ReenrichedUser, Stage, UserFeatures
 from streams.codec import EVENTS
+from streams.profiles.profile import registered_user
 from streams.topics import TopicNames
 from streams.worker.dead_letters import OFFSET, PARTITION, TOPIC
 from tests.simulation.parts.broker import Group, Record
-from tests.simulation.parts.store import Row
+from tests.simulation.parts.store import SEEN, Row
 from tests.simulation.parts.towers import POISON, made_of
 from tests.simulation.parts.world import at_once
 from tests.simulation.pointer_invariants import SETTLED, UNAWARE, PointerInvariants
@@ -37,7 +38,7 @@ class Invariants:
     6. A generation that took over as filled has everybody.
     7. One process refreshes at a time.
     8. What is committed had its effect; what no worker would read again has it in the store as it is.
-    9. What is announced can be read. A good event is no dead letter.
+    9. What is announced is what whoever announces it has stored, or read. A good event is no dead letter.
     """
 
     def __init__(self, system: "System") -> None:
@@ -99,6 +100,8 @@ class Invariants:
             self._world.expect(event is None or not event.good or excused, "a good event became a dead letter", origin)
         elif record.topic == NAMES.enriched:
             self._check_announced(EVENTS.decode(record.value, UserEnriched))
+        elif record.topic == NAMES.profiles:
+            self._check_profile(EVENTS.decode(record.value, UserProfile))
 
     def committing(self, group: Group, partition: TopicPartition, offset: int) -> None:
         before = group.committed.get(partition, 0)
@@ -204,9 +207,9 @@ class Invariants:
         self.announced.add((event.user_id, event.generation))
         serving, reference = self.serving, self._system.reference
         self._world.expect(bool(reference.sign_ups[event.user_id]), "somebody was announced who never signed up", event)
+        self._check_readable(event)
         if serving.active is None or serving.active.number != event.generation or self._system.lost_something:
             return
-        user = self.features(event.user_id, event.generation)
         several = len(reference.sign_ups[event.user_id]) > 1  # another one may be on its way, of a user warm by now
         filling = serving.filling
         if filling is not None and not several and self._knows_filling() and event.user_id in self.written_at:
@@ -214,13 +217,25 @@ class Invariants:
             made = self.written_at[event.user_id] - self._pointer.filling_since > UNAWARE
             lacks = made and filling.lacks(filled) and POISON not in (filled.attributes or {})
             self._world.expect(not lacks, "a sign-up got no virtual behaviour of what fills", event.user_id)
-        warm = serving.active.stage(len(user.behaviour)) is Stage.WARM
-        readable = serving.active.virtual_of(user) is not None
-        calm = self._system.plan.calm
-        excused = warm and (several or not calm)  # or written for by who stood still meanwhile
-        if several and (not calm or len({each.record.partition for each in reference.sign_ups[event.user_id]}) > 1):
-            excused = True  # outdone meanwhile by one that knew the generation before: a read repair makes it
-        self._world.expect(readable or excused, "announced, and not readable", event.user_id)
+
+    def _check_readable(self, event: UserEnriched) -> None:
+        """Others may have written since: whoever announces has read the user, or written, with what is announced."""
+        seen, generation = SEEN.get(), self._redis.generations._records.get(event.generation)
+        if seen is None or generation is None:  # it was sent while the broker hung; the generation is retired
+            return
+        held = seen.get(event.user_id)
+        readable = held is not None and generation.virtual_of(held[1 - event.generation % 2]) is not None
+        warm = held is not None and generation.stage(len(held[0].behaviour)) is Stage.WARM
+        self._world.expect(readable or warm, "announced, and not readable", event.user_id)
+
+    def _check_profile(self, profile: UserProfile) -> None:
+        seen = SEEN.get()
+        held = None if seen is None else seen.get(profile.user_id)
+        if held is None:
+            self._world.expect(seen is None, "a profile of a user who was not read", profile.user_id)
+            return
+        told, stored = registered_user(profile).attributes_version, held[0].attributes_version
+        self._world.expect(told.is_same(stored), "a profile tells another registration", profile.user_id, told, stored)
 
     def _knows_filling(self) -> bool:
         """Nothing held a sign-up's call up since it began."""

@@ -86,6 +86,8 @@ class Plan:
     """The share of senders with such a clock, at least."""
     keyless: float
     """The share of sign-ups without a key."""
+    resent: float
+    """The share of events that are sent again, where they can be told."""
     faults: tuple[Fault, ...]
 
     def has(self, *kinds: Kind) -> bool:
@@ -111,6 +113,7 @@ THEMES: Mapping[str, tuple[Kind, ...]] = {
     "refreshes": ("rollback", "rollback", "kill at work", "freeze at work", "triton flaky"),
     "losses": LOSSES,
     "parts": ("broker flaky", "log away", "log flaky", "triton flaky", "redis away"),
+    "copies": ("freeze at work", "kill at work", "evict", "redis flaky"),
 }
 """Kinds of faults that find together what is rare where any kind comes."""
 
@@ -119,8 +122,8 @@ def plan_of(rng: random.Random) -> Plan:
     """A plan. Each seed has some kinds of processes and of faults, and not others: alone, each goes deeper."""
     theme = rng.choice(("", "", "", *THEMES))
     kinds = list(THEMES.get(theme, ())) or rng.sample(KINDS, rng.randint(1, 4))
-    zombies, refreshes, losses, parts = (theme == each for each in THEMES)
-    refreshers = 0 if zombies or losses or parts else rng.choice((1, 2) if refreshes else (0, 0, 1, 1, 2))
+    zombies, refreshes, losses, parts, copies = (theme == each for each in THEMES)
+    refreshers = 0 if zombies or losses or parts or copies else rng.choice((1, 2) if refreshes else (0, 0, 1, 1, 2))
     if refreshers and "emptied" in kinds:
         kinds.remove("emptied")  # a person publishes what was there, and nobody trains meanwhile
     if "emptied" in kinds:  # who starts in an emptied store cannot tell it from a new one: that is left to a person
@@ -134,11 +137,11 @@ def plan_of(rng: random.Random) -> Plan:
     rankings = 25 if refreshes else rng.choice((0, 10, 25))
     return Plan(
         theme=theme,
-        users=rng.randint(1, 2) if zombies else rng.randint(1, 5),
-        sign_ups=rng.randint(10, 18) if zombies or refreshes else rng.randint(3, 12),
+        users=rng.randint(1, 2) if zombies or copies else rng.randint(1, 5),
+        sign_ups=rng.randint(10, 18) if zombies or refreshes or copies else rng.randint(3, 12),
         behaviours=rng.choice((20, 40)) if zombies else rng.choice((0, 8, 20, 40) if parts else (0, 8, 20)),
         rankings=rankings,
-        workers=rng.choice((2, 2, 3)) if zombies else rng.choice((1, 2, 2, 2, 3)),
+        workers=rng.choice((2, 2, 3)) if zombies or copies else rng.choice((1, 2, 2, 2, 3)),
         refreshers=refreshers,
         shared_home=rng.random() < 0.5,
         watch=bool(refreshers and rankings and rng.random() < 0.6),
@@ -148,10 +151,11 @@ def plan_of(rng: random.Random) -> Plan:
         bad_generations=rng.choice((0.0, 0.0, 0.5)),
         latency=rng.choice((0.001, 0.005, 0.03)),
         prepares=rng.choice((0.0, 0.0, 4.0)),
-        tower_seconds=rng.choice((0.0, 0.0, 0.2, 0.6)),
+        tower_seconds=rng.choice((0.2, 0.6) if copies else (0.0, 0.0, 0.2, 0.6)),
         instant_ms=rng.choice((2000, 20_000) if refreshes else (2000, 2000, 20_000)),
         coarse=rng.choice((0.0, 0.7) if refreshes else (0.0, 0.0, 0.7)),
-        keyless=rng.choice((0.0, 0.15, 0.6)),
+        keyless=0.6 if copies else rng.choice((0.0, 0.15, 0.6)),
+        resent=0.5 if copies else 0.15,
         faults=tuple(sorted(faults, key=lambda each: each.at)),
     )
 

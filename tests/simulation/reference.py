@@ -77,12 +77,13 @@ class Reference:
     def behaviour(self, user_id: str) -> list[Outcome]:
         """The user's behaviours in order of time, each once; of one time as they lie in the partition."""
         applied: list[Outcome] = []
-        known: set[str] = set()
+        known: set[object] = set()
         for act in self.acts[user_id]:
-            row = (act.item, act.action, act.at_ms)
-            if not act.good or act.identity in known or (not act.named and row in applied):
+            own: object = act.identity if act.named else (act.item, act.action, act.claimed_ms)
+            if not act.good or own in known:
                 continue
-            known.add(act.identity)
+            known.add(own)
+            row = (act.item, act.action, act.at_ms)
             applied.insert(bisect_right(applied, row[2], key=lambda each: each[2]), row)
         return applied
 
@@ -94,9 +95,7 @@ class Reference:
         """
         found: defaultdict[str, list[SentSignUp]] = defaultdict(list)
         good = [each for each in self.sign_ups[user_id] if each.good]
-        # one that was outdone by another partition's when it came is not remembered: sent again, it counts as of then
-        several = len({each.record.partition for each in good}) > 1
-        remembered = not lost and not several and len({each.identity for each in good}) <= REMEMBERED_REGISTRATIONS
+        remembered = not lost and len({each.identity for each in good}) <= REMEMBERED_REGISTRATIONS
         for each in good:
             if not remembered or all(each.record.partition != one.record.partition for one in found[each.identity]):
                 found[each.identity].append(each)

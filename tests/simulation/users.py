@@ -79,8 +79,6 @@ class Users:
         value = {"user_id": user_id, "item_id": f"a{number}", "action": "acted"}
         claimed = self._claimed_ms()
         at_ms = self._now_ms() if claimed is None else claimed
-        if name is None:  # sent again, it is told by its time, which a later record would bound otherwise
-            at_ms = min(at_ms, self._now_ms())
         self._send(NAMES.behaved, "at", user_id.encode(), value, at_ms, name, good=rng.random() < 0.95)
 
     def _send(
@@ -102,7 +100,7 @@ class Users:
             value["event_id"] = name
         raw = json.dumps(value).encode() if good else b"no event"
         self._append(topic, key, raw, value, claimed_ms, name, good=good, poison=poison)
-        if self._rng.random() < 0.15 and (name is not None or topic == NAMES.behaved):
+        if self._rng.random() < self._system.plan.resent and (name is not None or topic == NAMES.behaved):
             again = partial(self._append, topic, key, raw, value, claimed_ms, name, good=good, poison=poison)
             self._system.world.loop.call_later(self._rng.expovariate(2.0), again)
 

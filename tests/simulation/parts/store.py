@@ -5,6 +5,7 @@ of the server here as there: a call for several may break off between two, and o
 """
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextvars import ContextVar
 from copy import copy
 from functools import partial
 from typing import Any, TypeVar
@@ -28,6 +29,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 Row = EnrichedUser | ReenrichedUser | BehavedUser | LaterBehaviour
+
+SEEN: ContextVar["dict[str, tuple[UserFeatures, ...]] | None"] = ContextVar("seen", default=None)
+"""By user, what both slots held when the batch at work read the user last, or wrote what the store took. A batch begins
+by asking which generations serve."""
 
 
 class Redis(Part):
@@ -111,16 +116,22 @@ class SimulatedStore:
         self._redis = redis
 
     async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
-        return await self._each(user_ids, lambda each: at_once(self._redis.online.read([each], generation))[0], "read")
+        def effect(user_id: str) -> UserFeatures:
+            self._seen(user_id)
+            return at_once(self._redis.online.read([user_id], generation))[0]
+
+        return await self._each(user_ids, effect, "read")
 
     async def read_behaviour(self, user_ids: Sequence[str]) -> list[UserFeatures]:
         return await self._each(user_ids, lambda each: at_once(self._redis.online.read_behaviour([each]))[0], "read")
 
-    async def write_enriched(self, users: Sequence[EnrichedUser]) -> None:
-        await self._each(users, partial(self._written, "attributes", self._redis.online.write_enriched))
+    async def write_enriched(self, users: Sequence[EnrichedUser]) -> list[str]:
+        refused = await self._each(users, partial(self._written, "attributes", self._redis.online.write_enriched))
+        return [user_id for each in refused for user_id in each]
 
-    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> None:
-        await self._each(users, partial(self._written, "virtual", self._redis.online.write_virtual))
+    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> list[str]:
+        refused = await self._each(users, partial(self._written, "virtual", self._redis.online.write_virtual))
+        return [user_id for each in refused for user_id in each]
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
         refused = await self._each(users, partial(self._written, "behaviour", self._redis.online.write_behaviour))
@@ -166,9 +177,16 @@ class SimulatedStore:
 
     def _written(self, view: str, write: Callable[[Sequence[Any]], Any], row: Any) -> Any:
         answer = at_once(write([row]))
+        if not answer:
+            self._seen(row.user_id)
         self._redis.world.note("write", view, row.user_id, "refused" if answer else "")
         self._redis.wrote(row)
         return self._changed(answer)
+
+    def _seen(self, user_id: str) -> None:
+        seen = SEEN.get()
+        if seen is not None:
+            seen[user_id] = tuple(self._redis.online._features(user_id, parity) for parity in (1, 2))
 
     def _erased(self, user: ErasedUser) -> list[str]:
         anew = at_once(self._redis.online.erase([user]))
@@ -231,6 +249,7 @@ class SimulatedGenerations:
         return await self._asks(self._held.active)
 
     async def serving(self) -> Serving:
+        SEEN.set({})
         return await self._asks(self._held.serving)
 
     async def numbers(self) -> list[int]:

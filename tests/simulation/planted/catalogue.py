@@ -24,6 +24,7 @@ THEMES_OF: Mapping[str, Sequence[str]] = {
         *("blamed_without_replay", "first_page_alone", "filling_goes_on", "in_use_retired"),
     ),
     "losses": ("restart_unseen", "idle_tail_unseen", "lost_tail_unseen", "emptied_unseen", "word_before_effects"),
+    "copies": ("sign_ups_refused_lost", "outdone_with_a_copy", "claim_ignored"),
     "parts": ("announce_made_alone", "announcement_lost", "rankings_not_logged", "behaviours_not_logged"),
 }
 """Planted faults that are looked for first where seeds follow that theme."""

@@ -32,14 +32,16 @@ async def _behaviour_by_clock(self: Any, users: Sequence[BehavedUser]) -> list[s
     return []
 
 
-async def _enriched_blindly(self: Any, users: Sequence[EnrichedUser]) -> None:
+async def _enriched_blindly(self: Any, users: Sequence[EnrichedUser]) -> list[str]:
     for user in users:
         self._attributes[user.user_id] = (user.version.after(self._version(user.user_id)), dict(user.attributes))
         if user.virtual is not None:
             self._virtual[user.user_id, slot(user.virtual.generation)] = (user.at_ms, _own(user.virtual))
+    return []
 
 
-async def _stale_slots(self: Any, users: Sequence[EnrichedUser]) -> None:
+async def _stale_slots(self: Any, users: Sequence[EnrichedUser]) -> list[str]:
+    refused = [user.user_id for user in users if not user.version.replaces(self._version(user.user_id))]
     for user in users:
         stored = self._version(user.user_id)
         if user.version.replaces(stored):
@@ -47,9 +49,11 @@ async def _stale_slots(self: Any, users: Sequence[EnrichedUser]) -> None:
             if user.virtual is not None:
                 key = (user.user_id, slot(user.virtual.generation))
                 self._virtual[key] = (max(self._virtual.get(key, (0, None))[0], user.at_ms), _own(user.virtual))
+    return refused
 
 
-async def _two_steps(self: Any, users: Sequence[EnrichedUser]) -> None:
+async def _two_steps(self: Any, users: Sequence[EnrichedUser]) -> list[str]:
+    refused = [user.user_id for user in users if not user.version.replaces(self._version(user.user_id))]
     for user in users:
         stored = self._version(user.user_id)
         if user.version.replaces(stored):
@@ -63,19 +67,28 @@ async def _two_steps(self: Any, users: Sequence[EnrichedUser]) -> None:
                 max(user.at_ms, self._version(user.user_id).at_ms),
                 _own(user.virtual),
             )
+    return refused
 
 
-async def _virtual_of_any(self: Any, users: Sequence[ReenrichedUser]) -> None:
+async def _virtual_of_any(self: Any, users: Sequence[ReenrichedUser]) -> list[str]:
+    refused: list[str] = []
     for user in users:
         key = (user.user_id, slot(user.virtual.generation))
         if user.at_ms > self._virtual.get(key, (0, None))[0]:
             self._virtual[key] = (user.at_ms, _own(user.virtual))
+        else:
+            refused.append(user.user_id)
+    return refused
 
 
-async def _virtual_of_any_time(self: Any, users: Sequence[ReenrichedUser]) -> None:
+async def _virtual_of_any_time(self: Any, users: Sequence[ReenrichedUser]) -> list[str]:
+    refused: list[str] = []
     for user in users:
         if user.made_from is None or user.made_from.is_same(self._version(user.user_id)):
             self._virtual[user.user_id, slot(user.virtual.generation)] = (user.at_ms, _own(user.virtual))
+        else:
+            refused.append(user.user_id)
+    return refused
 
 
 async def _activate_blindly(self: Any, number: int, expected: Any, reason: str = "", *, filled: bool = False) -> bool:

@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Any
 
 from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.events import Message
+from foretaste.kernel.events import Message, event_digest
 from foretaste.kernel.ports import Coverage
 from foretaste.kernel.users import (
     DIGEST_BYTES,
@@ -20,7 +20,7 @@ from foretaste.kernel.users import (
     VirtualBehaviour,
 )
 from streams import behaviours
-from streams.behaviours import Behaviours, append
+from streams.behaviours import Act, Behaviours, append
 from streams.reenrich_worker import Pages
 from streams.reenrichment import Reenrichment
 from streams.sign_ups import SignUps, rows, way
@@ -30,6 +30,7 @@ from tests.simulation.planted.fault import planted
 
 _write, _announce, _enrich, _appended = SignUps._write, SignUps._announce, SignUps._enrich, behaviours._appended
 _replaces, _later, _new = AttributesVersion.replaces, behaviours._later, SignUps._new
+_sign_ups_written, _outdoing = SignUps._read_and_written, AttributesVersion.outdoing
 _read_and_written, _started = Behaviours._read_and_written, Reenrichment._started
 
 
@@ -99,10 +100,26 @@ def _first_of_batch(enriched: Sequence[EnrichedSignUp]) -> list[EnrichedSignUp]:
     return list(first.values())
 
 
-async def _announce_then_write(self: Any, enriched: Sequence[EnrichedSignUp], filled: Any) -> None:
+async def _announce_then_write(self: Any, enriched: Sequence[EnrichedSignUp], filled: Any) -> set[str]:
     if enriched:
         await _announce(self, enriched, enriched[0].known.generation)
+    return await _write(self, enriched, filled)
+
+
+async def _announce_refused(self: Any, enriched: Sequence[EnrichedSignUp], filled: Any) -> set[str]:
     await _write(self, enriched, filled)
+    return set()
+
+
+async def _refused_given_up(self: Any, *arguments: Any) -> list[Any]:
+    await _sign_ups_written(self, *arguments)
+    return []
+
+
+def _with_its_others(self: AttributesVersion, other: AttributesVersion) -> AttributesVersion:
+    if other.digests[-1] not in self.digests or len(other.digests) == 1:
+        return _outdoing(self, other)
+    return _outdoing(self, replace(other, digests=other.digests[:-1]))
 
 
 async def _announce_then_write_new(self: Any, sign_ups: Sequence[Any], generation: Any, store: Any) -> Any:
@@ -183,6 +200,7 @@ async def _at_once_done(self: Any, number: int, report: Any = None) -> Coverage:
 
 
 DIGEST = "event_digest"
+_DIGEST_OF_RECORD = property(lambda self: event_digest(self.event.event_id, self.message))
 TIME = "event_time_ms"
 
 BEHAVIOURS = (
@@ -202,11 +220,19 @@ BEHAVIOURS = (
         (behaviours, DIGEST, _by_place),
         (rows, DIGEST, _by_place),
     ),
+    planted(
+        "claim_ignored",
+        "an unnamed behaviour from a clock ahead that is sent again counts again",
+        (Act, "digest", _DIGEST_OF_RECORD),
+    ),
     planted("offset_ignored", "events of a partition are told apart by nothing", (behaviours, DIGEST, _by_partition)),
     planted("appended_at_the_end", "a late behaviour is put last", (behaviours, "append", _at_the_end)),
     planted("late_ones_dropped", "a late behaviour is dropped", (behaviours, "append", _no_late_ones)),
     planted(
-        "repeats_count", "an unnamed behaviour that is sent again counts again", (behaviours, "append", _each_counts)
+        "repeats_count",
+        "an unnamed behaviour that is sent again counts again",
+        (behaviours, "append", _each_counts),
+        (Act, "digest", _DIGEST_OF_RECORD),
     ),
     planted("time_as_claimed", "a behaviour's time is what its sender claims", (behaviours, TIME, _as_claimed)),
     planted("sign_up_time_as_claimed", "a sign-up's time is what its sender claims", (way, TIME, _as_claimed)),
@@ -233,6 +259,22 @@ SIGN_UPS = (
         "registrations_not_remembered",
         "a registration that comes again counts again",
         (AttributesVersion, "replaces", _without_digests),
+    ),
+    planted(
+        "outdone_forgotten",
+        "a registration that is outdone when it comes counts when it comes again",
+        (AttributesVersion, "outdoing", lambda self, other: self),
+    ),
+    planted("sign_up_refusal_ignored", "a refused sign-up is announced", (SignUps, "_write", _announce_refused)),
+    planted(
+        "sign_ups_refused_lost",
+        "of a user whose latest sign-up the store refused, the others are lost",
+        (SignUps, "_read_and_written", _refused_given_up),
+    ),
+    planted(
+        "outdone_with_a_copy",
+        "what was chosen behind a copy that is known counts as known",
+        (AttributesVersion, "outdoing", _with_its_others),
     ),
     planted("place_by_offset", "offsets of two partitions are compared", (Place, "is_later", _by_offset)),
     planted("first_of_batch", "of a user's sign-ups in a batch, the first wins", (way, "newest", _first_of_batch)),

@@ -170,6 +170,17 @@ async def test_ids_are_remembered_to_their_bound() -> None:
     assert rows((await world.features("u1")).behaviour) == before
 
 
+async def test_an_unnamed_behaviour_from_a_clock_ahead_that_is_sent_again_counts_once() -> None:
+    """Each record of it is as of its own time in Kafka; another act of that clock is another one."""
+    world = World()
+    ahead = START_MS + HOUR_MS // 2
+    for offset, at_ms in enumerate((ahead, ahead, ahead + 1)):
+        await way(world)([act("u1", "a", at_ms, offset, START_MS + offset)])
+    behaviour = (await world.features("u1")).behaviour
+    assert (list(behaviour.items), list(behaviour.times)) == (["a", "a"], [START_MS, START_MS + 2])
+    assert world.counted("foretaste_events_dropped_total", way="behaviour", reason="repeated") == 1
+
+
 @pytest.mark.parametrize("kafkas", [0, 20 * HOUR_MS], ids=["the sender's clock", "the producer's clock too"])
 async def test_behaviours_from_a_clock_ahead_keep_no_real_one_out(kafkas: int) -> None:
     ahead = [

@@ -9,7 +9,16 @@ import pytest
 
 from foretaste.kernel.errors import BadTowerOutput, Unavailable
 from foretaste.kernel.events import Message, Origin, Reason, UserEnriched, UserProfile
-from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, VirtualBehaviour
+from foretaste.kernel.running.erasing import ErasedUser
+from foretaste.kernel.users import (
+    AttributesVersion,
+    BehavedUser,
+    Behaviour,
+    EnrichedUser,
+    Place,
+    ReenrichedUser,
+    VirtualBehaviour,
+)
 from foretaste.kernel.values import DAY_MS
 from streams.profiles.profile import registered_user
 from streams.sign_ups import SignUps
@@ -374,6 +383,41 @@ async def test_a_producers_own_retry_under_its_event_id_does_not_win_over_what_c
         [registered_at("u1", None, 7, event_id="e1", age=1), sign_up("u1", 8, age=2), retried]
     )
     assert await made_from(other) == {"age": 2}, "in one batch too"
+
+
+@pytest.mark.parametrize("claimed_ms", [None, NOW_MS + 5000], ids=["no time", "a time ahead"])
+@pytest.mark.parametrize("batches", [1, 2])
+async def test_a_sign_up_that_was_outdone_when_it_was_read_first_does_not_count_when_it_is_sent_again(
+    claimed_ms: int | None, batches: int
+) -> None:
+    """Though its copy counts as of its own place in Kafka, which is later; no other reader of it changes that."""
+    world = await World().activate()
+    older = registered_at("u1", claimed_ms, 7, NOW_MS - 10, event_id="e1", age=1)
+    again = registered_at("u1", claimed_ms, 9, NOW_MS + 500, event_id="e1", age=1)
+    await way(world)([unkeyed(1, 3, NOW_MS - 5)])
+    for batch in ([older, again],) if batches == 1 else ([older], [again]):
+        await way(world, now=NOW + 1)(batch)
+    assert await made_from(world) == {"age": 3}
+    assert [event.user_id for event in enriched(world)] == ["u1"] * (1 + batches)
+
+
+async def test_an_outdone_sign_up_that_would_be_outdone_again_costs_no_write() -> None:
+    world = await World().activate()
+    await way(world)([sign_up("u1", age=2)])
+    world.store.write_outage = AWAY
+    named = registered_at("u1", NOW_MS - 20, 7, NOW_MS - 10, event_id="e1", age=1)
+    await way(world)([sign_up("u1", timestamp_ms=NOW_MS - 1, age=1), named])
+    assert await made_from(world) == {"age": 2}
+
+
+async def test_a_sign_up_older_than_the_erasure_does_not_bring_the_user_back_when_it_is_sent_again() -> None:
+    world = await World().activate()
+    version = AttributesVersion(NOW_MS - 5, Place("user-erased-0", 1, NOW_MS - 5), (b"erasure1",))
+    await world.store.erase([ErasedUser("u1", version)])
+    for timestamp_ms in (NOW_MS - 10, NOW_MS):
+        await way(world)([registered_at("u1", None, 7, timestamp_ms, event_id="e1", age=1)])
+    assert (await world.features("u1")).is_erased
+    assert enriched(world) == []
 
 
 async def test_sign_ups_without_a_key_in_two_partitions_are_ordered_by_time_whoever_is_first() -> None:

@@ -48,7 +48,8 @@ async def test_every_stored_registration_is_produced() -> None:
     await world.store.write_behaviour([BehavedUser("unregistered", Behaviour(["i"], ["acted"], [1]))])
     assert await record_stored(world.parts, "p") == count
     stored = await world.store.read([row.user_id for row in rows], 1)
-    assert [profiles(world)[each.user_id] for each in stored] == stored
+    produced = profiles(world)
+    assert [produced[each.user_id] for each in stored] == stored
     assert "unregistered" not in profiles(world)
 
 

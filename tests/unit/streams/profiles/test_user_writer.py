@@ -1,5 +1,6 @@
 """Users written as they once stood in the store: whole where nothing is, by the store's rules where something is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -89,6 +90,27 @@ async def test_the_newer_registration_stays(written: Written, later: int) -> Non
     assert (found.new, found.changed, found.kept) == (0, int(later > 0), int(later <= 0))
     assert [each.attributes for each in found.standing] == [{"age": expected}]
     assert [each.attributes_version for each in found.standing] == [read.attributes_version]
+
+
+async def test_a_registration_that_others_write_meanwhile_is_what_stands(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the read and the write, without virtual behaviour."""
+    await written.write(user(age=20))
+    read = written.store.read
+
+    async def overtaken(user_ids: Sequence[str], number: int) -> list[UserFeatures]:
+        found = await read(user_ids, number)
+        await InMemoryOnlineStore.write_enriched(written.store, [EnrichedUser("u1", {"age": 40}, None, NOW_MS + 9)])
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(written.store, "read", overtaken)
+        found = await written.write(user(age=30, at_ms=NOW_MS + 5), of=generation())
+    now = await written.read()
+    assert ([each.attributes for each in found.standing], now.attributes) == ([{"age": 40}], {"age": 40})
+    assert (found.new, found.changed, found.kept) == (0, 0, 1)
+    assert generation().virtual_of(now) is not None
 
 
 async def test_stored_attributes_without_virtual_behaviour_get_that_of_their_own(written: Written) -> None:
