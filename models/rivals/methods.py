@@ -30,9 +30,7 @@ class Material:
     split: TimeSplit
     encoding: Encoding
     histories: Histories
-    """Of what lies before the split, the behaviour of `new_users` removed."""
-    new_users: frozenset[int]
-    """Rows of `dataset.users` made new by the protocol; empty where the new users are the naturally new ones."""
+    """Of what lies before the split."""
     seed: int
     threads: int
     device: Literal["cpu", "cuda", "auto"]
@@ -82,6 +80,7 @@ FACTORIES: dict[str, str] = {
     "mail": "models.rivals.towers:mail",
     "mail-dmr": "models.rivals.towers:mail_dmr",
     "popularity": "models.rivals.popularity:Popularity",
+    "recent-popularity": "models.rivals.recent_popularity:RecentPopularity",
     "item-attribute": "models.rivals.item_attribute:ItemAttribute",
     "neighbours": "models.rivals.neighbours:Neighbours",
     "mean-behaviour": "models.rivals.mean_behaviour:MeanBehaviour",

@@ -66,10 +66,7 @@ class TowerMethod:
     config: TrainingConfig = field(default_factory=TrainingConfig)
 
     def fit(self, material: Material) -> TowerRanker:
-        """Where the protocol itself made users new, they are the ones without behaviour: no others are flagged."""
         config = replace(self.config, seed=material.seed, threads=material.threads, device=material.device)
-        if material.new_users and config.masked == "users":
-            config = replace(config, masked="nobody")
         losses: list[Mapping[str, float]] = []
 
         def record(step: Step) -> None:

@@ -7,9 +7,10 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from models.evaluation.scores import METRICS
+from models.evaluation.scores import METRICS, Metric
 from models.rivals.methods import TRIALS, Method
-from models.study.protocols import MADE_NEW, NEGATIVES, SEED, SEEN, STEPS, ProtocolName
+from models.study.fold import BY_STEPS, MADE_NEW, SEED, ProtocolName
+from models.study.protocols import NEGATIVES, SEEN, STEPS
 from models.study.rows import ResultRow
 from models.study.study import Result
 
@@ -17,6 +18,7 @@ TITLES: dict[ProtocolName, str] = {
     "hidden": "Hidden: new users without their behaviour, warm users with it",
     "first_steps": "First steps: new users, by how many behaviours were seen before",
     "random_40": "Random 40 %: users made new at random",
+    "random_40_steps": "First steps of the users made new at random",
 }
 MEANINGS: dict[ProtocolName, str] = {
     "hidden": "Split by time. New users first act at or after the split; all their events are ranked with behaviour "
@@ -24,11 +26,19 @@ MEANINGS: dict[ProtocolName, str] = {
     "before each.",
     "first_steps": f"The first {STEPS} events of each new user, each ranked with exactly the behaviour strictly "
     "earlier. The columns say how much that is.",
-    "random_40": f"A random {100 * MADE_NEW:.0f} % of all users are made new: their behaviour is removed in training "
-    "and in test, their rows stay in training with nothing before them; a tower that flags users of its own flags "
-    "these instead. Warm are the others, with what they had done strictly before each event.",
+    "random_40": f"A random {100 * MADE_NEW:.0f} % of all users are made new: all that they did before the split is "
+    "taken out of the data, so that it is in no count, vocabulary, history or negative; their events after it are "
+    "ranked with behaviour hidden. Warm are the others, with what they had done strictly before each event.",
+    "random_40_steps": f"The first {STEPS} events after the split of each user made new, each ranked with exactly the "
+    "behaviour between the split and it. The columns say how much that is.",
 }
-NAMES = {"auc": "AUC", "gauc": "GAUC", "ndcg@10": "NDCG@10"}
+NAMES: dict[Metric, str] = {
+    "auc": "AUC",
+    "gauc": "GAUC",
+    "ndcg@10": "NDCG@10",
+    "gauc_without_repeats": "GAUC without what a user had acted on before",
+    "ndcg@10_without_repeats": "NDCG@10 without what a user had acted on before",
+}
 
 
 def page(result: Result, command: str, figures: Sequence[tuple[str, str]] = ()) -> str:
@@ -73,19 +83,20 @@ relative, (b - a) / a, in %; one in bold has an interval without 0. An empty gro
 
 def _protocol(result: Result, protocol: ProtocolName) -> str:
     own = [row for row in result.rows if row.protocol == protocol]
-    groups = list(SEEN) if protocol == "first_steps" else ["new", "warm"]
+    groups = list(SEEN) if protocol in BY_STEPS else ["new", "warm"]
     asked = "; ".join(
         f"{group}: {users:,} users, {rows:,} candidates"
         for group in groups
         for users, rows in [result.counts[protocol, group]]
     )
     parts = [f"## {TITLES[protocol]}", MEANINGS[protocol], f"Asked: {asked}."]
-    for metric in METRICS:
+    for metric in METRICS:  # those without repeats only where something repeats
         rows = [row for row in own if row.metric == metric and row.against is None]
-        parts += [f"### {NAMES[metric]}", _table(rows, groups, _value)]
+        parts += [] if not rows else [f"### {NAMES[metric]}", _table(rows, groups, _value)]
     for against in dict.fromkeys(row.against for row in own if row.against is not None):
-        rows = [row for row in own if row.against == against and row.metric == "gauc"]
-        parts += [f"### GAUC against {against}, %", _table(rows, groups, _relative)]
+        for metric in ("gauc", "gauc_without_repeats"):
+            rows = [row for row in own if row.against == against and row.metric == metric]
+            parts += [] if not rows else [f"### {NAMES[metric]}, against {against}, %", _table(rows, groups, _relative)]
     return "\n\n".join(parts)
 
 

@@ -20,11 +20,12 @@ from models.evaluation.bootstrap import Estimate, Resamples
 from models.evaluation.scores import Metric, measure
 from models.rivals.methods import Method, Ranker
 from models.rivals.towers import TowerRanker
+from models.study.fold import BY_STEPS, MAKES_NEW, SEED, Fold, ProtocolName
 from models.study.probes import probes
-from models.study.protocols import NEGATIVES, SEED, STEPS, Fold, ProtocolName, Questions
+from models.study.protocols import NEGATIVES, STEPS, Questions, questions
 from models.study.vectors import Vectors, vectors
 
-VERSION = 3
+VERSION = 4
 """Of the scores in the cache: to be raised when the code of a method or of a protocol changes what they are."""
 DRAWS_SEED = 7
 ALL = "all"
@@ -82,11 +83,11 @@ class Bench:
     ) -> "Bench":
         """`home` is the folder under which scores are kept. Raises `InvalidInput` for data of one class."""
         _check_classes(fold)
-        questions = fold.questions(protocols)
+        asked = questions(fold, protocols)
         return cls(
             fold,
-            questions,
-            {key: draw for one in questions.values() for key, draw in _draws(one, resamples).items()},
+            asked,
+            {key: draw for one in asked.values() for key, draw in _draws(one, resamples).items()},
             home / "study" / _digest(fold),
             device=device,
         )
@@ -129,7 +130,7 @@ def _fit_and_keep(bench: Bench, task: FitTask, protocols: Sequence[ProtocolName]
         material = bench.fold.material(protocols[0], task.seed, bench.threads, bench.device)
         ranker = task.method.fit(material)
         seconds = bench.clock() - started
-        if isinstance(ranker, TowerRanker) and not material.new_users:
+        if isinstance(ranker, TowerRanker) and protocols[0] not in MAKES_NEW:
             _keep(folder / "vectors.npz", vectors(ranker, bench.fold, material).arrays())
         for name in protocols:
             found = _variants(ranker, name, bench.questions[name])
@@ -157,21 +158,21 @@ def _estimates(bench: Bench, protocol: ProtocolName, variant: str, scores: Score
     found: dict[Key, Estimate] = {}
     for group, rows in _groups(questions).items():
         draw = bench.draws[protocol, group]
-        for metric, estimate in measure(users[rows], questions.labels[rows], scores[rows], draw).items():
-            found[protocol, variant, group, metric] = estimate
+        measured = measure(users[rows], questions.labels[rows], scores[rows], draw, questions.repeat[rows])
+        found |= {(protocol, variant, group, metric): estimate for metric, estimate in measured.items()}
     return found
 
 
 def _groups(questions: Questions) -> dict[str, npt.NDArray[np.intp]]:
     """The rows of each group, and of the first steps together."""
     rows = {name: np.flatnonzero(questions.group == place) for place, name in enumerate(questions.groups)}
-    return rows | ({ALL: np.arange(len(questions.group))} if questions.protocol == "first_steps" else {})
+    return rows | ({ALL: np.arange(len(questions.group))} if questions.protocol in BY_STEPS else {})
 
 
 def _draws(questions: Questions, resamples: int) -> dict[tuple[ProtocolName, str], Resamples]:
     """New and warm users are drawn apart; the groups of the first steps are of the same users and share their draws."""
     users = questions.user_of_row
-    if questions.protocol == "first_steps":
+    if questions.protocol in BY_STEPS:
         shared = Resamples.drawn(users, resamples, DRAWS_SEED)
         return {(questions.protocol, group): shared for group in _groups(questions)}
     return {

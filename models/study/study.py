@@ -14,7 +14,7 @@ from foretaste.kernel.errors import InvalidInput
 from models.data.dataset import Dataset
 from models.rivals.methods import Method, by_name
 from models.rivals.towers import Alike
-from models.study.protocols import PROTOCOLS, Fold, ProtocolName, check_protocols
+from models.study.fold import PROTOCOLS, Fold, ProtocolName, check_protocols, sharing
 from models.study.rows import ResultRow, rows
 from models.study.running import run
 from models.study.scoring import Bench, Device, FitTask, kept_vectors
@@ -126,7 +126,7 @@ def evaluate(
         FitTask(name, method, seed, protocols)
         for name, (method, _) in methods.items()
         for seed in study.seeds
-        for protocols in _sharing(study.protocols)
+        for protocols in sharing(study.protocols)
     ]
     done: list[str] = []
 
@@ -147,12 +147,6 @@ def evaluate(
         for name, (method, trial) in methods.items()
     ]
     return Result(study, fold, found, contenders, _counts(bench), clock() - started)
-
-
-def _sharing(protocols: Sequence[ProtocolName]) -> list[tuple[ProtocolName, ...]]:
-    """Protocols by what a method learns from: made-new users want a fit of their own."""
-    parts = [[name for name in protocols if (name == "random_40") == made] for made in (False, True)]
-    return [tuple(part) for part in parts if part]
 
 
 def _counts(bench: Bench) -> dict[tuple[ProtocolName, str], tuple[int, int]]:

@@ -9,12 +9,16 @@ from typing import Any
 
 from foretaste.kernel.errors import InvalidInput
 from models.rivals.methods import TRIALS, Method, by_name
-from models.study.protocols import NEW, WARM, Fold, ProtocolName
+from models.study.fold import MAKES_NEW, PROTOCOLS, Fold, ProtocolName
+from models.study.protocols import NEW, WARM
 from models.study.running import run
 from models.study.scoring import ALL, OWN, Bench, Device, FitOutcome, FitTask
 
 SEED = 0
-JUDGED: tuple[ProtocolName, ...] = ("hidden", "first_steps")
+Judged = tuple[ProtocolName, ProtocolName]
+"""Two protocols: of new users with behaviour hidden beside warm ones, and of new users' first steps."""
+BY_THEMSELVES: Judged = ("hidden", "first_steps")
+MADE: Judged = ("random_40", "random_40_steps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +49,35 @@ class Tuned:
         return max(range(len(self.trials)), key=lambda place: (_known(self.trials[place].criterion), -place))
 
 
+def judged_by(fold: Fold, protocols: Sequence[ProtocolName] = PROTOCOLS) -> Judged:
+    """By what the trials for a study under `protocols` are judged.
+
+    By those who are new by themselves, unless the study asks of none of these or its validation window has none.
+    """
+    if all(name in MAKES_NEW for name in protocols) or not fold.validation().split.cold_users:
+        return MADE
+    return BY_THEMSELVES
+
+
 def tune(
     fold: Fold,
-    towers: Sequence[str],
+    methods: Mapping[str, Method],
     home: Path,
     *,
+    judged: Judged = BY_THEMSELVES,
     jobs: int = 1,
     device: Device = "cpu",
     fresh: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> dict[str, Tuned]:
-    """The trials of each tower. `progress` gets trials done and in all.
+    """The trials of each method by its name. `progress` gets trials done and in all.
 
-    Reads nothing at or after the fold's own instant.
+    Reads nothing at or after the fold's own instant, nor anything of users whom its protocols make new there.
     Raises `InvalidInput` for a method that has not `TRIALS` of them.
     """
-    trials = {name: _trials(name) for name in towers}
-    tasks = [FitTask(name, method, SEED, JUDGED) for name, methods in trials.items() for method in methods]
-    bench = Bench.of(fold.validation(), JUDGED, home, resamples=0, device=device)
+    trials = {name: _trials(name, method) for name, method in methods.items()}
+    tasks = [FitTask(name, method, SEED, judged) for name, tried in trials.items() for method in tried]
+    bench = Bench.of(fold.under(judged[0]).validation(), judged, home, resamples=0, device=device)
     done: list[FitTask] = []
 
     def report_fit(task: FitTask) -> None:
@@ -70,11 +85,11 @@ def tune(
         progress(len(done), len(tasks))
 
     outcomes = run(bench, tasks, jobs, report_fit, fresh=fresh)
-    figures = [_trial(task.method, outcome) for task, outcome in zip(tasks, outcomes, strict=True)]
+    figures = [_trial(task.method, outcome, judged) for task, outcome in zip(tasks, outcomes, strict=True)]
     return {name: Tuned(tuple(figures[place * TRIALS : (place + 1) * TRIALS])) for place, name in enumerate(trials)}
 
 
-def write_tuned(tuned: Mapping[str, Tuned], fold: Fold, path: Path) -> None:
+def write_tuned(tuned: Mapping[str, Tuned], fold: Fold, path: Path, judged: Judged = BY_THEMSELVES) -> None:
     """Beside what the file holds of other towers on the same data; one of other data, or a damaged one, is replaced."""
     try:
         there = _read(path, fold) if path.is_file() else {}
@@ -83,12 +98,13 @@ def write_tuned(tuned: Mapping[str, Tuned], fold: Fold, path: Path) -> None:
     ours = {
         name: {"chosen": one.chosen, "trials": [_to_dict(trial) for trial in one.trials]} for name, one in tuned.items()
     }
-    validation = fold.validation().split.instant_ms
+    validation = fold.under(judged[0]).validation().split.instant_ms
     whole = {
         "data": fold.dataset.description.name,
         "fingerprint": fold.dataset.fingerprint,
         "split_ms": fold.split.instant_ms,
         "validation_split_ms": validation,
+        "judged_by": judged,
         "towers": dict(sorted((there | ours).items())),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,8 +116,13 @@ def tuned_methods(towers: Sequence[str], fold: Fold, path: Path) -> dict[str, tu
 
     Raises `InvalidInput` where the file is of other data, or a method has changed since it was tuned.
     """
+    return chosen_methods({name: by_name(name) for name in towers}, fold, path)
+
+
+def chosen_methods(methods: Mapping[str, Method], fold: Fold, path: Path) -> dict[str, tuple[Method, int | None]]:
+    """As `tuned_methods`, of any methods by name: each with the settings that were chosen among its own trials."""
     there = _read(path, fold) if path.is_file() else {}
-    return {name: _chosen(name, there.get(name), path) for name in towers}
+    return {name: _chosen(name, method, there.get(name), path) for name, method in methods.items()}
 
 
 def settings_of(method: Method) -> str:
@@ -109,32 +130,32 @@ def settings_of(method: Method) -> str:
     return repr(method)
 
 
-def _chosen(name: str, kept: Mapping[str, Any] | None, path: Path) -> tuple[Method, int | None]:
+def _chosen(name: str, method: Method, kept: Mapping[str, Any] | None, path: Path) -> tuple[Method, int | None]:
     if kept is None:
-        return by_name(name), None
-    methods, place = _trials(name), int(kept["chosen"])
+        return method, None
+    methods, place = _trials(name, method), int(kept["chosen"])
     settings = [trial["settings"] for trial in kept["trials"]]
     if settings != [settings_of(method) for method in methods]:
         raise InvalidInput(
-            "tuned", str(path), f"holds other settings of {name!r} than it has now: evaluate with --tune"
+            "tuned", str(path), f"holds other settings of {name!r} than it has now: tune anew with --tune"
         )
     return methods[place], place
 
 
-def _trials(name: str) -> Sequence[Method]:
-    methods = by_name(name).trials()
+def _trials(name: str, method: Method) -> Sequence[Method]:
+    methods = method.trials()
     if len(methods) != TRIALS:
         raise InvalidInput("towers", name, f"has {len(methods)} trials; every method has {TRIALS}")
     return methods
 
 
-def _trial(method: Method, outcome: FitOutcome) -> Trial:
-    figures = outcome.estimates
+def _trial(method: Method, outcome: FitOutcome, judged: Judged) -> Trial:
+    figures, (hidden, steps) = outcome.estimates, judged
     return Trial(
         settings_of(method),
-        figures["hidden", OWN, NEW, "gauc"].value,
-        figures["first_steps", OWN, ALL, "gauc"].value,
-        figures["hidden", OWN, WARM, "gauc"].value,
+        figures[hidden, OWN, NEW, "gauc"].value,
+        figures[steps, OWN, ALL, "gauc"].value,
+        figures[hidden, OWN, WARM, "gauc"].value,
     )
 
 
@@ -149,7 +170,7 @@ def _read(path: Path, fold: Fold) -> dict[str, Any]:
         raise InvalidInput(
             "tuned",
             str(path),
-            "was tuned on other data, or at another split: evaluate with --tune, or with another --out",
+            "was tuned on other data, or at another split: tune anew with --tune, or name another place for the record",
         )
     return towers
 

