@@ -133,7 +133,7 @@ def lengthened(config: TrainingConfig) -> TrainingConfig:
     return replace(config, epochs=2 * config.epochs, least_steps=1000, ranking_rate=0.6 * config.ranking_rate)
 
 
-def _towers(masked: Masked, *, ranking: str = "dnn", zero_shot: str = ABSENT) -> TowerMethod:
+def papers_towers(masked: Masked, *, ranking: str = "dnn", zero_shot: str = ABSENT) -> TowerMethod:
     """With the paper's flag and dropout; what the paper leaves to time is the same for all of them, and tuned."""
     return TowerMethod(
         TrainingConfig(
@@ -147,57 +147,57 @@ def _towers(masked: Masked, *, ranking: str = "dnn", zero_shot: str = ABSENT) ->
 
 def dnn() -> TowerMethod:
     """BaseDNN trained on all histories."""
-    return _towers("nobody")
+    return papers_towers("nobody")
 
 
 def dnn_flagged() -> TowerMethod:
     """BaseDNN with 40 % of the users flagged new throughout: the paper's baseline."""
-    return _towers("users")
+    return papers_towers("users")
 
 
 def dnn_dropout() -> TowerMethod:
     """BaseDNN with the history of a random 40 % of the moments hidden."""
-    return _towers("rows")
+    return papers_towers("rows")
 
 
 def din() -> TowerMethod:
-    return _towers("nobody", ranking="din")
+    return papers_towers("nobody", ranking="din")
 
 
 def dmr() -> TowerMethod:
-    return _towers("nobody", ranking="dmr")
+    return papers_towers("nobody", ranking="dmr")
 
 
 def dcn() -> TowerMethod:
-    return _towers("nobody", ranking="dcn")
+    return papers_towers("nobody", ranking="dcn")
 
 
 def deepfm() -> TowerMethod:
-    return _towers("nobody", ranking="deepfm")
+    return papers_towers("nobody", ranking="deepfm")
 
 
 def none() -> TowerMethod:
     """The paper's ablation: a linear map from attributes to behaviour, no zero-shot loss."""
-    return _towers("users", zero_shot="none")
+    return papers_towers("users", zero_shot="none")
 
 
 def single() -> TowerMethod:
     """The paper's ablation: eq. 3 alone."""
-    return _towers("users", zero_shot="single")
+    return papers_towers("users", zero_shot="single")
 
 
 def dual() -> TowerMethod:
     """The paper's ablation: eqs. 3 and 4."""
-    return _towers("users", zero_shot="dual")
+    return papers_towers("users", zero_shot="dual")
 
 
 def mail() -> TowerMethod:
     """MAIL-Base: eq. 7, and 40 % of the users flagged new, as in the paper."""
-    return _towers("users", zero_shot="mail")
+    return papers_towers("users", zero_shot="mail")
 
 
 def mail_dmr() -> TowerMethod:
-    return _towers("users", ranking="dmr", zero_shot="mail")
+    return papers_towers("users", ranking="dmr", zero_shot="mail")
 
 
 def foretaste(ranking: str = "recency") -> TowerMethod:
@@ -227,4 +227,4 @@ def foretaste_deepfm() -> TowerMethod:
 
 def recency() -> TowerMethod:
     """The default's warm expert alone, trained on all histories."""
-    return _towers("nobody", ranking="recency")
+    return papers_towers("nobody", ranking="recency")

@@ -44,7 +44,7 @@ NAMES: dict[Metric, str] = {
 def page(result: Result, command: str, figures: Sequence[tuple[str, str]] = ()) -> str:
     """Markdown. `command` is what makes it again; `figures` are (file, what it shows)."""
     parts = [f"# Towers on {result.fold.dataset.description.name}", _how(result, command)]
-    parts += [_protocol(result, protocol) for protocol in result.study.protocols]
+    parts += [_protocol(result, protocol) for protocol in result.protocols]
     if figures:
         parts.append("## Figures")
         parts += [f"![{shown}]({file})\n\n{shown}." for file, shown in figures]

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -93,12 +93,15 @@ class Bench:
         )
 
 
-def judge(bench: Bench, task: FitTask) -> FitOutcome:
-    """The figures of a task, from the cache where its scores are there already."""
+def judge(bench: Bench, task: FitTask, progress: Callable[[int, int], None] = lambda _done, _total: None) -> FitOutcome:
+    """The figures of a task, from the cache where its scores are there already.
+
+    `progress` gets the steps of the fit done and in all, of a method that tells them.
+    """
     folder = bench.cache / task.folder
-    missing = [name for name in task.protocols if not (folder / f"{name}.npz").is_file()]
+    missing = not_kept(bench, task)
     if missing:
-        _fit_and_keep(bench, task, missing)
+        _fit_and_keep(bench, task, missing, progress)
     estimates: dict[Key, Estimate] = {}
     seconds = 0.0
     for name in task.protocols:
@@ -110,10 +113,16 @@ def judge(bench: Bench, task: FitTask) -> FitOutcome:
     return FitOutcome(task.tower, task.seed, estimates, seconds)
 
 
-def forget(bench: Bench, task: FitTask) -> None:
-    """Takes a task's scores out of the cache."""
-    for name in task.protocols:
-        (bench.cache / task.folder / f"{name}.npz").unlink(missing_ok=True)
+def not_kept(bench: Bench, task: FitTask) -> list[ProtocolName]:
+    """The protocols of a task whose scores are not in the cache."""
+    return [name for name in task.protocols if not (bench.cache / task.folder / f"{name}.npz").is_file()]
+
+
+def forget(bench: Bench, tasks: Sequence[FitTask]) -> None:
+    """Takes the scores of tasks out of the cache."""
+    for task in tasks:
+        for name in task.protocols:
+            (bench.cache / task.folder / f"{name}.npz").unlink(missing_ok=True)
 
 
 def kept_vectors(bench: Bench, task: FitTask) -> Vectors | None:
@@ -122,13 +131,15 @@ def kept_vectors(bench: Bench, task: FitTask) -> Vectors | None:
     return Vectors.read(path) if path.is_file() else None
 
 
-def _fit_and_keep(bench: Bench, task: FitTask, protocols: Sequence[ProtocolName]) -> None:
+def _fit_and_keep(
+    bench: Bench, task: FitTask, protocols: Sequence[ProtocolName], progress: Callable[[int, int], None]
+) -> None:
     folder = bench.cache / task.folder
     folder.mkdir(parents=True, exist_ok=True)
-    with _threads(bench.threads):
+    with limited_threads(bench.threads):
         started = bench.clock()
         material = bench.fold.material(protocols[0], task.seed, bench.threads, bench.device)
-        ranker = task.method.fit(material)
+        ranker = task.method.fit(replace(material, progress=progress))
         seconds = bench.clock() - started
         if isinstance(ranker, TowerRanker) and protocols[0] not in MAKES_NEW:
             _keep(folder / "vectors.npz", vectors(ranker, bench.fold, material).arrays())
@@ -199,7 +210,7 @@ def _check_classes(fold: Fold) -> None:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def limited_threads(count: int) -> Iterator[None]:
     """Torch and the libraries under numpy with so many threads; as before on leaving."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)

@@ -2,17 +2,19 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.ports import Report, no_report
 from models.rivals.methods import TRIALS, Method, by_name
 from models.study.fold import MAKES_NEW, PROTOCOLS, Fold, ProtocolName
 from models.study.protocols import NEW, WARM
+from models.study.reporting import reported_fits
 from models.study.running import run
-from models.study.scoring import ALL, OWN, Bench, Device, FitOutcome, FitTask
+from models.study.scoring import ALL, OWN, Bench, Device, FitOutcome, FitTask, forget
 
 SEED = 0
 Judged = tuple[ProtocolName, ProtocolName]
@@ -68,9 +70,9 @@ def tune(
     jobs: int = 1,
     device: Device = "cpu",
     fresh: bool = False,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    report: Report = no_report,
 ) -> dict[str, Tuned]:
-    """The trials of each method by its name. `progress` gets trials done and in all.
+    """The trials of each method by its name. `report` hears how long they will take, and of each method's hundredths.
 
     Reads nothing at or after the fold's own instant, nor anything of users whom its protocols make new there.
     Raises `InvalidInput` for a method that has not `TRIALS` of them.
@@ -78,13 +80,9 @@ def tune(
     trials = {name: _trials(name, method) for name, method in methods.items()}
     tasks = [FitTask(name, method, SEED, judged) for name, tried in trials.items() for method in tried]
     bench = Bench.of(fold.under(judged[0]).validation(), judged, home, resamples=0, device=device)
-    done: list[FitTask] = []
-
-    def report_fit(task: FitTask) -> None:
-        done.append(task)
-        progress(len(done), len(tasks))
-
-    outcomes = run(bench, tasks, jobs, report_fit, fresh=fresh)
+    if fresh:
+        forget(bench, tasks)
+    outcomes = run(bench, tasks, jobs, reported_fits(bench, tasks, jobs, report, "tune "))
     figures = [_trial(task.method, outcome, judged) for task, outcome in zip(tasks, outcomes, strict=True)]
     return {name: Tuned(tuple(figures[place * TRIALS : (place + 1) * TRIALS])) for place, name in enumerate(trials)}
 
