@@ -10,7 +10,7 @@ from foretaste.kernel.errors import InvalidInput
 from models.data.examples import Batch
 from models.data.vocabulary import item_counts
 from models.rivals.methods import Material
-from models.study.protocols import Fold
+from models.study.fold import Fold
 from tests.towers_factory import dataset
 
 

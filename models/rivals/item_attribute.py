@@ -54,7 +54,7 @@ class LogOddsRanker:
     value_totals: Numbers
     """(V,): rows of users with each attribute value, all attributes in one numbering."""
     rates: Numbers
-    """(item_count,): p, the share of an item's chances at which it was acted on, one action at the overall rate added."""
+    """(item_count,): p, the share of an item's chances at which it was acted on, one more action added."""
 
     def scores(self, batch: Batch) -> Numbers:
         attributes = batch.attributes[batch.owner]
@@ -123,6 +123,7 @@ class ItemAttribute:
             self,
             replace(self, shrinkage=3 * self.shrinkage),
             replace(self, shrinkage=self.shrinkage / 3),
+            replace(self, shrinkage=self.shrinkage / 10),
             replace(self, popularity=not self.popularity),
         )
 

@@ -14,7 +14,7 @@ from models.data.histories import Histories
 from models.data.split import TimeSplit
 from models.runtime.encoding import Encoding
 
-TRIALS = 4
+TRIALS = 5
 """Settings that tuning tries of every method, its own among them."""
 
 

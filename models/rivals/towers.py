@@ -22,6 +22,8 @@ ABSENT = "absent"
 """The zero-shot tower of a plain ranking tower: its virtual behaviour is zero."""
 
 PAPERS_DROPOUT, MILDER, MILDEST = 0.5, 0.3, 0.1
+SLOWER = 1 / 3
+"""Of the ranking tower's learning rate, in a trial."""
 FIRST_SHARE = 0.1
 """Of the first stage's prior precision, in a trial."""
 
@@ -86,17 +88,19 @@ class TowerMethod:
         return TowerRanker(trained, device, losses)
 
     def trials(self) -> Sequence["TowerMethod"]:
-        """Longer training in smaller steps, with less and less dropped.
+        """Longer training in smaller steps, with less and less dropped; the last in smaller steps still.
 
-        Of effects, the last is with more of what users do first: it is worth most there, and costs where it is not.
+        Of effects, one is with more of what users do first: it is worth most there, and costs where it is not.
         """
         longer = lengthened(self.config)
         mildest = longer.with_dropout(MILDEST)
+        slower = TowerMethod(slowed(mildest))
         if self.config.architecture.zero_shot == "effects":
             precision = self.config.effects.first_precision * FIRST_SHARE
             effects = replace(self.config.effects, first_precision=precision)
-            return self, TowerMethod(longer), TowerMethod(mildest), TowerMethod(replace(mildest, effects=effects))
-        return self, *(TowerMethod(longer.with_dropout(share)) for share in (MILDER, MILDEST, 0.0))
+            first = TowerMethod(replace(mildest, effects=effects))
+            return self, TowerMethod(longer), TowerMethod(mildest), first, slower
+        return self, *(TowerMethod(longer.with_dropout(share)) for share in (MILDER, MILDEST, 0.0)), slower
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,11 @@ class Alike:
 def lengthened(config: TrainingConfig) -> TrainingConfig:
     """Twice the epochs, and more where the data are so small that these have few steps; each step is smaller."""
     return replace(config, epochs=2 * config.epochs, least_steps=1000, ranking_rate=0.6 * config.ranking_rate)
+
+
+def slowed(config: TrainingConfig) -> TrainingConfig:
+    """Smaller steps, and as many."""
+    return replace(config, ranking_rate=SLOWER * config.ranking_rate)
 
 
 def papers_towers(masked: Masked, *, ranking: str = "dnn", zero_shot: str = ABSENT) -> TowerMethod:

@@ -35,26 +35,28 @@ class Fold:
     """One instant: what lies before it to learn from, what comes after it to judge by.
 
     `dataset` holds all that may be looked at, `learning` only what lies before the instant. `made_new`: rows of the
-    users whom a protocol made new, of whom `dataset` therefore holds nothing before the instant.
+    users whom a protocol made new, of whom `dataset` therefore holds nothing before the instant. `depth`: inside how
+    many others it lies; at each depth others are made new, for those of the fold around it have nothing left.
     """
 
     dataset: Dataset
     split: TimeSplit
     encoding: Encoding
     learning: Dataset
+    depth: int = 0
     made_new: frozenset[int] = field(default_factory=frozenset)
 
     @classmethod
-    def of(cls, dataset: Dataset, instant_ms: int | None = None, made_new: frozenset[int] = frozenset()) -> "Fold":
+    def of(cls, dataset: Dataset, instant_ms: int | None = None, depth: int = 0) -> "Fold":
         """The fold at `instant_ms`, at what `dataset.yaml` says, or after 80 % of the interactions."""
         split = split_by_time(dataset, instant_ms)
         learning = replace(dataset, interactions=split.train)
-        return cls(dataset, split, fit_encoding(learning, split.instant_ms), learning, made_new)
+        return cls(dataset, split, fit_encoding(learning, split.instant_ms), learning, depth)
 
     def validation(self) -> "Fold":
         """Inside the training period, split again after its own 80 %: whoever begins later is a held-out new user."""
         times = self.split.train["time_ms"]
-        return Fold.of(self.learning, int(times.iloc[int(VALIDATION_SHARE * len(times))]))
+        return Fold.of(self.learning, int(times.iloc[int(VALIDATION_SHARE * len(times))]), self.depth + 1)
 
     def under(self, protocol: ProtocolName) -> "Fold":
         """The fold that a protocol asks of: this one, or the one with users made new."""
@@ -62,9 +64,9 @@ class Fold:
 
     @cached_property
     def _with_users_made_new(self) -> "Fold":
-        """A random `MADE_NEW` of the users who did anything, without all that they did before the instant."""
-        active = np.unique(self.dataset.user_rows(self.dataset.interactions["user_id"]))
-        new = active[np.random.default_rng(SEED).random(len(active)) < MADE_NEW]
+        """A random `MADE_NEW` of the users, without all that they did before the instant."""
+        drawn = np.random.default_rng(SEED + self.depth).random(len(self.dataset.users))
+        new = np.flatnonzero(drawn < MADE_NEW)
         instant = self.split.instant_ms
         behaviours = self.dataset.behaviours
         dataset = replace(
@@ -72,7 +74,7 @@ class Fold:
             interactions=_without_past(self.dataset, self.dataset.interactions, new, instant),
             behaviours=None if behaviours is None else _without_past(self.dataset, behaviours, new, instant),
         )
-        return Fold.of(dataset, instant, frozenset(new.tolist()))
+        return replace(Fold.of(dataset, instant, self.depth), made_new=frozenset(new.tolist()))
 
     @property
     def new_users(self) -> IndexArray:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from models.evaluation.scores import METRICS, Metric
-from models.rivals.methods import TRIALS, Method
+from models.rivals.methods import TRIALS
 from models.study.fold import BY_STEPS, MADE_NEW, SEED, ProtocolName
 from models.study.protocols import NEGATIVES, SEEN, STEPS
 from models.study.rows import ResultRow
@@ -141,18 +141,18 @@ def _settings(result: Result) -> str:
     ]
     for one in result.contenders:
         trial = "not tuned" if one.trial is None else f"{one.trial + 1} of {TRIALS}"
-        lines.append(_line([one.name, trial, f"{one.seconds:.1f}", _own_settings(one.method)]))
+        lines.append(_line([one.name, trial, f"{one.seconds:.1f}", differing_settings(one.method) or "the defaults"]))
     return "\n".join(lines)
 
 
-def _own_settings(method: Method) -> str:
-    """What differs from the defaults of its class, or everything where it has none."""
+def differing_settings(settings: object) -> str:
+    """What of a dataclass differs from the defaults of its class, or everything where it has none; "" for nothing."""
     try:
-        usual = _flat(type(method)())
+        usual = _flat(type(settings)())
     except TypeError:  # a class that takes arguments
         usual = {}
-    own = {name: value for name, value in _flat(method).items() if name not in usual or usual[name] != value}
-    return ", ".join(f"`{name}={value!r}`" for name, value in own.items()) or "the defaults"
+    own = {name: value for name, value in _flat(settings).items() if name not in usual or usual[name] != value}
+    return ", ".join(f"`{name}={value!r}`" for name, value in own.items())
 
 
 def _flat(settings: object, prefix: str = "") -> dict[str, object]:

@@ -194,7 +194,8 @@ def _draws(questions: Questions, resamples: int) -> dict[tuple[ProtocolName, str
 
 def _digest(fold: Fold) -> str:
     """Whatever decides what is asked."""
-    parts = (VERSION, SEED, NEGATIVES, STEPS, fold.dataset.fingerprint, fold.split.instant_ms)
+    rows = len(fold.dataset.interactions)  # of one data set, those whom a fold around this one made new are missing
+    parts = (VERSION, SEED, NEGATIVES, STEPS, fold.dataset.fingerprint, fold.split.instant_ms, fold.depth, rows)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:20]
 
 

