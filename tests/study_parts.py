@@ -42,7 +42,7 @@ class Popular:
         return ByTable(np.power(counts + 1.0, self.power) + noise)
 
     def trials(self) -> list["Popular"]:
-        return [self, Popular(0.5, 5.0), Popular(-1.0), Popular(2.0, 5.0)]
+        return [self, Popular(0.5, 5.0), Popular(-1.0), Popular(2.0, 5.0), Popular(0.1)]
 
 
 @dataclass(frozen=True)
