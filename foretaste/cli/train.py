@@ -64,7 +64,7 @@ def train(  # noqa: PLR0913, PLR0917  # a command's options
     with progress() as report:
         dataset = open_dataset(data, settings.made_home() / "data", report)
         if tune is not False:
-            config, notices = _tuned(dataset, config, settings.home, options, report, anew=bool(tune))
+            config, notices = tuned_config(dataset, config, settings.home, options, report, anew=bool(tune))
         artifact = train_generation(
             dataset, config, settings.generations, lambda: asyncio.run(next_number(settings)), report
         )
@@ -74,7 +74,7 @@ def train(  # noqa: PLR0913, PLR0917  # a command's options
     console.print_json((artifact / "manifest.json").read_text(encoding="utf-8"))
 
 
-def _tuned(
+def tuned_config(
     dataset: "Dataset", config: "TrainingConfig", home: Path, options: Mapping[str, Any], report: Report, *, anew: bool
 ) -> tuple["TrainingConfig", list[str]]:
     """The settings that are chosen `anew`, or that are kept, or `config`; what was asked for in `options` stays.

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,13 @@ class TunedSettings:
 
     def lines(self) -> list[str]:
         """A line a trial: GAUC of each group on the validation window, and the settings that are not the defaults."""
+        usual = TrainingConfig()
+        plain = [replace(config, seed=usual.seed, device=usual.device) for config in self.configs]
         return [
             f"{'chosen' if place == self.tuned.chosen else 'tried'}: new {_shown(trial.hidden_new)}, first steps "
             f"{_shown(trial.first_steps)}, warm {_shown(trial.warm)}, mean {_shown(trial.criterion)}: "
             f"{differing_settings(config) or 'the defaults'}"
-            for place, (config, trial) in enumerate(zip(self.configs, self.tuned.trials, strict=True))
+            for place, (config, trial) in enumerate(zip(plain, self.tuned.trials, strict=True))
         ]
 
 
