@@ -56,4 +56,4 @@ def test_without_effects_every_user_has_the_vector_of_nobody(name: str) -> None:
 
 
 def test_what_is_left_out_is_named_by_an_import_path() -> None:
-    assert by_name("cold-expert").config.architecture.ranking == f"{ablated_towers.__name__}:NoWarmExpert"  # type: ignore[attr-defined]
+    assert by_name("cold-expert").config.architecture.ranking == f"{ablated_towers.__name__}:NoWarmExpert"

@@ -253,7 +253,8 @@ def test_a_catalogue_of_one_item_is_refused(tmp_path: Path) -> None:
 def test_groups_of_nobody_are_nan(tmp_path: Path) -> None:
     frame = fold().dataset.interactions
     only = _with(fold(), frame[frame["user_id"].isin(fold().split.train["user_id"].unique())])
-    found = evaluate(only, _study(POPULAR), tmp_path, tmp_path / "tuned.json")
+    study = _study(POPULAR, protocols=("hidden", "first_steps"))
+    found = evaluate(only, study, tmp_path, tmp_path / "tuned.json")
     new = [row for row in found.rows if row.group in {"0", "1-2"} or (row.protocol, row.group) == ("hidden", "new")]
     assert new
     assert all(math.isnan(row.value) and row.to_dict()["high"] is None for row in new)

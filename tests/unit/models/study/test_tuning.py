@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -42,11 +43,10 @@ def test_users_are_made_new_for_the_trials_where_the_study_or_the_data_want_it(t
     assert judged_by(fold()) == BY_THEMSELVES
     assert judged_by(fold(), ("random_40", "first_steps")) == BY_THEMSELVES
     assert judged_by(fold(), ("random_40",)) == MADE
-    validation = fold().validation()
-    known = set(validation.split.train["user_id"])
-    learning = fold().learning.interactions
-    late = fold().split.test
-    frame = pd.concat([learning[learning["user_id"].isin(known)], late], ignore_index=True)
+    learning, late = fold().learning.interactions, fold().split.test
+    in_turns = learning.iloc[learning.groupby("user_id", observed=True).cumcount().argsort(kind="stable")]
+    early = in_turns.assign(time_ms=np.sort(learning["time_ms"]))  # all users begin before any goes on
+    frame = pd.concat([early, late], ignore_index=True)
     assert judged_by(Fold.of(replace(fold().dataset, interactions=frame), fold().split.instant_ms)) == MADE
     made = tune(fold(), _named(POPULAR), tmp_path, judged=MADE)[POPULAR]
     assert all(0 < trial.hidden_new < 1 and 0 < trial.first_steps < 1 and 0 < trial.warm < 1 for trial in made.trials)
