@@ -14,7 +14,7 @@ from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.ports import Report, no_report
 from models.data.dataset import Dataset
 from models.rivals.methods import Method, by_name
-from models.rivals.towers import Alike
+from models.rivals.towers import Alike, TowerMethod
 from models.study.fold import MAKES_NEW, PROTOCOLS, Fold, ProtocolName, check_protocols, sharing
 from models.study.reporting import reported_fits
 from models.study.rows import ResultRow, rows
@@ -48,7 +48,7 @@ class Study:
     """Processes, a thread each."""
     device: Device = "cpu"
     alike: Alike | None = None
-    """The same training for all towers, tuned or not; None: each as it was tuned."""
+    """The same training for all towers, tuned or not; None: each as it was tuned. Other methods are as tuned anyway."""
 
     def __post_init__(self) -> None:
         """Raises `InvalidInput` naming the field."""
@@ -126,10 +126,7 @@ def evaluate(
     """
     started = clock()
     fold = Fold.of(dataset)
-    if study.alike is None:
-        methods = tuned_methods(study.towers, fold, tuned)  # 1
-    else:
-        methods = {name: (study.alike.of(by_name(name)), None) for name in study.towers}
+    methods = _methods(study, fold, tuned)  # 1
     report("questions", 0, 1)
     asked = study.asked_of(fold)
     bench = Bench.of(fold, asked, home, resamples=study.resamples, device=study.device)  # 2
@@ -155,6 +152,15 @@ def evaluate(
         for name, (method, trial) in methods.items()
     ]
     return Result(study, asked, fold, found, contenders, _counts(bench), clock() - started)
+
+
+def _methods(study: Study, fold: Fold, tuned: Path) -> dict[str, tuple[Method, int | None]]:
+    """Each method as it was tuned, and which trial that is; a tower trained as all are where they are trained alike."""
+    if study.alike is None:
+        return tuned_methods(study.towers, fold, tuned)
+    alike = {name: study.alike.of(by_name(name)) for name in study.towers}
+    others = tuned_methods([name for name in study.towers if not isinstance(alike[name], TowerMethod)], fold, tuned)
+    return {name: others.get(name, (alike[name], None)) for name in study.towers}
 
 
 def _counts(bench: Bench) -> dict[tuple[ProtocolName, str], tuple[int, int]]:

@@ -12,6 +12,7 @@ import pytest
 from foretaste.kernel.errors import ForetasteError, InvalidInput
 from models.rivals import methods
 from models.rivals.methods import Material
+from models.rivals.towers import Alike
 from models.study import rows
 from models.study.figures import draw
 from models.study.fold import BY_STEPS, MAKES_NEW, PROTOCOLS, Fold
@@ -151,12 +152,14 @@ def test_other_settings_under_the_same_name_are_trained(tmp_path: Path, monkeypa
         assert method.fits == [0, 1]
 
 
-def test_a_study_takes_the_settings_that_tuning_chose(tmp_path: Path) -> None:
+@pytest.mark.parametrize("alike", [None, Alike(epochs=1, batch=64, rate=0.01, dropout=0.1)])
+def test_a_study_takes_the_settings_that_tuning_chose(tmp_path: Path, alike: Alike | None) -> None:
+    """Of what is no tower also where the towers are trained alike."""
     trials = tuple(
         Trial(repr(method), 0.5 + 0.1 * (place == 2), 0.5, 0.5) for place, method in enumerate(Popular().trials())
     )
     write_tuned({POPULAR: Tuned(trials)}, fold(), tmp_path / "tuned.json")
-    found = _evaluated(tmp_path, _study(POPULAR, BACKWARDS, protocols=("hidden",)))
+    found = _evaluated(tmp_path, _study(POPULAR, BACKWARDS, protocols=("hidden",), alike=alike))
     assert [(one.trial, one.method.power) for one in found.contenders] == [(2, -1.0), (None, -1.0)]
     by_tower = {row.tower: row.value for row in found.rows if row.against is None}
     assert by_tower[POPULAR] == by_tower[BACKWARDS]
