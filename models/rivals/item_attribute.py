@@ -121,9 +121,9 @@ class ItemAttribute:
     def trials(self) -> Sequence["ItemAttribute"]:
         return (
             self,
-            replace(self, shrinkage=3 * self.shrinkage),
             replace(self, shrinkage=self.shrinkage / 3),
             replace(self, shrinkage=self.shrinkage / 10),
+            replace(self, shrinkage=self.shrinkage / 30),
             replace(self, popularity=not self.popularity),
         )
 

@@ -26,7 +26,7 @@ class RecentPopularity:
     popularity this ratio is what a rule without users can know.
     """
 
-    days: PositiveFloat = 28.0
+    days: PositiveFloat = 7.0
     """How much counts as recent."""
     shrinkage: PositiveFloat = 10.0
     """c."""
