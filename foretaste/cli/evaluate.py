@@ -42,7 +42,8 @@ Device = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")]
 Trained = Annotated[
     str | None,
     typer.Option(
-        "--alike", help="One training for all towers, none as tuned: epochs=2,batch=1024,rate=0.003,dropout=0.1."
+        "--alike",
+        help="One training for all towers, other methods as tuned: epochs=2,batch=1024,rate=0.003,dropout=0.1.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the rows, and nothing else.")]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from models.evaluation.scores import METRICS, Metric
 from models.rivals.methods import TRIALS
-from models.study.fold import BY_STEPS, MADE_NEW, SEED, ProtocolName
+from models.study.fold import BY_STEPS, MADE_NEW, MAKES_NEW, SEED, ProtocolName
 from models.study.protocols import NEGATIVES, SEEN, STEPS
 from models.study.rows import ResultRow
 from models.study.study import Result
@@ -67,12 +67,14 @@ def _how(result: Result, command: str) -> str:
             f"Each event is ranked against {NEGATIVES} items drawn by their popularity before the split, never one "
             f"that the user ever met (seed {SEED}; the same candidates for every tower and every seed)."
         )
+    makes_new = [name for name in result.protocols if name in MAKES_NEW]
+    fewer = f", {len(fold.under(makes_new[0]).split.train):,} of them where users are made new" if makes_new else ""
     return f"""Made by
 
     {command}
 
 in {_duration(result.seconds)} on the wall, with what was in the cache. Training: {len(fold.split.train):,} interactions
-before {instant}; nothing later reached training or tuning. {candidates}
+before {instant}{fewer}; nothing later reached training or tuning. {candidates}
 
 Each figure is the mean over seeds {", ".join(map(str, study.seeds))}; in brackets its 95 % percentile interval over
 {study.resamples:,} draws of the users, the same draws for every tower and seed, so that differences are paired. They

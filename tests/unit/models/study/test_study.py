@@ -178,6 +178,9 @@ def test_the_page_says_how_it_was_made_and_shows_every_tower_and_group(result: R
     for seen in SEEN:
         assert f" {seen} |" in text
     assert "seeds 0, 1" in text
+    whole, left = (len(fold().under(name).split.train) for name in ("hidden", "random_40"))
+    assert f"Training: {whole:,} interactions" in text
+    assert f"{left:,} of them where users are made new" in text
 
 
 def test_figures_without_a_value_read_nan(result: Result) -> None:
