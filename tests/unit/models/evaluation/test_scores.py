@@ -6,7 +6,7 @@ from sklearn.metrics import ndcg_score, roc_auc_score
 
 from models.evaluation.bootstrap import Estimate, Resamples, mean
 from models.evaluation.metrics import gauc, user_ndcg
-from models.evaluation.scores import METRICS, measure
+from models.evaluation.scores import METRICS, Metric, measure
 
 
 def _judged(seed: int = 0, users: int = 30, rows: int = 900, levels: Any = None) -> Any:
@@ -83,8 +83,10 @@ def test_without_repeats_is_what_the_other_rows_would_give_on_the_same_draws() -
     found = measure(owner, labels, scores, draws, repeat)
     assert tuple(found) == METRICS
     alone = measure(owner[~repeat], labels[~repeat], scores[~repeat], draws)
-    for name in ("gauc", "ndcg@10"):
-        without = found[f"{name}_without_repeats"]
+    pairs: tuple[tuple[Metric, Metric], ...]
+    pairs = (("gauc", "gauc_without_repeats"), ("ndcg@10", "ndcg@10_without_repeats"))
+    for name, without_name in pairs:
+        without = found[without_name]
         assert without.value == alone[name].value != found[name].value
         assert np.array_equal(without.drawn, alone[name].drawn)
     nothing = measure(owner, labels, scores, draws, np.zeros(len(owner), dtype=np.bool_))
