@@ -1,9 +1,11 @@
 """How long a study will take: told before it begins, from a few steps of each kind of tower on the same bench."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 
+from foretaste.kernel.files import write_file
 from models.rivals.methods import Method
 from models.rivals.towers import TowerMethod
 from models.study.scoring import Bench, FitTask, limited_threads, not_kept
@@ -43,20 +45,24 @@ class Expected:
 def expected(bench: Bench, tasks: Sequence[FitTask], jobs: int) -> Expected:
     """How long the tasks will take in so many processes. One short fit of each kind of tower, whose scores are lost.
 
-    Towers differ in pace by their architecture alone. A rival that completes a BaseDNN takes what that takes at least.
+    Towers differ in pace by their architecture and the size of a batch alone; a rival that completes a BaseDNN takes
+    what that takes at least. The paces are kept beside the scores, so that a study that goes on begins at once.
     """
     missing = [task for task in tasks if not_kept(bench, task)]
-    paces: dict[str, Pace] = {}
+    kept = bench.cache / "paces.json"
+    paces = {kind: Pace(**pace) for kind, pace in json.loads(kept.read_text("utf-8")).items()} if kept.is_file() else {}
     seconds, unknown = 0.0, 0
     for task in missing:
         config = trained_config(task.method)
         if config is None:
             unknown += 1
             continue
-        kind = f"{task.protocols} {replace(config.architecture, dropout=0.0)!r}"
+        kind = f"{task.protocols} {config.batch} {replace(config.architecture, dropout=0.0)!r}"
         if kind not in paces:
             with limited_threads(bench.threads):
                 paces[kind] = _pace(bench, task, config)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_file(kept, json.dumps({one: asdict(pace) for one, pace in paces.items()}, indent=1))
         seconds += paces[kind].seconds(steps_of(config, _rows(bench, task, config)))
     return Expected(len(tasks), len(tasks) - len(missing), unknown, seconds / max(min(jobs, len(missing)), 1))
 

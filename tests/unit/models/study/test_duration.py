@@ -29,6 +29,10 @@ def _bench(home: Path) -> Bench:
     return replace(Bench.of(fold(), ("hidden",), home, resamples=0), clock=lambda: float(next(looks)))
 
 
+def _stopped() -> float:
+    raise AssertionError("nothing is measured anew")
+
+
 def _task(method: Any, name: str = "tower", seed: int = 0) -> FitTask:
     return FitTask(name, method, seed, ("hidden",))
 
@@ -51,6 +55,7 @@ def test_what_is_left_is_told_by_a_short_fit_of_each_kind_of_tower(tmp_path: Pat
     assert (found.fits, found.kept, found.unknown) == (4, 0, 1)
     steps = steps_of(TINY.config, len(fold().split.train) * 5)
     assert found.seconds > 3 * steps / 2, "a second a step, three fits of as many, in two processes"
+    assert expected(replace(bench, clock=_stopped), tasks, jobs=2) == found, "the paces are kept"
     judge(bench, tasks[0])
     fewer = expected(bench, tasks, jobs=2)
     assert fewer.kept == 1
