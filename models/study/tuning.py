@@ -88,9 +88,9 @@ def tune(
 
 
 def write_tuned(tuned: Mapping[str, Tuned], fold: Fold, path: Path, judged: Judged = BY_THEMSELVES) -> None:
-    """Beside what the file holds of other towers on the same data; one of other data, or a damaged one, is replaced."""
+    """Beside what the file holds of other towers; one of other data, of other users, or a damaged one, is replaced."""
     try:
-        there = _read(path, fold) if path.is_file() else {}
+        there = _read(path, fold, judged) if path.is_file() else {}
     except InvalidInput:
         there = {}
     ours = {
@@ -161,13 +161,15 @@ def _trial(method: Method, outcome: FitOutcome, judged: Judged) -> Trial:
     )
 
 
-def _read(path: Path, fold: Fold) -> dict[str, Any]:
+def _read(path: Path, fold: Fold, judged: Judged | None = None) -> dict[str, Any]:
     try:
         whole = json.loads(path.read_text(encoding="utf-8"))
         made_on = (whole["fingerprint"], whole["split_ms"])
         towers: dict[str, Any] = whole["towers"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise InvalidInput("tuned", str(path), f"is no record of tuning: {error!r}") from error
+    if judged is not None and whole.get("judged_by", list(BY_THEMSELVES)) != list(judged):
+        raise InvalidInput("tuned", str(path), f"was not judged by {', '.join(judged)}")
     if made_on != (fold.dataset.fingerprint, fold.split.instant_ms):
         raise InvalidInput(
             "tuned",

@@ -53,6 +53,9 @@ def test_users_are_made_new_for_the_trials_where_the_study_or_the_data_want_it(t
     assert made != tuned[POPULAR]
     write_tuned({POPULAR: made}, fold(), tmp_path / "tuned.json", MADE)
     assert json.loads((tmp_path / "tuned.json").read_text(encoding="utf-8"))["judged_by"] == list(MADE)
+    write_tuned({BACKWARDS: tuned[BACKWARDS]}, fold(), tmp_path / "tuned.json")
+    whole = json.loads((tmp_path / "tuned.json").read_text(encoding="utf-8"))
+    assert list(whole["towers"]) == [BACKWARDS], "trials that others were judged by do not stand beside these"
 
 
 def test_a_group_of_nobody_does_not_count() -> None:
