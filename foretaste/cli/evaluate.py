@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 Towers = Annotated[
     str, typer.Option("--towers", help="Names, or package.module:factory; the first is held against every other.")
 ]
-Protocols = Annotated[str, typer.Option("--protocols", help="Of hidden, first_steps, random_40.")]
+Protocols = Annotated[
+    str | None,
+    typer.Option(
+        "--protocols",
+        help="Of hidden, first_steps, random_40, random_40_steps; by default those of which the data have new users.",
+    ),
+]
 Seeds = Annotated[str, typer.Option("--seeds", help="Of the training; every figure is a mean over them.")]
 Against = Annotated[
     str, typer.Option("--against", help="Towers that every other one is held against, where they take part.")
@@ -36,7 +42,8 @@ Device = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")]
 Trained = Annotated[
     str | None,
     typer.Option(
-        "--alike", help="One training for all towers, none as tuned: epochs=2,batch=1024,rate=0.003,dropout=0.1."
+        "--alike",
+        help="One training for all towers, other methods as tuned: epochs=2,batch=1024,rate=0.003,dropout=0.1.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the rows, and nothing else.")]
@@ -44,10 +51,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the rows, and nothin
 
 def evaluate(  # noqa: PLR0913, PLR0917  # a command's options
     data: DataOption = "ml-1m",
-    towers: Towers = "foretaste,mail,dnn,dnn-flagged,dnn-dropout",
-    protocols: Protocols = "hidden,first_steps,random_40",
+    towers: Towers = "foretaste,mail,dnn,dnn-flagged,dnn-dropout,item-attribute,popularity,recent-popularity",
+    protocols: Protocols = None,
     seeds: Seeds = "0,1,2",
-    against: Against = "dnn,dnn-flagged,dnn-dropout",
+    against: Against = "dnn,dnn-flagged,dnn-dropout,item-attribute,recent-popularity",
     out: Out = Path("results"),
     tune: Tune = False,
     fresh: Fresh = False,
@@ -58,8 +65,9 @@ def evaluate(  # noqa: PLR0913, PLR0917  # a command's options
     as_json: AsJson = False,
 ) -> None:
     """Compare towers and rivals on a data set: rows, a page with intervals, and figures. An interrupted one goes on."""
-    options: dict[str, str | int] = {"data": data, "towers": towers, "protocols": protocols, "seeds": seeds}
-    options |= {"against": against, "resamples": resamples}
+    options: dict[str, str | int] = {"data": data, "towers": towers}
+    options |= {} if protocols is None else {"protocols": protocols}
+    options |= {"seeds": seeds, "against": against, "resamples": resamples}
     if alike is not None and tune:
         raise InvalidInput("alike", alike, "cannot be asked for together with --tune")
     study = _study(options, processes or os.cpu_count() or 1, device, alike)
@@ -95,8 +103,9 @@ def run(
     `command` is what the page says made it.
     """
     from models.data.sources.public import open_dataset
+    from models.rivals.methods import by_name
     from models.study import figures, page, rows, tuning
-    from models.study.protocols import Fold
+    from models.study.fold import Fold
     from models.study.study import evaluate as evaluate_study
 
     dataset = open_dataset(data, settings.made_home() / "data", report)
@@ -104,16 +113,18 @@ def run(
     tuned = out / f"tuned-{name}.json"
     if tune:
         fold = Fold.of(dataset)
+        judged = tuning.judged_by(fold, study.asked_of(fold))
         found = tuning.tune(
             fold,
-            study.towers,
+            {name: by_name(name) for name in study.towers},
             settings.home,
+            judged=judged,
             jobs=study.jobs,
             device=study.device,
             fresh=fresh,
-            progress=lambda done, total: report("tune", done, total),
+            report=report,
         )
-        tuning.write_tuned(found, fold, tuned)
+        tuning.write_tuned(found, fold, tuned, judged)
     result = evaluate_study(dataset, study, settings.home, tuned, fresh=fresh, report=report)
     report("figures", 0, 1)
     drawn = figures.draw(result, out)
@@ -126,14 +137,14 @@ def run(
 def _study(options: dict[str, str | int], processes: int, device: str, alike: str | None) -> "Study":
     """Raises `InvalidInput` naming the option."""
     from models.rivals.towers import Alike
-    from models.study.protocols import check_protocols
+    from models.study.fold import check_protocols
     from models.study.study import Study
 
     if device not in {"cpu", "cuda", "auto"}:
         raise InvalidInput("device", device, "expected one of cpu, cuda, auto")
     return Study(
         towers=tuple(_names(str(options["towers"]))),
-        protocols=check_protocols(_names(str(options["protocols"]))),
+        protocols=check_protocols(_names(str(options["protocols"]))) if "protocols" in options else None,
         seeds=tuple(_number(text) for text in _names(str(options["seeds"]))),
         against=tuple(_names(str(options["against"]))),
         resamples=int(options["resamples"]),

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from models.data.dataset import Dataset
@@ -38,17 +37,11 @@ class Histories:
     starts: IndexArray
 
     @classmethod
-    def of(cls, dataset: Dataset, encoding: Encoding, without: npt.NDArray[np.int64] | None = None) -> "Histories":
-        """Every behaviour of the dataset, those after the split too: `before` alone decides what is seen.
-
-        The users in `without`, rows of `Dataset.users`, are taken to have done nothing, ever.
-        """
+    def of(cls, dataset: Dataset, encoding: Encoding) -> "Histories":
+        """Every behaviour of the dataset, those after the split too: `before` alone decides what is seen."""
         frame = dataset.behaviour
         users = dataset.user_rows(frame["user_id"]).astype(np.int32)
-        acted = frame["label"].to_numpy() == 1
-        if without is not None:
-            acted &= ~_flags(without, len(dataset.users))[users]
-        rows = np.flatnonzero(acted)
+        rows = np.flatnonzero(frame["label"].to_numpy() == 1)
         times_ms = frame["time_ms"].to_numpy(dtype=np.int64)
         rows = rows[np.lexsort((times_ms[rows], users[rows]))]
         counts = np.bincount(users[rows], minlength=len(dataset.users))
@@ -91,9 +84,3 @@ class Histories:
             low = np.where(earlier, middle + 1, low)
             high = np.where(open_ & ~earlier, middle, high)
         return low
-
-
-def _flags(rows: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.bool_]:
-    flags = np.zeros(count, dtype=np.bool_)
-    flags[rows] = True
-    return flags

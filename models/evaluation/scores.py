@@ -9,25 +9,47 @@ from models.evaluation.bootstrap import Estimate, Resamples
 from models.evaluation.metrics import Numbers, auc, ratio, user_auc, user_ndcg
 from models.runtime.encoding import IndexArray
 
-Metric: TypeAlias = Literal["auc", "gauc", "ndcg@10"]
+Metric: TypeAlias = Literal["auc", "gauc", "ndcg@10", "gauc_without_repeats", "ndcg@10_without_repeats"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 BINS = 256
 """Quantiles of the scores by which a resample's pooled AUC is reckoned."""
 
 
 def measure(
-    users: IndexArray, labels: npt.ArrayLike, scores: npt.ArrayLike, resamples: Resamples
+    users: IndexArray,
+    labels: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    resamples: Resamples,
+    repeat: npt.NDArray[np.bool_] | None = None,
 ) -> dict[Metric, Estimate]:
     """Every metric of (R,) rows.
 
     AUC pools all rows. GAUC weighs each user's AUC by impressions, users of one class left out. NDCG@10 ranks all
     candidates of one user together, as GAUC does, and is averaged over the users who have a positive, each alike.
+    Where some rows `repeat` (R,) what their user had done before, both are also told without them.
     """
+    found = _all_metrics(users, np.asarray(labels), np.asarray(scores), resamples)
+    if repeat is None or not repeat.any():
+        return found
+    first = ~repeat
+    without = _by_user(users[first], np.asarray(labels)[first], np.asarray(scores)[first], resamples)
+    return found | {"gauc_without_repeats": without["gauc"], "ndcg@10_without_repeats": without["ndcg@10"]}
+
+
+def _all_metrics(
+    users: IndexArray, labels: npt.NDArray[np.generic], scores: npt.NDArray[np.generic], resamples: Resamples
+) -> dict[Metric, Estimate]:
+    pooled = _pooled(users, labels, np.asarray(scores, dtype=np.float64), resamples)
+    return {"auc": pooled, **_by_user(users, labels, scores, resamples)}
+
+
+def _by_user(
+    users: IndexArray, labels: npt.NDArray[np.generic], scores: npt.NDArray[np.generic], resamples: Resamples
+) -> dict[Metric, Estimate]:
     distinct = np.unique(users)
     aucs, impressions = user_auc(users, labels, scores)
     gains = user_ndcg(users, labels, scores)
     return {
-        "auc": _pooled(users, np.asarray(labels), np.asarray(scores, dtype=np.float64), resamples),
         "gauc": _weighted(distinct, aucs, impressions, resamples),
         "ndcg@10": _weighted(distinct, gains, np.ones(len(distinct)), resamples),
     }

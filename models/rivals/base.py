@@ -16,7 +16,7 @@ from models.data.examples import Batch, encode_users
 from models.data.indices import field_indices, item_indices
 from models.rivals.events import Numbers
 from models.rivals.methods import Material
-from models.rivals.towers import MILDEST, lengthened
+from models.rivals.towers import MILDEST, lengthened, slowed
 from models.runtime.encoding import PADDING, IndexArray
 from models.towers.architecture import Architecture
 from models.towers.forms import ranking_arguments
@@ -43,6 +43,11 @@ def base_config() -> TrainingConfig:
 def longer(config: TrainingConfig) -> TrainingConfig:
     """Longer, with less dropout: what tuning also tries of the towers themselves."""
     return lengthened(config).with_dropout(MILDEST)
+
+
+def slower(config: TrainingConfig) -> TrainingConfig:
+    """As `longer`, in smaller steps: the mildest that tuning tries."""
+    return slowed(longer(config))
 
 
 @dataclass(frozen=True, eq=False)

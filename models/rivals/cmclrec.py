@@ -18,7 +18,7 @@ from foretaste.kernel.configuration import (
     ShareBelowOne,
     raises_invalid_input,
 )
-from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of, longer
+from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of, longer, slower
 from models.rivals.generator import Generator, generating_ranker, minimise, seeded, shuffled
 from models.rivals.methods import Material
 from models.runtime.encoding import IndexArray
@@ -77,7 +77,8 @@ class CMCLRec:
 
     def trials(self) -> Sequence["CMCLRec"]:
         better = replace(self, base=longer(self.base))
-        return self, better, replace(better, reconstruction=10 * self.reconstruction), replace(better, newest=20)
+        more = replace(better, reconstruction=10 * self.reconstruction)
+        return self, better, more, replace(better, newest=20), replace(self, base=slower(self.base))
 
 
 def info_nce(mapped: Tensor, real: Tensor, kinds: Tensor, temperature: float) -> Tensor:

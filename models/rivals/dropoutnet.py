@@ -118,6 +118,7 @@ class DropoutNet:
             replace(self, confidence=self.confidence / 5),
             replace(self, confidence=self.confidence / 25),
             replace(self, factors=max(self.factors // 2, 1)),
+            replace(self, factors=2 * self.factors),
         )
 
     def _factorise(self, matrix: scipy.sparse.csr_matrix, material: Material) -> tuple[Tensor, Tensor]:

@@ -17,11 +17,7 @@ Numbers = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class TrainingEvents:
-    """E training rows: `users` (rows of `Dataset.users`), `items` (indices), `times_ms` and `acted`, each (E,).
-
-    The rows of users made new are among them: a tower learns from their labels too. Their behaviour, the set of items
-    of one such user, is not to be used: `behaviour` leaves them out.
-    """
+    """E training rows: `users` (rows of `Dataset.users`), `items` (indices), `times_ms` and `acted`, each (E,)."""
 
     users: IndexArray
     items: IndexArray
@@ -41,7 +37,7 @@ class TrainingEvents:
 
 @dataclass(frozen=True, eq=False)
 class TrainingBehaviour:
-    """The U training users with behaviour, those made new left out: `users` (U,) rows of `Dataset.users`, their
+    """The U training users with behaviour: `users` (U,) rows of `Dataset.users`, their
     `attributes` (U, N) and `matrix` (U, item_count), how often each acted on each item."""
 
     users: IndexArray
@@ -52,11 +48,10 @@ class TrainingBehaviour:
     def of(cls, material: Material) -> "TrainingBehaviour":
         """The behaviour before the split. Raises `InvalidInput` where nobody acted on anything."""
         events = TrainingEvents.of(material)
-        kept = events.acted & ~np.isin(events.users, np.array(sorted(material.new_users), dtype=np.int64))
-        if not kept.any():
+        if not events.acted.any():
             raise InvalidInput("interactions", 0, "training holds no behaviour of any user to learn from")
-        users, rows = np.unique(events.users[kept], return_inverse=True)
+        users, rows = np.unique(events.users[events.acted], return_inverse=True)
         shape = (len(users), material.encoding.item_count)
         # duplicates add up in the conversion from coordinates
-        matrix = scipy.sparse.coo_matrix((np.ones(len(rows)), (rows, events.items[kept])), shape=shape).tocsr()
+        matrix = scipy.sparse.coo_matrix((np.ones(len(rows)), (rows, events.items[events.acted])), shape=shape).tocsr()
         return cls(users, encode_users(material.dataset, material.encoding)[users], matrix)

@@ -54,7 +54,7 @@ class LogOddsRanker:
     value_totals: Numbers
     """(V,): rows of users with each attribute value, all attributes in one numbering."""
     rates: Numbers
-    """(item_count,): p, the smoothed share of all chances at which an item was acted on."""
+    """(item_count,): p, the share of an item's chances at which it was acted on, one more action added."""
 
     def scores(self, batch: Batch) -> Numbers:
         attributes = batch.attributes[batch.owner]
@@ -83,7 +83,8 @@ class ItemAttribute:
     """Naive Bayes over the attributes, with shrinkage.
 
     For item i and value v of an attribute: n actions at e chances (impressions of i by users with v; in data without
-    labels, all events of those users). With p the item's own rate and c pseudo-actions at that rate,
+    labels, all events of those users). With p the item's own rate, (acted + 1) / (events + items), and c
+    pseudo-actions at that rate,
 
         log-odds(i, v) = log[(n + c) / (e - n + c (1 - p) / p)] - log[p / (1 - p)],
 
@@ -91,7 +92,7 @@ class ItemAttribute:
     """
 
     shrinkage: PositiveFloat = 30.0
-    """c: pseudo-actions."""
+    """c: pseudo-actions of an item and a value; the item's own rate is not shrunk by them."""
     popularity: bool = False
     """Add log[p / (1 - p)], the item's own log-odds; without it, an item's popularity says nothing."""
 
@@ -114,14 +115,15 @@ class ItemAttribute:
             actions=actions,
             exposures=PairCounts.of(sizes, events.items, attributes) if labelled else None,
             value_totals=np.bincount((actions.offsets + attributes).ravel(), minlength=actions.values).astype(float),
-            rates=(acted + self.shrinkage) / (chances + self.shrinkage / overall),
+            rates=(acted + 1) / (chances + 1 / overall),
         )
 
     def trials(self) -> Sequence["ItemAttribute"]:
         return (
             self,
-            replace(self, shrinkage=3 * self.shrinkage),
             replace(self, shrinkage=self.shrinkage / 3),
+            replace(self, shrinkage=self.shrinkage / 10),
+            replace(self, shrinkage=self.shrinkage / 30),
             replace(self, popularity=not self.popularity),
         )
 

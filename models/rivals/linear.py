@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from foretaste.kernel.configuration import NO_OTHER_FIELDS, NonNegativeFloat, PositiveFloat, raises_invalid_input
-from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of, longer
+from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of, longer, slower
 from models.rivals.events import Numbers
 from models.rivals.methods import Material
 from models.training.config import TrainingConfig
@@ -46,7 +46,8 @@ class EmbLR:
 
     def trials(self) -> Sequence["EmbLR"]:
         better = replace(self, base=longer(self.base))
-        return self, better, replace(better, penalty=30 * self.penalty), replace(better, newest=20)
+        slow = replace(self, base=slower(self.base))
+        return self, better, replace(better, penalty=30 * self.penalty), replace(better, newest=20), slow
 
 
 @raises_invalid_input
@@ -96,7 +97,8 @@ class LLAE:
 
     def trials(self) -> Sequence["LLAE"]:
         better = replace(self, base=longer(self.base))
-        return self, better, replace(better, rank=max(self.rank // 4, 1)), replace(better, newest=20)
+        slow = replace(self, base=slower(self.base))
+        return self, better, replace(better, rank=max(self.rank // 4, 1)), replace(better, newest=20), slow
 
 
 RIDGE = 1e-6

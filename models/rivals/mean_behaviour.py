@@ -8,7 +8,7 @@ import pydantic.dataclasses
 from pydantic import PositiveInt
 
 from foretaste.kernel.configuration import NO_OTHER_FIELDS, raises_invalid_input
-from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of, longer
+from models.rivals.base import ImputingRanker, WarmUsers, base_config, base_of, longer, slower
 from models.rivals.methods import Material
 from models.training.config import TrainingConfig
 
@@ -31,4 +31,5 @@ class MeanBehaviour:
 
     def trials(self) -> Sequence["MeanBehaviour"]:
         better = replace(self, base=longer(self.base))
-        return self, better, replace(better, newest=20), replace(better, newest=5)
+        slow = replace(self, base=slower(self.base))
+        return self, better, replace(better, newest=20), replace(better, newest=5), slow

@@ -20,7 +20,7 @@ from foretaste.kernel.configuration import (
 from models.data.examples import Examples
 from models.data.sampling import NegativeSampler
 from models.data.vocabulary import item_counts
-from models.rivals.base import Base, ImputingRanker, WarmUsers, base_config, base_of, longer
+from models.rivals.base import Base, ImputingRanker, WarmUsers, base_config, base_of, longer, slower
 from models.rivals.generator import Generator, generating_ranker, minimise, seeded, shuffled
 from models.rivals.methods import Material
 from models.runtime.encoding import PADDING, IndexArray
@@ -86,7 +86,8 @@ class MetaEmb:
 
     def trials(self) -> Sequence["MetaEmb"]:
         better = replace(self, base=longer(self.base))
-        return self, better, replace(better, alpha=0.5), replace(better, inner_rate=0.1 * self.inner_rate)
+        gentle = replace(better, inner_rate=0.1 * self.inner_rate)
+        return self, better, replace(better, alpha=0.5), gentle, replace(self, base=slower(self.base))
 
 
 @dataclass(frozen=True, eq=False)

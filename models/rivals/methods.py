@@ -14,7 +14,7 @@ from models.data.histories import Histories
 from models.data.split import TimeSplit
 from models.runtime.encoding import Encoding
 
-TRIALS = 4
+TRIALS = 5
 """Settings that tuning tries of every method, its own among them."""
 
 
@@ -30,9 +30,7 @@ class Material:
     split: TimeSplit
     encoding: Encoding
     histories: Histories
-    """Of what lies before the split, the behaviour of `new_users` removed."""
-    new_users: frozenset[int]
-    """Rows of `dataset.users` made new by the protocol; empty where the new users are the naturally new ones."""
+    """Of what lies before the split."""
     seed: int
     threads: int
     device: Literal["cpu", "cuda", "auto"]
@@ -81,7 +79,14 @@ FACTORIES: dict[str, str] = {
     "dual": "models.rivals.towers:dual",
     "mail": "models.rivals.towers:mail",
     "mail-dmr": "models.rivals.towers:mail_dmr",
+    "mail-no-losses": "models.rivals.ablated_towers:mail_without_losses",
+    "mail-no-behaviour-loss": "models.rivals.ablated_towers:mail_without_behaviour_loss",
+    "mail-no-attribute-loss": "models.rivals.ablated_towers:mail_without_attribute_loss",
+    "cold-expert": "models.rivals.ablated_towers:cold_expert",
+    "seen-biases": "models.rivals.ablated_towers:seen_biases",
+    "foretaste-no-effects": "models.rivals.ablated_towers:without_effects",
     "popularity": "models.rivals.popularity:Popularity",
+    "recent-popularity": "models.rivals.recent_popularity:RecentPopularity",
     "item-attribute": "models.rivals.item_attribute:ItemAttribute",
     "neighbours": "models.rivals.neighbours:Neighbours",
     "mean-behaviour": "models.rivals.mean_behaviour:MeanBehaviour",

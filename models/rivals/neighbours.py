@@ -27,7 +27,7 @@ class NeighbourRanker:
     matrix: scipy.sparse.csr_matrix
     """(T, item_count): their actions."""
     rates: Numbers
-    """(item_count,): p, each item's smoothed share of all actions."""
+    """(item_count,): p, each item's share of all actions, one more of each item added."""
 
     def scores(self, batch: Batch) -> Numbers:
         tuples, which = np.unique(batch.attributes, axis=0, return_inverse=True)
@@ -66,7 +66,7 @@ class Neighbours:
     neighbours: PositiveInt = 200
     """k, at most the training users that there are."""
     shrinkage: PositiveFloat = 10.0
-    """c: pseudo-actions."""
+    """c: pseudo-actions; an item's own share is not shrunk by them."""
     relative: bool = True
     """Leave the factor p out: only what the neighbours do more than everybody counts."""
 
@@ -79,7 +79,7 @@ class Neighbours:
             n_neighbors=min(self.neighbours, len(kinds)), algorithm="brute", metric="hamming", n_jobs=material.threads
         ).fit(kinds)
         actions = np.asarray(behaviour.matrix.sum(axis=0)).ravel()
-        rates = (actions + self.shrinkage) / (actions.sum() + self.shrinkage * len(actions))
+        rates = (actions + 1) / (actions.sum() + len(actions))
         return NeighbourRanker(self, index, sizes, matrix, rates)
 
     def trials(self) -> Sequence["Neighbours"]:
@@ -88,4 +88,5 @@ class Neighbours:
             replace(self, neighbours=4 * self.neighbours),
             replace(self, neighbours=max(self.neighbours // 4, 1)),
             replace(self, relative=not self.relative),
+            replace(self, shrinkage=self.shrinkage / 5),
         )

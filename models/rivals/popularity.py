@@ -43,4 +43,4 @@ class Popularity:
         )
 
     def trials(self) -> Sequence["Popularity"]:
-        return self, Popularity(30.0), Popularity(7.0), Popularity(2.0)
+        return self, Popularity(30.0), Popularity(7.0), Popularity(2.0), Popularity(0.5)

@@ -22,6 +22,8 @@ ABSENT = "absent"
 """The zero-shot tower of a plain ranking tower: its virtual behaviour is zero."""
 
 PAPERS_DROPOUT, MILDER, MILDEST = 0.5, 0.3, 0.1
+SLOWER = 1 / 3
+"""Of the ranking tower's learning rate, in a trial."""
 FIRST_SHARE = 0.1
 """Of the first stage's prior precision, in a trial."""
 
@@ -66,10 +68,7 @@ class TowerMethod:
     config: TrainingConfig = field(default_factory=TrainingConfig)
 
     def fit(self, material: Material) -> TowerRanker:
-        """Where the protocol itself made users new, they are the ones without behaviour: no others are flagged."""
         config = replace(self.config, seed=material.seed, threads=material.threads, device=material.device)
-        if material.new_users and config.masked == "users":
-            config = replace(config, masked="nobody")
         losses: list[Mapping[str, float]] = []
 
         def record(step: Step) -> None:
@@ -89,17 +88,19 @@ class TowerMethod:
         return TowerRanker(trained, device, losses)
 
     def trials(self) -> Sequence["TowerMethod"]:
-        """Longer training in smaller steps, with less and less dropped.
+        """Longer training in smaller steps, with less and less dropped; the last in smaller steps still.
 
-        Of effects, the last is with more of what users do first: it is worth most there, and costs where it is not.
+        Of effects, one is with more of what users do first: it is worth most there, and costs where it is not.
         """
         longer = lengthened(self.config)
         mildest = longer.with_dropout(MILDEST)
+        slower = TowerMethod(slowed(mildest))
         if self.config.architecture.zero_shot == "effects":
             precision = self.config.effects.first_precision * FIRST_SHARE
             effects = replace(self.config.effects, first_precision=precision)
-            return self, TowerMethod(longer), TowerMethod(mildest), TowerMethod(replace(mildest, effects=effects))
-        return self, *(TowerMethod(longer.with_dropout(share)) for share in (MILDER, MILDEST, 0.0))
+            first = TowerMethod(replace(mildest, effects=effects))
+            return self, TowerMethod(longer), TowerMethod(mildest), first, slower
+        return self, *(TowerMethod(longer.with_dropout(share)) for share in (MILDER, MILDEST, 0.0)), slower
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,12 @@ def lengthened(config: TrainingConfig) -> TrainingConfig:
     return replace(config, epochs=2 * config.epochs, least_steps=1000, ranking_rate=0.6 * config.ranking_rate)
 
 
-def _towers(masked: Masked, *, ranking: str = "dnn", zero_shot: str = ABSENT) -> TowerMethod:
+def slowed(config: TrainingConfig) -> TrainingConfig:
+    """Smaller steps, and as many."""
+    return replace(config, ranking_rate=SLOWER * config.ranking_rate)
+
+
+def papers_towers(masked: Masked, *, ranking: str = "dnn", zero_shot: str = ABSENT) -> TowerMethod:
     """With the paper's flag and dropout; what the paper leaves to time is the same for all of them, and tuned."""
     return TowerMethod(
         TrainingConfig(
@@ -150,57 +156,57 @@ def _towers(masked: Masked, *, ranking: str = "dnn", zero_shot: str = ABSENT) ->
 
 def dnn() -> TowerMethod:
     """BaseDNN trained on all histories."""
-    return _towers("nobody")
+    return papers_towers("nobody")
 
 
 def dnn_flagged() -> TowerMethod:
     """BaseDNN with 40 % of the users flagged new throughout: the paper's baseline."""
-    return _towers("users")
+    return papers_towers("users")
 
 
 def dnn_dropout() -> TowerMethod:
     """BaseDNN with the history of a random 40 % of the moments hidden."""
-    return _towers("rows")
+    return papers_towers("rows")
 
 
 def din() -> TowerMethod:
-    return _towers("nobody", ranking="din")
+    return papers_towers("nobody", ranking="din")
 
 
 def dmr() -> TowerMethod:
-    return _towers("nobody", ranking="dmr")
+    return papers_towers("nobody", ranking="dmr")
 
 
 def dcn() -> TowerMethod:
-    return _towers("nobody", ranking="dcn")
+    return papers_towers("nobody", ranking="dcn")
 
 
 def deepfm() -> TowerMethod:
-    return _towers("nobody", ranking="deepfm")
+    return papers_towers("nobody", ranking="deepfm")
 
 
 def none() -> TowerMethod:
     """The paper's ablation: a linear map from attributes to behaviour, no zero-shot loss."""
-    return _towers("users", zero_shot="none")
+    return papers_towers("users", zero_shot="none")
 
 
 def single() -> TowerMethod:
     """The paper's ablation: eq. 3 alone."""
-    return _towers("users", zero_shot="single")
+    return papers_towers("users", zero_shot="single")
 
 
 def dual() -> TowerMethod:
     """The paper's ablation: eqs. 3 and 4."""
-    return _towers("users", zero_shot="dual")
+    return papers_towers("users", zero_shot="dual")
 
 
 def mail() -> TowerMethod:
     """MAIL-Base: eq. 7, and 40 % of the users flagged new, as in the paper."""
-    return _towers("users", zero_shot="mail")
+    return papers_towers("users", zero_shot="mail")
 
 
 def mail_dmr() -> TowerMethod:
-    return _towers("users", ranking="dmr", zero_shot="mail")
+    return papers_towers("users", ranking="dmr", zero_shot="mail")
 
 
 def foretaste(ranking: str = "recency") -> TowerMethod:
@@ -230,4 +236,4 @@ def foretaste_deepfm() -> TowerMethod:
 
 def recency() -> TowerMethod:
     """The default's warm expert alone, trained on all histories."""
-    return _towers("nobody", ranking="recency")
+    return papers_towers("nobody", ranking="recency")

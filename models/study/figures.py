@@ -11,6 +11,7 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from models.evaluation.curves import STYLE, loss_curves, save
+from models.study.fold import BY_STEPS
 from models.study.page import file_name, slug
 from models.study.protocols import SEEN
 from models.study.rows import ResultRow
@@ -31,9 +32,11 @@ def draw(result: Result, folder: Path) -> list[tuple[str, str]]:
     data = slug(result)
     drawn: list[tuple[str, str]] = []
     with mpl.rc_context(dict(STYLE)):
-        if "first_steps" in result.study.protocols:
+        by_steps = [name for name in BY_STEPS if name in result.protocols]
+        if by_steps:
             file = f"gauc-by-seen-{data}.svg"
-            save(by_seen(result.rows, result.study.towers[:MOST_TOWERS]), folder / file)
+            rows = [row for row in result.rows if row.protocol == by_steps[0]]
+            save(by_seen(rows, result.study.towers[:MOST_TOWERS]), folder / file)
             drawn.append((file, "GAUC of new users by behaviours seen, with 95 % intervals over users"))
         for tower, vectors in _shown(result):
             if vectors.losses.size:
@@ -85,14 +88,10 @@ def embedded(one: Points, other: Points) -> tuple[Points, Points]:
 
 
 def by_seen(rows: Sequence[ResultRow], towers: Sequence[str]) -> Figure:
-    """GAUC of the first steps, a line a tower, with intervals."""
+    """GAUC of the first steps that `rows` tell of, a line a tower, with intervals."""
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     axes = figure.add_subplot()
-    found = {
-        (row.tower, row.group): row
-        for row in rows
-        if row.protocol == "first_steps" and row.metric == "gauc" and row.against is None
-    }
+    found = {(row.tower, row.group): row for row in rows if row.metric == "gauc" and row.against is None}
     for place, tower in enumerate(towers):
         own = [found[tower, group] for group in SEEN]
         shift = 0.06 * (place - (len(towers) - 1) / 2)

@@ -7,9 +7,10 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from models.evaluation.scores import METRICS
-from models.rivals.methods import TRIALS, Method
-from models.study.protocols import MADE_NEW, NEGATIVES, SEED, SEEN, STEPS, ProtocolName
+from models.evaluation.scores import METRICS, Metric
+from models.rivals.methods import TRIALS
+from models.study.fold import BY_STEPS, MADE_NEW, MAKES_NEW, SEED, ProtocolName
+from models.study.protocols import NEGATIVES, SEEN, STEPS
 from models.study.rows import ResultRow
 from models.study.study import Result
 
@@ -17,6 +18,7 @@ TITLES: dict[ProtocolName, str] = {
     "hidden": "Hidden: new users without their behaviour, warm users with it",
     "first_steps": "First steps: new users, by how many behaviours were seen before",
     "random_40": "Random 40 %: users made new at random",
+    "random_40_steps": "First steps of the users made new at random",
 }
 MEANINGS: dict[ProtocolName, str] = {
     "hidden": "Split by time. New users first act at or after the split; all their events are ranked with behaviour "
@@ -24,17 +26,25 @@ MEANINGS: dict[ProtocolName, str] = {
     "before each.",
     "first_steps": f"The first {STEPS} events of each new user, each ranked with exactly the behaviour strictly "
     "earlier. The columns say how much that is.",
-    "random_40": f"A random {100 * MADE_NEW:.0f} % of all users are made new: their behaviour is removed in training "
-    "and in test, their rows stay in training with nothing before them; a tower that flags users of its own flags "
-    "these instead. Warm are the others, with what they had done strictly before each event.",
+    "random_40": f"A random {100 * MADE_NEW:.0f} % of all users are made new: all that they did before the split is "
+    "taken out of the data, so that it is in no count, vocabulary, history or negative; their events after it are "
+    "ranked with behaviour hidden. Warm are the others, with what they had done strictly before each event.",
+    "random_40_steps": f"The first {STEPS} events after the split of each user made new, each ranked with exactly the "
+    "behaviour between the split and it. The columns say how much that is.",
 }
-NAMES = {"auc": "AUC", "gauc": "GAUC", "ndcg@10": "NDCG@10"}
+NAMES: dict[Metric, str] = {
+    "auc": "AUC",
+    "gauc": "GAUC",
+    "ndcg@10": "NDCG@10",
+    "gauc_without_repeats": "GAUC without what a user had acted on before",
+    "ndcg@10_without_repeats": "NDCG@10 without what a user had acted on before",
+}
 
 
 def page(result: Result, command: str, figures: Sequence[tuple[str, str]] = ()) -> str:
     """Markdown. `command` is what makes it again; `figures` are (file, what it shows)."""
     parts = [f"# Towers on {result.fold.dataset.description.name}", _how(result, command)]
-    parts += [_protocol(result, protocol) for protocol in result.study.protocols]
+    parts += [_protocol(result, protocol) for protocol in result.protocols]
     if figures:
         parts.append("## Figures")
         parts += [f"![{shown}]({file})\n\n{shown}." for file, shown in figures]
@@ -57,12 +67,14 @@ def _how(result: Result, command: str) -> str:
             f"Each event is ranked against {NEGATIVES} items drawn by their popularity before the split, never one "
             f"that the user ever met (seed {SEED}; the same candidates for every tower and every seed)."
         )
+    makes_new = [name for name in result.protocols if name in MAKES_NEW]
+    fewer = f", {len(fold.under(makes_new[0]).split.train):,} of them where users are made new" if makes_new else ""
     return f"""Made by
 
     {command}
 
 in {_duration(result.seconds)} on the wall, with what was in the cache. Training: {len(fold.split.train):,} interactions
-before {instant}; nothing later reached training or tuning. {candidates}
+before {instant}{fewer}; nothing later reached training or tuning. {candidates}
 
 Each figure is the mean over seeds {", ".join(map(str, study.seeds))}; in brackets its 95 % percentile interval over
 {study.resamples:,} draws of the users, the same draws for every tower and seed, so that differences are paired. They
@@ -73,19 +85,20 @@ relative, (b - a) / a, in %; one in bold has an interval without 0. An empty gro
 
 def _protocol(result: Result, protocol: ProtocolName) -> str:
     own = [row for row in result.rows if row.protocol == protocol]
-    groups = list(SEEN) if protocol == "first_steps" else ["new", "warm"]
+    groups = list(SEEN) if protocol in BY_STEPS else ["new", "warm"]
     asked = "; ".join(
         f"{group}: {users:,} users, {rows:,} candidates"
         for group in groups
         for users, rows in [result.counts[protocol, group]]
     )
     parts = [f"## {TITLES[protocol]}", MEANINGS[protocol], f"Asked: {asked}."]
-    for metric in METRICS:
+    for metric in METRICS:  # those without repeats only where something repeats
         rows = [row for row in own if row.metric == metric and row.against is None]
-        parts += [f"### {NAMES[metric]}", _table(rows, groups, _value)]
+        parts += [] if not rows else [f"### {NAMES[metric]}", _table(rows, groups, _value)]
     for against in dict.fromkeys(row.against for row in own if row.against is not None):
-        rows = [row for row in own if row.against == against and row.metric == "gauc"]
-        parts += [f"### GAUC against {against}, %", _table(rows, groups, _relative)]
+        for metric in ("gauc", "gauc_without_repeats"):
+            rows = [row for row in own if row.against == against and row.metric == metric]
+            parts += [] if not rows else [f"### {NAMES[metric]}, against {against}, %", _table(rows, groups, _relative)]
     return "\n\n".join(parts)
 
 
@@ -130,18 +143,18 @@ def _settings(result: Result) -> str:
     ]
     for one in result.contenders:
         trial = "not tuned" if one.trial is None else f"{one.trial + 1} of {TRIALS}"
-        lines.append(_line([one.name, trial, f"{one.seconds:.1f}", _own_settings(one.method)]))
+        lines.append(_line([one.name, trial, f"{one.seconds:.1f}", differing_settings(one.method) or "the defaults"]))
     return "\n".join(lines)
 
 
-def _own_settings(method: Method) -> str:
-    """What differs from the defaults of its class, or everything where it has none."""
+def differing_settings(settings: object) -> str:
+    """What of a dataclass differs from the defaults of its class, or everything where it has none; "" for nothing."""
     try:
-        usual = _flat(type(method)())
+        usual = _flat(type(settings)())
     except TypeError:  # a class that takes arguments
         usual = {}
-    own = {name: value for name, value in _flat(method).items() if name not in usual or usual[name] != value}
-    return ", ".join(f"`{name}={value!r}`" for name, value in own.items()) or "the defaults"
+    own = {name: value for name, value in _flat(settings).items() if name not in usual or usual[name] != value}
+    return ", ".join(f"`{name}={value!r}`" for name, value in own.items())
 
 
 def _flat(settings: object, prefix: str = "") -> dict[str, object]:

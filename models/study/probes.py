@@ -11,7 +11,8 @@ from torch import Tensor
 from models.data.examples import Batch
 from models.rivals.towers import ABSENT, TowerRanker
 from models.runtime.encoding import FIELD_UNKNOWN, IndexArray
-from models.study.protocols import SEED, Questions
+from models.study.fold import SEED
+from models.study.protocols import Questions
 
 ANOTHER, NONE, NO_ATTRIBUTES = "another user's vector", "no vector", "no attributes"
 PROBES = (ANOTHER, NONE, NO_ATTRIBUTES)

@@ -4,41 +4,35 @@
 hidden; the warm users' events after it with what they had really done strictly before each.
 *first_steps*: the first `STEPS` events of each new user, each ranked with exactly the behaviour strictly earlier, by
 how much that is.
-*random_40*: the paper's; a random 40 % of the users are made new, their behaviour removed in training and in test.
+*random_40*, *random_40_steps*: the same two of users who are made new, a random 40 % of all: whatever they did before
+the instant is taken out of the data, so that it is in nobody's counts, vocabulary, negatives or history. The warm users
+of *random_40* are all others.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, get_args
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from foretaste.kernel.errors import ForetasteError, InvalidInput
+from foretaste.kernel.errors import ForetasteError
 from models.data.dataset import Dataset
 from models.data.examples import Batch, batches, encode_users
 from models.data.histories import Histories
 from models.data.indices import field_indices, item_indices
 from models.data.sampling import NegativeSampler
-from models.data.split import TimeSplit, split_by_time
-from models.data.vocabulary import fit_encoding, item_counts
-from models.rivals.methods import Material, Ranker
-from models.runtime.encoding import PADDING, Encoding, IndexArray
+from models.data.vocabulary import item_counts
+from models.rivals.methods import Ranker
+from models.runtime.encoding import PADDING, IndexArray
+from models.study.fold import BY_STEPS, SEED, Fold, ProtocolName, sharing
 
-ProtocolName: TypeAlias = Literal["hidden", "first_steps", "random_40"]
-PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
 NEW, WARM = "new", "warm"
 SEEN = {"0": (0, 0), "1-2": (1, 2), "3-5": (3, 5), "6-10": (6, 10), "11-20": (11, 20)}
 """Groups of the first steps: the fewest and the most behaviours seen."""
 STEPS = 20
-MADE_NEW = 0.4
 NEGATIVES = 4
 BATCH_ROWS = 16384
-VALIDATION_SHARE = 0.8
-"""Of the training interactions, before the instant of the validation window."""
-SEED = 1
-"""Of the candidates and of who is made new: the same for every method and every seed of a method."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +41,7 @@ class Questions:
 
     `users`, `times_ms`, `hidden` (U,); `context` (U, C). `owner`, `candidates`, `labels` (R,) and `group` (R,), the
     position in `groups`. `hidden` moments show no behaviour, the others what lies strictly before their instant.
+    `repeat` (R,): the event that a row is of repeats one that the same user had acted on before.
     """
 
     protocol: ProtocolName
@@ -59,6 +54,7 @@ class Questions:
     candidates: IndexArray
     labels: npt.NDArray[np.int8]
     group: IndexArray
+    repeat: npt.NDArray[np.bool_]
     attributes: IndexArray
     histories: Histories
 
@@ -105,55 +101,10 @@ class Questions:
 
 
 @dataclass(frozen=True, eq=False)
-class Fold:
-    """One instant: what lies before it to learn from, what comes after it to judge by.
-
-    `dataset` holds all that may be looked at, `learning` only what lies before the instant.
-    """
-
-    dataset: Dataset
-    split: TimeSplit
-    encoding: Encoding
-    learning: Dataset
-
-    @classmethod
-    def of(cls, dataset: Dataset, instant_ms: int | None = None) -> "Fold":
-        """The fold at `instant_ms`, at what `dataset.yaml` says, or after 80 % of the interactions."""
-        split = split_by_time(dataset, instant_ms)
-        learning = replace(dataset, interactions=split.train)
-        return cls(dataset, split, fit_encoding(learning, split.instant_ms), learning)
-
-    def validation(self) -> "Fold":
-        """Inside the training period, split again after its own 80 %: whoever begins later is a held-out new user."""
-        times = self.split.train["time_ms"]
-        return Fold.of(self.learning, int(times.iloc[int(VALIDATION_SHARE * len(times))]))
-
-    def made_new(self, protocol: ProtocolName) -> frozenset[int]:
-        """Rows of the users whom the protocol itself makes new."""
-        if protocol != "random_40":
-            return frozenset()
-        chosen = np.random.default_rng(SEED).random(len(self.dataset.users)) < MADE_NEW
-        return frozenset(np.flatnonzero(chosen).tolist())
-
-    def material(self, protocol: ProtocolName, seed: int, threads: int = 1, device: str = "cpu") -> Material:
-        """What a method learns from under a protocol; the same for *hidden* and *first_steps*."""
-        new = self.made_new(protocol)
-        histories = Histories.of(self.learning, self.encoding, np.array(sorted(new), dtype=np.int64))
-        nothing = self.split.test.iloc[:0]
-        split = replace(self.split, test=nothing, cold_users=(), warm_users=())
-        return Material(self.learning, split, self.encoding, histories, new, seed, threads, device)  # type: ignore[arg-type]
-
-    def questions(self, protocols: Sequence[ProtocolName]) -> Mapping[ProtocolName, Questions]:
-        """The questions of each protocol, over one table of candidates: a test event has the same in all protocols."""
-        table = _Events.of(self)
-        makers = {"hidden": _hidden, "first_steps": _first_steps, "random_40": _random_40}
-        return {name: makers[name](self, table) for name in protocols}
-
-
-@dataclass(frozen=True, eq=False)
 class _Events:
     """E test events in time order: `users`, `times_ms`, `items`, `labels` (E,), `context` (E, C), and of each `seen`
-    (E,), the behaviours strictly earlier; `negatives` (E, 4), none (E, 0) for data with labels of their own."""
+    (E,), the behaviours strictly earlier, and whether it is a `repeat` (E,) of one of them; `negatives` (E, 4), none
+    (E, 0) for data with labels of their own."""
 
     users: IndexArray
     times_ms: IndexArray
@@ -161,6 +112,7 @@ class _Events:
     labels: npt.NDArray[np.int8]
     context: IndexArray
     seen: IndexArray
+    repeat: npt.NDArray[np.bool_]
     negatives: IndexArray
     histories: Histories
     attributes: IndexArray
@@ -179,6 +131,7 @@ class _Events:
             labels=frame["label"].to_numpy(dtype=np.int8),
             context=np.column_stack(columns) if columns else np.zeros((len(frame), 0), dtype=np.int64),
             seen=_seen(histories, users, times),
+            repeat=_repeats(fold.dataset)[len(fold.split.train) :],
             negatives=_negatives(fold, users),
             histories=histories,
             attributes=encode_users(fold.dataset, encoding),
@@ -192,6 +145,20 @@ def _seen(histories: Histories, users: IndexArray, times_ms: IndexArray, chunk: 
     return np.concatenate([np.zeros(0, dtype=np.int64), *counted])
 
 
+def _repeats(dataset: Dataset) -> npt.NDArray[np.bool_]:
+    """Of each interaction (E,), whether its user had acted on the same item at a strictly earlier time."""
+    frame = dataset.interactions
+    times = frame["time_ms"].to_numpy(dtype=np.int64)
+    pairs = dataset.user_rows(frame["user_id"]) * len(dataset.items) + dataset.item_rows(frame["item_id"])
+    acted = np.flatnonzero(frame["label"].to_numpy() == 1)
+    distinct, first = np.unique(pairs[acted], return_index=True)  # the earliest: interactions are sorted by time
+    if not len(distinct):
+        return np.zeros(len(frame), dtype=np.bool_)
+    places = np.minimum(np.searchsorted(distinct, pairs), len(distinct) - 1)
+    repeated: npt.NDArray[np.bool_] = (distinct[places] == pairs) & (times[acted[first[places]]] < times)
+    return repeated
+
+
 def _negatives(fold: Fold, users: IndexArray) -> IndexArray:
     """By popularity in the training window, never an item that the user ever met, on either side of the instant."""
     if fold.dataset.has_labels:
@@ -201,23 +168,29 @@ def _negatives(fold: Fold, users: IndexArray) -> IndexArray:
     return sampler.sample(users, NEGATIVES)
 
 
-def _hidden(fold: Fold, table: _Events) -> Questions:
-    cold = np.isin(table.users, fold.dataset.user_rows(fold.split.cold_users))
-    return _questions("hidden", (NEW, WARM), fold, table, hidden=cold, group=np.where(cold, 0, 1))
+def questions(fold: Fold, protocols: Sequence[ProtocolName]) -> Mapping[ProtocolName, Questions]:
+    """The questions of each protocol; of those that share their new users a test event has the same candidates."""
+    found = {}
+    for names in sharing(protocols):
+        under = fold.under(names[0])
+        table = _Events.of(under)
+        for name in names:
+            found[name] = _first_steps(name, under, table) if name in BY_STEPS else _hidden(name, under, table)
+    return {name: found[name] for name in protocols}
 
 
-def _first_steps(fold: Fold, table: _Events) -> Questions:
-    cold = np.isin(table.users, fold.dataset.user_rows(fold.split.cold_users))
+def _hidden(protocol: ProtocolName, fold: Fold, table: _Events) -> Questions:
+    new = np.isin(table.users, fold.new_users)
+    return _questions(protocol, (NEW, WARM), fold, table, hidden=new, group=np.where(new, 0, 1))
+
+
+def _first_steps(protocol: ProtocolName, fold: Fold, table: _Events) -> Questions:
+    new = np.isin(table.users, fold.new_users)
     place = pd.Series(table.users).groupby(table.users).cumcount().to_numpy()
     group = np.full(len(table.users), -1, dtype=np.int64)
     for position, (least, most) in enumerate(SEEN.values()):
-        group[cold & (place < STEPS) & (least <= table.seen) & (table.seen <= most)] = position
-    return _questions("first_steps", tuple(SEEN), fold, table, hidden=np.zeros_like(cold), group=group)
-
-
-def _random_40(fold: Fold, table: _Events) -> Questions:
-    new = np.isin(table.users, list(fold.made_new("random_40")))
-    return _questions("random_40", (NEW, WARM), fold, table, hidden=new, group=np.where(new, 0, 1))
+        group[new & (place < STEPS) & (least <= table.seen) & (table.seen <= most)] = position
+    return _questions(protocol, tuple(SEEN), fold, table, hidden=np.zeros_like(new), group=group)
 
 
 def _questions(
@@ -237,8 +210,8 @@ def _questions(
     owner = owner.ravel()
     given = table.negatives[asked] != PADDING  # a user who has met everything has no negatives
     of_negative = np.nonzero(given)[0]
-    owner_and_group = np.column_stack([owner, group[asked]])
-    rows = np.concatenate([owner_and_group, owner_and_group[of_negative]])
+    of_event = np.column_stack([owner, group[asked], table.repeat[asked]])
+    rows = np.concatenate([of_event, of_event[of_negative]])
     return Questions(
         protocol=protocol,
         groups=groups,
@@ -250,16 +223,7 @@ def _questions(
         candidates=np.concatenate([table.items[asked], table.negatives[asked][given]]),
         labels=np.concatenate([table.labels[asked], np.zeros(len(of_negative), dtype=np.int8)]),
         group=rows[:, 1],
+        repeat=rows[:, 2].astype(np.bool_),
         attributes=table.attributes,
         histories=table.histories,
     )
-
-
-def check_protocols(names: Sequence[str]) -> tuple[ProtocolName, ...]:
-    """The protocols of these names, in the order of `PROTOCOLS`. Raises `InvalidInput` naming one that is unknown."""
-    if not names:
-        raise InvalidInput("protocols", list(names), f"names none of {', '.join(PROTOCOLS)}")
-    for name in names:
-        if name not in PROTOCOLS:
-            raise InvalidInput("protocols", name, f"expected one of {', '.join(PROTOCOLS)}")
-    return tuple(known for known in PROTOCOLS if known in names)

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from models.evaluation.bootstrap import Estimate, mean
 from models.evaluation.scores import Metric
-from models.study.protocols import PROTOCOLS, ProtocolName
+from models.study.fold import PROTOCOLS, ProtocolName
 from models.study.scoring import ALL, FitOutcome, Key
 
 _Named: TypeAlias = tuple[ProtocolName, str, str, Metric]

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -20,11 +20,12 @@ from models.evaluation.bootstrap import Estimate, Resamples
 from models.evaluation.scores import Metric, measure
 from models.rivals.methods import Method, Ranker
 from models.rivals.towers import TowerRanker
+from models.study.fold import BY_STEPS, MAKES_NEW, SEED, Fold, ProtocolName
 from models.study.probes import probes
-from models.study.protocols import NEGATIVES, SEED, STEPS, Fold, ProtocolName, Questions
+from models.study.protocols import NEGATIVES, STEPS, Questions, questions
 from models.study.vectors import Vectors, vectors
 
-VERSION = 3
+VERSION = 4
 """Of the scores in the cache: to be raised when the code of a method or of a protocol changes what they are."""
 DRAWS_SEED = 7
 ALL = "all"
@@ -82,22 +83,25 @@ class Bench:
     ) -> "Bench":
         """`home` is the folder under which scores are kept. Raises `InvalidInput` for data of one class."""
         _check_classes(fold)
-        questions = fold.questions(protocols)
+        asked = questions(fold, protocols)
         return cls(
             fold,
-            questions,
-            {key: draw for one in questions.values() for key, draw in _draws(one, resamples).items()},
+            asked,
+            {key: draw for one in asked.values() for key, draw in _draws(one, resamples).items()},
             home / "study" / _digest(fold),
             device=device,
         )
 
 
-def judge(bench: Bench, task: FitTask) -> FitOutcome:
-    """The figures of a task, from the cache where its scores are there already."""
+def judge(bench: Bench, task: FitTask, progress: Callable[[int, int], None] = lambda _done, _total: None) -> FitOutcome:
+    """The figures of a task, from the cache where its scores are there already.
+
+    `progress` gets the steps of the fit done and in all, of a method that tells them.
+    """
     folder = bench.cache / task.folder
-    missing = [name for name in task.protocols if not (folder / f"{name}.npz").is_file()]
+    missing = not_kept(bench, task)
     if missing:
-        _fit_and_keep(bench, task, missing)
+        _fit_and_keep(bench, task, missing, progress)
     estimates: dict[Key, Estimate] = {}
     seconds = 0.0
     for name in task.protocols:
@@ -109,10 +113,16 @@ def judge(bench: Bench, task: FitTask) -> FitOutcome:
     return FitOutcome(task.tower, task.seed, estimates, seconds)
 
 
-def forget(bench: Bench, task: FitTask) -> None:
-    """Takes a task's scores out of the cache."""
-    for name in task.protocols:
-        (bench.cache / task.folder / f"{name}.npz").unlink(missing_ok=True)
+def not_kept(bench: Bench, task: FitTask) -> list[ProtocolName]:
+    """The protocols of a task whose scores are not in the cache."""
+    return [name for name in task.protocols if not (bench.cache / task.folder / f"{name}.npz").is_file()]
+
+
+def forget(bench: Bench, tasks: Sequence[FitTask]) -> None:
+    """Takes the scores of tasks out of the cache."""
+    for task in tasks:
+        for name in task.protocols:
+            (bench.cache / task.folder / f"{name}.npz").unlink(missing_ok=True)
 
 
 def kept_vectors(bench: Bench, task: FitTask) -> Vectors | None:
@@ -121,15 +131,17 @@ def kept_vectors(bench: Bench, task: FitTask) -> Vectors | None:
     return Vectors.read(path) if path.is_file() else None
 
 
-def _fit_and_keep(bench: Bench, task: FitTask, protocols: Sequence[ProtocolName]) -> None:
+def _fit_and_keep(
+    bench: Bench, task: FitTask, protocols: Sequence[ProtocolName], progress: Callable[[int, int], None]
+) -> None:
     folder = bench.cache / task.folder
     folder.mkdir(parents=True, exist_ok=True)
-    with _threads(bench.threads):
+    with limited_threads(bench.threads):
         started = bench.clock()
         material = bench.fold.material(protocols[0], task.seed, bench.threads, bench.device)
-        ranker = task.method.fit(material)
+        ranker = task.method.fit(replace(material, progress=progress))
         seconds = bench.clock() - started
-        if isinstance(ranker, TowerRanker) and not material.new_users:
+        if isinstance(ranker, TowerRanker) and protocols[0] not in MAKES_NEW:
             _keep(folder / "vectors.npz", vectors(ranker, bench.fold, material).arrays())
         for name in protocols:
             found = _variants(ranker, name, bench.questions[name])
@@ -157,21 +169,21 @@ def _estimates(bench: Bench, protocol: ProtocolName, variant: str, scores: Score
     found: dict[Key, Estimate] = {}
     for group, rows in _groups(questions).items():
         draw = bench.draws[protocol, group]
-        for metric, estimate in measure(users[rows], questions.labels[rows], scores[rows], draw).items():
-            found[protocol, variant, group, metric] = estimate
+        measured = measure(users[rows], questions.labels[rows], scores[rows], draw, questions.repeat[rows])
+        found |= {(protocol, variant, group, metric): estimate for metric, estimate in measured.items()}
     return found
 
 
 def _groups(questions: Questions) -> dict[str, npt.NDArray[np.intp]]:
     """The rows of each group, and of the first steps together."""
     rows = {name: np.flatnonzero(questions.group == place) for place, name in enumerate(questions.groups)}
-    return rows | ({ALL: np.arange(len(questions.group))} if questions.protocol == "first_steps" else {})
+    return rows | ({ALL: np.arange(len(questions.group))} if questions.protocol in BY_STEPS else {})
 
 
 def _draws(questions: Questions, resamples: int) -> dict[tuple[ProtocolName, str], Resamples]:
     """New and warm users are drawn apart; the groups of the first steps are of the same users and share their draws."""
     users = questions.user_of_row
-    if questions.protocol == "first_steps":
+    if questions.protocol in BY_STEPS:
         shared = Resamples.drawn(users, resamples, DRAWS_SEED)
         return {(questions.protocol, group): shared for group in _groups(questions)}
     return {
@@ -182,7 +194,8 @@ def _draws(questions: Questions, resamples: int) -> dict[tuple[ProtocolName, str
 
 def _digest(fold: Fold) -> str:
     """Whatever decides what is asked."""
-    parts = (VERSION, SEED, NEGATIVES, STEPS, fold.dataset.fingerprint, fold.split.instant_ms)
+    rows = len(fold.dataset.interactions)  # of one data set, those whom a fold around this one made new are missing
+    parts = (VERSION, SEED, NEGATIVES, STEPS, fold.dataset.fingerprint, fold.split.instant_ms, fold.depth, rows)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:20]
 
 
@@ -198,7 +211,7 @@ def _check_classes(fold: Fold) -> None:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def limited_threads(count: int) -> Iterator[None]:
     """Torch and the libraries under numpy with so many threads; as before on leaving."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)

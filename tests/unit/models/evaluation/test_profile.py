@@ -35,8 +35,8 @@ from tests.towers_factory import METRICS, dataset, trained
 def examples(*, hidden: bool = False) -> Examples:
     data, split = dataset()
     encoding = trained().encoding
-    without = np.arange(len(data.users)) if hidden else None
-    return Examples.of(data, split.train, encoding, Histories.of(data, encoding, without))
+    shown = replace(data, interactions=data.interactions.iloc[:0]) if hidden else data
+    return Examples.of(data, split.train, encoding, Histories.of(shown, encoding))
 
 
 def sampler(seed: int = 0) -> NegativeSampler:

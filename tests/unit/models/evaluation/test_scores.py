@@ -6,7 +6,7 @@ from sklearn.metrics import ndcg_score, roc_auc_score
 
 from models.evaluation.bootstrap import Estimate, Resamples, mean
 from models.evaluation.metrics import gauc, user_ndcg
-from models.evaluation.scores import METRICS, measure
+from models.evaluation.scores import METRICS, Metric, measure
 
 
 def _judged(seed: int = 0, users: int = 30, rows: int = 900, levels: Any = None) -> Any:
@@ -66,13 +66,31 @@ def test_scores_of_many_values_hardly_move_a_pooled_auc_from_what_its_rows_would
 def test_the_figures_themselves() -> None:
     owner, labels, scores = _judged(levels=True)
     found = measure(owner, labels, scores, Resamples.drawn(owner, 400, seed=0))
-    assert tuple(found) == METRICS
+    assert tuple(found) == METRICS[:3], "nothing repeats"
     assert found["auc"].value == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
     assert found["gauc"].value == pytest.approx(gauc(owner, labels, scores), abs=1e-12)
     for estimate in found.values():
         low, high = estimate.interval
         assert low < estimate.value < high
         assert (low, high) == pytest.approx(np.percentile(estimate.drawn, [2.5, 97.5]))
+
+
+def test_without_repeats_is_what_the_other_rows_would_give_on_the_same_draws() -> None:
+    owner, labels, scores = _judged(levels=True)
+    draws = Resamples.drawn(owner, 20, seed=3)
+    repeat = np.random.default_rng(4).random(len(owner)) < 0.4
+    repeat[owner == owner[0]] = True  # a user of whom nothing is left
+    found = measure(owner, labels, scores, draws, repeat)
+    assert tuple(found) == METRICS
+    alone = measure(owner[~repeat], labels[~repeat], scores[~repeat], draws)
+    pairs: tuple[tuple[Metric, Metric], ...]
+    pairs = (("gauc", "gauc_without_repeats"), ("ndcg@10", "ndcg@10_without_repeats"))
+    for name, without_name in pairs:
+        without = found[without_name]
+        assert without.value == alone[name].value != found[name].value
+        assert np.array_equal(without.drawn, alone[name].drawn)
+    nothing = measure(owner, labels, scores, draws, np.zeros(len(owner), dtype=np.bool_))
+    assert tuple(nothing) == METRICS[:3]
 
 
 @pytest.mark.parametrize("levels", [None, True])

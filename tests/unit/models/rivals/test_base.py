@@ -12,6 +12,7 @@ import torch
 from scipy.special import expit, logsumexp
 
 from foretaste.kernel.errors import InvalidInput
+from models.data.histories import Histories
 from models.rivals.base import Base, WarmUsers, base_config, base_of
 from models.rivals.cmclrec import CMCLRec, info_nce
 from models.rivals.generator import Generator, minimise, shuffled
@@ -297,7 +298,9 @@ def test_every_row_is_in_one_part_of_each_pass() -> None:
 
 def test_no_behaviour_at_all_is_refused() -> None:
     data, split = towers_factory.dataset()
-    learned = material_of(data, split, new=frozenset(range(len(data.users))))
+    learned = material_of(data, split)
+    nothing = replace(data, interactions=split.train.iloc[:0])
+    learned = replace(learned, histories=Histories.of(nothing, learned.encoding))
     with pytest.raises(InvalidInput, match="no behaviour of any user"):
         WarmUsers.of(_warm()[0], learned, 100)
 

@@ -15,6 +15,7 @@ from models.rivals.events import TrainingBehaviour
 from models.rivals.item_attribute import ItemAttribute
 from models.rivals.neighbours import Neighbours
 from models.rivals.popularity import Popularity
+from models.rivals.recent_popularity import RecentPopularity
 from models.runtime.encoding import FIRST_KNOWN, UNKNOWN
 from tests import towers_factory
 from tests.rivals_factory import material, material_of, questions
@@ -69,7 +70,7 @@ def test_the_item_attribute_score_is_the_sum_of_shrunk_log_odds(labels: bool, po
         overall = (acted_overall + 1) / (len(rows) + 2) if labels else 1 / count
         chances = sum(1 for _, other, _, _, _ in rows if other == item or not labels)
         actions = sum(label for _, other, _, label, _ in rows if other == item)
-        p = (actions + c) / (chances + c / overall)
+        p = (actions + 1) / (chances + 1 / overall)
         expected = math.log(p / (1 - p)) if popularity else 0.0
         for attribute, value in enumerate(asked):
             alike = [one for one in rows if one[4][attribute] == value]
@@ -89,6 +90,30 @@ def test_the_more_shrinkage_the_less_an_attribute_says() -> None:
     learned, batch = material(), questions()
     spreads = [np.abs(ItemAttribute(shrinkage=c).fit(learned).scores(batch)).mean() for c in (1.0, 10.0, 1e6)]
     assert spreads[0] > spreads[1] > 100 * spreads[2]
+
+
+@pytest.mark.parametrize("shrinkage", [1.0, 1000.0])
+def test_an_items_own_rate_is_not_shrunk_however_much_the_log_odds_are(shrinkage: float) -> None:
+    learned = material()
+    items = [item for _, item, _, _, _ in _events(learned)]
+    rates = ItemAttribute(shrinkage=shrinkage).fit(learned).rates
+    for item in range(learned.encoding.item_count):
+        assert rates[item] == pytest.approx((items.count(item) + 1) / (len(items) + learned.encoding.item_count))
+
+
+def test_recent_popularity_is_the_share_of_late_over_the_share_of_all() -> None:
+    learned, c = material(), 3.0
+    late, all_of_them = np.zeros(learned.encoding.item_count), np.zeros(learned.encoding.item_count)
+    for _, item, time_ms, _, _ in _events(learned):
+        all_of_them[item] += 1
+        late[item] += time_ms >= learned.split.instant_ms - 6 * DAY_MS
+    assert 0 < late.sum() < all_of_them.sum()
+    expected = [
+        math.log((n + c) / (late.sum() * m / all_of_them.sum() + c)) for n, m in zip(late, all_of_them, strict=True)
+    ]
+    found = RecentPopularity(days=6.0, shrinkage=c).fit(learned).by_item
+    np.testing.assert_allclose(found, expected)
+    assert found[UNKNOWN] == 0, "an item that nobody met keeps its share"
 
 
 @pytest.mark.parametrize("relative", [False, True])
@@ -113,7 +138,7 @@ def test_the_neighbours_score_is_their_shrunk_rate(relative: bool) -> None:
         assert len(near) >= k
         assert max(apart[user] for user in near) == sorted(apart.values())[k - 1], "no user left out is nearer"
         taken = [other for user in near for other in done[user]]
-        p = (everything.count(item) + c) / (len(everything) + c * learned.encoding.item_count)
+        p = (everything.count(item) + 1) / (len(everything) + learned.encoding.item_count)
         expected = math.log((taken.count(item) + c) / (len(taken) * p + c)) + (0 if relative else math.log(p))
         assert scores[row] == pytest.approx(expected)
 
@@ -124,14 +149,13 @@ def test_all_users_as_neighbours_say_what_everybody_likes() -> None:
     assert np.corrcoef(scores.argsort().argsort(), popular.argsort().argsort())[0, 1] > 0.999
 
 
-def test_behaviour_counts_every_action_of_the_users_that_are_not_new() -> None:
+def test_behaviour_counts_every_action() -> None:
     data, split = towers_factory.dataset(labels=True)
-    learned = material_of(data, split, new=frozenset({3, 4, 5}))
+    learned = material_of(data, split)
     found = TrainingBehaviour.of(learned)
     expected = np.zeros((len(data.users), learned.encoding.item_count))
     for user, item, _, label, _ in _events(learned):
         expected[user, item] += label
-    expected[[3, 4, 5]] = 0
     assert found.users.tolist() == np.flatnonzero(expected.any(axis=1)).tolist()
     np.testing.assert_array_equal(found.matrix.toarray(), expected[found.users])
     assert expected[:, :FIRST_KNOWN].sum() == 0
@@ -152,6 +176,8 @@ def test_no_behaviour_at_all_is_refused(method: Any) -> None:
         (Popularity, "half_life_days", math.inf),
         (ItemAttribute, "shrinkage", 0.0),
         (ItemAttribute, "shrinkage", math.nan),
+        (RecentPopularity, "days", 0.0),
+        (RecentPopularity, "shrinkage", math.inf),
         (Neighbours, "neighbours", 0),
         (Neighbours, "shrinkage", -1.0),
     ],

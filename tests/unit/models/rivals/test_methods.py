@@ -26,7 +26,7 @@ from tests.rivals_factory import (
 )
 
 NAMES = sorted(rivals())
-BLIND = {"popularity"}
+BLIND = {"popularity", "recent-popularity"}
 """Rivals that ask nothing of the user."""
 ON_BASE = {"mean-behaviour", "emblr", "llae", "metaemb", "cmclrec"}
 
@@ -152,26 +152,6 @@ def test_a_single_training_user_is_enough(name: Any) -> None:
     assert np.isfinite(rivals()[name].fit(learned).scores(known)).all()
 
 
-@pytest.mark.parametrize("name", ["neighbours", "dropoutnet", "emblr"])
-def test_behaviour_of_users_made_new_is_not_used(name: str) -> None:
-    """Their rows may change hands among them: no rival looks at which of them did what."""
-    data, split = towers_factory.dataset()
-    new = frozenset(range(0, len(data.users), 3))
-    learned = material_of(data, split, new=new)
-    if name == "emblr":
-        warm = shared.WarmUsers.of(shared.base_of(learned, base()), learned, newest=100)
-        assert not new & set(warm.users.tolist())
-        return
-    rows = data.user_rows(split.train["user_id"])
-    train = split.train.copy()
-    of_new = np.flatnonzero(np.isin(rows, list(new)))
-    moved = train["item_id"].to_numpy(copy=True)
-    moved[of_new] = np.random.default_rng(0).permutation(moved[of_new])
-    swapped = material_of(data, replace(split, train=train.assign(item_id=moved)), new=new)
-    one, other = (rivals()[name].fit(each).scores(questions()) for each in (learned, swapped))
-    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
-
-
 @pytest.mark.parametrize("name", sorted(ON_BASE))
 def test_users_with_behaviour_are_ranked_by_the_base_as_it_is(name: Any) -> None:
     batch = questions(cold=False)
@@ -199,7 +179,8 @@ def test_the_base_is_trained_once_for_a_material_and_a_seed(monkeypatch: pytest.
     assert len(trained) == 1
     shared.base_of(material_of(data, split, seed=1), quick)
     shared.base_of(material_of(data, split), replace(quick, ranking_rate=0.001))
-    shared.base_of(material_of(data, split, new=frozenset({0, 1, 2})), quick)
+    fewer = split.train.iloc[1:]
+    shared.base_of(material_of(data, replace(split, train=fewer)), quick)
     assert len(trained) == 4
     shared._trained.cache_clear()
 

@@ -17,11 +17,11 @@ from models.runtime.encoding import FIELD_UNKNOWN
 from models.study.figures import draw, embedded
 from models.study.probes import ANOTHER, NO_ATTRIBUTES, NONE, PROBES, probes
 from models.study.protocols import Questions
+from models.study.protocols import questions as asked
 from models.study.rows import rows
 from models.study.scoring import Bench, FitTask, judge, kept_vectors
 from models.study.study import Study, evaluate
 from models.study.vectors import vectors
-from models.training.cotrain import cotrain
 from tests.study_parts import POPULAR, fold, with_garbage
 from tests.towers_factory import TINY, config
 
@@ -52,7 +52,7 @@ def ranker(zero_shot: str = "mail") -> TowerRanker:
 
 @cache
 def questions() -> Questions:
-    return fold().questions(("hidden",))["hidden"]
+    return asked(fold(), ("hidden",))["hidden"]
 
 
 def _batch() -> Batch:
@@ -111,20 +111,6 @@ def test_what_comes_after_the_split_changes_no_weight() -> None:
     method = tiny(masked="users")
     of_garbage = method.fit(with_garbage(fold()).material("hidden", seed=0))
     assert _same(_weights(method.fit(fold().material("hidden", seed=0))), _weights(of_garbage))
-
-
-def test_users_made_new_by_the_protocol_take_the_place_of_flagged_ones() -> None:
-    material = fold().material("random_40", seed=0)
-    flagged, nobody = (tiny(masked=masked).fit(material) for masked in ("users", "nobody"))
-    assert flagged.trained.config.masked == "nobody"
-    assert _same(_weights(flagged), _weights(nobody))
-    settings = tiny(masked="nobody").config
-    direct = cotrain(
-        material.dataset, material.split, settings, encoding=material.encoding, histories=material.histories
-    )
-    assert _same(direct.model.state_dict(), _weights(flagged))
-    open_to_all = cotrain(material.dataset, material.split, settings, encoding=material.encoding)
-    assert not _same(open_to_all.model.state_dict(), _weights(flagged))
 
 
 def test_another_users_vector_is_never_ones_own_and_of_the_same_group() -> None:

@@ -8,21 +8,27 @@ import pytest
 
 from foretaste.kernel.errors import ForetasteError, InvalidInput
 from models.runtime.encoding import UNKNOWN
-from models.study.protocols import PROTOCOLS, SEEN, STEPS, check_protocols
+from models.study.fold import MAKES_NEW, PROTOCOLS, Fold, check_protocols
+from models.study.protocols import SEEN, STEPS, questions
 from tests.study_parts import ByTable, fold
 
 
 @pytest.fixture(scope="module")
 def asked() -> Any:
-    return fold().questions(PROTOCOLS)
+    return questions(fold(), PROTOCOLS)
 
 
-def _events() -> Any:
-    """(user, item index, time, event) of every interaction, in the order of the data."""
-    frame = fold().dataset.interactions
-    users = fold().dataset.user_rows(frame["user_id"])
-    items = fold().encoding.encode_items(frame["item_id"].tolist())
+def _events(protocol: Any = "hidden") -> Any:
+    """(user, item index, time) of every interaction that a protocol knows, in the order of the data."""
+    under = fold().under(protocol)
+    frame = under.dataset.interactions
+    users = under.dataset.user_rows(frame["user_id"])
+    items = under.encoding.encode_items(frame["item_id"].tolist())
     return list(zip(users.tolist(), items.tolist(), frame["time_ms"].tolist(), strict=True))
+
+
+def _asked(of: Any) -> Any:
+    return questions(of, ("hidden",))["hidden"]
 
 
 def _rows(questions: Any) -> pd.DataFrame:
@@ -38,23 +44,22 @@ def _rows(questions: Any) -> pd.DataFrame:
 
 
 def test_no_negative_is_an_item_that_its_user_ever_met(asked: Any) -> None:
-    met = {(user, item) for user, item, _ in _events()}
-    for questions in asked.values():
-        rows = _rows(questions)
+    for protocol, of_protocol in asked.items():
+        met = {(user, item) for user, item, _ in _events(protocol)}
+        rows = _rows(of_protocol)
         negatives = rows[rows["label"] == 0]
         assert len(negatives) == 4 * (rows["label"] == 1).sum()
         assert not met & set(zip(negatives["user"], negatives["item"], strict=True))
         assert set(zip(*rows.loc[rows["label"] == 1, ["user", "item"]].to_numpy().T, strict=True)) <= met
 
 
-def test_an_event_has_the_same_candidates_under_every_protocol_and_whenever_it_is_asked(asked: Any) -> None:
-    again = fold().questions(("first_steps",))["first_steps"]
+def test_an_event_has_the_same_candidates_whenever_it_is_asked_and_for_protocols_of_the_same_users(asked: Any) -> None:
+    again = questions(fold(), ("first_steps",))["first_steps"]
     assert np.array_equal(again.candidates, asked["first_steps"].candidates)
-    everything = _rows(asked["hidden"]).value_counts(["user", "item", "label"])
-    steps = _rows(asked["first_steps"]).value_counts(["user", "item", "label"])
-    assert (steps <= everything.reindex(steps.index, fill_value=0)).all()
-    made_new = _rows(asked["random_40"]).value_counts(["user", "item", "label"])
-    assert made_new.sort_index().equals(everything.sort_index().reindex(made_new.sort_index().index))
+    for hidden, by_steps in (("hidden", "first_steps"), ("random_40", "random_40_steps")):
+        everything = _rows(asked[hidden]).value_counts(["user", "item", "label"])
+        steps = _rows(asked[by_steps]).value_counts(["user", "item", "label"])
+        assert (steps <= everything.reindex(steps.index, fill_value=0)).all()
 
 
 def test_negatives_are_drawn_by_their_popularity_before_the_split_among_what_a_user_never_met(asked: Any) -> None:
@@ -126,19 +131,66 @@ def test_first_steps_are_grouped_by_how_many_behaviours_lie_strictly_before(aske
     assert {group for *_, group in expected} == set(SEEN)
 
 
-def test_random_40_hides_the_users_that_training_hides_too(asked: Any) -> None:
-    new = fold().made_new("random_40")
+def test_users_made_new_show_no_behaviour_and_all_others_theirs(asked: Any) -> None:
+    new = set(fold().under("random_40").new_users.tolist())
     assert len(new) / len(fold().dataset.users) == pytest.approx(0.4, abs=0.1)
     rows = _rows(asked["random_40"])
     assert set(rows.loc[rows["group"] == "new", "user"]) <= new
     assert not set(rows.loc[rows["group"] == "warm", "user"]) & new
+    assert set(_rows(asked["random_40_steps"])["user"]) <= new
+    for _, batch in asked["random_40"].batches(300):
+        assert not batch.seen[np.isin(batch.users, list(new))].any()
     material = fold().material("random_40", seed=3)
-    assert material.new_users == new
     users = np.arange(len(fold().dataset.users))
     seen = material.histories.before(users, np.full(len(users), 2**60))[2]
-    assert not seen[sorted(new)].any()
     trained_on = fold().dataset.user_rows(fold().split.train["user_id"].unique().tolist())
-    assert all(seen[user] for user in trained_on if user not in new)
+    assert all((seen[user] > 0) == (user not in new) for user in trained_on)
+
+
+@pytest.mark.parametrize("protocol", MAKES_NEW)
+def test_nothing_of_a_user_made_new_lies_before_the_split(protocol: Any) -> None:
+    """Other items in these rows change nothing that is learned from, asked, or drawn as a negative."""
+    data, instant = fold().dataset, fold().split.instant_ms
+    new = fold().under(protocol).new_users
+    frame = data.interactions.copy()
+    past = (frame["time_ms"] < instant).to_numpy() & np.isin(data.user_rows(frame["user_id"]), new)
+    assert past.any()
+    moved = frame["item_id"].to_numpy().copy()
+    moved[past] = np.random.default_rng(2).permutation(moved[past])
+    other = Fold.of(replace(data, interactions=frame.assign(item_id=moved)), instant)
+    one, two = (each.material(protocol, seed=0) for each in (fold(), other))
+    assert not np.isin(one.dataset.user_rows(one.split.train["user_id"]), new).any()
+    assert one.split.train.astype(str).equals(two.split.train.astype(str))
+    assert one.encoding.to_json() == two.encoding.to_json()
+    asked, again = (questions(each, (protocol,))[protocol] for each in (fold(), other))
+    for field in ("candidates", "labels", "repeat", "times_ms", "group"):
+        assert np.array_equal(getattr(asked, field), getattr(again, field))
+
+
+def test_inside_the_training_period_others_are_made_new(asked: Any) -> None:
+    outer = fold().under("random_40")
+    inner = outer.validation().under("random_40")
+    assert not set(inner.dataset.user_rows(inner.dataset.interactions["user_id"])) & set(outer.new_users.tolist())
+    rows = _rows(questions(outer.validation(), ("random_40",))["random_40"])
+    assert set(rows["group"]) == {"new", "warm"}
+    assert not set(rows["user"]) & set(outer.new_users.tolist())
+
+
+def test_an_event_repeats_what_its_user_had_acted_on_strictly_before() -> None:
+    """Against a search through all events; some are made to repeat one of the same user, at the same time or later."""
+    data, instant = fold().dataset, fold().split.instant_ms
+    frame = data.interactions
+    own = frame.groupby("user_id", observed=True)["item_id"].transform("first")
+    repeated = frame.assign(item_id=frame["item_id"].where(np.arange(len(frame)) % 3 > 0, own))
+    of = Fold.of(replace(data, interactions=repeated), instant)
+    everything = list(repeated[["user_id", "item_id", "time_ms"]].astype({"user_id": str}).itertuples(index=False))
+    late = [event for event in everything if event[2] >= instant]
+    expected = sum(any(e[:2] == o[:2] and e[2] < o[2] for e in everything) for o in late)
+    asked = _asked(of)
+    assert 0 < expected < len(late)
+    assert asked.repeat[asked.labels == 1].sum() == expected
+    negatives = asked.repeat[asked.labels == 0]
+    assert negatives.sum() == 4 * expected, "the negatives of a repeated event go with it"
 
 
 def test_what_a_method_learns_from_holds_nothing_at_or_after_the_split() -> None:
@@ -165,8 +217,7 @@ def test_validation_lies_inside_the_training_period_with_new_users_of_its_own() 
 
 def test_labels_of_the_data_are_asked_as_they_are() -> None:
     labelled = fold(labels=True)
-    questions = labelled.questions(("hidden",))["hidden"]
-    rows = _rows(questions)
+    rows = _rows(_asked(labelled))
     test = labelled.split.test
     items = labelled.encoding.encode_items(test["item_id"].tolist())
     expected = zip(labelled.dataset.user_rows(test["user_id"]), items, test["label"], strict=True)
@@ -188,13 +239,13 @@ def test_context_stays_with_its_event(asked: Any) -> None:
 
 
 def test_batches_ask_every_row_once_whatever_their_size(asked: Any) -> None:
-    for questions in asked.values():
+    for of_protocol in asked.values():
         by_size = []
         for size in (100, 10**6):
-            rows = np.concatenate([rows for rows, _ in questions.batches(size)])
-            assert sorted(rows) == list(range(len(questions.owner)))
+            rows = np.concatenate([rows for rows, _ in of_protocol.batches(size)])
+            assert sorted(rows) == list(range(len(of_protocol.owner)))
             table = np.random.default_rng(0).random(fold().encoding.item_count)
-            by_size.append(questions.scores(ByTable(table)))
+            by_size.append(of_protocol.scores(ByTable(table)))
         assert np.array_equal(*by_size)
 
 
@@ -214,7 +265,7 @@ def test_an_item_that_training_never_met_is_ranked_as_unknown() -> None:
     item = late["item_id"].iloc[0]
     early = (late["time_ms"] < fold().split.instant_ms) & (late["item_id"] == item)
     without = type(fold()).of(replace(data, interactions=late[~early]), fold().split.instant_ms)
-    rows = _rows(without.questions(("hidden",))["hidden"])
+    rows = _rows(_asked(without))
     assert (rows["item"] == UNKNOWN).any()
     assert (rows.loc[rows["item"] == UNKNOWN, "label"] == 1).all()
 

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from foretaste.kernel.errors import ForetasteError, InvalidInput
 from models.rivals import methods
 from models.rivals.methods import Material
+from models.rivals.towers import Alike
 from models.study import rows
 from models.study.figures import draw
+from models.study.fold import BY_STEPS, MAKES_NEW, PROTOCOLS, Fold
 from models.study.page import file_name, page
 from models.study.protocols import SEEN
 from models.study.rows import ResultRow
@@ -41,7 +44,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
 def test_every_tower_has_its_figures_and_the_first_is_held_against_each_other(result: Result) -> None:
     figures = [row for row in result.rows if row.against is None]
     groups = {("hidden", "new"), ("hidden", "warm"), ("random_40", "new"), ("random_40", "warm")}
-    groups |= {("first_steps", seen) for seen in SEEN}
+    groups |= {(protocol, seen) for protocol in BY_STEPS for seen in SEEN}
     assert {(row.protocol, row.group) for row in figures} == groups
     assert len(figures) == len(groups) * 3 * 3
     pairs = {(row.tower, row.against) for row in result.rows if row.against is not None}
@@ -56,6 +59,33 @@ def test_a_pair_is_the_relative_improvement_of_its_two_figures(result: Result) -
             base = value[row.protocol, row.against, row.group, row.metric]
             assert row.relative == pytest.approx((row.value - base) / base)
             assert row.relative_low <= row.relative_high
+
+
+def test_users_are_made_new_where_none_are_by_themselves(tmp_path: Path) -> None:
+    known = set(fold().split.train["user_id"])
+    frame = fold().dataset.interactions
+    nobody_new = _with(fold(), frame[frame["user_id"].isin(known)])
+    of = Fold.of(nobody_new)
+    assert Study((POPULAR,)).asked_of(fold()) == PROTOCOLS
+    assert Study((POPULAR,)).asked_of(of) == MAKES_NEW
+    assert Study((POPULAR,), protocols=("hidden",)).asked_of(of) == ("hidden",)
+    found = evaluate(nobody_new, _study(POPULAR, protocols=None), tmp_path, tmp_path / "tuned.json")
+    assert {row.protocol for row in found.rows} == set(MAKES_NEW)
+    assert [file for file, _ in draw(found, tmp_path / "figures")] == ["gauc-by-seen-synthetic.svg"]
+
+
+def test_figures_without_repeats_stand_beside_the_others(tmp_path: Path) -> None:
+    frame = fold().dataset.interactions
+    own = frame.groupby("user_id", observed=True)["item_id"].transform("first")
+    repeated = _with(fold(), frame.assign(item_id=frame["item_id"].where(np.arange(len(frame)) % 3 > 0, own)))
+    study = _study(POPULAR, BACKWARDS, protocols=("hidden",))
+    found = evaluate(repeated, study, tmp_path, tmp_path / "tuned.json")
+    of = {(row.metric, row.group, row.tower): row.value for row in found.rows if row.against is None}
+    assert of["gauc", "new", POPULAR] != of["gauc_without_repeats", "new", POPULAR]
+    assert of["ndcg@10", "new", POPULAR] != of["ndcg@10_without_repeats", "new", POPULAR]
+    text = page(found, "so")
+    assert "### GAUC without what a user had acted on before\n" in text
+    assert f"### GAUC without what a user had acted on before, against {BACKWARDS}, %" in text
 
 
 def test_what_can_rank_comes_out_above_its_opposite(result: Result) -> None:
@@ -100,7 +130,7 @@ def test_an_interrupted_study_goes_on_and_another_tower_trains_nothing_again(
         return material(self, protocol, seed, *rest)
 
     with monkeypatch.context() as patched:
-        patched.setattr("models.study.protocols.Fold.material", until_the_third)
+        patched.setattr("models.study.fold.Fold.material", until_the_third)
         with pytest.raises(KeyboardInterrupt):
             _evaluated(tmp_path, _study("one", "two"))
     assert (len(made["one"].fits), len(made["two"].fits)) == (4, 1), "two seeds under two kinds of material each"
@@ -122,16 +152,18 @@ def test_other_settings_under_the_same_name_are_trained(tmp_path: Path, monkeypa
         assert method.fits == [0, 1]
 
 
-def test_a_study_takes_the_settings_that_tuning_chose(tmp_path: Path) -> None:
+@pytest.mark.parametrize("alike", [None, Alike(epochs=1, batch=64, rate=0.01, dropout=0.1)])
+def test_a_study_takes_the_settings_that_tuning_chose(tmp_path: Path, alike: Alike | None) -> None:
+    """Of what is no tower also where the towers are trained alike."""
     trials = tuple(
         Trial(repr(method), 0.5 + 0.1 * (place == 2), 0.5, 0.5) for place, method in enumerate(Popular().trials())
     )
     write_tuned({POPULAR: Tuned(trials)}, fold(), tmp_path / "tuned.json")
-    found = _evaluated(tmp_path, _study(POPULAR, BACKWARDS, protocols=("hidden",)))
+    found = _evaluated(tmp_path, _study(POPULAR, BACKWARDS, protocols=("hidden",), alike=alike))
     assert [(one.trial, one.method.power) for one in found.contenders] == [(2, -1.0), (None, -1.0)]
     by_tower = {row.tower: row.value for row in found.rows if row.against is None}
     assert by_tower[POPULAR] == by_tower[BACKWARDS]
-    assert "3 of 4" in page(found, "made so")
+    assert "3 of 5" in page(found, "made so")
     assert "not tuned" in page(found, "made so")
 
 
@@ -146,6 +178,9 @@ def test_the_page_says_how_it_was_made_and_shows_every_tower_and_group(result: R
     for seen in SEEN:
         assert f" {seen} |" in text
     assert "seeds 0, 1" in text
+    whole, left = (len(fold().under(name).split.train) for name in ("hidden", "random_40"))
+    assert f"Training: {whole:,} interactions" in text
+    assert f"{left:,} of them where users are made new" in text
 
 
 def test_figures_without_a_value_read_nan(result: Result) -> None:
@@ -154,9 +189,15 @@ def test_figures_without_a_value_read_nan(result: Result) -> None:
 
 
 def test_progress_tells_of_every_fit(tmp_path: Path) -> None:
-    heard = []
-    _evaluated(tmp_path, _study(POPULAR, protocols=("hidden",)), report=lambda *step: heard.append(step))
-    assert heard == [("questions", 0, 1), ("questions", 1, 1), (POPULAR, 1, 2), (POPULAR, 2, 2)]
+    heard: list[Any] = []
+    study = _study(POPULAR, protocols=("hidden",))
+    _evaluated(tmp_path, study, report=lambda *step: heard.append(step))
+    how_long = "2 fits, 0 of them kept from before: about 1 s, and what 2 without steps of training take"
+    fits = [(POPULAR, 100, 200), (POPULAR, 200, 200)]
+    assert heard == [("questions", 0, 1), ("questions", 1, 1), (how_long, 0, None), *fits]
+    heard.clear()
+    _evaluated(tmp_path, study, report=lambda *step: heard.append(step))
+    assert heard[2:] == [("2 fits, 2 of them kept from before: about 1 s", 0, None), *fits]
 
 
 def test_a_method_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +259,8 @@ def test_a_catalogue_of_one_item_is_refused(tmp_path: Path) -> None:
 def test_groups_of_nobody_are_nan(tmp_path: Path) -> None:
     frame = fold().dataset.interactions
     only = _with(fold(), frame[frame["user_id"].isin(fold().split.train["user_id"].unique())])
-    found = evaluate(only, _study(POPULAR), tmp_path, tmp_path / "tuned.json")
+    study = _study(POPULAR, protocols=("hidden", "first_steps"))
+    found = evaluate(only, study, tmp_path, tmp_path / "tuned.json")
     new = [row for row in found.rows if row.group in {"0", "1-2"} or (row.protocol, row.group) == ("hidden", "new")]
     assert new
     assert all(math.isnan(row.value) and row.to_dict()["high"] is None for row in new)

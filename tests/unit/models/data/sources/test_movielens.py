@@ -15,24 +15,9 @@ from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.ports import Report
 from models.data.dataset import read_dataset
 from models.data.sources.downloads import download, download_wheel
-from models.data.sources.movielens import (
-    FILES,
-    LICENCE,
-    RELEASES,
-    Form,
-    Origin,
-    Release,
-    fetch_movielens,
-    fetch_release,
-    table_digest,
-)
-from models.data.sources.movielens_forms import (
-    MovieLensTables,
-    ml_1m_atomic,
-    ml_1m_grouplens,
-    ml_100k_atomic,
-    ml_100k_grouplens,
-)
+from models.data.sources.movielens import LICENCE, RELEASES, fetch_movielens
+from models.data.sources.movielens_forms import ml_1m_atomic, ml_1m_grouplens, ml_100k_atomic, ml_100k_grouplens
+from models.data.sources.releases import FILES, Form, Origin, Release, ReleaseTables, fetch_release, table_digest
 
 FLAGS = {"Comedy": 5, "Drama": 8}
 
@@ -99,7 +84,7 @@ def archive(path: Path, folder: str, files: Mapping[str, bytes]) -> Path:
     return path
 
 
-def form(folder: str, files: Mapping[str, bytes], parse: Callable[[Path], MovieLensTables]) -> Form:
+def form(folder: str, files: Mapping[str, bytes], parse: Callable[[Path], ReleaseTables]) -> Form:
     return Form(folder, {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}, parse)
 
 
@@ -120,8 +105,8 @@ def release(tmp_path: Path, *origins: Origin, digest: str | None = None) -> Rele
 )
 def test_both_forms_become_the_same_tables(
     tmp_path: Path,
-    grouplens: Callable[[Path], MovieLensTables],
-    atomic: Callable[[Path], MovieLensTables],
+    grouplens: Callable[[Path], ReleaseTables],
+    atomic: Callable[[Path], ReleaseTables],
     files: Mapping[str, bytes],
     atomic_files: Mapping[str, bytes],
 ) -> None:

@@ -1,0 +1,92 @@
+"""MAIL and the default tower with parts left out, so that a study shows what each loss and each part adds alone.
+
+MAIL's zero-shot tower is trained by L_a + L_v + L_d (eq. 7). "single" has L_a alone and "dual" L_a + L_v
+(`models.rivals.towers`); here are L_a + L_d, L_v + L_d, and no loss at all. The default's cold expert is a sum of the
+effects of attributes and of biases by what was seen, beside a warm expert, which alone is "recency"; here are the cold
+expert alone, its biases alone, and both experts without the effects of attributes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from models.rivals.towers import TowerMethod, foretaste, papers_towers
+from models.towers.ranking.base import RankingInputs, TowerShape
+from models.towers.zero_shot.mail import MailAutoencoder
+
+NOTHING = 1e9
+"""A shrinkage that no direction of the effects outlasts."""
+
+
+class WithoutLosses(MailAutoencoder):
+    """MAIL's zero-shot tower as it was drawn: v̂ is a random function of the attributes."""
+
+    def losses(self, attributes: Tensor, behaviour: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        return {}
+
+
+class WithoutBehaviourLoss(MailAutoencoder):
+    """L_a + L_d: the code of behaviour is drawn to that of attributes, and is never decoded."""
+
+    def losses(self, attributes: Tensor, behaviour: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        return _without("behaviour", super().losses(attributes, behaviour, valid))
+
+
+class WithoutAttributeLoss(MailAutoencoder):
+    """L_v + L_d: the decoders learn from behaviour's code alone, to which the code of attributes is only drawn."""
+
+    def losses(self, attributes: Tensor, behaviour: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        return _without("attributes", super().losses(attributes, behaviour, valid))
+
+
+class NoWarmExpert(nn.Module):
+    """A ranking tower that says nothing: between the two experts it leaves the cold one alone."""
+
+    def __init__(self, shape: TowerShape) -> None:
+        super().__init__()
+
+    def forward(self, inputs: RankingInputs) -> Tensor:
+        """Logits of 0, (R,)."""
+        return torch.zeros(len(inputs.candidates), device=inputs.candidates.device)
+
+
+def mail_without_losses() -> TowerMethod:
+    return papers_towers("users", zero_shot=_path(WithoutLosses))
+
+
+def mail_without_behaviour_loss() -> TowerMethod:
+    return papers_towers("users", zero_shot=_path(WithoutBehaviourLoss))
+
+
+def mail_without_attribute_loss() -> TowerMethod:
+    return papers_towers("users", zero_shot=_path(WithoutAttributeLoss))
+
+
+def cold_expert() -> TowerMethod:
+    """The default's cold expert alone: effects of attributes, and biases by what was seen."""
+    return foretaste(_path(NoWarmExpert))
+
+
+def seen_biases() -> TowerMethod:
+    """The biases of the cold expert alone: every user gets what those who have seen as much act on."""
+    return _without_effects(cold_expert())
+
+
+def without_effects() -> TowerMethod:
+    """The default without effects of attributes."""
+    return _without_effects(foretaste())
+
+
+def _without_effects(method: TowerMethod) -> TowerMethod:
+    config = method.config
+    return TowerMethod(replace(config, effects=replace(config.effects, shrinkage=NOTHING)))
+
+
+def _without(name: str, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {other: loss for other, loss in losses.items() if other != name}
+
+
+def _path(tower: type[nn.Module]) -> str:
+    return f"{tower.__module__}:{tower.__name__}"

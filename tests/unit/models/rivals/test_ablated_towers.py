@@ -1,0 +1,59 @@
+"""Parts that are left out of MAIL and of the default: what remains is trained, and what is gone says nothing."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.rivals import ablated_towers
+from models.rivals.methods import by_name
+from models.rivals.towers import TowerMethod
+from models.study.protocols import questions
+from tests.study_parts import fold
+from tests.towers_factory import SMALL, config
+
+
+def _fitted(name: str) -> Any:
+    """A registered ablation, with small towers and few steps."""
+    method = by_name(name)
+    assert isinstance(method, TowerMethod)
+    shape = method.config.architecture
+    small = replace(SMALL, ranking=shape.ranking, zero_shot=shape.zero_shot)
+    settings = config(rows=2000, epochs=1, architecture=small, masked=method.config.masked)
+    return TowerMethod(replace(settings, effects=method.config.effects)).fit(fold().material("hidden", seed=0))
+
+
+@pytest.mark.parametrize(
+    ("name", "losses"),
+    [
+        ("mail-no-losses", {"ranking"}),
+        ("mail-no-behaviour-loss", {"attributes", "discrepancy", "ranking"}),
+        ("mail-no-attribute-loss", {"behaviour", "discrepancy", "ranking"}),
+    ],
+)
+def test_the_losses_that_are_left_are_all_that_trains_mail(name: str, losses: set[str]) -> None:
+    assert set(_fitted(name).losses[-1]) == losses
+
+
+def test_the_cold_expert_alone_knows_attributes_and_no_behaviour() -> None:
+    ranker = _fitted("cold-expert")
+    _, batch = next(iter(questions(fold(), ("hidden",))["hidden"].batches(400)))
+    others = np.roll(batch.attributes, 1, axis=0)
+    cold = np.flatnonzero(batch.seen[batch.owner] < 4)
+    assert not np.allclose(ranker.scores(batch)[cold], ranker.scores(replace(batch, attributes=others))[cold])
+    shuffled = replace(batch, items=np.where(batch.items > 1, batch.items[:, ::-1].max(), batch.items))
+    assert np.array_equal(ranker.scores(batch), ranker.scores(shuffled))
+
+
+@pytest.mark.parametrize("name", ["seen-biases", "foretaste-no-effects"])
+def test_without_effects_every_user_has_the_vector_of_nobody(name: str) -> None:
+    ranker = _fitted(name)
+    virtual = ranker.virtual(questions(fold(), ("hidden",))["hidden"].attributes)
+    assert not virtual.any()
+    _, batch = next(iter(questions(fold(), ("hidden",))["hidden"].batches(400)))
+    assert len(np.unique(ranker.scores(batch))) > 10, "the biases tell items apart"
+
+
+def test_what_is_left_out_is_named_by_an_import_path() -> None:
+    assert by_name("cold-expert").config.architecture.ranking == f"{ablated_towers.__name__}:NoWarmExpert"
