@@ -28,7 +28,8 @@ _LEAST_LEFT = 1e-6
 class InteractionRows:
     """Interactions (R,): the user's row, the item's index, whether it was acted on, and behaviours seen before.
 
-    `attributes` (users, N) has a row for each of `Dataset.users`.
+    `attributes` (users, N) has a row for each of `Dataset.users`. `times_ms` and `moments` (R,): when, and the number of
+    the moment that a row is of.
     """
 
     users: IndexArray
@@ -36,17 +37,22 @@ class InteractionRows:
     labels: Floats
     seen: IndexArray
     attributes: IndexArray
+    times_ms: IndexArray
+    moments: IndexArray
 
     @classmethod
     def of(cls, examples: Examples) -> "InteractionRows":
         users, sizes = examples.users.astype(np.int64), examples.sizes
         seen = examples.histories.seen(users, examples.times_ms)
         items, labels = examples.items.astype(np.int64), examples.labels
-        return cls(np.repeat(users, sizes), items, labels, np.repeat(seen, sizes), examples.attributes)
+        times_ms, moments = np.repeat(examples.times_ms, sizes), np.repeat(np.arange(len(sizes)), sizes)
+        attributes = examples.attributes
+        return cls(np.repeat(users, sizes), items, labels, np.repeat(seen, sizes), attributes, times_ms, moments)
 
     def only(self, kept: npt.NDArray[np.bool_]) -> "InteractionRows":
         """The rows (R,) that are flagged, of the same users."""
-        return InteractionRows(self.users[kept], self.items[kept], self.labels[kept], self.seen[kept], self.attributes)
+        own = (self.users[kept], self.items[kept], self.labels[kept], self.seen[kept])
+        return InteractionRows(*own, self.attributes, self.times_ms[kept], self.moments[kept])
 
 
 @raises_invalid_input

@@ -12,7 +12,7 @@ so the codes are fitted without each fold of the users as well.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
 from typing import Annotated, NamedTuple
@@ -29,6 +29,7 @@ from foretaste.kernel.configuration import NO_OTHER_FIELDS, PositiveFloat, raise
 from models.data.examples import Examples
 from models.data.sampling import NegativeSampler
 from models.effects.counts import Counting, CountingConfig, InteractionRows, TableSizes
+from models.effects.decayed_popularity import DecayedPopularity, fit_decayed_popularity
 from models.effects.low_rank import (
     Counts,
     Doubles,
@@ -74,6 +75,8 @@ class EffectsConfig:
     """Read for the biases of each bin of behaviours seen, at most."""
     stage_negatives: PositiveInt = 10
     """Sampled for each of them where the data have no labels, to weigh as much as the configured number."""
+    popularity_with_time: bool = True
+    """Whether biases follow what was acted on lately, as far as the data say that it tells anything."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +94,13 @@ class Effects:
     biases: Floats
     counts: SavedCounts | None = None
     """What a later fit goes on from."""
+    lately: DecayedPopularity | None = None
+    """What is added to `biases` by what was acted on lately; None: nothing."""
+
+    @property
+    def served(self) -> "Effects":
+        """As a generation serves them: the biases are as of the end of the window."""
+        return self if self.lately is None else replace(self, biases=self.biases + self.lately.served)
 
 
 class Negatives(NamedTuple):
@@ -132,9 +142,12 @@ def fit_effects(
     base[counting.items] = found.fits[0].bias.numpy()
     effects = Effects(codes, fold, keys, np.repeat(base.astype(np.float32)[None], len(FIRST_OF_SEEN_BIN), axis=0))
     biases, evidence = seen_biases(effects, rows, tables, negatives, config, rng, evidence)
+    lately, state = None, earlier.lately if earlier else None
+    if config.popularity_with_time:
+        lately, state = fit_decayed_popularity(rows, biases, negatives.number if negatives else None, state)
     counted_values = tables.values(counting.value_places)
-    counts = SavedCounts(counting.together(), found.fits[0], counted_values, found.noise, evidence, until_ms)
-    return Effects(codes, fold, keys, biases, counts)
+    counts = SavedCounts(counting.together(), found.fits[0], counted_values, found.noise, evidence, until_ms, state)
+    return Effects(codes, fold, keys, biases, counts, lately)
 
 
 class _Found(NamedTuple):

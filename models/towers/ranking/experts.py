@@ -60,7 +60,7 @@ class Experts(nn.Module):
         seen_bins = self.seen_bins.index_select(0, taste.seen).index_select(0, owner)
         place = seen_bins * self.biases.shape[1] + inputs.candidates
         logits: Tensor = effect + self.biases.flatten().index_select(0, place)
-        return logits
+        return logits if inputs.lately is None else logits + inputs.lately
 
 
 def _of_warm(inputs: RankingInputs) -> RankingInputs:
