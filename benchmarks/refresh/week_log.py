@@ -117,7 +117,7 @@ def log_of(dataset: Dataset, week: Week, negatives: int, seed: int) -> Logged:
     return Logged(conformed(pa.table(rankings), RANKINGS), conformed(pa.table(behaviours), BEHAVIOURS))
 
 
-def _negatives(  # noqa: PLR0913, PLR0917  # flat
+def _negatives(  # flat
     known: Dataset, week: Week, encoding: Encoding, users: IndexArray, times_ms: IndexArray, number: int, seed: int
 ) -> IndexArray:
     """(E, number) of events of `users` at times (E,), by popularity before the week; (E, 0) for data with labels."""

@@ -9,7 +9,7 @@ LEAST_SHARE = 0.01
 
 
 def repeat_share(dataset: Dataset) -> float:
-    """The share of the interactions of label 1 whose user had acted on the item at an earlier time; 0 where none are."""
+    """The share of the interactions of label 1 whose user had acted on the item at an earlier time."""
     frame = dataset.interactions
     acted = np.flatnonzero(frame["label"].to_numpy() == 1)
     if not len(acted):

@@ -28,8 +28,8 @@ _LEAST_LEFT = 1e-6
 class InteractionRows:
     """Interactions (R,): the user's row, the item's index, whether it was acted on, and behaviours seen before.
 
-    `attributes` (users, N) has a row for each of `Dataset.users`. `times_ms` and `moments` (R,): when, and the number of
-    the moment that a row is of.
+    `attributes` (users, N) has a row for each of `Dataset.users`. `times_ms` and `moments` (R,): when, and the number
+    of the moment that a row is of.
     """
 
     users: IndexArray
@@ -238,7 +238,9 @@ def _user_counts(
     return SparseCounts(acted, passed, drawn[None], popularity[None])
 
 
-def _met_at_moments(moments: IndexArray, user: IndexArray, item: IndexArray, shape: tuple[int, int]) -> sparse.csr_matrix:
+def _met_at_moments(
+    moments: IndexArray, user: IndexArray, item: IndexArray, shape: tuple[int, int]
+) -> sparse.csr_matrix:
     """For each user and item how many interactions of the user, each of a moment (R,), leave the item out."""
     _, firsts = np.unique(moments * shape[1] + item, return_index=True)
     sizes = np.bincount(moments)[moments[firsts]].astype(np.float64)

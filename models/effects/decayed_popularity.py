@@ -5,14 +5,15 @@ With A_k(i) what was acted on item i and P_k(i) what was passed by, each action 
 
     f_k(i) = log[(A_k(i) + 1) / (P_k(i) A_0(i) / P_0(i) + 1)],
 
-0 where it does lately as it always did, and where little is known. The bias of an item for a user with s behaviours seen
-is b_s(i) + Σ_k w_k(s) f_k(i). The weights are found from the data: a window is cut into stretches, and what happens in
-each is told by the lifts as they were when it began, since what a generation serves is as old as the generation. Where
-the stretches before the last one tell nothing of it, the weights are 0.
+0 where it does lately as it always did, and where little is known. The bias of an item for a user with s behaviours
+seen is b_s(i) + Σ_k w_k(s) f_k(i). The weights are found from the data: a window is cut into stretches, and what happens
+in each is told by the lifts as they were when it began, since what a generation serves is as old as the generation.
+Where the stretches before the last one tell nothing of it, the weights are 0.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -104,7 +105,7 @@ def _stretches(timed: TimedRows) -> tuple[IndexArray, list[TimedRows]]:
     places = np.arange(STRETCHES) * len(timed) // STRETCHES
     begins_ms: IndexArray = np.unique(timed.times_ms[places])
     edges = [*np.searchsorted(timed.times_ms, begins_ms).tolist(), len(timed)]
-    return begins_ms, [timed.only(slice(first, end)) for first, end in zip(edges, edges[1:], strict=False)]
+    return begins_ms, [timed.only(slice(first, end)) for first, end in pairwise(edges)]
 
 
 def _outcomes(part: TimedRows, lifts: Doubles, base: Doubles) -> Iterator[_Outcome]:

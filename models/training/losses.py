@@ -59,7 +59,8 @@ class RankingLoss(nn.Module):
     def forward(
         self, arguments: tuple[Tensor, ...], labels: Tensor, flagged: Tensor, lately: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """`arguments` of `RankingForm.inputs`, labels (R,), the rows of the users who read v̂, and `RankingInputs.lately`."""
+        """`arguments` of `RankingForm.inputs`, labels (R,), the rows of the users who read v̂, and `lately` of
+        `RankingInputs`."""
         attributes, _, _, _, virtual, *_ = arguments
         if self.zero_shot is not None and len(flagged):
             virtual[flagged] = virtual_as_served(self.zero_shot, attributes[flagged])
