@@ -6,8 +6,8 @@ With A_k(i) what was acted on item i and P_k(i) what was passed by, each action 
     f_k(i) = log[(A_k(i) + 1) / (P_k(i) A_0(i) / P_0(i) + 1)],
 
 0 where it does lately as it always did, and where little is known. The bias of an item for a user with s behaviours
-seen is b_s(i) + Σ_k w_k(s) f_k(i). The weights are found from the data: a window is cut into stretches, and what happens
-in each is told by the lifts as they were when it began, since what a generation serves is as old as the generation.
+seen is b_s(i) + Σ_k w_k(s) f_k(i). The weights are found from the data: a window is cut into stretches, and what
+happens in each is told by the lifts as they were when it began, since what is served is as old as its generation.
 Where the stretches before the last one tell nothing of it, the weights are 0.
 """
 

@@ -1,5 +1,7 @@
 """What it says of a candidate that the user met it before."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +24,7 @@ class RepeatTerm(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.weights = nn.Parameter(torch.zeros(3, 1))
+        self.register_load_state_dict_pre_hook(_without)
 
     def forward(self, inputs: RankingInputs) -> Tensor:
         """(R,)."""
@@ -35,3 +38,8 @@ class RepeatTerm(nn.Module):
         features = torch.stack([count.clamp(max=1), count.log1p(), late * newest.index_select(0, inputs.owner)], dim=1)
         logits: Tensor = (features @ (SCALE * self.weights)).squeeze(1) * known
         return logits
+
+
+def _without(term: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Towers of an earlier version had no such term, which is one that says nothing."""
+    state.setdefault(f"{prefix}weights", torch.zeros_like(term.get_parameter("weights")))

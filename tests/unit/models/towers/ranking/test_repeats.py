@@ -55,3 +55,11 @@ def test_items_that_training_did_not_know_are_not_taken_for_one() -> None:
 
 def test_untrained_it_says_nothing() -> None:
     assert not RepeatTerm().weights.any()
+
+
+def test_towers_of_an_earlier_version_are_loaded_without_it() -> None:
+    term = RepeatTerm()
+    with torch.no_grad():
+        term.weights.fill_(1.0)
+    term.load_state_dict({})
+    assert not term.weights.any()
