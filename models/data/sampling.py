@@ -6,20 +6,38 @@ import numpy.typing as npt
 from foretaste.kernel.errors import InvalidInput
 from models.data.dataset import Dataset
 from models.data.indices import item_indices
-from models.data.repeats import users_repeat
 from models.runtime.encoding import FIRST_KNOWN, PADDING, Encoding, IndexArray
 
+LEAST_REPEATS = 0.01
+"""Of the acts; from there on what a user did before is no sign of what the user will not do."""
 ROUNDS = 16
 """Draws of a slot before the exact way is taken."""
 MOST_BYTES = 1 << 27
 """Of a bitmap of who met what; where it would be larger, a binary search finds it."""
 
 
+def repeat_share(dataset: Dataset) -> float:
+    """The share of the interactions of label 1 whose user had acted on the item at an earlier time."""
+    frame = dataset.interactions
+    acted = np.flatnonzero(frame["label"].to_numpy() == 1)
+    if not len(acted):
+        return 0.0
+    users, items = (rows[acted] for rows in (dataset.user_rows(frame["user_id"]), dataset.item_rows(frame["item_id"])))
+    times = frame["time_ms"].to_numpy(dtype=np.int64)[acted]
+    _, first, pair = np.unique(users * len(dataset.items) + items, return_index=True, return_inverse=True)
+    return float((times > times[first][pair.ravel()]).mean())  # interactions are sorted by time
+
+
+def users_repeat(dataset: Dataset) -> bool:
+    """Whether users act on items that they acted on before."""
+    return repeat_share(dataset) >= LEAST_REPEATS
+
+
 class NegativeSampler:
     """Draws items by their popularity, never one that the user met.
 
     Where users do not repeat what they did, that is one that the user ever met, before or after the split. Where they
-    do (`models.data.repeats`), it is one that the user met at that moment: else whatever a user did before would always
+    do (`repeat_share`), it is one that the user met at that moment: else whatever a user did before would always
     be right.
 
     `counts` (item_count,): the weight of each item by its index; `PADDING` and `UNKNOWN` are never drawn. Users are
@@ -115,7 +133,8 @@ class _Met:
     def between(self, first: int, length: int) -> IndexArray:
         """What is there from `first` on, counted from it, before `first + length`."""
         begin, end = np.searchsorted(self._keys, [first, first + length])
-        return self._keys[begin:end] - first
+        found: IndexArray = self._keys[begin:end] - first
+        return found
 
 
 def _bitmap(keys: IndexArray, size: int) -> npt.NDArray[np.uint8] | None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from models.data.dataset import Dataset
 from models.data.indices import as_numbers
-from models.data.repeats import LEAST_SHARE, repeat_share
+from models.data.sampling import LEAST_REPEATS, repeat_share
 from models.data.schema import FieldKind
 from models.data.split import split_by_time
 from models.data.times import utc_text
@@ -66,7 +66,7 @@ def _repeats(share: float, *, sampled: bool) -> str:
     told = f"{100 * share:.3g} % of the events repeat an earlier one"
     if not sampled:
         return told
-    negatives = "at that moment" if share >= LEAST_SHARE else "ever"
+    negatives = "at that moment" if share >= LEAST_REPEATS else "ever"
     return f"{told}; a negative is an item that the user did not meet {negatives}"
 
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from models.data.repeats import repeat_share, users_repeat
-from models.data.sampling import NegativeSampler
+from models.data.sampling import NegativeSampler, repeat_share, users_repeat
 from models.runtime.encoding import FIRST_KNOWN
 from tests.data_factory import dataset_of, encoding_of
 
