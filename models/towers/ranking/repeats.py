@@ -24,7 +24,7 @@ class RepeatTerm(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.weights = nn.Parameter(torch.zeros(3, 1))
-        self.register_load_state_dict_pre_hook(_without)
+        self.register_load_state_dict_pre_hook(_without)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
     def forward(self, inputs: RankingInputs) -> Tensor:
         """(R,)."""
