@@ -61,6 +61,8 @@ def rows_of(
         np.asarray(labels, dtype=np.float32),
         np.full(len(users), seen),
         np.asarray(attributes, dtype=np.int64),
+        np.arange(len(users), dtype=np.int64),
+        np.arange(len(users), dtype=np.int64),
     )
 
 

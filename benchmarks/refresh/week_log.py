@@ -76,7 +76,7 @@ def log_of(dataset: Dataset, week: Week, negatives: int, seed: int) -> Logged:
 
     All events of one user, time and context are one ranking, with the behaviour strictly earlier. Where the data have
     no labels, each event brings `negatives` items that were popular before the week and that the user had not met by
-    its end: nothing here depends on what comes later.
+    its end, or at that moment where users repeat what they did: nothing here depends on what comes later.
     """
     known = up_to(dataset, week.until_ms)
     encoding = fit_encoding(known, week.until_ms)
@@ -88,7 +88,7 @@ def log_of(dataset: Dataset, week: Week, negatives: int, seed: int) -> Logged:
     keys = np.column_stack([events["time_ms"].to_numpy(dtype=np.int64), users, context_of])
     moments, owner = np.unique(keys, axis=0, return_inverse=True)
     owner = owner.ravel()
-    drawn = _negatives(known, week, encoding, users, negatives, seed)
+    drawn = _negatives(known, week, encoding, keys[:, 1], keys[:, 0], negatives, seed)
     given = drawn != PADDING  # a user who has met everything has none
     items = item_indices(known, encoding, events["item_id"])
     shown, owners = np.concatenate([items, drawn[given]]), np.concatenate([owner, owner[np.nonzero(given)[0]]])
@@ -117,13 +117,15 @@ def log_of(dataset: Dataset, week: Week, negatives: int, seed: int) -> Logged:
     return Logged(conformed(pa.table(rankings), RANKINGS), conformed(pa.table(behaviours), BEHAVIOURS))
 
 
-def _negatives(known: Dataset, week: Week, encoding: Encoding, users: IndexArray, number: int, seed: int) -> IndexArray:
-    """(E, number) of events of `users` (E,), by popularity before the week; (E, 0) for data with labels."""
+def _negatives(  # flat
+    known: Dataset, week: Week, encoding: Encoding, users: IndexArray, times_ms: IndexArray, number: int, seed: int
+) -> IndexArray:
+    """(E, number) of events of `users` at times (E,), by popularity before the week; (E, 0) for data with labels."""
     if known.has_labels:
         return np.zeros((len(users), 0), dtype=np.int64)
     counts = item_counts(known, encoding, week.since_ms)
     rng = np.random.default_rng([seed, week.number])
-    return NegativeSampler(known, encoding, counts, rng).sample(users, number)
+    return NegativeSampler(known, encoding, counts, rng).sample(users, number, times_ms)
 
 
 def _contexts(events: pd.DataFrame, fields: list[str]) -> tuple[_Texts, IndexArray]:

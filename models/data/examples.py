@@ -113,7 +113,7 @@ class Examples:
         rows = np.arange(len(owner)) + np.repeat(starts - np.cumsum(sizes) + sizes, sizes)
         candidates, labels = self.items[rows].astype(np.int64), self.labels[rows]
         if sampler is not None:
-            drawn = sampler.sample(users[owner], negatives).ravel()
+            drawn = sampler.sample(users[owner], negatives, self.times_ms[moments][owner]).ravel()
             given = drawn != PADDING  # a user who has met everything has no negatives
             candidates = np.concatenate([candidates, drawn[given]])
             labels = np.concatenate([labels, np.zeros(int(given.sum()), dtype=np.float32)])

@@ -28,7 +28,8 @@ _LEAST_LEFT = 1e-6
 class InteractionRows:
     """Interactions (R,): the user's row, the item's index, whether it was acted on, and behaviours seen before.
 
-    `attributes` (users, N) has a row for each of `Dataset.users`.
+    `attributes` (users, N) has a row for each of `Dataset.users`. `times_ms` and `moments` (R,): when, and the number
+    of the moment that a row is of.
     """
 
     users: IndexArray
@@ -36,17 +37,22 @@ class InteractionRows:
     labels: Floats
     seen: IndexArray
     attributes: IndexArray
+    times_ms: IndexArray
+    moments: IndexArray
 
     @classmethod
     def of(cls, examples: Examples) -> "InteractionRows":
         users, sizes = examples.users.astype(np.int64), examples.sizes
         seen = examples.histories.seen(users, examples.times_ms)
         items, labels = examples.items.astype(np.int64), examples.labels
-        return cls(np.repeat(users, sizes), items, labels, np.repeat(seen, sizes), examples.attributes)
+        times_ms, moments = np.repeat(examples.times_ms, sizes), np.repeat(np.arange(len(sizes)), sizes)
+        attributes = examples.attributes
+        return cls(np.repeat(users, sizes), items, labels, np.repeat(seen, sizes), attributes, times_ms, moments)
 
     def only(self, kept: npt.NDArray[np.bool_]) -> "InteractionRows":
         """The rows (R,) that are flagged, of the same users."""
-        return InteractionRows(self.users[kept], self.items[kept], self.labels[kept], self.seen[kept], self.attributes)
+        own = (self.users[kept], self.items[kept], self.labels[kept], self.seen[kept])
+        return InteractionRows(*own, self.attributes, self.times_ms[kept], self.moments[kept])
 
 
 @raises_invalid_input
@@ -85,6 +91,14 @@ class TableSizes(NamedTuple):
         return np.stack([field, places - self.offsets[field]], axis=1)
 
 
+class ExpectedNegatives(NamedTuple):
+    """How many negatives are sampled for an interaction, and whether only what its user met at that moment is none
+    (`NegativeSampler.by_moment`)."""
+
+    number: int
+    by_moment: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Counting:
     """Which users, cells and items are counted, and what each user did, weighted; a user counts as n to a power.
@@ -112,7 +126,7 @@ class Counting:
         cls,
         rows: InteractionRows,
         tables: TableSizes,
-        negatives: int | None,
+        negatives: ExpectedNegatives | None,
         limits: CountingConfig,
         rng: np.random.Generator,
         past: EarlierCounts | None = None,
@@ -198,7 +212,7 @@ def _user_counts(
     counted: npt.NDArray[np.bool_],
     column: IndexArray,
     items: int,
-    negatives: int | None,
+    negatives: ExpectedNegatives | None,
     power: float,
 ) -> SparseCounts:
     """What each user in `counted` (users,) did with the items that have a `column`."""
@@ -212,11 +226,25 @@ def _user_counts(
         passed = sparse.csr_matrix(((1 - label) * weight[user], (user, item)), shape)
         return SparseCounts(acted, passed, np.zeros((0, shape[0])), np.zeros((0, shape[1])))
     popularity = np.bincount(item, weights=label, minlength=shape[1]) / max(label.sum(), 1.0)
+    if negatives.by_moment:
+        met = _met_at_moments(rows.moments[kept], user, item, shape)
+        drawn = negatives.number * number * weight  # what is met at one moment is little of all popularity
+        passed = sparse.csr_matrix(-(sparse.diags(negatives.number * weight) @ met @ sparse.diags(popularity)))
+        return SparseCounts(acted, passed, drawn[None], popularity[None])
     met = sparse.csr_matrix((np.ones(len(user)), (user, item)), shape)
     met.data[:] = 1.0  # once, however often
-    drawn = negatives * number * weight / np.maximum(1 - met @ popularity, _LEAST_LEFT)
+    drawn = negatives.number * number * weight / np.maximum(1 - met @ popularity, _LEAST_LEFT)
     passed = sparse.csr_matrix(-(sparse.diags(drawn) @ met @ sparse.diags(popularity)))
     return SparseCounts(acted, passed, drawn[None], popularity[None])
+
+
+def _met_at_moments(
+    moments: IndexArray, user: IndexArray, item: IndexArray, shape: tuple[int, int]
+) -> sparse.csr_matrix:
+    """For each user and item how many interactions of the user, each of a moment (R,), leave the item out."""
+    _, firsts = np.unique(moments * shape[1] + item, return_index=True)
+    sizes = np.bincount(moments)[moments[firsts]].astype(np.float64)
+    return sparse.csr_matrix((sizes, (user[firsts], item[firsts])), shape)
 
 
 def _weights(number: IndexArray, power: float) -> Doubles:

@@ -12,7 +12,7 @@ so the codes are fitted without each fold of the users as well.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
 from typing import Annotated, NamedTuple
@@ -28,9 +28,12 @@ from threadpoolctl import threadpool_limits
 from foretaste.kernel.configuration import NO_OTHER_FIELDS, PositiveFloat, raises_invalid_input
 from models.data.examples import Examples
 from models.data.sampling import NegativeSampler
-from models.effects.counts import Counting, CountingConfig, InteractionRows, TableSizes
+from models.effects.counts import Counting, CountingConfig, ExpectedNegatives, InteractionRows, TableSizes
+from models.effects.decayed_popularity import DecayedPopularity, fit_decayed_popularity
+from models.effects.item_keys import apart, design_of_items, keys_of_kind, shared_keys, together
 from models.effects.low_rank import (
     Counts,
+    Design,
     Doubles,
     Fit,
     Penalty,
@@ -43,7 +46,7 @@ from models.effects.low_rank import (
 )
 from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS, Evidence, Judgements, correction
 from models.effects.state import SavedCounts
-from models.runtime.encoding import PADDING, IndexArray
+from models.runtime.encoding import FIRST_KNOWN, PADDING, IndexArray
 
 Floats = npt.NDArray[np.float32]
 WARM_ITERATIONS, WARM_FOLD_ITERATIONS = 4, 1
@@ -74,6 +77,10 @@ class EffectsConfig:
     """Read for the biases of each bin of behaviours seen, at most."""
     stage_negatives: PositiveInt = 10
     """Sampled for each of them where the data have no labels, to weigh as much as the configured number."""
+    item_attributes: bool = True
+    """Whether an item's key is its own and the sum of its attribute values'; else its own alone."""
+    popularity_with_time: bool = True
+    """Whether biases follow what was acted on lately, as far as the data say that it tells anything."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +98,13 @@ class Effects:
     biases: Floats
     counts: SavedCounts | None = None
     """What a later fit goes on from."""
+    lately: DecayedPopularity | None = None
+    """What is added to `biases` by what was acted on lately; None: nothing."""
+
+    @property
+    def served(self) -> "Effects":
+        """As a generation serves them: the biases are as of the end of the window."""
+        return self if self.lately is None else replace(self, biases=self.biases + self.lately.served)
 
 
 class Negatives(NamedTuple):
@@ -108,8 +122,10 @@ def fit_effects(
     config: EffectsConfig,
     rng: Generator,
     earlier: SavedCounts | None = None,
+    item_features: IndexArray | None = None,
 ) -> Effects:
     """Fit what `examples` say; `width` is H. `negatives` is None where the data have labels of their own.
+    `item_features` (items, F) are the encoded attributes of all items, None where they are not to be read.
 
     With `earlier` counts the examples add to them, those that lie before its `until_ms` left out, as they were counted.
     A user's code is then without that user's behaviour among the examples that were added; what the same user did
@@ -122,27 +138,41 @@ def fit_effects(
         rows = rows.only(np.repeat(examples.times_ms, examples.sizes) >= earlier.until_ms)
         until_ms = max(until_ms, earlier.until_ms)
     past, evidence = (earlier.past, earlier.evidence) if earlier else (None, None)
-    counting = Counting.of(rows, tables, negatives.number if negatives else None, config.counting, rng, past)
+    expected = None if negatives is None else ExpectedNegatives(negatives.number, negatives.sampler.by_moment)
+    counting = Counting.of(rows, tables, expected, config.counting, rng, past)
+    of_all = None
+    if item_features is not None and config.item_attributes:
+        of_all = design_of_items(item_features, counting.items)
+    if of_all is not None:
+        of_counted = replace(of_all, values=of_all.values[counting.items])
+        counting = replace(counting, design=replace(counting.design, items=of_counted))
     fold = np.zeros(len(rows.attributes), dtype=np.int64)
     fold[counting.users] = 1 + rng.permutation(len(counting.users)) % config.folds
     with threadpool_limits(1, user_api="blas"):  # on matrices this small, threads only wait for each other
         found = _fits(fold, counting, tables, config, rng, earlier)
         codes, keys = _codes_and_keys(found.fits, counting, tables, width)
+        if of_all is not None:
+            _add_keys_of_kind(keys, of_all, counting, found.weights)
     base = np.full(len(keys), found.log_odds)  # nothing is known of an unknown item
     base[counting.items] = found.fits[0].bias.numpy()
     effects = Effects(codes, fold, keys, np.repeat(base.astype(np.float32)[None], len(FIRST_OF_SEEN_BIN), axis=0))
     biases, evidence = seen_biases(effects, rows, tables, negatives, config, rng, evidence)
+    lately, state = None, earlier.lately if earlier else None
+    if config.popularity_with_time:
+        lately, state = fit_decayed_popularity(rows, biases, negatives.number if negatives else None, state)
     counted_values = tables.values(counting.value_places)
-    counts = SavedCounts(counting.together(), found.fits[0], counted_values, found.noise, evidence, until_ms)
-    return Effects(codes, fold, keys, biases, counts)
+    counts = SavedCounts(counting.together(), found.fits[0], counted_values, found.noise, evidence, until_ms, state)
+    return Effects(codes, fold, keys, biases, counts, lately)
 
 
 class _Found(NamedTuple):
-    """The fit of the whole, then without each fold; the log-odds of all counts; what noise alone would tell."""
+    """The fit of the whole, then without each fold, with each item's key whole; the log-odds of all counts; what noise
+    alone would tell; and R and S."""
 
     fits: Sequence[Fit]
     log_odds: float
     noise: float
+    weights: Weights
 
 
 def _fits(
@@ -174,11 +204,12 @@ def _fits(
             first = begin(counts, design, weights, penalty.threshold, config.most_directions, seed)
             return fitted(counts, design, penalty, first, iterations)
         start = earlier.start(counts.item_log_odds, counting.items, counting.value_places, tables.offsets)
-        first = resumed(counts, design, penalty, start, config.most_directions, seed)
+        first = resumed(counts, design, penalty, apart(start, design, weights), config.most_directions, seed)
         return fitted(counts, design, penalty, first, resumed_iterations)
 
     rest = [fit(whole - part, -(-config.iterations // 2), WARM_FOLD_ITERATIONS) for part in parts]
-    return _Found([fit(whole, config.iterations, WARM_ITERATIONS), *rest], whole.log_odds, noise)
+    fits = [fit(whole, config.iterations, WARM_ITERATIONS), *rest]
+    return _Found([together(each, design) for each in fits], whole.log_odds, noise, weights)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -211,6 +242,16 @@ def _codes_and_keys(fits: Sequence[Fit], counting: Counting, tables: TableSizes,
     turned = of_values @ (left[:, :rank] * strength[:rank]) / scale
     codes[:, counting.value_places, :rank] = turned.reshape(len(fits), len(counting.value_places), rank)
     return codes, keys
+
+
+def _add_keys_of_kind(keys: Floats, of_all: Design, counting: Counting, weights: Weights) -> None:
+    """In place: of what was not counted, the keys that its attributes have among what was."""
+    of_counted = counting.design.items
+    if of_counted is None:
+        return
+    shared = shared_keys(keys[counting.items].astype(np.float64), of_counted, weights.items.double().numpy())
+    others = np.setdiff1d(np.arange(FIRST_KNOWN, len(keys)), counting.items)
+    keys[others] = keys_of_kind(replace(of_all, values=of_all.values[others]), shared)
 
 
 def seen_biases(
@@ -261,7 +302,7 @@ def _judged(
     place, items, labels = np.arange(len(own)), rows.items[own], rows.labels[own].astype(np.float64)
     weights = np.ones(len(own))
     if negatives is not None:
-        drawn = negatives.sampler.sample(rows.users[own], drawn_each)
+        drawn = negatives.sampler.sample(rows.users[own], drawn_each, rows.times_ms[own])
         given = drawn != PADDING
         others = np.repeat(place, drawn_each).reshape(drawn.shape)[given]
         place, items = np.concatenate([place, others]), np.concatenate([items, drawn[given]])

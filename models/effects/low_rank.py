@@ -67,10 +67,15 @@ class Counts:
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """Which effects make up a cell's logit: those of its `values` (C, N), each below G = `size`; G stands for none."""
+    """Which effects make up a cell's logit: those of its `values` (C, N), each below G = `size`; G stands for none.
+
+    `items`, where items have attributes: which rows make up an item's key beside its own, those of its `values` (I, F),
+    each below B. The right factor then has a row for each of I items and each of B values.
+    """
 
     values: Tensor
     size: int
+    items: "Design | None" = None
 
     def of_cells(self, effects: Tensor) -> Tensor:
         """Σₙ of the rows of each cell's values, (G, X) to (C, X)."""
@@ -84,21 +89,41 @@ class Design:
             sums.index_add_(0, column, of_cells)
         return sums[:-1]
 
+    def of_items(self, right: Tensor) -> Tensor:
+        """Keys (I, K) of a right factor (I + B, K): own + Σ_f of the values of the item's attributes."""
+        if self.items is None:
+            return right
+        count = len(self.items.values)
+        return right[:count] + self.items.of_cells(right[count:])
+
+    def gathered_of_items(self, of_items: Tensor) -> Tensor:
+        """The transpose of `of_items`: (I, X) to (I + B, X)."""
+        return of_items if self.items is None else torch.cat([of_items, self.items.gathered(of_items)])
+
 
 class Weights(NamedTuple):
-    """The diagonals of R (G,) and S (I,)."""
+    """The diagonals of R (G,) and S (I + B,)."""
 
     values: Tensor
     items: Tensor
 
     @classmethod
     def of(cls, counts: Counts, design: Design) -> "Weights":
-        """Fourth roots of what was counted, relative to the mean: half of what weighting by frequency would be."""
+        """Fourth roots of what was counted, relative to the mean: half of what weighting by frequency would be.
 
-        def root(met: Tensor) -> Tensor:
-            return (met / met.mean().clamp(min=1e-12)).clamp(min=_LEAST_COUNT) ** 0.25
+        Of the attribute values of items square roots, relative to the mean item: what noise tells of a value and of an
+        item is then of one size, and the few great values do not set the threshold for all.
+        """
 
-        return cls(root(design.gathered(counts.met).sum(1)), root(counts.met.sum(0)))
+        def root(met: Tensor, mean: Tensor, power: float = 0.25) -> Tensor:
+            return (met / mean.clamp(min=1e-12)).clamp(min=_LEAST_COUNT) ** power
+
+        of_values, of_items = design.gathered(counts.met).sum(1), counts.met.sum(0)
+        together, mean = root(of_items, of_items.mean()), of_items.mean()
+        if design.items is not None:
+            shared = design.items.gathered(of_items.unsqueeze(1)).squeeze(1)
+            together = torch.cat([together, root(shared, mean, 0.5)])
+        return cls(root(of_values, of_values.mean()), together)
 
     def weighted(self, effects: Tensor) -> Tensor:
         """R W S of W (G, I)."""
@@ -118,7 +143,7 @@ class Fit(NamedTuple):
 
     @property
     def effects(self) -> Tensor:
-        """W (G, I)."""
+        """W (G, I + B)."""
         return self.left @ self.right.T
 
 
@@ -133,7 +158,7 @@ class Penalty(NamedTuple):
 def slope_at_zero(counts: Counts, design: Design, weights: Weights) -> Tensor:
     """Minus the slope of the log loss in R W S at W = 0, (G, I): what attributes tell of items, beside what b says."""
     surprise = counts.acted - counts.met * counts.item_log_odds.sigmoid()
-    return weights.unweighted(design.gathered(surprise))
+    return weights.unweighted(design.gathered_of_items(design.gathered(surprise).T).T)
 
 
 def strength(slope: Tensor, seed: int) -> float:
@@ -159,7 +184,8 @@ def begin(counts: Counts, design: Design, weights: Weights, threshold: float, ra
     left, strengths, right = strongest(slope_at_zero(counts, design, weights), rank, seed)
     kept = strengths > threshold
     p = bias.sigmoid()
-    curvature = weights.unweighted(weights.unweighted(design.gathered(counts.met * p * (1 - p))))
+    bend = design.gathered_of_items(design.gathered(counts.met * p * (1 - p)).T).T
+    curvature = weights.unweighted(weights.unweighted(bend))
     size = (
         np.sqrt((strengths[kept] - threshold) / max(float(curvature.mean()), _LEAST_CURVATURE)) if kept.any() else 0.0
     )
@@ -185,9 +211,10 @@ def resumed(counts: Counts, design: Design, penalty: Penalty, earlier: Fit, rank
     surprise = counts.acted - counts.met * p
     bend = p.mul_(1 - p).mul_(counts.met)
     bias = earlier.bias + (surprise.sum(0) - bias_precision * earlier.bias) / (bend.sum(0) + bias_precision)
-    curvature = weights.unweighted(weights.unweighted(design.gathered(bend)))
+    curvature = weights.unweighted(weights.unweighted(design.gathered_of_items(design.gathered(bend).T).T))
     h = max(float(curvature.sum()) / max(curvature.numel(), 1), _LEAST_CURVATURE)
-    slope, scaled = weights.unweighted(design.gathered(surprise)), weights.weighted(earlier.effects)
+    slope = weights.unweighted(design.gathered_of_items(design.gathered(surprise).T).T)
+    scaled = weights.weighted(earlier.effects)
     for _ in range(_HALVINGS):
         h *= 2
         left, strengths, right = strongest(h * scaled + slope, rank, seed)
@@ -202,7 +229,7 @@ def resumed(counts: Counts, design: Design, penalty: Penalty, earlier: Fit, rank
 
 def _logits(design: Design, fit: Fit) -> Tensor:
     """z (C, I)."""
-    return torch.addmm(fit.bias, design.of_cells(fit.left), fit.right.T)
+    return torch.addmm(fit.bias, design.of_cells(fit.left), design.of_items(fit.right).T)
 
 
 def _loss(counts: Counts, penalty: Penalty, fit: Fit, z: Tensor) -> float:
@@ -232,14 +259,14 @@ def fitted(counts: Counts, design: Design, penalty: Penalty, first: Fit, iterati
 
     def objective(flat: Doubles) -> tuple[float, Doubles]:
         bias, scaled_left, scaled_right = parts(flat)
-        codes, keys = design.of_cells(scaled_left / over_values), scaled_right / over_items
+        codes, keys = design.of_cells(scaled_left / over_values), design.of_items(scaled_right / over_items)
         z = torch.addmm(bias, codes, keys.T)
         of_cells = torch.linalg.vecdot(met, functional.softplus(z)) - torch.linalg.vecdot(acted, z)
         loss = of_cells.sum(dtype=torch.float64) + bias_precision / 2 * bias.square().sum(dtype=torch.float64)
         loss += threshold / 2 * sum(part.square().sum(dtype=torch.float64) for part in (scaled_left, scaled_right))
         error = z.sigmoid_().mul_(met).sub_(acted)
         of_left = design.gathered(error @ keys) / over_values + threshold * scaled_left
-        of_right = (error.T @ codes) / over_items + threshold * scaled_right
+        of_right = design.gathered_of_items(error.T @ codes) / over_items + threshold * scaled_right
         return float(loss), _flat(error.sum(0) + bias_precision * bias, of_left, of_right)
 
     options = {"maxiter": iterations, "maxcor": _MEMORY}

@@ -176,7 +176,7 @@ class _Tasks:
         candidates, owner = self.examples.items[flat].astype(np.int64), np.arange(len(flat))
         labels = self.examples.labels[flat]
         if self.sampler:
-            drawn = self.sampler.sample(asked, self.method.negatives).ravel()
+            drawn = self.sampler.sample(asked, self.method.negatives, self.examples.times_ms[moments]).ravel()
             given = drawn != PADDING  # a user who has met everything has no negatives
             candidates = np.concatenate([candidates, drawn[given]])
             labels = np.concatenate([labels, np.zeros(int(given.sum()), dtype=np.float32)])

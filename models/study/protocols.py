@@ -132,7 +132,7 @@ class _Events:
             context=np.column_stack(columns) if columns else np.zeros((len(frame), 0), dtype=np.int64),
             seen=_seen(histories, users, times),
             repeat=_repeats(fold.dataset)[len(fold.split.train) :],
-            negatives=_negatives(fold, users),
+            negatives=_negatives(fold, users, times),
             histories=histories,
             attributes=encode_users(fold.dataset, encoding),
         )
@@ -159,13 +159,14 @@ def _repeats(dataset: Dataset) -> npt.NDArray[np.bool_]:
     return repeated
 
 
-def _negatives(fold: Fold, users: IndexArray) -> IndexArray:
-    """By popularity in the training window, never an item that the user ever met, on either side of the instant."""
+def _negatives(fold: Fold, users: IndexArray, times_ms: IndexArray) -> IndexArray:
+    """By popularity in the training window, never an item that the user ever met, on either side of the instant; where
+    users repeat what they did, never one that the user met at that moment."""
     if fold.dataset.has_labels:
         return np.zeros((len(users), 0), dtype=np.int64)
     counts = item_counts(fold.learning, fold.encoding, fold.split.instant_ms)
     sampler = NegativeSampler(fold.dataset, fold.encoding, counts, np.random.default_rng(SEED))
-    return sampler.sample(users, NEGATIVES)
+    return sampler.sample(users, NEGATIVES, times_ms)
 
 
 def questions(fold: Fold, protocols: Sequence[ProtocolName]) -> Mapping[ProtocolName, Questions]:

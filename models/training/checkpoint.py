@@ -19,6 +19,7 @@ from torch import Tensor
 from foretaste.kernel.errors import DamagedArtifact, Unavailable
 from foretaste.kernel.files import AlreadyThere, hash_file, remove_whole, verify, write_whole
 from foretaste.kernel.ports import Clock
+from models.effects.decayed_popularity import DecayedPopularity
 from models.effects.fit import Effects
 from models.effects.state import SavedCounts
 from models.runtime.layout import COUNTS
@@ -148,6 +149,9 @@ def _write_effects(folder: Path, effects: Effects | None) -> None:
     """Write what was fitted; None is kept too, so that it differs from a file that was lost."""
     if effects is not None:
         arrays = {name: getattr(effects, name) for name in ("codes", "fold", "keys", "biases")}
+        if effects.lately is not None:
+            lately = effects.lately
+            arrays |= {f"lately_{one.name}": getattr(lately, one.name) for one in fields(lately)}
         np.savez(folder / _ARRAYS, **arrays)
         if effects.counts is not None:
             effects.counts.save(folder / COUNTS)
@@ -163,8 +167,11 @@ def _read_effects(folder: Path) -> Effects | None:
         if _ARRAYS not in hashes:
             return None
         counts = SavedCounts.load(folder / COUNTS) if COUNTS in hashes else None
-        with np.load(folder / _ARRAYS, allow_pickle=False) as arrays:
-            return Effects(**arrays, counts=counts)
+        with np.load(folder / _ARRAYS, allow_pickle=False) as file:
+            arrays = dict(file)
+        lately = {one.name: arrays.pop(f"lately_{one.name}", None) for one in fields(DecayedPopularity)}
+        known = lately["lifts"] is not None
+        return Effects(**arrays, counts=counts, lately=DecayedPopularity(**lately) if known else None)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedArtifact(f"{folder} cannot be read: {error}") from error
 

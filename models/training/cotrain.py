@@ -87,6 +87,8 @@ def _run(
             if execution.processes.rank == 0:
                 progress(step)
     model, counts = run.model.cpu().eval(), data.counts
+    if run.effects is not None:
+        model.adopt(run.effects.served)
     attributes = torch.from_numpy(data.examples.attributes[data.users])
     with torch.inference_mode():
         mean = ZeroShotForm(model.embeddings, model.zero_shot)(attributes).mean(dim=0)

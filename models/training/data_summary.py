@@ -9,6 +9,7 @@ import pandas as pd
 
 from models.data.dataset import Dataset
 from models.data.indices import as_numbers
+from models.data.sampling import LEAST_REPEATS, repeat_share
 from models.data.schema import FieldKind
 from models.data.split import split_by_time
 from models.data.times import utc_text
@@ -39,6 +40,7 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
         "items": len(dataset.items),
         "interactions": len(frame),
         "repeated_rows": int(frame.duplicated().sum()),
+        "repeats": _repeats(repeat_share(dataset), sampled=data.sampler is not None),
         **({} if dataset.behaviours is None else {"behaviours": len(dataset.behaviours)}),
         "labels": dataset.has_labels,
         "positive_share": round(float(frame["label"].mean()), 4),
@@ -57,6 +59,15 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
         "not_numbers": [asdict(each) for each in dataset.not_numbers],
         "fingerprint": dataset.fingerprint,
     }
+
+
+def _repeats(share: float, *, sampled: bool) -> str:
+    """How many of the acts repeat an earlier one of the same user and item, and what that means for negatives."""
+    told = f"{100 * share:.3g} % of the events repeat an earlier one"
+    if not sampled:
+        return told
+    negatives = "at that moment" if share >= LEAST_REPEATS else "ever"
+    return f"{told}; a negative is an item that the user did not meet {negatives}"
 
 
 def _fields(frame: pd.DataFrame, fields: Mapping[str, FieldKind]) -> dict[str, dict[str, Any]]:

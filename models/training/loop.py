@@ -171,7 +171,8 @@ def fitted(
     negatives = Negatives(sampler, config.negatives) if sampler is not None else None
     width = config.architecture.virtual_vectors * config.architecture.dimension
     earlier = start.counts if start is not None else None
-    return fit_effects(data.examples, _tables(model), width, negatives, config.effects, rng, earlier)
+    features = data.encoding.item_features
+    return fit_effects(data.examples, _tables(model), width, negatives, config.effects, rng, earlier, features)
 
 
 def adopted(model: TowerPair, effects: Effects | None) -> HeldOutCodes | None:

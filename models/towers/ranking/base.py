@@ -60,6 +60,8 @@ class RankingInputs(NamedTuple):
     """(R,): the candidate's index."""
     owner: Tensor
     """(R,): the row of the user that each candidate is for."""
+    lately: Tensor | None = None
+    """(R,): in training, what popularity at that time adds to the cold expert's biases, which hold it when served."""
 
 
 class RankingTower(Protocol):

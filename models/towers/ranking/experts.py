@@ -7,6 +7,7 @@ from models.data.stages import reads_virtual
 from models.effects.fit import Effects
 from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS
 from models.towers.ranking.base import RankingInputs, TowerShape, WithAuxiliaryLoss
+from models.towers.ranking.repeats import RepeatTerm
 
 
 class Experts(nn.Module):
@@ -33,6 +34,7 @@ class Experts(nn.Module):
         self.register_buffer("biases", torch.zeros(len(FIRST_OF_SEEN_BIN), shape.items))
         self.register_buffer("seen_bins", torch.from_numpy(SEEN_BINS), persistent=False)
         self.mix = nn.Parameter(torch.ones(len(SEEN_BINS), 2))
+        self.repeats = RepeatTerm()
 
     def adopt(self, effects: Effects) -> None:
         """Take the keys and biases that were fitted."""
@@ -44,7 +46,7 @@ class Experts(nn.Module):
         seen = inputs.taste.seen.index_select(0, inputs.owner)
         a, b = self.mix.index_select(0, seen).unbind(dim=1)
         cold: Tensor = self.cold(inputs)
-        warm: Tensor = self.warm(_of_warm(inputs))
+        warm: Tensor = self.warm(_of_warm(inputs)) + self.repeats(inputs)
         return torch.where(seen > 0, a * cold + b * warm, cold)
 
     def auxiliary_loss(self, inputs: RankingInputs) -> Tensor | None:
@@ -60,7 +62,7 @@ class Experts(nn.Module):
         seen_bins = self.seen_bins.index_select(0, taste.seen).index_select(0, owner)
         place = seen_bins * self.biases.shape[1] + inputs.candidates
         logits: Tensor = effect + self.biases.flatten().index_select(0, place)
-        return logits
+        return logits if inputs.lately is None else logits + inputs.lately
 
 
 def _of_warm(inputs: RankingInputs) -> RankingInputs:

@@ -90,7 +90,7 @@ def test_a_binary_search_draws_the_same_where_a_bitmap_would_be_too_large(
     by_bits = NegativeSampler(dataset, encoding, counts, rng())
     monkeypatch.setattr(sampling, "MOST_BYTES", 10)
     by_search = NegativeSampler(dataset, encoding, counts, rng())
-    assert by_bits._bits is not None
-    assert by_search._bits is None
+    assert by_bits._ever._bits is not None
+    assert by_search._ever._bits is None
     users = np.arange(len(dataset.users))
     assert np.array_equal(by_bits.sample(users), by_search.sample(users))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from foretaste.kernel.errors import InvalidInput
-from models.effects.counts import Counting, CountingConfig, InteractionRows, TableSizes
+from models.effects.counts import Counting, CountingConfig, ExpectedNegatives, InteractionRows, TableSizes
 from models.runtime.encoding import FIELD_UNKNOWN, UNKNOWN
 from tests.effects_factory import ITEMS, TABLES, attributes_of, examples_of, impressions, rows_of, sampled
 
@@ -74,7 +74,7 @@ def _expected_negatives(power: float = 1.0) -> Any:
     users, items, negatives = sampled(EVENTS, rng)
     config = CountingConfig(user_weight=power, least_users=1)
     rows = rows_of(users, items, np.ones(len(users)), OF_FOUR)
-    return rows, negatives, Counting.of(rows, SMALL, negatives.number, config, rng)
+    return rows, negatives, Counting.of(rows, SMALL, ExpectedNegatives(negatives.number), config, rng)
 
 
 def test_what_was_passed_is_what_the_sampler_is_expected_to_draw() -> None:
@@ -104,7 +104,7 @@ def test_who_met_everything_passed_nothing() -> None:
     rng = np.random.default_rng(0)
     users, items, negatives = sampled([(0, 0), (0, 1), (0, 2), (1, 0)], rng)
     rows = rows_of(users, items, np.ones(4), OF_FOUR)
-    counting = Counting.of(rows, SMALL, negatives.number, EVERYTHING, rng)
+    counting = Counting.of(rows, SMALL, ExpectedNegatives(negatives.number), EVERYTHING, rng)
     assert float(counting.counts(np.array([0])).passed.sum()) == pytest.approx(0, abs=1e-6)
     assert float(counting.counts(np.array([1])).passed.sum()) == pytest.approx(4, rel=1e-5)
 

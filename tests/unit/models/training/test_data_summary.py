@@ -56,3 +56,18 @@ def test_labels_of_one_kind_are_refused_as_training_refuses_them(tmp_path: Path)
 def test_one_item_alone_is_refused_as_training_refuses_it(folder: Path) -> None:
     with pytest.raises(InvalidInput, match="training needs two items at least"):
         summarise(read_dataset(changed(folder, "interactions", what="item-0")))
+
+
+def test_it_says_how_many_events_repeat_an_earlier_one_and_what_a_negative_is(folder: Path, tmp_path: Path) -> None:
+    ever = "0 % of the events repeat an earlier one; a negative is an item that the user did not meet ever"
+    assert summarise(read_dataset(folder))["repeats"] == ever
+    frame = pd.read_parquet(folder / "interactions.parquet")
+    again = frame.iloc[:50].assign(at=frame["at"].max() + 1)
+    again = again.drop_duplicates(["who", "what"])
+    pd.concat([frame, again]).to_parquet(folder / "interactions.parquet", index=False)
+    share = 100 * len(again) / (len(frame) + len(again))
+    told = summarise(read_dataset(folder))["repeats"]
+    expected = f"{share:.3g} % of the events repeat an earlier one"
+    assert told == f"{expected}; a negative is an item that the user did not meet at that moment"
+    labelled = write_dataset(tmp_path / "labelled", users=40, items=12, interactions=400, labels=True)
+    assert summarise(read_dataset(labelled))["repeats"].endswith("% of the events repeat an earlier one")
