@@ -21,6 +21,8 @@ class RankingInput:
     behaviour: Behaviour
     virtual: FloatArray
     items: Sequence[str]
+    age_ms: int | None = None
+    """Since the user registered first, milliseconds; None where that is not known."""
 
 
 class Source(StrEnum):

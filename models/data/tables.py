@@ -3,7 +3,7 @@
 Every error is an `InvalidInput` that names the file, the column, the row and the value.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -188,6 +188,20 @@ def times_ms(table: Table, column: str, unit: TimeUnit) -> Int64Array:
     )
     _refuse_absurd(table, column, moments.to_numpy(), None if texts.any() and raw.dtype == object else unit)
     return np.asarray(moments.round(), dtype=np.int64)
+
+
+def times_ms_or_none(table: Table, column: str, unit: TimeUnit) -> Int64Array:
+    """As `times_ms`, with -1 in the place of a time that is missing."""
+    array = table.columns[column]
+    empty = pc.is_null(array, nan_is_null=True)
+    if _is_any(array.type, "string", "large_string"):
+        empty = pc.or_(empty, pc.fill_null(pc.equal(array, pa.scalar("", array.type)), True))
+    given = array.filter(pc.invert(empty))
+    if not len(given):
+        return np.full(len(array), -1, dtype=np.int64)
+    filled = pc.if_else(empty, given[0], array)  # so that a row keeps its number where a value is refused
+    found = times_ms(replace(table, columns={**table.columns, column: filled}), column, unit)
+    return np.where(np.asarray(empty.to_numpy(zero_copy_only=False), dtype=np.bool_), -1, found)
 
 
 def _refuse_absurd(table: Table, column: str, moments: npt.NDArray[Any], unit: TimeUnit | None) -> None:

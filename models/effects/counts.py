@@ -36,17 +36,21 @@ class InteractionRows:
     labels: Floats
     seen: IndexArray
     attributes: IndexArray
+    ages: IndexArray
+    """(R,): bins of the accounts' ages."""
 
     @classmethod
     def of(cls, examples: Examples) -> "InteractionRows":
         users, sizes = examples.users.astype(np.int64), examples.sizes
         seen = examples.histories.seen(users, examples.times_ms)
         items, labels = examples.items.astype(np.int64), examples.labels
-        return cls(np.repeat(users, sizes), items, labels, np.repeat(seen, sizes), examples.attributes)
+        ages = np.repeat(examples.ages, sizes)
+        return cls(np.repeat(users, sizes), items, labels, np.repeat(seen, sizes), examples.attributes, ages)
 
     def only(self, kept: npt.NDArray[np.bool_]) -> "InteractionRows":
         """The rows (R,) that are flagged, of the same users."""
-        return InteractionRows(self.users[kept], self.items[kept], self.labels[kept], self.seen[kept], self.attributes)
+        own = (self.users[kept], self.items[kept], self.labels[kept], self.seen[kept])
+        return InteractionRows(*own, self.attributes, self.ages[kept])
 
 
 @raises_invalid_input
@@ -67,6 +71,8 @@ class TableSizes(NamedTuple):
 
     attributes: tuple[int, ...]
     items: int
+    ages: int = 0
+    """A, bins of known account ages; 0 where no age is read."""
 
     @property
     def offsets(self) -> IndexArray:

@@ -28,6 +28,7 @@ from threadpoolctl import threadpool_limits
 from foretaste.kernel.configuration import NO_OTHER_FIELDS, PositiveFloat, raises_invalid_input
 from models.data.examples import Examples
 from models.data.sampling import NegativeSampler
+from models.effects.age_bias import age_biases, evidence_bins
 from models.effects.counts import Counting, CountingConfig, InteractionRows, TableSizes
 from models.effects.low_rank import (
     Counts,
@@ -91,6 +92,9 @@ class Effects:
     biases: Floats
     counts: SavedCounts | None = None
     """What a later fit goes on from."""
+    age_biases: Floats | None = None
+    """(1 + 2 A, items): what is added to `biases` by the account's age (`models.effects.age_bias`); None where no age is
+    read."""
 
 
 class Negatives(NamedTuple):
@@ -118,7 +122,7 @@ def fit_effects(
     rows = InteractionRows.of(examples)
     until_ms = int(examples.times_ms.max(initial=-1)) + 1
     if earlier is not None:
-        earlier = earlier.grown(tables.attributes, tables.items)
+        earlier = earlier.grown(tables.attributes, tables.items, evidence_bins(tables.ages))
         rows = rows.only(np.repeat(examples.times_ms, examples.sizes) >= earlier.until_ms)
         until_ms = max(until_ms, earlier.until_ms)
     past, evidence = (earlier.past, earlier.evidence) if earlier else (None, None)
@@ -131,10 +135,10 @@ def fit_effects(
     base = np.full(len(keys), found.log_odds)  # nothing is known of an unknown item
     base[counting.items] = found.fits[0].bias.numpy()
     effects = Effects(codes, fold, keys, np.repeat(base.astype(np.float32)[None], len(FIRST_OF_SEEN_BIN), axis=0))
-    biases, evidence = seen_biases(effects, rows, tables, negatives, config, rng, evidence)
+    biases, of_ages, evidence = stage_biases(effects, rows, tables, negatives, config, rng, evidence)
     counted_values = tables.values(counting.value_places)
     counts = SavedCounts(counting.together(), found.fits[0], counted_values, found.noise, evidence, until_ms)
-    return Effects(codes, fold, keys, biases, counts)
+    return Effects(codes, fold, keys, biases, counts, of_ages)
 
 
 class _Found(NamedTuple):
@@ -213,7 +217,7 @@ def _codes_and_keys(fits: Sequence[Fit], counting: Counting, tables: TableSizes,
     return codes, keys
 
 
-def seen_biases(
+def stage_biases(
     effects: Effects,
     rows: InteractionRows,
     tables: TableSizes,
@@ -221,16 +225,23 @@ def seen_biases(
     config: EffectsConfig,
     rng: Generator,
     before: Evidence | None = None,
-) -> tuple[Floats, Evidence]:
-    """(S, items): the biases of `effects`, corrected by what users of each bin did beyond them; and the evidence.
+) -> tuple[Floats, Floats | None, Evidence]:
+    """(S, items): the biases of `effects`, corrected by what users of each bin of behaviours seen did beyond them; what
+    the account's age adds to them, None where none is read; and the evidence.
 
     `before`: what is known of earlier windows, to which these rows are added. The first bin's prior has a precision
     that is given, the others' is found (`models.effects.seen_bias`).
     """
     biases = effects.biases.copy()
-    before = before or Evidence.none(biases.shape[1])
+    before = before or Evidence.none(biases.shape[1], evidence_bins(tables.ages))
     after = before.copy()
     bins = SEEN_BINS[rows.seen]
+
+    def judge(own: IndexArray) -> tuple[IndexArray, Judgements]:
+        owner, items, labels, weights = _judged(rows, own, negatives, config.stage_negatives)
+        codes = HeldOutCodes(effects, tables).of(rows.users[own], rows.attributes[rows.users[own]])
+        return owner, Judgements(items, labels, np.einsum("rh,rh->r", codes[owner], effects.keys[items]), weights)
+
     for number in range(len(FIRST_OF_SEEN_BIN)):
         own = np.flatnonzero(bins == number)
         read, share = before.room(number, len(own), config.stage_rows)
@@ -240,18 +251,20 @@ def seen_biases(
             own = rng.choice(own, read, replace=False)
         if not after.read[number]:
             continue
-        owner, items, labels, weights = _judged(rows, own, negatives, config.stage_negatives)
-        codes = HeldOutCodes(effects, tables).of(rows.users[own], rows.attributes[rows.users[own]])
-        offsets = np.einsum("rh,rh->r", codes[owner], effects.keys[items]) + biases[number, items]
+        _, judged = judge(own)
         found, after.slope[number], after.curvature[number] = correction(
-            Judgements(items, labels, offsets, weights),
+            judged._replace(offsets=judged.offsets + biases[number, judged.items]),
             effects.biases[number].astype(np.float64),
             share * before.slope[number],
             share * before.curvature[number],
             config.first_precision if number == 0 else None,
         )
         biases[number] += found
-    return biases, after
+    of_ages = None
+    if tables.ages:
+        base = effects.biases[0].astype(np.float64)
+        of_ages = age_biases(base, biases, rows, judge, config.stage_rows, rng, before, after)
+    return biases, of_ages, after
 
 
 def _judged(

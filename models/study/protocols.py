@@ -5,6 +5,10 @@ hidden; the warm users' events after it with what they had really done strictly 
 *first_steps*: the first `STEPS` events of each new user, each ranked with exactly the behaviour strictly earlier, by
 how much that is.
 *random_40*: the paper's; a random 40 % of the users are made new, their behaviour removed in training and in test.
+
+In all of them a user is as old at an event as a product would know: the time since the registration, or since the
+user's first event where the data have none. Hidden are the behaviours, not the age: the events of a hidden user are
+ranked as of a user of that age of whom nothing was seen.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +28,7 @@ from models.data.sampling import NegativeSampler
 from models.data.split import TimeSplit, split_by_time
 from models.data.vocabulary import fit_encoding, item_counts
 from models.rivals.methods import Material, Ranker
+from models.runtime.account_age import age_bins
 from models.runtime.encoding import PADDING, Encoding, IndexArray
 
 ProtocolName: TypeAlias = Literal["hidden", "first_steps", "random_40"]
@@ -45,7 +50,7 @@ SEED = 1
 class Questions:
     """R rows, each a candidate of one of U moments; a moment is a user, an instant and a context.
 
-    `users`, `times_ms`, `hidden` (U,); `context` (U, C). `owner`, `candidates`, `labels` (R,) and `group` (R,), the
+    `users`, `times_ms`, `ages` (bins of the accounts' ages), `hidden` (U,); `context` (U, C). `owner`, `candidates`, `labels` (R,) and `group` (R,), the
     position in `groups`. `hidden` moments show no behaviour, the others what lies strictly before their instant.
     """
 
@@ -54,6 +59,7 @@ class Questions:
     users: IndexArray
     times_ms: IndexArray
     context: IndexArray
+    ages: IndexArray
     hidden: npt.NDArray[np.bool_]
     owner: IndexArray
     candidates: IndexArray
@@ -91,6 +97,7 @@ class Questions:
             owner=self.owner[asked] - moments[0],
             times_ms=times_ms,
             seen=seen,
+            ages=self.ages[moments],
         ).hidden(self.hidden[moments])
 
     def scores(self, ranker: Ranker) -> npt.NDArray[np.float32]:
@@ -153,7 +160,7 @@ class Fold:
 @dataclass(frozen=True, eq=False)
 class _Events:
     """E test events in time order: `users`, `times_ms`, `items`, `labels` (E,), `context` (E, C), and of each `seen`
-    (E,), the behaviours strictly earlier; `negatives` (E, 4), none (E, 0) for data with labels of their own."""
+    (E,), the behaviours strictly earlier, and the bin of the account's age, `ages`; `negatives` (E, 4), none (E, 0) for data with labels of their own."""
 
     users: IndexArray
     times_ms: IndexArray
@@ -161,6 +168,7 @@ class _Events:
     labels: npt.NDArray[np.int8]
     context: IndexArray
     seen: IndexArray
+    ages: IndexArray
     negatives: IndexArray
     histories: Histories
     attributes: IndexArray
@@ -179,6 +187,7 @@ class _Events:
             labels=frame["label"].to_numpy(dtype=np.int8),
             context=np.column_stack(columns) if columns else np.zeros((len(frame), 0), dtype=np.int64),
             seen=_seen(histories, users, times),
+            ages=age_bins(fold.dataset.registrations_ms[users], times, encoding.age_bounds),
             negatives=_negatives(fold, users),
             histories=histories,
             attributes=encode_users(fold.dataset, encoding),
@@ -229,10 +238,11 @@ def _questions(
     hidden: npt.NDArray[np.bool_],
     group: IndexArray,
 ) -> Questions:
-    """Of the events with a `group` (E,) of 0 or more. A user's hidden moments of one context are one, at the split."""
+    """Of the events with a `group` (E,) of 0 or more. A user's hidden moments of one context and one bin of age are one,
+    at the split: behaviour is hidden, and how long the user has been one is not."""
     asked = np.flatnonzero(group >= 0)
     times = np.where(hidden, fold.split.instant_ms, table.times_ms)[asked]
-    keys = np.column_stack([times, table.users[asked], hidden[asked], table.context[asked]])
+    keys = np.column_stack([times, table.users[asked], hidden[asked], table.ages[asked], table.context[asked]])
     moments, owner = np.unique(keys, axis=0, return_inverse=True)
     owner = owner.ravel()
     given = table.negatives[asked] != PADDING  # a user who has met everything has no negatives
@@ -244,7 +254,8 @@ def _questions(
         groups=groups,
         users=moments[:, 1],
         times_ms=moments[:, 0],
-        context=moments[:, 3:],
+        context=moments[:, 4:],
+        ages=moments[:, 3],
         hidden=moments[:, 2].astype(np.bool_),
         owner=rows[:, 0],
         candidates=np.concatenate([table.items[asked], table.negatives[asked][given]]),

@@ -24,7 +24,7 @@ from models.study.probes import probes
 from models.study.protocols import NEGATIVES, SEED, STEPS, Fold, ProtocolName, Questions
 from models.study.vectors import Vectors, vectors
 
-VERSION = 3
+VERSION = 4
 """Of the scores in the cache: to be raised when the code of a method or of a protocol changes what they are."""
 DRAWS_SEED = 7
 ALL = "all"

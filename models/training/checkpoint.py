@@ -147,7 +147,8 @@ def _read(folder: Path) -> Checkpoint:
 def _write_effects(folder: Path, effects: Effects | None) -> None:
     """Write what was fitted; None is kept too, so that it differs from a file that was lost."""
     if effects is not None:
-        arrays = {name: getattr(effects, name) for name in ("codes", "fold", "keys", "biases")}
+        named = ("codes", "fold", "keys", "biases", "age_biases")
+        arrays = {name: found for name in named if (found := getattr(effects, name)) is not None}
         np.savez(folder / _ARRAYS, **arrays)
         if effects.counts is not None:
             effects.counts.save(folder / COUNTS)

@@ -30,6 +30,8 @@ class TowerShape:
     hidden: tuple[int, ...] | None = None
     """Widths of the perceptron; None: those that the tower's paper has."""
     dropout: float = 0.5
+    ages: int = 0
+    """A, bins of known account ages; 0 where no age is read."""
 
     @property
     def fields(self) -> int:
@@ -60,6 +62,8 @@ class RankingInputs(NamedTuple):
     """(R,): the candidate's index."""
     owner: Tensor
     """(R,): the row of the user that each candidate is for."""
+    age: Tensor | None = None
+    """(U,): the bin of each account's age, 0 for unknown; None where no age is read."""
 
 
 class RankingTower(Protocol):
