@@ -10,7 +10,8 @@ from typing import Literal
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import DeadLetter, Message, Reason, UserBehaved, event_digest, event_time_ms
 from foretaste.kernel.ports import Clock
-from foretaste.kernel.users import BehavedUser, Behaviour, LaterBehaviour, OneStepStore, UserFeatures
+from foretaste.kernel.running.durability import OneStepStore
+from foretaste.kernel.users import BehavedUser, Behaviour, LaterBehaviour, UserFeatures
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from streams.decoding import decode_behaved
 from streams.parts import SignUpParts

@@ -11,12 +11,13 @@
 -- ARGV[8], [9]     the fields of the attributes and of their event time
 -- ARGV[10]         the field of the registration
 -- ARGV[11], [12]   the fields of the event times of both slots of virtual behaviour, the one that is written first
--- ARGV[13]         the attributes
--- ARGV[14] and on  the fields of the virtual behaviour, names and values by turns; none where it is not written
+-- ARGV[13], [14]   the field of the first registration, and the event time of one before this; empty where none is known
+-- ARGV[15]         the attributes
+-- ARGV[16] and on  the fields of the virtual behaviour, names and values by turns; none where it is not written
 --
 -- Returns 1, or the stored event time of the attributes where nothing was written.
 -- A key of another type holds nothing: it gives way to the hash.
-local stored = redis.pcall('HMGET', KEYS[1], ARGV[9], ARGV[10], ARGV[11], ARGV[12])
+local stored = redis.pcall('HMGET', KEYS[1], ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13])
 local other_type = stored.err and string.find(stored.err, 'WRONGTYPE', 1, true)
 if stored.err and not other_type then return stored end
 local time, mark = stored[1], stored[2] or ''
@@ -29,6 +30,15 @@ if time and not (ARGV[7] ~= '' and ARGV[7] == time) then
   end
 end
 
+-- the user registered first with the earliest of this registration and those before it, of which an erasure is none
+local first = ARGV[14] ~= '' and ARGV[14] or ARGV[1]
+local earlier = stored[5]
+if not earlier and time ~= ARGV[7] and not is_erasure(mark) then earlier = time end
+if earlier then
+  local seconds, nanos = event_time(earlier)
+  if seconds + nanos > 0 and is_newer(first, earlier) then first = earlier end
+end
+
 -- what stands in the place of an erased user goes by itself after a while; this user is back
 if is_erasure(mark) then redis.call('PERSIST', KEYS[1]) end
 
@@ -37,12 +47,17 @@ mark = ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4] .. string.sub(digests, -tonum
 if other_type then redis.call('DEL', KEYS[1]) end
 -- no virtual behaviour but its own may pass for that of these attributes by its time
 local first_stale = 1
-if ARGV[14] then
+if ARGV[16] then
   first_stale = 2
   local stamp = is_newer(ARGV[1], stored[3]) and ARGV[1] or stored[3]
-  redis.call('HSET', KEYS[1], ARGV[8], ARGV[13], ARGV[9], ARGV[1], ARGV[10], mark, ARGV[11], stamp, unpack(ARGV, 14))
+  redis.call('HSET', KEYS[1], ARGV[8], ARGV[15], ARGV[9], ARGV[1], ARGV[10], mark, ARGV[11], stamp, unpack(ARGV, 16))
 else
-  redis.call('HSET', KEYS[1], ARGV[8], ARGV[13], ARGV[9], ARGV[1], ARGV[10], mark)
+  redis.call('HSET', KEYS[1], ARGV[8], ARGV[15], ARGV[9], ARGV[1], ARGV[10], mark)
+end
+if first ~= ARGV[1] then
+  redis.call('HSET', KEYS[1], ARGV[13], first)
+elseif stored[5] then
+  redis.call('HDEL', KEYS[1], ARGV[13])
 end
 for slot = first_stale, 2 do
   local stamp = stored[2 + slot]

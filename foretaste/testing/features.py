@@ -23,6 +23,7 @@ from foretaste.kernel.users import (
     ReenrichedUser,
     UserFeatures,
     VirtualBehaviour,
+    first_registration,
 )
 from foretaste.kernel.values import Attributes
 
@@ -37,6 +38,8 @@ class InMemoryOnlineStore:
         self._attributes: dict[str, tuple[AttributesVersion, Attributes | None]] = {}
         self._virtual: dict[tuple[str, str], tuple[int, VirtualBehaviour]] = {}
         self._behaviour: dict[str, BehavedUser] = {}
+        self._first_ms: dict[str, int] = {}
+        """`UserFeatures.first_ms`, where it is not 0."""
         self._erased: dict[str, int] = {}
         """When a user was erased last (epoch milliseconds)."""
 
@@ -51,6 +54,8 @@ class InMemoryOnlineStore:
             stored = self._version(user.user_id)
             if not user.version.replaces(stored):
                 continue
+            before_ms = self._features(user.user_id, 1).registered_ms
+            self._first_ms[user.user_id] = first_registration(user.at_ms, user.first_ms, before_ms)
             self._attributes[user.user_id] = (user.version.after(stored), dict(user.attributes))
             own = None if user.virtual is None else slot(user.virtual.generation)
             for parity in SLOTS:
@@ -91,11 +96,14 @@ class InMemoryOnlineStore:
                 anew.append(user_id)
                 read = self._behaved(user_id)
                 kept = Erasure(at_ms).since(read.behaviour)
+                if not is_known:
+                    self._first_ms.pop(user_id, None)
                 if not is_known or len(kept) < len(read.behaviour):
                     self._behaviour[user_id] = BehavedUser.after(read, kept)
             elif attributes is not None or not is_known:
                 self._attributes[user_id] = (user.version.after(stored), None)
                 self._behaviour.pop(user_id, None)
+                self._first_ms.pop(user_id, None)
                 for parity in SLOTS:
                     self._virtual.pop((user_id, parity), None)
         return anew
@@ -144,6 +152,7 @@ class InMemoryOnlineStore:
             attributes_ms=version.at_ms,
             virtual_ms=virtual_at,
             attributes_place=version.place,
+            first_ms=self._first_ms.get(user_id, 0),
             registrations=version.digests,
             applied=AppliedEvents(),
             erasure=None,

@@ -4,20 +4,20 @@ Bin 0 is unknown. Bin k of A holds ages from the k-th bound on and below the nex
 the first one 0, and belong to a generation's vocabulary. A generation without bounds reads no age.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from foretaste.kernel.ranking import EARLY_MS
 from foretaste.kernel.values import DAY_MS, IndexArray
 
 AgeBounds: TypeAlias = tuple[int, ...]
 UNKNOWN_AGE = 0
 NEVER_REGISTERED = -1
 """In arrays of times: of a user whose registration is not known."""
-EARLY_MS = 5_000
-"""So much before the registration counts as at it: two machines' clocks are never the same."""
 _MINUTE_MS, _HOUR_MS = 60_000, 3_600_000
 BOUNDS_MS: AgeBounds = (
     0,
@@ -43,10 +43,5 @@ def age_bins(registered_ms: npt.ArrayLike, at_ms: npt.ArrayLike, bounds: AgeBoun
 
 
 def bins_of_ages(ages_ms: Sequence[int | None], bounds: AgeBounds) -> IndexArray:
-    """(B,) bins of ages in milliseconds; unknown for None, and for one below -`EARLY_MS`."""
-    found = [UNKNOWN_AGE if age is None or age < -EARLY_MS else _bin(age, bounds) for age in ages_ms]
-    return np.array(found, dtype=np.int64)
-
-
-def _bin(age_ms: int, bounds: AgeBounds) -> int:
-    return sum(bound <= max(age_ms, 0) for bound in bounds)
+    """(B,) bins of ages in milliseconds; unknown for None, and for one below 0, which the first bound leaves out."""
+    return np.array([UNKNOWN_AGE if age is None else bisect_right(bounds, age) for age in ages_ms], dtype=np.int64)

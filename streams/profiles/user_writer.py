@@ -15,6 +15,7 @@ from foretaste.kernel.users import (
     Stage,
     UserFeatures,
     VirtualBehaviour,
+    first_registration,
 )
 from foretaste.kernel.values import MAX_BEHAVIOUR, Attributes
 from streams.behaviours import ROUNDS, append
@@ -102,12 +103,14 @@ class UserWriter:
             if version.replaces(there.attributes_version) and not _is_stored(user, there):
                 warm = generation is not None and generation.stage(len(there.behaviour)) is Stage.WARM
                 virtual = None if warm else user.virtual
+                place, digests = version.place, version.digests
+                first_ms = first_registration(version.at_ms, user.first_ms, there.registered_ms)
                 row = EnrichedUser(
-                    user.user_id, user.attributes or {}, virtual, version.at_ms, version.place, version.digests
+                    user.user_id, user.attributes or {}, virtual, version.at_ms, place, digests, first_ms
                 )
                 newer.append(row)
                 after = version.after(there.attributes_version)
-                found.standing.append(replace(user, registrations=after.digests))
+                found.standing.append(replace(user, registrations=after.digests, first_ms=first_ms))
             else:
                 kept.append(there)
                 found.standing.append(there)
@@ -177,6 +180,7 @@ def _with_virtual(user: UserFeatures, virtual: VirtualBehaviour) -> UserFeatures
         attributes_ms=user.attributes_ms,
         virtual_ms=user.attributes_ms,
         attributes_place=user.attributes_place,
+        first_ms=user.first_ms,
         registrations=user.registrations,
         applied=user.applied,
     )

@@ -13,6 +13,7 @@ from foretaste.kernel.users import (
     Stage,
     UserFeatures,
     VirtualBehaviour,
+    first_registration,
 )
 from foretaste.kernel.values import Attributes
 from streams.profiles.profile import checked_record, profile_record
@@ -71,10 +72,24 @@ class EnrichedSignUp:
     virtual: VirtualBehaviour | None
     before: tuple[bytes, ...] = ()
     """Digests of the user's other sign-ups in the batch, which this one was chosen before."""
+    other_ms: int = 0
+    """When the earliest of those was that replace what is stored; 0 for none."""
 
     @property
     def user_id(self) -> str:
         return self.known.stored.user_id
+
+    @property
+    def earliest_ms(self) -> int:
+        """When the earliest of the sign-ups was that replace what is stored; 0 for none."""
+        at_ms = self.known.sign_up.at_ms
+        return min(self.other_ms or at_ms, at_ms) if self.known.newer else 0
+
+    @property
+    def first_ms(self) -> int:
+        """`UserFeatures.first_ms` once this is written."""
+        stored = self.known.stored
+        return first_registration(self.known.sign_up.at_ms, self.earliest_ms, stored.registered_ms)
 
     @property
     def row(self) -> EnrichedUser | ReenrichedUser | None:
@@ -85,7 +100,8 @@ class EnrichedSignUp:
             version = known.sign_up.version
             digests = (*self.before, *version.digests)
             attributes = known.sign_up.event.attributes
-            return EnrichedUser(self.user_id, attributes, self.virtual, version.at_ms, version.place, digests)
+            at_ms, place = version.at_ms, version.place
+            return EnrichedUser(self.user_id, attributes, self.virtual, at_ms, place, digests, self.first_ms)
         return None if self.virtual is None else ReenrichedUser.after(known.stored, self.virtual)
 
     @property
@@ -100,10 +116,10 @@ class EnrichedSignUp:
         if known.newer:
             if self.before or stored.digests:
                 own = AttributesVersion(own.at_ms, own.place, (*self.before, *own.digests)).after(stored)
-            return checked_record(self.user_id, known.attributes, own)
+            return checked_record(self.user_id, known.attributes, own, self.first_ms)
         if stored.digests and own.digests[-1] not in stored.digests:
             return None
-        return profile_record(self.user_id, known.attributes, stored)
+        return profile_record(self.user_id, known.attributes, stored, known.stored.first_ms)
 
     def beside(self, written: EnrichedUser | ReenrichedUser | None) -> ReenrichedUser | None:
         """The virtual behaviour of another generation, for the attributes that stand once `written` does."""
@@ -128,7 +144,8 @@ def newest(enriched: Sequence[EnrichedSignUp]) -> list[EnrichedSignUp]:
         version, other = each.known.sign_up.version, held.known.sign_up.version
         known = AttributesVersion(other.at_ms, other.place, (*held.before, *other.digests))
         if version.replaces(known) if each.known.newer == held.known.newer else each.known.newer:
-            chosen[each.user_id] = replace(each, before=known.digests)
+            chosen[each.user_id] = replace(each, before=known.digests, other_ms=held.earliest_ms)
         else:
-            chosen[each.user_id] = replace(held, before=(*held.before, *version.digests))
+            earliest_ms = min((at_ms for at_ms in (held.other_ms, each.earliest_ms) if at_ms), default=0)
+            chosen[each.user_id] = replace(held, before=(*held.before, *version.digests), other_ms=earliest_ms)
     return list(chosen.values())

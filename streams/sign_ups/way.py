@@ -11,7 +11,8 @@ from foretaste.kernel.errors import ForetasteError, InvalidInput, Unavailable
 from foretaste.kernel.events import DeadLetter, Message, Reason, UserEnriched, event_time_ms
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock
-from foretaste.kernel.users import EnrichedUser, OneStepStore, ReenrichedUser, Stage, UserFeatures, VirtualBehaviour
+from foretaste.kernel.running.durability import OneStepStore
+from foretaste.kernel.users import EnrichedUser, ReenrichedUser, Stage, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes
 from streams.attribute_check import AttributeCheck
 from streams.codec import EVENTS

@@ -566,3 +566,25 @@ async def test_whoever_was_there_throughout_comes_whoever_signs_up_meanwhile(sto
         await signed_up(store, [f"a{page}-{each}" for each in range(500)] if page < 15 else [])
 
     assert set(there) <= set(await walked(store, 50, more))
+
+
+async def test_the_first_registration_outlives_those_that_replace_it(store: OnlineStore, step: int) -> None:
+    await store.write_enriched([enriched()])
+    only = await read(store)
+    assert (only.first_ms, only.registered_ms) == (0, AT)
+    for later in (10, 20):
+        await store.write_enriched([enriched(at_ms=AT + later * step)])
+        found = await read(store)
+        assert (found.attributes_ms, found.first_ms, found.registered_ms) == (AT + later * step, AT, AT)
+    await store.write_enriched([enriched(at_ms=AT + 15 * step)])  # no newer: nothing changes
+    assert (await read(store)).registered_ms == AT
+
+
+async def test_the_earliest_of_what_is_stored_and_what_is_told_is_the_first_registration(
+    store: OnlineStore, step: int
+) -> None:
+    told = [replace(enriched(user, AT + 10 * step), first_ms=AT + first * step) for user, first in (("u1", 3), ("u2", 7))]
+    await store.write_enriched([enriched("u2", AT + 5 * step)])
+    await store.write_enriched(told)
+    assert [(await read(store, user)).registered_ms for user in ("u1", "u2")] == [AT + 3 * step, AT + 5 * step]
+    assert (await read(store, "nobody")).registered_ms is None
