@@ -184,9 +184,7 @@ async def _write(parts: SignUpParts, people: "Mapping[str, LoadUser]") -> None:
     at_ms = round(time.time() * 1000)
     await parts.store.write_enriched(
         [
-            EnrichedUser(
-                user_id, person.attributes, VirtualBehaviour(FIRST, vector), at_ms, first_ms=at_ms - AGE_MS
-            )
+            EnrichedUser(user_id, person.attributes, VirtualBehaviour(FIRST, vector), at_ms, first_ms=at_ms - AGE_MS)
             for (user_id, person), vector in zip(people.items(), vectors, strict=True)
         ]
     )

@@ -70,7 +70,16 @@ def enriched_call(key: bytes, user: EnrichedUser) -> WriteCall:
         slot_times = _SLOT_TIMES if written.view == SLOTS[0] else _SLOT_TIMES[::-1]
     name, value = row.fields
     compared = (time_of(row.nanos), *place_parts(version.place), digests_text(version), _REMEMBERED)
-    fields = (name, _ATTRIBUTES_TIME, REGISTRATION, *slot_times, FIRST_REGISTRATION, _first_time(user.first_ms), value, *virtual)
+    fields = (
+        name,
+        _ATTRIBUTES_TIME,
+        REGISTRATION,
+        *slot_times,
+        FIRST_REGISTRATION,
+        _first_time(user.first_ms),
+        value,
+        *virtual,
+    )
     return WriteCall((key, *compared), fields)
 
 

@@ -10,7 +10,7 @@ from foretaste.kernel.users import BehavedUser, first_registration
 
 FIRST_VIEW = "user_first_registration"
 FIRST_COLUMNS: tuple[Column, ...] = ((FIRST_VIEW, "registered"), (FIRST_VIEW, None))
-"""When the user registered first, epoch milliseconds, where that was before the stored attributes; else 0 or nothing."""
+"""When the user registered first, epoch milliseconds, where that was before the attributes; else 0 or nothing."""
 ENRICHED_COLUMNS: tuple[Column, ...] = (
     *columns_of(ATTRIBUTES_VIEW),
     *(column for view in SLOTS for column in ((view, "generation"), (view, None))),

@@ -86,7 +86,13 @@ user_applied_behaviours = _view(
 user_first_registration = _view(
     "user_first_registration",
     "When a user registered first, where that cannot be kept beside the attributes, and was before them",
-    [Field(name="registered", dtype=Int64, description="milliseconds since the epoch; 0 where the attributes' time is it")],
+    [
+        Field(
+            name="registered",
+            dtype=Int64,
+            description="milliseconds since the epoch; 0 where the attributes' time is it",
+        )
+    ],
 )
 user_directory = _view(
     "user_directory",

@@ -7,7 +7,6 @@ from enum import StrEnum
 from foretaste.kernel.users import Behaviour
 from foretaste.kernel.values import Attributes, FloatArray
 
-
 EARLY_MS = 5_000
 """A registration that lies so much ahead is one of just now: two machines' clocks are never the same."""
 

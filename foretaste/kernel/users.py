@@ -203,7 +203,7 @@ class UserFeatures:
 
     @property
     def registered_ms(self) -> int | None:
-        """When the user registered first, since the last erasure; epoch milliseconds, None where nobody is registered."""
+        """When the user registered first, since the last erasure, epoch milliseconds; None where nobody is."""
         return None if self.attributes is None else self.first_ms or self.attributes_ms or None
 
     @property

@@ -53,8 +53,8 @@ class Dataset:
     behaviours: pd.DataFrame | None = None
     not_numbers: tuple[tables.NotNumbers, ...] = ()
     registered_ms: npt.NDArray[np.int64] | None = None
-    """(users,) the column of first registrations, epoch milliseconds, `NEVER_REGISTERED` where it is empty; None where the
-    data have no such column."""
+    """(users,) the column of first registrations, epoch milliseconds, `NEVER_REGISTERED` where it is empty; None where
+    the data have no such column."""
 
     @property
     def behaviour(self) -> pd.DataFrame:
@@ -140,9 +140,7 @@ def read_dataset(folder: Path) -> Dataset:
         behaviours = _by_time(files["behaviours"], known.columns(description.behaviours))
     not_numbers = [each for each in (*strange, *strange_items, *strange_context) if each is not None and each.count]
     fingerprint = _fingerprint(folder, files.values())
-    return Dataset(
-        description, users, items, interactions, fingerprint, behaviours, tuple(not_numbers), registered_ms
-    )
+    return Dataset(description, users, items, interactions, fingerprint, behaviours, tuple(not_numbers), registered_ms)
 
 
 def read_entities(

@@ -93,8 +93,8 @@ class Effects:
     counts: SavedCounts | None = None
     """What a later fit goes on from."""
     age_biases: Floats | None = None
-    """(1 + 2 A, items): what is added to `biases` by the account's age (`models.effects.age_bias`); None where no age is
-    read."""
+    """(1 + 2 A, items): what is added to `biases` by the account's age (`models.effects.age_bias`); None where no age
+    is read."""
 
 
 class Negatives(NamedTuple):

@@ -39,9 +39,9 @@ class Judgements(NamedTuple):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Evidence:
-    """What was read of each of S bins, and of bins of age behind them, about each item's bias: `slope` e and `curvature` h, (S, items) each.
+    """What was read of each of S bins about each item's bias: `slope` e and `curvature` h, (S, items) each.
 
-    `rows` (S,): how many there were, of which `read` (S,) were read.
+    `rows` (S,): how many there were, of which `read` (S,) were read. Bins of age stand behind those of behaviours seen.
     """
 
     rows: Doubles

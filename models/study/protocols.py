@@ -50,8 +50,9 @@ SEED = 1
 class Questions:
     """R rows, each a candidate of one of U moments; a moment is a user, an instant and a context.
 
-    `users`, `times_ms`, `ages` (bins of the accounts' ages), `hidden` (U,); `context` (U, C). `owner`, `candidates`, `labels` (R,) and `group` (R,), the
-    position in `groups`. `hidden` moments show no behaviour, the others what lies strictly before their instant.
+    `users`, `times_ms`, `ages` (bins of the accounts' ages), `hidden` (U,); `context` (U, C). `owner`, `candidates`,
+    `labels` (R,) and `group` (R,), the position in `groups`. `hidden` moments show no behaviour, the others what lies
+    strictly before their instant.
     """
 
     protocol: ProtocolName
@@ -160,7 +161,8 @@ class Fold:
 @dataclass(frozen=True, eq=False)
 class _Events:
     """E test events in time order: `users`, `times_ms`, `items`, `labels` (E,), `context` (E, C), and of each `seen`
-    (E,), the behaviours strictly earlier, and the bin of the account's age, `ages`; `negatives` (E, 4), none (E, 0) for data with labels of their own."""
+    (E,), the behaviours strictly earlier, and `ages` (E,), the bin of the account's age; `negatives` (E, 4), none
+    (E, 0) for data with labels of their own."""
 
     users: IndexArray
     times_ms: IndexArray
@@ -238,8 +240,8 @@ def _questions(
     hidden: npt.NDArray[np.bool_],
     group: IndexArray,
 ) -> Questions:
-    """Of the events with a `group` (E,) of 0 or more. A user's hidden moments of one context and one bin of age are one,
-    at the split: behaviour is hidden, and how long the user has been one is not."""
+    """Of the events with a `group` (E,) of 0 or more. A user's hidden moments of one context and one bin of age are
+    one, at the split: behaviour is hidden, and how long the user has been one is not."""
     asked = np.flatnonzero(group >= 0)
     times = np.where(hidden, fold.split.instant_ms, table.times_ms)[asked]
     keys = np.column_stack([times, table.users[asked], hidden[asked], table.ages[asked], table.context[asked]])

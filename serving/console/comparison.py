@@ -22,9 +22,7 @@ class Comparison:
     attributes, and what behaviour there is.
     """
 
-    def __init__(
-        self, store: OnlineStore, towers: Towers, active: ActiveGeneration, now: Clock = time.time
-    ) -> None:
+    def __init__(self, store: OnlineStore, towers: Towers, active: ActiveGeneration, now: Clock = time.time) -> None:
         self._store = store
         self._towers = towers
         self._active = active

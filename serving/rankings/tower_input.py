@@ -22,6 +22,4 @@ def tower_input(request: RankRequest, features: UserFeatures, taste: UserTaste, 
 
 def registered_ahead(users: Sequence[UserFeatures], inputs: Sequence[RankingInput]) -> int:
     """How many users have a registration that lies ahead of the clock, so that their age is read as unknown."""
-    return sum(
-        read.age_ms is None and user.registered_ms is not None for user, read in zip(users, inputs, strict=True)
-    )
+    return sum(read.age_ms is None and user.registered_ms is not None for user, read in zip(users, inputs, strict=True))

@@ -583,7 +583,9 @@ async def test_the_first_registration_outlives_those_that_replace_it(store: Onli
 async def test_the_earliest_of_what_is_stored_and_what_is_told_is_the_first_registration(
     store: OnlineStore, step: int
 ) -> None:
-    told = [replace(enriched(user, AT + 10 * step), first_ms=AT + first * step) for user, first in (("u1", 3), ("u2", 7))]
+    told = [
+        replace(enriched(user, AT + 10 * step), first_ms=AT + first * step) for user, first in (("u1", 3), ("u2", 7))
+    ]
     await store.write_enriched([enriched("u2", AT + 5 * step)])
     await store.write_enriched(told)
     assert [(await read(store, user)).registered_ms for user in ("u1", "u2")] == [AT + 3 * step, AT + 5 * step]

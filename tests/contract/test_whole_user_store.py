@@ -90,7 +90,8 @@ async def by_the_ways(store: OnlineStore, user: UserFeatures) -> None:
     """The same user written as a sign-up and a first behaviour are."""
     if user.attributes is not None:
         place, digests = user.attributes_place, user.registrations
-        row = EnrichedUser(user.user_id, user.attributes, user.virtual, user.attributes_ms, place, digests)
+        at_ms, first_ms = user.attributes_ms, user.first_ms
+        row = EnrichedUser(user.user_id, user.attributes, user.virtual, at_ms, place, digests, first_ms)
         await store.write_enriched([row])
     if len(user.behaviour):
         await store.write_behaviour([BehavedUser(user.user_id, user.behaviour, applied=user.applied)])
