@@ -165,7 +165,8 @@ def read_registrations(file: TableFile, says: UsersSection) -> npt.NDArray[np.in
     """
     if says.registered is None:
         return None
-    return tables.times_ms_or_none(read_table(file, [says.registered], []), says.registered, says.registered_unit)
+    table = read_table(file, [says.registered], [])
+    return tables.times_ms(table, says.registered, says.registered_unit, NEVER_REGISTERED)
 
 
 def _raw(table: Table, column: str) -> "pd.Series[Any]":

@@ -9,6 +9,10 @@ from models.effects.fit import Effects
 from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS
 from models.towers.ranking.base import RankingInputs, TowerShape, WithAuxiliaryLoss
 
+AGE_MIX_SHARE = 0.1
+"""Of a difference by age that counts: it is learned so much slower than a and b. How much was seen tells most already,
+and learned as fast it made the first steps worse (record 67)."""
+
 
 class Experts(nn.Module):
     """The logit is a(seen) × cold + b(seen) × warm.
@@ -32,7 +36,7 @@ class Experts(nn.Module):
     age_stages: Tensor
     """(1 + L, 1 + A): the row of `age_biases` for each number seen and each bin of age."""
     age_mix: Tensor
-    """(1 + A, 2): added to a and b by the bin of age."""
+    """(1 + A, 2): added to a and b by the bin of age, times `AGE_MIX_SHARE`."""
 
     def __init__(self, shape: TowerShape, warm: nn.Module) -> None:
         super().__init__()
@@ -58,7 +62,7 @@ class Experts(nn.Module):
         """Logits (R,)."""
         mix = self.mix.index_select(0, inputs.taste.seen)
         if self.reads_age:
-            mix = mix + self.age_mix.index_select(0, _age_of(inputs))
+            mix = mix + AGE_MIX_SHARE * self.age_mix.index_select(0, _age_of(inputs))
         a, b = mix.index_select(0, inputs.owner).unbind(dim=1)
         seen = inputs.taste.seen.index_select(0, inputs.owner)
         cold: Tensor = self.cold(inputs)

@@ -498,3 +498,24 @@ async def test_stored_attributes_that_no_sign_up_can_have_hold_nothing_up() -> N
     await world.store.write_enriched([EnrichedUser("u1", {"age": [1]}, None, NOW_MS + 1)])  # type: ignore[dict-item]
     await way(world)([sign_up("u1", age=25), sign_up("u2", 1, age=26)])
     assert [key for key, _ in profiles(world)] == [b"u2"]
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_the_first_registration_stays_whatever_comes_after_it_and_however_it_is_batched(together: bool) -> None:
+    world = await World().activate()
+    messages = [registered_at("u1", NOW_MS - ago, offset) for offset, ago in enumerate((9000, 5000, 7000))]
+    for batch in [messages] if together else [[each] for each in messages]:
+        await way(world)(batch)
+    stored = await world.features("u1")
+    assert (stored.attributes_ms, stored.registered_ms) == (NOW_MS - 5000, NOW_MS - 9000)
+    profile = UserProfile.model_validate_json(world.events.of(world.names.profiles)[-1].value or b"")
+    assert registered_user(profile).registered_ms == NOW_MS - 9000, "a rebuild finds it again"
+
+
+async def test_a_replay_of_the_newest_registration_tells_of_the_first_again() -> None:
+    world = await World().activate()
+    messages = [registered_at("u1", NOW_MS - ago, offset) for offset, ago in enumerate((9000, 5000))]
+    await way(world)(messages)
+    await way(world)(messages[1:])
+    profile = UserProfile.model_validate_json(world.events.of(world.names.profiles)[-1].value or b"")
+    assert registered_user(profile).registered_ms == NOW_MS - 9000

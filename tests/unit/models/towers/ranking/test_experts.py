@@ -14,7 +14,7 @@ from models.runtime.local import LocalTowers
 from models.towers.architecture import TowerPair, tower_shape
 from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.ranking.dmr import DMR
-from models.towers.ranking.experts import Experts
+from models.towers.ranking.experts import AGE_MIX_SHARE, Experts
 from models.towers.ranking.recency import RecencyDNN
 from models.towers.zero_shot.base import ZeroShotShape
 from models.towers.zero_shot.effects import AttributeEffects
@@ -240,7 +240,7 @@ def test_the_age_adds_to_the_biases_and_to_the_mix(towers: TowerPair) -> None:
         code = indices.virtual[owner].flatten().numpy() if seen < WARM_AFTER else np.zeros(WIDTH)
         stage = age + AGES if seen == 0 and age else age
         cold = code @ effects.keys[item] + effects.biases[SEEN_BINS[seen], item] + effects.age_biases[stage, item]
-        a, b = experts.mix.detach().numpy()[seen] + of_age[age] if seen else (1.0, 0.0)
+        a, b = experts.mix.detach().numpy()[seen] + AGE_MIX_SHARE * of_age[age] if seen else (1.0, 0.0)
         assert found[row] == pytest.approx(a * cold + b * warm[row], rel=1e-4, abs=1e-4)
 
 
