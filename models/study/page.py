@@ -20,8 +20,8 @@ TITLES: dict[ProtocolName, str] = {
 }
 MEANINGS: dict[ProtocolName, str] = {
     "hidden": "Split by time. New users first act at or after the split; all their events are ranked with behaviour "
-    "hidden. Warm users acted on both sides; their events after the split are ranked with what they had done strictly "
-    "before each.",
+    "hidden, at the age that the user's account had at each. Warm users acted on both sides; their events after the "
+    "split are ranked with what they had done strictly before each.",
     "first_steps": f"The first {STEPS} events of each new user, each ranked with exactly the behaviour strictly "
     "earlier. The columns say how much that is.",
     "random_40": f"A random {100 * MADE_NEW:.0f} % of all users are made new: their behaviour is removed in training "
