@@ -57,12 +57,16 @@ def _how(result: Result, command: str) -> str:
             f"Each event is ranked against {NEGATIVES} items drawn by their popularity before the split, never one "
             f"that the user ever met (seed {SEED}; the same candidates for every tower and every seed)."
         )
+    registered = fold.dataset.description.users.registered
+    ages = "The age of an account counts from its registration."
+    if registered is None:
+        ages = "The age of an account counts from its user's first event, since the data have no registrations."
     return f"""Made by
 
     {command}
 
 in {_duration(result.seconds)} on the wall, with what was in the cache. Training: {len(fold.split.train):,} interactions
-before {instant}; nothing later reached training or tuning. {candidates}
+before {instant}; nothing later reached training or tuning. {candidates} {ages}
 
 Each figure is the mean over seeds {", ".join(map(str, study.seeds))}; in brackets its 95 % percentile interval over
 {study.resamples:,} draws of the users, the same draws for every tower and seed, so that differences are paired. They
