@@ -79,13 +79,14 @@ class Experts(nn.Module):
         counts: Tensor = reads_virtual(taste.seen, taste.warm_after).to(taste.virtual.dtype)
         code = taste.virtual.flatten(1) * counts.unsqueeze(1)
         effect = (code.index_select(0, owner) * self.keys.index_select(0, inputs.candidates)).sum(dim=1)
-        seen_bins = self.seen_bins.index_select(0, taste.seen).index_select(0, owner)
-        place = seen_bins * self.biases.shape[1] + inputs.candidates
+        items = self.biases.shape[1]
+        rows = self.seen_bins.index_select(0, taste.seen) * items
+        place = rows.index_select(0, owner) + inputs.candidates
         logits: Tensor = effect + self.biases.flatten().index_select(0, place)
         if self.reads_age:
-            row = taste.seen * self.age_stages.shape[1] + _age_of(inputs)
-            stages = self.age_stages.flatten().index_select(0, row).index_select(0, owner)
-            place = stages * self.age_biases.shape[1] + inputs.candidates
+            stage = taste.seen * self.age_stages.shape[1] + _age_of(inputs)
+            rows = self.age_stages.flatten().index_select(0, stage) * items
+            place = rows.index_select(0, owner) + inputs.candidates
             logits = logits + self.age_biases.flatten().index_select(0, place)
         return logits
 

@@ -1,6 +1,6 @@
 """Users written as they once stood in the store: whole where nothing is, by the store's rules where something is."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -134,3 +134,12 @@ async def test_a_tower_that_is_away_is_told(written: Written) -> None:
     with pytest.raises(Unavailable, match="triton"):
         await written.write(user(), of=generation())
     assert await written.read() == UserFeatures("u1")
+
+
+async def test_a_first_registration_is_written_and_is_not_lost_to_a_later_one(written: Written) -> None:
+    told = replace(user(), first_ms=NOW_MS - 900)
+    await written.write(told, of=generation())
+    assert (await written.read()).registered_ms == NOW_MS - 900
+    found = await written.write(user(age=30, at_ms=NOW_MS + 10), of=generation())
+    assert (await written.read()).registered_ms == NOW_MS - 900
+    assert [each.registered_ms for each in found.standing] == [NOW_MS - 900], "what is recorded of it tells so too"

@@ -217,10 +217,11 @@ def _aged() -> tuple[Experts, Effects]:
     rng, shape = np.random.default_rng(8), tower_shape(replace(SIZES, ages=AGES), replace(TINY, ranking="recency"))
     age_biases = rng.normal(size=(1 + 2 * AGES, SIZES.items)).astype(np.float32)
     effects = replace(_effects(), age_biases=age_biases)
-    experts = Experts(shape, _towers().ranking.warm).eval()
+    others: Any = _towers().ranking
+    experts = Experts(shape, others.warm).eval()
     experts.adopt(effects)
     with torch.no_grad():
-        experts.mix.copy_(_towers().ranking.mix)
+        experts.mix.copy_(others.mix)
         experts.age_mix.copy_(torch.from_numpy(rng.normal(size=(1 + AGES, 2)).astype(np.float32)))
     return experts, effects
 
