@@ -473,6 +473,7 @@ async def test_each_answer_has_a_number_of_its_own_and_is_noted_as_it_was_served
         zero_shot_generation=1,
         ranking_generation=1,
         warm_after=3,
+        registered_at=datetime.fromtimestamp(AT / 1000, UTC),
     )
 
 
