@@ -99,6 +99,7 @@ def apply_features(config: RepoConfig) -> bool:
         definitions.virtual_behaviour_odd,
         definitions.user_directory,
         definitions.user_applied_behaviours,
+        definitions.user_first_registration,
     ]
     entities = [definitions.user, definitions.page]
     declared = [*entities, *online, definitions.rankings, definitions.behaviours, definitions.ranking]

@@ -19,7 +19,11 @@ class RankingMetrics:
         self._lost_repairs = Counter(
             "foretaste_rank_repairs_lost", "Read repairs used but not written back", registry=registry
         )
-
+        self._registered_ahead = Counter(
+            "foretaste_rank_registered_ahead",
+            "Rankings of users whose registration lies ahead of the clock: their account's age was read as unknown",
+            registry=registry,
+        )
         self._impressions = Counter(
             "foretaste_rank_impressions", "Rankings that were shown and are durable for training", registry=registry
         )
@@ -41,6 +45,10 @@ class RankingMetrics:
 
     def repairs_lost(self, count: int) -> None:
         self._lost_repairs.inc(count)
+
+    def registered_ahead(self, count: int) -> None:
+        if count:
+            self._registered_ahead.inc(count)
 
     def impressions_kept(self, count: int) -> None:
         self._impressions.inc(count)

@@ -18,7 +18,8 @@ from foretaste.kernel.events import (
     event_time_ms,
 )
 from foretaste.kernel.ports import Clock
-from foretaste.kernel.users import BehavedUser, Behaviour, LaterBehaviour, OneStepStore, UserFeatures
+from foretaste.kernel.running.durability import OneStepStore
+from foretaste.kernel.users import BehavedUser, Behaviour, LaterBehaviour, UserFeatures
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from streams.decoding import decode_behaved
 from streams.parts import SignUpParts

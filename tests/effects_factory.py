@@ -25,6 +25,7 @@ def examples_of(
     labels: npt.ArrayLike,
     attributes: npt.ArrayLike,
     times_ms: npt.ArrayLike | None = None,
+    ages: npt.ArrayLike | None = None,
 ) -> Examples:
     """A moment a row, one after the other where no times are given, and the behaviour that the rows themselves are."""
     users, items, labels = np.asarray(users), np.asarray(items), np.asarray(labels, dtype=np.float32)
@@ -47,6 +48,7 @@ def examples_of(
             times_ms=times[acted].astype(np.int64),
             starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         ),
+        ages=np.zeros(len(users), dtype=np.int64) if ages is None else np.asarray(ages, dtype=np.int64),
     )
 
 
@@ -63,6 +65,7 @@ def rows_of(
         np.asarray(attributes, dtype=np.int64),
         np.arange(len(users), dtype=np.int64),
         np.arange(len(users), dtype=np.int64),
+        np.zeros(len(users), dtype=np.int64),
     )
 
 

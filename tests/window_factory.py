@@ -12,7 +12,7 @@ from foretaste.kernel.values import Scalar
 CITY: Mapping[str, Scalar] = {"city": "north"}
 
 
-def shown(
+def shown(  # noqa: PLR0913  # flat, each a column
     user: str,
     at_ms: int,
     items: Sequence[str] = ("a", "b"),
@@ -22,6 +22,7 @@ def shown(
     attributes: Mapping[str, Scalar] | None = CITY,
     context: Mapping[str, Scalar] | None = None,
     generation: int | None = 1,
+    registered_ms: int | None = None,
 ) -> UserRanked:
     """A ranking; `done` is the behaviour as served, items or pairs of an item and an action (else "did")."""
     pairs = [(each, "did") if isinstance(each, str) else each for each in done]
@@ -40,6 +41,7 @@ def shown(
         zero_shot_generation=generation,
         ranking_generation=generation,
         warm_after=None if generation is None else 3,
+        registered_at=None if registered_ms is None else _time(registered_ms),
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from benchmarks.swap.figures import SETTLED, Swap, SwapRun
-from benchmarks.swap.load import LoadPlan, LoadRecord, UserGroup
+from benchmarks.swap.load import AGE_MS, LoadPlan, LoadRecord, UserGroup
 from benchmarks.swap.load import run as run_load
 from benchmarks.swap.processor_use import ProcessorMeter
 from benchmarks.swap.starting import wait_for_all_parts
@@ -186,7 +186,7 @@ async def _write(parts: SignUpParts, people: "Mapping[str, LoadUser]") -> None:
     at_ms = round(time.time() * 1000)
     await parts.store.write_enriched(
         [
-            EnrichedUser(user_id, person.attributes, VirtualBehaviour(FIRST, vector), at_ms)
+            EnrichedUser(user_id, person.attributes, VirtualBehaviour(FIRST, vector), at_ms, first_ms=at_ms - AGE_MS)
             for (user_id, person), vector in zip(people.items(), vectors, strict=True)
         ]
     )

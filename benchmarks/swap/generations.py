@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.swap.figures import AnswerCheck
-from benchmarks.swap.load import SampledAnswer
+from benchmarks.swap.load import AGE_MS, SampledAnswer
 from foretaste.kernel.ports import Report
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import Behaviour
@@ -120,7 +120,7 @@ class _Towers:
     def scores(self, sample: SampledAnswer, person: LoadUser, virtual: FloatArray) -> FloatArray:
         """(K,), in the order of the answer."""
         (scores,) = self._towers.score(
-            [RankingInput(person.attributes, {}, person.behaviour, virtual, list(sample.scores))]
+            [RankingInput(person.attributes, {}, person.behaviour, virtual, list(sample.scores), AGE_MS)]
         )
         return scores
 

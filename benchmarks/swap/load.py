@@ -23,7 +23,7 @@ from foretaste import compose
 from foretaste.kernel.errors import ForetasteError
 from foretaste.kernel.events import Topic, UserRegistered
 from foretaste.kernel.ports import Clock, Events
-from foretaste.kernel.values import Attributes
+from foretaste.kernel.values import DAY_MS, Attributes
 from foretaste.settings import Settings
 from streams.codec import EVENTS
 
@@ -37,6 +37,8 @@ RECENT = 300
 """Number of the newest sign-ups from which users of the group `new` are drawn."""
 MOST_PROBLEMS = 10
 """Different problems that are counted, at most."""
+AGE_MS = 400 * DAY_MS
+"""Since every user registered first: in the last bin of ages, throughout a run."""
 NO_ANSWER, NOT_SENT = 0, -1
 """In place of a status: the connection broke or the time ran out; too many requests were in flight."""
 

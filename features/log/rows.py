@@ -37,6 +37,7 @@ RANKINGS = pa.schema(
         "zero_shot_generation": pa.int64(),
         "ranking_generation": pa.int64(),
         "warm_after": pa.int64(),
+        "registered_at": TIME,
     }
 )
 """One row a `UserRanked`, its fields as columns; `context` and `attributes` are JSON texts."""

@@ -6,6 +6,7 @@ from features.online.columns import texts_elements, times_elements
 from features.online.event_marks import (
     APPLIED,
     DIGEST_TEXT,
+    FIRST_REGISTRATION,
     REGISTRATION,
     TAIL,
     digests_text,
@@ -69,7 +70,17 @@ def enriched_call(key: bytes, user: EnrichedUser) -> WriteCall:
         slot_times = _SLOT_TIMES if written.view == SLOTS[0] else _SLOT_TIMES[::-1]
     name, value = row.fields
     compared = (time_of(row.nanos), *place_parts(version.place), digests_text(version), _REMEMBERED)
-    return WriteCall((key, *compared), (name, _ATTRIBUTES_TIME, REGISTRATION, *slot_times, value, *virtual))
+    fields = (
+        name,
+        _ATTRIBUTES_TIME,
+        REGISTRATION,
+        *slot_times,
+        FIRST_REGISTRATION,
+        _first_time(user.first_ms),
+        value,
+        *virtual,
+    )
+    return WriteCall((key, *compared), fields)
 
 
 def virtual_call(key: bytes, user: ReenrichedUser) -> WriteCall:
@@ -110,7 +121,7 @@ def new_call(key: bytes, user: EnrichedUser) -> Command:
     row = attributes_row(key, user)
     mark = b" ".join(place_parts(user.place)) + digests_text(user.version)[-_REMEMBERED_TEXT:]
     virtual = () if user.virtual is None else virtual_values(user.virtual)
-    return (key, time_of(row.nanos), row.fields[1], mark, *virtual)
+    return (key, time_of(row.nanos), row.fields[1], mark, _first_time(user.first_ms), *virtual)
 
 
 def whole_call(key: bytes, user: UserFeatures) -> Command:
@@ -121,6 +132,8 @@ def whole_call(key: bytes, user: UserFeatures) -> Command:
         version = user.attributes_version
         mark = b" ".join(place_parts(version.place)) + digests_text(version)[-_REMEMBERED_TEXT:]
         fields += (*row.fields, _ATTRIBUTES_TIME, time_of(row.nanos), REGISTRATION, mark)
+        if user.first_ms:
+            fields += (FIRST_REGISTRATION, _first_time(user.first_ms))
     if len(user.behaviour):
         behaved = BehavedUser(user.user_id, user.behaviour)
         row = behaviour_row(key, behaved)
@@ -132,3 +145,8 @@ def whole_call(key: bytes, user: UserFeatures) -> Command:
         row = virtual_row(key, ReenrichedUser(user.user_id, user.virtual, user.virtual_ms))
         fields += (*row.fields, stamp_of(row.view), time_of(row.nanos))
     return tuple(fields)
+
+
+def _first_time(first_ms: int) -> bytes:
+    """A first registration as it is stored; empty for 0, where it is that of the attributes."""
+    return time_of(first_ms * 1_000_000) if first_ms else b""

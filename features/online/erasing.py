@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from features.online.event_marks import DIGEST_TEXT, ERASED, REGISTRATION, digests_text, place_parts
+from features.online.event_marks import DIGEST_TEXT, ERASED, FIRST_REGISTRATION, REGISTRATION, digests_text, place_parts
 from features.online.layout import ATTRIBUTES, ATTRIBUTES_VIEW, BEHAVIOUR_VIEW, Raw, stamp_of, time_of
 from features.redis.address import Client
 from features.redis.commands import Command, LuaScript, run_each, wrong_type
@@ -24,7 +24,7 @@ def erase_call(key: bytes, user: ErasedUser, fence_ms: int, over: bytes = b"") -
     """The script's call; attributes with the event time `over` are erased though they are later."""
     version = user.version
     compared = (time_of(version.at_ms * 1_000_000), *place_parts(version.place), digests_text(version) + _NO_EVENT)
-    return (key, *compared, _REMEMBERED, over, *_FIELDS, b"%d" % version.at_ms, b"%d" % fence_ms)
+    return (key, *compared, _REMEMBERED, over, *_FIELDS, b"%d" % version.at_ms, b"%d" % fence_ms, FIRST_REGISTRATION)
 
 
 def erased_at(raw: Raw) -> int | None:

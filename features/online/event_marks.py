@@ -5,6 +5,7 @@ that such a client wrote keeps the mark that stood there; its event time tells t
 
 - The registration that the attributes are from: `partition offset timestamp`, then the digests of those applied last,
   in hexadecimal; `-` for the partition where the place is not known.
+- The first registration, an event time as Feast stores it, where there was one before that of the attributes.
 - The behaviours applied last: their digests one behind the other.
 - When the user was erased last, epoch milliseconds.
 - The tail of the behaviour, as this store wrote it last: how many there are, the time of the newest, the row's event
@@ -14,7 +15,7 @@ that such a client wrote keeps the mark that stood there; its event time tells t
 
 from collections.abc import Sequence
 
-from features.online.layout import ATTRIBUTES_VIEW, BEHAVIOUR_VIEW, Raw, StoredRow, features_of
+from features.online.layout import ATTRIBUTES_VIEW, BEHAVIOUR_VIEW, Raw, StoredRow, features_of, readable_nanos
 from foretaste.kernel.users import (
     DIGEST_BYTES,
     AppliedEvents,
@@ -23,10 +24,12 @@ from foretaste.kernel.users import (
     Erasure,
     Place,
     UserFeatures,
+    first_registration,
 )
 
 REGISTRATION = f"_registration:{ATTRIBUTES_VIEW}".encode()
 APPLIED = f"_applied:{BEHAVIOUR_VIEW}".encode()
+FIRST_REGISTRATION = f"_first:{ATTRIBUTES_VIEW}".encode()
 ERASED = f"_erased:{ATTRIBUTES_VIEW}".encode()
 TAIL = f"_tail:{BEHAVIOUR_VIEW}".encode()
 
@@ -78,12 +81,13 @@ def applied_of(mark: Raw) -> AppliedEvents:
     return AppliedEvents(mark[: len(mark) // DIGEST_BYTES * DIGEST_BYTES]) if mark else AppliedEvents()
 
 
-def registered(read: UserFeatures, mark: Raw) -> UserFeatures:
-    """What was read of a user, with the registration that the attributes are from."""
+def registered(read: UserFeatures, mark: Raw, first: Raw) -> UserFeatures:
+    """What was read of a user, with the registration that the attributes are from, and the first one."""
     place, digests = registration_of(mark)
-    if (place is None and not digests) or ATTRIBUTES_VIEW in read.damaged:
+    if (place is None and not digests and first is None) or ATTRIBUTES_VIEW in read.damaged:
         return read
-    return _marked(read, place, digests, read.applied)
+    first_ms = 0 if first is None else first_registration(read.attributes_ms, readable_nanos(first) // 1_000_000)
+    return _marked(read, place, digests, read.applied, first_ms=first_ms)
 
 
 def behaved(user_id: str, values: Sequence[Raw], mark: Raw, erasure: Erasure | None = None) -> UserFeatures:
@@ -104,6 +108,7 @@ def _marked(
     registrations: tuple[bytes, ...],
     applied: AppliedEvents,
     erasure: Erasure | None = None,
+    first_ms: int = 0,
 ) -> UserFeatures:
     """What was read of a user, with other marks; `replace` of dataclasses takes as long as reading does."""
     return UserFeatures(
@@ -117,6 +122,7 @@ def _marked(
         read.behaviour_us,
         read.damaged,
         place,
+        first_ms,
         registrations,
         applied,
         erasure,

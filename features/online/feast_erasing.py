@@ -7,7 +7,7 @@ from features.online.applied_view import COLUMNS as APPLIED_COLUMNS
 from features.online.applied_view import AppliedRow
 from features.online.event_marks import behaved
 from features.online.layout import ATTRIBUTES_VIEW, Raw, is_damaged, readable_nanos
-from features.online.view_rows import ViewRow, behaviour_view_row, has_text
+from features.online.view_rows import ENRICHED_COLUMNS, ViewRow, behaviour_view_row, first_ms_of, first_row, has_text
 from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import AttributesVersion, BehavedUser, Behaviour, Erasure, UserFeatures
 
@@ -29,11 +29,15 @@ class StoredErasure(NamedTuple):
     read: UserFeatures
     """The behaviour."""
     marks: AppliedRow
+    first_ms: int
+    """`UserFeatures.first_ms`, and below its event time, microseconds since the epoch."""
+    first_us: int
 
     @classmethod
     def of(cls, user: ErasedUser, values: Sequence[Raw]) -> "StoredErasure":
         """From the values of `ENRICHED_COLUMNS`, of the behaviour and of `APPLIED_COLUMNS`."""
-        text, at, _, even_at, _, odd_at, *rest = values
+        text, at, _, even_at, _, odd_at, *first, first_at = values[: len(ENRICHED_COLUMNS)]
+        rest = values[len(ENRICHED_COLUMNS) :]
         at_us, even_us, odd_us = (readable_nanos(each) // 1000 for each in (at, even_at, odd_at))
         read = behaved(user.user_id, rest[: -len(APPLIED_COLUMNS)], None)
         marks = AppliedRow.of(rest[-len(APPLIED_COLUMNS) :], read.behaviour_version)
@@ -41,7 +45,9 @@ class StoredErasure(NamedTuple):
         has_attributes = damaged or has_text(text)
         anew = has_attributes and not damaged and not user.version.replaces(AttributesVersion(at_us // 1000))
         known = marks.erased_ms is not None and marks.erased_ms >= user.version.at_ms
-        return cls(user, known, anew, has_attributes, at_us, (even_us, odd_us), read, marks)
+        first_ms = first_ms_of(first, at_us // 1000)
+        first_us = readable_nanos(first_at) // 1000
+        return cls(user, known, anew, has_attributes, at_us, (even_us, odd_us), read, marks, first_ms, first_us)
 
     @property
     def at_ms(self) -> int:
@@ -55,6 +61,14 @@ class StoredErasure(NamedTuple):
         if self.known and len(kept) == len(self.read.behaviour) and not self.read.damaged:
             return None
         return behaviour_view_row(BehavedUser.after(self.read, kept))
+
+    @property
+    def first_row(self) -> ViewRow | None:
+        """The first registration is forgotten with all else: of who registered anew, the newest is the first one known.
+        None where there is nothing to forget, or it was forgotten then."""
+        if not self.first_ms or (self.anew and self.known):
+            return None
+        return first_row(self.user.user_id, 0, self.first_us, self.at_ms * 1000)
 
     @property
     def attributes_row(self) -> ViewRow:

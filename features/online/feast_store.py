@@ -29,7 +29,17 @@ from features.online.layout import (
     readable_nanos,
     version_stored,
 )
-from features.online.view_rows import EMPTY_TEXT, ENRICHED_COLUMNS, ViewRow, behaviour_view_row, has_text
+from features.online.view_rows import (
+    EMPTY_TEXT,
+    ENRICHED_COLUMNS,
+    FIRST_COLUMNS,
+    FIRST_VIEW,
+    ViewRow,
+    behaviour_view_row,
+    first_ms_of,
+    first_row,
+    has_text,
+)
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import SLOTS, slot
 from foretaste.kernel.ports import Clock
@@ -43,6 +53,7 @@ from foretaste.kernel.users import (
     ReenrichedUser,
     UserFeatures,
     VirtualBehaviour,
+    first_registration,
 )
 
 MOST_PAUSE = 0.5
@@ -62,11 +73,16 @@ class _Due(NamedTuple):
     """Event time of the stored attributes, microseconds since the epoch."""
     slots_us: tuple[int, int]
     """Of what both slots hold."""
+    first_ms: int
+    """`UserFeatures.first_ms` once this is written."""
+    stored_first: tuple[int, int]
+    """What is stored of it, and its event time in microseconds."""
 
     @classmethod
     def of(cls, user: EnrichedUser, values: Sequence[Raw]) -> "_Due":
         """From the values of `ENRICHED_COLUMNS` and of `APPLIED_COLUMNS`."""
-        text, at, _, even_at, _, odd_at, *marks = values
+        text, at, _, even_at, _, odd_at, *first, first_at = values[: len(ENRICHED_COLUMNS)]
+        marks = values[len(ENRICHED_COLUMNS) :]
         at_us, even_us, odd_us = (readable_nanos(each) // 1000 for each in (at, even_at, odd_at))
         damaged = is_damaged(ATTRIBUTES_VIEW, (text, at))
         known = not damaged and has_text(text)
@@ -76,7 +92,25 @@ class _Due(NamedTuple):
         else:
             is_gone = erased_ms is not None and not known
             replaces = damaged or is_gone or user.version.replaces(AttributesVersion(at_us // 1000))
-        return cls(user, replaces, known, at_us, (even_us, odd_us))
+        stored_ms, at_ms = first_ms_of(first, at_us // 1000), at_us // 1000
+        told_ms = user.first_ms or user.at_ms
+        if erased_ms is not None and told_ms <= erased_ms:
+            told_ms = 0
+        first_ms = stored_ms
+        if replaces:
+            first_ms = first_registration(user.at_ms, told_ms, *((stored_ms, at_ms) if known else ()))
+        elif known:
+            first_ms = first_registration(at_ms, told_ms, stored_ms)
+        stored_first = stored_ms, readable_nanos(first_at) // 1000
+        return cls(user, replaces, known, at_us, (even_us, odd_us), first_ms, stored_first)
+
+    @property
+    def first_row(self) -> ViewRow | None:
+        """None where it is stored so."""
+        stored_ms, stored_us = self.stored_first
+        if self.first_ms == stored_ms:
+            return None
+        return first_row(self.user.user_id, self.first_ms, stored_us, self.user.at_ms * 1000)
 
     @property
     def attributes_row(self) -> ViewRow:
@@ -98,7 +132,7 @@ class FeastStore:
     def __init__(
         self, config: RepoConfig, *, timeout: float = 2.0, now: Clock = time.time, clock: Clock = time.monotonic
     ) -> None:
-        self._client = FeastClient(config, DIRECTORY_VIEW, APPLIED_VIEW)
+        self._client = FeastClient(config, DIRECTORY_VIEW, APPLIED_VIEW, FIRST_VIEW)
         self._directory = UserDirectory(self._client, now)
         self._timeout = timeout
         self._clock = clock
@@ -106,8 +140,8 @@ class FeastStore:
 
     async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
         async with self._client.answered_within(self._timeout):
-            rows = await self._client.read(read_columns(generation), USER_KEY, user_ids)
-        features = [features_of(user, generation, values) for user, values in zip(user_ids, rows, strict=True)]
+            rows = await self._client.read((*read_columns(generation), *FIRST_COLUMNS), USER_KEY, user_ids)
+        features = [_features_of(user, generation, values) for user, values in zip(user_ids, rows, strict=True)]
         self._damage.note(features)
         return features
 
@@ -138,6 +172,7 @@ class FeastStore:
             due = [_Due.of(user, values) for user, values in zip(newest.values(), stored, strict=True)]
             replacing = [each for each in due if each.replaces]
             await self._directory.add([each.user.user_id for each in replacing if not each.known])
+            await self._write(FIRST_VIEW, [row for each in due if (row := each.first_row) is not None])
             await self._write(ATTRIBUTES_VIEW, [each.attributes_row for each in replacing])
             for place, view in enumerate(SLOTS):
                 rows = [_slot_row(each.user, view, each.slots_us[place]) for each in replacing]
@@ -188,6 +223,7 @@ class FeastStore:
             await write_erased(self._client, [(each.user.user_id, each.at_ms, each.marks) for each in fresh])
             await self._write(BEHAVIOUR_VIEW, [row for each in found if (row := each.behaviour_row) is not None])
             gone = [each for each in found if not each.anew]
+            await self._write(FIRST_VIEW, [row for each in found if (row := each.first_row) is not None])
             await self._write(ATTRIBUTES_VIEW, [each.attributes_row for each in gone if each.has_attributes])
             for place, view in enumerate(SLOTS):
                 held = [each for each in gone if each.slots_us[place] and (each.has_attributes or not each.known)]
@@ -245,10 +281,19 @@ class FeastStore:
         ]
 
     async def _write(self, view: str, rows: Sequence[ViewRow]) -> None:
-        names = [feature for _, feature in columns_of(view) if feature is not None]
+        of_view = FIRST_COLUMNS if view == FIRST_VIEW else columns_of(view)
+        names = [feature for _, feature in of_view if feature is not None]
         columns: dict[str, Sequence[object]] = {USER_KEY: [row.user_id for row in rows]}
         columns |= {name: [row.values[place] for row in rows] for place, name in enumerate(names)}
         await self._client.write(view, columns, [row.at_us for row in rows])
+
+
+def _features_of(user_id: str, generation: int, values: Sequence[Raw]) -> UserFeatures:
+    """From the values of `read_columns(generation)` and of `FIRST_COLUMNS`."""
+    own, first = values[: -len(FIRST_COLUMNS)], values[-len(FIRST_COLUMNS) :]
+    read = features_of(user_id, generation, own)
+    first_ms = first_ms_of(first, read.attributes_ms)
+    return replace(read, first_ms=first_ms) if first_ms else read
 
 
 def _virtual_values(virtual: VirtualBehaviour) -> tuple[object, ...]:

@@ -18,7 +18,7 @@ from features.online.calls import (
 )
 from features.online.damage import DamageLog, damaged_keys
 from features.online.erasing import DONE, ERASE, ROUNDS, UNKNOWN, erase_call, erasures_of, trimmed
-from features.online.event_marks import APPLIED, ERASED, REGISTRATION, behaved, registered
+from features.online.event_marks import APPLIED, ERASED, FIRST_REGISTRATION, REGISTRATION, behaved, registered
 from features.online.keys import Keys
 from features.online.layout import (
     ATTRIBUTES,
@@ -91,12 +91,12 @@ class RedisStore:
         if not user_ids:
             return []
         keys = [self._keys.of(user_id) for user_id in user_ids]
-        fields = (*fields_of(read_columns(generation)), REGISTRATION)
+        fields = (*fields_of(read_columns(generation)), REGISTRATION, FIRST_REGISTRATION)
         async with answered_within(self._timeout):
             client = await self._opened()
             found = await run_each(client, b"HMGET", keys, *fields, kept=wrong_type)
         features = [
-            registered(features_of(user_id, generation, values[:-1]), values[-1])
+            registered(features_of(user_id, generation, values[:-2]), *values[-2:])
             if isinstance(values, list)
             else unreadable(user_id, generation)
             for user_id, values in zip(user_ids, found, strict=True)

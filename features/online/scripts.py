@@ -1,7 +1,7 @@
 """The scripts of the store in Redis, with the names of the fields that they read and write."""
 
 from features.online.columns import TAGS
-from features.online.event_marks import APPLIED, ERASED, REGISTRATION, TAIL
+from features.online.event_marks import APPLIED, ERASED, FIRST_REGISTRATION, REGISTRATION, TAIL
 from features.online.layout import (
     ATTRIBUTES,
     ATTRIBUTES_VIEW,
@@ -35,7 +35,7 @@ APPEND_BEHAVIOUR = LuaScript(
     MOST=MAX_BEHAVIOUR,
 )
 WRITE_WHOLE = LuaScript(__package__, "write_whole.lua")
-WRITE_ENRICHED = LuaScript(__package__, "event_time.lua", "place.lua", "write_enriched.lua")
+WRITE_ENRICHED = LuaScript(__package__, "event_time.lua", "place.lua", "write_enriched.lua", ERASED=ERASED)
 
 
 def _of_slot(view: str, *names: str) -> LuaScript:
@@ -46,6 +46,7 @@ def _of_slot(view: str, *names: str) -> LuaScript:
         ATTRIBUTES=ATTRIBUTES,
         ATTRIBUTES_STAMP=stamp_of(ATTRIBUTES_VIEW),
         REGISTRATION=REGISTRATION,
+        FIRST_REGISTRATION=FIRST_REGISTRATION,
         SLOT_STAMP=stamp,
         VECTORS=vectors,
         DIMENSION=dimension,

@@ -1,17 +1,23 @@
 """Rows of users in views of Feast's, as its API takes them and gives them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from features.feast_api import Value
-from features.online.layout import ATTRIBUTES_VIEW, Column, Raw, columns_of
+from features.online.layout import ATTRIBUTES_VIEW, Column, Raw, columns_of, version_stored
 from foretaste.kernel.generations import SLOTS
-from foretaste.kernel.users import BehavedUser
+from foretaste.kernel.users import BehavedUser, first_registration
 
+FIRST_VIEW = "user_first_registration"
+FIRST_COLUMNS: tuple[Column, ...] = ((FIRST_VIEW, "registered"), (FIRST_VIEW, None))
+"""When the user registered first, epoch milliseconds, where that was before the attributes; else 0 or nothing."""
 ENRICHED_COLUMNS: tuple[Column, ...] = (
     *columns_of(ATTRIBUTES_VIEW),
     *(column for view in SLOTS for column in ((view, "generation"), (view, None))),
+    *FIRST_COLUMNS,
 )
-"""What is stored of a user's attributes, and the time of each slot, which Feast gives with a feature of it."""
+"""What is stored of a user's attributes, the time of each slot, which Feast gives with a feature of it, and the first
+registration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,16 @@ EMPTY_TEXT = bytes(Value(string_val="").SerializeToString())
 def has_text(text: Raw) -> bool:
     """Whether attributes are stored, readable or not."""
     return text is not None and text != EMPTY_TEXT
+
+
+def first_ms_of(values: Sequence[Raw], attributes_ms: int) -> int:
+    """`UserFeatures.first_ms` from the values of `FIRST_COLUMNS`; what cannot be read is none."""
+    return first_registration(attributes_ms, version_stored(values[0], None)[0])
+
+
+def first_row(user_id: str, first_ms: int, stored_us: int, at_us: int) -> ViewRow:
+    """`user_first_registration`, a little newer than the stored row, since some stores drop what is not."""
+    return ViewRow(user_id, max(at_us, stored_us + 1), (first_ms,))
 
 
 def behaviour_view_row(user: BehavedUser) -> ViewRow:

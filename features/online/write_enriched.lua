@@ -11,32 +11,58 @@
 -- ARGV[8], [9]     the fields of the attributes and of their event time
 -- ARGV[10]         the field of the registration
 -- ARGV[11], [12]   the fields of the event times of both slots of virtual behaviour, the one that is written first
--- ARGV[13]         the attributes
--- ARGV[14] and on  the fields of the virtual behaviour, names and values by turns; none where it is not written
+-- ARGV[13], [14]   the field of the first registration, and the event time of one before this; empty where none is known
+-- ARGV[15]         the attributes
+-- ARGV[16] and on  the fields of the virtual behaviour, names and values by turns; none where it is not written
 --
 -- Returns 1, or the stored event time of the attributes where these stay: all that is written then is that the
--- registration came, `AttributesVersion.outdoing`.
+-- registration came, `AttributesVersion.outdoing`, and that it was the first one.
 -- A key of another type holds nothing: it gives way to the hash.
-local stored = redis.pcall('HMGET', KEYS[1], ARGV[9], ARGV[10], ARGV[11], ARGV[12])
+local stored = redis.pcall('HMGET', KEYS[1], ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13])
 local other_type = stored.err and string.find(stored.err, 'WRONGTYPE', 1, true)
 if stored.err and not other_type then return stored end
 local time, mark = stored[1], stored[2] or ''
 
+-- whether a first registration of this time counts: the user was not erased since
+local function is_since_erasure(raw)
+  local seconds, nanos = event_time(raw)
+  local erased = tonumber(redis.call('HGET', KEYS[1], ERASED) or '') or -1
+  return seconds + nanos > 0 and seconds * 1000 + math.floor(nanos / 1e6) > erased
+end
+
 if time and not (ARGV[7] ~= '' and ARGV[7] == time) then
   local is_known = ARGV[5] ~= '' and string.find(mark, string.match(ARGV[5], ' %S+$'), 1, true)
-  if is_known then return time end
-  if not is_newer(ARGV[1], time) and (is_newer(time, ARGV[1]) or not is_later_in_place(mark, ARGV[2], ARGV[3], ARGV[4])) then
-    local place = string.match(mark, '^%S+ %S+ %S+')
-    local stored_digests, more = place and string.sub(mark, #place + 1) or '', ''
-    for digest in string.gmatch(ARGV[5], ' %x+') do
-      if not string.find(stored_digests, digest, 1, true) then more = more .. digest end
+  local is_later = is_newer(ARGV[1], time)
+    or (not is_newer(time, ARGV[1]) and is_later_in_place(mark, ARGV[2], ARGV[3], ARGV[4]))
+  if is_known or not is_later then
+    if not is_known then
+      local place = string.match(mark, '^%S+ %S+ %S+')
+      local stored_digests, more = place and string.sub(mark, #place + 1) or '', ''
+      for digest in string.gmatch(ARGV[5], ' %x+') do
+        if not string.find(stored_digests, digest, 1, true) then more = more .. digest end
+      end
+      if more ~= '' then  -- the digest of what stands stays the last
+        more = string.sub(stored_digests, 1, -18) .. more .. string.sub(stored_digests, -17)
+        redis.call('HSET', KEYS[1], ARGV[10], (place or '- 0 0') .. string.sub(more, -tonumber(ARGV[6])))
+      end
     end
-    if more ~= '' then  -- the digest of what stands stays the last
-      more = string.sub(stored_digests, 1, -18) .. more .. string.sub(stored_digests, -17)
-      redis.call('HSET', KEYS[1], ARGV[10], (place or '- 0 0') .. string.sub(more, -tonumber(ARGV[6])))
+    -- of a registration that came before, its own time is not told anew
+    local told = ARGV[14] ~= '' and ARGV[14] or not is_known and ARGV[1]
+    if told and not is_erasure(mark) and is_newer(stored[5] or time, told) and is_since_erasure(told) then
+      redis.call('HSET', KEYS[1], ARGV[13], told)
     end
     return time
   end
+end
+
+-- the user registered first with the earliest of this registration and those before it, of which an erasure is none
+local first = ARGV[1]
+if ARGV[14] ~= '' and (other_type or is_since_erasure(ARGV[14])) then first = ARGV[14] end
+local earlier = stored[5]
+if not earlier and time ~= ARGV[7] and not is_erasure(mark) then earlier = time end
+if earlier then
+  local seconds, nanos = event_time(earlier)
+  if seconds + nanos > 0 and is_newer(first, earlier) then first = earlier end
 end
 
 -- what stands in the place of an erased user goes by itself after a while; this user is back
@@ -51,12 +77,17 @@ mark = ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4] .. string.sub(digests, -tonum
 if other_type then redis.call('DEL', KEYS[1]) end
 -- no virtual behaviour but its own may pass for that of these attributes by its time
 local first_stale = 1
-if ARGV[14] then
+if ARGV[16] then
   first_stale = 2
   local stamp = is_newer(ARGV[1], stored[3]) and ARGV[1] or stored[3]
-  redis.call('HSET', KEYS[1], ARGV[8], ARGV[13], ARGV[9], ARGV[1], ARGV[10], mark, ARGV[11], stamp, unpack(ARGV, 14))
+  redis.call('HSET', KEYS[1], ARGV[8], ARGV[15], ARGV[9], ARGV[1], ARGV[10], mark, ARGV[11], stamp, unpack(ARGV, 16))
 else
-  redis.call('HSET', KEYS[1], ARGV[8], ARGV[13], ARGV[9], ARGV[1], ARGV[10], mark)
+  redis.call('HSET', KEYS[1], ARGV[8], ARGV[15], ARGV[9], ARGV[1], ARGV[10], mark)
+end
+if first ~= ARGV[1] then
+  redis.call('HSET', KEYS[1], ARGV[13], first)
+elseif stored[5] then
+  redis.call('HDEL', KEYS[1], ARGV[13])
 end
 for slot = first_stale, 2 do
   local stamp = stored[2 + slot]

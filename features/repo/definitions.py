@@ -9,7 +9,7 @@ offline store keeps each view's history; the online way does not touch them.
 from datetime import timedelta
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, ValueType
-from feast.types import Array, Float32, Float64, Int64, String
+from feast.types import Array, Float32, Float64, Int64, String, UnixTimestamp
 
 FOREVER = timedelta(0)
 
@@ -83,6 +83,17 @@ user_applied_behaviours = _view(
         Field(name="version", dtype=Int64, description="of the behaviour that is written next"),
     ],
 )
+user_first_registration = _view(
+    "user_first_registration",
+    "When a user registered first, where that cannot be kept beside the attributes, and was before them",
+    [
+        Field(
+            name="registered",
+            dtype=Int64,
+            description="milliseconds since the epoch; 0 where the attributes' time is it",
+        )
+    ],
+)
 user_directory = _view(
     "user_directory",
     "Pages of users who have attributes, for stores that cannot list them; the page `writers` names who wrote pages",
@@ -115,6 +126,7 @@ rankings = _log(
         Field(name="zero_shot_generation", dtype=Int64),
         Field(name="ranking_generation", dtype=Int64),
         Field(name="warm_after", dtype=Int64),
+        Field(name="registered_at", dtype=UnixTimestamp, description="when the user had registered first"),
     ],
 )
 behaviours = _log(

@@ -1,6 +1,7 @@
 """The quality of live rankings of new users over held-out candidates."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import pandas as pd
 from foretaste.demo.context import DemoContext
 from foretaste.demo.ranking_client import rank
 from foretaste.kernel.generations import Generation
-from foretaste.kernel.ranking import RankingInput
+from foretaste.kernel.ranking import RankingInput, account_age_ms
 from foretaste.kernel.users import Behaviour
 from foretaste.kernel.values import Attributes
 from models.data.dataset import Dataset
@@ -131,9 +132,10 @@ async def evaluate(
     async def one(number: int, each: HeldOutCandidates, session: aiohttp.ClientSession) -> None:
         async with gate:
             answer = await rank(session, context.api, each.user_id, each.items, shown=0)
-            (without,) = await context.parts.towers.score(
-                [RankingInput(attributes[each.user_id], {}, Behaviour(), nothing, each.items)], generation.number
-            )
+            (user,) = await context.parts.store.read([each.user_id], generation.number)
+            age_ms = account_age_ms(user.registered_ms, round(time.time() * 1000))
+            asked = RankingInput(attributes[each.user_id], {}, Behaviour(), nothing, each.items, age_ms)
+            (without,) = await context.parts.towers.score([asked], generation.number)
             shares = await context.parts.generations.popularity(generation.number, each.items)
         by_item = {item["item_id"]: item["score"] for item in answer.ranked}
         evaluation.served_by[answer.served_by.value] += 1

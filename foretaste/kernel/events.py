@@ -154,6 +154,9 @@ class UserProfile(Event):
     """Where it stands in Kafka; None for one that never stood there, of an import say."""
     registrations: tuple[bytes, ...] = ()
     """Digests of the registrations that were applied last, as `AttributesVersion` has them."""
+    first_registered_at: AwareDatetime | None = None
+    """When the user registered first, where that was before `registered_at`; else, and in events of earlier versions,
+    None."""
 
 
 class ReenrichUsers(Event):
@@ -289,6 +292,9 @@ class UserRanked(Event):
     ranking_generation: int | None = None
     warm_after: int | None = None
     """Of the generation that served; None where there was none."""
+    registered_at: AwareDatetime | None = None
+    """When the user had registered first, to the millisecond; None where that was not known, and in events of earlier
+    versions."""
 
 
 class ErasureRecord(Event):

@@ -103,8 +103,9 @@ class OnlineStore(Protocol):
 
         A row whose registration does not replace the stored one (`AttributesVersion.replaces`) is refused: a replay is
         harmless. Nothing changes but that the registration is remembered (`AttributesVersion.outdoing`), so that it
-        does not count when it is sent again. One that does replace it is written whole: no virtual behaviour passes for
-        current any more but its own, whatever its slot or the other one holds, and as of whatever time.
+        does not count when it is sent again, and that it is the first one where it was before that. One that does
+        replace it is written whole: no virtual behaviour passes for current any more but its own, whatever its slot or
+        the other one holds, and as of whatever time.
         """
         ...
 

@@ -7,6 +7,9 @@ from enum import StrEnum
 from foretaste.kernel.users import Behaviour
 from foretaste.kernel.values import Attributes, FloatArray
 
+EARLY_MS = 5_000
+"""A registration that lies so much ahead is one of just now: two machines' clocks are never the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class RankingInput:
@@ -21,6 +24,15 @@ class RankingInput:
     behaviour: Behaviour
     virtual: FloatArray
     items: Sequence[str]
+    age_ms: int | None = None
+    """Since the user registered first, milliseconds, at least 0 (`account_age_ms`); None where that is not known."""
+
+
+def account_age_ms(registered_ms: int | None, at_ms: int) -> int | None:
+    """Milliseconds since the first registration; None where that is not known, or lies more than `EARLY_MS` ahead."""
+    if registered_ms is None or registered_ms - at_ms > EARLY_MS:
+        return None
+    return max(at_ms - registered_ms, 0)
 
 
 class Source(StrEnum):

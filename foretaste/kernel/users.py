@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 from foretaste.kernel.values import Attributes, FloatArray, grown
 
@@ -185,6 +185,8 @@ class UserFeatures:
     """Feature views whose stored row cannot be read: what they hold counts as never written."""
     attributes_place: Place | None = None
     """Of the registration that the attributes are from; None where the store does not tell."""
+    first_ms: int = 0
+    """When the user registered first, epoch milliseconds, where that was before `attributes_ms`; else 0."""
     registrations: tuple[bytes, ...] = ()
     """Digests of the registrations that came last; see `AttributesVersion`."""
     applied: AppliedEvents = AppliedEvents()
@@ -196,6 +198,11 @@ class UserFeatures:
     def is_erased(self) -> bool:
         """Attributes were erased and nobody registered since: `attributes_ms` is the time of that."""
         return self.attributes is None and self.attributes_ms > 0
+
+    @property
+    def registered_ms(self) -> int | None:
+        """When the user registered first, since the last erasure, epoch milliseconds; None where nobody is."""
+        return None if self.attributes is None else self.first_ms or self.attributes_ms or None
 
     @property
     def attributes_version(self) -> AttributesVersion:
@@ -220,10 +227,22 @@ class EnrichedUser:
     place: Place | None = None
     digests: tuple[bytes, ...] = ()
     """Of the registration, the last, and of those that it was chosen before; see `AttributesVersion`."""
+    first_ms: int = 0
+    """As `UserFeatures.first_ms`, as far as is known beside the store, which keeps the earliest since an erasure."""
 
     @property
     def version(self) -> AttributesVersion:
         return AttributesVersion(self.at_ms, self.place, self.digests)
+
+
+def first_registration(at_ms: int, *others_ms: int | None) -> int:
+    """`first_ms` of a user whose newest registration is at `at_ms`: the earliest of the others, where it is before
+    that; else 0. None and 0 are no registration."""
+    earliest = at_ms
+    for each in others_ms:
+        if each and each < earliest:
+            earliest = each
+    return 0 if earliest == at_ms else earliest
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,24 +305,3 @@ class LaterBehaviour:
     user_id: str
     behaviour: Behaviour
     digests: bytes
-
-
-@runtime_checkable
-class OneStepStore(Protocol):
-    """An online store that carries the usual case out without a read before it, compared and written in one step.
-
-    Whoever is left out stays as stored: the reads and writes of `OnlineStore` are for those. Raises as they do.
-    """
-
-    async def append_behaviour(self, users: Sequence[LaterBehaviour]) -> list[str]:
-        """Behaviours of B users behind what is stored of each, who stands there once; the ids of those left out.
-
-        Left out is whoever has a stored behaviour that is as late, whom one was applied to before, who was erased ever,
-        or whose stored row was left by another writer: they are to be read. Else it is as `write_behaviour` writes it.
-        """
-        ...
-
-    async def write_new(self, users: Sequence[EnrichedUser]) -> list[str]:
-        """Attributes and virtual behaviour of B users, each once, of whom nothing is stored, nor that they were erased;
-        the ids of all others."""
-        ...

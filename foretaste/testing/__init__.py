@@ -5,15 +5,11 @@ The towers have none: `models.generations.in_process.InProcessTowers` needs no s
 
 from foretaste.testing.checkpoint import InMemoryCheckpoint
 from foretaste.testing.events import InMemoryEvents, Sent
-from foretaste.testing.features import (
-    InMemoryGenerations,
-    InMemoryOneStepStore,
-    InMemoryOnlineStore,
-    InMemoryProgress,
-)
+from foretaste.testing.features import InMemoryGenerations, InMemoryOneStepStore, InMemoryOnlineStore
 from foretaste.testing.lease import InMemoryLease, LeaseBoard
 from foretaste.testing.log import InMemoryTrainingLog
 from foretaste.testing.offsets import InMemoryOffsets
+from foretaste.testing.progress import InMemoryProgress
 from foretaste.testing.retrieval import InMemoryRetrieval
 from foretaste.testing.service import InMemoryIdempotencyKeys
 from foretaste.testing.whole_users import InMemoryWholeUserStore

@@ -23,6 +23,7 @@ from foretaste.kernel.users import (
     ReenrichedUser,
     UserFeatures,
     VirtualBehaviour,
+    first_registration,
 )
 from foretaste.kernel.values import Attributes
 
@@ -37,6 +38,8 @@ class InMemoryOnlineStore:
         self._attributes: dict[str, tuple[AttributesVersion, Attributes | None]] = {}
         self._virtual: dict[tuple[str, str], tuple[int, VirtualBehaviour]] = {}
         self._behaviour: dict[str, BehavedUser] = {}
+        self._first_ms: dict[str, int] = {}
+        """`UserFeatures.first_ms`, where it is not 0."""
         self._erased: dict[str, int] = {}
         """When a user was erased last (epoch milliseconds)."""
 
@@ -52,9 +55,10 @@ class InMemoryOnlineStore:
             stored = self._version(user.user_id)
             if not user.version.replaces(stored):
                 refused.append(user.user_id)
-                if (held := self._attributes.get(user.user_id)) is not None:
-                    self._attributes[user.user_id] = (stored.outdoing(user.version), held[1])
+                self._remember(user, stored)
                 continue
+            before_ms = self._features(user.user_id, 1).registered_ms
+            self._first_ms[user.user_id] = first_registration(user.at_ms, self._told_ms(user), before_ms)
             self._attributes[user.user_id] = (user.version.after(stored), dict(user.attributes))
             own = None if user.virtual is None else slot(user.virtual.generation)
             for parity in SLOTS:
@@ -99,11 +103,14 @@ class InMemoryOnlineStore:
                 anew.append(user_id)
                 read = self._behaved(user_id)
                 kept = Erasure(at_ms).since(read.behaviour)
+                if not is_known:
+                    self._first_ms.pop(user_id, None)
                 if not is_known or len(kept) < len(read.behaviour):
                     self._behaviour[user_id] = BehavedUser.after(read, kept)
             elif attributes is not None or not is_known:
                 self._attributes[user_id] = (user.version.after(stored), None)
                 self._behaviour.pop(user_id, None)
+                self._first_ms.pop(user_id, None)
                 for parity in SLOTS:
                     self._virtual.pop((user_id, parity), None)
         return anew
@@ -116,6 +123,22 @@ class InMemoryOnlineStore:
 
     async def close(self) -> None:
         """Nothing is held open."""
+
+    def _remember(self, user: EnrichedUser, stored: AttributesVersion) -> None:
+        """A registration that does not replace the `stored` one. When one that came before was is not told anew."""
+        held = self._attributes.get(user.user_id)
+        if held is None:
+            return
+        self._attributes[user.user_id] = (stored.outdoing(user.version), held[1])
+        came_before = bool(user.digests) and user.digests[-1] in stored.digests
+        if held[1] is not None and (user.first_ms or not came_before):
+            first_ms = self._first_ms.get(user.user_id)
+            self._first_ms[user.user_id] = first_registration(stored.at_ms, self._told_ms(user), first_ms)
+
+    def _told_ms(self, user: EnrichedUser) -> int | None:
+        """When the user registered first, as a row tells; None where the user was erased since."""
+        told_ms = user.first_ms or user.at_ms
+        return told_ms if told_ms > self._erased.get(user.user_id, -1) else None
 
     def _version(self, user_id: str) -> AttributesVersion:
         return self._attributes[user_id][0] if user_id in self._attributes else AttributesVersion()
@@ -152,6 +175,7 @@ class InMemoryOnlineStore:
             attributes_ms=version.at_ms,
             virtual_ms=virtual_at,
             attributes_place=version.place,
+            first_ms=self._first_ms.get(user_id, 0),
             registrations=version.digests,
             applied=AppliedEvents(),
             erasure=None,
@@ -282,25 +306,6 @@ class InMemoryGenerations:
     def _check_recorded(self, number: int) -> None:
         if number not in self._records:
             raise InvalidInput("generation", number, "expected a recorded generation")
-
-
-class InMemoryProgress:
-    """How far re-enrichment has come, in a dictionary of this process."""
-
-    def __init__(self) -> None:
-        self._states: dict[int, str] = {}
-
-    async def read(self, generation: int) -> str | None:
-        return self._states.get(generation)
-
-    async def write(self, generation: int, state: str) -> None:
-        self._states[generation] = state
-
-    async def forget(self, generation: int) -> None:
-        self._states.pop(generation, None)
-
-    async def close(self) -> None:
-        """Nothing is held open."""
 
 
 def _own(virtual: VirtualBehaviour) -> VirtualBehaviour:

@@ -17,7 +17,9 @@ class InMemoryWholeUserStore(InMemoryOneStepStore):
                 continue
             version = user.attributes_version
             if user.attributes is not None:
-                row = EnrichedUser(user.user_id, user.attributes, None, version.at_ms, version.place, version.digests)
+                row = EnrichedUser(
+                    user.user_id, user.attributes, None, version.at_ms, version.place, version.digests, user.first_ms
+                )
                 await InMemoryOnlineStore.write_enriched(self, [row])
             if len(user.behaviour):
                 await InMemoryOnlineStore.write_behaviour(

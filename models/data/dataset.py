@@ -16,9 +16,17 @@ from foretaste.kernel.values import MISSING_ACTION
 from models.data import tables
 from models.data.columns import Actions, Column, Ids, Labels, Numbers, Times, field_column
 from models.data.description_file import DESCRIPTION, read_description
-from models.data.schema import COLUMNS, BehavioursSection, DatasetDescription, FieldKind, InteractionsSection
+from models.data.schema import (
+    COLUMNS,
+    BehavioursSection,
+    DatasetDescription,
+    FieldKind,
+    InteractionsSection,
+    UsersSection,
+)
 from models.data.table_files import Table, read_blocks, read_table
 from models.data.table_parts import TableFile, table_file
+from models.runtime.account_age import NEVER_REGISTERED
 from models.runtime.fields import KINDS
 
 
@@ -44,6 +52,9 @@ class Dataset:
     fingerprint: str
     behaviours: pd.DataFrame | None = None
     not_numbers: tuple[tables.NotNumbers, ...] = ()
+    registered_ms: npt.NDArray[np.int64] | None = None
+    """(users,) the column of first registrations, epoch milliseconds, `NEVER_REGISTERED` where it is empty; None where
+    the data have no such column."""
 
     @property
     def behaviour(self) -> pd.DataFrame:
@@ -54,6 +65,26 @@ class Dataset:
     def has_labels(self) -> bool:
         """The data hold negatives of their own, so that none need be sampled."""
         return self.description.interactions.label is not None
+
+    @cached_property
+    def first_events_ms(self) -> npt.NDArray[np.int64]:
+        """(users,) the first interaction or behaviour of each, epoch milliseconds; `NEVER_REGISTERED` for none."""
+        latest = np.iinfo(np.int64).max
+        firsts = np.full(len(self.users), latest)
+        for frame in (self.interactions, self.behaviours):
+            if frame is not None:  # sorted by time: the first row of a user is the first event
+                users, rows = np.unique(self.user_rows(frame["user_id"]), return_index=True)
+                firsts[users] = np.minimum(firsts[users], frame["time_ms"].to_numpy(dtype=np.int64)[rows])
+        return np.where(firsts == latest, NEVER_REGISTERED, firsts)
+
+    @property
+    def registrations_ms(self) -> npt.NDArray[np.int64]:
+        """(users,) when each registered first, epoch milliseconds; `NEVER_REGISTERED` where nothing tells it.
+
+        Of data without a column of registrations the first event stands for it. Nothing is told by that which could not
+        be known at a moment: whoever meets an item has registered.
+        """
+        return self.first_events_ms if self.registered_ms is None else self.registered_ms
 
     @cached_property
     def _user_index(self) -> "pd.Index[str]":
@@ -97,6 +128,7 @@ def read_dataset(folder: Path) -> Dataset:
     files = {stem: table_file(folder, stem) for stem in stems}
     users, strange = read_entities(files["users"], description.users.id, description.users.attributes, "user_id")
     items, strange_items = read_entities(files["items"], description.items.id, description.items.attributes, "item_id")
+    registered_ms = read_registrations(files["users"], description.users)
     known = _Known(users, items, files)
     own: dict[str, Column] = {name: field_column(name, kind) for name, kind in says.context.items()}
     if says.label is not None:
@@ -108,7 +140,7 @@ def read_dataset(folder: Path) -> Dataset:
         behaviours = _by_time(files["behaviours"], known.columns(description.behaviours))
     not_numbers = [each for each in (*strange, *strange_items, *strange_context) if each is not None and each.count]
     fingerprint = _fingerprint(folder, files.values())
-    return Dataset(description, users, items, interactions, fingerprint, behaviours, tuple(not_numbers))
+    return Dataset(description, users, items, interactions, fingerprint, behaviours, tuple(not_numbers), registered_ms)
 
 
 def read_entities(
@@ -124,6 +156,17 @@ def read_entities(
     for each in strange:
         each.check()
     return pd.DataFrame({id_name: texts.to_pandas(), **{name: _raw(table, name) for name in fields}}), strange
+
+
+def read_registrations(file: TableFile, says: UsersSection) -> npt.NDArray[np.int64] | None:
+    """(users,) the column of first registrations, -1 for a missing one; None where none is named.
+
+    Raises `InvalidInput` as `tables.times_ms` does.
+    """
+    if says.registered is None:
+        return None
+    table = read_table(file, [says.registered], [])
+    return tables.times_ms(table, says.registered, says.registered_unit, NEVER_REGISTERED)
 
 
 def _raw(table: Table, column: str) -> "pd.Series[Any]":

@@ -12,6 +12,7 @@ from models.data.dataset import Dataset
 from models.data.histories import PastBehaviour
 from models.data.indices import Flags, Indices, field_indices, item_indices
 from models.data.sampling import NegativeSampler
+from models.runtime.account_age import UNKNOWN_AGE, age_bins
 from models.runtime.encoding import FIELD_UNKNOWN, PADDING, UNKNOWN, Encoding, IndexArray
 
 MOST_ROWS = 512
@@ -24,7 +25,8 @@ class Batch:
 
     A moment is a user, a time and a context: `users` (U,) rows of `Dataset.users`, `attributes` (U, N), `context`
     (U, C), `times_ms` (U,), and the behaviour before it, `items` and `actions` (U, L), of which `seen` (U,) are no
-    padding. `candidates` (R,) with `labels` (R,) belong to the moments in rows `owner` (R,).
+    padding. `ages` (U,) are the bins of the accounts' ages. `candidates` (R,) with `labels` (R,) belong to the moments
+    in rows `owner` (R,).
     """
 
     users: IndexArray
@@ -37,9 +39,10 @@ class Batch:
     owner: IndexArray
     times_ms: IndexArray
     seen: IndexArray
+    ages: IndexArray
 
     def hidden(self, moments: Flags) -> "Batch":
-        """The batch with the behaviour of the flagged `moments` (U,) taken away: users made new."""
+        """The batch with the behaviour of the flagged `moments` (U,) taken away: users made new, of their own age."""
         return replace(
             self,
             items=np.where(moments[:, None], PADDING, self.items),
@@ -60,6 +63,7 @@ class Batch:
             items=forget(self.items, UNKNOWN),
             actions=forget(self.actions, UNKNOWN),
             candidates=forget(self.candidates, UNKNOWN),
+            ages=np.where(rng.random(len(self.ages)) < share, UNKNOWN_AGE, self.ages),
         )
 
 
@@ -68,7 +72,8 @@ class Examples:
     """Interactions of a data frame, gathered into G moments of one user, time and context each.
 
     The rows of moment g are `starts[g]` to `starts[g + 1]`, at most `MOST_ROWS`: a moment of more is cut.
-    `attributes` (users, N) has a row for each of `Dataset.users`.
+    `attributes` (users, N) has a row for each of `Dataset.users`; `ages` (G,) are the bins of the accounts' ages, all
+    unknown where the encoding has none.
     """
 
     users: Indices
@@ -79,16 +84,30 @@ class Examples:
     labels: npt.NDArray[np.float32]
     attributes: IndexArray
     histories: PastBehaviour
+    ages: IndexArray
 
     @classmethod
-    def of(cls, dataset: Dataset, frame: pd.DataFrame, encoding: Encoding, histories: PastBehaviour) -> "Examples":
-        """The examples of `frame`, which is a part of the dataset's interactions."""
+    def of(
+        cls,
+        dataset: Dataset,
+        frame: pd.DataFrame,
+        encoding: Encoding,
+        histories: PastBehaviour,
+        registered_ms: IndexArray | None = None,
+    ) -> "Examples":
+        """The examples of `frame`, which is a part of the dataset's interactions.
+
+        `registered_ms` (R,): when the user of each row had registered first, as it was known then; None: as the dataset
+        has it of each user (`Dataset.registrations_ms`).
+        """
         users = dataset.user_rows(frame["user_id"]).astype(np.int32)
         times_ms = frame["time_ms"].to_numpy(dtype=np.int64)
         context = [field_indices(field, frame[name]) for name, field in encoding.context.items()]
         order = np.lexsort([*reversed(context), users, times_ms])
         begins = _begins([key[order] for key in (times_ms, users, *context)])
         first = order[begins]
+        if registered_ms is None:
+            registered_ms = dataset.registrations_ms[users]
         return cls(
             users=users[first],
             times_ms=times_ms[first],
@@ -98,6 +117,7 @@ class Examples:
             labels=frame["label"].to_numpy(dtype=np.float32)[order],
             attributes=encode_users(dataset, encoding),
             histories=histories,
+            ages=age_bins(registered_ms[first], times_ms[first], encoding.age_bounds),
         )
 
     @property
@@ -122,7 +142,8 @@ class Examples:
         items, actions, seen = self.histories.before(users, times_ms)
         context = self.context[moments].astype(np.int64)
         attributes = self.attributes[users]
-        return Batch(users, attributes, context, items, actions, candidates, labels, owner, times_ms, seen)
+        ages = self.ages[moments]
+        return Batch(users, attributes, context, items, actions, candidates, labels, owner, times_ms, seen, ages)
 
 
 def batches(sizes: IndexArray, rows: int, rng: np.random.Generator | None = None) -> Iterator[IndexArray]:

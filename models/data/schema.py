@@ -60,6 +60,11 @@ class UsersSection(_Section):
 
     id: Column
     attributes: Annotated[dict[Column, FieldKind], Field(min_length=1)]
+    registered: Column | None = None
+    """When the user registered first; may be empty where that is not known. Without it, the user's first event stands
+    for the registration."""
+    registered_unit: TimeUnit = "s"
+    """The unit of a numeric column, as `time_unit` of the interactions."""
 
 
 class ItemsSection(_Section):

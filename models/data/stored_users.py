@@ -10,7 +10,7 @@ import pandas as pd
 
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import oversized_integer
-from foretaste.kernel.users import Behaviour, UserFeatures
+from foretaste.kernel.users import Behaviour, UserFeatures, first_registration
 from foretaste.kernel.values import MAX_BEHAVIOUR, Scalar
 from models.data.dataset import Dataset
 from models.data.times import utc_text
@@ -19,12 +19,14 @@ from models.data.times import utc_text
 class DatasetUsers:
     """All users of a dataset, in the order of its table, registered at one time.
 
+    When each registered first is told beside it: what the data say, else the user's first event, where that was before.
+
     A behaviour is a row of label 1; of a user's, the `MAX_BEHAVIOUR` newest are told, oldest first, those of one time
     in the order of the data. The same item, action and time again is the same behaviour.
     """
 
     def __init__(self, dataset: Dataset, as_of_ms: int | None = None, now_ms: int | None = None) -> None:
-        """`as_of_ms`: when they registered, epoch milliseconds; by default the newest time in the data.
+        """`as_of_ms`: when they registered last, epoch milliseconds; by default the newest time in the data.
 
         Raises `InvalidInput` for a time after `now_ms`: what happens later would count as older.
         """
@@ -36,6 +38,7 @@ class DatasetUsers:
         self.as_of_ms = newest if as_of_ms is None else as_of_ms
         self._names = list(dataset.description.users.attributes)
         self._users = dataset.users
+        self._first_ms = np.maximum(dataset.registrations_ms, 0).tolist()
         users = dataset.user_rows(frame["user_id"]).astype(np.int32)
         rows = _newest(users, frame)
         self._items, self._actions = _texts(frame["item_id"], rows), _texts(frame["action"], rows)
@@ -70,7 +73,8 @@ class DatasetUsers:
             begin, until = starts[place] - offset, starts[place + 1] - offset
             behaviour = Behaviour(items[begin:until], actions[begin:until], times[begin:until])
             attributes = dict(zip(names, values, strict=True))
-            found.append(UserFeatures(user_id, attributes, behaviour, attributes_ms=as_of_ms))
+            first_ms = first_registration(as_of_ms, self._first_ms[first + place])
+            found.append(UserFeatures(user_id, attributes, behaviour, attributes_ms=as_of_ms, first_ms=first_ms))
         return found
 
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import MAX_ID
-from foretaste.kernel.values import Scalar, number
+from foretaste.kernel.values import EARLIEST_MS, Scalar, number
 from models.data.table_files import Table
 from models.data.times import TimeUnit, absurd, absurd_problem, numbers_ms, texts_ms
 
@@ -161,25 +161,29 @@ def _scalar_array(table: Table, column: str, array: Any) -> Any:
     return _cast(table, column, array, pa.float64() if pa.types.is_decimal(array.type) else pa.string())
 
 
-def times_ms(table: Table, column: str, unit: TimeUnit) -> Int64Array:
+def times_ms(table: Table, column: str, unit: TimeUnit, missing_ms: int | None = None) -> Int64Array:
     """A column of times as milliseconds since the epoch: numbers in `unit`, dates, timestamps or ISO 8601 texts.
 
     A number such as 20260301 is a date. A time without a zone is UTC. Raises `InvalidInput` for one that is missing,
-    is not a time, or lies before 1980 or after 2099.
+    unless `missing_ms` is what stands for it, is not a time, or lies before 1980 or after 2099.
     """
     array = table.columns[column]
     if pa.types.is_temporal(array.type):
         zone = array.type.tz if pa.types.is_timestamp(array.type) else None
         stamps = _cast(table, column, array, pa.timestamp("ms", tz=zone), safe=False)
-        _refuse(table, column, array, pc.is_null(stamps), "a time is missing")
-        found = np.asarray(pc.cast(stamps, pa.int64()).to_numpy(zero_copy_only=False), dtype=np.int64)
+        missing = np.asarray(pc.is_null(stamps).to_numpy(zero_copy_only=False), dtype=np.bool_)
+        if missing_ms is None:
+            _refuse(table, column, array, pa.array(missing), "a time is missing")
+        found = np.asarray(pc.fill_null(pc.cast(stamps, pa.int64()), EARLIEST_MS).to_numpy(), dtype=np.int64)
         _refuse_absurd(table, column, found, None)
-        return found
+        return np.where(missing, missing_ms or 0, found)
     raw = pd.Series(_scalar_array(table, column, array).to_pandas())
+    missing = np.asarray(raw.isna() | (raw == ""), dtype=np.bool_) & (missing_ms is not None)
     moments = numbers_ms(pd.to_numeric(raw, errors="coerce").astype("float64"), unit)
-    texts = np.asarray(moments.isna() & raw.notna(), dtype=np.bool_)
+    texts = np.asarray(moments.isna() & raw.notna(), dtype=np.bool_) & ~missing
     if texts.any() and raw.dtype == object:
         moments[texts] = texts_ms(raw[texts])
+    moments[missing] = EARLIEST_MS
     _refuse_at(
         table,
         column,
@@ -187,7 +191,7 @@ def times_ms(table: Table, column: str, unit: TimeUnit) -> Int64Array:
         "is not a time from 1980 to 2099: a number, or a text such as 2000-11-14T23:42:00Z",
     )
     _refuse_absurd(table, column, moments.to_numpy(), None if texts.any() and raw.dtype == object else unit)
-    return np.asarray(moments.round(), dtype=np.int64)
+    return np.where(missing, missing_ms or 0, np.asarray(moments.round(), dtype=np.int64))
 
 
 def _refuse_absurd(table: Table, column: str, moments: npt.NDArray[Any], unit: TimeUnit | None) -> None:

@@ -14,6 +14,7 @@ from foretaste.kernel.values import Scalar, canonical
 from models.data.dataset import Dataset
 from models.data.indices import Flags, as_numbers, factorized, item_indices
 from models.data.schema import FieldKind
+from models.runtime.account_age import BOUNDS_MS
 from models.runtime.encoding import FIELD_UNKNOWN, FIRST_KNOWN, Encoding, FieldEncoder, IndexArray
 from models.runtime.fields import KINDS, CategoricalEncoder
 
@@ -44,6 +45,7 @@ def fit_encoding(dataset: Dataset, before_ms: int) -> Encoding:
         items=tuple(catalogue["item_id"]),
         actions=CategoricalEncoder.fit(SeenValues(acted["action"], done & (acted["label"].to_numpy() == 1))).values,
         item_features=_item_features(catalogue, item_attributes),
+        age_bounds=BOUNDS_MS,
     )
 
 
@@ -149,6 +151,7 @@ def extended(
         items=all_items,
         actions=_appended(encoding.actions, actions),
         item_features=_refreshed(known, of_items, all_items, features),
+        age_bounds=encoding.age_bounds,
     )
 
 

@@ -39,6 +39,8 @@ class InteractionRows:
     attributes: IndexArray
     times_ms: IndexArray
     moments: IndexArray
+    ages: IndexArray
+    """(R,): bins of the accounts' ages."""
 
     @classmethod
     def of(cls, examples: Examples) -> "InteractionRows":
@@ -46,13 +48,21 @@ class InteractionRows:
         seen = examples.histories.seen(users, examples.times_ms)
         items, labels = examples.items.astype(np.int64), examples.labels
         times_ms, moments = np.repeat(examples.times_ms, sizes), np.repeat(np.arange(len(sizes)), sizes)
-        attributes = examples.attributes
-        return cls(np.repeat(users, sizes), items, labels, np.repeat(seen, sizes), attributes, times_ms, moments)
+        return cls(
+            np.repeat(users, sizes),
+            items,
+            labels,
+            np.repeat(seen, sizes),
+            examples.attributes,
+            times_ms,
+            moments,
+            np.repeat(examples.ages, sizes),
+        )
 
     def only(self, kept: npt.NDArray[np.bool_]) -> "InteractionRows":
         """The rows (R,) that are flagged, of the same users."""
         own = (self.users[kept], self.items[kept], self.labels[kept], self.seen[kept])
-        return InteractionRows(*own, self.attributes, self.times_ms[kept], self.moments[kept])
+        return InteractionRows(*own, self.attributes, self.times_ms[kept], self.moments[kept], self.ages[kept])
 
 
 @raises_invalid_input
@@ -73,6 +83,8 @@ class TableSizes(NamedTuple):
 
     attributes: tuple[int, ...]
     items: int
+    ages: int = 0
+    """A, bins of known account ages; 0 where no age is read."""
 
     @property
     def offsets(self) -> IndexArray:

@@ -28,12 +28,12 @@ from threadpoolctl import threadpool_limits
 from foretaste.kernel.configuration import NO_OTHER_FIELDS, PositiveFloat, raises_invalid_input
 from models.data.examples import Examples
 from models.data.sampling import NegativeSampler
+from models.effects.age_bias import age_biases, evidence_bins
 from models.effects.counts import Counting, CountingConfig, ExpectedNegatives, InteractionRows, TableSizes
 from models.effects.decayed_popularity import DecayedPopularity, fit_decayed_popularity
-from models.effects.item_keys import apart, design_of_items, keys_of_kind, shared_keys, together
+from models.effects.item_keys import add_keys_of_kind, apart, design_of_items, together
 from models.effects.low_rank import (
     Counts,
-    Design,
     Doubles,
     Fit,
     Penalty,
@@ -46,7 +46,7 @@ from models.effects.low_rank import (
 )
 from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS, Evidence, Judgements, correction
 from models.effects.state import SavedCounts
-from models.runtime.encoding import FIRST_KNOWN, PADDING, IndexArray
+from models.runtime.encoding import PADDING, IndexArray
 
 Floats = npt.NDArray[np.float32]
 WARM_ITERATIONS, WARM_FOLD_ITERATIONS = 4, 1
@@ -100,6 +100,9 @@ class Effects:
     """What a later fit goes on from."""
     lately: DecayedPopularity | None = None
     """What is added to `biases` by what was acted on lately; None: nothing."""
+    age_biases: Floats | None = None
+    """(1 + 2 A, items): what is added to `biases` by the account's age (`models.effects.age_bias`); None where no age
+    is read."""
 
     @property
     def served(self) -> "Effects":
@@ -134,7 +137,7 @@ def fit_effects(
     rows = InteractionRows.of(examples)
     until_ms = int(examples.times_ms.max(initial=-1)) + 1
     if earlier is not None:
-        earlier = earlier.grown(tables.attributes, tables.items)
+        earlier = earlier.grown(tables.attributes, tables.items, evidence_bins(tables.ages))
         rows = rows.only(np.repeat(examples.times_ms, examples.sizes) >= earlier.until_ms)
         until_ms = max(until_ms, earlier.until_ms)
     past, evidence = (earlier.past, earlier.evidence) if earlier else (None, None)
@@ -152,17 +155,17 @@ def fit_effects(
         found = _fits(fold, counting, tables, config, rng, earlier)
         codes, keys = _codes_and_keys(found.fits, counting, tables, width)
         if of_all is not None:
-            _add_keys_of_kind(keys, of_all, counting, found.weights)
+            add_keys_of_kind(keys, counting.items, of_all, found.weights)
     base = np.full(len(keys), found.log_odds)  # nothing is known of an unknown item
     base[counting.items] = found.fits[0].bias.numpy()
     effects = Effects(codes, fold, keys, np.repeat(base.astype(np.float32)[None], len(FIRST_OF_SEEN_BIN), axis=0))
-    biases, evidence = seen_biases(effects, rows, tables, negatives, config, rng, evidence)
+    biases, of_ages, evidence = stage_biases(effects, rows, tables, negatives, config, rng, evidence)
     lately, state = None, earlier.lately if earlier else None
     if config.popularity_with_time:
         lately, state = fit_decayed_popularity(rows, biases, negatives.number if negatives else None, state)
     counted_values = tables.values(counting.value_places)
     counts = SavedCounts(counting.together(), found.fits[0], counted_values, found.noise, evidence, until_ms, state)
-    return Effects(codes, fold, keys, biases, counts, lately)
+    return Effects(codes, fold, keys, biases, counts, lately, of_ages)
 
 
 class _Found(NamedTuple):
@@ -244,17 +247,7 @@ def _codes_and_keys(fits: Sequence[Fit], counting: Counting, tables: TableSizes,
     return codes, keys
 
 
-def _add_keys_of_kind(keys: Floats, of_all: Design, counting: Counting, weights: Weights) -> None:
-    """In place: of what was not counted, the keys that its attributes have among what was."""
-    of_counted = counting.design.items
-    if of_counted is None:
-        return
-    shared = shared_keys(keys[counting.items].astype(np.float64), of_counted, weights.items.double().numpy())
-    others = np.setdiff1d(np.arange(FIRST_KNOWN, len(keys)), counting.items)
-    keys[others] = keys_of_kind(replace(of_all, values=of_all.values[others]), shared)
-
-
-def seen_biases(
+def stage_biases(
     effects: Effects,
     rows: InteractionRows,
     tables: TableSizes,
@@ -262,16 +255,23 @@ def seen_biases(
     config: EffectsConfig,
     rng: Generator,
     before: Evidence | None = None,
-) -> tuple[Floats, Evidence]:
-    """(S, items): the biases of `effects`, corrected by what users of each bin did beyond them; and the evidence.
+) -> tuple[Floats, Floats | None, Evidence]:
+    """(S, items): the biases of `effects`, corrected by what users of each bin of behaviours seen did beyond them; what
+    the account's age adds to them, None where none is read; and the evidence.
 
     `before`: what is known of earlier windows, to which these rows are added. The first bin's prior has a precision
     that is given, the others' is found (`models.effects.seen_bias`).
     """
     biases = effects.biases.copy()
-    before = before or Evidence.none(biases.shape[1])
+    before = before or Evidence.none(biases.shape[1], evidence_bins(tables.ages))
     after = before.copy()
     bins = SEEN_BINS[rows.seen]
+
+    def judge(own: IndexArray) -> tuple[IndexArray, Judgements]:
+        owner, items, labels, weights = _judged(rows, own, negatives, config.stage_negatives)
+        codes = HeldOutCodes(effects, tables).of(rows.users[own], rows.attributes[rows.users[own]])
+        return owner, Judgements(items, labels, np.einsum("rh,rh->r", codes[owner], effects.keys[items]), weights)
+
     for number in range(len(FIRST_OF_SEEN_BIN)):
         own = np.flatnonzero(bins == number)
         read, share = before.room(number, len(own), config.stage_rows)
@@ -281,18 +281,20 @@ def seen_biases(
             own = rng.choice(own, read, replace=False)
         if not after.read[number]:
             continue
-        owner, items, labels, weights = _judged(rows, own, negatives, config.stage_negatives)
-        codes = HeldOutCodes(effects, tables).of(rows.users[own], rows.attributes[rows.users[own]])
-        offsets = np.einsum("rh,rh->r", codes[owner], effects.keys[items]) + biases[number, items]
+        _, judged = judge(own)
         found, after.slope[number], after.curvature[number] = correction(
-            Judgements(items, labels, offsets, weights),
+            judged._replace(offsets=judged.offsets + biases[number, judged.items]),
             effects.biases[number].astype(np.float64),
             share * before.slope[number],
             share * before.curvature[number],
             config.first_precision if number == 0 else None,
         )
         biases[number] += found
-    return biases, after
+    of_ages = None
+    if tables.ages:
+        base = effects.biases[0].astype(np.float64)
+        of_ages = age_biases(base, biases, rows, judge, config.stage_rows, rng, before, after)
+    return biases, of_ages, after
 
 
 def _judged(

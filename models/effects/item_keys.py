@@ -3,14 +3,18 @@
 An item that was counted rarely has then the key of its kind, and one that was not counted at all too.
 """
 
+from dataclasses import replace
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy import sparse
 from scipy.sparse.linalg import cg
 
 from models.effects.low_rank import Design, Doubles, Fit, Weights
-from models.runtime.encoding import FIELD_UNKNOWN, IndexArray
+from models.runtime.encoding import FIELD_UNKNOWN, FIRST_KNOWN, IndexArray
 
+Floats = npt.NDArray[np.float32]
 LEAST_ITEMS = 2
 """With a value: one of a single item says nothing that the item's own key does not."""
 _TOLERANCE = 1e-6
@@ -67,10 +71,13 @@ def shared_keys(keys: Doubles, items: Design, weights: Doubles) -> Doubles:
     return np.stack(columns, axis=1) if columns else np.zeros((items.size, 0))
 
 
-def keys_of_kind(features: Design, shared: Doubles) -> Doubles:
-    """(X, K) the keys of X items by their attributes alone."""
-    found: Doubles = _members(features) @ shared
-    return found
+def add_keys_of_kind(keys: Floats, counted: IndexArray, of_all: Design, weights: Weights) -> None:
+    """In place, into keys (items, K): of what is not among `counted` (I,), the keys that its attributes have among what
+    is. `of_all` is the design of all items."""
+    of_counted = replace(of_all, values=of_all.values[counted])
+    shared = shared_keys(keys[counted].astype(np.float64), of_counted, weights.items.double().numpy())
+    others = np.setdiff1d(np.arange(FIRST_KNOWN, len(keys)), counted)
+    keys[others] = _members(replace(of_all, values=of_all.values[others])) @ shared
 
 
 def _members(items: Design) -> sparse.csr_matrix:

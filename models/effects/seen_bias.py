@@ -41,7 +41,7 @@ class Judgements(NamedTuple):
 class Evidence:
     """What was read of each of S bins about each item's bias: `slope` e and `curvature` h, (S, items) each.
 
-    `rows` (S,): how many there were, of which `read` (S,) were read.
+    `rows` (S,): how many there were, of which `read` (S,) were read. Bins of age stand behind those of behaviours seen.
     """
 
     rows: Doubles
@@ -50,14 +50,15 @@ class Evidence:
     curvature: Doubles
 
     @classmethod
-    def none(cls, items: int) -> "Evidence":
-        bins = len(FIRST_OF_SEEN_BIN)
+    def none(cls, items: int, bins: int = len(FIRST_OF_SEEN_BIN)) -> "Evidence":
         return cls(np.zeros(bins), np.zeros(bins), np.zeros((bins, items)), np.zeros((bins, items)))
 
-    def grown(self, items: int) -> "Evidence":
-        """The evidence for so many `items`: of new ones nothing is known yet."""
-        more = ((0, 0), (0, items - self.slope.shape[1]))
-        return Evidence(self.rows, self.read, np.pad(self.slope, more), np.pad(self.curvature, more))
+    def grown(self, items: int, bins: int) -> "Evidence":
+        """The evidence for so many `items` and `bins`: of new ones nothing is known yet."""
+        more_bins = (0, bins - len(self.rows))
+        more = (more_bins, (0, items - self.slope.shape[1]))
+        counted = np.pad(self.rows, more_bins), np.pad(self.read, more_bins)
+        return Evidence(*counted, np.pad(self.slope, more), np.pad(self.curvature, more))
 
     def copy(self) -> "Evidence":
         return Evidence(self.rows.copy(), self.read.copy(), self.slope.copy(), self.curvature.copy())

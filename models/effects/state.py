@@ -43,7 +43,7 @@ class SavedCounts:
     until_ms: int
     lately: PopularityState | None = None
 
-    def grown(self, attributes: tuple[int, ...], items: int) -> "SavedCounts":
+    def grown(self, attributes: tuple[int, ...], items: int, evidence_bins: int) -> "SavedCounts":
         """For tables of so many rows. Raises `InvalidInput` where those cannot have grown from what was counted."""
         values = self.past.cells.values
         if values.shape[1] != len(attributes):
@@ -54,7 +54,7 @@ class SavedCounts:
             raise InvalidInput("attributes", attributes, f"values up to {counted} were counted, beyond these tables")
         if self.evidence.slope.shape[1] > items:
             raise InvalidInput("items", items, f"{self.evidence.slope.shape[1]} rows were counted")
-        return replace(self, evidence=self.evidence.grown(items))
+        return replace(self, evidence=self.evidence.grown(items, evidence_bins))
 
     def start(self, bias: Tensor, items: IndexArray, value_places: IndexArray, offsets: IndexArray) -> Fit:
         """`fit` over other `items` (I,) and values at `value_places` (G,), where each field begins at its offset (N,).

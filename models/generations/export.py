@@ -144,8 +144,8 @@ def export_towers(trained: Trained, folder: Path) -> None:
         "virtual_behaviour",
         folder / layout.ZERO_SHOT,
     )
-    names = ("attributes", "context", "items", "actions", "virtual", "candidates", "owner")
-    inputs = dict(zip(names, parity.ranking_tensors(trained.encoding, tried), strict=True))
+    names = ("attributes", "context", "items", "actions", "virtual", "candidates", "owner", "age")
+    inputs = dict(zip(names, parity.ranking_tensors(trained.encoding, tried), strict=False))  # no age: the last is left
     _to_onnx(trained.ranking, inputs, "scores", folder / layout.RANKING)
 
 

@@ -63,6 +63,7 @@ def probes(trained: Trained, count: int, rng: np.random.Generator) -> list[Ranki
             behaviour=_behaviour(draw, items, actions, LENGTHS[position % len(LENGTHS)]),
             virtual=rng.normal(size=shape).astype(np.float32) * (position % NONE_STORED > 0),
             items=draw(items, int(rng.integers(1, 20))),
+            age_ms=_age(encoding, position),
         )
         for position in range(count)
     ]
@@ -85,7 +86,14 @@ def ranking_tensors(encoding: Encoding, requests: Sequence[RankingInput]) -> tup
         torch.from_numpy(np.stack([request.virtual for request in requests])),
         torch.from_numpy(encoding.encode_items([item for request in requests for item in request.items])),
         torch.from_numpy(np.repeat(np.arange(len(requests)), counts)),
+        *([torch.from_numpy(encoding.encode_ages(requests))] if encoding.age_bounds else []),
     )
+
+
+def _age(encoding: Encoding, position: int) -> int | None:
+    """Each bin of the account's age by turns, the unknown one among them; None for a generation without."""
+    ages = [None, *encoding.age_bounds]
+    return ages[position // len(LENGTHS) % len(ages)]
 
 
 def _behaviour(

@@ -102,6 +102,7 @@ def _to_json(probe: Probe) -> dict[str, object]:
         "actions": list(request.behaviour.actions),
         "virtual": request.virtual.tolist(),
         "candidates": list(request.items),
+        "age_ms": request.age_ms,
         "answers": {"virtual": probe.virtual.tolist(), "scores": probe.scores.tolist()},
     }
 
@@ -113,5 +114,6 @@ def _from_json(stored: dict[str, Any]) -> Probe:
         behaviour=Behaviour(stored["items"], stored["actions"], range(len(stored["items"]))),
         virtual=np.array(stored["virtual"], dtype=np.float32),
         items=stored["candidates"],
+        age_ms=stored.get("age_ms"),  # none of an earlier version
     )
     return Probe(request, *(np.array(stored["answers"][name], dtype=np.float32) for name in ("virtual", "scores")))

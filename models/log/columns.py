@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.values import Scalar
 from models.data.indices import Indices
+from models.runtime.account_age import NEVER_REGISTERED
 from models.runtime.encoding import IndexArray
 
 _AT_ONCE = 1 << 22
@@ -98,6 +99,12 @@ def times_ms(column: Any) -> IndexArray:
     """(R,) a chunked Arrow column of timestamps as whole milliseconds since the epoch."""
     stamps = pc.cast(column, pa.timestamp("ms", tz=column.type.tz), safe=False)
     return np.asarray(pc.cast(stamps, pa.int64()).to_numpy(), dtype=np.int64)
+
+
+def times_ms_or_none(column: Any) -> IndexArray:
+    """(R,) as `times_ms`; `NEVER_REGISTERED` where there is none."""
+    stamps = pc.cast(column, pa.timestamp("ms", tz=column.type.tz), safe=False)
+    return np.asarray(pc.fill_null(pc.cast(stamps, pa.int64()), NEVER_REGISTERED).to_numpy(), dtype=np.int64)
 
 
 def integers(column: Any) -> IndexArray:

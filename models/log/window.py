@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.ranking import EARLY_MS
 from foretaste.kernel.values import MAX_BEHAVIOUR, canonical, number
 from models.data.dataset import Dataset
 from models.data.examples import Examples
@@ -17,6 +18,7 @@ from models.data.indices import Indices
 from models.log.columns import Fields, Lists
 from models.log.histories import ServedHistories
 from models.log.schema import LOG, LogSchema
+from models.runtime.account_age import NEVER_REGISTERED
 from models.runtime.encoding import Encoding, IndexArray
 from models.runtime.fields import KINDS
 
@@ -44,7 +46,8 @@ class LogWindow:
 
     A row of users is a user with attributes as they were served once: who signed up again with others has two. `users`,
     `times_ms`, `contexts` (numbers of `names.contexts`), `generations` (the ranking tower's, 0 for none), `warm_after`
-    (0 for none) and `served_by` are (G,). `shown` has a list of items a ranking, each with the action that it was
+    (0 for none), `registered_ms` (the first registration as known then, `NEVER_REGISTERED` for unknown) and `served_by`
+    are (G,). `shown` has a list of items a ranking, each with the action that it was
     answered by, -1 for none; `behaviour` has the behaviour as served, newest last.
 
     Every ranking before `until_ms` is here, but those before the window. Of the whole window, before it was cut:
@@ -57,6 +60,7 @@ class LogWindow:
     contexts: Indices
     generations: IndexArray
     warm_after: IndexArray
+    registered_ms: IndexArray
     served_by: npt.NDArray[np.object_]
     shown: Lists
     behaviour: Lists
@@ -98,6 +102,7 @@ class LogWindow:
             contexts=self.contexts[one],
             generations=self.generations[one],
             warm_after=self.warm_after[one],
+            registered_ms=self.registered_ms[one],
             served_by=self.served_by[one],
             shown=self.shown.between(first, end),
             behaviour=self.behaviour.between(first, end),
@@ -112,7 +117,8 @@ class LogWindow:
     def examples(self, encoding: Encoding) -> Examples:
         """Every ranking in order of time, the same rows in the same order whatever the encoding."""
         dataset = self._dataset(LogSchema.of(encoding), None)
-        return Examples.of(dataset, dataset.interactions, encoding, self.histories(encoding))
+        registered_ms = np.repeat(self.registered_ms, self.shown.sizes)
+        return Examples.of(dataset, dataset.interactions, encoding, self.histories(encoding), registered_ms)
 
     def dataset(self, schema: LogSchema, catalogue: pd.DataFrame | None = None) -> Dataset:
         """The window as any other dataset, for vocabularies, bins and counts.
@@ -149,10 +155,21 @@ class LogWindow:
             notices += [f"the log has no {what} {name!r}: it is unknown" for name in sorted(ours.keys() - fields.names)]
             gained = sorted(fields.names - ours.keys())
             notices += [f"the log has a new {what} {name!r}: it is not read before a cold start" for name in gained]
+        notices += self._notices_of_ages()
         if self.strangers:
             notices.append(f"{self.strangers} rankings of users who neither registered nor ever acted are left out")
         if self.skipped:
             notices.append(f"{len(self.skipped)} of the log's files could not be read: {', '.join(self.skipped)}")
+        return notices
+
+    def _notices_of_ages(self) -> list[str]:
+        unknown = int(np.count_nonzero(self.registered_ms == NEVER_REGISTERED))
+        ahead = int(np.count_nonzero(self.registered_ms > self.times_ms + EARLY_MS))
+        notices = [f"{unknown} rankings do not tell when their user registered: the account's age is unknown"] * (
+            unknown > 0
+        )
+        if ahead:
+            notices.append(f"{ahead} rankings lie before their user's registration: the account's age is unknown")
         return notices
 
     def _dataset(self, schema: LogSchema, catalogue: pd.DataFrame | None) -> Dataset:
@@ -161,6 +178,8 @@ class LogWindow:
         interactions["label"] = self.labels
         for name, values in self._context(schema):
             interactions[name] = values
+        registered_ms = np.full(len(keys), NEVER_REGISTERED)
+        registered_ms[self.users] = self.registered_ms  # of several rankings of a row the last one remains
         return Dataset(
             description=schema.description,
             users=pd.DataFrame({"user_id": keys} | self._attributes(schema)),
@@ -168,6 +187,7 @@ class LogWindow:
             interactions=interactions,
             fingerprint="",
             behaviours=self._behaviours(keys, interactions),
+            registered_ms=registered_ms,
         )
 
     def _fingerprint(self) -> str:

@@ -14,6 +14,7 @@ from models.data.description_file import read_description
 from models.data.vocabulary import fit_encoding, grown
 from models.log.schema import LOG, LogSchema, read_catalogue
 from models.log.window import LogWindow
+from models.runtime.encoding import Encoding
 from models.training.config import Device, TrainingConfig
 from models.training.cotrain import learn
 from models.training.data import TrainingData
@@ -79,9 +80,15 @@ def prepare(window: LogWindow, base: Trained | None, plan: RefreshPlan) -> Prepa
         config=replace(config, **changes),
         base=base,
         dataset=dataset,
-        notices=window.notices(schema),
+        notices=[*window.notices(schema), *_without_age(encoding)],
         users=window.names.users,
     )
+
+
+def _without_age(encoding: Encoding) -> list[str]:
+    if encoding.age_bounds:
+        return []
+    return ["the active generation reads no account's age: it is not read before a cold start"]
 
 
 def refreshed(

@@ -2,8 +2,8 @@
 
 MAIL's zero-shot tower is trained by L_a + L_v + L_d (eq. 7). "single" has L_a alone and "dual" L_a + L_v
 (`models.rivals.towers`); here are L_a + L_d, L_v + L_d, and no loss at all. The default's cold expert is a sum of the
-effects of attributes and of biases by what was seen, beside a warm expert, which alone is "recency"; here are the cold
-expert alone, its biases alone, and both experts without the effects of attributes.
+effects of attributes and of biases by what was seen and by the account's age, beside a warm expert, which alone is
+"recency"; here are the cold expert alone, its biases alone, and both experts without the effects of attributes.
 """
 
 from collections.abc import Mapping
@@ -65,12 +65,13 @@ def mail_without_attribute_loss() -> TowerMethod:
 
 
 def cold_expert() -> TowerMethod:
-    """The default's cold expert alone: effects of attributes, and biases by what was seen."""
+    """The default's cold expert alone: effects of attributes, and biases by what was seen and by the account's age."""
     return foretaste(_path(NoWarmExpert))
 
 
 def seen_biases() -> TowerMethod:
-    """The biases of the cold expert alone: every user gets what those who have seen as much act on."""
+    """The biases of the cold expert alone: every user gets what those who have seen as much, and have been users as
+    long, act on."""
     return _without_effects(cold_expert())
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.values import MAX_BEHAVIOUR, MISSING_ACTION, IndexArray, Scalar, canonical
+from models.runtime.account_age import AgeBounds, bins_of_ages
 from models.runtime.fields import FieldEncoder, encoder_from_dict
 from models.runtime.fields.base import FIELD_UNKNOWN
 
@@ -34,6 +35,8 @@ class Encoding:
     items: tuple[str, ...]
     actions: tuple[str, ...]
     item_features: IndexArray
+    age_bounds: AgeBounds = ()
+    """Of account ages (`models.runtime.account_age`); none where the towers read no age."""
 
     @property
     def item_count(self) -> int:
@@ -104,22 +107,30 @@ class Encoding:
         return padded[0], padded[1]
 
     def encode_users(self, requests: Sequence[RankingInput]) -> IndexArray:
-        """What the ranking tower reads of U users beside their virtual behaviour: (U, N + C + 2 L).
+        """What the ranking tower reads of U users beside their virtual behaviour: (U, N + C + 2 L), or one more.
 
-        The columns are those of `encode_attributes`, of `encode_context`, and of both halves of `encode_behaviour`.
+        The columns are those of `encode_attributes`, of `encode_context`, of both halves of `encode_behaviour`, and the
+        bin of the account's age where the towers read it.
         """
         of_attributes, of_context = len(self.attributes), len(self.context)
         start = of_attributes + of_context
-        users = np.full((len(requests), start + 2 * MAX_BEHAVIOUR), PADDING, dtype=np.int64)
+        end = start + 2 * MAX_BEHAVIOUR
+        users = np.full((len(requests), end + bool(self.age_bounds)), PADDING, dtype=np.int64)
+        if self.age_bounds:
+            users[:, end] = self.encode_ages(requests)
         users[:, :of_attributes] = self.encode_attributes([request.attributes for request in requests])
         users[:, of_attributes:start] = self.encode_context([request.context for request in requests])
         for row, request in zip(users, requests, strict=True):
             behaviour = request.behaviour
             if behaviour.items:
-                row[start : start + MAX_BEHAVIOUR], row[start + MAX_BEHAVIOUR :] = self.encode_behaviour(
+                row[start : start + MAX_BEHAVIOUR], row[start + MAX_BEHAVIOUR : end] = self.encode_behaviour(
                     behaviour.items, behaviour.actions
                 )
         return users
+
+    def encode_ages(self, requests: Sequence[RankingInput]) -> IndexArray:
+        """(U,) the bins of the users' account ages."""
+        return bins_of_ages([request.age_ms for request in requests], self.age_bounds)
 
     def to_json(self) -> str:
         """Everything, as text; `from_json` gives the same encoding back, whose text is the same."""
@@ -131,6 +142,7 @@ class Encoding:
                 "items": list(self.items),
                 "actions": list(self.actions),
                 "item_features": self.item_features.tolist(),
+                **({"age_bounds": list(self.age_bounds)} if self.age_bounds else {}),
             }
         )
 
@@ -147,6 +159,7 @@ class Encoding:
             items=tuple(raw["items"]),
             actions=tuple(raw["actions"]),
             item_features=np.array(raw["item_features"], dtype=np.int64).reshape(shape),
+            age_bounds=tuple(raw.get("age_bounds", ())),
         )
 
 

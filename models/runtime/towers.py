@@ -73,6 +73,8 @@ class ServedRanking:
         for name in ("attributes", "context", "items", "actions"):
             start, self._width = self._width, self._width + int(shapes[name][1])
             self._columns[name] = slice(start, self._width)
+        self._reads_age = "age" in shapes
+        self._width += self._reads_age
         self._virtual_shape: tuple[int, int] = tuple(shapes["virtual"][1:])
 
     def check(self, users: IndexArray, virtual: FloatArray) -> None:
@@ -91,6 +93,8 @@ class ServedRanking:
             return np.zeros(0, dtype=np.float32)
         feed: dict[str, IndexArray | FloatArray] = {name: users[:, columns] for name, columns in self._columns.items()}
         feed |= {"virtual": virtual, "candidates": candidates, "owner": owner}
+        if self._reads_age:
+            feed["age"] = users[:, -1]
         (scores,) = self._session.run(None, feed)
         return scores  # type: ignore[no-any-return]  # onnxruntime ships no types
 

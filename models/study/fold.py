@@ -14,6 +14,7 @@ from models.data.histories import Histories
 from models.data.split import TimeSplit, split_by_time
 from models.data.vocabulary import fit_encoding
 from models.rivals.methods import Material
+from models.runtime.account_age import NEVER_REGISTERED
 from models.runtime.encoding import Encoding, IndexArray
 
 ProtocolName: TypeAlias = Literal["hidden", "first_steps", "random_40", "random_40_steps"]
@@ -74,6 +75,7 @@ class Fold:
             interactions=_without_past(self.dataset, self.dataset.interactions, new, instant),
             behaviours=None if behaviours is None else _without_past(self.dataset, behaviours, new, instant),
         )
+        dataset = replace(dataset, registered_ms=_registered_anew(dataset, new, instant))
         return replace(Fold.of(dataset, instant, self.depth), made_new=frozenset(new.tolist()))
 
     @property
@@ -101,6 +103,17 @@ def _without_past(dataset: Dataset, frame: pd.DataFrame, users: IndexArray, inst
     """A table of the dataset without the rows of `users` that lie before the instant."""
     past = (frame["time_ms"] < instant_ms).to_numpy() & np.isin(dataset.user_rows(frame["user_id"]), users)
     return frame[~past].reset_index(drop=True)
+
+
+def _registered_anew(dataset: Dataset, users: IndexArray, instant_ms: int) -> IndexArray | None:
+    """The column of first registrations, where it has one, as if `users` had none before the instant: the first event
+    that is left of each stands for it."""
+    if dataset.registered_ms is None:
+        return None
+    found = dataset.registered_ms.copy()
+    anew = users[(found[users] != NEVER_REGISTERED) & (found[users] < instant_ms)]
+    found[anew] = dataset.first_events_ms[anew]
+    return found
 
 
 def check_protocols(names: Sequence[str]) -> tuple[ProtocolName, ...]:

@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from models.data.sampling import users_repeat
 from models.evaluation.scores import METRICS, Metric
 from models.rivals.methods import TRIALS
 from models.study.fold import BY_STEPS, MADE_NEW, MAKES_NEW, SEED, ProtocolName
@@ -22,8 +23,8 @@ TITLES: dict[ProtocolName, str] = {
 }
 MEANINGS: dict[ProtocolName, str] = {
     "hidden": "Split by time. New users first act at or after the split; all their events are ranked with behaviour "
-    "hidden. Warm users acted on both sides; their events after the split are ranked with what they had done strictly "
-    "before each.",
+    "hidden, at the age that the user's account had at each. Warm users acted on both sides; their events after the "
+    "split are ranked with what they had done strictly before each.",
     "first_steps": f"The first {STEPS} events of each new user, each ranked with exactly the behaviour strictly "
     "earlier. The columns say how much that is.",
     "random_40": f"A random {100 * MADE_NEW:.0f} % of all users are made new: all that they did before the split is "
@@ -63,18 +64,23 @@ def _how(result: Result, command: str) -> str:
     if fold.dataset.has_labels:
         candidates = "Candidates are the data's own impressions, with their labels."
     else:
+        spared = "met at that moment" if users_repeat(fold.dataset) else "ever met"
         candidates = (
             f"Each event is ranked against {NEGATIVES} items drawn by their popularity before the split, never one "
-            f"that the user ever met (seed {SEED}; the same candidates for every tower and every seed)."
+            f"that the user {spared} (seed {SEED}; the same candidates for every tower and every seed)."
         )
     makes_new = [name for name in result.protocols if name in MAKES_NEW]
     fewer = f", {len(fold.under(makes_new[0]).split.train):,} of them where users are made new" if makes_new else ""
+    registered = fold.dataset.description.users.registered
+    ages = "The age of an account counts from its registration."
+    if registered is None:
+        ages = "The age of an account counts from its user's first event, since the data have no registrations."
     return f"""Made by
 
     {command}
 
 in {_duration(result.seconds)} on the wall, with what was in the cache. Training: {len(fold.split.train):,} interactions
-before {instant}{fewer}; nothing later reached training or tuning. {candidates}
+before {instant}{fewer}; nothing later reached training or tuning. {candidates} {ages}
 
 Each figure is the mean over seeds {", ".join(map(str, study.seeds))}; in brackets its 95 % percentile interval over
 {study.resamples:,} draws of the users, the same draws for every tower and seed, so that differences are paired. They

@@ -7,6 +7,10 @@ how much that is.
 *random_40*, *random_40_steps*: the same two of users who are made new, a random 40 % of all: whatever they did before
 the instant is taken out of the data, so that it is in nobody's counts, vocabulary, negatives or history. The warm users
 of *random_40* are all others.
+
+In all of them a user is as old at an event as a product would know: the time since the registration, or since the
+user's first event where the data have none; of a user who is made new, the first that is left. Hidden are the
+behaviours, not the age: the events of a hidden user are ranked as of a user of that age of whom nothing was seen.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +28,7 @@ from models.data.indices import field_indices, item_indices
 from models.data.sampling import NegativeSampler
 from models.data.vocabulary import item_counts
 from models.rivals.methods import Ranker
+from models.runtime.account_age import age_bins
 from models.runtime.encoding import PADDING, IndexArray
 from models.study.fold import BY_STEPS, SEED, Fold, ProtocolName, sharing
 
@@ -39,9 +44,10 @@ BATCH_ROWS = 16384
 class Questions:
     """R rows, each a candidate of one of U moments; a moment is a user, an instant and a context.
 
-    `users`, `times_ms`, `hidden` (U,); `context` (U, C). `owner`, `candidates`, `labels` (R,) and `group` (R,), the
-    position in `groups`. `hidden` moments show no behaviour, the others what lies strictly before their instant.
-    `repeat` (R,): the event that a row is of repeats one that the same user had acted on before.
+    `users`, `times_ms`, `ages` (bins of the accounts' ages), `hidden` (U,); `context` (U, C). `owner`, `candidates`,
+    `labels` (R,) and `group` (R,), the position in `groups`. `hidden` moments show no behaviour, the others what lies
+    strictly before their instant. `repeat` (R,): the event that a row is of repeats one that the same user had acted on
+    before.
     """
 
     protocol: ProtocolName
@@ -49,6 +55,7 @@ class Questions:
     users: IndexArray
     times_ms: IndexArray
     context: IndexArray
+    ages: IndexArray
     hidden: npt.NDArray[np.bool_]
     owner: IndexArray
     candidates: IndexArray
@@ -87,6 +94,7 @@ class Questions:
             owner=self.owner[asked] - moments[0],
             times_ms=times_ms,
             seen=seen,
+            ages=self.ages[moments],
         ).hidden(self.hidden[moments])
 
     def scores(self, ranker: Ranker) -> npt.NDArray[np.float32]:
@@ -103,7 +111,8 @@ class Questions:
 @dataclass(frozen=True, eq=False)
 class _Events:
     """E test events in time order: `users`, `times_ms`, `items`, `labels` (E,), `context` (E, C), and of each `seen`
-    (E,), the behaviours strictly earlier, and whether it is a `repeat` (E,) of one of them; `negatives` (E, 4), none
+    (E,), the behaviours strictly earlier, whether it is a `repeat` (E,) of one of them, and `ages` (E,), the bin of the
+    account's age; `negatives` (E, 4), none
     (E, 0) for data with labels of their own."""
 
     users: IndexArray
@@ -113,6 +122,7 @@ class _Events:
     context: IndexArray
     seen: IndexArray
     repeat: npt.NDArray[np.bool_]
+    ages: IndexArray
     negatives: IndexArray
     histories: Histories
     attributes: IndexArray
@@ -132,6 +142,7 @@ class _Events:
             context=np.column_stack(columns) if columns else np.zeros((len(frame), 0), dtype=np.int64),
             seen=_seen(histories, users, times),
             repeat=_repeats(fold.dataset)[len(fold.split.train) :],
+            ages=age_bins(fold.dataset.registrations_ms[users], times, encoding.age_bounds),
             negatives=_negatives(fold, users, times),
             histories=histories,
             attributes=encode_users(fold.dataset, encoding),
@@ -203,10 +214,11 @@ def _questions(
     hidden: npt.NDArray[np.bool_],
     group: IndexArray,
 ) -> Questions:
-    """Of the events with a `group` (E,) of 0 or more. A user's hidden moments of one context are one, at the split."""
+    """Of the events with a `group` (E,) of 0 or more. A user's hidden moments of one context and one bin of age are
+    one, at the split: behaviour is hidden, and how long the user has been one is not."""
     asked = np.flatnonzero(group >= 0)
     times = np.where(hidden, fold.split.instant_ms, table.times_ms)[asked]
-    keys = np.column_stack([times, table.users[asked], hidden[asked], table.context[asked]])
+    keys = np.column_stack([times, table.users[asked], hidden[asked], table.ages[asked], table.context[asked]])
     moments, owner = np.unique(keys, axis=0, return_inverse=True)
     owner = owner.ravel()
     given = table.negatives[asked] != PADDING  # a user who has met everything has no negatives
@@ -218,7 +230,8 @@ def _questions(
         groups=groups,
         users=moments[:, 1],
         times_ms=moments[:, 0],
-        context=moments[:, 3:],
+        context=moments[:, 4:],
+        ages=moments[:, 3],
         hidden=moments[:, 2].astype(np.bool_),
         owner=rows[:, 0],
         candidates=np.concatenate([table.items[asked], table.negatives[asked][given]]),

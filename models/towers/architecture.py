@@ -135,6 +135,7 @@ def tower_shape(sizes: Sizes, architecture: Architecture) -> TowerShape:
         items=sizes.items,
         hidden=architecture.hidden,
         dropout=architecture.dropout,
+        ages=sizes.ages,
     )
 
 

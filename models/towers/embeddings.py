@@ -24,6 +24,8 @@ class Sizes:
     items: int
     actions: int
     item_attributes: tuple[int, ...]
+    ages: int = 0
+    """A, bins of known account ages; 0 where no age is read."""
 
     @classmethod
     def of(cls, encoding: Encoding) -> Self:
@@ -34,6 +36,7 @@ class Sizes:
             items=encoding.item_count,
             actions=encoding.action_count,
             item_attributes=tuple(field.size for field in encoding.item_attributes.values()),
+            ages=len(encoding.age_bounds),
         )
 
 

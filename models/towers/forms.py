@@ -45,11 +45,12 @@ class RankingForm(nn.Module):
         virtual: Tensor,
         candidates: Tensor,
         owner: Tensor,
+        age: Tensor | None = None,
     ) -> RankingInputs:
         """What the tower reads of `candidates` (R,), each for the user in row `owner` (R,).
 
-        Of U users: indices of `attributes` (U, N), `context` (U, C), behaviour `items` and `actions` (U, L), and
-        `virtual` (U, M, D).
+        Of U users: indices of `attributes` (U, N), `context` (U, C), behaviour `items` and `actions` (U, L), `virtual`
+        (U, M, D), and the bin of each account's `age` (U,), where towers read it.
         """
         return RankingInputs(
             attributes=self.embeddings.attributes(attributes),
@@ -58,6 +59,7 @@ class RankingForm(nn.Module):
             target=self.embeddings.target(candidates),
             candidates=candidates,
             owner=owner,
+            age=age,
         )
 
     def forward(
@@ -69,15 +71,17 @@ class RankingForm(nn.Module):
         virtual: Tensor,
         candidates: Tensor,
         owner: Tensor,
+        age: Tensor | None = None,
     ) -> Tensor:
         """Probabilities (R,), eq. 12."""
-        return self.logits(attributes, context, items, actions, virtual, candidates, owner).sigmoid()
+        inputs = self.inputs(attributes, context, items, actions, virtual, candidates, owner, age)
+        return self.tower(inputs).sigmoid()
 
 
 def ranking_arguments(batch: Batch, virtual: Tensor, device: torch.device) -> tuple[Tensor, ...]:
     """The arguments of `RankingForm.inputs` for a batch with virtual behaviour (U, M, D), on the device."""
     before = (batch.attributes, batch.context, batch.items, batch.actions)
-    after = (batch.candidates, batch.owner)
+    after = (batch.candidates, batch.owner, batch.ages)
     return (
         *(torch.from_numpy(values).to(device) for values in before),
         virtual,

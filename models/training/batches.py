@@ -80,4 +80,5 @@ def part_of(batch: Batch, begin: int, end: int) -> Batch:
         owner=batch.owner[own] - begin,
         times_ms=batch.times_ms[begin:end],
         seen=batch.seen[begin:end],
+        ages=batch.ages[begin:end],
     )

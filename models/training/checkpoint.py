@@ -148,7 +148,8 @@ def _read(folder: Path) -> Checkpoint:
 def _write_effects(folder: Path, effects: Effects | None) -> None:
     """Write what was fitted; None is kept too, so that it differs from a file that was lost."""
     if effects is not None:
-        arrays = {name: getattr(effects, name) for name in ("codes", "fold", "keys", "biases")}
+        named = ("codes", "fold", "keys", "biases", "age_biases")
+        arrays = {name: found for name in named if (found := getattr(effects, name)) is not None}
         if effects.lately is not None:
             lately = effects.lately
             arrays |= {f"lately_{one.name}": getattr(lately, one.name) for one in fields(lately)}

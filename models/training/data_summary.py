@@ -14,9 +14,11 @@ from models.data.schema import FieldKind
 from models.data.split import split_by_time
 from models.data.times import utc_text
 from models.data.vocabulary import SeenValues
+from models.runtime.account_age import NEVER_REGISTERED
 from models.runtime.fields import KINDS
 from models.training.data import TrainingData
 
+FIRST_EVENTS = "no column: the first event of each user stands for the registration"
 MOST_VALUES = 10
 """Values of a categorical field that are shown, the most frequent ones."""
 
@@ -52,6 +54,7 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
         "test_rows_of_unknown_items": int(rows_of_unknown.sum()),
         "cold_users": len(split.cold_users),
         "warm_users": len(split.warm_users),
+        "registrations": _registrations(dataset),
         "attributes": _fields(dataset.users, says.users.attributes),
         "item_attributes": _fields(dataset.items, says.items.attributes),
         "context": _fields(frame, says.interactions.context),
@@ -68,6 +71,19 @@ def _repeats(share: float, *, sampled: bool) -> str:
         return told
     negatives = "at that moment" if share >= LEAST_REPEATS else "ever"
     return f"{told}; a negative is an item that the user did not meet {negatives}"
+
+
+def _registrations(dataset: Dataset) -> dict[str, Any]:
+    """What tells when users registered, and of how many nothing does, or what lies after their first event: until then
+    the age of such an account is unknown."""
+    firsts, found = dataset.first_events_ms, dataset.registrations_ms
+    known = found != NEVER_REGISTERED
+    column = dataset.description.users.registered
+    return {
+        "from": FIRST_EVENTS if column is None else f"column {column!r}",
+        "unknown": int(np.count_nonzero(~known)),
+        "after_the_first_event": int(np.count_nonzero(known & (firsts != NEVER_REGISTERED) & (found > firsts))),
+    }
 
 
 def _fields(frame: pd.DataFrame, fields: Mapping[str, FieldKind]) -> dict[str, dict[str, Any]]:

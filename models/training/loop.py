@@ -184,7 +184,8 @@ def adopted(model: TowerPair, effects: Effects | None) -> HeldOutCodes | None:
 
 
 def _tables(model: TowerPair) -> TableSizes:
-    return TableSizes(model.embeddings.sizes.attributes, model.embeddings.sizes.items)
+    sizes = model.embeddings.sizes
+    return TableSizes(sizes.attributes, sizes.items, sizes.ages)
 
 
 def _checkpoints(

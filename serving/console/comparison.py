@@ -1,13 +1,14 @@
 """One user's ranking beside the same one without virtual behaviour. Nothing of it is noted for training."""
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
 
 from foretaste.kernel.errors import BadTowerOutput, InvalidInput
 from foretaste.kernel.generations import Generation
-from foretaste.kernel.ports import OnlineStore, Towers
-from foretaste.kernel.ranking import RankingInput
+from foretaste.kernel.ports import Clock, OnlineStore, Towers
+from foretaste.kernel.ranking import RankingInput, account_age_ms
 from foretaste.kernel.values import FloatArray
 from serving.active import ActiveGeneration
 from serving.console.bodies import ComparedItem, ComparedRankings
@@ -21,10 +22,11 @@ class Comparison:
     attributes, and what behaviour there is.
     """
 
-    def __init__(self, store: OnlineStore, towers: Towers, active: ActiveGeneration) -> None:
+    def __init__(self, store: OnlineStore, towers: Towers, active: ActiveGeneration, now: Clock = time.time) -> None:
         self._store = store
         self._towers = towers
         self._active = active
+        self._now = now
 
     async def compare(self, user_id: str, items: Sequence[str]) -> ComparedRankings | None:
         """None for a user without current virtual behaviour. Raises `InvalidInput` for an item that comes twice, and
@@ -37,8 +39,9 @@ class Comparison:
         virtual = generation.virtual_of(user)
         if virtual is None:
             return None
+        age_ms = account_age_ms(user.registered_ms, round(self._now() * 1000))
         inputs = [
-            RankingInput(user.attributes or {}, {}, user.behaviour, vectors, items)
+            RankingInput(user.attributes or {}, {}, user.behaviour, vectors, items, age_ms)
             for vectors in (virtual.vectors, generation.mean_virtual)
         ]
         scores = await self._towers.score(inputs, generation.number)

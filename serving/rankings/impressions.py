@@ -62,6 +62,7 @@ class AnsweredRanking:
     def event(self) -> UserRanked:
         """As `user-ranked` carries it. By popularity no generation served, so none is named."""
         response, behaviour = self.response, self.features.behaviour
+        registered_ms = self.features.registered_ms
         shown = response.ranked[: self.shown]
         # all of it was checked where it came in, and a second time costs more than everything else here
         return UserRanked.model_construct(
@@ -82,6 +83,7 @@ class AnsweredRanking:
             zero_shot_generation=response.zero_shot_generation,
             ranking_generation=response.ranking_generation,
             warm_after=None if response.ranking_generation is None else self.warm_after,
+            registered_at=None if registered_ms is None else datetime.fromtimestamp(registered_ms / 1000, UTC),
         )
 
 

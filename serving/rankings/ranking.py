@@ -11,7 +11,7 @@ from foretaste.kernel.errors import BadTowerOutput, InvalidInput, Unavailable
 from foretaste.kernel.events import oversized_integer
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock, Generations, OnlineStore, Towers
-from foretaste.kernel.ranking import Cause, RankingInput, Source
+from foretaste.kernel.ranking import Cause, Source
 from foretaste.kernel.users import ReenrichedUser, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import FloatArray
 from serving.active import ActiveGeneration
@@ -31,6 +31,7 @@ from serving.rankings.tastes import (
     reason_of_tower,
     reason_to_repair,
 )
+from serving.rankings.tower_input import registered_ahead, tower_input
 from serving.requests import RankRequest, RankResponse, check_candidates
 
 READ_SHARE, TOWERS_SHARE = 0.4, 0.9
@@ -220,7 +221,9 @@ class Ranking:
         began: float,
     ) -> list[RankResponse]:
         """The answers of the ranking tower, or by popularity."""
-        inputs = [_tower_input(*each) for each in zip(requests, users, tastes, strict=True)]
+        now_ms = self._now_ms()
+        inputs = [tower_input(*each, now_ms) for each in zip(requests, users, tastes, strict=True)]
+        self._metrics.registered_ahead(registered_ahead(users, inputs))
         try:
             async with self._breakers.ranking.within(self._left(began)):
                 scores = await self._towers.score(inputs, generation.number)
@@ -267,10 +270,10 @@ class Ranking:
         explanation is dear tells nothing of a tower."""
         if not request.explain or response.ranking_generation is None:
             return
-        tower_input = _tower_input(request, features, taste)
+        asked = tower_input(request, features, taste, self._now_ms())
         with suppress(*_NO_ANSWER, TimeoutError):
             async with asyncio.timeout(self._left(began)):
-                response.explanation = await explained(self._towers, tower_input, response, taste, generation)
+                response.explanation = await explained(self._towers, asked, response, taste, generation)
 
     async def _by_popularity(
         self,
@@ -302,13 +305,12 @@ class Ranking:
             served = AnsweredRanking(response, request.context, features, generation.warm_after, shown, at, vouched)
             policy.impressions.note(served)
 
+    def _now_ms(self) -> int:
+        return round(self._policy.now() * 1000)
+
     def _left(self, began: float, share: float = TOWERS_SHARE) -> float:
         """Seconds until that share of a ranking's time is over; by default, that the towers may still take."""
         return max(0.0, self._limits.seconds * share - (self.clock() - began))
-
-
-def _tower_input(request: RankRequest, features: UserFeatures, taste: UserTaste) -> RankingInput:
-    return RankingInput(features.attributes or {}, request.context, features.behaviour, taste.vectors, request.items)
 
 
 def _check_shape(answer: FloatArray, expected: tuple[int, ...]) -> None:

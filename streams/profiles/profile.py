@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import Message, UserProfile
-from foretaste.kernel.users import AttributesVersion, UserFeatures
+from foretaste.kernel.users import AttributesVersion, UserFeatures, first_registration
 from foretaste.kernel.values import Attributes
 from streams.codec import EVENTS, Undecodable
 from streams.rules import to_ms
@@ -16,19 +16,24 @@ from streams.rules import to_ms
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def profile_record(user_id: str, attributes: Attributes, version: AttributesVersion) -> tuple[bytes, bytes] | None:
-    """The key and the value of a user's record, of attributes that are from the registration `version`.
+def profile_record(
+    user_id: str, attributes: Attributes, version: AttributesVersion, first_ms: int = 0
+) -> tuple[bytes, bytes] | None:
+    """The key and the value of a user's record, of attributes that are from the registration `version`; `first_ms` as
+    in `UserFeatures`.
 
     None for attributes that no sign-up can have: others write to the online store too.
     """
     try:
         UserProfile(user_id=user_id, attributes=attributes, registered_at=_EPOCH)
-        return checked_record(user_id, attributes, version)
+        return checked_record(user_id, attributes, version, first_ms)
     except (ValidationError, InvalidInput):
         return None
 
 
-def checked_record(user_id: str, attributes: Attributes, version: AttributesVersion) -> tuple[bytes, bytes]:
+def checked_record(
+    user_id: str, attributes: Attributes, version: AttributesVersion, first_ms: int = 0
+) -> tuple[bytes, bytes]:
     """The same of attributes that a sign-up had: they are not checked once more."""
     profile = UserProfile.model_construct(
         user_id=user_id,
@@ -36,17 +41,20 @@ def checked_record(user_id: str, attributes: Attributes, version: AttributesVers
         registered_at=datetime.fromtimestamp(version.at_ms / 1000, UTC),
         place=version.place,
         registrations=version.digests,
+        first_registered_at=datetime.fromtimestamp(first_ms / 1000, UTC) if first_ms else None,
     )
     return user_id.encode(), EVENTS.encode(profile)
 
 
 def registered_user(profile: UserProfile) -> UserFeatures:
     """A user of whom nothing but the registration is known."""
+    at_ms, first = to_ms(profile.registered_at), profile.first_registered_at
     return UserFeatures(
         profile.user_id,
         profile.attributes,
-        attributes_ms=to_ms(profile.registered_at),
+        attributes_ms=at_ms,
         attributes_place=profile.place,
+        first_ms=first_registration(at_ms, None if first is None else to_ms(first)),
         registrations=profile.registrations,
     )
 

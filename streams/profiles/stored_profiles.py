@@ -40,5 +40,7 @@ async def record_stored(parts: SignUpParts, topic: str, report: Report = no_repo
 
 async def _produce(parts: SignUpParts, topic: str, users: list[UserFeatures]) -> None:
     known = [(user, user.attributes) for user in users if user.attributes is not None]
-    records = [profile_record(user.user_id, attributes, user.attributes_version) for user, attributes in known]
+    records = [
+        profile_record(user.user_id, attributes, user.attributes_version, user.first_ms) for user, attributes in known
+    ]
     await parts.events.send_all(topic, [record for record in records if record is not None])

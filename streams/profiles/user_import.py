@@ -96,10 +96,10 @@ class UserImport:
         written = await self._writer.write(users, generation)  # 1
         new, there = written.standing[: written.new], written.standing[written.new :]
         records: list[tuple[bytes, bytes] | None] = [
-            checked_record(user.user_id, user.attributes or {}, user.attributes_version) for user in new
+            checked_record(user.user_id, user.attributes or {}, user.attributes_version, user.first_ms) for user in new
         ]
         records += [
-            profile_record(user.user_id, user.attributes, user.attributes_version)
+            profile_record(user.user_id, user.attributes, user.attributes_version, user.first_ms)
             for user in there
             if user.attributes is not None
         ]

@@ -15,6 +15,7 @@ from foretaste.kernel.users import (
     Stage,
     UserFeatures,
     VirtualBehaviour,
+    first_registration,
 )
 from foretaste.kernel.values import MAX_BEHAVIOUR, Attributes
 from streams.behaviours import ROUNDS, append
@@ -48,7 +49,8 @@ class UserWriter:
        None, for nobody. What is not finite is left to a sign-up or a read repair.
     2. Those of whom nothing is stored are written whole, in one step that looks whether it is so (`WholeUserStore`).
     3. The others, and all of them on another store, are read. Newer attributes are written with the virtual behaviour
-       made from them, by the store's own rule; for stored ones without virtual behaviour it is made and written.
+       made from them, by the store's own rule; for stored ones without virtual behaviour it is made and written. The
+       store hears of an earlier first registration too.
     4. Behaviour is appended to what is stored, as `streams.behaviours` does with what has no `event_id`.
 
     Who was erased comes back by a later registration alone, as everywhere.
@@ -95,29 +97,30 @@ class UserWriter:
     async def _merge(self, users: Sequence[UserFeatures], generation: Generation | None, found: WrittenUsers) -> None:
         number = ANY_SLOT if generation is None else generation.number
         stored = await self._store.read([user.user_id for user in users], number)
-        newer: list[EnrichedUser] = []
+        rows: list[EnrichedUser] = []
+        told: list[str] = []
         replaced: dict[str, UserFeatures] = {}
         kept: list[UserFeatures] = []
         for user, there in zip(users, stored, strict=True):
             version = user.attributes_version
             if version.replaces(there.attributes_version) and not _is_stored(user, there):
                 warm = generation is not None and generation.stage(len(there.behaviour)) is Stage.WARM
-                virtual = None if warm else user.virtual
-                row = EnrichedUser(
-                    user.user_id, user.attributes or {}, virtual, version.at_ms, version.place, version.digests
-                )
-                newer.append(row)
+                first_ms = first_registration(version.at_ms, user.first_ms, there.registered_ms)
+                rows.append(_row(user, None if warm else user.virtual, first_ms))
                 after = version.after(there.attributes_version)
-                replaced[user.user_id] = replace(user, registrations=after.digests)
+                replaced[user.user_id] = replace(user, registrations=after.digests, first_ms=first_ms)
+            elif first_registration(there.registered_ms or 0, user.registered_ms):
+                rows.append(_row(user, None, user.first_ms))  # refused, but for the first registration that it tells
+                told.append(user.user_id)
             else:
                 kept.append(there)
-        refused = await self._store.write_enriched(newer) if newer else []
-        if refused:  # for whom others wrote since the read
-            kept += await self._store.read(refused, number)
-        found.standing += [*(user for user_id, user in replaced.items() if user_id not in set(refused)), *kept]
+        refused = set(await self._store.write_enriched(rows) if rows else ())
+        if again := [*told, *(replaced.keys() & refused)]:  # of the latter others wrote since the read
+            kept += await self._store.read(again, number)
+        found.standing += [*(user for user_id, user in replaced.items() if user_id not in refused), *kept]
         await self._complete(kept, generation)
         await append_all(self._store, {user.user_id: user.behaviour for user in users if len(user.behaviour)})
-        found.changed, found.kept = len(newer) - len(refused), len(kept)
+        found.changed, found.kept = len(users) - len(kept), len(kept)
 
     async def _complete(self, stored: Sequence[UserFeatures], generation: Generation | None) -> None:
         """Virtual behaviour for stored users who lack it, made from the attributes that are stored."""
@@ -163,6 +166,13 @@ def _appended(user: UserFeatures, more: Behaviour) -> BehavedUser | None:
     return None if behaviour is user.behaviour else BehavedUser.after(user, behaviour)
 
 
+def _row(user: UserFeatures, virtual: VirtualBehaviour | None, first_ms: int) -> EnrichedUser:
+    version = user.attributes_version
+    return EnrichedUser(
+        user.user_id, user.attributes or {}, virtual, version.at_ms, version.place, version.digests, first_ms
+    )
+
+
 def _is_stored(user: UserFeatures, there: UserFeatures) -> bool:
     """Whether a store that keeps times alone (`FeastStore`) holds this registration: any place is later than none."""
     placeless = there.attributes_place is None and not there.registrations
@@ -179,6 +189,7 @@ def _with_virtual(user: UserFeatures, virtual: VirtualBehaviour) -> UserFeatures
         attributes_ms=user.attributes_ms,
         virtual_ms=user.attributes_ms,
         attributes_place=user.attributes_place,
+        first_ms=user.first_ms,
         registrations=user.registrations,
         applied=user.applied,
     )

@@ -13,6 +13,7 @@ from foretaste.kernel.users import (
     Stage,
     UserFeatures,
     VirtualBehaviour,
+    first_registration,
 )
 from foretaste.kernel.values import Attributes
 from streams.profiles.profile import checked_record, profile_record
@@ -61,12 +62,21 @@ class KnownSignUp:
         would drop them."""
         return self.sign_up.version.replaces(self.stored.attributes_version)
 
+    @cached_property
+    def earlier(self) -> bool:
+        """It came after others, and was before the first registration that is stored."""
+        first_ms = self.stored.registered_ms
+        if first_ms is None or self.sign_up.at_ms >= first_ms:
+            return False
+        return self.sign_up.version.digests[-1] not in self.stored.registrations
+
     @property
     def outdone(self) -> bool:
-        """What is stored stays, and does not know of it yet: the store is to remember it, for when it comes again."""
+        """What is stored stays, and does not know of it yet: the store is to remember it, for when it comes again, and
+        that the user had registered by then."""
         if self.newer or self.sign_up.version.digests[-1] in self.stored.registrations:
             return False
-        return self.sign_up.may_replace_later(self.stored.attributes_ms)
+        return self.earlier or self.sign_up.may_replace_later(self.stored.attributes_ms)
 
     @property
     def forgotten(self) -> bool:
@@ -96,6 +106,8 @@ class EnrichedSignUp:
     virtual: VirtualBehaviour | None
     before: tuple[bytes, ...] = ()
     """Digests of the user's other sign-ups in the batch, which this one was chosen before."""
+    other_ms: int = 0
+    """When the earliest of those was that may be the user's first registration; 0 for none."""
 
     @property
     def user_id(self) -> str:
@@ -108,6 +120,28 @@ class EnrichedSignUp:
         return AttributesVersion(own.at_ms, own.place, (*self.before, *own.digests)) if self.before else own
 
     @property
+    def earliest_ms(self) -> int:
+        """When the earliest of the batch's sign-ups was that may be the user's first registration; 0 for none."""
+        if not self.known.newer and not self.known.earlier:
+            return self.other_ms
+        at_ms = self.known.sign_up.at_ms
+        return min(self.other_ms or at_ms, at_ms)
+
+    @property
+    def moves_first(self) -> bool:
+        """It tells of a registration before the first one that was read. The store alone knows whether that counts: an
+        erasure may lie between."""
+        first_ms = self.known.stored.registered_ms
+        return first_ms is not None and 0 < self.earliest_ms < first_ms
+
+    @property
+    def first_ms(self) -> int:
+        """`UserFeatures.first_ms` once this is written, as far as the store takes it."""
+        known, stored = self.known, self.known.stored
+        at_ms = known.sign_up.at_ms if known.newer else stored.attributes_ms
+        return first_registration(at_ms, self.earliest_ms, stored.registered_ms)
+
+    @property
     def registration(self) -> EnrichedUser | None:
         """Attributes and the virtual behaviour made from them, where they replace the stored ones; attributes alone
         where the store is to refuse and to remember them; None for a sign-up that is stored."""
@@ -116,7 +150,9 @@ class EnrichedSignUp:
             return None
         virtual = self.virtual if known.newer else None
         version, attributes = self.version, known.sign_up.event.attributes
-        return EnrichedUser(self.user_id, attributes, virtual, version.at_ms, version.place, version.digests)
+        return EnrichedUser(
+            self.user_id, attributes, virtual, version.at_ms, version.place, version.digests, self.first_ms
+        )
 
     @property
     def repair(self) -> ReenrichedUser | None:
@@ -133,11 +169,11 @@ class EnrichedSignUp:
         """
         known, stored = self.known, self.known.stored.attributes_version
         if known.newer:
-            version = self.version
-            return checked_record(self.user_id, known.attributes, version.after(stored) if stored.digests else version)
+            version = self.version.after(stored) if stored.digests else self.version
+            return checked_record(self.user_id, known.attributes, version, self.first_ms)
         if stored.digests and known.sign_up.version.digests[-1] not in stored.digests:
             return None
-        return profile_record(self.user_id, known.attributes, stored)
+        return profile_record(self.user_id, known.attributes, stored, known.stored.first_ms)
 
     def beside(self, written: EnrichedUser | None) -> ReenrichedUser | None:
         """The virtual behaviour of another generation, for the attributes that stand once `written` does."""
@@ -175,7 +211,8 @@ def newest(enriched: Sequence[EnrichedSignUp]) -> list[EnrichedSignUp]:
             continue
         ours, theirs = ((one.newer, one.outdone) for one in (each.known, held.known))
         if version.replaces(known) if ours == theirs else ours > theirs:
-            chosen[each.user_id] = replace(each, before=known.digests)
+            chosen[each.user_id] = replace(each, before=known.digests, other_ms=held.earliest_ms)
         else:
-            chosen[each.user_id] = replace(held, before=(*held.before, *version.digests))
+            earliest_ms = min((at_ms for at_ms in (held.other_ms, each.earliest_ms) if at_ms), default=0)
+            chosen[each.user_id] = replace(held, before=(*held.before, *version.digests), other_ms=earliest_ms)
     return list(chosen.values())

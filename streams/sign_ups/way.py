@@ -11,7 +11,8 @@ from foretaste.kernel.errors import ForetasteError, InvalidInput, Unavailable
 from foretaste.kernel.events import DeadLetter, Message, Reason, UserEnriched, event_time_ms
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock
-from foretaste.kernel.users import OneStepStore, Stage, UserFeatures, VirtualBehaviour
+from foretaste.kernel.running.durability import OneStepStore
+from foretaste.kernel.users import Stage, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes
 from streams.attribute_check import AttributeCheck
 from streams.codec import EVENTS
@@ -65,8 +66,8 @@ class SignUps:
        slot holds) is written alone; so is that of the filling generation, behind the attributes that it belongs to.
        The store compares in the same step, and refuses what does not belong to what stands by now: 3 to 5 are done
        again for the users of whom another came between. A sign-up that is outdone is remembered in the same step, so
-       that it does not count when it is sent again. Where the parts say so, the store's disk is waited for, once a
-       batch.
+       that it does not count when it is sent again; one from before the first registration takes its place, and the
+       user is read again. Where the parts say so, the store's disk is waited for, once a batch.
     6. `user-enriched`, `user-profiles` and the dead letters are produced; on return the messages may be acknowledged.
 
     Raising at any step leaves nothing acknowledged, and all steps may be repeated: what is written is keyed by user,
@@ -266,7 +267,8 @@ class SignUps:
         return made, not_finite
 
     async def _write(self, enriched: Sequence[EnrichedSignUp], filled: Sequence[EnrichedSignUp]) -> set[str]:
-        """The users whose rows the store refused, or took, otherwise than what was read of them told."""
+        """The users whose rows the store refused, or took, otherwise than what was read of them told; and those of whom
+        an earlier first registration than that was told."""
         store = self._parts.store
         kept = [each for each in enriched if not each.known.newer]
         newer = {each.user_id: row for each in enriched if each.known.newer and (row := each.registration) is not None}
@@ -275,6 +277,7 @@ class SignUps:
         if newer or outdone:
             again.update(await store.write_enriched([*newer.values(), *outdone.values()]))
             again ^= outdone.keys()
+        again.update(each.user_id for each in enriched if each.moves_first)  # what is recorded of it is read again
         repairs = [made for each in kept if each.user_id not in again and (made := each.repair) is not None]
         if repairs:
             again.update(await store.write_virtual(repairs))

@@ -9,8 +9,9 @@ from foretaste.kernel.errors import ForetasteError
 from foretaste.kernel.events import UserRanked
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Towers
-from foretaste.kernel.ranking import RankingInput
+from foretaste.kernel.ranking import RankingInput, account_age_ms
 from foretaste.kernel.users import Behaviour
+from streams.rules import to_ms
 
 
 async def blamed(towers: Towers, rankings: Iterable[UserRanked], active: Generation, previous: Generation) -> int:
@@ -42,7 +43,9 @@ async def _answer(towers: Towers, ranking: UserRanked, generation: Generation) -
             virtual = await towers.virtual_behaviour([ranking.attributes], generation.number)
         if virtual.shape != (1, *generation.virtual_shape) or not np.isfinite(virtual).all():
             return False
-        request = RankingInput(ranking.attributes or {}, ranking.context, behaviour, virtual[0], ranking.items)
+        registered_ms = None if ranking.registered_at is None else to_ms(ranking.registered_at)
+        age_ms = account_age_ms(registered_ms, to_ms(ranking.at))
+        request = RankingInput(ranking.attributes or {}, ranking.context, behaviour, virtual[0], ranking.items, age_ms)
         (scores,) = await towers.score([request], generation.number)
     except ForetasteError:
         return False

@@ -15,6 +15,7 @@ from features.online.layout import BEHAVIOUR, stamp_of
 from features.online.redis_store import RedisStore
 from features.redis.address import RedisAddress
 from features.repo_config import apply_features, repo_config
+from foretaste.kernel.running.durability import OneStepStore
 from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import (
     REMEMBERED_BEHAVIOURS,
@@ -25,7 +26,6 @@ from foretaste.kernel.users import (
     Behaviour,
     EnrichedUser,
     LaterBehaviour,
-    OneStepStore,
     Place,
     ReenrichedUser,
     VirtualBehaviour,
@@ -278,3 +278,13 @@ async def test_a_row_that_another_writer_left_is_not_appended_to(
     assert (await store.append_behaviour([texts[0]]), await store.write_new([texts[1]])) == (["text"], ["text"])
     await client.aclose()
     await store.close()
+
+
+async def test_a_new_user_of_several_registrations_is_as_old_as_the_first(store: Store) -> None:
+    virtual = VirtualBehaviour(1, np.zeros((3, 2), np.float32))
+    rows = [EnrichedUser(user, {"age": 1}, virtual, AT, first_ms=first) for user, first in (("u1", AT - 9), ("u2", 0))]
+    warm = EnrichedUser("u3", {"age": 1}, None, AT, first_ms=AT - 5)
+    assert await store.write_new([*rows, warm]) == []
+    found = await store.read(["u1", "u2", "u3"], 1)
+    assert [each.registered_ms for each in found] == [AT - 9, AT, AT - 5]
+    assert [each.virtual is None for each in found] == [False, False, True]

@@ -219,3 +219,41 @@ async def test_of_one_time_the_place_tells(store: ErasingStore, store_form: str,
     await store.write_enriched([replace(registered(), place=place)])
     assert await store.erase([erased(AT)]) == (["u1"] if later else [])
     assert (await read(store)).attributes == ({"age": 25} if later else None)
+
+
+async def test_an_erasure_forgets_the_first_registration(store: ErasingStore, step: int) -> None:
+    for at, offset in ((0, 1), (10, 2)):
+        await store.write_enriched([registered(AT + at * step, offset=offset)])
+    assert (await read(store)).registered_ms == AT
+    assert await store.erase([erased(AT + 20 * step)]) == []
+    assert (await read(store)).registered_ms is None
+    await store.write_enriched([registered(AT + 30 * step, offset=3)])
+    assert (await read(store)).registered_ms == AT + 30 * step
+    await store.write_enriched([registered(AT + 40 * step, offset=4)])
+    assert (await read(store)).registered_ms == AT + 30 * step
+
+
+async def test_who_registered_anew_before_the_erasure_was_handled_began_with_the_newest(
+    store: ErasingStore, step: int
+) -> None:
+    for at, offset in ((0, 1), (30, 2)):
+        await store.write_enriched([registered(AT + at * step, offset=offset)])
+    for _ in range(2):
+        assert await store.erase([erased(AT + 20 * step)]) == ["u1"]
+        assert (await read(store)).registered_ms == AT + 30 * step
+    await store.write_enriched([registered(AT + 40 * step, offset=3)])
+    assert await store.erase([erased(AT + 20 * step)]) == ["u1"]
+    assert (await read(store)).registered_ms == AT + 30 * step, "known by then: what came since stays"
+
+
+async def test_a_registration_from_before_the_erasure_is_no_first_one(store: ErasingStore, step: int) -> None:
+    """Whether it comes late by itself, or is told with a later one."""
+    await store.write_enriched([registered(AT, offset=1)])
+    await store.erase([erased(AT + 20 * step)])
+    await store.write_enriched([registered(AT + 40 * step, offset=4)])
+    assert await store.write_enriched([registered(AT + 10 * step, offset=2)]) == ["u1"]
+    assert (await read(store)).registered_ms == AT + 40 * step
+    assert await store.write_enriched([registered(AT + 30 * step, offset=3)]) == ["u1"]
+    assert (await read(store)).registered_ms == AT + 30 * step
+    assert await store.write_enriched([replace(registered(AT + 50 * step, offset=5), first_ms=AT + 10 * step)]) == []
+    assert (await read(store)).registered_ms == AT + 30 * step

@@ -264,7 +264,7 @@ async def test_a_registration_that_was_outdone_when_it_came_does_not_win_with_a_
     assert await store.write_enriched([replace(outdone, digests=(b"chosen..", *outdone.digests))]) == ["u1"]
     after = await read(store)
     assert after.registrations == (b"chosen..", *outdone.digests, *standing.digests)
-    assert replace(after, registrations=before.registrations, virtual=None) == replace(before, virtual=None)
+    assert replace(after, registrations=before.registrations, first_ms=0, virtual=None) == replace(before, virtual=None)
     for digest in (b"chosen..", *outdone.digests):
         again = replace(outdone, at_ms=AT + 9 * step, digests=(digest,))
         assert await store.write_enriched([again]) == ["u1"]
@@ -647,3 +647,53 @@ async def test_whoever_was_there_throughout_comes_whoever_signs_up_meanwhile(sto
         await signed_up(store, [f"a{page}-{each}" for each in range(500)] if page < 15 else [])
 
     assert set(there) <= set(await walked(store, 50, more))
+
+
+async def test_the_first_registration_outlives_those_that_replace_it(store: OnlineStore, step: int) -> None:
+    await store.write_enriched([enriched()])
+    only = await read(store)
+    assert (only.first_ms, only.registered_ms) == (0, AT)
+    for later in (10, 20):
+        await store.write_enriched([enriched(at_ms=AT + later * step)])
+        found = await read(store)
+        assert (found.attributes_ms, found.first_ms, found.registered_ms) == (AT + later * step, AT, AT)
+    await store.write_enriched([enriched(at_ms=AT + 15 * step)])  # no newer: nothing changes
+    assert (await read(store)).registered_ms == AT
+
+
+async def test_the_earliest_of_what_is_stored_and_what_is_told_is_the_first_registration(
+    store: OnlineStore, step: int
+) -> None:
+    told = [
+        replace(enriched(user, AT + 10 * step), first_ms=AT + first * step) for user, first in (("u1", 3), ("u2", 7))
+    ]
+    await store.write_enriched([enriched("u2", AT + 5 * step)])
+    await store.write_enriched(told)
+    assert [(await read(store, user)).registered_ms for user in ("u1", "u2")] == [AT + 3 * step, AT + 5 * step]
+    assert (await read(store, "nobody")).registered_ms is None
+
+
+async def test_a_registration_that_comes_late_is_the_first_where_it_was_before_that(
+    store: OnlineStore, store_form: str, step: int
+) -> None:
+    """The stored attributes stay; of a copy of what came before, only what it tells of others counts."""
+    assert await store.write_enriched([registered(9, 1.0, at_ms=AT + 20 * step)]) == []
+    standing = await read(store)
+
+    async def first_after(row: EnrichedUser) -> int | None:
+        assert await store.write_enriched([row]) == ["u1"]
+        found = await read(store)
+        assert (found.attributes, found.attributes_ms) == (standing.attributes, AT + 20 * step)
+        assert await fill_of(store) == 1.0
+        return found.registered_ms
+
+    assert await first_after(registered(8, 2.0, at_ms=AT + 15 * step)) == AT + 15 * step
+    assert await first_after(registered(7, 2.0, at_ms=AT + 17 * step)) == AT + 15 * step
+    told = replace(registered(6, 2.0, at_ms=AT + 19 * step), first_ms=AT + 12 * step)
+    assert await first_after(told) == AT + 12 * step
+    if PROMISES[store_form].keeps_places:
+        copied = registered(9, 1.0, at_ms=AT + 3 * step)
+        assert await first_after(copied) == AT + 12 * step
+        assert await first_after(replace(copied, first_ms=AT + 2 * step)) == AT + 2 * step
+    await store.write_enriched([registered(10, 3.0, at_ms=AT + 30 * step)])
+    assert (await read(store)).registered_ms == AT + (2 if PROMISES[store_form].keeps_places else 12) * step

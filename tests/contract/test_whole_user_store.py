@@ -14,7 +14,7 @@ from features.online.redis_store import RedisStore
 from features.redis.address import RedisAddress
 from features.repo_config import apply_features, repo_config
 from foretaste.kernel.ports import OnlineStore
-from foretaste.kernel.running.durability import WholeUserStore
+from foretaste.kernel.running.durability import OneStepStore, WholeUserStore
 from foretaste.kernel.running.erasing import ErasedUser, ErasingStore
 from foretaste.kernel.users import (
     AppliedEvents,
@@ -23,7 +23,6 @@ from foretaste.kernel.users import (
     Behaviour,
     EnrichedUser,
     LaterBehaviour,
-    OneStepStore,
     Place,
     ReenrichedUser,
     UserFeatures,
@@ -50,6 +49,7 @@ PARTS = {
     "all": WHOLE,
     "registration": replace(WHOLE, behaviour=Behaviour(), virtual=None, virtual_ms=0, applied=AppliedEvents()),
     "without a place": replace(WHOLE, attributes_place=None, registrations=()),
+    "registered before": replace(WHOLE, first_ms=AT - 77_000),
     "behaviour": UserFeatures("u1", None, WHOLE.behaviour),
 }
 
@@ -90,7 +90,8 @@ async def by_the_ways(store: OnlineStore, user: UserFeatures) -> None:
     """The same user written as a sign-up and a first behaviour are."""
     if user.attributes is not None:
         place, digests = user.attributes_place, user.registrations
-        row = EnrichedUser(user.user_id, user.attributes, user.virtual, user.attributes_ms, place, digests)
+        at_ms, first_ms = user.attributes_ms, user.first_ms
+        row = EnrichedUser(user.user_id, user.attributes, user.virtual, at_ms, place, digests, first_ms)
         await store.write_enriched([row])
     if len(user.behaviour):
         await store.write_behaviour([BehavedUser(user.user_id, user.behaviour, applied=user.applied)])

@@ -42,6 +42,8 @@ class Enrich:
     place: Place | None
     digest: int
     generation: int | None
+    before: int
+    """Milliseconds since an earlier registration that it tells of; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Behave:
 
 STEPS = st.lists(
     st.one_of(
-        st.builds(Enrich, FEW, FEW, PLACES, FEW, st.one_of(st.none(), st.integers(1, 3))),
+        st.builds(Enrich, FEW, FEW, PLACES, FEW, st.one_of(st.none(), st.integers(1, 3)), FEW),
         st.builds(Repair, FEW, st.integers(1, 3), st.integers(-1, 2), st.booleans()),
         st.builds(Behave, FEW, FEW, st.booleans()),
     ),
@@ -97,7 +99,9 @@ def row_of(
     if isinstance(step, Enrich):
         virtual = None if step.generation is None else _virtual(step.generation, step.number)
         digests = (bytes([step.digest + 1]) * 8,)  # that of zeros is an erasure's
-        return EnrichedUser(user_id, {"n": step.number}, virtual, AT + step.at, step.place, digests)
+        at_ms = AT + step.at
+        first_ms = at_ms - step.before if step.before else 0
+        return EnrichedUser(user_id, {"n": step.number}, virtual, at_ms, step.place, digests, first_ms)
     if isinstance(step, Repair):
         before = read[step.generation]
         made_from = before.attributes_version if step.named else None
@@ -137,6 +141,7 @@ async def shown(store: OnlineStore, user_id: str) -> list[object]:
         found += [
             user.attributes,
             user.attributes_version,
+            user.registered_ms,
             virtual,
             (list(behaviour.items), list(behaviour.actions), list(behaviour.times)),
         ]

@@ -33,6 +33,9 @@ def _judge_user(system: "System", user_id: str) -> None:
     user = system.invariants.features(user_id, 1)
     wrong = reference.wrong_attributes(user, exact=plan.exact_times, lost=system.lost_something)
     world.expect(wrong is None, f"attributes of {user_id}:", wrong)
+    if plan.exact_times and not system.lost_something:
+        late = reference.wrong_first(user)
+        world.expect(late is None, f"the first registration of {user_id}:", late)
     expected = reference.behaviour(user_id)
     found = list(zip(user.behaviour.items, user.behaviour.actions, user.behaviour.times, strict=True))
     if not plan.exact_times:

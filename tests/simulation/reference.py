@@ -122,6 +122,21 @@ class Reference:
         later = [name for name, each in required.items() if min(one.order for one in each) > latest]
         return f"those of {standing[0].identity} stand, though {later} came later" if later else None
 
+    def wrong_first(self, user: UserFeatures) -> str | None:
+        """What is wrong with when the user registered first; None where it is the time of the earliest registration.
+
+        Of one that was sent several times, any copy that may have been read first counts.
+        """
+        copies = self.copies(user.user_id, lost=False)
+        times = {name: [one.at_ms for one in each] for name, each in copies.items()}
+        required = [max(times[name]) for name, each in copies.items() if not each[0].poison]
+        found = user.registered_ms
+        if found is None or not required:
+            return None
+        if found in (at_ms for each in times.values() for at_ms in each) and found <= min(required):
+            return None
+        return f"{found}, of registrations at {times}"
+
     @staticmethod
     def _place(event: SentSignUp) -> Place:
         record = event.record

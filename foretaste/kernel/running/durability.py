@@ -1,9 +1,9 @@
-"""What a store can do besides its port, for its own durability. One that cannot has not these methods."""
+"""What a store can do besides its port, for its own durability or speed. One that cannot has not these methods."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from foretaste.kernel.users import UserFeatures
+from foretaste.kernel.users import EnrichedUser, LaterBehaviour, UserFeatures
 
 Partition: TypeAlias = tuple[str, int]
 """A topic of Kafka and a partition of it."""
@@ -73,4 +73,25 @@ class WholeUserStore(Protocol):
 
         Attributes, their registration, behaviour, `applied` and virtual behaviour are written in the step that looks.
         """
+        ...
+
+
+@runtime_checkable
+class OneStepStore(Protocol):
+    """An online store that carries the usual case out without a read before it, compared and written in one step.
+
+    Whoever is left out stays as stored: the reads and writes of `OnlineStore` are for those. Raises as they do.
+    """
+
+    async def append_behaviour(self, users: Sequence[LaterBehaviour]) -> list[str]:
+        """Behaviours of B users behind what is stored of each, who stands there once; the ids of those left out.
+
+        Left out is whoever has a stored behaviour that is as late, whom one was applied to before, who was erased ever,
+        or whose stored row was left by another writer: they are to be read. Else it is as `write_behaviour` writes it.
+        """
+        ...
+
+    async def write_new(self, users: Sequence[EnrichedUser]) -> list[str]:
+        """Attributes and virtual behaviour of B users, each once, of whom nothing is stored, nor that they were erased;
+        the ids of all others."""
         ...

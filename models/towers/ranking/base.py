@@ -30,6 +30,8 @@ class TowerShape:
     hidden: tuple[int, ...] | None = None
     """Widths of the perceptron; None: those that the tower's paper has."""
     dropout: float = 0.5
+    ages: int = 0
+    """A, bins of known account ages; 0 where no age is read."""
 
     @property
     def fields(self) -> int:
@@ -62,6 +64,8 @@ class RankingInputs(NamedTuple):
     """(R,): the row of the user that each candidate is for."""
     lately: Tensor | None = None
     """(R,): in training, what popularity at that time adds to the cold expert's biases, which hold it when served."""
+    age: Tensor | None = None
+    """(U,): the bin of each account's age, 0 for unknown; None where no age is read."""
 
 
 class RankingTower(Protocol):

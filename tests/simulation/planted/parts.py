@@ -6,7 +6,7 @@ from typing import Any
 
 from foretaste.kernel import leasing
 from foretaste.kernel.generations import SLOTS, Serving, slot
-from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser
+from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser, first_registration
 from foretaste.testing import InMemoryGenerations, InMemoryLease, InMemoryOnlineStore, LeaseBoard, features
 from foretaste.testing.features import _own
 from models.generations import publish
@@ -32,6 +32,11 @@ async def _behaviour_by_clock(self: Any, users: Sequence[BehavedUser]) -> list[s
     return []
 
 
+def _note_first(store: Any, user: EnrichedUser) -> None:
+    before_ms = store._features(user.user_id, 1).registered_ms
+    store._first_ms[user.user_id] = first_registration(user.at_ms, store._told_ms(user), before_ms)
+
+
 async def _enriched_blindly(self: Any, users: Sequence[EnrichedUser]) -> list[str]:
     for user in users:
         self._attributes[user.user_id] = (user.version.after(self._version(user.user_id)), dict(user.attributes))
@@ -45,10 +50,13 @@ async def _stale_slots(self: Any, users: Sequence[EnrichedUser]) -> list[str]:
     for user in users:
         stored = self._version(user.user_id)
         if user.version.replaces(stored):
+            _note_first(self, user)
             self._attributes[user.user_id] = (user.version.after(stored), dict(user.attributes))
             if user.virtual is not None:
                 key = (user.user_id, slot(user.virtual.generation))
                 self._virtual[key] = (max(self._virtual.get(key, (0, None))[0], user.at_ms), _own(user.virtual))
+        else:
+            self._remember(user, stored)
     return refused
 
 
@@ -57,11 +65,14 @@ async def _two_steps(self: Any, users: Sequence[EnrichedUser]) -> list[str]:
     for user in users:
         stored = self._version(user.user_id)
         if user.version.replaces(stored):
+            _note_first(self, user)
             self._attributes[user.user_id] = (user.version.after(stored), dict(user.attributes))
             for parity in SLOTS:
                 at_ms, virtual = self._virtual.get((user.user_id, parity), (0, None))
                 if virtual is not None and at_ms >= user.at_ms:
                     self._virtual[user.user_id, parity] = (0, virtual)
+        else:
+            self._remember(user, stored)
         if user.virtual is not None:
             self._virtual[user.user_id, slot(user.virtual.generation)] = (
                 max(user.at_ms, self._version(user.user_id).at_ms),

@@ -11,6 +11,7 @@ from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import Message, Origin, event_digest
 from foretaste.kernel.users import EnrichedUser, UserFeatures, VirtualBehaviour
 from foretaste.testing import InMemoryOnlineStore
+from streams.profiles.profile import registered_user
 from streams.sign_ups.way import ROUNDS
 from tests.stream_parts import NOW_MS, ChosenStore, World, sign_up, virtual_of
 from tests.unit.streams.test_sign_ups import enriched, made_from, profiles, registered_at, way
@@ -67,6 +68,8 @@ async def test_a_refused_sign_up_is_announced_once_what_stands_can_be_read(virtu
     assert await made_from(world) == {"age": 9}
     assert [event.user_id for event in enriched(world)] == ["u1"]
     assert {profile.place for _, profile in profiles(world)} <= {later.origin.place}
+    assert (await world.features("u1")).registered_ms == NOW_MS - 2, "it was before that one"
+    assert {registered_user(profile).registered_ms for _, profile in profiles(world)} <= {NOW_MS - 2}
     assert world.counted("foretaste_events_dropped_total", way="sign-up", reason="not_newer") == 1
 
 

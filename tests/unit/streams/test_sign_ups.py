@@ -403,7 +403,7 @@ async def test_a_sign_up_that_was_outdone_when_it_was_read_first_does_not_count_
 
 async def test_an_outdone_sign_up_that_would_be_outdone_again_costs_no_write() -> None:
     world = await World().activate()
-    await way(world)([sign_up("u1", age=2)])
+    await way(world)([sign_up("u1", 5, NOW_MS - 100, age=3), sign_up("u1", age=2)])
     world.store.write_outage = AWAY
     named = registered_at("u1", NOW_MS - 20, 7, NOW_MS - 10, event_id="e1", age=1)
     await way(world)([sign_up("u1", timestamp_ms=NOW_MS - 1, age=1), named])
@@ -532,7 +532,7 @@ async def test_a_sign_up_that_is_read_again_says_its_profile_again() -> None:
 
 async def test_an_older_sign_up_says_no_profile() -> None:
     world = await World().activate()
-    await way(world)([sign_up("u1", 1, NOW_MS, age=25)])
+    await way(world)([sign_up("u1", 1, NOW_MS, age=25), sign_up("u1", 2, NOW_MS - 7, age=21)])
     await way(world)([sign_up("u1", 0, NOW_MS - 5, age=20)])
     assert [profile.attributes for _, profile in profiles(world)] == [{"age": 25}]
 
@@ -542,3 +542,77 @@ async def test_stored_attributes_that_no_sign_up_can_have_hold_nothing_up() -> N
     await world.store.write_enriched([EnrichedUser("u1", {"age": [1]}, None, NOW_MS + 1)])  # type: ignore[dict-item]
     await way(world)([sign_up("u1", age=25), sign_up("u2", 1, age=26)])
     assert [key for key, _ in profiles(world)] == [b"u2"]
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_the_first_registration_stays_whatever_comes_after_it_and_however_it_is_batched(together: bool) -> None:
+    world = await World().activate()
+    messages = [registered_at("u1", NOW_MS - ago, offset) for offset, ago in enumerate((9000, 5000, 7000))]
+    for batch in [messages] if together else [[each] for each in messages]:
+        await way(world)(batch)
+    stored = await world.features("u1")
+    assert (stored.attributes_ms, stored.registered_ms) == (NOW_MS - 5000, NOW_MS - 9000)
+    profile = UserProfile.model_validate_json(world.events.of(world.names.profiles)[-1].value or b"")
+    assert registered_user(profile).registered_ms == NOW_MS - 9000, "a rebuild finds it again"
+
+
+async def test_a_replay_of_the_newest_registration_tells_of_the_first_again() -> None:
+    world = await World().activate()
+    messages = [registered_at("u1", NOW_MS - ago, offset) for offset, ago in enumerate((9000, 5000))]
+    await way(world)(messages)
+    await way(world)(messages[1:])
+    profile = UserProfile.model_validate_json(world.events.of(world.names.profiles)[-1].value or b"")
+    assert registered_user(profile).registered_ms == NOW_MS - 9000
+
+
+def told_first(world: World) -> list[int | None]:
+    """When "u1" registered first, as each profile tells it."""
+    return [registered_user(profile).registered_ms for _, profile in profiles(world)]
+
+
+@pytest.mark.parametrize("claimed", [True, False], ids=["claimed", "by Kafka"])
+async def test_a_sign_up_that_comes_late_is_the_first_registration_and_a_profile_tells_so(
+    claimed: bool,
+) -> None:
+    world = await World().activate()
+    older, newer = (
+        registered_at("u1", at_ms if claimed else None, offset, at_ms, age=age)
+        for at_ms, offset, age in ((NOW_MS - 9000, 3, 1), (NOW_MS - 5000, 1, 2))
+    )
+    await way(world)([newer])
+    await way(world)([older])
+    stored = await world.features("u1")
+    assert (stored.attributes_ms, stored.registered_ms) == (NOW_MS - 5000, NOW_MS - 9000)
+    assert await made_from(world) == {"age": 2}
+    assert told_first(world) == [NOW_MS - 5000, NOW_MS - 9000]
+    assert registered_user(profiles(world)[-1][1]).attributes_version == stored.attributes_version
+    world.store.write_outage = AWAY
+    await way(world)([older])  # read again it costs no write
+    assert told_first(world)[-1] == NOW_MS - 9000
+
+
+async def test_one_that_comes_late_in_a_batch_with_a_newer_one_is_the_first() -> None:
+    late, newest = registered_at("u1", NOW_MS - 9000, 2, age=1), registered_at("u1", NOW_MS - 1000, 3, age=2)
+    for batch in ([late, newest], [newest, late]):
+        other = await World().activate()
+        await way(other)([registered_at("u1", NOW_MS - 5000, 1)])
+        await way(other)(batch)
+        stored = await other.features("u1")
+        assert (stored.attributes_ms, stored.registered_ms) == (NOW_MS - 1000, NOW_MS - 9000)
+        assert await made_from(other) == {"age": 2}
+        assert told_first(other) == [NOW_MS - 5000, NOW_MS - 9000]
+        assert [event.user_id for event in enriched(other)] == ["u1", "u1"]
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_one_from_before_the_erasure_is_no_first_registration_of_who_is_back(together: bool) -> None:
+    world = await World().activate()
+    erasure = AttributesVersion(NOW_MS - 7000, Place("user-erased-0", 1, NOW_MS - 7000), (b"erasure1",))
+    await world.store.erase([ErasedUser("u1", erasure)])
+    await way(world)([registered_at("u1", NOW_MS - 5000, 1)])
+    late, newest = registered_at("u1", NOW_MS - 9000, 2, age=1), registered_at("u1", NOW_MS - 1000, 3, age=2)
+    for batch in ([late, newest],) if together else ([late], [newest]):
+        await way(world)(batch)
+    stored = await world.features("u1")
+    assert (stored.attributes_ms, stored.registered_ms) == (NOW_MS - 1000, NOW_MS - 5000)
+    assert set(told_first(world)) == {NOW_MS - 5000}, "nothing of before the erasure is told"

@@ -16,6 +16,7 @@ from benchmarks.own_stack import own_settings
 from benchmarks.swap.figures import AnswerCheck, Swap, SwapRun, figures, is_mixed, met, seen_within
 from benchmarks.swap.generations import TOLERANCE, LoadUser, attributes_of, check_answers, shaken
 from benchmarks.swap.load import (
+    AGE_MS,
     NO_ANSWER,
     NOT_SENT,
     Answer,
@@ -321,7 +322,7 @@ def served(folder: Path, person: LoadUser, of: int, by: int | None = None) -> Sa
     if by is None:
         virtual = np.zeros_like(virtual)
     items = list(trained().encoding.items[:5])
-    request = RankingInput(person.attributes, {}, person.behaviour, virtual, items)
+    request = RankingInput(person.attributes, {}, person.behaviour, virtual, items, AGE_MS)
     (scores,) = LocalTowers.of(folder / str(number)).score([request])
     said = answer(0.0, ranking=number, zero_shot=None if by is None else number)
     return SampledAnswer("someone", said, dict(zip(items, scores.tolist(), strict=True)))

@@ -32,9 +32,18 @@ def test_rubbish_is_no_registration_and_nothing_applied_and_raises_nothing(raw: 
 
 def test_damaged_attributes_have_no_registration() -> None:
     damaged = UserFeatures("u1", damaged=("user_attributes",))
-    assert registered(damaged, mark(PLACE, b"12345678")) is damaged
-    assert registered(UserFeatures("u1"), None) == UserFeatures("u1")
-    assert registered(UserFeatures("u1"), mark(PLACE)).attributes_place == PLACE
+    assert registered(damaged, mark(PLACE, b"12345678"), time_of(5_000_000)) is damaged
+    assert registered(UserFeatures("u1"), None, None) == UserFeatures("u1")
+    assert registered(UserFeatures("u1"), mark(PLACE), None).attributes_place == PLACE
+
+
+def test_a_first_registration_is_told_where_it_was_before_that_of_the_attributes() -> None:
+    read = UserFeatures("u1", {"age": 1}, attributes_ms=5)
+    assert (registered(read, None, None).first_ms, registered(read, None, None).registered_ms) == (0, 5)
+    assert registered(read, None, time_of(3_000_000)).registered_ms == 3
+    assert registered(read, mark(PLACE), time_of(3_000_000)).attributes_place == PLACE
+    for no_earlier in (time_of(5_000_000), time_of(9_000_000), b"\xff\xff"):
+        assert registered(read, mark(PLACE), no_earlier).first_ms == 0
 
 
 def test_to_a_behaviour_that_cannot_be_read_nothing_was_applied() -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,9 @@ from models.data.examples import Examples, batches, encode_users
 from models.data.histories import Histories
 from models.data.sampling import NegativeSampler
 from models.data.vocabulary import fit_encoding, item_counts
+from models.log.schema import LogSchema
 from models.runtime.encoding import FIELD_UNKNOWN, PADDING, UNKNOWN
+from tests.data_factory import dataset_of, encoding_of
 from tests.towers_factory import dataset
 
 
@@ -155,3 +158,17 @@ def test_no_rows_make_no_moments(parts: Any) -> None:
     none = Examples.of(data, split.train.iloc[:0], encoding, examples.histories)
     assert len(none.users) == len(none.sizes) == 0
     assert len(none.batch(np.zeros(0, dtype=np.int64)).candidates) == 0
+
+
+def test_a_moment_is_as_old_as_the_time_since_the_first_event_or_the_registration() -> None:
+    data = dataset_of([(0, 0, 0, 1), (1, 1, 400, 1), (0, 1, 2_000, 1), (1, 2, 90_400, 1)])
+    encoding = replace(encoding_of(), age_bounds=(0, 1_000, 60_000))
+    data = replace(data, description=LogSchema({}, {}, {}).description)
+    histories = Histories.of(data, encoding)
+    examples = Examples.of(data, data.interactions, encoding, histories)
+    assert examples.ages.tolist() == [1, 1, 2, 3]
+    told = replace(data, registered_ms=np.array([-70_000, -1, 0, 0], dtype=np.int64))
+    assert Examples.of(told, told.interactions, encoding, histories).ages.tolist() == [3, 0, 3, 0]
+    batch = examples.batch(np.arange(4))
+    assert batch.hidden(np.ones(4, dtype=np.bool_)).ages.tolist() == [1, 1, 2, 3], "behaviour is hidden, age is not"
+    assert not batch.with_unknowns(1.0, np.random.default_rng(0)).ages.any()

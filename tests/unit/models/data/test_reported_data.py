@@ -11,6 +11,7 @@ from foretaste.kernel.errors import InvalidInput
 from models.data.dataset import Dataset, read_dataset
 from models.data.split import split_by_time
 from models.data.vocabulary import fit_encoding
+from models.training.data_summary import summarise
 
 USERS, EVENTS = 20, 40
 AT = 1_760_009_666
@@ -225,3 +226,33 @@ def test_most_rows_on_the_first_day_leave_the_next_one_to_evaluate_on(tmp_path: 
     split = split_by_time(read_dataset(write(tmp_path / "data", interactions={"at": days})))
     assert split.instant_ms == 1_760_054_400_000, "2025-10-10T00:00:00Z"
     assert (len(split.train), len(split.test)) == (34, 6)
+
+
+REGISTERED = {"users": {"id": "user_id", "attributes": {"score": "numeric"}, "registered": "joined"}}
+
+
+def test_a_column_of_registrations_is_read_and_may_be_empty(tmp_path: Path) -> None:
+    joined: list[Any] = [AT - 60, "", "2025-10-09T11:34:26Z", *[AT] * (USERS - 3)]
+    data = read_dataset(write(tmp_path / "data", REGISTERED, users={"joined": joined}))
+    assert data.registrations_ms[:3].tolist() == [(AT - 60) * 1000, -1, AT * 1000]
+    told = summarise(data)["registrations"]
+    assert told == {"from": "column 'joined'", "unknown": 1, "after_the_first_event": 0}
+
+
+def test_what_is_no_registration_names_column_and_row(tmp_path: Path) -> None:
+    folder = write(tmp_path / "data", REGISTERED, users={"joined": ["", "soon", *[AT] * (USERS - 2)]})
+    with pytest.raises(InvalidInput, match=r"users\.csv, column 'joined', row 2.*soon"):
+        read_dataset(folder)
+
+
+def test_a_registration_after_the_first_event_is_counted(tmp_path: Path) -> None:
+    folder = write(tmp_path / "data", REGISTERED, users={"joined": [AT + 3600, *[AT - 5] * (USERS - 1)]})
+    assert summarise(read_dataset(folder))["registrations"]["after_the_first_event"] == 1
+
+
+def test_without_registrations_the_first_event_stands_for_it_and_that_is_said(tmp_path: Path) -> None:
+    data = read_dataset(write(tmp_path / "data"))
+    assert data.registrations_ms.tolist() == [(AT + row) * 1000 for row in range(USERS)]
+    told = summarise(data)["registrations"]
+    assert told["from"] == "no column: the first event of each user stands for the registration"
+    assert (told["unknown"], told["after_the_first_event"]) == (0, 0)

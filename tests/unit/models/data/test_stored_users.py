@@ -110,3 +110,15 @@ def test_a_folder_is_read_as_training_reads_it(tmp_path: Path, fmt: str) -> None
 
 def _all(users: DatasetUsers) -> list[UserFeatures]:
     return [user for block in users.blocks(0, 1000) for user in block]
+
+
+def test_each_registered_first_with_the_first_event_where_the_data_do_not_tell() -> None:
+    data = dataset([(0, 0, 500, 1), (0, 1, 700, 0), (1, 1, 900, 0)])
+    assert [user.registered_ms for user in _all(DatasetUsers(data))][:3] == [500, 900, 900]
+    assert [user.first_ms for user in _all(DatasetUsers(data))][:3] == [500, 0, 0], "no event, no earlier registration"
+
+
+def test_each_registered_first_as_the_data_have_it() -> None:
+    registered_ms = np.array([100, -1, 2000, 50], dtype=np.int64)
+    data = replace(dataset([(0, 0, 500, 1), (1, 1, 900, 0)]), registered_ms=registered_ms)
+    assert [user.registered_ms for user in _all(DatasetUsers(data))] == [100, 900, 900, 50]

@@ -18,7 +18,7 @@ from models.effects.fit import (
     HeldOutCodes,
     _codes_and_keys,
     fit_effects,
-    seen_biases,
+    stage_biases,
 )
 from models.effects.low_rank import Fit
 from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS
@@ -236,7 +236,7 @@ def test_the_first_stages_corrections_are_the_likeliest_under_their_prior(rng: n
     effects = _fit(examples)
     rows = replace(InteractionRows.of(examples), seen=np.zeros(len(examples.labels), dtype=np.int64))
     config = EffectsConfig(first_precision=3.0)
-    found, _ = seen_biases(effects, rows, TABLES, None, config, rng)
+    found, _, _ = stage_biases(effects, rows, TABLES, None, config, rng)
     assert np.array_equal(found[1:], effects.biases[1:]), "no row, no correction"
     added = (found - effects.biases)[0]
     slope = -3.0 * added.astype(np.float64)
@@ -254,7 +254,7 @@ def test_sampled_negatives_weigh_as_many_as_are_configured(rng: np.random.Genera
     rows = replace(InteractionRows.of(examples), seen=np.zeros(len(users), dtype=np.int64))
     base = _fit(examples, TableSizes((3,), 8), negatives)
     one, other = (
-        seen_biases(
+        stage_biases(
             replace(base, biases=np.zeros_like(base.biases)),
             rows,
             TableSizes((3,), 8),
@@ -364,7 +364,7 @@ def test_rows_beyond_the_limit_of_a_stage_are_left_out(rng: np.random.Generator)
     effects = _fit(examples_of(rows.users, rows.items, rows.labels, rows.attributes))
     flat = replace(effects, biases=np.zeros_like(effects.biases))
     few, all_ = (
-        seen_biases(flat, rows, TABLES, None, EffectsConfig(stage_rows=count), rng)[0][0, 2] for count in (5, 500)
+        stage_biases(flat, rows, TABLES, None, EffectsConfig(stage_rows=count), rng)[0][0, 2] for count in (5, 500)
     )
     assert 0 < few < all_ / 5
 

@@ -38,6 +38,7 @@ def _part(examples: Any, rows: Any) -> Any:
         starts=np.arange(len(rows) + 1),
         items=examples.items[rows],
         labels=examples.labels[rows],
+        ages=examples.ages[rows],
     )
 
 

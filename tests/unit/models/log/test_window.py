@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from models.effects.counts import InteractionRows
 from models.log.join import joined
 from models.log.schema import LogSchema, read_catalogue
 from models.log.window import LogWindow
+from models.runtime.account_age import UNKNOWN_AGE
 from models.runtime.encoding import FIELD_UNKNOWN, UNKNOWN, Encoding, IndexArray
 from models.runtime.fields import CategoricalEncoder
 from models.training.cotrain import learn
@@ -220,6 +222,7 @@ def test_fields_that_the_log_and_the_schema_do_not_share_are_told() -> None:
         "the log has a new attribute 'age': it is not read before a cold start",
         "the log has no context field 'device': it is unknown",
         "the log has a new context field 'hour': it is not read before a cold start",
+        "1 rankings do not tell when their user registered: the account's age is unknown",
         "1 of the log's files could not be read: torn.parquet",
     ]
     users = window.dataset(schema).users
@@ -364,3 +367,24 @@ def test_towers_learn_from_a_log(both: tuple[Dataset, LogWindow]) -> None:
     losses = [step["ranking"] for step in trained.losses]
     assert np.isfinite(trained.mean_virtual).all()
     assert np.mean(losses[-3:]) < losses[0]
+
+
+def test_a_moment_is_as_old_as_its_ranking_told_and_an_older_log_tells_no_age() -> None:
+    aged = replace(encoding(), age_bounds=(0, 1_000, 60_000))
+    served = [
+        shown("u", 100_000, registered_ms=100_000),
+        shown("u", 102_000, registered_ms=100_000),
+        shown("v", 170_000, registered_ms=100_000),
+        shown("w", 180_000),
+        shown("x", 190_000, registered_ms=196_000),
+    ]
+    log = logged(served, [acted("u", 100_010)])
+    window = window_of(log)
+    assert window.examples(aged).ages.tolist() == [1, 2, 3, UNKNOWN_AGE, UNKNOWN_AGE]
+    assert batch_of(window.since(170_000).examples(aged)).ages.tolist() == [3, UNKNOWN_AGE, UNKNOWN_AGE]
+    assert not window.examples(encoding()).ages.any(), "a generation that reads no age"
+    assert window.notices(SCHEMA)[-2:] == [
+        "1 rankings do not tell when their user registered: the account's age is unknown",
+        "1 rankings lie before their user's registration: the account's age is unknown",
+    ]
+    assert window_of(logged(served[:3], [acted("u", 100_010)])).notices(SCHEMA) == []

@@ -9,6 +9,7 @@ from benchmarks.refresh.week_log import log_of, weeks_of
 from models.log.join import joined
 from models.log.window import LogWindow
 from models.refresh.prepare import MOST_PASSES, WARM_STEPS, RefreshPlan, held_out, prepare
+from models.runtime.account_age import BOUNDS_MS
 from models.training.config import TrainingConfig
 from models.training.trained import Trained
 from tests.towers_factory import dataset, trained
@@ -55,3 +56,13 @@ def test_what_the_active_generation_learned_from_does_not_judge(window: LogWindo
 def test_what_was_learned_long_ago_changes_nothing(window: LogWindow) -> None:
     before, judging = held_out(window, 0.5)
     assert [len(each) for each in held_out(window, 0.5, int(window.times_ms[0]))] == [len(before), len(judging)]
+
+
+def test_a_generation_that_read_no_age_goes_on_without_and_that_is_said(window: LogWindow) -> None:
+    """A cold start begins with it."""
+    said = "the active generation reads no account's age: it is not read before a cold start"
+    old = replace(trained(), encoding=replace(trained().encoding, age_bounds=()))
+    warm, cold = prepare(window, old, RefreshPlan()), prepare(window, old, RefreshPlan(cold=True))
+    assert (warm.data.encoding.age_bounds, said in warm.notices) == ((), True)
+    assert not warm.data.examples.ages.any()
+    assert (cold.data.encoding.age_bounds, said in cold.notices) == (BOUNDS_MS, False)

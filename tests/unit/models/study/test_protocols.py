@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from foretaste.kernel.errors import ForetasteError, InvalidInput
+from models.runtime.account_age import age_bins
 from models.runtime.encoding import UNKNOWN
 from models.study.fold import MAKES_NEW, PROTOCOLS, Fold, check_protocols
 from models.study.protocols import SEEN, STEPS, questions
@@ -275,3 +276,21 @@ def test_protocols_that_are_unknown_or_none_are_refused() -> None:
     for names, said in (([], "names none"), (["seen"], "seen")):
         with pytest.raises(InvalidInput, match=f"^protocols: .*{said}"):
             check_protocols(names)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_an_event_is_as_old_as_its_user_was_then_though_behaviour_is_hidden(asked: Any, protocol: str) -> None:
+    questions, known = asked[protocol], fold()
+    first: dict[int, int] = {}
+    possible: dict[tuple[int, int], set[int]] = {}
+    for user, item, time_ms in _events():
+        first.setdefault(user, time_ms)
+        (age,) = age_bins([first[user]], [time_ms], known.encoding.age_bounds).tolist()
+        possible.setdefault((user, item), set()).add(age)
+    positive = np.flatnonzero(questions.labels == 1)
+    ages = questions.ages[questions.owner[positive]].tolist()
+    asked_of = zip(questions.user_of_row[positive].tolist(), questions.candidates[positive].tolist(), strict=True)
+    assert all(age in possible[of] for age, of in zip(ages, asked_of, strict=True))
+    assert len(set(ages)) > 2
+    for rows, batch in questions.batches():
+        assert np.array_equal(batch.ages[batch.owner], questions.ages[questions.owner[rows]])

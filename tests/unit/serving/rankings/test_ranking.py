@@ -473,6 +473,7 @@ async def test_each_answer_has_a_number_of_its_own_and_is_noted_as_it_was_served
         zero_shot_generation=1,
         ranking_generation=1,
         warm_after=3,
+        registered_at=datetime.fromtimestamp(AT / 1000, UTC),
     )
 
 
@@ -716,3 +717,31 @@ async def test_items_that_the_generation_does_not_know_are_marked(parts: Parts) 
     assert [item.get("unknown") for item in response.ranked] == [None, None, True]
     parts.towers.away = {"ranking"}
     assert "unknown" not in {key for item in (await rank(parts, items=["new"])).ranked for key in item}
+
+
+async def test_the_tower_is_given_the_accounts_age_and_the_log_when_it_began(parts: Parts) -> None:
+    await parts.sign_up()
+    await parts.store.write_enriched([EnrichedUser("u1", {"age": 26}, None, AT + 5_000)])  # registers again
+    parts.now = 90.0
+    await rank(parts)
+    assert given(parts)[0].age_ms == 90_000
+    event = parts.noted.served[-1].event()
+    assert event.registered_at == datetime.fromtimestamp(AT / 1000, UTC)
+
+
+async def test_of_a_user_whom_the_store_does_not_know_the_age_is_unknown(parts: Parts) -> None:
+    await rank(parts, "nobody")
+    assert given(parts)[0].age_ms is None
+    assert parts.noted.served[-1].event().registered_at is None
+    assert parts.count("foretaste_rank_registered_ahead_total") == 0
+
+
+@pytest.mark.parametrize(("ahead_s", "age_ms"), [(4.0, 0), (60.0, None)])
+async def test_a_registration_ahead_of_the_clock_is_just_now_or_unknown_and_counted(
+    parts: Parts, ahead_s: float, age_ms: int | None
+) -> None:
+    await parts.sign_up()
+    parts.now = -ahead_s
+    await rank(parts)
+    assert given(parts)[0].age_ms == age_ms
+    assert parts.count("foretaste_rank_registered_ahead_total") == (age_ms is None)

@@ -41,6 +41,21 @@ def test_a_registration_comes_back_as_it_was(
     assert json.dumps(user.attributes) == json.dumps(attributes), "5 and 5.0 are two"
 
 
+@pytest.mark.parametrize(("first_ms", "expected"), [(0, 0), (NOW_MS - 70_000, NOW_MS - 70_000), (NOW_MS + 5, 0)])
+def test_the_first_registration_comes_back_where_it_was_earlier(first_ms: int, expected: int) -> None:
+    sent = profile_record("u1", {"age": 1}, AttributesVersion(NOW_MS), first_ms)
+    assert sent is not None
+    (user,) = ReadProfiles.of([record(*sent)]).users.values()
+    assert (user.first_ms, user.registered_ms) == (expected, expected or NOW_MS)
+
+
+def test_a_record_of_an_earlier_version_tells_of_no_first_registration() -> None:
+    key, value = profile("u1", 20)
+    older = {name: told for name, told in json.loads(value).items() if name != "first_registered_at"}
+    (user,) = ReadProfiles.of([record(key, json.dumps(older).encode())]).users.values()
+    assert (user.first_ms, user.registered_ms) == (0, NOW_MS)
+
+
 def test_the_newest_registration_counts_wherever_it_lies() -> None:
     old, new = profile("u1", 20, NOW_MS - 1), profile("u1", 30)
     for order in ((old, new), (new, old)):

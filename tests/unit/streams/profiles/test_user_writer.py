@@ -1,7 +1,7 @@
 """Users written as they once stood in the store: whole where nothing is, by the store's rules where something is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -156,3 +156,26 @@ async def test_a_tower_that_is_away_is_told(written: Written) -> None:
     with pytest.raises(Unavailable, match="triton"):
         await written.write(user(), of=generation())
     assert await written.read() == UserFeatures("u1")
+
+
+async def test_a_first_registration_is_written_and_is_not_lost_to_a_later_one(written: Written) -> None:
+    told = replace(user(), first_ms=NOW_MS - 900)
+    await written.write(told, of=generation())
+    assert (await written.read()).registered_ms == NOW_MS - 900
+    found = await written.write(user(age=30, at_ms=NOW_MS + 10), of=generation())
+    assert (await written.read()).registered_ms == NOW_MS - 900
+    assert [each.registered_ms for each in found.standing] == [NOW_MS - 900], "what is recorded of it tells so too"
+
+
+@pytest.mark.parametrize("copied", [True, False], ids=["of the same registration", "of an older one"])
+async def test_a_first_registration_reaches_a_user_whose_stored_one_is_as_new(written: Written, copied: bool) -> None:
+    """A store that was emptied has the newest sign-up again, before what is known of the first one is written back."""
+    standing = user(age=30, at_ms=NOW_MS + 10)
+    await written.write(standing, of=generation())
+    told = replace(standing if copied else user(), first_ms=NOW_MS - 900)
+    for _ in range(2):
+        found = await written.write(told, of=generation())
+        read = await written.read()
+        assert (read.attributes, read.attributes_ms, read.registered_ms) == ({"age": 30}, NOW_MS + 10, NOW_MS - 900)
+        assert (found.new, found.changed, found.kept) == (0, 0, 1)
+        assert [each.registered_ms for each in found.standing] == [NOW_MS - 900]

@@ -1,5 +1,6 @@
 """The zero-shot tower of fitted codes, and the two experts that its ranking tower is."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,10 @@ from models.effects.fit import Effects
 from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS
 from models.generations.parity import attribute_tensor
 from models.runtime.local import LocalTowers
-from models.towers.architecture import TowerPair
+from models.towers.architecture import TowerPair, tower_shape
 from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.ranking.dmr import DMR
-from models.towers.ranking.experts import Experts
+from models.towers.ranking.experts import AGE_MIX_SHARE, Experts
 from models.towers.ranking.recency import RecencyDNN
 from models.towers.zero_shot.base import ZeroShotShape
 from models.towers.zero_shot.effects import AttributeEffects
@@ -185,9 +186,10 @@ def test_what_is_served_to_the_new_is_the_vector_the_keys_and_the_biases() -> No
     encoding = trained().encoding
     for request, of_request in zip(wanted, LocalTowers.of(folder).score(wanted), strict=True):
         item = encoding.encode_items(request.items)
-        logits = (
-            state["ranking.keys"][item] @ torch.tensor(request.virtual).flatten() + state["ranking.biases"][0, item]
-        )
+        (age,) = encoding.encode_ages([request])
+        stage = age + len(encoding.age_bounds) if age else 0
+        bias = state["ranking.biases"][0, item] + state["ranking.age_biases"][stage, item]
+        logits = state["ranking.keys"][item] @ torch.tensor(request.virtual).flatten() + bias
         np.testing.assert_allclose(of_request, logits.sigmoid(), atol=1e-5)
 
 
@@ -205,3 +207,66 @@ def test_served_experts_answer_as_they_were_trained() -> None:
     scores = LocalTowers.of(artifacts()[0]).score(requests())
     for found, expected in zip(scores, expected_scores(trained(), requests()), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+AGES = 3
+
+
+def _aged() -> tuple[Experts, Effects]:
+    """Experts that read the account's age, with drawn biases and mix."""
+    rng, shape = np.random.default_rng(8), tower_shape(replace(SIZES, ages=AGES), replace(TINY, ranking="recency"))
+    age_biases = rng.normal(size=(1 + 2 * AGES, SIZES.items)).astype(np.float32)
+    effects = replace(_effects(), age_biases=age_biases)
+    others: Any = _towers().ranking
+    experts = Experts(shape, others.warm).eval()
+    experts.adopt(effects)
+    with torch.no_grad():
+        experts.mix.copy_(others.mix)
+        experts.age_mix.copy_(torch.from_numpy(rng.normal(size=(1 + AGES, 2)).astype(np.float32)))
+    return experts, effects
+
+
+def test_the_age_adds_to_the_biases_and_to_the_mix(towers: TowerPair) -> None:
+    experts, effects = _aged()
+    ages = torch.arange(len(LENGTHS)) % (1 + AGES)
+    indices = Indices.drawn()
+    inputs = _read(towers, indices)._replace(age=ages)
+    with torch.inference_mode():
+        found = experts(inputs).numpy()
+        warm = experts.warm(inputs._replace(taste=inputs.taste.without_virtual())).numpy()
+    assert effects.age_biases is not None
+    of_age = experts.age_mix.detach().numpy()
+    for row, (owner, item) in enumerate(zip(indices.owner.tolist(), indices.candidates.tolist(), strict=True)):
+        seen, age = LENGTHS[owner], int(ages[owner])
+        code = indices.virtual[owner].flatten().numpy() if seen < WARM_AFTER else np.zeros(WIDTH)
+        stage = age + AGES if seen == 0 and age else age
+        cold = code @ effects.keys[item] + effects.biases[SEEN_BINS[seen], item] + effects.age_biases[stage, item]
+        a, b = experts.mix.detach().numpy()[seen] + AGE_MIX_SHARE * of_age[age] if seen else (1.0, 0.0)
+        assert found[row] == pytest.approx(a * cold + b * warm[row], rel=1e-4, abs=1e-4)
+
+
+def test_an_age_that_nobody_gives_is_unknown(towers: TowerPair) -> None:
+    experts, _ = _aged()
+    inputs = _read(towers, Indices.drawn())
+    with torch.inference_mode():
+        assert torch.equal(experts(inputs), experts(inputs._replace(age=torch.zeros(len(LENGTHS), dtype=torch.long))))
+
+
+def test_experts_of_a_generation_without_ages_have_nothing_of_them(towers: TowerPair) -> None:
+    inputs = _read(towers, Indices.drawn())
+    with torch.inference_mode():
+        known = towers.ranking(inputs._replace(age=torch.ones(len(LENGTHS), dtype=torch.long)))
+        assert torch.equal(known, towers.ranking(inputs))
+    assert not {name for name in towers.state_dict() if "age_" in name}
+
+
+def test_served_experts_tell_ages_apart() -> None:
+    """As exported: the default towers read the age of the very request, and of a new user most of all."""
+    towers = LocalTowers.of(artifacts()[0])
+    new = next(request for request in requests() if not request.behaviour.items and len(request.items) > 1)
+    ages = [None, *towers.encoding.age_bounds]
+    scores = towers.score([replace(new, age_ms=age) for age in ages])
+    for other, age in zip(scores, ages, strict=True):
+        (alone,) = towers.score([replace(new, age_ms=age)])
+        np.testing.assert_allclose(alone, other, atol=1e-6)
+    assert max(float(np.abs(each - scores[0]).max()) for each in scores[1:]) > 1e-3
