@@ -1,7 +1,7 @@
 """`user-profiles`: what the online store holds of a user's registration, as an event and back."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from pydantic import ValidationError
@@ -72,7 +72,8 @@ class ReadProfiles:
 
     @classmethod
     def of(cls, messages: Iterable[Message]) -> "ReadProfiles":
-        """A null value ends what came before it; of registrations the newest counts, whichever comes last."""
+        """A null value ends what came before it; of registrations the newest counts, whichever comes last, with the
+        first one that any tells of."""
         found = cls()
         for message in messages:
             user_id = _user_of(message)
@@ -95,8 +96,19 @@ class ReadProfiles:
             self.unreadable += 1
             return
         held = self.users.get(user_id)
-        if held is None or user.attributes_version.replaces(held.attributes_version):
-            self.users[user_id] = user
+        self.users[user_id] = user if held is None else _together(held, user)
+
+
+def _together(held: UserFeatures, later: UserFeatures) -> UserFeatures:
+    """The newer registration of two records, with what both tell of those before it; of the same one, which came."""
+    version, held_version = later.attributes_version, held.attributes_version
+    if version.is_same(held_version):
+        newer, older = replace(held, registrations=version.after(held_version).digests), later
+    else:
+        newer, older = (later, held) if version.replaces(held_version) else (held, later)
+    is_known = bool(older.registrations) and older.registrations[-1] in newer.registrations
+    older_ms = older.first_ms if is_known else older.registered_ms
+    return replace(newer, first_ms=first_registration(newer.attributes_ms, newer.first_ms, older_ms))
 
 
 def _user_of(message: Message) -> str | None:

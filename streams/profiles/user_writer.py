@@ -49,8 +49,8 @@ class UserWriter:
        None, for nobody. What is not finite is left to a sign-up or a read repair.
     2. Those of whom nothing is stored are written whole, in one step that looks whether it is so (`WholeUserStore`).
     3. The others, and all of them on another store, are read. Newer attributes are written with the virtual behaviour
-       made from them, by the store's own rule; for stored ones without virtual behaviour it is made and written. The
-       store hears of an earlier first registration too.
+       made from them, by the store's own rule; for stored ones without virtual behaviour it is made and written. Of
+       others the store hears what came before the stored ones.
     4. Behaviour is appended to what is stored, as `streams.behaviours` does with what has no `event_id`.
 
     Who was erased comes back by a later registration alone, as everywhere.
@@ -106,11 +106,15 @@ class UserWriter:
             if version.replaces(there.attributes_version) and not _is_stored(user, there):
                 warm = generation is not None and generation.stage(len(there.behaviour)) is Stage.WARM
                 first_ms = first_registration(version.at_ms, user.first_ms, there.registered_ms)
-                rows.append(_row(user, None if warm else user.virtual, first_ms))
+                virtual = None if warm else user.virtual
+                place, digests = version.place, version.digests
+                rows.append(
+                    EnrichedUser(user.user_id, user.attributes or {}, virtual, version.at_ms, place, digests, first_ms)
+                )
                 after = version.after(there.attributes_version)
                 replaced[user.user_id] = replace(user, registrations=after.digests, first_ms=first_ms)
-            elif first_registration(there.registered_ms or 0, user.registered_ms):
-                rows.append(_row(user, None, user.first_ms))  # refused, but for the first registration that it tells
+            elif (row := _told_row(user, there)) is not None:
+                rows.append(row)
                 told.append(user.user_id)
             else:
                 kept.append(there)
@@ -166,11 +170,17 @@ def _appended(user: UserFeatures, more: Behaviour) -> BehavedUser | None:
     return None if behaviour is user.behaviour else BehavedUser.after(user, behaviour)
 
 
-def _row(user: UserFeatures, virtual: VirtualBehaviour | None, first_ms: int) -> EnrichedUser:
-    version = user.attributes_version
-    return EnrichedUser(
-        user.user_id, user.attributes or {}, virtual, version.at_ms, version.place, version.digests, first_ms
-    )
+def _told_row(user: UserFeatures, there: UserFeatures) -> EnrichedUser | None:
+    """What the store is to refuse and to remember of a registration that does not replace the stored one: that the user
+    registered before, and which registrations came before the same one. None where it knows."""
+    is_same = bool(user.registrations) and user.registrations[-1] in there.registrations
+    missing = tuple(digest for digest in user.registrations if digest not in there.registrations)
+    first_ms = first_registration(there.registered_ms or 0, user.first_ms if is_same else user.registered_ms)
+    if there.registered_ms is None or not (first_ms or (is_same and missing)):
+        return None
+    version = there.attributes_version if is_same else user.attributes_version
+    place = None if there.attributes_place is None else version.place
+    return EnrichedUser(user.user_id, user.attributes or {}, None, version.at_ms, place, missing, first_ms)
 
 
 def _is_stored(user: UserFeatures, there: UserFeatures) -> bool:

@@ -292,7 +292,7 @@ async def test_a_slot_of_another_shape_is_written_again() -> None:
 
 async def test_a_replay_that_changes_nothing_asks_no_tower_and_writes_nothing_but_announces() -> None:
     world = await World().activate()
-    await way(world)([sign_up("u1", age=25)])
+    await way(world)([sign_up("u1", 5, NOW_MS - 9, age=3), sign_up("u1", age=25)])
     world.towers.outage = world.store.write_outage = AWAY
     await way(world)([sign_up("u1", age=25), sign_up("u1", timestamp_ms=NOW_MS - 1, age=1)])
     assert [event.user_id for event in enriched(world)] == ["u1", "u1"]

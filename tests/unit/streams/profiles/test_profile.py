@@ -61,6 +61,21 @@ def test_the_newest_registration_counts_wherever_it_lies() -> None:
     for order in ((old, new), (new, old)):
         (user,) = ReadProfiles.of([record(*each) for each in order]).users.values()
         assert user.attributes == {"age": 30}
+        assert (user.attributes_ms, user.registered_ms) == (NOW_MS, NOW_MS - 1)
+
+
+def test_two_records_of_one_registration_tell_all_that_came_before_it() -> None:
+    """The second one tells of a registration that came late."""
+    own, place = b"the-own.", Place("user-registered-0", 7, NOW_MS)
+    one = profile_record("u1", {"age": 1}, AttributesVersion(NOW_MS, place, (b"before..", own)))
+    other = profile_record("u1", {"age": 1}, AttributesVersion(NOW_MS, place, (b"late....", own)), NOW_MS - 9)
+    assert one is not None
+    assert other is not None
+    for order in ((one, other), (other, one)):
+        (user,) = ReadProfiles.of([record(*each) for each in order]).users.values()
+        assert (user.attributes_ms, user.attributes_place, user.registered_ms) == (NOW_MS, place, NOW_MS - 9)
+        assert user.registrations[-1] == own
+        assert set(user.registrations) == {b"before..", b"late....", own}
 
 
 def test_a_null_value_ends_what_came_before_it() -> None:

@@ -179,3 +179,15 @@ async def test_a_first_registration_reaches_a_user_whose_stored_one_is_as_new(wr
         assert (read.attributes, read.attributes_ms, read.registered_ms) == ({"age": 30}, NOW_MS + 10, NOW_MS - 900)
         assert (found.new, found.changed, found.kept) == (0, 0, 1)
         assert [each.registered_ms for each in found.standing] == [NOW_MS - 900]
+
+
+async def test_what_else_came_before_a_stored_registration_is_remembered_with_it(written: Written) -> None:
+    standing = user()
+    await written.write(standing, of=generation())
+    more = replace(standing, registrations=(b"outdone.", *standing.registrations))
+    for _ in range(2):
+        found = await written.write(more, of=generation())
+        read = await written.read()
+        assert (read.attributes, read.attributes_version) == (standing.attributes, more.attributes_version)
+        assert generation().virtual_of(read) is not None
+        assert (found.new, found.changed, found.kept) == (0, 0, 1)
