@@ -18,6 +18,7 @@ from models.data.histories import Histories
 from models.data.indices import item_indices
 from models.data.sampling import NegativeSampler
 from models.data.vocabulary import fit_encoding, item_counts
+from models.runtime.account_age import NEVER_REGISTERED
 from models.runtime.encoding import FIRST_KNOWN, PADDING, Encoding, IndexArray
 
 WEEK_MS = 7 * 86_400_000
@@ -105,6 +106,7 @@ def log_of(dataset: Dataset, week: Week, negatives: int, seed: int) -> Logged:
         "attributes": _attributes(known)[moments[:, 1]],
         "behaviour_items": acted_items,
         "behaviour_actions": actions,
+        "registered_at": _times(known.registrations_ms[moments[:, 1]]),
     }
     acted = np.flatnonzero(events["label"].to_numpy() == 1)
     behaviours = {
@@ -175,4 +177,5 @@ def _lists(sizes: IndexArray, values: _Texts) -> Any:
 
 
 def _times(times_ms: IndexArray) -> Any:
-    return pa.array(times_ms * 1000, pa.timestamp("us", tz="UTC"))
+    """As the log has them; none for `NEVER_REGISTERED`."""
+    return pa.array(times_ms * 1000, pa.timestamp("us", tz="UTC"), mask=times_ms == NEVER_REGISTERED)

@@ -173,12 +173,12 @@ def _appended(user: UserFeatures, more: Behaviour) -> BehavedUser | None:
 def _told_row(user: UserFeatures, there: UserFeatures) -> EnrichedUser | None:
     """What the store is to refuse and to remember of a registration that does not replace the stored one: that the user
     registered before, and which registrations came before the same one. None where it knows."""
-    is_same = bool(user.registrations) and user.registrations[-1] in there.registrations
+    is_known = bool(user.registrations) and user.registrations[-1] in there.registrations
     missing = tuple(digest for digest in user.registrations if digest not in there.registrations)
-    first_ms = first_registration(there.registered_ms or 0, user.first_ms if is_same else user.registered_ms)
-    if there.registered_ms is None or not (first_ms or (is_same and missing)):
+    first_ms = first_registration(there.registered_ms or 0, user.first_ms if is_known else user.registered_ms)
+    if there.registered_ms is None or not (first_ms or (is_known and missing)):
         return None
-    version = there.attributes_version if is_same else user.attributes_version
+    version = there.attributes_version if is_known else user.attributes_version
     place = None if there.attributes_place is None else version.place
     return EnrichedUser(user.user_id, user.attributes or {}, None, version.at_ms, place, missing, first_ms)
 

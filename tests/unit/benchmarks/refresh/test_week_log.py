@@ -68,7 +68,9 @@ def test_fewer_than_two_weeks_are_refused(dataset: Dataset) -> None:
 def test_what_is_logged_of_a_ranking_is_what_lay_strictly_before_it(dataset: Dataset, week: Week) -> None:
     rankings = log_of(dataset, week, 4, seed=1).rankings.to_pylist()
     users = dataset.users.set_index("user_id")
+    firsts = dataset.interactions.groupby("user_id", observed=True)["time_ms"].min()
     for ranking in rankings:
+        assert _ms(ranking["registered_at"]) == firsts[ranking["user_id"]]
         assert week.since_ms <= _ms(ranking["at"]) < week.until_ms
         earlier = _earlier(dataset, ranking["user_id"], _ms(ranking["at"]))
         assert ranking["behaviour_items"] == earlier["item_id"].tolist()

@@ -28,6 +28,7 @@ def _rows(items: Any, times_ms: Any, labels: Any = None, seen: int = 100) -> Int
         attributes=np.zeros((1, 0), dtype=np.int64),
         times_ms=np.asarray(times_ms, dtype=np.int64),
         moments=np.arange(count),
+        ages=np.zeros(count, dtype=np.int64),
     )
 
 

@@ -42,6 +42,7 @@ def _without(examples: Any, item: int) -> Any:
         starts=np.arange(len(rows) + 1),
         items=examples.items[rows],
         labels=examples.labels[rows],
+        ages=examples.ages[rows],
     )
 
 

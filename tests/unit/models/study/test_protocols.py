@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from foretaste.kernel.errors import ForetasteError, InvalidInput
-from models.runtime.account_age import age_bins
+from models.runtime.account_age import NEVER_REGISTERED, age_bins
 from models.runtime.encoding import UNKNOWN
 from models.study.fold import MAKES_NEW, PROTOCOLS, Fold, check_protocols
 from models.study.protocols import SEEN, STEPS, questions
@@ -294,3 +294,19 @@ def test_an_event_is_as_old_as_its_user_was_then_though_behaviour_is_hidden(aske
     assert len(set(ages)) > 2
     for rows, batch in questions.batches():
         assert np.array_equal(batch.ages[batch.owner], questions.ages[questions.owner[rows]])
+
+
+def test_whoever_is_made_new_registers_with_the_first_event_that_is_left() -> None:
+    given = fold()
+    instant = given.split.instant_ms
+    registered_ms = given.dataset.first_events_ms - 1
+    registered_ms[::5] = NEVER_REGISTERED
+    under = Fold.of(replace(given.dataset, registered_ms=registered_ms), instant).under("random_40")
+    anew = np.zeros(len(registered_ms), dtype=np.bool_)
+    anew[under.new_users] = True
+    anew &= (registered_ms != NEVER_REGISTERED) & (registered_ms < instant)
+    assert anew.any()
+    found = under.dataset.registrations_ms
+    assert np.array_equal(found[~anew], registered_ms[~anew])
+    assert np.array_equal(found[anew], under.dataset.first_events_ms[anew])
+    assert ((found[anew] >= instant) | (found[anew] == NEVER_REGISTERED)).all()
