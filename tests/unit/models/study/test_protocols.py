@@ -283,7 +283,7 @@ def test_an_event_is_as_old_as_its_user_was_then_though_behaviour_is_hidden(aske
     questions, known = asked[protocol], fold()
     first: dict[int, int] = {}
     possible: dict[tuple[int, int], set[int]] = {}
-    for user, item, time_ms in _events():
+    for user, item, time_ms in _events(protocol):
         first.setdefault(user, time_ms)
         (age,) = age_bins([first[user]], [time_ms], known.encoding.age_bounds).tolist()
         possible.setdefault((user, item), set()).add(age)
