@@ -106,8 +106,11 @@ def test_a_single_user_is_trained_on_and_nobody_is_cold(tmp_path: Path, labels: 
     assert metrics["warm.users"] == 1
 
 
-def test_a_user_who_met_every_item_has_no_negatives(tmp_path: Path) -> None:
-    folder = write(tmp_path / "data", interactions_who=["user-0"] * EVENTS)
+def test_a_user_who_met_every_item_at_each_moment_has_no_negatives(tmp_path: Path) -> None:
+    what = [f"item-{each % ITEMS}" for each in range(EVENTS)]
+    times = 1_700_000_000 + np.arange(EVENTS) // ITEMS
+    who = ["user-0"] * EVENTS
+    folder = write(tmp_path / "data", interactions_who=who, interactions_what=what, interactions_at=times)
     dataset = read_dataset(folder)
     split = split_by_time(dataset)
     encoding = fit_encoding(dataset, split.instant_ms)
