@@ -437,7 +437,7 @@ def test_effects_go_on_from_earlier_counts(monkeypatch: pytest.MonkeyPatch) -> N
     given = []
 
     def fit(*arguments: Any) -> Effects:
-        given.append(arguments[-1])
+        given.append(arguments[6])
         return fit_effects(*arguments)
 
     monkeypatch.setattr("models.training.loop.fit_effects", fit)
