@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,8 @@ CLOSED_WITHIN = 10.0
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
+        is_here = item.path.is_relative_to(Path(__file__).parent)  # pytest hands over those of all folders
+        if is_here and isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
             item.fixturenames.insert(0, closes_connections.__name__)  # set up first, so that it is torn down last
 
 
