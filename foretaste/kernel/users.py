@@ -197,6 +197,12 @@ class UserFeatures:
         """Attributes were erased and nobody registered since: `attributes_ms` is the time of that."""
         return self.attributes is None and self.attributes_ms > 0
 
+    def is_gone(self, since_ms: int) -> bool:
+        """Nothing is stored, or what a registration after `since_ms` brought."""
+        if self.attributes is not None:
+            return self.attributes_ms > since_ms
+        return not len(self.behaviour) and not self.damaged
+
     @property
     def attributes_version(self) -> AttributesVersion:
         return AttributesVersion(self.attributes_ms, self.attributes_place, self.registrations)
