@@ -105,12 +105,13 @@ async def _begin_or_resume(parts: RefreshParts, request: RefreshRequest) -> Unfi
         until_ms=until_ms,
         requested=request.requested,
         counts=basis.counts,
+        erased={digest.hex(): at_ms for digest, at_ms in basis.erased.items()},
     )
     return parts.records.keep(run)
 
 
 async def _basis(parts: RefreshParts, request: RefreshRequest, base: int | None) -> CountsBasis:
-    return CountsBasis(CountsFrom.BASE) if request.plan.cold else await parts.learner.basis(base)
+    return await parts.learner.basis(None if request.plan.cold else base)
 
 
 async def _is_resumed(
