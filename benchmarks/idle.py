@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
-from urllib.request import Request, urlopen
 
 import typer
 
@@ -27,6 +26,7 @@ from benchmarks.own_stack import own_settings
 from benchmarks.processes import family, processor_seconds
 from benchmarks.trained_stack import publish, train
 from foretaste import compose
+from foretaste.client import Foretaste
 from foretaste.console import errors
 from foretaste.settings import Settings
 from foretaste.stack.record import StackRecord, running_stack
@@ -49,7 +49,8 @@ def idle(
         train(settings, data, [1])
         with _running(settings) as record:
             asyncio.run(publish(compose.resolve(settings), [1]))
-            _rank(record.addresses["api"])
+            with Foretaste(record.addresses["api"]) as service:
+                service.rank("nobody", ["Heat (1995)"])
             errors.print(f"left alone for {settle:g} s, then counted for {seconds:g} s")
             time.sleep(settle)
             before, began = _used(record), time.perf_counter()
@@ -89,13 +90,6 @@ def _started(home: Path, process: "subprocess.Popen[bytes]") -> StackRecord:
         if process.poll() is not None or time.monotonic() > given_up:
             raise TimeoutError(f"the stack does not run: {record}")
         time.sleep(0.5)
-
-
-def _rank(address: str) -> None:
-    body = json.dumps({"user_id": "nobody", "items": ["Heat (1995)"]}).encode()
-    request = Request(f"{address}/v1/rank", body, {"Content-Type": "application/json"})  # noqa: S310  # our own service
-    with urlopen(request, timeout=10) as answer:  # noqa: S310  # likewise
-        assert answer.status == 200
 
 
 def _used(record: StackRecord) -> dict[str, float]:

@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     topic_prefix: str = ""
     """Put before each topic's name and the consumer group's, so that deployments can share a broker."""
     partitions: Annotated[int, Field(ge=1)] = 8
-    """Of each topic that is created: as many workers can share the work. 2 on the embedded broker if unset."""
+    """Of each topic that `setup` creates: as many workers can share the work."""
     replication: Annotated[int, Field(ge=1)] = 1
     """Of each topic that `setup` creates."""
 

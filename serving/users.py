@@ -57,7 +57,9 @@ class StoredUsers:
         """
         sent_ms = round(self._now() * 1000)
 
-        def readable(event: UserRegistered, user: UserFeatures, generation: Generation) -> bool:
+        def readable(event: UserRegistered, user: UserFeatures, generation: Generation | None) -> bool:
+            if generation is None:
+                return False
             at_ms = sent_ms
             if event.registered_at is not None:
                 at_ms = min(at_ms, round(event.registered_at.timestamp() * 1000))
@@ -73,7 +75,7 @@ class StoredUsers:
         """
         sent_ms = round(self._now() * 1000)
 
-        def readable(event: UserBehaved, user: UserFeatures, _: Generation) -> bool:
+        def readable(event: UserBehaved, user: UserFeatures, _: Generation | None) -> bool:
             at_ms, behaviour = round(event.at.timestamp() * 1000), user.behaviour
             if len(behaviour) >= MAX_BEHAVIOUR and at_ms < behaviour.times[0]:
                 return True
@@ -90,11 +92,8 @@ class StoredUsers:
         """Whether, within so many seconds, the store has nothing of the user, or what a later registration brought."""
         sent_ms = round(self._now() * 1000)
 
-        def readable(event: UserErased, user: UserFeatures, _: Generation) -> bool:
-            at_ms = sent_ms if event.occurred_at is None else round(event.occurred_at.timestamp() * 1000)
-            if user.attributes is not None:
-                return user.attributes_ms > at_ms
-            return not len(user.behaviour) and not user.damaged
+        def readable(event: UserErased, user: UserFeatures, _: Generation | None) -> bool:
+            return user.is_gone(sent_ms if event.occurred_at is None else round(event.occurred_at.timestamp() * 1000))
 
         return await self._within(seconds, [event], readable)
 
@@ -102,7 +101,7 @@ class StoredUsers:
         self,
         seconds: float,
         events: Sequence[EventT],
-        readable: Callable[[EventT, UserFeatures, Generation], bool],
+        readable: Callable[[EventT, UserFeatures, Generation | None], bool],
     ) -> bool:
         """Looks again with growing pauses, at what is not readable yet alone. A store that is away has it not yet."""
         until, pause = self._clock() + seconds, FIRST_PAUSE
@@ -117,11 +116,11 @@ class StoredUsers:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _unreadable(
-        self, events: Sequence[EventT], readable: Callable[[EventT, UserFeatures, Generation], bool]
+        self, events: Sequence[EventT], readable: Callable[[EventT, UserFeatures, Generation | None], bool]
     ) -> list[EventT]:
         try:
-            generation = await self._active.get()
-            users = await self._store.read([event.user_id for event in events], generation.number)
+            generation = await self._generation()
+            users = await self._store.read([event.user_id for event in events], _number(generation))
         except Unavailable:
             return list(events)
         return [event for event, user in zip(events, users, strict=True) if not readable(event, user, generation)]

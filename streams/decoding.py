@@ -8,7 +8,7 @@ The rules beyond the types in `foretaste.kernel.events` are those of `streams.ru
 - A ranking has as many scores as items, and as many actions and times as behaviours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from foretaste.kernel.errors import InvalidInput
@@ -33,52 +33,55 @@ def decode_registered(message: Message, *, now_ms: int, max_bytes: int) -> UserR
 
     `now_ms` is the clock in epoch milliseconds, `max_bytes` the largest value taken.
     """
-    event = _decode(message, UserRegistered, max_bytes)
-    if isinstance(event, DeadLetter):
-        return event
-    return (
-        _wrong_key(message, event.user_id, optional=True)
-        or _letter(message, wrong_time("registered_at", event.registered_at, now_ms))
-        or _letter(message, oversized_integer("attributes", event.attributes))
-        or event
+    return _checked(
+        message,
+        UserRegistered,
+        max_bytes,
+        lambda event: (
+            _wrong_key(message, event.user_id, optional=True)
+            or _letter(message, wrong_time("registered_at", event.registered_at, now_ms))
+            or _letter(message, oversized_integer("attributes", event.attributes))
+        ),
     )
 
 
 def decode_behaved(message: Message, *, now_ms: int, max_bytes: int) -> UserBehaved | DeadLetter:
     """A `user-behaved` record as an event, or as a dead letter; the arguments are those of `decode_registered`."""
-    event = _decode(message, UserBehaved, max_bytes)
-    if isinstance(event, DeadLetter):
-        return event
-    return (
-        _wrong_key(message, event.user_id, optional=False)
-        or _letter(message, wrong_time("at", event.at, now_ms))
-        or event
+    return _checked(
+        message,
+        UserBehaved,
+        max_bytes,
+        lambda event: (
+            _wrong_key(message, event.user_id, optional=False) or _letter(message, wrong_time("at", event.at, now_ms))
+        ),
     )
 
 
 def decode_erased(message: Message, *, now_ms: int, max_bytes: int) -> UserErased | DeadLetter:
     """A `user-erased` record as an event, or as a dead letter; the arguments are those of `decode_registered`."""
-    event = _decode(message, UserErased, max_bytes)
-    if isinstance(event, DeadLetter):
-        return event
-    return (
-        _wrong_key(message, event.user_id, optional=True)
-        or _letter(message, wrong_time("occurred_at", event.occurred_at, now_ms))
-        or event
+    return _checked(
+        message,
+        UserErased,
+        max_bytes,
+        lambda event: (
+            _wrong_key(message, event.user_id, optional=True)
+            or _letter(message, wrong_time("occurred_at", event.occurred_at, now_ms))
+        ),
     )
 
 
 def decode_ranked(message: Message, *, now_ms: int, max_bytes: int) -> UserRanked | DeadLetter:
     """A `user-ranked` record as an event, or as a dead letter; the arguments are those of `decode_registered`."""
-    event = _decode(message, UserRanked, max_bytes)
-    if isinstance(event, DeadLetter):
-        return event
-    return (
-        _wrong_key(message, event.user_id, optional=False)
-        or _letter(message, wrong_time("at", event.at, now_ms))
-        or _uneven(message, event)
-        or _oversized_number(message, event)
-        or event
+    return _checked(
+        message,
+        UserRanked,
+        max_bytes,
+        lambda event: (
+            _wrong_key(message, event.user_id, optional=False)
+            or _letter(message, wrong_time("at", event.at, now_ms))
+            or _uneven(message, event)
+            or _oversized_number(message, event)
+        ),
     )
 
 
@@ -94,6 +97,13 @@ def readable(messages: Sequence[Message], kind: type[EventT]) -> list[EventT]:
         with suppress(Undecodable):
             events.append(EVENTS.decode(message.value, kind))
     return events
+
+
+def _checked(
+    message: Message, kind: type[EventT], max_bytes: int, wrong: Callable[[EventT], DeadLetter | None]
+) -> EventT | DeadLetter:
+    event = _decode(message, kind, max_bytes)
+    return event if isinstance(event, DeadLetter) else wrong(event) or event
 
 
 def _decode(message: Message, kind: type[EventT], max_bytes: int | None) -> EventT | DeadLetter:

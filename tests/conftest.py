@@ -23,6 +23,7 @@ from foretaste.stack.progress import silent
 from foretaste.stack.stack import Stack, StackPlan
 from tests import images
 from tests.browser import browser
+from tests.connections import closes_connections, watch_connections  # noqa: F401  # a fixture
 from tests.faults.swaps.cases import cases
 from tests.integration import brokers, postgres_server, redis_server, redis_tls
 from tests.integration.postgres_server import Postgres
@@ -44,6 +45,7 @@ LONGEST_FIRST = (
 NIGHTLY_EXAMPLES = 50_000
 """Of each property of tests/fuzz, by `make fuzz`: more than a million of all together."""
 ON_DEMAND = ("containers", "faults")
+ON_REAL_SERVERS = ("contract", "integration")
 
 settings.register_profile("shared-cores", deadline=None, print_blob=True)
 settings.register_profile("nightly", settings.get_profile("shared-cores"), max_examples=NIGHTLY_EXAMPLES)
@@ -179,6 +181,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    watch_connections(item for item in items if _folder(item) in ON_REAL_SERVERS)
     items.sort(key=lambda item: LONGEST_FIRST.index(_folder(item)))
 
 

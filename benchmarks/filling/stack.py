@@ -26,6 +26,7 @@ PASSED = (
     "project",
     "topic_prefix",
     "redis_timeout",
+    "triton_timeout",
     "registry",
 )
 PARTS = ("kafka", "redis", "triton")

@@ -1,11 +1,10 @@
 """Waiting for all parts of a stack to work: a process that still imports is alive already, and does nothing yet."""
 
 import asyncio
-import json
 from contextlib import AsyncExitStack
-from urllib.request import Request, urlopen
 
 from foretaste import compose
+from foretaste.client import AsyncForetaste
 from foretaste.kernel.errors import ForetasteError
 from foretaste.kernel.events import UserRegistered
 from foretaste.kernel.values import Attributes
@@ -13,41 +12,46 @@ from foretaste.settings import Settings
 from streams.codec import EVENTS
 from streams.topics import TopicNames
 from streams.watch.monitor import WatchConfig
-from streams.worker.lag import KafkaBacklog, unhandled
+from streams.worker.lag import KafkaBacklog
 
 FIRST_USER = "first"
-SHOWN = 1.0
-"""Seconds until a ranking lies on its topic: impressions are gathered."""
 STARTING = 120.0
-"""Seconds for a part to start, at most."""
+"""Seconds for all parts to start, at most."""
+LOOK_EVERY = 0.1
+"""Seconds between two looks at how far a part has come."""
 
 
 async def wait_for_all_parts(settings: Settings, api: str, attributes: Attributes, item: str) -> None:
     """Returns once the worker has handled a sign-up, and the log and the watch a ranking of that user.
 
-    Raises `ForetasteError` for a part that did not come to it within `STARTING` seconds.
+    Raises `ForetasteError` for a part that did not come to it within `STARTING` seconds, and what the client raises.
     """
     connection, names = compose.kafka_connection(settings), TopicNames(settings.topic_prefix)
+    groups = {
+        "worker": (names.group, names.registered),
+        "log": (names.log_group, names.ranked),
+        "watch": (WatchConfig(names).group, names.ranked),
+    }
     async with AsyncExitStack() as stack:
+        backlogs = {part: KafkaBacklog(connection, *group) for part, group in groups.items()}
+        for backlog in backlogs.values():
+            stack.push_async_callback(backlog.close)
+        before = {part: await _handled(backlog) for part, backlog in backlogs.items()}
         events = compose.events(settings)
         stack.push_async_callback(events.close)
         value = EVENTS.encode(UserRegistered(user_id=FIRST_USER, attributes=attributes))
         await events.send(names.registered, FIRST_USER.encode(), value)
-        await asyncio.to_thread(_rank, api, item)
-        await asyncio.sleep(SHOWN)
-        for part, group, topic in (
-            ("worker", names.group, names.registered),
-            ("log", names.log_group, names.ranked),
-            ("watch", WatchConfig(names).group, names.ranked),
-        ):
-            backlog = KafkaBacklog(connection, group, topic)
-            stack.push_async_callback(backlog.close)
-            if await unhandled(backlog, STARTING):
-                raise ForetasteError(f"{part}: did not start within {STARTING:g} s")
+        async with AsyncForetaste(api) as service:
+            await service.rank(FIRST_USER, [item])
+        given_up = asyncio.get_running_loop().time() + STARTING
+        for part, backlog in backlogs.items():
+            try:
+                async with asyncio.timeout_at(given_up):
+                    while await _handled(backlog) == before[part]:  # noqa: ASYNC110  # no event tells of it
+                        await asyncio.sleep(LOOK_EVERY)
+            except TimeoutError:
+                raise ForetasteError(f"{part}: did not start within {STARTING:g} s") from None
 
 
-def _rank(api: str, item: str) -> None:
-    body = json.dumps({"user_id": FIRST_USER, "items": [item]}).encode()
-    request = Request(f"{api}/v1/rank", body, {"Content-Type": "application/json"})  # noqa: S310  # our own service
-    with urlopen(request, timeout=10) as answer:  # noqa: S310  # likewise
-        assert answer.status == 200
+async def _handled(backlog: KafkaBacklog) -> int:
+    return sum(position.done for position in (await backlog.positions()).values())

@@ -39,9 +39,9 @@ class ErasedFromLog:
     def __init__(self, fences: Mapping[bytes, LogFence]) -> None:
         self._fences = fences
 
-    @property
-    def digests(self) -> frozenset[bytes]:
-        return frozenset(self._fences)
+    def times(self) -> dict[bytes, int]:
+        """When each was erased, in epoch milliseconds."""
+        return {digest: round(fence.at.timestamp() * 1000) for digest, fence in self._fences.items()}
 
     def knows(self, erasure: LogErasure) -> bool:
         """Whether it, or a later one of the user, is among these."""

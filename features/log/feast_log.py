@@ -80,8 +80,8 @@ class FeastTrainingLog:
     async def erase(self, erasures: Sequence[LogErasure]) -> None:
         await asyncio.to_thread(self._erase, erasures)
 
-    async def erased(self) -> frozenset[bytes]:
-        return (await asyncio.to_thread(self._read_erased)).digests
+    async def erased(self) -> Mapping[bytes, int]:
+        return (await asyncio.to_thread(self._read_erased)).times()
 
     async def rows_of(self, user_id: str) -> Mapping[str, int]:
         """How many rows of a user the log holds that are read, by kind; nothing where another offline store is set."""

@@ -5,6 +5,7 @@ for them, which a worker that appends to it never does. What is appended is laid
 an element's bytes behind the others', and the lengths in front of them.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Generic, TypeVar, overload
@@ -39,9 +40,9 @@ class StoredColumn(GrowingColumn[T], Generic[T]):
         self._read = read
 
     @property
+    @abstractmethod
     def raw(self) -> bytes:
         """The list as it is stored: Feast's `Value`."""
-        raise NotImplementedError
 
     def grown(self, value: T, keep: int) -> Sequence[T]:
         left_out = self._count + 1 - keep
@@ -51,13 +52,14 @@ class StoredColumn(GrowingColumn[T], Generic[T]):
         return type(self)(body + self._element(value), min(self._count + 1, keep), value)
 
     @property
+    @abstractmethod
     def _first_end(self) -> int:
         """Where the first element ends."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def _element(value: T) -> bytes:
-        raise NotImplementedError
+        """One element as it lies in the list."""
 
     @property
     def _values(self) -> tuple[T, ...]:

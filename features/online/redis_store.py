@@ -291,13 +291,14 @@ class RedisStore:
         if self._client is None:
             if self._opening is None or self._opening.done():
                 self._opening = asyncio.get_running_loop().create_task(self._open())
-            self._client = await asyncio.shield(self._opening)
+            return await asyncio.shield(self._opening)
         return self._client
 
     async def _open(self) -> Client:
         await asyncio.to_thread(check_applied, self._config)
         store: Any = get_provider(self._config).online_store
         client: Client = await store._get_client_async(self._config.online_store)  # noqa: SLF001  # as Feast connects
+        self._client = client  # here: between the task's end and whoever waits for it, another may ask
         return client
 
 

@@ -86,19 +86,12 @@ async def _erased(settings: Settings, event: UserErased, *, wait: bool) -> Erasu
         until = time.monotonic() + WAIT_SECONDS
         while True:  # 3
             (found,) = await store.read([event.user_id], 0)
-            (behaved,) = await store.read_behaviour([event.user_id])
-            gone = _is_gone(found, behaved, sent_ms)
+            gone = found.is_gone(sent_ms)
             if gone or time.monotonic() > until:
                 return ErasureReport(gone, places)
             await asyncio.sleep(LOOK_SECONDS)
     finally:
         await store.close()
-
-
-def _is_gone(found: "UserFeatures", behaved: "UserFeatures", sent_ms: int) -> bool:
-    if found.attributes is not None:
-        return found.attributes_ms > sent_ms
-    return not len(behaved.behaviour) and not found.damaged
 
 
 def _of_store(slots: "Sequence[UserFeatures]", settings: Settings) -> ErasurePlace:

@@ -3,7 +3,7 @@
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.leasing import Lease
@@ -15,7 +15,7 @@ from foretaste.kernel.service_ports import EventCounts, IdempotencyKeys
 from foretaste.settings import Settings, variable
 from foretaste.stack.machine import IN_PROCESS
 from foretaste.stack.record import running_stack
-from foretaste.stack.stack import EMBEDDED_KAFKA, EMBEDDED_PARTITIONS
+from foretaste.stack.stack import EMBEDDED_KAFKA
 
 if TYPE_CHECKING:
     from features.feast_api import RepoConfig
@@ -32,18 +32,12 @@ def resolve(settings: Settings) -> Settings:
     """
     record = running_stack(settings.home)
     running = record.addresses if record is not None else {}
-    found: dict[str, Any] = {
-        part: getattr(settings, part) or running.get(part) for part in ("kafka", "redis", "triton")
-    }
+    found = {part: getattr(settings, part) or running.get(part) for part in ("kafka", "redis", "triton")}
     for part, address in found.items():
         if address is None:
             hint = f"no stack runs in {settings.home}: start one with `foretaste up`, or set FORETASTE_{part.upper()}"
             raise Unavailable(part, hint)
-    if settings.kafka is None:
-        found |= EMBEDDED_KAFKA
-        if "partitions" not in settings.model_fields_set:
-            found["partitions"] = EMBEDDED_PARTITIONS
-    return settings.model_copy(update=found)
+    return settings.model_copy(update={**found, **(EMBEDDED_KAFKA if settings.kafka is None else {})})
 
 
 def kafka_connection(settings: Settings) -> "KafkaConnection":

@@ -199,6 +199,12 @@ class UserFeatures:
         """Attributes were erased and nobody registered since: `attributes_ms` is the time of that."""
         return self.attributes is None and self.attributes_ms > 0
 
+    def is_gone(self, since_ms: int) -> bool:
+        """Nothing is stored, or what a registration after `since_ms` brought."""
+        if self.attributes is not None:
+            return self.attributes_ms > since_ms
+        return not len(self.behaviour) and not self.damaged
+
     @property
     def registered_ms(self) -> int | None:
         """When the user registered first, since the last erasure, epoch milliseconds; None where nobody is."""

@@ -30,8 +30,6 @@ EMBEDDED_KAFKA: Mapping[str, Any] = {
 }
 """Settings for Tansu, which has no idempotent producer, looks for new records after half of a fetch's wait (and half of
 what is left, and so on), and forms a group after half of the session's timeout."""
-EMBEDDED_PARTITIONS = 2
-"""Of each topic on Tansu unless set: it looks into each for every fetch, and one machine has few workers."""
 START_TIMEOUT = 30.0
 """Seconds that a part may take to become healthy; Triton with both towers takes about 3."""
 

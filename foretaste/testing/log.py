@@ -39,8 +39,8 @@ class InMemoryTrainingLog:
         known = ErasedFromLog(self._fences)
         self._fences |= {user_digest(each.user_id): LogFence.of(each) for each in erasures if not known.knows(each)}
 
-    async def erased(self) -> frozenset[bytes]:
-        return ErasedFromLog(self._fences).digests
+    async def erased(self) -> dict[bytes, int]:
+        return ErasedFromLog(self._fences).times()
 
     async def compact(self, before: date, ended: Callable[[], bool] = lambda: False) -> CompactedDays:
         """There are no files: the days are those that have rows, as long as `ended` does not say so."""

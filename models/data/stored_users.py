@@ -49,11 +49,6 @@ class DatasetUsers:
     def __len__(self) -> int:
         return len(self._users)
 
-    @property
-    def behaviours(self) -> int:
-        """Those of all users."""
-        return len(self._times)
-
     def blocks(self, start: int, size: int) -> Iterator[list[UserFeatures]]:
         """The users from row `start` on, `size` at a time."""
         for first in range(start, len(self), size):

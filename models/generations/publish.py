@@ -196,12 +196,12 @@ async def spent_numbers(generations: Generations) -> frozenset[int]:
 
 
 async def republish(parts: PublishParts) -> int | None:
-    """Record every published generation again and activate the newest, where Redis knows of none: it was emptied.
+    """Record every published generation again and activate the newest, where none is active: Redis was emptied.
 
-    Its number; None where Redis knows one, or none is published. Older ones whose files are not here any more are left
-    out. Raises what `load` and `activate` raise.
+    Its number; None where one is active, or none is published. Older ones whose files are not here any more are left
+    out. What was cut short is gone on with. Raises what `load` and `activate` raise.
     """
-    if await parts.generations.highest():
+    if await active_number(parts.generations) is not None:
         return None
     numbers = [number for number in published(parts.repository) if is_published(number, parts.repository)]
     if not numbers:

@@ -120,9 +120,10 @@ class LogLearner:
 
     async def basis(self, number: int | None) -> CountsBasis:
         """As the protocol says."""
+        erased = await self.log.erased()
         if number is None:
-            return CountsBasis(CountsFrom.BASE)
-        return await asyncio.to_thread(basis_of, self._artifact(number), await self.log.erased())
+            return CountsBasis(CountsFrom.BASE, None, erased)
+        return await asyncio.to_thread(basis_of, self._artifact(number), erased)
 
     async def judge(self, request: RefreshRequest, run: UnfinishedRefresh, learned: Learned) -> Verdict:
         """As the protocol says; made anew after a kill."""
@@ -197,9 +198,10 @@ class LogLearner:
 
     def _counted(self, run: UnfinishedRefresh, prepared: Prepared) -> CountedUsers | None:
         """Who is in the candidate's counts."""
+        erased = {bytes.fromhex(digest): at_ms for digest, at_ms in run.erased.items()}
         if prepared.base is None:
-            return CountedUsers.of(prepared.users)
-        return counted_with(self._artifact(run.base), run.counts, prepared.users)
+            return CountedUsers.of(prepared.users, erased)
+        return counted_with(self._artifact(run.base), run.counts, prepared.users, erased)
 
     def _is_exported(self, run: UnfinishedRefresh) -> bool:
         return run.number is not None and self._artifact(run.number).is_dir()

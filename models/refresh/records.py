@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
@@ -41,6 +42,9 @@ class CountsBasis(NamedTuple):
     counts: CountsFrom
     since_ms: int | None = None
     """Epoch milliseconds; None: as for every refresh, where the base stopped learning."""
+    erased: Mapping[bytes, int] = MappingProxyType({})
+    """Whom neither these counts nor the log hold, by digest (`user_digest`): what is from before so many epoch
+    milliseconds."""
 
 
 class _Record(BaseModel):
@@ -76,6 +80,8 @@ class UnfinishedRefresh(_Record):
     """The request: another one is another refresh. Written as `asked` by versions before 0.2."""
     counts: CountsFrom = CountsFrom.BASE
     """What its counts are added to."""
+    erased: Mapping[str, int] = {}
+    """As `CountsBasis.erased`; digests in hexadecimal."""
     number: int | None = None
     """The candidate's, once it is exported."""
     learning: LearningRecord | None = None

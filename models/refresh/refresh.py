@@ -83,11 +83,14 @@ async def _begin_or_resume(parts: RefreshParts, request: RefreshRequest) -> Unfi
     act that comes to the log after its window was read would be learned as none, and a ranking never."""
     now = parts.clock()
     base = await publish.active_number(parts.publish.generations)
-    basis = CountsBasis(CountsFrom.BASE) if request.plan.cold else await parts.learner.basis(base)
     unfinished = parts.records.unfinished()
-    if unfinished is not None and await _is_resumed(parts, request, unfinished, base, basis):
+    if unfinished is not None and await _is_resumed(parts, request, unfinished, base):
         return unfinished
     parts.records.forget()
+    unlogged = await parts.unlogged()
+    if unlogged:
+        raise Unavailable("training log", f"{unlogged} events wait to be written: is `foretaste log` at work?")
+    basis = await _basis(parts, request, base)  # now, since an erasure may have come to the log meanwhile
     since_ms = _window_start(parts, request, base, now, basis)
     until_ms = round((now - parts.config.log_settles) * 1000)
     if since_ms >= until_ms:
@@ -95,9 +98,6 @@ async def _begin_or_resume(parts: RefreshParts, request: RefreshRequest) -> Unfi
             f"generation {base} has learned what lies before it, and it is {until_ms} ms: a clock is behind the log"
         )
         raise InvalidInput("window", since_ms, problem)
-    unlogged = await parts.unlogged()
-    if unlogged:
-        raise Unavailable("training log", f"{unlogged} events wait to be written: is `foretaste log` at work?")
     run = UnfinishedRefresh(
         id=refresh_id(now),
         base=base,
@@ -105,15 +105,22 @@ async def _begin_or_resume(parts: RefreshParts, request: RefreshRequest) -> Unfi
         until_ms=until_ms,
         requested=request.requested,
         counts=basis.counts,
+        erased={digest.hex(): at_ms for digest, at_ms in basis.erased.items()},
     )
     return parts.records.keep(run)
 
 
+async def _basis(parts: RefreshParts, request: RefreshRequest, base: int | None) -> CountsBasis:
+    return await parts.learner.basis(None if request.plan.cold else base)
+
+
 async def _is_resumed(
-    parts: RefreshParts, request: RefreshRequest, unfinished: UnfinishedRefresh, base: int | None, basis: CountsBasis
+    parts: RefreshParts, request: RefreshRequest, unfinished: UnfinishedRefresh, base: int | None
 ) -> bool:
     """Whether the unfinished refresh is the one that is requested, and nobody was erased whom its candidate counted."""
-    if (unfinished.base, unfinished.requested, unfinished.counts) != (base, request.requested, basis.counts):
+    if (unfinished.base, unfinished.requested) != (base, request.requested):
+        return False
+    if unfinished.counts != (await _basis(parts, request, base)).counts:
         return False
     return unfinished.number is None or (await parts.learner.basis(unfinished.number)).counts is CountsFrom.BASE
 

@@ -57,7 +57,7 @@ def expected(bench: Bench, tasks: Sequence[FitTask], jobs: int) -> Expected:
         if config is None:
             unknown += 1
             continue
-        kind = f"{task.protocols} {config.batch} {replace(config.architecture, dropout=0.0)!r}"
+        kind = f"{bench.device} {task.protocols} {config.batch} {replace(config.architecture, dropout=0.0)!r}"
         if kind not in paces:
             with limited_threads(bench.threads):
                 paces[kind] = _pace(bench, task, config)

@@ -54,6 +54,7 @@ class Fold:
         learning = replace(dataset, interactions=split.train)
         return cls(dataset, split, fit_encoding(learning, split.instant_ms), learning, depth)
 
+    @cached_property
     def validation(self) -> "Fold":
         """Inside the training period, split again after its own 80 %: whoever begins later is a held-out new user."""
         times = self.split.train["time_ms"]

@@ -56,7 +56,7 @@ def judged_by(fold: Fold, protocols: Sequence[ProtocolName] = PROTOCOLS) -> Judg
 
     By those who are new by themselves, unless the study asks of none of these or its validation window has none.
     """
-    if all(name in MAKES_NEW for name in protocols) or not fold.validation().split.cold_users:
+    if all(name in MAKES_NEW for name in protocols) or not fold.validation.split.cold_users:
         return MADE
     return BY_THEMSELVES
 
@@ -79,7 +79,7 @@ def tune(
     """
     trials = {name: _trials(name, method) for name, method in methods.items()}
     tasks = [FitTask(name, method, SEED, judged) for name, tried in trials.items() for method in tried]
-    bench = Bench.of(fold.under(judged[0]).validation(), judged, home, resamples=0, device=device)
+    bench = Bench.of(fold.under(judged[0]).validation, judged, home, resamples=0, device=device)
     if fresh:
         forget(bench, tasks)
     outcomes = run(bench, tasks, jobs, reported_fits(bench, tasks, jobs, report, "tune "))
@@ -100,7 +100,7 @@ def write_tuned(tuned: Mapping[str, Tuned], fold: Fold, path: Path, judged: Judg
         }
         for name, one in tuned.items()
     }
-    validation = fold.under(judged[0]).validation().split.instant_ms
+    validation = fold.under(judged[0]).validation.split.instant_ms
     whole = {
         "data": fold.dataset.description.name,
         "fingerprint": fold.dataset.fingerprint,
@@ -118,13 +118,8 @@ def tuned_methods(towers: Sequence[str], fold: Fold, path: Path) -> dict[str, tu
 
     Raises `InvalidInput` where the file is of other data, or a method has changed since it was tuned.
     """
-    return chosen_methods({name: by_name(name) for name in towers}, fold, path)
-
-
-def chosen_methods(methods: Mapping[str, Method], fold: Fold, path: Path) -> dict[str, tuple[Method, int | None]]:
-    """As `tuned_methods`, of any methods by name: each with the settings that were chosen among its own trials."""
     there = _read(path, fold) if path.is_file() else {}
-    return {name: _chosen(name, method, there.get(name), path) for name, method in methods.items()}
+    return {name: _chosen(name, by_name(name), there.get(name), path) for name in towers}
 
 
 def settings_of(method: Method) -> str:

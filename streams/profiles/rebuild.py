@@ -165,10 +165,7 @@ class Rebuild:
         users, share = list(read.users.values()), self._config.share
         shares = [users[start : start + share] for start in range(0, len(users), share)]
         for written in await each_share(partial(self._writer.write, generation=active), shares):
-            counts.new += written.new
-            counts.changed += written.changed
-            counts.kept += written.kept
-            counts.non_finite += written.non_finite
+            counts.add(written)
         counts.erased += len(read.erased)
         counts.unreadable += read.unreadable
 

@@ -8,6 +8,7 @@ from foretaste.kernel.events import Message
 from foretaste.kernel.running.checkpoints import StateCheckpoint
 from streams.behaviours import UnknownItems
 from streams.parts import SignUpParts
+from streams.profiles.user_writer import WrittenCounts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,19 +64,11 @@ class RebuildConfig:
 
 
 @dataclass
-class RebuiltUsers:
+class RebuiltUsers(WrittenCounts):
     """What a rebuild did, before it was cut short too."""
 
-    new: int = 0
-    """Users of whom nothing was stored."""
-    changed: int = 0
-    """Users whose stored attributes gave way to newer ones."""
-    kept: int = 0
-    """Users whose stored attributes are as new, or newer."""
     erased: int = 0
     """Null values."""
-    non_finite: int = 0
-    """Users without virtual behaviour, since what the tower made of their attributes is not finite."""
     unreadable: int = 0
     """Records of `user-profiles` that are none."""
     behaviours: int = 0

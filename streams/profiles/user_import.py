@@ -12,7 +12,7 @@ from foretaste.kernel.running.checkpoints import StateCheckpoint
 from foretaste.kernel.users import UserFeatures
 from streams.parts import SignUpParts
 from streams.profiles.profile import checked_record, profile_record
-from streams.profiles.user_writer import UserWriter, WrittenUsers
+from streams.profiles.user_writer import UserWriter, WrittenCounts, WrittenUsers
 from streams.shares import each_share
 
 SHARE = 512
@@ -32,17 +32,9 @@ class ImportableUsers(Protocol):
 
 
 @dataclass
-class ImportedUsers:
+class ImportedUsers(WrittenCounts):
     """What an import did, before it was cut short too."""
 
-    new: int = 0
-    """Users of whom nothing was stored."""
-    changed: int = 0
-    """Users whose stored attributes gave way to those of the import."""
-    kept: int = 0
-    """Users whose stored attributes are as new, or newer."""
-    non_finite: int = 0
-    """Users without virtual behaviour, since what the tower made of their attributes is not finite."""
     behaviours: int = 0
     """Of all these users, the newest of each."""
 
@@ -79,10 +71,7 @@ class UserImport:
             active = (await self._parts.generations.serving()).active
             shares = [block[start : start + SHARE] for start in range(0, len(block), SHARE)]
             for written in await each_share(partial(self._share, generation=active), shares):  # 1, 2
-                state.counts.new += written.new
-                state.counts.changed += written.changed
-                state.counts.kept += written.kept
-                state.counts.non_finite += written.non_finite
+                state.counts.add(written)
             state.counts.behaviours += sum(len(user.behaviour) for user in block)
             state.place += len(block)
             if self._parts.synced is not None:

@@ -27,8 +27,8 @@ ANY_SLOT = 1
 
 
 @dataclass
-class WrittenUsers:
-    """What a write came to."""
+class WrittenCounts:
+    """How many users of a write came to what."""
 
     new: int = 0
     """Users of whom nothing was stored."""
@@ -38,6 +38,19 @@ class WrittenUsers:
     """Users whose stored attributes are as new, or newer."""
     non_finite: int = 0
     """Users without virtual behaviour, since what the tower made of their attributes is not finite."""
+
+    def add(self, other: "WrittenCounts") -> None:
+        """Count those of another write too."""
+        self.new += other.new
+        self.changed += other.changed
+        self.kept += other.kept
+        self.non_finite += other.non_finite
+
+
+@dataclass
+class WrittenUsers(WrittenCounts):
+    """What a write came to."""
+
     standing: list[UserFeatures] = field(default_factory=list)
     """The users, each with the registration that stands now, new ones first; without attributes, who was erased."""
 

@@ -226,4 +226,4 @@ async def test_an_erased_user_is_left_out_until_a_ranking_shows_that_the_user_re
     assert (ids(logged), items(logged)) == (["other", "r3", "r4"], ["other", "i3"])
     await log.compact(at(9).date())
     assert ids(await everything(log)) == ["other", "r3", "r4"]
-    assert await log.erased() == {user_digest("u1")}
+    assert await log.erased() == {user_digest("u1"): AT_MS + DAY_MS}

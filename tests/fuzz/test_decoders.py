@@ -14,7 +14,7 @@ from features.online.event_marks import applied_of, registration_of
 from features.online.layout import features_of, read_columns
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import DeadLetter, Event, Message, Origin, Reason, event_digest, event_time_ms
-from foretaste.kernel.users import DIGEST_BYTES, MAX_BEHAVIOUR
+from foretaste.kernel.users import DIGEST_BYTES
 from serving.requests import RankRequest, RecommendRequest
 from streams.codec import EVENTS
 from streams.decoding import decode_behaved, decode_page, decode_ranked, decode_registered
@@ -170,4 +170,3 @@ def test_an_event_has_one_digest(event_id: str | None, message: Message) -> None
     digest = event_digest(event_id, message)
     assert len(digest) == DIGEST_BYTES
     assert digest == event_digest(event_id, message)
-    assert MAX_BEHAVIOUR > 0

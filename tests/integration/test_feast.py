@@ -80,6 +80,24 @@ async def test_a_redis_restart_is_outlived_by_the_same_clients(server: Valkey, s
     await generations.close()
 
 
+async def test_whoever_comes_just_as_the_store_has_opened_makes_no_second_client(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, opened, late = store._open, 0, []
+
+    async def opening() -> object:
+        nonlocal opened
+        opened += 1
+        client = await real()
+        late.append(asyncio.create_task(store.read(["u2"], 1)))  # runs before whoever waits for this goes on
+        return client
+
+    monkeypatch.setattr(store, "_open", opening)
+    await store.read(["u1"], 1)
+    await late[0]
+    assert opened == 1
+
+
 async def test_a_server_that_forgot_its_scripts_is_told_them_again(server: Valkey, store: RedisStore) -> None:
     rows = [BehavedUser(f"u{n}", Behaviour(["i"], ["a"], [AT])) for n in range(5)]
     assert await store.write_behaviour(rows[:2]) == []

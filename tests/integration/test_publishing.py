@@ -311,6 +311,22 @@ async def test_an_older_one_without_its_files_is_left_out_and_the_newest_is_name
         await opened.republish(system.settings.model_copy(update={"project": f"test_{uuid4().hex}"}))
 
 
+async def test_a_return_to_the_newest_that_was_cut_short_is_gone_on_with(system: System) -> None:
+    for number in (1, 2):
+        await opened.publish(system.settings, number)
+    emptied = system.settings.model_copy(update={"project": f"test_{uuid4().hex}"})
+    generations = compose.generations(emptied)
+    missing = system.settings.generations / "2"
+    away = missing.rename(missing.with_name("away"))
+    with pytest.raises(InvalidInput, match="generation: is not in"):
+        await opened.republish(emptied)
+    assert await System(emptied, generations).serving() == (None, None)
+    away.rename(missing)
+    assert await opened.republish(emptied) == 2
+    assert await System(emptied, generations).serving() == (2, None)
+    await generations.close()
+
+
 async def test_where_nothing_is_published_nothing_is_recorded(system: System) -> None:
     assert await opened.republish(system.settings) is None
     assert await system.generations.numbers() == []

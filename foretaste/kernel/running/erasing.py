@@ -4,7 +4,7 @@ Whoever is to be erased is named by the event `user-erased`. What remains of a u
 under the user's key, without attributes. The training log remembers a digest of the id and a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol
@@ -74,6 +74,7 @@ class ErasingLog(TrainingLog, Protocol):
         """
         ...
 
-    async def erased(self) -> frozenset[bytes]:
-        """Digests (`user_digest`) of the users that were erased, as far back as the log remembers."""
+    async def erased(self) -> Mapping[bytes, int]:
+        """When users were last erased (epoch milliseconds), by digest (`user_digest`), as far back as the log
+        remembers."""
         ...

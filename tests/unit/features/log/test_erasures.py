@@ -108,7 +108,7 @@ async def test_an_erasure_that_is_known_changes_nothing_and_a_later_one_does(con
     assert await log.rows_of("anna") == {"rankings": 1, "behaviours": 1}
     await log.erase([LogErasure("anna", AT_MS + 2, AT_MS + DAY_MS)])
     assert await log.rows_of("anna") == {"rankings": 0, "behaviours": 0}
-    assert await log.erased() == {user_digest("anna")}
+    assert await log.erased() == {user_digest("anna"): AT_MS + 2}
 
 
 async def test_a_teams_own_reads_leave_the_user_out(config: RepoConfig) -> None:
@@ -123,7 +123,7 @@ async def test_erasures_as_old_as_the_days_that_go_are_forgotten(config: RepoCon
     log = await written(config)
     await log.erase([LogErasure("anna", AT_MS, AT_MS), LogErasure("ben", AT_MS + 2 * DAY_MS, AT_MS + 2 * DAY_MS)])
     await log.expire(at(1).date())
-    assert await log.erased() == {user_digest("ben")}
+    assert await log.erased() == {user_digest("ben"): AT_MS + 2 * DAY_MS}
 
 
 async def test_the_table_of_erasures_holds_no_id(config: RepoConfig, tmp_path: Path) -> None:

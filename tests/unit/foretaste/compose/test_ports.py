@@ -11,7 +11,6 @@ from features.online.redis_store import RedisStore
 from foretaste import compose
 from foretaste.kernel.errors import InvalidInput
 from foretaste.settings import Settings
-from foretaste.stack.record import StackRecord
 
 CERTIFICATE = """\
 -----BEGIN CERTIFICATE-----
@@ -100,15 +99,3 @@ def test_a_ca_file_that_holds_none_is_named_by_its_setting(
     given = {name: str(path) if value == "made" else value for name, value in options.items()}
     with pytest.raises(InvalidInput, match=r"FORETASTE_\w+_CA_FILE: holds no certificates .*none\.pem"):
         opened(Settings.model_validate(given))
-
-
-@pytest.mark.parametrize(
-    ("chosen", "partitions"), [({}, 2), ({"partitions": 5}, 5), ({"kafka": "own:9092"}, 8)], ids=["unset", "set", "own"]
-)
-def test_topics_of_the_embedded_broker_have_few_partitions_unless_set(
-    chosen: dict[str, Any], partitions: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    addresses = {"kafka": "127.0.0.1:1", "redis": "redis://127.0.0.1:2", "triton": "127.0.0.1:3"}
-    record = StackRecord(pid=1, addresses=addresses, parts={})
-    monkeypatch.setattr("foretaste.compose.ports.running_stack", lambda _home: record)
-    assert compose.resolve(Settings(home=tmp_path, **chosen)).partitions == partitions

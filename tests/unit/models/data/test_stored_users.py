@@ -54,7 +54,6 @@ def test_behaviours_are_those_that_the_way_of_a_behaviour_keeps(
         assert list(user.behaviour.items) == list(expected.items)
         assert list(user.behaviour.times) == list(expected.times)
         assert len(user.behaviour) <= MAX_BEHAVIOUR
-    assert users.behaviours == sum(len(user.behaviour) for user in found)
 
 
 def test_blocks_go_on_from_any_row() -> None:

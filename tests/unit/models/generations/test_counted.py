@@ -36,14 +36,14 @@ def test_the_first_counts_travel_from_one_training_to_the_next(tmp_path: Path) -
     for number, user in ((2, "ben"), (3, "carl")):
         before = CountedUsers.read(first)
         assert before is not None
-        first = folder(tmp_path / str(number), before.before(first).adding([user]), b"later")
+        first = folder(tmp_path / str(number), before.before(first).adding([user], {}), b"later")
         assert (first / layout.FIRST_COUNTS).read_bytes() == b"first"
     read = CountedUsers.read(first)
     assert read is not None
     assert holds_some(read.all, erased("carl"))
     assert not holds_some(read.first, erased("ben", "carl"))
     assert holds_some(read.first, erased("anna"))
-    alone = read.first_alone().adding(["dora"])
+    alone = read.first_alone().adding(["dora"], {})
     assert not holds_some(alone.all, erased("ben", "carl"))
 
 

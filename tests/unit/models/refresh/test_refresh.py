@@ -112,6 +112,8 @@ class System:
     generations: ScriptedGenerations
     unlogged: int = 0
     """Events that the training log lacks."""
+    logging: Callable[[], object] = lambda: None
+    """What happens while the log is waited for."""
 
     @property
     def records(self) -> RefreshRecords:
@@ -130,6 +132,7 @@ class System:
         )
 
     async def _unlogged(self) -> int:
+        self.logging()
         return self.unlogged
 
     async def _reenrich(self, _number: int, _report: Report) -> Coverage:
@@ -354,6 +357,13 @@ async def test_where_somebody_who_was_erased_was_counted_the_window_is_what_is_c
     await system.run(RefreshRequest(REQUEST.plan))
     (run,) = system.learner.runs
     assert (run.counts, run.since_ms) == (CountsFrom.FIRST, 1_000)
+
+
+async def test_an_erasure_that_comes_to_the_log_while_it_is_waited_for_is_seen(system: System) -> None:
+    system.logging = lambda: system.learner.bases.update({1: CountsBasis(CountsFrom.FIRST, 1_000)})
+    await system.run(REQUEST)
+    (run,) = system.learner.runs
+    assert run.counts == CountsFrom.FIRST
 
 
 async def test_a_candidate_that_counted_somebody_who_was_erased_since_is_not_gone_on_with(admitted: System) -> None:

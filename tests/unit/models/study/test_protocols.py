@@ -170,9 +170,9 @@ def test_nothing_of_a_user_made_new_lies_before_the_split(protocol: Any) -> None
 
 def test_inside_the_training_period_others_are_made_new(asked: Any) -> None:
     outer = fold().under("random_40")
-    inner = outer.validation().under("random_40")
+    inner = outer.validation.under("random_40")
     assert not set(inner.dataset.user_rows(inner.dataset.interactions["user_id"])) & set(outer.new_users.tolist())
-    rows = _rows(questions(outer.validation(), ("random_40",))["random_40"])
+    rows = _rows(questions(outer.validation, ("random_40",))["random_40"])
     assert set(rows["group"]) == {"new", "warm"}
     assert not set(rows["user"]) & set(outer.new_users.tolist())
 
@@ -208,7 +208,7 @@ def test_what_a_method_learns_from_holds_nothing_at_or_after_the_split() -> None
 
 
 def test_validation_lies_inside_the_training_period_with_new_users_of_its_own() -> None:
-    inner, outer = fold().validation(), fold().split
+    inner, outer = fold().validation, fold().split
     assert inner.dataset.interactions["time_ms"].max() < outer.instant_ms
     assert len(inner.split.train) == pytest.approx(0.8 * len(outer.train), rel=0.05)
     assert inner.split.cold_users

@@ -68,6 +68,11 @@ async def test_it_is_waited_for_until_nothing_is_stored(client: httpx.AsyncClien
     assert (await client.get("/v1/users/anna")).status_code == 404
 
 
+async def test_it_is_waited_for_before_any_generation_is_active() -> None:
+    async with client_of(HttpParts().service()) as client:
+        assert (await client.delete("/v1/users/anna", params={"wait": 0.2})).json() == {"gone": True}
+
+
 async def test_what_is_still_there_after_the_wait_is_told(client: httpx.AsyncClient) -> None:
     assert (await client.delete("/v1/users/anna", params={"wait": 0.2})).json() == {"gone": False}
 

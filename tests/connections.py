@@ -1,15 +1,16 @@
-"""What holds for every test on real servers."""
+"""No test on real servers leaves a connection open: where one is collected later, another test would be blamed."""
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import pytest
 
 CLOSED_WITHIN = 10.0
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def watch_connections(items: Iterable[pytest.Item]) -> None:
+    """Of the asynchronous tests among these."""
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
             item.fixturenames.insert(0, closes_connections.__name__)  # set up first, so that it is torn down last
@@ -17,7 +18,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 async def closes_connections() -> AsyncIterator[None]:
-    """A test leaves no connection open. TLS needs a moment: clients do not wait for the server's farewell."""
+    """Fails where one is open a while after the test. TLS needs a moment: no client waits for the server's farewell."""
     yield
     loop = asyncio.get_running_loop()
 
