@@ -13,7 +13,14 @@ from foretaste.kernel.events import Message, Origin
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.running.durability import SyncedStore
-from foretaste.kernel.users import BehavedUser, EnrichedUser, LaterBehaviour, ReenrichedUser, UserFeatures
+from foretaste.kernel.users import (
+    AttributesVersion,
+    BehavedUser,
+    EnrichedUser,
+    LaterBehaviour,
+    ReenrichedUser,
+    UserFeatures,
+)
 from foretaste.kernel.values import Attributes, FloatArray
 from foretaste.testing import InMemoryEvents, InMemoryGenerations, InMemoryOneStepStore, InMemoryOnlineStore
 from streams.parts import SignUpParts
@@ -134,6 +141,21 @@ class ChosenStore(InMemoryOnlineStore):
             raise self.write_outage
         self.writes += 1
         return await super().write_behaviour(users)
+
+
+@dataclass
+class PlacelessStore(ChosenStore):
+    """A store that keeps of registrations their times alone, and that no read of attributes tells of an erasure, as
+    `FeastStore` of a user of whom nothing else was stored."""
+
+    async def write_enriched(self, users: Sequence[EnrichedUser]) -> list[str]:
+        before_erasure = [user for user in users if user.at_ms <= self._erased.get(user.user_id, -1)]
+        others = [user for user in users if user not in before_erasure]
+        return [user.user_id for user in before_erasure] + await super().write_enriched(others)
+
+    def _version(self, user_id: str) -> AttributesVersion:
+        version, attributes = self._attributes.get(user_id, (AttributesVersion(), None))
+        return AttributesVersion(0 if attributes is None else version.at_ms)
 
 
 @dataclass

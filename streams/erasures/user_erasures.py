@@ -9,6 +9,7 @@ from foretaste.kernel.users import UserFeatures
 from streams.codec import EVENTS
 from streams.erasures.decoded import ANY_SLOT, DecodedErasure, decoded, erased_users, latest_of_each
 from streams.parts import SignUpParts
+from streams.profiles.stored_profiles import record_users
 from streams.topics import TopicNames
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
@@ -20,7 +21,7 @@ class Erasures:
     1. Every message is decoded; a bad one becomes a dead letter.
     2. One read tells how much the store holds of the users, for the records.
     3. The store forgets them, but for who registered anew since; where the parts say so, its disk is waited for.
-    4. `user-profiles` gets null for each, but for who registered anew.
+    4. `user-profiles` gets null for each; of who registered anew what is stored, with no first registration of before.
     5. A record of each erasure that does not tell of whom, and the dead letters, are produced; on return the messages
        may be acknowledged.
 
@@ -60,6 +61,8 @@ class Erasures:
             await self._parts.synced.synced()
         gone = [user_id for user_id in latest if user_id not in anew]
         await self._parts.events.send_all(self._topics.profiles, [(user.encode(), None) for user in gone])  # 4
+        if anew:
+            await record_users(self._parts, self._topics.profiles, list(anew))
         records = [self._record(each, found[each.event.user_id], anew=each.event.user_id in anew) for each in erasures]
         await self._parts.events.send_all(
             self._topics.erasure_records, [(None, EVENTS.encode(record)) for record in records]

@@ -72,8 +72,8 @@ class ReadProfiles:
 
     @classmethod
     def of(cls, messages: Iterable[Message]) -> "ReadProfiles":
-        """A null value ends what came before it; of registrations the newest counts, whichever comes last, with the
-        first one that any tells of."""
+        """A null value ends what came before it; of registrations the newest counts, whichever comes last. Of when its
+        user registered first, its last record tells: an erasure between takes back what an earlier one told."""
         found = cls()
         for message in messages:
             user_id = _user_of(message)
@@ -100,12 +100,12 @@ class ReadProfiles:
 
 
 def _together(held: UserFeatures, later: UserFeatures) -> UserFeatures:
-    """The newer registration of two records, with what both tell of those before it; of the same one, which came."""
+    """The newer registration of two records, with what the other tells of those before it. Of the same one the later
+    record counts, with the digests of both."""
     version, held_version = later.attributes_version, held.attributes_version
     if version.is_same(held_version):
-        newer, older = replace(held, registrations=version.after(held_version).digests), later
-    else:
-        newer, older = (later, held) if version.replaces(held_version) else (held, later)
+        return replace(held, first_ms=later.first_ms, registrations=version.after(held_version).digests)
+    newer, older = (later, held) if version.replaces(held_version) else (held, later)
     is_known = bool(older.registrations) and older.registrations[-1] in newer.registrations
     older_ms = older.first_ms if is_known else older.registered_ms
     return replace(newer, first_ms=first_registration(newer.attributes_ms, newer.first_ms, older_ms))

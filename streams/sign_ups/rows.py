@@ -106,8 +106,10 @@ class EnrichedSignUp:
     virtual: VirtualBehaviour | None
     before: tuple[bytes, ...] = ()
     """Digests of the user's other sign-ups in the batch, which this one was chosen before."""
-    other_ms: int = 0
-    """When the earliest of those was that may be the user's first registration; 0 for none."""
+    others_ms: tuple[int, ...] = ()
+    """When those were that may be the user's first registration."""
+    stored_first_ms: int | None = None
+    """`UserFeatures.first_ms` as the store has taken it; None where it was not read after the write."""
 
     @property
     def user_id(self) -> str:
@@ -120,26 +122,33 @@ class EnrichedSignUp:
         return AttributesVersion(own.at_ms, own.place, (*self.before, *own.digests)) if self.before else own
 
     @property
-    def earliest_ms(self) -> int:
-        """When the earliest of the batch's sign-ups was that may be the user's first registration; 0 for none."""
-        if not self.known.newer and not self.known.earlier:
-            return self.other_ms
-        at_ms = self.known.sign_up.at_ms
-        return min(self.other_ms or at_ms, at_ms)
+    def _is_only(self) -> bool:
+        """The usual case: the only registration of a new user."""
+        return not self.others_ms and self.known.newer and not self.known.stored.attributes_ms
+
+    @property
+    def first_times_ms(self) -> tuple[int, ...]:
+        """When those of the batch's sign-ups were that may be the user's first registration."""
+        known = self.known
+        return (*self.others_ms, known.sign_up.at_ms) if known.newer or known.earlier else self.others_ms
 
     @property
     def moves_first(self) -> bool:
-        """It tells of a registration before the first one that was read. The store alone knows whether that counts: an
-        erasure may lie between."""
-        first_ms = self.known.stored.registered_ms
-        return first_ms is not None and 0 < self.earliest_ms < first_ms
+        """It tells of a registration before the first one that was read, and before itself. The store alone knows
+        whether that counts: an erasure may lie between."""
+        if self._is_only:
+            return False
+        first_ms = self.known.stored.registered_ms or self.known.sign_up.at_ms
+        return min(self.first_times_ms, default=first_ms) < first_ms
 
     @property
     def first_ms(self) -> int:
         """`UserFeatures.first_ms` once this is written, as far as the store takes it."""
+        if self._is_only:
+            return 0
         known, stored = self.known, self.known.stored
         at_ms = known.sign_up.at_ms if known.newer else stored.attributes_ms
-        return first_registration(at_ms, self.earliest_ms, stored.registered_ms)
+        return first_registration(at_ms, *self.first_times_ms, stored.registered_ms)
 
     @property
     def registration(self) -> EnrichedUser | None:
@@ -170,7 +179,8 @@ class EnrichedSignUp:
         known, stored = self.known, self.known.stored.attributes_version
         if known.newer:
             version = self.version.after(stored) if stored.digests else self.version
-            return checked_record(self.user_id, known.attributes, version, self.first_ms)
+            first_ms = self.first_ms if self.stored_first_ms is None else self.stored_first_ms
+            return checked_record(self.user_id, known.attributes, version, first_ms)
         if stored.digests and known.sign_up.version.digests[-1] not in stored.digests:
             return None
         return profile_record(self.user_id, known.attributes, stored, known.stored.first_ms)
@@ -211,8 +221,8 @@ def newest(enriched: Sequence[EnrichedSignUp]) -> list[EnrichedSignUp]:
             continue
         ours, theirs = ((one.newer, one.outdone) for one in (each.known, held.known))
         if version.replaces(known) if ours == theirs else ours > theirs:
-            chosen[each.user_id] = replace(each, before=known.digests, other_ms=held.earliest_ms)
+            chosen[each.user_id] = replace(each, before=known.digests, others_ms=held.first_times_ms)
         else:
-            earliest_ms = min((at_ms for at_ms in (held.other_ms, each.earliest_ms) if at_ms), default=0)
-            chosen[each.user_id] = replace(held, before=(*held.before, *version.digests), other_ms=earliest_ms)
+            others_ms = (*held.others_ms, *each.first_times_ms)
+            chosen[each.user_id] = replace(held, before=(*held.before, *version.digests), others_ms=others_ms)
     return list(chosen.values())

@@ -20,6 +20,7 @@ from streams.decoding import decode_registered
 from streams.parts import SignUpParts
 from streams.rules import to_ms
 from streams.shares import each_share, shares_by_user
+from streams.sign_ups.first_registrations import with_first_registrations
 from streams.sign_ups.rows import EnrichedSignUp, KnownSignUp, SignUp, in_order, newest
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
@@ -66,8 +67,9 @@ class SignUps:
        slot holds) is written alone; so is that of the filling generation, behind the attributes that it belongs to.
        The store compares in the same step, and refuses what does not belong to what stands by now: 3 to 5 are done
        again for the users of whom another came between. A sign-up that is outdone is remembered in the same step, so
-       that it does not count when it is sent again; one from before the first registration takes its place, and the
-       user is read again. Where the parts say so, the store's disk is waited for, once a batch.
+       that it does not count when it is sent again. One from before the first registration is stored as that, and what
+       the store holds of it by then is read for `user-profiles`. Where the parts say so, the store's disk is waited
+       for, once a batch.
     6. `user-enriched`, `user-profiles` and the dead letters are produced; on return the messages may be acknowledged.
 
     Raising at any step leaves nothing acknowledged, and all steps may be repeated: what is written is keyed by user,
@@ -177,7 +179,7 @@ class SignUps:
         enriched = newest(in_order(known, made, not_finite))
         again = await self._write(enriched, await self._filled(enriched, filling))  # 5
         done = [each for each in enriched if each.user_id not in again and not each.known.forgotten]
-        share.enriched += done
+        share.enriched += await with_first_registrations(self._parts.store, done, active)  # 5
         share.unlooked += [each.known.attributes for each in done if each.virtual is None and each.known.newer]
         if not again:
             return []
@@ -267,8 +269,7 @@ class SignUps:
         return made, not_finite
 
     async def _write(self, enriched: Sequence[EnrichedSignUp], filled: Sequence[EnrichedSignUp]) -> set[str]:
-        """The users whose rows the store refused, or took, otherwise than what was read of them told; and those of whom
-        an earlier first registration than that was told."""
+        """The users whose rows the store refused, or took, otherwise than what was read of them told."""
         store = self._parts.store
         kept = [each for each in enriched if not each.known.newer]
         newer = {each.user_id: row for each in enriched if each.known.newer and (row := each.registration) is not None}
@@ -277,7 +278,6 @@ class SignUps:
         if newer or outdone:
             again.update(await store.write_enriched([*newer.values(), *outdone.values()]))
             again ^= outdone.keys()
-        again.update(each.user_id for each in enriched if each.moves_first)  # what is recorded of it is read again
         repairs = [made for each in kept if each.user_id not in again and (made := each.repair) is not None]
         if repairs:
             again.update(await store.write_virtual(repairs))

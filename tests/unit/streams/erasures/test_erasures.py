@@ -3,12 +3,13 @@
 import pytest
 
 from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.events import ErasureRecord, Message, Reason
+from foretaste.kernel.events import ErasureRecord, Message, Reason, UserProfile
 from foretaste.kernel.running.erasing import IN_FLIGHT_MS, user_digest
 from foretaste.testing import InMemoryTrainingLog
 from streams.behaviours import Behaviours
 from streams.erasures.log_erasures import PATIENCE, LogErasures
 from streams.erasures.user_erasures import Erasures
+from streams.profiles.profile import registered_user
 from streams.sign_ups import SignUps
 from streams.topics import TopicNames
 from tests.log_factory import AT_MS, at, behaved, ranked
@@ -58,6 +59,12 @@ class Ways:
     def profiles(self) -> list[tuple[bytes | None, bool]]:
         """By key, whether there is one still, in their order."""
         return [(each.key, each.value is not None) for each in self.world.events.of(NAMES.profiles)]
+
+    @property
+    def registered(self) -> list[int | None]:
+        """When users registered first, as each profile tells it."""
+        sent = [each.value for each in self.world.events.of(NAMES.profiles) if each.value is not None]
+        return [registered_user(UserProfile.model_validate_json(each)).registered_ms for each in sent]
 
     @property
     def records(self) -> list[ErasureRecord]:
@@ -119,7 +126,8 @@ async def test_a_later_registration_begins_anew_without_what_was_done_before(way
     await ways.erase([erasure()])
     assert await ways.known() == ({"age": 31}, ["new"])
     assert [record.registered_anew for record in ways.records] == [False, True]
-    assert ways.profiles == [(b"u1", True), (b"u1", False), (b"u1", True)], "that of the later registration stays"
+    is_profile = [True, False, True, True]
+    assert ways.profiles == [(b"u1", each) for each in is_profile], "that of the later registration stays"
 
 
 async def test_one_that_is_read_after_the_later_registration_takes_only_what_was_before(ways: Ways) -> None:
@@ -129,6 +137,17 @@ async def test_one_that_is_read_after_the_later_registration_takes_only_what_was
     await ways.behave([act("new", NOW_MS - 100, offset=1)])
     await ways.erase([erasure()])
     assert await ways.known() == ({"age": 31}, ["new"])
+
+
+async def test_one_that_is_read_after_the_later_registration_forgets_the_first_one_and_a_profile_tells_so(
+    ways: Ways,
+) -> None:
+    """Else a rebuild from `user-profiles` would bring it back."""
+    for offset, ago_ms in enumerate((5000, 500)):
+        await ways.sign_up([sign_up("u1", offset, NOW_MS - ago_ms, age=30)])
+    assert ways.registered == [NOW_MS - 5000, NOW_MS - 5000]
+    await ways.erase([erasure()])
+    assert ways.registered[2:] == [NOW_MS - 500]
 
 
 async def test_one_that_is_read_after_the_later_registration_lets_no_late_act_in(ways: Ways) -> None:
