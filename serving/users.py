@@ -11,7 +11,7 @@ from foretaste.kernel.events import UserBehaved, UserErased, UserRegistered
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock, OnlineStore
 from foretaste.kernel.users import UserFeatures
-from foretaste.kernel.values import MAX_BEHAVIOUR
+from foretaste.kernel.values import MAX_BEHAVIOUR, utc_time
 from serving.active import ActiveGeneration, NoneActive
 from serving.bodies import StoredBehaviour, StoredUser, StoredVirtualBehaviour
 
@@ -159,7 +159,7 @@ def _shown(features: UserFeatures, generation: Generation | None) -> StoredUser:
 
 
 def _at(at_ms: int) -> datetime | None:
-    return _time(at_ms) if at_ms else None
+    return utc_time(at_ms) if at_ms else None
 
 
 def _time(at_ms: int) -> datetime:

@@ -3,6 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -92,6 +93,15 @@ class GrowingColumn(Sequence[T]):
     @abstractmethod
     def grown(self, value: T, keep: int) -> Sequence[T]:
         """The last `keep` of its elements and one more behind them; this column stays as it is."""
+
+
+def utc_time(at_ms: int) -> datetime | None:
+    """A time in epoch milliseconds; None for one beyond what a date can tell, as where milliseconds were written for
+    seconds."""
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def grown(column: Sequence[T], value: T) -> Sequence[T]:

@@ -59,7 +59,7 @@ class LocalTowers:
         """The same of at most `MOST_USERS` requests, all in one pass."""
         users = self.encoding.encode_users(requests)
         for request in requests:
-            self._ranking.check(users, request.virtual[None])
+            self._ranking.checked(users, request.virtual[None])
         counts = [len(request.items) for request in requests]
         scores = self._ranking.run(
             users,

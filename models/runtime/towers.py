@@ -14,6 +14,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 
 from foretaste.kernel.values import FloatArray, IndexArray
 from models.runtime import layout
+from models.runtime.account_age import UNKNOWN_AGE
 from models.runtime.refusals import BadRequest
 
 T = TypeVar("T")
@@ -77,12 +78,18 @@ class ServedRanking:
         self._width += self._reads_age
         self._virtual_shape: tuple[int, int] = tuple(shapes["virtual"][1:])
 
-    def check(self, users: IndexArray, virtual: FloatArray) -> None:
-        """Raises `BadRequest` for rows or virtual behaviour of another shape than the generation's."""
+    def checked(self, users: IndexArray, virtual: FloatArray) -> IndexArray:
+        """The rows of users (U, W), their age unknown where a caller of an earlier version sends none.
+
+        Raises `BadRequest` for rows or virtual behaviour of another shape than the generation's.
+        """
+        if self._reads_age and users.ndim == 2 and users.shape[1] == self._width - 1:  # noqa: PLR2004  # (U, W)
+            users = np.pad(users, ((0, 0), (0, 1)), constant_values=UNKNOWN_AGE)
         if users.ndim != 2 or users.shape[1] != self._width:  # noqa: PLR2004  # (U, W)
             raise BadRequest(f"users: expected the shape (users, {self._width}), got {users.shape}")
         if virtual.shape[1:] != self._virtual_shape:
             raise BadRequest(f"virtual_behaviour: expected the shape {self._virtual_shape}, got {virtual.shape[1:]}")
+        return users
 
     def run(self, users: IndexArray, virtual: FloatArray, candidates: IndexArray, owner: IndexArray) -> FloatArray:
         """Probabilities (R,) of `candidates` (R,), each for the user in row `owner` (R,); R may be 0.

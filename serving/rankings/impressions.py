@@ -16,7 +16,7 @@ from foretaste.kernel.ports import Clock, Events
 from foretaste.kernel.retrying import FailureStreak, until_it_succeeds
 from foretaste.kernel.running.logs import about_nothing
 from foretaste.kernel.users import UserFeatures
-from foretaste.kernel.values import Attributes
+from foretaste.kernel.values import Attributes, utc_time
 from serving.metrics import RankingMetrics
 from serving.requests import RankResponse
 
@@ -83,7 +83,7 @@ class AnsweredRanking:
             zero_shot_generation=response.zero_shot_generation,
             ranking_generation=response.ranking_generation,
             warm_after=None if response.ranking_generation is None else self.warm_after,
-            registered_at=None if registered_ms is None else datetime.fromtimestamp(registered_ms / 1000, UTC),
+            registered_at=None if registered_ms is None else utc_time(registered_ms),
         )
 
 

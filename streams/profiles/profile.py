@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import Message, UserProfile
 from foretaste.kernel.users import AttributesVersion, UserFeatures, first_registration
-from foretaste.kernel.values import Attributes
+from foretaste.kernel.values import Attributes, utc_time
 from streams.codec import EVENTS, Undecodable
 from streams.rules import to_ms
 
@@ -22,8 +22,10 @@ def profile_record(
     """The key and the value of a user's record, of attributes that are from the registration `version`; `first_ms` as
     in `UserFeatures`.
 
-    None for attributes that no sign-up can have: others write to the online store too.
+    None for attributes and times that no sign-up can have: others write to the online store too.
     """
+    if utc_time(version.at_ms) is None:
+        return None
     try:
         UserProfile(user_id=user_id, attributes=attributes, registered_at=_EPOCH)
         return checked_record(user_id, attributes, version, first_ms)
@@ -41,7 +43,7 @@ def checked_record(
         registered_at=datetime.fromtimestamp(version.at_ms / 1000, UTC),
         place=version.place,
         registrations=version.digests,
-        first_registered_at=datetime.fromtimestamp(first_ms / 1000, UTC) if first_ms else None,
+        first_registered_at=utc_time(first_ms) if first_ms else None,
     )
     return user_id.encode(), EVENTS.encode(profile)
 

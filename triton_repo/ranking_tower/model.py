@@ -44,7 +44,7 @@ class TritonPythonModel:
         )
         try:
             check_vocabulary(vocabulary, self.vocabulary)
-            self.tower.check(users, virtual)
+            users = self.tower.checked(users, virtual)
         except BadRequest as error:
             return error
         return users, virtual, candidates

@@ -1,6 +1,7 @@
 """What Triton runs of a version: requests taken together, and those that cannot be taken refused alone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,18 @@ def test_rows_of_another_width_are_refused_by_name(folder: Path, shape: Any) -> 
     with pytest.raises(BadRequest, match="attributes: expected the shape"):
         ServedZeroShot(folder).check(wrong)
     with pytest.raises(BadRequest, match="users: expected the shape"):
-        ServedRanking(folder).check(wrong, np.zeros((2, 3, 8), dtype=np.float32))
+        ServedRanking(folder).checked(wrong, np.zeros((2, 3, 8), dtype=np.float32))
+
+
+def test_a_caller_of_an_earlier_version_which_sends_no_age_is_answered_as_of_an_unknown_one(folder: Path) -> None:
+    encoding = Encoding.from_json((folder / layout.ENCODING).read_text())
+    own = [replace(request, age_ms=None) for request in requests(4)]
+    tower, virtual = ServedRanking(folder), np.stack([request.virtual for request in own])
+    candidates, owner = np.tile(encoding.encode_items(encoding.items[:5]), 4), np.repeat(np.arange(4), 5)
+    today, earlier = encoding.encode_users(own), replace(encoding, age_bounds=()).encode_users(own)
+    assert earlier.shape[1] == today.shape[1] - 1
+    expected = tower.run(tower.checked(today, virtual), virtual, candidates, owner)
+    np.testing.assert_array_equal(tower.run(tower.checked(earlier, virtual), virtual, candidates, owner), expected)
 
 
 def test_indices_of_another_vocabulary_are_refused(folder: Path) -> None:

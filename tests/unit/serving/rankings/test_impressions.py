@@ -194,6 +194,18 @@ async def test_one_that_cannot_be_written_costs_no_other(field: str, caplog: pyt
     assert form.impressions.failure is None
 
 
+@pytest.mark.parametrize("written", [1_767_225_600_000 * 1000, 2**63 - 1, -(2**63)])
+async def test_a_registration_at_no_time_that_a_date_can_tell_costs_no_impression(written: int) -> None:
+    """Another client's, which wrote milliseconds for seconds."""
+    form, one = Form(), served("r1")
+    form.impressions.note(replace(one, features=replace(one.features, attributes_ms=written)))
+    form.impressions.note(served("r2"))
+    await form.impressions.close()
+    assert form.sent() == ["r1", "r2"]
+    (first, _) = form.broker.of(TOPIC)
+    assert UserRanked.model_validate_json(first.value or b"").registered_at is None
+
+
 async def test_a_defect_is_logged_and_counted_and_the_next_impressions_are_sent_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -43,6 +43,12 @@ async def test_a_cold_user_is_shown_whole(parts: HttpParts) -> None:
     }
 
 
+async def test_a_time_of_another_client_that_no_date_can_tell_is_none(parts: HttpParts) -> None:
+    await parts.store.write_enriched([EnrichedUser("anna", {"age": 25}, None, 1000 * AT)])
+    body = (await read(parts, "/v1/users/anna")).json()
+    assert (body["attributes"], body["attributes_at"]) == ({"age": 25}, None)
+
+
 async def test_behaviour_warms_a_user(parts: HttpParts) -> None:
     await parts.behave("i1", user_id="anna")
     body = (await read(parts, "/v1/users/anna")).json()

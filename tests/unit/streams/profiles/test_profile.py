@@ -49,6 +49,14 @@ def test_the_first_registration_comes_back_where_it_was_earlier(first_ms: int, e
     assert (user.first_ms, user.registered_ms) == (expected, expected or NOW_MS)
 
 
+def test_times_that_no_date_can_tell_make_no_record_and_no_first_registration() -> None:
+    beyond = 1000 * NOW_MS
+    assert profile_record("u1", {"age": 1}, AttributesVersion(beyond)) is None
+    sent = profile_record("u1", {"age": 1}, AttributesVersion(NOW_MS), -beyond)
+    assert sent is not None
+    assert json.loads(sent[1])["first_registered_at"] is None
+
+
 def test_a_record_of_an_earlier_version_tells_of_no_first_registration() -> None:
     key, value = profile("u1", 20)
     older = {name: told for name, told in json.loads(value).items() if name != "first_registered_at"}
