@@ -14,9 +14,10 @@ from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 
 from foretaste.kernel.values import FloatArray, IndexArray
 from models.runtime import layout
-from models.runtime.account_age import UNKNOWN_AGE
 from models.runtime.refusals import BadRequest
 
+UNKNOWN_AGE = 0
+"""See `models.runtime.account_age`."""
 T = TypeVar("T")
 A = TypeVar("A")
 Provider: TypeAlias = str | tuple[str, dict[str, Any]]
