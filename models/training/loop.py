@@ -13,6 +13,7 @@ from models.effects.counts import TableSizes
 from models.effects.fit import Effects, HeldOutCodes, Negatives, fit_effects
 from models.towers.architecture import Architecture, TowerPair, build_towers
 from models.towers.embeddings import Sizes
+from models.towers.ranking.experts import Experts
 from models.towers.zero_shot.base import WithZeroShotLosses
 from models.training.batches import StepPlan, rows_of, with_new_users
 from models.training.checkpoint import Checkpoint, RunCheckpoints, fingerprint
@@ -112,6 +113,8 @@ def begin(
     if start is not None:
         start.into(model)
     _check_trained(model, config.architecture)
+    if sampler is not None and not sampler.by_moment and isinstance(model.ranking, Experts):
+        model.ranking.repeats.requires_grad_(False)  # no negative was met before: whatever was would be right
     checkpoints = _checkpoints(data, config, model, execution)
     found = processes.from_first(lambda: checkpoints.latest(config.batch) if checkpoints else None)
     if found is None:

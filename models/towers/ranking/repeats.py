@@ -18,7 +18,8 @@ class RepeatTerm(nn.Module):
     """Log-odds from how often the candidate is among the behaviour, and how lately: w · (met, log(1 + n), recency).
 
     n counts the behaviours with the candidate, and recency is the sum of `DECAY` to the power of how many came after
-    each. Nothing for a candidate that was not met, nor for one that training did not know.
+    each. Nothing for a candidate that was not met, nor for one that training did not know. Nothing is learned of it
+    where negatives are drawn from what the user never met (`NegativeSampler.by_moment`).
     """
 
     def __init__(self) -> None:

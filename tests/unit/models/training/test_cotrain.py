@@ -6,12 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from foretaste.kernel.errors import InvalidInput
 from models.data.examples import Examples
 from models.data.histories import Histories
+from models.data.sampling import repeat_share, users_repeat
+from models.data.split import split_by_time
 from models.data.vocabulary import fit_encoding
 from models.effects.fit import Effects, EffectsConfig, fit_effects
 from models.towers.architecture import Architecture, build_towers, tower_shape
@@ -369,6 +372,21 @@ def test_dmr_as_the_warm_expert_trains_by_its_auxiliary_loss() -> None:
     settings = config(architecture=replace(SMALL, ranking="dmr"), effects=QUICK, epochs=1, rows=500)
     cotrain(data, split, settings, heard.append)
     assert all(step.losses["auxiliary"] > 0 for step in heard)
+
+
+@pytest.mark.parametrize(("every", "is_learned"), [(200, False), (20, True)])
+def test_what_is_learned_of_repeats_is_learned_beside_negatives_that_were_met_before(
+    every: int, is_learned: bool
+) -> None:
+    """Of data with few of them, no negative is one: whatever a user met before would be right."""
+    data, _ = dataset()
+    frame = data.interactions
+    again = frame.iloc[::every].assign(time_ms=lambda rows: rows["time_ms"] + 3_600_000)
+    repeating = replace(data, interactions=pd.concat([frame, again]).sort_values("time_ms", ignore_index=True))
+    assert repeat_share(repeating) > 0
+    assert users_repeat(repeating) == is_learned
+    towers = cotrain(repeating, split_by_time(repeating), config(architecture=SMALL, effects=QUICK, epochs=1))
+    assert bool(towers.model.ranking.repeats.weights.any()) == is_learned
 
 
 def test_a_tower_beside_no_experts_has_no_effects_to_fit() -> None:
