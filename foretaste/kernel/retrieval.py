@@ -30,6 +30,8 @@ class CandidateRequest:
     """The only items that may be candidates; None: all that the generation knows."""
     attributes: Mapping[str, Sequence[Scalar]] = field(default_factory=dict)
     """By attribute, the values of which a candidate must have one."""
+    age_ms: int | None = None
+    """`RankingInput.age_ms`."""
 
 
 @runtime_checkable

@@ -78,6 +78,7 @@ def ranking_tensors(encoding: Encoding, requests: Sequence[RankingInput]) -> tup
     """What `RankingForm` reads, in its order."""
     behaviour = [encoding.encode_behaviour(request.behaviour.items, request.behaviour.actions) for request in requests]
     counts = [len(request.items) for request in requests]
+    ages = [encoding.encode_ages([request.age_ms for request in requests])] if encoding.age_bounds else []
     return (
         attribute_tensor(encoding, requests),
         torch.from_numpy(encoding.encode_context([request.context for request in requests])),
@@ -86,7 +87,7 @@ def ranking_tensors(encoding: Encoding, requests: Sequence[RankingInput]) -> tup
         torch.from_numpy(np.stack([request.virtual for request in requests])),
         torch.from_numpy(encoding.encode_items([item for request in requests for item in request.items])),
         torch.from_numpy(np.repeat(np.arange(len(requests)), counts)),
-        *([torch.from_numpy(encoding.encode_ages(requests))] if encoding.age_bounds else []),
+        *map(torch.from_numpy, ages),
     )
 
 

@@ -1,10 +1,10 @@
 """The index over the items of a generation, made from its files: see `models.runtime.retrieval` for what it holds."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import Behaviour
 from foretaste.kernel.values import MAX_BEHAVIOUR, FloatArray
+from models.effects.age_bias import age_stages
 from models.effects.seen_bias import SEEN_BINS
 from models.generations.probes import read_probes
 from models.runtime import layout
@@ -35,6 +36,15 @@ without behaviour, as they are while warming and as they are when warm."""
 _CHUNK = 10_000
 
 
+class BiasPlaces(NamedTuple):
+    """Which of an item's biases count for a user."""
+
+    seen: npt.NDArray[np.int64]
+    """(L + 1,): for each number of behaviours seen."""
+    ages: npt.NDArray[np.int64] | None = None
+    """(L + 1, 1 + A): for each number seen and bin of age, from 1, 0 for none; None where no age is read."""
+
+
 def write_retrieval(folder: Path, path: Path, warm_after: int) -> None:
     """Write the index of the generation in `folder`, which holds its weights, vocabulary, towers and probes."""
     encoding = Encoding.from_json((folder / layout.ENCODING).read_text(encoding="utf-8"))
@@ -46,17 +56,27 @@ def write_retrieval(folder: Path, path: Path, warm_after: int) -> None:
         keys, gain = np.zeros((len(taste), 0)), GAIN_WITHOUT_KEYS
         biases = np.stack([_mean_logits(folder, encoding, seen) for seen in (0, warm_after // 2, warm_after)], axis=1)
         seen_bins = np.searchsorted((1, warm_after), np.arange(MAX_BEHAVIOUR + 1), side="right")
-    vectors = np.hstack([keys, biases, taste]).astype(np.float32)
+    of_ages, stages = _of_ages(weights, encoding)
+    vectors = np.hstack([keys, biases, of_ages, taste]).astype(np.float32)
     write_index(
         path,
         vectors,
         effects=keys.shape[1],
         warm_after=warm_after,
         gain=gain,
-        seen_bins=seen_bins,
+        places=BiasPlaces(seen_bins, stages),
         features=encoding.item_features,
         popular=_by_popularity(folder, encoding),
     )
+
+
+def _of_ages(
+    weights: Mapping[str, npt.NDArray[Any]], encoding: Encoding
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64] | None]:
+    """(items, 2 A): what each age adds to the biases, and which of them counts; none where no age is read."""
+    if "ranking.age_biases" not in weights:
+        return np.zeros((encoding.item_count, 0)), None
+    return weights["ranking.age_biases"][1:].T, age_stages(len(encoding.age_bounds))
 
 
 def write_index(
@@ -66,7 +86,7 @@ def write_index(
     effects: int,
     warm_after: int,
     gain: float,
-    seen_bins: npt.NDArray[np.int64],
+    places: BiasPlaces,
     features: npt.NDArray[np.int64],
     popular: npt.NDArray[np.int32],
 ) -> None:
@@ -75,8 +95,10 @@ def write_index(
     lists = 2 ** round(np.log2(LISTS * np.sqrt(len(vectors) / 1e6)))
     probed = min(lists, max(-(-lists // SHARE), -(-COMPARED * lists // len(vectors))))
     form = np.array([effects, warm_after, DECAY, gain, probed], dtype=np.float64)
-    members: dict[str, Any] = {"form": form, "seen_bins": seen_bins, "features": features.astype(np.int32)}
+    members: dict[str, Any] = {"form": form, "seen_bins": places.seen, "features": features.astype(np.int32)}
     members["popular"] = popular
+    if places.ages is not None:
+        members["age_stages"] = places.ages
     if len(vectors) <= EXACT:
         members["vectors"] = vectors
     else:

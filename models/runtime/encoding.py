@@ -107,17 +107,17 @@ class Encoding:
         return padded[0], padded[1]
 
     def encode_users(self, requests: Sequence[RankingInput]) -> IndexArray:
-        """What the ranking tower reads of U users beside their virtual behaviour: (U, N + C + 2 L), or one more.
+        """What the ranking tower reads of U users beside their virtual behaviour: (U, W).
 
-        The columns are those of `encode_attributes`, of `encode_context`, of both halves of `encode_behaviour`, and the
-        bin of the account's age where the towers read it.
+        The columns are those of `encode_attributes` (N), of `encode_context` (C), of both halves of `encode_behaviour`
+        (L each), and the bin of the account's age where the towers read it.
         """
         of_attributes, of_context = len(self.attributes), len(self.context)
         start = of_attributes + of_context
         end = start + 2 * MAX_BEHAVIOUR
         users = np.full((len(requests), end + bool(self.age_bounds)), PADDING, dtype=np.int64)
         if self.age_bounds:
-            users[:, end] = self.encode_ages(requests)
+            users[:, end] = self.encode_ages([request.age_ms for request in requests])
         users[:, :of_attributes] = self.encode_attributes([request.attributes for request in requests])
         users[:, of_attributes:start] = self.encode_context([request.context for request in requests])
         for row, request in zip(users, requests, strict=True):
@@ -128,9 +128,9 @@ class Encoding:
                 )
         return users
 
-    def encode_ages(self, requests: Sequence[RankingInput]) -> IndexArray:
-        """(U,) the bins of the users' account ages."""
-        return bins_of_ages([request.age_ms for request in requests], self.age_bounds)
+    def encode_ages(self, ages_ms: Sequence[int | None]) -> IndexArray:
+        """(U,) the bins of account ages in milliseconds, None for one that is not known."""
+        return bins_of_ages(ages_ms, self.age_bounds)
 
     def to_json(self) -> str:
         """Everything, as text; `from_json` gives the same encoding back, whose text is the same."""

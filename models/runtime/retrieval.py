@@ -8,6 +8,7 @@ the vector of the user:
 |---|---|---|
 | M D, where the ranking tower has keys | its key | virtual behaviour; zeros once warm |
 | S | its bias at each number of behaviours seen | 1 at the own number, else 0 |
+| 2 A, where it reads ages | what each age adds to that, with behaviour and without any | 1 at the own age |
 | D | its embedding, of length 1 | `gain` × the mean over real behaviour, the newest in full, each before it `decay` |
 """
 
@@ -28,6 +29,8 @@ from models.runtime.refusals import BadRequest
 FIRST_ITEM = 2
 """Index of the first item: see `models.runtime.encoding`."""
 PADDING = 0
+UNKNOWN_AGE = 0
+"""See `models.runtime.account_age`."""
 DENY, ALLOW = -2, -1
 """Kinds of a filter's rows beside the columns of item attributes, 0 and up."""
 FEW = 20_000
@@ -101,6 +104,7 @@ class ServedRetrieval:
             self._effects, self._warm_after = int(form[0]), int(form[1])
             self._decay, self._gain = float(form[2]), float(form[3])
             self._seen_bins: IndexArray = stored["seen_bins"]
+            self._age_stages: IndexArray | None = stored.get("age_stages")
             self._features: npt.NDArray[np.int32] = stored["features"]
             self._popular: npt.NDArray[np.int32] = stored["popular"]
             self._items: ComparedWhole | InvertedLists = (
@@ -112,8 +116,10 @@ class ServedRetrieval:
     def check(self, behaviour: IndexArray, virtual: FloatArray, wanted: IndexArray, filters: IndexArray) -> None:
         """Raises `BadRequest`, naming the tensor, for a shape or a value that no request has."""
         items, users = len(self._features), len(behaviour)
-        if behaviour.ndim != 2 or not _within(behaviour, 0, items):  # noqa: PLR2004  # (U, L)
+        if behaviour.ndim != 2 or not _within(behaviour[:, : self._most], 0, items):  # noqa: PLR2004  # (U, L)
             raise BadRequest(f"behaviour: expected (users, behaviours), each below {items}, got {behaviour.shape}")
+        if self._age_stages is not None and not _within(behaviour[:, self._most :], 0, self._age_stages.shape[1]):
+            raise BadRequest(f"behaviour: expected ages below {self._age_stages.shape[1]} behind {self._most} items")
         if virtual.shape[:1] != (users,) or (self._effects and virtual[0].size != self._effects):
             raise BadRequest(f"virtual_behaviour: expected {self._effects} numbers a user, got {virtual.shape}")
         if wanted.shape != (users, len(Wanted._fields)) or not _within(wanted, 0, 1 << 63):
@@ -127,7 +133,8 @@ class ServedRetrieval:
     def run(self, behaviour: IndexArray, virtual: FloatArray, wanted: IndexArray, filters: IndexArray) -> IndexArray:
         """Candidates (U, C) of U users, each row filled up with `PADDING`.
 
-        `behaviour` (U, L) are items, oldest first, then `PADDING`; `virtual` (U, M, D); `wanted` (U, 4) is `Wanted`;
+        `behaviour` (U, L) are items, oldest first, then `PADDING`, and (U, L + 1) with the bin of the account's age,
+        which a caller of an earlier version does not send; `virtual` (U, M, D); `wanted` (U, 4) is `Wanted`;
         `filters` (P, 3) are the user's row (-1: nobody's), the column of an item attribute or `DENY` or `ALLOW`, and a
         value or an item.
         """
@@ -142,7 +149,9 @@ class ServedRetrieval:
 
     def _find(self, behaviour: IndexArray, virtual: FloatArray, wanted: Wanted, filters: IndexArray) -> IndexArray:
         allowed, some = self._allowed(filters)
-        query = self.query(behaviour[behaviour != PADDING], virtual)
+        items = behaviour[: self._most]
+        age = int(behaviour[self._most]) if len(behaviour) > self._most else UNKNOWN_AGE
+        query = self.query(items[items != PADDING], virtual, age)
         count = min(wanted.nearest, some)
         found = self._items.nearest(query, allowed, some, count) if count else np.zeros(0, dtype=np.int64)
         _take(allowed, found)
@@ -152,17 +161,32 @@ class ServedRetrieval:
         drawn = self._drawn(allowed, min(wanted.exploratory, left), left, wanted.seed)
         return np.concatenate([found, popular, drawn])
 
-    def query(self, items: IndexArray, virtual: FloatArray) -> FloatArray:
-        """The vector (H,) of a user who acted on these items, oldest first; `virtual` (M, D)."""
+    def query(self, items: IndexArray, virtual: FloatArray, age: int = UNKNOWN_AGE) -> FloatArray:
+        """The vector (H,) of a user who acted on these items, oldest first; `virtual` (M, D); `age` is a bin."""
         seen, bins = len(items), int(self._seen_bins[-1]) + 1
+        of_age = self._of_age(min(seen, self._most), age)
+        biases = bins + len(of_age)
         of_virtual = virtual.ravel()[: self._effects] * (seen < self._warm_after)
         of_seen = (np.arange(bins) == self._seen_bins[min(seen, len(self._seen_bins) - 1)]).astype(np.float32)
         if not seen:
-            taste = np.zeros(self._width - self._effects - bins, dtype=np.float32)
+            taste = np.zeros(self._width - self._effects - biases, dtype=np.float32)
         else:
             weights = self._decay ** np.arange(seen - 1, -1, -1, dtype=np.float32)
-            taste = self._gain * (weights / weights.sum()) @ self._items.rows(items)[:, self._effects + bins :]
-        return np.concatenate([of_virtual, of_seen, taste]).astype(np.float32)
+            taste = self._gain * (weights / weights.sum()) @ self._items.rows(items)[:, self._effects + biases :]
+        return np.concatenate([of_virtual, of_seen, of_age, taste]).astype(np.float32)
+
+    def _of_age(self, seen: int, age: int) -> FloatArray:
+        """(2 A,) with so many behaviours seen; zeros for an unknown age."""
+        if self._age_stages is None:
+            return np.zeros(0, dtype=np.float32)
+        stages = np.arange(1, int(self._age_stages.max()) + 1)  # the first is that of an unknown age
+        found: FloatArray = (stages == self._age_stages[seen, age]).astype(np.float32)
+        return found
+
+    @property
+    def _most(self) -> int:
+        """L."""
+        return len(self._seen_bins) - 1
 
     @property
     def _width(self) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from foretaste.kernel.errors import BadTowerOutput, InvalidInput, Unavailable
 from foretaste.kernel.events import oversized_integer
 from foretaste.kernel.ports import Clock
-from foretaste.kernel.ranking import Cause
+from foretaste.kernel.ranking import Cause, account_age_ms
 from foretaste.kernel.retrieval import CandidateRequest, Retrieval
 from foretaste.kernel.users import UserFeatures
 from serving.rankings.breaker import PartBreaker
@@ -121,6 +121,7 @@ class Recommending:
             [*request.filter.deny, *seen],
             request.filter.allow,
             request.filter.attributes,
+            account_age_ms(features.registered_ms, round(self._policy.now() * 1000)),
         )
 
     def _rank_request(self, request: RecommendRequest, items: list[str]) -> RankRequest:

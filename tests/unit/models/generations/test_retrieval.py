@@ -1,6 +1,7 @@
 """The index as it is made from a generation's files."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from models.generations.export import export
 from models.generations.in_process import InProcessTowers
 from models.generations.repository import write_version
 from models.runtime import layout
+from models.runtime.candidates import encode_requests, items_of
 from models.runtime.local import LocalTowers
 from models.training.cotrain import cotrain
 from tests.towers_factory import METRICS, artifacts, config, dataset, requests
@@ -54,6 +56,26 @@ def test_it_is_made_of_files_that_are_what_the_manifest_says(earlier: Path, tmp_
 def test_the_index_is_under_its_hash_in_the_manifest() -> None:
     manifest = json.loads((artifacts()[0] / layout.MANIFEST).read_text())
     assert layout.RETRIEVAL in manifest["files"]
+
+
+def test_of_a_user_without_behaviour_the_nearest_are_the_towers_own_best_at_each_age() -> None:
+    towers = LocalTowers.of(artifacts()[0])
+    items, virtual = towers.encoding.items, requests(1)[0].virtual
+    ages = [None, *towers.encoding.age_bounds]
+    asked = CandidateRequest(Behaviour(), virtual, nearest=10, popular=0, exploratory=0, seed=0)
+    found = [towers.candidates([replace(asked, age_ms=age)])[0] for age in ages]
+    scores = [towers.score([RankingInput({}, {}, Behaviour(), virtual, items, age)])[0] for age in ages]
+    assert found == [[items[place] for place in np.argsort(-own, kind="stable")[:10]] for own in scores]
+    assert len({tuple(own) for own in found}) > 1, "ages tell something"
+
+
+async def test_an_index_answers_a_caller_of_an_earlier_version_which_sends_no_age() -> None:
+    folder = artifacts()[0]
+    towers, earlier = LocalTowers.of(folder), replace(LocalTowers.of(folder).encoding, age_bounds=())
+    asked = [CandidateRequest(each.behaviour, each.virtual, 20, 5, 5, 1, age_ms=None) for each in requests(10)]
+    tensors = encode_requests(earlier, asked)
+    towers.retrieval.check(*tensors)
+    assert items_of(earlier, towers.retrieval.run(*tensors)) == towers.candidates(asked)
 
 
 def test_towers_without_keys_are_asked_for_the_bias_of_each_item(tmp_path: Path) -> None:

@@ -8,13 +8,22 @@ import pytest
 
 from foretaste.kernel.values import MAX_BEHAVIOUR, FloatArray, IndexArray
 from models.effects.seen_bias import SEEN_BINS
-from models.generations.retrieval import EXACT, write_index
-from models.runtime import layout
+from models.generations.retrieval import EXACT, BiasPlaces, write_index
+from models.runtime import account_age, layout
 from models.runtime import retrieval as module
 from models.runtime.encoding import FIRST_KNOWN
 from models.runtime.encoding import PADDING as NO_ITEM
 from models.runtime.refusals import BadRequest
-from models.runtime.retrieval import ALLOW, DENY, FIRST_ITEM, PADDING, ComparedWhole, InvertedLists, ServedRetrieval
+from models.runtime.retrieval import (
+    ALLOW,
+    DENY,
+    FIRST_ITEM,
+    PADDING,
+    UNKNOWN_AGE,
+    ComparedWhole,
+    InvertedLists,
+    ServedRetrieval,
+)
 
 KEYS, TASTE, WARM_AFTER = 8, 4, 5
 BINS = int(SEEN_BINS[-1]) + 1
@@ -25,7 +34,7 @@ LARGE = 80_000
 
 def test_items_are_counted_as_the_vocabulary_counts_them() -> None:
     """The served module stands alone beside a version, and has numbers of its own."""
-    assert (FIRST_ITEM, PADDING) == (FIRST_KNOWN, NO_ITEM)
+    assert (FIRST_ITEM, PADDING, UNKNOWN_AGE) == (FIRST_KNOWN, NO_ITEM, account_age.UNKNOWN_AGE)
 
 
 def drawn(items: int, seed: int = 0) -> FloatArray:
@@ -47,7 +56,7 @@ def written(folder: Path, vectors: FloatArray) -> ServedRetrieval:
         effects=KEYS,
         warm_after=WARM_AFTER,
         gain=2.0,
-        seen_bins=SEEN_BINS,
+        places=BiasPlaces(SEEN_BINS),
         features=np.stack([1 + numbers % 3, 1 + numbers % 100], axis=1),
         popular=numbers[FIRST_ITEM:][::-1].astype(np.int32),
     )

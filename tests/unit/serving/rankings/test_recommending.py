@@ -58,6 +58,14 @@ async def test_one_read_and_one_call_of_each_part_serve_all_requests_together(pa
     assert (parts.store.reads, parts.retrieval.calls, parts.towers.calls) == (1, 1, [3])
 
 
+@pytest.mark.parametrize(("user_id", "age_ms"), [("u1", 30_000), ("nobody", None)])
+async def test_the_index_is_asked_as_of_the_accounts_age(parts: Parts, user_id: str, age_ms: int | None) -> None:
+    parts.now = 30.0
+    await recommended(parts, user_id)
+    ((asked, _),), ((given, _),) = parts.retrieval.asked, parts.towers.scored
+    assert (asked.age_ms, given.age_ms) == (age_ms, age_ms)
+
+
 async def test_as_many_candidates_as_are_asked_for_are_found(parts: Parts) -> None:
     response = await recommended(parts, k=20)
     assert (response.candidates, len(response.ranked)) == (20, 20)

@@ -187,7 +187,7 @@ def test_what_is_served_to_the_new_is_the_vector_the_keys_and_the_biases() -> No
     encoding = trained().encoding
     for request, of_request in zip(wanted, LocalTowers.of(folder).score(wanted), strict=True):
         item = encoding.encode_items(request.items)
-        (age,) = encoding.encode_ages([request])
+        (age,) = encoding.encode_ages([request.age_ms])
         stage = age + len(encoding.age_bounds) if age else 0
         bias = state["ranking.biases"][0, item] + state["ranking.age_biases"][stage, item]
         logits = state["ranking.keys"][item] @ torch.tensor(request.virtual).flatten() + bias
