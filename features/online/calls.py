@@ -121,7 +121,7 @@ def new_call(key: bytes, user: EnrichedUser) -> Command:
     row = attributes_row(key, user)
     mark = b" ".join(place_parts(user.place)) + digests_text(user.version)[-_REMEMBERED_TEXT:]
     virtual = () if user.virtual is None else virtual_values(user.virtual)
-    return (key, time_of(row.nanos), row.fields[1], mark, _first_time(user.first_ms), *virtual)
+    return (key, time_of(row.nanos), row.fields[1], mark, _first_time(user.first_ms or user.at_ms), *virtual)
 
 
 def whole_call(key: bytes, user: UserFeatures) -> Command:
@@ -132,8 +132,8 @@ def whole_call(key: bytes, user: UserFeatures) -> Command:
         version = user.attributes_version
         mark = b" ".join(place_parts(version.place)) + digests_text(version)[-_REMEMBERED_TEXT:]
         fields += (*row.fields, _ATTRIBUTES_TIME, time_of(row.nanos), REGISTRATION, mark)
-        if user.first_ms:
-            fields += (FIRST_REGISTRATION, _first_time(user.first_ms))
+        if first_ms := user.registered_ms:
+            fields += (FIRST_REGISTRATION, _first_time(first_ms))
     if len(user.behaviour):
         behaved = BehavedUser(user.user_id, user.behaviour)
         row = behaviour_row(key, behaved)
@@ -148,5 +148,5 @@ def whole_call(key: bytes, user: UserFeatures) -> Command:
 
 
 def _first_time(first_ms: int) -> bytes:
-    """A first registration as it is stored; empty for 0, where it is that of the attributes."""
+    """A first registration as it is stored; empty for 0, where none is told."""
     return time_of(first_ms * 1_000_000) if first_ms else b""

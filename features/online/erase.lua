@@ -13,10 +13,10 @@
 -- ARGV[11]         the field of the behaviour's event time
 -- ARGV[12], [13]   the field of the erasure, and its value: when, epoch milliseconds
 -- ARGV[14]         milliseconds for which the fence stays
--- ARGV[15]         the field of the first registration: of one who registered anew it is forgotten with all else
+-- ARGV[15]         the field of the first registration: of one who registered anew, what was before is forgotten
 --
 -- Returns 1; 2 where a later registration stands and knew of the erasure; 3 where it did not know.
-local stored = redis.pcall('HMGET', KEYS[1], ARGV[8], ARGV[9], ARGV[10], ARGV[12])
+local stored = redis.pcall('HMGET', KEYS[1], ARGV[8], ARGV[9], ARGV[10], ARGV[12], ARGV[15])
 local other_type = stored.err and string.find(stored.err, 'WRONGTYPE', 1, true)
 if stored.err and not other_type then return stored end
 local attributes, time, mark, erased = stored[1], stored[2], stored[3] or '', tonumber(stored[4] or '') or -1
@@ -26,7 +26,7 @@ if attributes and time and time ~= ARGV[7] and not is_newer(ARGV[1], time) then
   if is_newer(time, ARGV[1]) or not is_later_in_place(mark, ARGV[2], ARGV[3], ARGV[4]) then
     if is_known then return 2 end
     redis.call('HSET', KEYS[1], ARGV[12], ARGV[13])
-    redis.call('HDEL', KEYS[1], ARGV[15])
+    if not (stored[5] and is_newer(stored[5], ARGV[1])) then redis.call('HSET', KEYS[1], ARGV[15], time) end
     return 3
   end
 end

@@ -5,7 +5,8 @@ that such a client wrote keeps the mark that stood there; its event time tells t
 
 - The registration that the attributes are from: `partition offset timestamp`, then the digests of those applied last,
   in hexadecimal; `-` for the partition where the place is not known.
-- The first registration, an event time as Feast stores it, where there was one before that of the attributes.
+- The first registration, an event time as Feast stores it. It is written with the first attributes: whoever else
+  writes the view, with a time of its own, makes nobody new.
 - The behaviours applied last: their digests one behind the other.
 - When the user was erased last, epoch milliseconds.
 - The tail of the behaviour, as this store wrote it last: how many there are, the time of the newest, the row's event

@@ -7,7 +7,14 @@ from features.online.applied_view import COLUMNS as APPLIED_COLUMNS
 from features.online.applied_view import AppliedRow
 from features.online.event_marks import behaved
 from features.online.layout import ATTRIBUTES_VIEW, Raw, is_damaged, readable_nanos
-from features.online.view_rows import ENRICHED_COLUMNS, ViewRow, behaviour_view_row, first_ms_of, first_row, has_text
+from features.online.view_rows import (
+    ENRICHED_COLUMNS,
+    ViewRow,
+    behaviour_view_row,
+    first_row,
+    has_text,
+    stored_first_of,
+)
 from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import AttributesVersion, BehavedUser, Behaviour, Erasure, UserFeatures
 
@@ -30,7 +37,7 @@ class StoredErasure(NamedTuple):
     """The behaviour."""
     marks: AppliedRow
     first_ms: int
-    """`UserFeatures.first_ms`, and below its event time, microseconds since the epoch."""
+    """The first registration that is stored, and below its event time, microseconds since the epoch."""
     first_us: int
 
     @classmethod
@@ -45,7 +52,7 @@ class StoredErasure(NamedTuple):
         has_attributes = damaged or has_text(text)
         anew = has_attributes and not damaged and not user.version.replaces(AttributesVersion(at_us // 1000))
         known = marks.erased_ms is not None and marks.erased_ms >= user.version.at_ms
-        first_ms = first_ms_of(first, at_us // 1000)
+        first_ms = stored_first_of(first)
         first_us = readable_nanos(first_at) // 1000
         return cls(user, known, anew, has_attributes, at_us, (even_us, odd_us), read, marks, first_ms, first_us)
 
@@ -64,11 +71,14 @@ class StoredErasure(NamedTuple):
 
     @property
     def first_row(self) -> ViewRow | None:
-        """The first registration is forgotten with all else: of who registered anew, the newest is the first one known.
-        None where there is nothing to forget, or it was forgotten then."""
-        if not self.first_ms or (self.anew and self.known):
+        """The first registration is forgotten with all else: of who registered anew, the newest is the first one known,
+        unless one since is stored. None where it stands so, or was forgotten then."""
+        if self.anew and (self.known or self.first_ms > self.at_ms):
             return None
-        return first_row(self.user.user_id, 0, self.first_us, self.at_ms * 1000)
+        first_ms = self.at_us // 1000 if self.anew else 0
+        if first_ms == self.first_ms:
+            return None
+        return first_row(self.user.user_id, first_ms, self.first_us, self.at_ms * 1000)
 
     @property
     def attributes_row(self) -> ViewRow:

@@ -39,6 +39,7 @@ from features.online.view_rows import (
     first_ms_of,
     first_row,
     has_text,
+    stored_first_of,
 )
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import SLOTS, slot
@@ -53,7 +54,6 @@ from foretaste.kernel.users import (
     ReenrichedUser,
     UserFeatures,
     VirtualBehaviour,
-    first_registration,
 )
 
 MOST_PAUSE = 0.5
@@ -74,7 +74,7 @@ class _Due(NamedTuple):
     slots_us: tuple[int, int]
     """Of what both slots hold."""
     first_ms: int
-    """`UserFeatures.first_ms` once this is written."""
+    """When the user registered first, once this is written; epoch milliseconds."""
     stored_first: tuple[int, int]
     """What is stored of it, and its event time in microseconds."""
 
@@ -92,15 +92,10 @@ class _Due(NamedTuple):
         else:
             is_gone = erased_ms is not None and not known
             replaces = damaged or is_gone or user.version.replaces(AttributesVersion(at_us // 1000))
-        stored_ms, at_ms = first_ms_of(first, at_us // 1000), at_us // 1000
-        told_ms = user.first_ms or user.at_ms
-        if erased_ms is not None and told_ms <= erased_ms:
-            told_ms = 0
-        first_ms = stored_ms
-        if replaces:
-            first_ms = first_registration(user.at_ms, told_ms, *((stored_ms, at_ms) if known else ()))
-        elif known:
-            first_ms = first_registration(at_ms, told_ms, stored_ms)
+        stored_ms = first_ms = stored_first_of(first)
+        if replaces or known:  # an erasure between leaves what was told and stored before it uncounted
+            told = (stored_ms or at_us // 1000 * known, user.first_ms or user.at_ms, user.at_ms if replaces else 0)
+            first_ms = min((each for each in told if each > (erased_ms or 0)), default=stored_ms)
         stored_first = stored_ms, readable_nanos(first_at) // 1000
         return cls(user, replaces, known, at_us, (even_us, odd_us), first_ms, stored_first)
 

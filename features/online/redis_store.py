@@ -24,6 +24,7 @@ from features.online.layout import (
     ATTRIBUTES,
     ATTRIBUTES_VIEW,
     BEHAVIOUR_VIEW,
+    Raw,
     columns_of,
     features_of,
     fields_of,
@@ -96,7 +97,7 @@ class RedisStore:
             client = await self._opened()
             found = await run_each(client, b"HMGET", keys, *fields, kept=wrong_type)
         features = [
-            registered(features_of(user_id, generation, values[:-2]), *values[-2:])
+            registered(features_of(user_id, generation, values[:-2]), values[-2], _earlier(values[-1], values[1]))
             if isinstance(values, list)
             else unreadable(user_id, generation)
             for user_id, values in zip(user_ids, found, strict=True)
@@ -305,3 +306,8 @@ class RedisStore:
 def _is_the_read_version(stored: Sequence[bytes], user: BehavedUser) -> bool:
     """Whether what is stored, in a form that is not ours, is the version that the user's row was made from."""
     return tuple(stored) != version_read(user) and version_stored(*stored) == (user.read_version, user.read_us)
+
+
+def _earlier(first: Raw, attributes_time: Raw) -> Raw:
+    """The first registration where the attributes are from another one: most users registered once."""
+    return None if first == attributes_time else first

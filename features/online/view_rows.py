@@ -10,7 +10,8 @@ from foretaste.kernel.users import BehavedUser, first_registration
 
 FIRST_VIEW = "user_first_registration"
 FIRST_COLUMNS: tuple[Column, ...] = ((FIRST_VIEW, "registered"), (FIRST_VIEW, None))
-"""When the user registered first, epoch milliseconds, where that was before the attributes; else 0 or nothing."""
+"""When the user registered first, epoch milliseconds; 0 or nothing where nobody is registered, and of users whom an
+earlier version stored."""
 ENRICHED_COLUMNS: tuple[Column, ...] = (
     *columns_of(ATTRIBUTES_VIEW),
     *(column for view in SLOTS for column in ((view, "generation"), (view, None))),
@@ -42,7 +43,12 @@ def has_text(text: Raw) -> bool:
 
 def first_ms_of(values: Sequence[Raw], attributes_ms: int) -> int:
     """`UserFeatures.first_ms` from the values of `FIRST_COLUMNS`; what cannot be read is none."""
-    return first_registration(attributes_ms, version_stored(values[0], None)[0])
+    return first_registration(attributes_ms, stored_first_of(values))
+
+
+def stored_first_of(values: Sequence[Raw]) -> int:
+    """The first registration that is stored in the values of `FIRST_COLUMNS`, epoch milliseconds; 0 for none."""
+    return version_stored(values[0], None)[0]
 
 
 def first_row(user_id: str, first_ms: int, stored_us: int, at_us: int) -> ViewRow:

@@ -59,6 +59,7 @@ end
 local first = ARGV[1]
 if ARGV[14] ~= '' and (other_type or is_since_erasure(ARGV[14])) then first = ARGV[14] end
 local earlier = stored[5]
+if earlier and not is_since_erasure(earlier) then earlier = nil end  -- left by an eraser that does not know the field
 if not earlier and time ~= ARGV[7] and not is_erasure(mark) then earlier = time end
 if earlier then
   local seconds, nanos = event_time(earlier)
@@ -80,14 +81,10 @@ local first_stale = 1
 if ARGV[16] then
   first_stale = 2
   local stamp = is_newer(ARGV[1], stored[3]) and ARGV[1] or stored[3]
-  redis.call('HSET', KEYS[1], ARGV[8], ARGV[15], ARGV[9], ARGV[1], ARGV[10], mark, ARGV[11], stamp, unpack(ARGV, 16))
+  redis.call('HSET', KEYS[1], ARGV[8], ARGV[15], ARGV[9], ARGV[1], ARGV[10], mark, ARGV[13], first,
+    ARGV[11], stamp, unpack(ARGV, 16))
 else
-  redis.call('HSET', KEYS[1], ARGV[8], ARGV[15], ARGV[9], ARGV[1], ARGV[10], mark)
-end
-if first ~= ARGV[1] then
-  redis.call('HSET', KEYS[1], ARGV[13], first)
-elseif stored[5] then
-  redis.call('HDEL', KEYS[1], ARGV[13])
+  redis.call('HSET', KEYS[1], ARGV[8], ARGV[15], ARGV[9], ARGV[1], ARGV[10], mark, ARGV[13], first)
 end
 for slot = first_stale, 2 do
   local stamp = stored[2 + slot]

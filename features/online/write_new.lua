@@ -5,16 +5,16 @@
 -- ARGV[1]        the event time as Feast stores it
 -- ARGV[2]        the attributes
 -- ARGV[3]        the registration as it is stored
--- ARGV[4]        the event time of an earlier registration of the user, the first; empty where there was none
+-- ARGV[4]        the event time of the user's first registration, of this one or of an earlier one
 -- ARGV[5] to [7] vectors, dimension and generation of the virtual behaviour; none where it is not written
 --
 -- Returns 1, or 0 where something is stored.
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 if ARGV[5] then
   redis.call('HSET', KEYS[1], ATTRIBUTES, ARGV[2], ATTRIBUTES_STAMP, ARGV[1], REGISTRATION, ARGV[3],
-    SLOT_STAMP, ARGV[1], VECTORS, ARGV[5], DIMENSION, ARGV[6], GENERATION, ARGV[7])
+    FIRST_REGISTRATION, ARGV[4], SLOT_STAMP, ARGV[1], VECTORS, ARGV[5], DIMENSION, ARGV[6], GENERATION, ARGV[7])
 else
-  redis.call('HSET', KEYS[1], ATTRIBUTES, ARGV[2], ATTRIBUTES_STAMP, ARGV[1], REGISTRATION, ARGV[3])
+  redis.call('HSET', KEYS[1], ATTRIBUTES, ARGV[2], ATTRIBUTES_STAMP, ARGV[1], REGISTRATION, ARGV[3],
+    FIRST_REGISTRATION, ARGV[4])
 end
-if ARGV[4] ~= '' then redis.call('HSET', KEYS[1], FIRST_REGISTRATION, ARGV[4]) end
 return 1

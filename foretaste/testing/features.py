@@ -103,7 +103,7 @@ class InMemoryOnlineStore:
                 anew.append(user_id)
                 read = self._behaved(user_id)
                 kept = Erasure(at_ms).since(read.behaviour)
-                if not is_known:
+                if not is_known and self._first_ms.get(user_id, 0) <= at_ms:
                     self._first_ms.pop(user_id, None)
                 if not is_known or len(kept) < len(read.behaviour):
                     self._behaviour[user_id] = BehavedUser.after(read, kept)

@@ -246,6 +246,15 @@ async def test_who_registered_anew_before_the_erasure_was_handled_began_with_the
     assert (await read(store)).registered_ms == AT + 30 * step, "known by then: what came since stays"
 
 
+async def test_of_who_registered_twice_before_the_erasure_was_handled_the_first_one_since_stays(
+    store: ErasingStore, step: int
+) -> None:
+    for at, offset in ((30, 1), (40, 2)):
+        await store.write_enriched([registered(AT + at * step, offset=offset)])
+    assert await store.erase([erased(AT + 20 * step)]) == ["u1"]
+    assert (await read(store)).registered_ms == AT + 30 * step
+
+
 async def test_a_registration_from_before_the_erasure_is_no_first_one(store: ErasingStore, step: int) -> None:
     """Whether it comes late by itself, or is told with a later one."""
     await store.write_enriched([registered(AT, offset=1)])

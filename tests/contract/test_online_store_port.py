@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from features.feast_api import FeatureStore
+from features.online.redis_store import RedisStore
 from features.repo_config import close_connections
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import OnlineStore
@@ -264,6 +265,7 @@ async def test_a_registration_that_was_outdone_when_it_came_does_not_win_with_a_
     assert await store.write_enriched([replace(outdone, digests=(b"chosen..", *outdone.digests))]) == ["u1"]
     after = await read(store)
     assert after.registrations == (b"chosen..", *outdone.digests, *standing.digests)
+    assert (before.first_ms, after.first_ms) == (0, AT + step), "it was before"
     assert replace(after, registrations=before.registrations, first_ms=0, virtual=None) == replace(before, virtual=None)
     for digest in (b"chosen..", *outdone.digests):
         again = replace(outdone, at_ms=AT + 9 * step, digests=(digest,))
@@ -427,6 +429,30 @@ async def test_rows_that_cannot_be_read_hurt_nobody_else_and_the_next_write_mend
     assert all(each.virtual is not None for each in mended)
     held = await store.read_behaviour(users)
     assert [(list(each.behaviour.items), list(each.applied)) for each in held] == [(["i2"], [b"x" * 8])] * len(users)
+    await store.close()
+
+
+async def test_attributes_that_another_client_writes_make_nobody_new(
+    shared_form: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """As a team's nightly job does, of everybody, as of the night; one row of it cannot be read."""
+    config = form_config(shared_form, request, tmp_path)
+    store, feast = open_configured(shared_form, config), FeatureStore(config=config)
+    texts = {"u1": '{"age": 30}', "rotten": "no json", "one step": '{"age": 31}', "whole": '{"age": 32}'}
+    rows = {user: enriched(user) for user in texts}
+    if isinstance(store, RedisStore):
+        assert await store.write_new([rows.pop("one step")]) == []
+        assert await store.write_whole([UserFeatures("whole", {"age": 25}, attributes_ms=AT)]) == []
+        del rows["whole"]
+    await store.write_enriched(list(rows.values()))
+    night = [datetime.fromtimestamp(AT / 1000 + 60, UTC)] * len(texts)
+    frame = {"user_id": list(texts), "attributes": list(texts.values()), "event_timestamp": night}
+    feast.write_to_online_store("user_attributes", pd.DataFrame(frame))
+    close_connections(feast)
+    assert [each.registered_ms for each in await store.read(list(texts), 1)] == [AT, None, AT, AT]
+    assert await store.write_enriched([enriched(user, AT + 120_000) for user in texts]) == []
+    found = await store.read(list(texts), 1)
+    assert [(each.attributes_ms, each.registered_ms) for each in found] == [(AT + 120_000, AT)] * len(texts)
     await store.close()
 
 
