@@ -121,7 +121,8 @@ def new_call(key: bytes, user: EnrichedUser) -> Command:
     row = attributes_row(key, user)
     mark = b" ".join(place_parts(user.place)) + digests_text(user.version)[-_REMEMBERED_TEXT:]
     virtual = () if user.virtual is None else virtual_values(user.virtual)
-    return (key, time_of(row.nanos), row.fields[1], mark, _first_time(user.first_ms or user.at_ms), *virtual)
+    at = time_of(row.nanos)
+    return (key, at, row.fields[1], mark, _first_time(user.first_ms) or at, *virtual)
 
 
 def whole_call(key: bytes, user: UserFeatures) -> Command:
@@ -131,9 +132,9 @@ def whole_call(key: bytes, user: UserFeatures) -> Command:
         row = attributes_row(key, EnrichedUser(user.user_id, user.attributes, None, user.attributes_ms))
         version = user.attributes_version
         mark = b" ".join(place_parts(version.place)) + digests_text(version)[-_REMEMBERED_TEXT:]
-        fields += (*row.fields, _ATTRIBUTES_TIME, time_of(row.nanos), REGISTRATION, mark)
-        if first_ms := user.registered_ms:
-            fields += (FIRST_REGISTRATION, _first_time(first_ms))
+        at = time_of(row.nanos)
+        first = _first_time(user.first_ms) or at
+        fields += (*row.fields, _ATTRIBUTES_TIME, at, REGISTRATION, mark, FIRST_REGISTRATION, first)
     if len(user.behaviour):
         behaved = BehavedUser(user.user_id, user.behaviour)
         row = behaviour_row(key, behaved)

@@ -93,9 +93,10 @@ class _Due(NamedTuple):
             is_gone = erased_ms is not None and not known
             replaces = damaged or is_gone or user.version.replaces(AttributesVersion(at_us // 1000))
         stored_ms = first_ms = stored_first_of(first)
-        if replaces or known:  # an erasure between leaves what was told and stored before it uncounted
-            told = (stored_ms or at_us // 1000 * known, user.first_ms or user.at_ms, user.at_ms if replaces else 0)
-            first_ms = min((each for each in told if each > (erased_ms or 0)), default=stored_ms)
+        if replaces or known:  # what was before an erasure counts for none
+            held_ms = stored_ms or (at_us // 1000 if known else 0)
+            times_ms = (held_ms, user.first_ms or user.at_ms, user.at_ms if replaces else 0)
+            first_ms = min((each for each in times_ms if each > (erased_ms or 0)), default=stored_ms)
         stored_first = stored_ms, readable_nanos(first_at) // 1000
         return cls(user, replaces, known, at_us, (even_us, odd_us), first_ms, stored_first)
 

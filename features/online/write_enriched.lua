@@ -46,10 +46,10 @@ if time and not (ARGV[7] ~= '' and ARGV[7] == time) then
         redis.call('HSET', KEYS[1], ARGV[10], (place or '- 0 0') .. string.sub(more, -tonumber(ARGV[6])))
       end
     end
-    -- of a registration that came before, its own time is not told anew
-    local told = ARGV[14] ~= '' and ARGV[14] or not is_known and ARGV[1]
-    if told and not is_erasure(mark) and is_newer(stored[5] or time, told) and is_since_erasure(told) then
-      redis.call('HSET', KEYS[1], ARGV[13], told)
+    -- of a registration that came before, its own time is not taken anew
+    local first = ARGV[14] ~= '' and ARGV[14] or not is_known and ARGV[1]
+    if first and not is_erasure(mark) and is_newer(stored[5] or time, first) and is_since_erasure(first) then
+      redis.call('HSET', KEYS[1], ARGV[13], first)
     end
     return time
   end

@@ -134,8 +134,8 @@ async def evaluate(
             answer = await rank(session, context.api, each.user_id, each.items, shown=0)
             (user,) = await context.parts.store.read([each.user_id], generation.number)
             age_ms = account_age_ms(user.registered_ms, round(time.time() * 1000))
-            asked = RankingInput(attributes[each.user_id], {}, Behaviour(), nothing, each.items, age_ms)
-            (without,) = await context.parts.towers.score([asked], generation.number)
+            given = RankingInput(attributes[each.user_id], {}, Behaviour(), nothing, each.items, age_ms)
+            (without,) = await context.parts.towers.score([given], generation.number)
             shares = await context.parts.generations.popularity(generation.number, each.items)
         by_item = {item["item_id"]: item["score"] for item in answer.ranked}
         evaluation.served_by[answer.served_by.value] += 1

@@ -8,7 +8,7 @@ from foretaste.kernel.users import Behaviour
 from foretaste.kernel.values import Attributes, FloatArray
 
 EARLY_MS = 5_000
-"""A registration that lies so much ahead is one of just now: two machines' clocks are never the same."""
+"""A registration that lies at most so much ahead is one of just now: two machines' clocks are never the same."""
 
 
 @dataclass(frozen=True, slots=True)

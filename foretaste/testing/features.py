@@ -58,7 +58,7 @@ class InMemoryOnlineStore:
                 self._remember(user, stored)
                 continue
             before_ms = self._features(user.user_id, 1).registered_ms
-            self._first_ms[user.user_id] = first_registration(user.at_ms, self._told_ms(user), before_ms)
+            self._first_ms[user.user_id] = first_registration(user.at_ms, self._since_erasure(user), before_ms)
             self._attributes[user.user_id] = (user.version.after(stored), dict(user.attributes))
             own = None if user.virtual is None else slot(user.virtual.generation)
             for parity in SLOTS:
@@ -125,7 +125,7 @@ class InMemoryOnlineStore:
         """Nothing is held open."""
 
     def _remember(self, user: EnrichedUser, stored: AttributesVersion) -> None:
-        """A registration that does not replace the `stored` one. When one that came before was is not told anew."""
+        """A registration that does not replace the `stored` one. Of one that came before no time is taken anew."""
         held = self._attributes.get(user.user_id)
         if held is None:
             return
@@ -133,12 +133,12 @@ class InMemoryOnlineStore:
         came_before = bool(user.digests) and user.digests[-1] in stored.digests
         if held[1] is not None and (user.first_ms or not came_before):
             first_ms = self._first_ms.get(user.user_id)
-            self._first_ms[user.user_id] = first_registration(stored.at_ms, self._told_ms(user), first_ms)
+            self._first_ms[user.user_id] = first_registration(stored.at_ms, self._since_erasure(user), first_ms)
 
-    def _told_ms(self, user: EnrichedUser) -> int | None:
-        """When the user registered first, as a row tells; None where the user was erased since."""
-        told_ms = user.first_ms or user.at_ms
-        return told_ms if told_ms > self._erased.get(user.user_id, -1) else None
+    def _since_erasure(self, user: EnrichedUser) -> int | None:
+        """The first registration that a row names; None where the user was erased since."""
+        first_ms = user.first_ms or user.at_ms
+        return first_ms if first_ms > self._erased.get(user.user_id, -1) else None
 
     def _version(self, user_id: str) -> AttributesVersion:
         return self._attributes[user_id][0] if user_id in self._attributes else AttributesVersion()

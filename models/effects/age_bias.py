@@ -91,8 +91,7 @@ def age_biases(
         found[age] = corrected(0, age, np.flatnonzero(of_age & acted), np.zeros(len(base)), of_seen)
         whatever = corrected(1, age, np.flatnonzero(of_age), base, nothing)
         first = corrected(2, age, np.flatnonzero(of_age & ~acted), whatever, nothing)
-        if after.read[
-            len(FIRST_OF_SEEN_BIN) + ages + age - 1
-        ]:  # else nothing is known of this age: as of an unknown one
+        read_whatever_was_seen = after.read[len(FIRST_OF_SEEN_BIN) + ages + age - 1]
+        if read_whatever_was_seen:  # else nothing is known of this age: as of an unknown one
             found[ages + age] = first - of_seen[0]
     return found

@@ -131,21 +131,21 @@ class PopularityState:
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays that a file keeps, by name; counts in single precision."""
         return {
-            "lately_acted": self.counts.acted.astype(np.float32),
-            "lately_passed": self.counts.passed.astype(np.float32),
-            "lately_at_ms": np.array(self.counts.at_ms),
-            "lately_slope": self.evidence.slope,
-            "lately_curvature": self.evidence.curvature,
+            "popularity_acted": self.counts.acted.astype(np.float32),
+            "popularity_passed": self.counts.passed.astype(np.float32),
+            "popularity_at_ms": np.array(self.counts.at_ms),
+            "popularity_slope": self.evidence.slope,
+            "popularity_curvature": self.evidence.curvature,
         }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "PopularityState | None":
         """What `to_arrays` gave; None where an earlier version wrote the file. Raises `KeyError` for a part of it."""
-        if "lately_at_ms" not in arrays:
+        if "popularity_at_ms" not in arrays:
             return None
-        acted, passed = (arrays[f"lately_{name}"].astype(np.float64) for name in ("acted", "passed"))
-        counts = DecayedCounts(acted, passed, int(arrays["lately_at_ms"]))
-        return cls(counts, WeightEvidence(arrays["lately_slope"], arrays["lately_curvature"]))
+        acted, passed = (arrays[f"popularity_{name}"].astype(np.float64) for name in ("acted", "passed"))
+        counts = DecayedCounts(acted, passed, int(arrays["popularity_at_ms"]))
+        return cls(counts, WeightEvidence(arrays["popularity_slope"], arrays["popularity_curvature"]))
 
 
 def _halved(ages_ms: IndexArray) -> Doubles:

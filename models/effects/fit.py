@@ -31,7 +31,7 @@ from models.data.sampling import NegativeSampler
 from models.effects.age_bias import age_biases, evidence_bins
 from models.effects.counts import Counting, CountingConfig, ExpectedNegatives, InteractionRows, TableSizes
 from models.effects.decayed_popularity import DecayedPopularity, fit_decayed_popularity
-from models.effects.item_keys import add_keys_of_kind, apart, design_of_items, together
+from models.effects.item_keys import add_keys_of_kind, combined_keys, design_of_items, separated_keys
 from models.effects.low_rank import (
     Counts,
     Doubles,
@@ -98,7 +98,7 @@ class Effects:
     biases: Floats
     counts: SavedCounts | None = None
     """What a later fit goes on from."""
-    lately: DecayedPopularity | None = None
+    popularity: DecayedPopularity | None = None
     """What is added to `biases` by what was acted on lately; None: nothing."""
     age_biases: Floats | None = None
     """(1 + 2 A, items): what is added to `biases` by the account's age (`models.effects.age_bias`); None where no age
@@ -107,7 +107,7 @@ class Effects:
     @property
     def served(self) -> "Effects":
         """As a generation serves them: the biases are as of the end of the window."""
-        return self if self.lately is None else replace(self, biases=self.biases + self.lately.served)
+        return self if self.popularity is None else replace(self, biases=self.biases + self.popularity.served)
 
 
 class Negatives(NamedTuple):
@@ -160,12 +160,12 @@ def fit_effects(
     base[counting.items] = found.fits[0].bias.numpy()
     effects = Effects(codes, fold, keys, np.repeat(base.astype(np.float32)[None], len(FIRST_OF_SEEN_BIN), axis=0))
     biases, of_ages, evidence = stage_biases(effects, rows, tables, negatives, config, rng, evidence)
-    lately, state = None, earlier.lately if earlier else None
+    popularity, state = None, earlier.popularity if earlier else None
     if config.popularity_with_time:
-        lately, state = fit_decayed_popularity(rows, biases, negatives.number if negatives else None, state)
+        popularity, state = fit_decayed_popularity(rows, biases, negatives.number if negatives else None, state)
     counted_values = tables.values(counting.value_places)
     counts = SavedCounts(counting.together(), found.fits[0], counted_values, found.noise, evidence, until_ms, state)
-    return Effects(codes, fold, keys, biases, counts, lately, of_ages)
+    return Effects(codes, fold, keys, biases, counts, popularity, of_ages)
 
 
 class _Found(NamedTuple):
@@ -207,12 +207,12 @@ def _fits(
             first = begin(counts, design, weights, penalty.threshold, config.most_directions, seed)
             return fitted(counts, design, penalty, first, iterations)
         start = earlier.start(counts.item_log_odds, counting.items, counting.value_places, tables.offsets)
-        first = resumed(counts, design, penalty, apart(start, design, weights), config.most_directions, seed)
+        first = resumed(counts, design, penalty, separated_keys(start, design, weights), config.most_directions, seed)
         return fitted(counts, design, penalty, first, resumed_iterations)
 
     rest = [fit(whole - part, -(-config.iterations // 2), WARM_FOLD_ITERATIONS) for part in parts]
     fits = [fit(whole, config.iterations, WARM_ITERATIONS), *rest]
-    return _Found([together(each, design) for each in fits], whole.log_odds, noise, weights)
+    return _Found([combined_keys(each, design) for each in fits], whole.log_odds, noise, weights)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

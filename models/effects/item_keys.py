@@ -40,7 +40,7 @@ def design_of_items(features: IndexArray, items: IndexArray) -> Design | None:
     return Design(torch.from_numpy(column[places]), len(counted))
 
 
-def apart(fit: Fit, design: Design, weights: Weights) -> Fit:
+def separated_keys(fit: Fit, design: Design, weights: Weights) -> Fit:
     """A fit whose `right` are keys (I, K), as own keys and those of attribute values, (I + B, K): the pair of least
     penalty that add up to them."""
     if design.items is None:
@@ -52,7 +52,7 @@ def apart(fit: Fit, design: Design, weights: Weights) -> Fit:
     return fit._replace(right=torch.from_numpy(np.concatenate([own, shared]).reshape(count + len(shared), -1)).float())
 
 
-def together(fit: Fit, design: Design) -> Fit:
+def combined_keys(fit: Fit, design: Design) -> Fit:
     """The fit with the keys (I, K) in place of their parts."""
     return fit._replace(right=design.of_items(fit.right))
 

@@ -119,11 +119,11 @@ class Weights(NamedTuple):
             return (met / mean.clamp(min=1e-12)).clamp(min=_LEAST_COUNT) ** power
 
         of_values, of_items = design.gathered(counts.met).sum(1), counts.met.sum(0)
-        together, mean = root(of_items, of_items.mean()), of_items.mean()
+        weight, mean = root(of_items, of_items.mean()), of_items.mean()
         if design.items is not None:
             shared = design.items.gathered(of_items.unsqueeze(1)).squeeze(1)
-            together = torch.cat([together, root(shared, mean, 0.5)])
-        return cls(root(of_values, of_values.mean()), together)
+            weight = torch.cat([weight, root(shared, mean, 0.5)])
+        return cls(root(of_values, of_values.mean()), weight)
 
     def weighted(self, effects: Tensor) -> Tensor:
         """R W S of W (G, I)."""

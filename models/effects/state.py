@@ -31,7 +31,7 @@ class SavedCounts:
 
     `fit` of all users over the items of `past`, and over the attribute values `counted_values` (G, 2): the field, and
     the index in it. `noise`: the strength of the strongest direction that noise alone would tell. `until_ms`: what lies
-    before it was counted. Indices never move, so that what is new merely has no counts. `lately`: popularity with time;
+    before it was counted. Indices never move, so that what is new merely has no counts. `popularity`: that with time;
     None where none was counted.
     """
 
@@ -41,7 +41,7 @@ class SavedCounts:
     noise: float
     evidence: Evidence
     until_ms: int
-    lately: PopularityState | None = None
+    popularity: PopularityState | None = None
 
     def grown(self, attributes: tuple[int, ...], items: int, evidence_bins: int) -> "SavedCounts":
         """For tables of so many rows. Raises `InvalidInput` where those cannot have grown from what was counted."""
@@ -89,8 +89,8 @@ class SavedCounts:
         }
         arrays |= {f"fit_{name}": part.numpy() for name, part in self.fit._asdict().items()}
         arrays |= past.counts.to_arrays()
-        if self.lately is not None:
-            arrays |= self.lately.to_arrays()
+        if self.popularity is not None:
+            arrays |= self.popularity.to_arrays()
         np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for its one option
 
     @classmethod
@@ -114,8 +114,8 @@ class SavedCounts:
         )
         fit = Fit(*(torch.from_numpy(arrays[f"fit_{name}"]) for name in Fit._fields))
         counted_values = arrays["told"].astype(np.int64)
-        evidence, lately = Evidence(rows, read, slope, curvature), PopularityState.from_arrays(arrays)
-        return cls(past, fit, counted_values, float(arrays["noise"]), evidence, int(arrays["until_ms"]), lately)
+        evidence, popularity = Evidence(rows, read, slope, curvature), PopularityState.from_arrays(arrays)
+        return cls(past, fit, counted_values, float(arrays["noise"]), evidence, int(arrays["until_ms"]), popularity)
 
 
 def _rows(had: IndexArray, wanted: IndexArray) -> IndexArray:

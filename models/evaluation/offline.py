@@ -37,7 +37,7 @@ class EvaluationConfig:
     """Which interactions the offline evaluation judges."""
 
     negatives: PositiveInt = 4
-    """Sampled for each positive by popularity, never an item that its user ever met; none for data with labels."""
+    """Sampled for each positive by popularity, by the rule of `NegativeSampler`; none for data with labels."""
     events_a_user: PositiveInt | None = 20
     """Interactions of each user after the split that are judged, drawn at random; None: all."""
     batch: PositiveInt = 16384

@@ -47,8 +47,8 @@ class LogWindow:
     A row of users is a user with attributes as they were served once: who signed up again with others has two. `users`,
     `times_ms`, `contexts` (numbers of `names.contexts`), `generations` (the ranking tower's, 0 for none), `warm_after`
     (0 for none), `registered_ms` (the first registration as known then, `NEVER_REGISTERED` for unknown) and `served_by`
-    are (G,). `shown` has a list of items a ranking, each with the action that it was
-    answered by, -1 for none; `behaviour` has the behaviour as served, newest last.
+    are (G,). `shown` has a list of items a ranking, each with the action that it was answered by, -1 for none;
+    `behaviour` has the behaviour as served, newest last.
 
     Every ranking before `until_ms` is here, but those before the window. Of the whole window, before it was cut:
     `open_rankings`, left out since their outcome is not known yet; `unanswered`, behaviours that answer no ranking in
@@ -165,12 +165,8 @@ class LogWindow:
     def _notices_of_ages(self) -> list[str]:
         unknown = int(np.count_nonzero(self.registered_ms == NEVER_REGISTERED))
         ahead = int(np.count_nonzero(self.registered_ms > self.times_ms + EARLY_MS))
-        notices = [f"{unknown} rankings do not tell when their user registered: the account's age is unknown"] * (
-            unknown > 0
-        )
-        if ahead:
-            notices.append(f"{ahead} rankings lie before their user's registration: the account's age is unknown")
-        return notices
+        counts = (("that do not tell when their user registered", unknown), ("before their user's registration", ahead))
+        return [f"rankings {which}, whose account's age is unknown: {count}" for which, count in counts if count]
 
     def _dataset(self, schema: LogSchema, catalogue: pd.DataFrame | None) -> Dataset:
         keys = pd.Index(self._row_keys(), dtype=object)

@@ -150,9 +150,9 @@ def _write_effects(folder: Path, effects: Effects | None) -> None:
     if effects is not None:
         named = ("codes", "fold", "keys", "biases", "age_biases")
         arrays = {name: found for name in named if (found := getattr(effects, name)) is not None}
-        if effects.lately is not None:
-            lately = effects.lately
-            arrays |= {f"lately_{one.name}": getattr(lately, one.name) for one in fields(lately)}
+        if effects.popularity is not None:
+            popularity = effects.popularity
+            arrays |= {f"popularity_{one.name}": getattr(popularity, one.name) for one in fields(popularity)}
         np.savez(folder / _ARRAYS, **arrays)
         if effects.counts is not None:
             effects.counts.save(folder / COUNTS)
@@ -170,9 +170,9 @@ def _read_effects(folder: Path) -> Effects | None:
         counts = SavedCounts.load(folder / COUNTS) if COUNTS in hashes else None
         with np.load(folder / _ARRAYS, allow_pickle=False) as file:
             arrays = dict(file)
-        lately = {one.name: arrays.pop(f"lately_{one.name}", None) for one in fields(DecayedPopularity)}
-        known = lately["lifts"] is not None
-        return Effects(**arrays, counts=counts, lately=DecayedPopularity(**lately) if known else None)
+        popularity = {one.name: arrays.pop(f"popularity_{one.name}", None) for one in fields(DecayedPopularity)}
+        known = popularity["lifts"] is not None
+        return Effects(**arrays, counts=counts, popularity=DecayedPopularity(**popularity) if known else None)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedArtifact(f"{folder} cannot be read: {error}") from error
 

@@ -66,11 +66,11 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
 
 def _repeats(share: float, *, sampled: bool) -> str:
     """How many of the acts repeat an earlier one of the same user and item, and what that means for negatives."""
-    told = f"{100 * share:.3g} % of the events repeat an earlier one"
+    found = f"{100 * share:.3g} % of the events repeat an earlier one"
     if not sampled:
-        return told
+        return found
     negatives = "at that moment" if share >= LEAST_REPEATS else "ever"
-    return f"{told}; a negative is an item that the user did not meet {negatives}"
+    return f"{found}; a negative is an item that the user did not meet {negatives}"
 
 
 def _registrations(dataset: Dataset) -> dict[str, Any]:

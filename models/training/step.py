@@ -112,7 +112,8 @@ class CoTrainer:
         own = part_of(batch, begin, end)
         flagged = np.flatnonzero(reads_virtual(own.seen, self._config.warm_after))
         arguments = ranking_arguments(own, self._virtual(own, flagged), self._device)
-        losses = self._ranking_loss(arguments, self._tensor(own.labels), self._tensor(flagged), self._lately(own))
+        labels, of_virtual = self._tensor(own.labels), self._tensor(flagged)
+        losses = self._ranking_loss(arguments, labels, of_virtual, self._popularity_bias(own))
         return self._descend(losses, weight, self._for_ranking)
 
     def _descend(
@@ -141,13 +142,13 @@ class CoTrainer:
                 virtual[self._tensor(flagged)] = virtual_as_served(self._zero_shot, attributes)
         return virtual
 
-    def _lately(self, batch: Batch) -> Tensor | None:
+    def _popularity_bias(self, batch: Batch) -> Tensor | None:
         """(R,) what popularity at each moment adds to the cold expert's biases."""
-        lately = None if self._codes is None else self._codes.effects.lately
-        if lately is None:
+        popularity = None if self._codes is None else self._codes.effects.popularity
+        if popularity is None:
             return None
         owner = batch.owner
-        return self._tensor(lately.of(batch.times_ms[owner], batch.seen[owner], batch.candidates))
+        return self._tensor(popularity.of(batch.times_ms[owner], batch.seen[owner], batch.candidates))
 
     def _tensor(self, values: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(values).to(self._device)

@@ -270,10 +270,10 @@ class Ranking:
         explanation is dear tells nothing of a tower."""
         if not request.explain or response.ranking_generation is None:
             return
-        asked = tower_input(request, features, taste, self._now_ms())
+        given = tower_input(request, features, taste, self._now_ms())
         with suppress(*_NO_ANSWER, TimeoutError):
             async with asyncio.timeout(self._left(began)):
-                response.explanation = await explained(self._towers, asked, response, taste, generation)
+                response.explanation = await explained(self._towers, given, response, taste, generation)
 
     async def _by_popularity(
         self,

@@ -111,7 +111,7 @@ class UserWriter:
         number = ANY_SLOT if generation is None else generation.number
         stored = await self._store.read([user.user_id for user in users], number)
         rows: list[EnrichedUser] = []
-        told: list[str] = []
+        earlier: list[str] = []
         replaced: dict[str, UserFeatures] = {}
         kept: list[UserFeatures] = []
         for user, there in zip(users, stored, strict=True):
@@ -126,13 +126,13 @@ class UserWriter:
                 )
                 after = version.after(there.attributes_version)
                 replaced[user.user_id] = replace(user, registrations=after.digests, first_ms=first_ms)
-            elif (row := _told_row(user, there)) is not None:
+            elif (row := _earlier_row(user, there)) is not None:
                 rows.append(row)
-                told.append(user.user_id)
+                earlier.append(user.user_id)
             else:
                 kept.append(there)
         refused = set(await self._store.write_enriched(rows) if rows else ())
-        if again := [*told, *(replaced.keys() & refused)]:  # of the latter others wrote since the read
+        if again := [*earlier, *(replaced.keys() & refused)]:  # of the latter others wrote since the read
             kept += await self._store.read(again, number)
         found.standing += [*(user for user_id, user in replaced.items() if user_id not in refused), *kept]
         await self._complete(kept, generation)
@@ -183,7 +183,7 @@ def _appended(user: UserFeatures, more: Behaviour) -> BehavedUser | None:
     return None if behaviour is user.behaviour else BehavedUser.after(user, behaviour)
 
 
-def _told_row(user: UserFeatures, there: UserFeatures) -> EnrichedUser | None:
+def _earlier_row(user: UserFeatures, there: UserFeatures) -> EnrichedUser | None:
     """What the store is to refuse and to remember of a registration that does not replace the stored one: that the user
     registered before, and which registrations came before the same one. None where it knows."""
     is_known = bool(user.registrations) and user.registrations[-1] in there.registrations

@@ -122,11 +122,6 @@ class EnrichedSignUp:
         return AttributesVersion(own.at_ms, own.place, (*self.before, *own.digests)) if self.before else own
 
     @property
-    def _is_only(self) -> bool:
-        """The usual case: the only registration of a new user."""
-        return not self.others_ms and self.known.newer and not self.known.stored.attributes_ms
-
-    @property
     def first_times_ms(self) -> tuple[int, ...]:
         """When those of the batch's sign-ups were that may be the user's first registration."""
         known = self.known
@@ -136,17 +131,18 @@ class EnrichedSignUp:
     def moves_first(self) -> bool:
         """It tells of a registration before the first one that was read, and before itself. The store alone knows
         whether that counts: an erasure may lie between."""
-        if self._is_only:
-            return False
-        first_ms = self.known.stored.registered_ms or self.known.sign_up.at_ms
+        known = self.known
+        if not self.others_ms and not known.stored.attributes_ms:
+            return False  # a new user's only one
+        first_ms = known.stored.registered_ms or known.sign_up.at_ms
         return min(self.first_times_ms, default=first_ms) < first_ms
 
     @property
     def first_ms(self) -> int:
         """`UserFeatures.first_ms` once this is written, as far as the store takes it."""
-        if self._is_only:
-            return 0
         known, stored = self.known, self.known.stored
+        if not self.others_ms and not stored.attributes_ms:
+            return 0  # a new user's only one
         at_ms = known.sign_up.at_ms if known.newer else stored.attributes_ms
         return first_registration(at_ms, *self.first_times_ms, stored.registered_ms)
 

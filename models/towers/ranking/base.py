@@ -62,7 +62,7 @@ class RankingInputs(NamedTuple):
     """(R,): the candidate's index."""
     owner: Tensor
     """(R,): the row of the user that each candidate is for."""
-    lately: Tensor | None = None
+    popularity_bias: Tensor | None = None
     """(R,): in training, what popularity at that time adds to the cold expert's biases, which hold it when served."""
     age: Tensor | None = None
     """(U,): the bin of each account's age, 0 for unknown; None where no age is read."""

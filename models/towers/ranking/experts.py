@@ -90,7 +90,7 @@ class Experts(nn.Module):
             rows = self.age_stages.flatten().index_select(0, stage) * items
             place = rows.index_select(0, owner) + inputs.candidates
             logits = logits + self.age_biases.flatten().index_select(0, place)
-        return logits if inputs.lately is None else logits + inputs.lately
+        return logits if inputs.popularity_bias is None else logits + inputs.popularity_bias
 
 
 def _age_of(inputs: RankingInputs) -> Tensor:

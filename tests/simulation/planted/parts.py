@@ -34,7 +34,7 @@ async def _behaviour_by_clock(self: Any, users: Sequence[BehavedUser]) -> list[s
 
 def _note_first(store: Any, user: EnrichedUser) -> None:
     before_ms = store._features(user.user_id, 1).registered_ms
-    store._first_ms[user.user_id] = first_registration(user.at_ms, store._told_ms(user), before_ms)
+    store._first_ms[user.user_id] = first_registration(user.at_ms, store._since_erasure(user), before_ms)
 
 
 async def _enriched_blindly(self: Any, users: Sequence[EnrichedUser]) -> list[str]:

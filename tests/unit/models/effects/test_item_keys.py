@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.effects.fit import Effects, EffectsConfig, fit_effects
-from models.effects.item_keys import apart, design_of_items, together
+from models.effects.item_keys import combined_keys, design_of_items, separated_keys
 from models.effects.low_rank import Design, Fit, Weights
 from models.effects.state import SavedCounts
 from models.runtime.encoding import FIRST_KNOWN, IndexArray
@@ -102,8 +102,8 @@ def test_keys_taken_apart_add_up_again_and_cost_least() -> None:
     keys = torch.randn(5, 2, generator=generator)
     weights = Weights(torch.ones(1), torch.rand(7, generator=generator) + 0.5)
     fit = Fit(torch.zeros(5), torch.zeros(1, 2), keys)
-    parts = apart(fit, design, weights)
-    torch.testing.assert_close(together(parts, design).right, keys)
+    parts = separated_keys(fit, design, weights)
+    torch.testing.assert_close(combined_keys(parts, design).right, keys)
 
     def cost(right: Any) -> float:
         return float((right * weights.items.unsqueeze(1)).square().sum())

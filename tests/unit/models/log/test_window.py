@@ -222,7 +222,7 @@ def test_fields_that_the_log_and_the_schema_do_not_share_are_told() -> None:
         "the log has a new attribute 'age': it is not read before a cold start",
         "the log has no context field 'device': it is unknown",
         "the log has a new context field 'hour': it is not read before a cold start",
-        "1 rankings do not tell when their user registered: the account's age is unknown",
+        "rankings that do not tell when their user registered, whose account's age is unknown: 1",
         "1 of the log's files could not be read: torn.parquet",
     ]
     users = window.dataset(schema).users
@@ -384,7 +384,7 @@ def test_a_moment_is_as_old_as_its_ranking_told_and_an_older_log_tells_no_age() 
     assert batch_of(window.since(170_000).examples(aged)).ages.tolist() == [3, UNKNOWN_AGE, UNKNOWN_AGE]
     assert not window.examples(encoding()).ages.any(), "a generation that reads no age"
     assert window.notices(SCHEMA)[-2:] == [
-        "1 rankings do not tell when their user registered: the account's age is unknown",
-        "1 rankings lie before their user's registration: the account's age is unknown",
+        "rankings that do not tell when their user registered, whose account's age is unknown: 1",
+        "rankings before their user's registration, whose account's age is unknown: 1",
     ]
     assert window_of(logged(served[:3], [acted("u", 100_010)])).notices(SCHEMA) == []
