@@ -51,15 +51,14 @@ def age_biases(
     judge: Judge,
     most: int,
     rng: Generator,
-    before: Evidence,
-    after: Evidence,
+    evidence: Evidence,
 ) -> Floats:
     """(1 + 2 A, items): what is to be added to `biases` (S, items) of the bins of behaviours seen; zeros for unknown.
 
-    `base` (items,) is b. Of each age at most `most` rows are read. `before` is the evidence of earlier windows, to
-    which that of these rows is added in `after`, both of `evidence_bins`.
+    `base` (items,) is b. Of each age at most `most` rows are read. `evidence`, of `evidence_bins`, is that of
+    earlier windows, and is given that of these rows.
     """
-    ages = (len(before.rows) - len(FIRST_OF_SEEN_BIN)) // PARTS
+    ages = (len(evidence.rows) - len(FIRST_OF_SEEN_BIN)) // PARTS
     found = np.zeros((1 + 2 * ages, biases.shape[1]), dtype=np.float32)
     of_seen = biases.astype(np.float64)
     seen_bins, nothing = SEEN_BINS[rows.seen], np.zeros((len(biases), len(base)))
@@ -67,20 +66,20 @@ def age_biases(
     def corrected(part: int, age: int, own: IndexArray, start: Doubles, offsets: Doubles) -> Doubles:
         """`start` (items,) after what these rows say, beside `offsets` (S, items) by behaviours seen."""
         number = len(FIRST_OF_SEEN_BIN) + part * ages + age - 1
-        read, share = before.room(number, len(own), most)
-        after.rows[number] += len(own)
-        after.read[number] = share * before.read[number] + read
+        read, share = evidence.room(number, len(own), most)
+        evidence.rows[number] += len(own)
+        evidence.read[number] = share * evidence.read[number] + read
         if read < len(own):
             own = rng.choice(own, read, replace=False)
-        if not after.read[number]:
+        if not evidence.read[number]:
             return start
         owner, judged = judge(own)
         given = judged.offsets + offsets[seen_bins[own][owner], judged.items] + start[judged.items]
-        added, after.slope[number], after.curvature[number] = correction(
+        added, evidence.slope[number], evidence.curvature[number] = correction(
             judged._replace(offsets=given),
             start,
-            share * before.slope[number],
-            share * before.curvature[number],
+            share * evidence.slope[number],
+            share * evidence.curvature[number],
             None,
         )
         return start + added
@@ -91,7 +90,7 @@ def age_biases(
         found[age] = corrected(0, age, np.flatnonzero(of_age & acted), np.zeros(len(base)), of_seen)
         whatever = corrected(1, age, np.flatnonzero(of_age), base, nothing)
         first = corrected(2, age, np.flatnonzero(of_age & ~acted), whatever, nothing)
-        read_whatever_was_seen = after.read[len(FIRST_OF_SEEN_BIN) + ages + age - 1]
+        read_whatever_was_seen = evidence.read[len(FIRST_OF_SEEN_BIN) + ages + age - 1]
         if read_whatever_was_seen:  # else nothing is known of this age: as of an unknown one
             found[ages + age] = first - of_seen[0]
     return found

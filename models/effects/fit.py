@@ -254,17 +254,16 @@ def stage_biases(
     negatives: Negatives | None,
     config: EffectsConfig,
     rng: Generator,
-    before: Evidence | None = None,
+    evidence: Evidence | None = None,
 ) -> tuple[Floats, Floats | None, Evidence]:
     """(S, items): the biases of `effects`, corrected by what users of each bin of behaviours seen did beyond them; what
     the account's age adds to them, None where none is read; and the evidence.
 
-    `before`: what is known of earlier windows, to which these rows are added. The first bin's prior has a precision
-    that is given, the others' is found (`models.effects.seen_bias`).
+    `evidence`: what is known of earlier windows, to which that of these rows is added in place. The first bin's prior
+    has a precision that is given, the others' is found (`models.effects.seen_bias`).
     """
     biases = effects.biases.copy()
-    before = before or Evidence.none(biases.shape[1], evidence_bins(tables.ages))
-    after = before.copy()
+    evidence = evidence or Evidence.none(biases.shape[1], evidence_bins(tables.ages))
     bins = SEEN_BINS[rows.seen]
 
     def judge(own: IndexArray) -> tuple[IndexArray, Judgements]:
@@ -274,27 +273,27 @@ def stage_biases(
 
     for number in range(len(FIRST_OF_SEEN_BIN)):
         own = np.flatnonzero(bins == number)
-        read, share = before.room(number, len(own), config.stage_rows)
-        after.rows[number] += len(own)
-        after.read[number] = share * before.read[number] + read
+        read, share = evidence.room(number, len(own), config.stage_rows)
+        evidence.rows[number] += len(own)
+        evidence.read[number] = share * evidence.read[number] + read
         if read < len(own):
             own = rng.choice(own, read, replace=False)
-        if not after.read[number]:
+        if not evidence.read[number]:
             continue
         _, judged = judge(own)
-        found, after.slope[number], after.curvature[number] = correction(
+        found, evidence.slope[number], evidence.curvature[number] = correction(
             judged._replace(offsets=judged.offsets + biases[number, judged.items]),
             effects.biases[number].astype(np.float64),
-            share * before.slope[number],
-            share * before.curvature[number],
+            share * evidence.slope[number],
+            share * evidence.curvature[number],
             config.first_precision if number == 0 else None,
         )
         biases[number] += found
     of_ages = None
     if tables.ages:
         base = effects.biases[0].astype(np.float64)
-        of_ages = age_biases(base, biases, rows, judge, config.stage_rows, rng, before, after)
-    return biases, of_ages, after
+        of_ages = age_biases(base, biases, rows, judge, config.stage_rows, rng, evidence)
+    return biases, of_ages, evidence
 
 
 def _judged(

@@ -20,6 +20,7 @@ FIRST_OF_SEEN_BIN = (0, 1, 3, 6, 11, 21, 51)
 """The number of behaviours seen at which each of the S bins begins."""
 SEEN_BINS: IndexArray = np.searchsorted(FIRST_OF_SEEN_BIN, np.arange(MAX_BEHAVIOUR + 1), side="right") - 1
 """(L + 1,): the bin of each number of behaviours seen."""
+Floats = npt.NDArray[np.float32]
 LEAST, MOST = 1e-2, 1e4
 """Bounds of a prior's precision: that of effects which say nothing grows to the greatest."""
 START = 10.0
@@ -42,26 +43,25 @@ class Evidence:
     """What was read of each of S bins about each item's bias: `slope` e and `curvature` h, (S, items) each.
 
     `rows` (S,): how many there were, of which `read` (S,) were read. Bins of age stand behind those of behaviours seen.
+    In single precision, as it is saved: of a large catalogue it is the greatest part of what a fit holds.
     """
 
     rows: Doubles
     read: Doubles
-    slope: Doubles
-    curvature: Doubles
+    slope: Floats
+    curvature: Floats
 
     @classmethod
     def none(cls, items: int, bins: int = len(FIRST_OF_SEEN_BIN)) -> "Evidence":
-        return cls(np.zeros(bins), np.zeros(bins), np.zeros((bins, items)), np.zeros((bins, items)))
+        slope, curvature = (np.zeros((bins, items), dtype=np.float32) for _ in range(2))
+        return cls(np.zeros(bins), np.zeros(bins), slope, curvature)
 
     def grown(self, items: int, bins: int) -> "Evidence":
-        """The evidence for so many `items` and `bins`: of new ones nothing is known yet."""
+        """A copy for so many `items` and `bins`: of new ones nothing is known yet."""
         more_bins = (0, bins - len(self.rows))
         more = (more_bins, (0, items - self.slope.shape[1]))
         counted = np.pad(self.rows, more_bins), np.pad(self.read, more_bins)
         return Evidence(*counted, np.pad(self.slope, more), np.pad(self.curvature, more))
-
-    def copy(self) -> "Evidence":
-        return Evidence(self.rows.copy(), self.read.copy(), self.slope.copy(), self.curvature.copy())
 
     def room(self, number: int, rows: int, most: int) -> tuple[int, float]:
         """How many of so many new rows to read, and the share of what was read before that counts beside them.
@@ -75,7 +75,7 @@ class Evidence:
 
 
 def correction(
-    judged: Judgements, base: Doubles, slope: Doubles, curvature: Doubles, given: float | None
+    judged: Judgements, base: Doubles, slope: Floats | Doubles, curvature: Floats | Doubles, given: float | None
 ) -> tuple[Doubles, Doubles, Doubles]:
     """What to add to the bias `base` (items,) of each item, and the `slope` and `curvature` with the judgements' own.
 

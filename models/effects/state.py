@@ -109,9 +109,8 @@ class SavedCounts:
         cells = UserCells(arrays["cells"].astype(np.int64), arrays["cell_users"].astype(np.float64))
         frequency = arrays["frequency"].astype(np.float64)
         past = EarlierCounts(cells, arrays["items"].astype(np.int64), frequency, SparseCounts.from_arrays(arrays))
-        rows, read, slope, curvature = (
-            arrays[f"stage_{name}"].astype(np.float64) for name in ("rows", "read", "slope", "curvature")
-        )
+        rows, read = (arrays[f"stage_{name}"].astype(np.float64) for name in ("rows", "read"))
+        slope, curvature = (arrays[f"stage_{name}"].astype(np.float32) for name in ("slope", "curvature"))
         fit = Fit(*(torch.from_numpy(arrays[f"fit_{name}"]) for name in Fit._fields))
         counted_values = arrays["told"].astype(np.int64)
         evidence, popularity = Evidence(rows, read, slope, curvature), PopularityState.from_arrays(arrays)

@@ -103,7 +103,7 @@ def test_a_later_window_adds_to_what_was_known_of_an_age() -> None:
     first, second = _rows(rng, LIKED, 1, seen=0), _rows(rng, LIKED, 2, seen=30)
     whole, _ = _fitted(_joined(first, second))
     _, evidence = _fitted(first)
-    both, after = _fitted(second, evidence)
+    both, after = _fitted(second, evidence.grown(ITEMS, evidence_bins(AGES)))
     assert after.rows.sum() == pytest.approx(evidence.rows.sum() + 3 * len(second.items))
     for seen, age in ((0, 1), (0, 2), (30, 2)):
         assert _preference(both[seen, age]) == pytest.approx(_preference(whole[seen, age]), rel=0.1)

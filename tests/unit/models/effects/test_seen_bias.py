@@ -91,6 +91,15 @@ def test_evidence_grows_by_items_of_which_nothing_is_known() -> None:
     assert grown.curvature[-1].tolist() == [2.0] * 3 + [0.0] * 2
 
 
+def test_grown_evidence_is_a_copy_in_single_precision_to_which_a_fit_adds() -> None:
+    known = Evidence.none(3)
+    grown = known.grown(3, len(FIRST_OF_SEEN_BIN))
+    for added in (grown.rows, grown.read, grown.slope, grown.curvature):
+        added[...] = 1
+    assert not any(each.any() for each in (known.rows, known.read, known.slope, known.curvature))
+    assert grown.slope.dtype == grown.curvature.dtype == np.float32
+
+
 def test_a_step_of_the_fixed_point_is_mackays(rng: np.random.Generator) -> None:
     effects, curvature = rng.normal(size=(3, 4)), rng.random((3, 4)) * 20
     determined = sum(c / (c + START) for c in curvature.ravel())
