@@ -111,7 +111,7 @@ def test_a_later_window_adds_to_what_was_known_of_an_age() -> None:
 
 def test_evidence_without_ages_is_grown_by_bins_of_which_nothing_is_known() -> None:
     bins = len(FIRST_OF_SEEN_BIN)
-    evidence = Evidence(np.ones(bins), np.ones(bins), np.ones((bins, 4)), np.ones((bins, 4)))
+    evidence = Evidence(np.ones(bins), np.ones(bins), np.ones((bins, 4), np.float32), np.ones((bins, 4), np.float32))
     grown = evidence.grown(ITEMS, evidence_bins(AGES))
     assert grown.slope.shape == grown.curvature.shape == (bins + 3 * AGES, ITEMS)
     assert grown.rows.tolist() == grown.read.tolist() == [1.0] * bins + [0.0] * (3 * AGES)

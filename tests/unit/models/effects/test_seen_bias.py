@@ -84,7 +84,12 @@ def test_what_was_read_and_what_is_new_share_the_room(rows: int, read: int, new:
 
 def test_evidence_grows_by_items_of_which_nothing_is_known() -> None:
     stages = len(FIRST_OF_SEEN_BIN)
-    full = Evidence(np.full(stages, 8.0), np.full(stages, 4.0), np.ones((stages, 3)), np.full((stages, 3), 2.0))
+    full = Evidence(
+        np.full(stages, 8.0),
+        np.full(stages, 4.0),
+        np.ones((stages, 3), np.float32),
+        np.full((stages, 3), 2.0, np.float32),
+    )
     grown = full.grown(5, len(FIRST_OF_SEEN_BIN))
     assert (grown.rows.tolist(), grown.read.tolist()) == ([8.0] * stages, [4.0] * stages)
     assert grown.slope[0].tolist() == [1.0] * 3 + [0.0] * 2
