@@ -160,7 +160,7 @@ async def test_a_cold_users_nearest_are_the_towers_own_best(towers: TowersForm) 
         for request in requests(12):
             user = replace(request, behaviour=Behaviour(), items=KNOWN, context={})
             (scores,) = await towers.score([user], generation)
-            asked = replace(COLD, virtual=user.virtual, popular=0, exploratory=0)
+            asked = replace(COLD, virtual=user.virtual, popular=0, exploratory=0, age_ms=user.age_ms)
             found = await _found(towers, asked, generation)
             own = dict(zip(KNOWN, scores.tolist(), strict=True))
             best = sorted(own.values(), reverse=True)[:10]
