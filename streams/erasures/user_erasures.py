@@ -1,7 +1,8 @@
 """The way of an erasure in the store: a user is forgotten, and a record stays that does not tell of whom."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from typing import TypeAlias
 
 from foretaste.kernel.events import ErasureRecord, Message
 from foretaste.kernel.ports import Clock
@@ -9,10 +10,12 @@ from foretaste.kernel.users import UserFeatures
 from streams.codec import EVENTS
 from streams.erasures.decoded import ANY_SLOT, DecodedErasure, decoded, erased_users, latest_of_each
 from streams.parts import SignUpParts
-from streams.profiles.stored_profiles import record_users
 from streams.topics import TopicNames
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
+
+RecordUsers: TypeAlias = Callable[[Sequence[str]], Awaitable[None]]
+"""Produces to `user-profiles` what these users are registered with (`streams.profiles.stored_profiles`)."""
 
 
 class Erasures:
@@ -35,6 +38,7 @@ class Erasures:
         dead_letters: DeadLetters,
         metrics: Metrics,
         topics: TopicNames,
+        record_users: RecordUsers,
         *,
         max_event_bytes: int,
         now: Clock,
@@ -43,6 +47,7 @@ class Erasures:
         self._dead_letters = dead_letters
         self._metrics = metrics
         self._topics = topics
+        self._record_users = record_users
         self._max_event_bytes = max_event_bytes
         self._now = now
 
@@ -62,7 +67,7 @@ class Erasures:
         gone = [user_id for user_id in latest if user_id not in anew]
         await self._parts.events.send_all(self._topics.profiles, [(user.encode(), None) for user in gone])  # 4
         if anew:
-            await record_users(self._parts, self._topics.profiles, list(anew))
+            await self._record_users(list(anew))
         records = [self._record(each, found[each.event.user_id], anew=each.event.user_id in anew) for each in erasures]
         await self._parts.events.send_all(
             self._topics.erasure_records, [(None, EVENTS.encode(record)) for record in records]

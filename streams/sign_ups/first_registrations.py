@@ -5,14 +5,15 @@ from dataclasses import replace
 
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import OnlineStore
-from foretaste.kernel.users import EnrichedUser, UserFeatures, first_registration
+from foretaste.kernel.users import EnrichedUser, UserFeatures
 from streams.sign_ups.rows import EnrichedSignUp
 
 
 async def with_first_registrations(
     store: OnlineStore, written: Sequence[EnrichedSignUp], generation: Generation
 ) -> list[EnrichedSignUp]:
-    """The sign-ups that were written, those that tell of an earlier registration with what the store took of that.
+    """The sign-ups that were written, those that tell of an earlier registration with what the store holds of it; none
+    of users who were erased meanwhile.
 
     1. Whoever is told to have registered earlier is read again.
     2. A store refuses a first registration from before an erasure. Of the users of whom it did, the erasures are read,
@@ -29,7 +30,9 @@ async def with_first_registrations(
     if rows := await _since_erasure(store, refused, moving):  # 2
         await store.write_enriched(rows)
         read |= await _read(store, [row.user_id for row in rows], generation)  # 3
-    return [each if (user := read.get(each.user_id)) is None else _as_stored(each, user) for each in written]
+    erased = {user_id for user_id, user in read.items() if user.attributes is None}
+    kept = (each for each in written if each.user_id not in erased)
+    return [replace(each, stands=read[each.user_id]) if each.user_id in read else each for each in kept]
 
 
 async def _read(store: OnlineStore, user_ids: Sequence[str], generation: Generation) -> dict[str, UserFeatures]:
@@ -52,11 +55,3 @@ async def _since_erasure(
             at_ms, digests = user.attributes_ms, user.registrations
             rows.append(EnrichedUser(user.user_id, user.attributes or {}, None, at_ms, None, digests, min(since)))
     return rows
-
-
-def _as_stored(each: EnrichedSignUp, user: UserFeatures) -> EnrichedSignUp:
-    """The same, so that its record tells what was read; of who registered or was erased meanwhile, others tell."""
-    known = each.known
-    if known.newer:
-        return replace(each, stored_first_ms=first_registration(known.sign_up.at_ms, user.first_ms))
-    return each if user.attributes is None else replace(each, known=replace(known, stored=user))

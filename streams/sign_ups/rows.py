@@ -108,8 +108,8 @@ class EnrichedSignUp:
     """Digests of the user's other sign-ups in the batch, which this one was chosen before."""
     others_ms: tuple[int, ...] = ()
     """When those were that may be the user's first registration."""
-    stored_first_ms: int | None = None
-    """`UserFeatures.first_ms` as the store has taken it; None where it was not read after the write."""
+    stands: UserFeatures | None = None
+    """What the store holds once this is written; None where it was not read again."""
 
     @property
     def user_id(self) -> str:
@@ -172,11 +172,12 @@ class EnrichedSignUp:
         Of a sign-up that is stored already too, since who stored it may have died before it was said; None for one
         that another stands in the place of, and for stored attributes that no sign-up can have.
         """
-        known, stored = self.known, self.known.stored.attributes_version
+        known, stored, stands = self.known, self.known.stored.attributes_version, self.stands
+        if stands is not None:
+            return profile_record(self.user_id, stands.attributes or {}, stands.attributes_version, stands.first_ms)
         if known.newer:
             version = self.version.after(stored) if stored.digests else self.version
-            first_ms = self.first_ms if self.stored_first_ms is None else self.stored_first_ms
-            return checked_record(self.user_id, known.attributes, version, first_ms)
+            return checked_record(self.user_id, known.attributes, version, self.first_ms)
         if stored.digests and known.sign_up.version.digests[-1] not in stored.digests:
             return None
         return profile_record(self.user_id, known.attributes, stored, known.stored.first_ms)

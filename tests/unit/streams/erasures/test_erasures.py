@@ -1,5 +1,7 @@
 """The way of an erasure: the store and the log forget a user, nothing brings the user back, a record stays."""
 
+from functools import partial
+
 import pytest
 
 from foretaste.kernel.errors import Unavailable
@@ -10,6 +12,7 @@ from streams.behaviours import Behaviours
 from streams.erasures.log_erasures import PATIENCE, LogErasures
 from streams.erasures.user_erasures import Erasures
 from streams.profiles.profile import registered_user
+from streams.profiles.stored_profiles import record_users
 from streams.sign_ups import SignUps
 from streams.topics import TopicNames
 from tests.log_factory import AT_MS, at, behaved, ranked
@@ -34,7 +37,8 @@ class Ways:
     def __init__(self, store: ChosenStore | None = None) -> None:
         self.world = World(store=store or ChosenStore())
         parts, letters, metrics = self.world.parts, self.world.dead_letters, self.world.metrics
-        self.erase = Erasures(parts, letters, metrics, NAMES, max_event_bytes=2000, now=lambda: NOW)
+        record = partial(record_users, parts, NAMES.profiles)
+        self.erase = Erasures(parts, letters, metrics, NAMES, record, max_event_bytes=2000, now=lambda: NOW)
         self.sign_up = SignUps(
             parts,
             letters,
