@@ -1,10 +1,14 @@
 """The first registration of a user, as the way of sign-ups stores and records it: on each kind of store."""
 
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
 import pytest
 
 from foretaste.kernel.events import Message, UserProfile
 from foretaste.kernel.running.erasing import ErasedUser
-from foretaste.kernel.users import AttributesVersion, Place
+from foretaste.kernel.users import AttributesVersion, EnrichedUser, Place
 from streams.profiles.profile import registered_user
 from tests.stream_parts import NOW_MS, ChosenOneStepStore, ChosenStore, PlacelessStore, World
 from tests.unit.streams.test_sign_ups import enriched, made_from, profiles, registered_at, way
@@ -134,3 +138,39 @@ async def test_a_sign_up_that_was_written_is_not_dropped_for_a_first_registratio
     await way(world)([at(5000, 1)])
     await way(world)([at(9000, 2), at(1000, 3)])
     assert world.counted("foretaste_events_dropped_total", way="sign-up", reason="not_newer") == 1
+
+
+@dataclass
+class Followed(ChosenStore):
+    """A store in which another worker's registration comes right behind a write."""
+
+    follower: EnrichedUser | None = None
+
+    async def write_enriched(self, users: Sequence[EnrichedUser]) -> list[str]:
+        refused = await super().write_enriched(users)
+        if self.follower is not None:
+            await super().write_enriched([self.follower])
+        return refused
+
+
+@pytest.mark.parametrize("erased", [False, True])
+async def test_the_record_of_a_late_one_tells_what_stands_by_then(erased: bool) -> None:
+    """Another worker's record of it may lie before this one: the last one counts."""
+    store = Followed()
+    world = await World(store=store).activate()
+    await way(world)([at(5000, 1)])
+    place = Place("user-registered-5", 2, NOW_MS)
+    store.follower = EnrichedUser("u1", {"age": 9}, None, NOW_MS, place, (b"follower",))
+    if erased:
+        store.write_enriched = partial(_erased_behind, world, store.write_enriched)  # type: ignore[method-assign]
+    await way(world)([at(9000, 2), at(1000, 3)])
+    told = [(profile.attributes, registered_user(profile).registered_ms) for _, profile in profiles(world)]
+    assert told[1:] == ([] if erased else [({"age": 9}, NOW_MS - 9000)])
+
+
+async def _erased_behind(
+    world: World, write: Callable[[Sequence[EnrichedUser]], Awaitable[list[str]]], users: Sequence[EnrichedUser]
+) -> list[str]:
+    refused = await write(users)
+    await erase(world, -1)
+    return refused
