@@ -190,7 +190,7 @@ async def test_a_row_that_feast_cannot_write_over_is_named_and_keeps_no_other(re
     client = Redis.from_url(redis_url)
     await client.set(Keys(config.project).of("u2"), b"no hash")
     store = FeastStore(config, timeout=20)
-    with pytest.raises(InvalidInput, match=r"user_attributes: Feast cannot write over what is stored: .*'u2'"):
+    with pytest.raises(InvalidInput, match=r"user_first_registration: Feast cannot write over what is stored: .*'u2'"):
         await store.write_enriched(rows(["u1", "u2", "u3"]))
     for user in ("u1", "u3"):
         await store.write_enriched(rows([user]))
