@@ -17,6 +17,9 @@ ARGS ?=
 FAULTS ?= all
 SEEDS ?= 500
 
+# Else each of the hundreds of processes that the tests start compiles all of the sources anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo up test faults simulate fuzz check audit container-test images compose-test bench-test docs lock clean environment packages triton
 
 help: ## Show what can be made

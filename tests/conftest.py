@@ -8,8 +8,9 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -234,22 +235,33 @@ def held(opened: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator[T]:
 
 
 @pytest.fixture(scope="session")
-def kafka(kafka_form: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
-    """A real broker of the chosen form."""
-    folder = tmp_path_factory.mktemp(f"kafka-{kafka_form}")
-    if kafka_form == "container":
+def brokers_of_forms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Address]]:
+    """The real broker of a form, started when it is first asked for: one start of Java costs as much as 100 tests."""
+    with ExitStack() as running:
+        yield cache(lambda form: running.enter_context(_kafka(form, tmp_path_factory.mktemp(f"kafka-{form}"))))
+
+
+@contextmanager
+def _kafka(form: str, folder: Path) -> Iterator[Address]:
+    if form == "container":
         from testcontainers.community.kafka import KafkaContainer  # noqa: PLC0415  # needs Docker's client
 
         alone = {"REPLICATION_FACTOR": "1", "MIN_ISR": "1"}  # one broker: by default transactions want three
         transactions = {f"KAFKA_TRANSACTION_STATE_LOG_{name}": value for name, value in alone.items()}
         with KafkaContainer(images.TEST_KAFKA).with_kraft().with_envs(**transactions) as container:
             yield Address(container.get_bootstrap_server(), idempotent=True)
-    elif kafka_form == "home":
+    elif form == "home":
         with held(lambda: brokers.apache_kafka(Path(os.environ["KAFKA_HOME"]), folder)) as broker:
             yield Address(broker.address, idempotent=True)
     else:
         with held(lambda: brokers.tansu(folder)) as broker:
             yield Address(broker.address, idempotent=False)
+
+
+@pytest.fixture(scope="session")
+def kafka(kafka_form: str, brokers_of_forms: Callable[[str], Address]) -> Address:
+    """A real broker of the chosen form."""
+    return brokers_of_forms(kafka_form)
 
 
 @pytest.fixture
