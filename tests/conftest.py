@@ -196,18 +196,19 @@ def _towers_made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) 
 
 
 @pytest.fixture(scope="session")
-def brokers_of_forms(
-    tmp_path_factory: pytest.TempPathFactory, _towers_made_once: None
-) -> Iterator[Callable[[str], Address]]:
+def broker_of_form(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory, _towers_made_once: None
+) -> Callable[[str], Address]:
     """The real broker of a form, which all processes of the run have in common."""
-    shared = Path(os.environ["TESTS_SHARED_FOLDER"])
-    with ExitStack() as running:
+    shared, running = Path(os.environ["TESTS_SHARED_FOLDER"]), ExitStack()
+    pytestconfig.add_cleanup(running.close)  # after the last test: there others are waited for, longer than a test may
 
-        def broker(form: str) -> Address:
-            start = partial(_kafka, form, tmp_path_factory.mktemp(f"kafka-{form}"))
-            return Address(running.enter_context(shared_server(shared / form, start)), idempotent=form != "tansu")
+    @cache
+    def broker(form: str) -> Address:
+        start = partial(_kafka, form, tmp_path_factory.mktemp(f"kafka-{form}"))
+        return Address(running.enter_context(shared_server(shared / form, start)), idempotent=form != "tansu")
 
-        yield cache(broker)
+    return broker
 
 
 @contextmanager
@@ -228,9 +229,9 @@ def _kafka(form: str, folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def kafka(kafka_form: str, brokers_of_forms: Callable[[str], Address]) -> Address:
+def kafka(kafka_form: str, broker_of_form: Callable[[str], Address]) -> Address:
     """A real broker of the chosen form."""
-    return brokers_of_forms(kafka_form)
+    return broker_of_form(kafka_form)
 
 
 @pytest.fixture
