@@ -76,7 +76,7 @@ class Metrics:
         )
         self.reenriched = Counter(
             "foretaste_reenriched",
-            "Users of re-enrichment, by what came of it: made, not_needed, unknown, non_finite or dropped",
+            "Users of re-enrichment, by what came of it: made, refused, not_needed, unknown, non_finite or dropped",
             ["outcome"],
             registry=registry,
         )
