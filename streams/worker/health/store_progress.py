@@ -174,7 +174,7 @@ class StoreProgress:
                     continue  # whoever handles events says so
 
     async def _look(self) -> None:
-        stands = {each: self._stands[each] for each in self._held}
+        stands = {each: at for each, at in self._stands.items() if each in self._held}
         if stands:
             self._check(stands, await self._store.advance_offsets({each: (at, at) for each, at in stands.items()}))
 
