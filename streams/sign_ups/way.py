@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from typing import NamedTuple
 
 from foretaste.kernel.errors import ForetasteError, InvalidInput, Unavailable
 from foretaste.kernel.events import DeadLetter, Message, Reason, UserEnriched, event_time_ms
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock
-from foretaste.kernel.users import OneStepStore, Stage, UserFeatures, VirtualBehaviour
+from foretaste.kernel.users import AttributesVersion, OneStepStore, Stage, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes
 from streams.attribute_check import AttributeCheck
 from streams.codec import EVENTS
@@ -29,6 +30,13 @@ FILLING_SECONDS = 0.5
 ROUNDS = 5
 """Reads and writes of one batch while other workers write for the same users; after them the batch waits and is tried
 again as a whole, as the worker's retry policy says."""
+
+
+class _StoredVersions(NamedTuple):
+    """What the store compares of a user, as it was read."""
+
+    attributes_version: AttributesVersion
+    virtual_ms: int
 
 
 @dataclass(slots=True)
@@ -144,11 +152,11 @@ class SignUps:
         share, left = StoredShare(), sign_ups
         if self._one_step is not None and self._mostly_new and filling is None:
             share, left = await self._new(sign_ups, active, self._one_step)  # 2
-        stood: dict[str, object] = {}
+        previous_reads: dict[str, _StoredVersions] = {}
         for _ in range(ROUNDS):
             if not left:
                 break
-            left = await self._read_and_written(left, active, filling, share, stood)  # 3 to 5
+            left = await self._read_and_written(left, active, filling, share, previous_reads)  # 3 to 5
         if left:
             users = len({each.event.user_id for each in left})
             raise Unavailable("sign-ups", f"others write for {users} users of this batch at the same time")
@@ -161,15 +169,15 @@ class SignUps:
         active: Generation,
         filling: Generation | None,
         share: StoredShare,
-        stood: dict[str, object],
+        previous_reads: dict[str, _StoredVersions],
     ) -> list[SignUp]:
         """Steps 3 to 5 once, added to `share`; the sign-ups of users of whom another came between.
 
-        `stood` holds what of them was read in the last round, and then what is read now: where that is the same, the
-        store has told the same row twice that it is out of place, which stands then, and what was stored stays.
+        `previous_reads` holds what of them was read in the last round, and then what is read now: where that is the
+        same, the store has told the same row twice that it is out of place, and what was stored stays.
         """
         known = await self._known(sign_ups, active)  # 3
-        share.unseen += sum(each.stored.attributes is None for each in known) if not stood else 0
+        share.unseen += sum(each.stored.attributes is None for each in known) if not previous_reads else 0
         needing = [each for each in known if each.needs_virtual]
         made, not_finite = await self._made(needing, active, share.unknown)  # 4, 5
         share.not_finite += not_finite
@@ -180,10 +188,10 @@ class SignUps:
         share.unlooked += [each.known.attributes for each in done if each.virtual is None and each.known.newer]
         if not again:
             return []
-        standing = {each.stored.user_id: each.stored for each in known if each.stored.user_id in again}
-        read = {user_id: (user.attributes_version, user.virtual_ms) for user_id, user in standing.items()}
-        again = {user_id for user_id in again if stood.get(user_id) != read[user_id]}
-        stood |= read
+        refused_users = [each.stored for each in known if each.stored.user_id in again]
+        reads = {user.user_id: _StoredVersions(user.attributes_version, user.virtual_ms) for user in refused_users}
+        again = {user_id for user_id in again if previous_reads.get(user_id) != reads[user_id]}
+        previous_reads |= reads
         bad = {id(each.sign_up) for each in not_finite}
         return [each for each in sign_ups if each.event.user_id in again and id(each) not in bad]
 
@@ -281,8 +289,8 @@ class SignUps:
         rows = [each.beside(newer.get(each.user_id)) for each in filled if each.user_id not in again]
         beside = [row for row in rows if row is not None]
         if beside:
-            await store.write_virtual(beside)
-        self._metrics.filled.inc(len(beside))
+            refused = await store.write_virtual(beside)
+            self._metrics.filled.inc(len(beside) - len(refused))
         return again
 
     async def _announce(self, enriched: Sequence[EnrichedSignUp], generation: Generation) -> None:
