@@ -7,7 +7,7 @@ from foretaste.kernel.events import ErasureRecord, Message
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.users import UserFeatures
 from streams.codec import EVENTS
-from streams.erasures.decoded import ANY_SLOT, DecodedErasure, decoded, erased_users, latest_of_each
+from streams.erasures.decoded import ANY_SLOT, DecodedErasure, decoded, erased_users
 from streams.parts import SignUpParts
 from streams.topics import TopicNames
 from streams.worker.dead_letters import DeadLetters
@@ -53,12 +53,13 @@ class Erasures:
         await self._dead_letters.keep(bad)  # 5
 
     async def _erase(self, erasures: Sequence[DecodedErasure]) -> None:
-        latest = latest_of_each(erasures)
-        found = {each.user_id: each for each in await self._parts.store.read(list(latest), ANY_SLOT)}  # 2
-        anew = set(await self._parts.store.erase(erased_users(latest.values())))  # 3
+        users = erased_users(erasures)
+        user_ids = [each.user_id for each in users]
+        found = {each.user_id: each for each in await self._parts.store.read(user_ids, ANY_SLOT)}  # 2
+        anew = set(await self._parts.store.erase(users))  # 3
         if self._parts.synced is not None:
             await self._parts.synced.synced()
-        gone = [user_id for user_id in latest if user_id not in anew]
+        gone = [user_id for user_id in user_ids if user_id not in anew]
         await self._parts.events.send_all(self._topics.profiles, [(user.encode(), None) for user in gone])  # 4
         records = [self._record(each, found[each.event.user_id], anew=each.event.user_id in anew) for each in erasures]
         await self._parts.events.send_all(

@@ -16,7 +16,7 @@ from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import AttributesVersion, Behaviour, UserFeatures
 from foretaste.kernel.values import DAY_MS
 from streams.behaviours import Behaviours
-from streams.erasures.decoded import decoded, erased_users, latest_of_each
+from streams.erasures.decoded import decoded, erased_users
 from streams.profiles.profile import ReadProfiles
 from streams.profiles.rebuild_parts import RebuildConfig, RebuildParts, RebuiltUsers, TopicHistory
 from streams.profiles.user_writer import ANY_SLOT, UserWriter, append_all
@@ -188,9 +188,8 @@ class Rebuild:
     async def _erase_again(self, messages: Sequence[Message], _: RebuiltUsers) -> None:
         """2; those that are none have their dead letters."""
         erasures, _bad = decoded(messages, self._now, self._config.max_event_bytes)
-        latest = list(latest_of_each(erasures).values())
-        if latest:
-            shares = shares_by_user(erased_users(latest), lambda user: user.user_id, self._config.share)
+        if erasures:
+            shares = shares_by_user(erased_users(erasures), lambda user: user.user_id, self._config.share)
             await each_share(self._parts.users.store.erase, shares)
 
     async def _restore_behaviours(self, messages: Sequence[Message], counts: RebuiltUsers) -> None:

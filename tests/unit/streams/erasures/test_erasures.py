@@ -150,6 +150,41 @@ async def test_several_of_one_user_in_a_batch_are_as_the_latest(ways: Ways) -> N
     assert len(ways.records) == 2
 
 
+async def test_one_that_is_sent_again_under_its_id_does_not_erase_who_registered_anew(ways: Ways) -> None:
+    first = erasure(at_ms=NOW_MS - 3000, event_id="e1")
+    outdone = erasure(at_ms=NOW_MS - 3500, offset=1, event_id="e0")
+    await ways.erase([first, outdone])
+    await ways.sign_up([sign_up("u1", 1, NOW_MS - 2000, age=31)])
+    await ways.behave([act("i1", NOW_MS - 1500)])
+    for name in ("e1", "e0"):
+        await ways.erase([erasure(at_ms=NOW_MS - 1000, offset=2, event_id=name)])
+        assert await ways.known() == ({"age": 31}, ["i1"])
+
+
+async def test_one_of_a_clock_ahead_that_is_read_again_later_does_not_erase_who_registered_anew() -> None:
+    """Kafka's time of it is ahead of the reader's clock, so that it is as of that, each time another one."""
+    ways, log = Ways(), InMemoryTrainingLog()
+    await ways.world.activate()
+    ahead = erasure(at_ms=NOW_MS + 600_000)
+    await ways.erase([ahead])
+    way = LogErasures(log, ways.world.store, max_event_bytes=2000, now=lambda: NOW + 700, sleep=ways.erase_meanwhile)
+    late = SignUps(
+        ways.world.parts,
+        ways.world.dead_letters,
+        ways.world.metrics,
+        enriched_topic=NAMES.enriched,
+        profiles_topic=NAMES.profiles,
+        max_event_bytes=2000,
+        now=lambda: NOW + 60,
+    )
+    await late([sign_up("u1", 1, NOW_MS + 60_000, age=31)])
+    for name, seconds in (("before", -1), ("after", 100)):
+        await log.write_rankings([ranked(name, at(ms=NOW_MS + 1000 * seconds - AT_MS))])
+    await way([ahead])
+    assert (await ways.known())[0] == {"age": 31}
+    assert (await log.read(0, 2 * NOW_MS)).rankings["ranking_id"].to_pylist() == ["after"]
+
+
 @pytest.mark.parametrize(
     ("value", "key", "reason"),
     [
