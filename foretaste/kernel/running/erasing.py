@@ -73,6 +73,24 @@ class ErasingStore(OnlineStore, Protocol):
         ...
 
 
+class LastErasure(Protocol):
+    """A word in the store that is another one after each batch of erasures, whoever carried it out.
+
+    It changes behind the erasures and before their null values go to `user-profiles`. Whoever writes users and produces
+    their profiles asks before the one and after the other: where the word is the same, no null value came between.
+    """
+
+    async def read(self) -> str | None:
+        """None before the first one, and in a store that was emptied."""
+        ...
+
+    async def change(self) -> None:
+        """A word that it never was before."""
+        ...
+
+    async def close(self) -> None: ...
+
+
 class ErasingLog(TrainingLog, Protocol):
     """A training log that can erase users."""
 
