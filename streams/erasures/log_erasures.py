@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from foretaste.kernel.events import DeadLetter, Message
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.running.erasing import IN_FLIGHT_MS, ErasedUser, ErasingLog, ErasingStore, LogErasure
-from streams.erasures.decoded import ANY_SLOT, decoded, erased_users
+from streams.decoded_erasures import ANY_SLOT, decoded, erased_users
 
 PATIENCE, LOOK_SECONDS = 2.0, 0.1
 """For which the users' way is waited for, and between two looks at what it has done."""

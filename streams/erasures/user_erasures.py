@@ -7,7 +7,7 @@ from foretaste.kernel.events import ErasureRecord, Message
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.users import UserFeatures
 from streams.codec import EVENTS
-from streams.erasures.decoded import ANY_SLOT, DecodedErasure, decoded, erased_users
+from streams.decoded_erasures import ANY_SLOT, DecodedErasure, decoded, erased_users
 from streams.parts import SignUpParts
 from streams.profiles.stored_profiles import settle_profiles
 from streams.topics import TopicNames

@@ -16,7 +16,7 @@ from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import AttributesVersion, Behaviour
 from foretaste.kernel.values import DAY_MS
 from streams.behaviours import Behaviours
-from streams.erasures.decoded import decoded, erased_users
+from streams.decoded_erasures import decoded, erased_users
 from streams.profiles.profile import ReadProfiles
 from streams.profiles.rebuild_parts import RebuildConfig, RebuildParts, RebuiltUsers, TopicHistory
 from streams.profiles.user_writer import UserWriter, append_all
