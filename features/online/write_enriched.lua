@@ -26,15 +26,8 @@ if time and not (ARGV[7] ~= '' and ARGV[7] == time) then
   local is_known = ARGV[5] ~= '' and string.find(mark, string.match(ARGV[5], ' %S+$'), 1, true)
   if is_known then return time end
   if not is_newer(ARGV[1], time) and (is_newer(time, ARGV[1]) or not is_later_in_place(mark, ARGV[2], ARGV[3], ARGV[4])) then
-    local place = string.match(mark, '^%S+ %S+ %S+')
-    local stored_digests, more = place and string.sub(mark, #place + 1) or '', ''
-    for digest in string.gmatch(ARGV[5], ' %x+') do
-      if not string.find(stored_digests, digest, 1, true) then more = more .. digest end
-    end
-    if more ~= '' then  -- the digest of what stands stays the last
-      more = string.sub(stored_digests, 1, -18) .. more .. string.sub(stored_digests, -17)
-      redis.call('HSET', KEYS[1], ARGV[10], (place or '- 0 0') .. string.sub(more, -tonumber(ARGV[6])))
-    end
+    local remembering = outdoing(mark, ARGV[5], ARGV[6])
+    if remembering then redis.call('HSET', KEYS[1], ARGV[10], remembering) end
     return time
   end
 end

@@ -11,6 +11,7 @@ from foretaste.testing.features import (
     InMemoryOnlineStore,
     InMemoryProgress,
 )
+from foretaste.testing.last_erasure import InMemoryLastErasure
 from foretaste.testing.lease import InMemoryLease, LeaseBoard
 from foretaste.testing.log import InMemoryTrainingLog
 from foretaste.testing.offsets import InMemoryOffsets
@@ -23,6 +24,7 @@ __all__ = [
     "InMemoryEvents",
     "InMemoryGenerations",
     "InMemoryIdempotencyKeys",
+    "InMemoryLastErasure",
     "InMemoryLease",
     "InMemoryOffsets",
     "InMemoryOneStepStore",

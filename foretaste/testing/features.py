@@ -93,20 +93,32 @@ class InMemoryOnlineStore:
         for user in users:
             user_id, at_ms = user.user_id, user.version.at_ms
             stored, attributes = self._attributes.get(user_id, (AttributesVersion(), None))
-            is_known = self._erased.get(user_id, -1) >= at_ms
-            self._erased[user_id] = max(self._erased.get(user_id, -1), at_ms)
-            if attributes is not None and not user.version.replaces(stored):
-                anew.append(user_id)
-                read = self._behaved(user_id)
-                kept = Erasure(at_ms).since(read.behaviour)
-                if not is_known or len(kept) < len(read.behaviour):
-                    self._behaviour[user_id] = BehavedUser.after(read, kept)
-            elif attributes is not None or not is_known:
-                self._attributes[user_id] = (user.version.after(stored), None)
-                self._behaviour.pop(user_id, None)
-                for parity in SLOTS:
-                    self._virtual.pop((user_id, parity), None)
+            is_carried_out = stored.remembers(user.version)
+            is_known = is_carried_out or self._erased.get(user_id, -1) >= at_ms
+            if is_known if attributes is None else not user.version.replaces(stored):
+                if user_id in self._attributes:
+                    self._attributes[user_id] = (stored.outdoing(user.version), attributes)
+                if attributes is not None:
+                    anew.append(user_id)
+                    self._trim(user_id, None if is_known else at_ms)
+                continue
+            self._erased[user_id] = at_ms
+            self._attributes[user_id] = (user.fence.after(stored), None)
+            self._behaviour.pop(user_id, None)
+            for parity in SLOTS:
+                self._virtual.pop((user_id, parity), None)
         return anew
+
+    def _trim(self, user_id: str, told_now: int | None) -> None:
+        """Take away what a user who registered anew did before; `told_now` is the time of an erasure nobody knew of."""
+        read = self._behaved(user_id)
+        if told_now is not None:
+            self._erased[user_id] = told_now
+        if user_id not in self._erased:
+            return
+        kept = Erasure(self._erased[user_id]).since(read.behaviour)
+        if told_now is not None or len(kept) < len(read.behaviour):
+            self._behaviour[user_id] = BehavedUser.after(read, kept)
 
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
         known = sorted(user for user, (_, attributes) in self._attributes.items() if attributes is not None)

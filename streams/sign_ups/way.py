@@ -18,6 +18,7 @@ from streams.attribute_check import AttributeCheck
 from streams.codec import EVENTS
 from streams.decoding import decode_registered
 from streams.parts import SignUpParts
+from streams.profiles.stored_profiles import ProfilesAfterErasures
 from streams.rules import to_ms
 from streams.shares import each_share, shares_by_user
 from streams.sign_ups.rows import EnrichedSignUp, KnownSignUp, SignUp, in_order, newest
@@ -45,6 +46,8 @@ class StoredShare:
 
     enriched: list[EnrichedSignUp] = field(default_factory=list)
     """Durable now."""
+    forgotten: set[str] = field(default_factory=set)
+    """Users who were erased after they signed up so."""
     not_finite: list[KnownSignUp] = field(default_factory=list)
     unknown: Counter[str] = field(default_factory=Counter)
     """By attribute, values that the vocabulary does not know, of those that went to the tower."""
@@ -86,7 +89,8 @@ class SignUps:
     it is one, Kafka's timestamp. `user-enriched` is produced once for each user whose
     virtual behaviour can now be read, written just now or before, and not for a warm user, where it would not be true.
     It tells of the active generation alone, which is the one that readers use. `user-profiles` is produced for each
-    user whose registration is stored, warm or not: an emptied store is filled again from it.
+    user whose registration is stored, warm or not: an emptied store is filled again from it. Who was erased meanwhile,
+    or is known as erased when the sign-up comes again, has a null value behind it (`ProfilesAfterErasures`).
 
     The filling generation holds no sign-up up: if its tower is away, does not answer within `FILLING_SECONDS` or
     answers badly, that is counted, and re-enrichment or a read repair makes what is missing.
@@ -114,6 +118,7 @@ class SignUps:
         self._metrics = metrics
         self._enriched_topic = enriched_topic
         self._profiles_topic = profiles_topic
+        self._after_erasures = ProfilesAfterErasures(parts, profiles_topic)
         self._max_event_bytes = max_event_bytes
         self._now = now
         self._one_step = parts.store if isinstance(parts.store, OneStepStore) else None
@@ -131,6 +136,7 @@ class SignUps:
         serving = await self._parts.generations.serving()
         if serving.active is None:
             raise Unavailable("generation", "none is active yet")
+        last_erasure = await self._after_erasures.last()
         store = partial(self._stored, active=serving.active, filling=serving.filling)
         stored = await each_share(store, shares_by_user(sign_ups, lambda each: each.event.user_id))  # 2 to 5
         enriched = [each for share in stored for each in share.enriched]
@@ -138,6 +144,8 @@ class SignUps:
         if self._parts.synced is not None:
             await self._parts.synced.synced()  # 5
         await self._announce(enriched, serving.active)  # 6
+        await self._after_erasures.look(last_erasure, [each.user_id for each in enriched])
+        await self._after_erasures.settle([user_id for share in stored for user_id in share.forgotten])
         for stage, count in Counter(each.known.stage for each in enriched).items():
             self._metrics.sign_ups.labels(stage).inc(count)
         dropped = len(sign_ups) - len(not_finite) - sum(each.known.newer for each in enriched)
@@ -185,6 +193,7 @@ class SignUps:
         again = await self._write(enriched, await self._filled(enriched, filling))  # 5
         done = [each for each in enriched if each.user_id not in again and not each.known.forgotten]
         share.enriched += done
+        share.forgotten |= {each.user_id for each in enriched if each.known.forgotten}
         share.unlooked += [each.known.attributes for each in done if each.virtual is None and each.known.newer]
         if not again:
             return []
