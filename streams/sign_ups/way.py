@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
@@ -13,7 +12,6 @@ from foretaste.kernel.events import DeadLetter, Message, Reason, UserEnriched, e
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.users import AttributesVersion, OneStepStore, Stage, UserFeatures, VirtualBehaviour
-from foretaste.kernel.values import Attributes
 from streams.attribute_check import AttributeCheck
 from streams.codec import EVENTS
 from streams.decoding import decode_registered
@@ -21,7 +19,7 @@ from streams.parts import SignUpParts
 from streams.profiles.stored_profiles import ProfilesAfterErasures
 from streams.rules import to_ms
 from streams.shares import each_share, shares_by_user
-from streams.sign_ups.rows import EnrichedSignUp, KnownSignUp, SignUp, in_order, newest
+from streams.sign_ups.rows import EnrichedSignUp, KnownSignUp, SignUp, StoredShare, in_order, newest
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
 from streams.zero_shot import finite, virtual_behaviour
@@ -38,23 +36,6 @@ class _StoredVersions(NamedTuple):
 
     attributes_version: AttributesVersion
     virtual_ms: int
-
-
-@dataclass(slots=True)
-class StoredShare:
-    """What became of a share of a batch."""
-
-    enriched: list[EnrichedSignUp] = field(default_factory=list)
-    """Durable now."""
-    forgotten: set[str] = field(default_factory=set)
-    """Users who were erased after they signed up so."""
-    not_finite: list[KnownSignUp] = field(default_factory=list)
-    unknown: Counter[str] = field(default_factory=Counter)
-    """By attribute, values that the vocabulary does not know, of those that went to the tower."""
-    unlooked: list[Attributes] = field(default_factory=list)
-    """Attributes whose values nobody looked up yet."""
-    unseen: int = 0
-    """Sign-ups of users of whom nothing was stored when they were read."""
 
 
 class SignUps:
