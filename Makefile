@@ -11,11 +11,14 @@ STAMP := $(VENV)/.stamp
 HOME_FOLDER := $(or $(FORETASTE_HOME),.foretaste)
 PYTHON ?= $(firstword $(foreach name,python3 python3.12 python3.11 python3.13,$(if $(shell $(name) -c 'import sys, venv; sys.version_info >= (3, 11) and print(1)' 2>/dev/null),$(name))))
 PYTEST_ARGS ?=
-# Three at a time on two cores: many tests wait for servers. Tests of one file stay together, with the servers that they share.
-PYTEST_PARALLEL ?= -n 3 --dist loadfile --no-loadscope-reorder
+# Four at a time on two cores: many tests wait for servers. Tests of one file stay together, with the servers that they share.
+PYTEST_PARALLEL ?= -n 4 --dist loadfile --no-loadscope-reorder
 ARGS ?=
 FAULTS ?= all
 SEEDS ?= 500
+
+# Else each of the hundreds of processes that the tests start compiles all of the sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo up test faults simulate fuzz check audit container-test images compose-test bench-test docs lock clean environment packages triton
 

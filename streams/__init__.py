@@ -1,1 +1,1 @@
-"""Streams: the sign-up way and the behaviour way, on Kafka through Faust."""
+"""Streams: what is done with the events of Kafka, by workers, the training log and the watch; on Faust or aiokafka."""

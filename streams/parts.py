@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from foretaste.kernel.ports import Events, Generations, Towers
 from foretaste.kernel.running.durability import SyncedStore
-from foretaste.kernel.running.erasing import ErasingStore
+from foretaste.kernel.running.erasing import ErasingStore, LastErasure
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +17,5 @@ class SignUpParts:
     events: Events
     synced: SyncedStore | None = None
     """The store, where its disk is waited for before anything is announced or acknowledged."""
+    last_erasure: LastErasure | None = None
+    """None where nobody is erased besides."""

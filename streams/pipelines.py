@@ -10,7 +10,6 @@ from streams.attribute_check import AttributeCheck
 from streams.behaviours import Behaviours, UnknownItems
 from streams.erasures.user_erasures import Erasures
 from streams.parts import SignUpParts
-from streams.profiles.stored_profiles import record_users
 from streams.reenrich_worker import LARGEST_SHARE, SHARE, Pages, pace_of
 from streams.sign_ups import SignUps
 from streams.topics import TopicNames
@@ -70,8 +69,7 @@ def user_pipelines(
         max_event_bytes=config.max_event_bytes,
         now=now,
     )
-    record = partial(record_users, parts, names.profiles)
-    erasures = Erasures(parts, dead_letters, metrics, names, record, max_event_bytes=config.max_event_bytes, now=now)
+    erasures = Erasures(parts, dead_letters, metrics, names, max_event_bytes=config.max_event_bytes, now=now)
     pace = None if config.reenrich_rate is None else pace_of(config.reenrich_rate)
     pages = Pages(parts, dead_letters, metrics, pace=pace)
     batch = _page_batches(config.reenrich_rate)

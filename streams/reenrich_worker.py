@@ -80,11 +80,11 @@ class Pages:
             for user, virtual, good in zip(lacking, vectors, finite(vectors), strict=True)
             if good
         ]
-        if made:
-            await self._parts.store.write_virtual(made)
+        refused = await self._parts.store.write_virtual(made) if made else ()
         unknown = sum(user.attributes is None for user in users)
         counted = {
-            "made": len(made),
+            "made": len(made) - len(refused),
+            "refused": len(refused),
             "non_finite": len(lacking) - len(made),
             "unknown": unknown,
             "not_needed": len(users) - len(lacking) - unknown,

@@ -3,15 +3,13 @@
 What is left out is printed with its reason; a server that was asked for by name and cannot be had is an error.
 """
 
-import asyncio
 import os
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from hypothesis import settings
@@ -27,6 +25,9 @@ from tests.connections import closes_connections, watch_connections  # noqa: F40
 from tests.faults.swaps.cases import cases
 from tests.integration import brokers, postgres_server, redis_server, redis_tls
 from tests.integration.postgres_server import Postgres
+from tests.servers import held, shared_server
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests fill the cores by processes; threads that wait for others spin
 
 ROOT = Path(__file__).parents[1]
 LONGEST_FIRST = (
@@ -50,8 +51,6 @@ ON_REAL_SERVERS = ("contract", "integration")
 settings.register_profile("shared-cores", deadline=None, print_blob=True)
 settings.register_profile("nightly", settings.get_profile("shared-cores"), max_examples=NIGHTLY_EXAMPLES)
 settings.load_profile("shared-cores")
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -196,60 +195,43 @@ def _towers_made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) 
     os.environ["TESTS_SHARED_FOLDER"] = str(own if worker_id == "master" else own.parent)
 
 
-@contextmanager
-def held(opened: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator[T]:
-    """An asynchronous context held open by a thread of its own, for tests that each have a loop of theirs."""
-    ready, box, failure = threading.Event(), [], []
-    end: list[Callable[[], object]] = []
-
-    async def hold() -> None:
-        done = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        async with opened() as value:
-            box.append(value)
-            end.append(lambda: loop.call_soon_threadsafe(done.set))
-            ready.set()
-            await done.wait()
-
-    def run() -> None:
-        try:
-            asyncio.run(hold())
-        except BaseException as error:
-            failure.append(error)
-            raise
-        finally:
-            ready.set()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    ready.wait()
-    if failure:
-        thread.join()
-        raise failure[0]
-    try:
-        yield box[0]
-    finally:
-        end[0]()
-        thread.join()
-
-
 @pytest.fixture(scope="session")
-def kafka(kafka_form: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
-    """A real broker of the chosen form."""
-    folder = tmp_path_factory.mktemp(f"kafka-{kafka_form}")
-    if kafka_form == "container":
+def broker_of_form(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory, _towers_made_once: None
+) -> Callable[[str], Address]:
+    """The real broker of a form, which all processes of the run have in common."""
+    shared, running = Path(os.environ["TESTS_SHARED_FOLDER"]), ExitStack()
+    pytestconfig.add_cleanup(running.close)  # after the last test: there others are waited for, longer than a test may
+
+    @cache
+    def broker(form: str) -> Address:
+        start = partial(_kafka, form, tmp_path_factory.mktemp(f"kafka-{form}"))
+        return Address(running.enter_context(shared_server(shared / form, start)), idempotent=form != "tansu")
+
+    return broker
+
+
+@contextmanager
+def _kafka(form: str, folder: Path) -> Iterator[str]:
+    if form == "container":
         from testcontainers.community.kafka import KafkaContainer  # noqa: PLC0415  # needs Docker's client
 
         alone = {"REPLICATION_FACTOR": "1", "MIN_ISR": "1"}  # one broker: by default transactions want three
         transactions = {f"KAFKA_TRANSACTION_STATE_LOG_{name}": value for name, value in alone.items()}
         with KafkaContainer(images.TEST_KAFKA).with_kraft().with_envs(**transactions) as container:
-            yield Address(container.get_bootstrap_server(), idempotent=True)
-    elif kafka_form == "home":
-        with held(lambda: brokers.apache_kafka(Path(os.environ["KAFKA_HOME"]), folder)) as broker:
-            yield Address(broker.address, idempotent=True)
+            yield container.get_bootstrap_server()
+    elif form == "home":
+        with held(lambda: brokers.apache_kafka(Path(os.environ["KAFKA_HOME"]), folder, heap="512m")) as broker:
+            yield broker.address
     else:
         with held(lambda: brokers.tansu(folder)) as broker:
-            yield Address(broker.address, idempotent=False)
+            yield broker.address
+
+
+@pytest.fixture(scope="session")
+def kafka(kafka_form: str, broker_of_form: Callable[[str], Address]) -> Address:
+    """A real broker of the chosen form."""
+    return broker_of_form(kafka_form)
 
 
 @pytest.fixture

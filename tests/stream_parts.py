@@ -22,7 +22,13 @@ from foretaste.kernel.users import (
     UserFeatures,
 )
 from foretaste.kernel.values import Attributes, FloatArray
-from foretaste.testing import InMemoryEvents, InMemoryGenerations, InMemoryOneStepStore, InMemoryOnlineStore
+from foretaste.testing import (
+    InMemoryEvents,
+    InMemoryGenerations,
+    InMemoryLastErasure,
+    InMemoryOneStepStore,
+    InMemoryOnlineStore,
+)
 from streams.parts import SignUpParts
 from streams.topics import TopicNames
 from streams.worker.dead_letters import DeadLetters
@@ -201,10 +207,11 @@ class World:
     metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
     names: TopicNames = field(default_factory=TopicNames)
     synced: SyncedStore | None = None
+    last_erasure: InMemoryLastErasure = field(default_factory=InMemoryLastErasure)
 
     @property
     def parts(self) -> SignUpParts:
-        return SignUpParts(self.store, self.towers, self.generations, self.events, self.synced)
+        return SignUpParts(self.store, self.towers, self.generations, self.events, self.synced, self.last_erasure)
 
     @property
     def dead_letters(self) -> DeadLetters:

@@ -76,6 +76,8 @@ def _made_once(name: str) -> Iterator[Path]:
         yield path
 
 
+MADE_AT = 1.8e9
+"""When the artifacts were made, as they say (seconds since the epoch)."""
 SHARED = "TESTS_SHARED_FOLDER"
 """The variable that names a folder which all processes of a test run have in common."""
 
@@ -105,7 +107,7 @@ def artifacts() -> tuple[Path, Path]:
         if not shared.exists():
             data, _ = dataset()
             for seed in (0, 1):
-                export(trained(seed), data, METRICS, shared.with_suffix(".part"), clock=lambda: 1.8e9)
+                export(trained(seed), data, METRICS, shared.with_suffix(".part"), clock=lambda: MADE_AT)
             shared.with_suffix(".part").rename(shared)
         own = folder() / "own" / "generations"
         shutil.copytree(shared, own)

@@ -132,10 +132,10 @@ class DayTable:
             for day, paths in sorted(self.files().items()):
                 if ended():
                     break
-                is_due = due is not None and self._is_due(day, due)
-                if day >= before or (_is_compact(paths) and not is_due):
+                if day >= before or (_is_compact(paths) and (due is None or not self._is_due(day, due))):
                     continue
                 tables, unreadable = self._read(day.__eq__)  # 1
+                is_due = due is not None and any(map(due.holds, tables.values()))
                 names = list(dict.fromkeys(name for table in tables.values() for name in table.column_names))
                 table, odd = together(tables, names)
                 skipped += [self._place(path) for path in (*unreadable, *odd)]

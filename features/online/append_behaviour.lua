@@ -1,6 +1,6 @@
 -- Behaviours of a user behind those that are stored, in one step of the server, without their reader: only onto a row
 -- that stands as this store left it, which its tail tells (`features.online.event_marks`), and only later ones. Of a
--- user who was erased ever, only a reader can tell what counts.
+-- user who was erased at any time, only a reader can tell what counts.
 --
 -- KEYS[1]        the user's hash
 -- ARGV[1]        how many they are

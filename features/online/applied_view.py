@@ -7,7 +7,7 @@ not written then, its stored version is below, and the newest digests, of events
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from features.online.feast_client import USER_KEY, FeastClient
+from features.online.feast_client import USER_KEY, FeastSteps
 from features.online.layout import Column, Raw, readable_nanos, texts_of, version_stored
 from foretaste.kernel.users import AppliedEvents, BehavedUser
 
@@ -26,22 +26,25 @@ class AppliedRow(NamedTuple):
     """Event time of the row, microseconds since the epoch; 0 if never written."""
     erased_ms: int | None = None
     """When the user was erased last, epoch milliseconds."""
+    is_ahead: bool = False
+    """The behaviour that it was written for is not stored."""
 
     @classmethod
     def of(cls, values: Sequence[Raw], behaviour_version: int) -> "AppliedRow":
         """From the values of `COLUMNS`, beside a stored behaviour of that version. Rubbish counts as no digest."""
         texts, fresh, version, time = values
         erased_ms, digests = _split(texts_of(texts))
-        if version_stored(version, None)[0] > behaviour_version:
+        is_ahead = version_stored(version, None)[0] > behaviour_version
+        if is_ahead:
             digests = digests[: max(0, len(digests) - version_stored(fresh, None)[0])]
         try:
             applied = AppliedEvents(b"".join(map(bytes.fromhex, digests)))
         except ValueError:
             applied = AppliedEvents()
-        return cls(applied, readable_nanos(time) // 1000, erased_ms)
+        return cls(applied, readable_nanos(time) // 1000, erased_ms, is_ahead)
 
 
-async def write_applied(client: FeastClient, users: Sequence[tuple[BehavedUser, AppliedRow]]) -> None:
+async def write_applied(steps: FeastSteps, users: Sequence[tuple[BehavedUser, AppliedRow]]) -> None:
     """What was applied by the write of these behaviours, each beside the row that is stored by now."""
     told = [(user, row) for user, row in users if user.applied.digests]
     fresh = [sum(digest not in row.applied for digest in user.applied) for user, row in told]
@@ -51,19 +54,19 @@ async def write_applied(client: FeastClient, users: Sequence[tuple[BehavedUser, 
         "fresh": fresh,
         "version": [user.version for user, _ in told],
     }
-    await client.write(VIEW, columns, [max(user.at_us, row.at_us + 1) for user, row in told])
+    await steps.write(VIEW, columns, [max(user.at_us, row.at_us + 1) for user, row in told])
 
 
-async def write_erased(client: FeastClient, erased: Sequence[tuple[str, int, AppliedRow]]) -> None:
-    """The time (epoch milliseconds) at which these users were erased, each beside the row that is stored by now; what
-    was applied counts no more."""
+async def write_erased(steps: FeastSteps, erased: Sequence[tuple[BehavedUser, int, AppliedRow]]) -> None:
+    """The time (epoch milliseconds) at which these users were erased, each with the behaviour that is written behind it
+    and the row that is stored by now; what was applied counts no more."""
     columns: dict[str, Sequence[object]] = {
-        USER_KEY: [user_id for user_id, _, _ in erased],
+        USER_KEY: [user.user_id for user, _, _ in erased],
         "digests": [_mark(at_ms) for _, at_ms, _ in erased],
         "fresh": [0] * len(erased),
-        "version": [0] * len(erased),
+        "version": [user.version for user, _, _ in erased],
     }
-    await client.write(VIEW, columns, [max(at_ms * 1000, row.at_us + 1) for _, at_ms, row in erased])
+    await steps.write(VIEW, columns, [max(at_ms * 1000, row.at_us + 1) for _, at_ms, row in erased])
 
 
 def _mark(erased_ms: int | None) -> list[str]:

@@ -12,10 +12,10 @@ from foretaste.kernel.users import REMEMBERED_REGISTRATIONS, BehavedUser, Erasur
 
 ERASE = LuaScript(__package__, "event_time.lua", "place.lua", "erase.lua")
 DONE, KNOWN, UNKNOWN = 1, 2, 3
-"""What the script returns. `KNOWN` and `UNKNOWN`: a later registration stands, and knew of the erasure or did not."""
+"""What the script returns. `KNOWN` and `UNKNOWN`: a later registration stands, and the erasure was stored beside it
+before, or was not."""
 ROUNDS = 5
 """Tries to take away what a user who registered anew did before the erasure, while others write."""
-_NO_EVENT = b" " + b"0" * (DIGEST_TEXT - 1)
 _REMEMBERED = b"%d" % (REMEMBERED_REGISTRATIONS * DIGEST_TEXT)
 _FIELDS = (ATTRIBUTES, stamp_of(ATTRIBUTES_VIEW), REGISTRATION, stamp_of(BEHAVIOUR_VIEW), ERASED)
 
@@ -23,7 +23,7 @@ _FIELDS = (ATTRIBUTES, stamp_of(ATTRIBUTES_VIEW), REGISTRATION, stamp_of(BEHAVIO
 def erase_call(key: bytes, user: ErasedUser, fence_ms: int, over: bytes = b"") -> Command:
     """The script's call; attributes with the event time `over` are erased though they are later."""
     version = user.version
-    compared = (time_of(version.at_ms * 1_000_000), *place_parts(version.place), digests_text(version) + _NO_EVENT)
+    compared = (time_of(version.at_ms * 1_000_000), *place_parts(version.place), digests_text(user.fence))
     return (key, *compared, _REMEMBERED, over, *_FIELDS, b"%d" % version.at_ms, b"%d" % fence_ms, FIRST_REGISTRATION)
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -11,16 +10,22 @@ import pandas as pd
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it ships no types
 from redis.exceptions import ResponseError
 
+from features.driver_thread import DriverThread
 from features.feast_api import FeatureStore, RepoConfig
 from features.log.rows import EVENT_TIME
 from features.online.layout import Column, Raw
 from features.redis.address import OneLoop
 from features.repo_config import check_applied, close_connections
 from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.ports import Clock
 
 USER_KEY = "user_id"
 """The join key of users."""
 CLOSING_SECONDS = 2.0
+MOST_HANGING = 2
+"""Threads whose driver hangs; while there are so many, the store is not available. Each holds a connection."""
+MOST_PAUSE = 0.5
+"""Seconds between an answer and the write that follows from it: more is a process that stood still."""
 
 ROTTEN = b"\xff\xff"
 """In the place of each value of a row that Feast cannot decode: no message of any kind, so its readers refuse it."""
@@ -34,8 +39,9 @@ class FeastClient:
     """Reads and writes rows of views: Feast's asynchronous methods where the online store has them, else in a thread.
 
     It is one thread, since most drivers' connections, which Feast keeps open, serve one call at a time. Opened by its
-    first use; after a failure it is opened anew, since Feast does not connect again by itself. Belongs to the event
-    loop of its first use. `views` must be applied.
+    first use; after a failure it is opened anew, since Feast does not connect again by itself. A call that is waited
+    for no longer leaves its thread and its store to the driver, who may hang for ever; both end when it returns.
+    Belongs to the event loop of its first use. `views` must be applied.
     """
 
     def __init__(self, config: RepoConfig, *views: str) -> None:
@@ -44,7 +50,9 @@ class FeastClient:
         self._part = str(config.online_store.type)
         self._store: FeatureStore | None = None
         self._opening = asyncio.Lock()
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread: DriverThread | None = None
+        self._left: list[DriverThread] = []
+        """Those whose calls nobody waits for any more."""
         self._loop = OneLoop()
 
     @asynccontextmanager
@@ -118,7 +126,9 @@ class FeastClient:
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSING_SECONDS):
                     await self._closed(store)
-        self._abandon()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.end()
 
     async def _opened(self) -> FeatureStore:
         self._loop.check()
@@ -147,18 +157,26 @@ class FeastClient:
 
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
         if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="feast")
+            self._left = [thread for thread in self._left if thread.is_alive()]
+            if len(self._left) >= MOST_HANGING:
+                raise Unavailable(self._part, f"{len(self._left)} calls of its driver do not return")
+            self._thread = DriverThread("feast")
+        thread = self._thread
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+            return await asyncio.wrap_future(thread.submit(call))
         except asyncio.CancelledError:
-            self._abandon()  # the driver may hang for ever: nobody else waits for it
+            self._leave(thread)
             raise
 
-    def _abandon(self) -> None:
-        """The next call opens a store anew, in a thread of its own."""
-        thread, self._thread, self._store = self._thread, None, None
-        if thread is not None:
-            thread.shutdown(wait=False)
+    def _leave(self, thread: DriverThread) -> None:
+        """The next call opens a store anew, in another thread; this one ends behind the calls that it has."""
+        if thread is not self._thread:
+            return
+        store, self._store, self._thread = self._store, None, None
+        if store is not None:
+            thread.submit(partial(close_connections, store))
+        thread.end()
+        self._left.append(thread)
 
     async def _closed(self, store: FeatureStore) -> None:
         online_store: Any = store.provider.online_store
@@ -167,6 +185,40 @@ class FeastClient:
         if client is not None:
             await client.aclose()
         await self._in_thread(partial(close_connections, store))
+
+
+class FeastSteps:
+    """Users' rows that are read, and then written by what was read; one for each call of a store.
+
+    Feast's API compares nothing. So a write raises `Unavailable` where this process stood still before it for longer
+    than `MOST_PAUSE`: others may have written what it does not know of. The time that the store itself takes is no
+    standing still; `answered_within` bounds it.
+    """
+
+    def __init__(self, client: FeastClient, clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+        self._answered_at = clock()
+
+    async def read(self, columns: Sequence[Column], user_ids: Sequence[str]) -> list[list[Raw]]:
+        """As `FeastClient.read`, of users."""
+        found = await self._client.read(columns, USER_KEY, user_ids)
+        self._answered_at = self._clock()
+        return found
+
+    async def write(self, view: str, columns: Mapping[str, Sequence[object]], at_us: Sequence[int]) -> None:
+        """As `FeastClient.write`."""
+        if at_us:
+            async with self.step():
+                await self._client.write(view, columns, at_us)
+
+    @asynccontextmanager
+    async def step(self) -> AsyncIterator[None]:
+        """Around what is written in another way."""
+        if self._clock() - self._answered_at > MOST_PAUSE:
+            raise Unavailable("feast", "this process stood still after it had read what it would write over")
+        yield
+        self._answered_at = self._clock()
 
 
 def _is_undecodable(error: Exception) -> bool:

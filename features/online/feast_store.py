@@ -2,7 +2,8 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from features.online.damage import DamageLog
 from features.online.directory import VIEW as DIRECTORY_VIEW
 from features.online.directory import UserDirectory
 from features.online.event_marks import behaved
-from features.online.feast_client import USER_KEY, FeastClient
+from features.online.feast_client import USER_KEY, FeastClient, FeastSteps
 from features.online.feast_erasing import StoredErasure
 from features.online.layout import (
     ATTRIBUTES_VIEW,
@@ -41,7 +42,6 @@ from features.online.view_rows import (
     has_text,
     stored_first_of,
 )
-from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import SLOTS, slot
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.running.erasing import ErasedUser
@@ -56,8 +56,6 @@ from foretaste.kernel.users import (
     VirtualBehaviour,
 )
 
-MOST_PAUSE = 0.5
-"""Seconds between a read of behaviour and the write that was compared with it: more is a process that stood still."""
 _TEXT: tuple[Column, ...] = ((ATTRIBUTES_VIEW, "attributes"),)
 
 
@@ -120,9 +118,9 @@ class FeastStore:
 
     Feast's API has no compare-and-set, no list of keys and no columns beside a view's, and some stores keep event times
     in whole seconds: the port says which promises are weaker for that. Each write reads first, drops what is no newer,
-    and writes the rest. Users who get attributes for the first time are put into the directory just before, so that
-    none has attributes and is missing from it. `timeout` (seconds) bounds a whole call. Belongs to the event loop of
-    its first use.
+    and writes the rest (see `FeastSteps`). Users who get attributes for the first time are put into the directory just
+    before, so that none has attributes and is missing from it. `timeout` (seconds) bounds a whole call. Belongs to the
+    event loop of its first use.
     """
 
     def __init__(
@@ -163,16 +161,16 @@ class FeastStore:
             held = newest.get(user.user_id)
             if held is None or user.version.replaces(held.version):
                 newest[user.user_id] = user
-        async with self._client.answered_within(self._timeout):
-            stored = await self._client.read((*ENRICHED_COLUMNS, *APPLIED_COLUMNS), USER_KEY, list(newest))
+        async with self._steps() as steps:
+            stored = await steps.read((*ENRICHED_COLUMNS, *APPLIED_COLUMNS), list(newest))
             due = [_Due.of(user, values) for user, values in zip(newest.values(), stored, strict=True)]
             replacing = [each for each in due if each.replaces]
-            await self._directory.add([each.user.user_id for each in replacing if not each.known])
-            await self._write(FIRST_VIEW, [row for each in due if (row := each.first_row) is not None])
-            await self._write(ATTRIBUTES_VIEW, [each.attributes_row for each in replacing])
+            async with steps.step():
+                await self._directory.add([each.user.user_id for each in replacing if not each.known])
+            await _write(steps, FIRST_VIEW, [each.first_row for each in due])
+            await _write(steps, ATTRIBUTES_VIEW, [each.attributes_row for each in replacing])
             for place, view in enumerate(SLOTS):
-                rows = [_slot_row(each.user, view, each.slots_us[place]) for each in replacing]
-                await self._write(view, [row for row in rows if row is not None])
+                await _write(steps, view, [_slot_row(each.user, view, each.slots_us[place]) for each in replacing])
         return [each.user.user_id for each in due if not each.replaces]
 
     async def write_virtual(self, users: Sequence[ReenrichedUser]) -> list[str]:
@@ -180,50 +178,41 @@ class FeastStore:
         for user in users:
             of_slot[slot(user.virtual.generation)].append(user)
         refused: list[str] = []
-        async with self._client.answered_within(self._timeout):
+        async with self._steps() as steps:
             for view, rows in of_slot.items():
-                due = await self._due(view, rows)
-                await self._write(view, due)
+                due = await _due(steps, view, rows)
+                await _write(steps, view, due)
                 taken = {row.user_id for row in due}
                 refused += [user for user in dict.fromkeys(row.user_id for row in rows) if user not in taken]
         return refused
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
-        """As the port says, in two steps: one read of what is stored, and one write of those that are not refused.
-
-        Raises `Unavailable` where this process stood still between the two for longer than `MOST_PAUSE`.
-        """
+        """As the port says, in two steps: one read of what is stored, and one write of those that are not refused."""
         first = {user.user_id: user for user in reversed(users)}
         columns = (*columns_of(BEHAVIOUR_VIEW), *APPLIED_COLUMNS)
-        async with self._client.answered_within(self._timeout):
-            stored = await self._client.read(columns, USER_KEY, list(first))
-            read_at = self._clock()
+        async with self._steps() as steps:
+            stored = await steps.read(columns, list(first))
             current: dict[str, AppliedRow] = {}
             for user, (_, _, _, version, at, *marks) in zip(first.values(), stored, strict=True):
                 if version_stored(version, at) == (user.read_version, user.read_us):
                     current[user.user_id] = AppliedRow.of(marks, user.read_version)
             taken = [user for user in users if user.user_id in current and user is first[user.user_id]]
-            if self._clock() - read_at > MOST_PAUSE:
-                raise Unavailable("feast", "this process stood still after it had read what it would write over")
-            await write_applied(self._client, [(user, current[user.user_id]) for user in taken])
-            await self._write(BEHAVIOUR_VIEW, [behaviour_view_row(user) for user in taken])
+            await write_applied(steps, [(user, current[user.user_id]) for user in taken])
+            await _write(steps, BEHAVIOUR_VIEW, [behaviour_view_row(user) for user in taken])
         return [user.user_id for user in users if user.user_id not in current or user is not first[user.user_id]]
 
     async def erase(self, users: Sequence[ErasedUser]) -> list[str]:
         """As the port says: the fence is written first, then empty values in place of what is stored."""
         columns = (*ENRICHED_COLUMNS, *columns_of(BEHAVIOUR_VIEW), *APPLIED_COLUMNS)
-        async with self._client.answered_within(self._timeout):
-            stored = await self._client.read(columns, USER_KEY, [user.user_id for user in users])
+        async with self._steps() as steps:
+            stored = await steps.read(columns, [user.user_id for user in users])
             found = [StoredErasure.of(user, values) for user, values in zip(users, stored, strict=True)]
-            fresh = [each for each in found if not each.known]
-            await write_erased(self._client, [(each.user.user_id, each.at_ms, each.marks) for each in fresh])
-            await self._write(BEHAVIOUR_VIEW, [row for each in found if (row := each.behaviour_row) is not None])
-            gone = [each for each in found if not each.anew]
-            await self._write(FIRST_VIEW, [row for each in found if (row := each.first_row) is not None])
-            await self._write(ATTRIBUTES_VIEW, [each.attributes_row for each in gone if each.has_attributes])
+            await write_erased(steps, [(each.behaved, each.at_ms, each.marks) for each in found if not each.known])
+            await _write(steps, FIRST_VIEW, [each.first_row for each in found])
+            await _write(steps, BEHAVIOUR_VIEW, [each.behaviour_row for each in found])
+            await _write(steps, ATTRIBUTES_VIEW, [each.attributes_row for each in found])
             for place, view in enumerate(SLOTS):
-                held = [each for each in gone if each.slots_us[place] and (each.has_attributes or not each.known)]
-                await self._write(view, [each.slot_row(place) for each in held])
+                await _write(steps, view, [each.slot_row(place) for each in found])
         return [each.user.user_id for each in found if each.anew]
 
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
@@ -236,32 +225,6 @@ class FeastStore:
 
     async def close(self) -> None:
         await self._client.close()
-
-    async def _due(self, view: str, users: Sequence[ReenrichedUser]) -> list[ViewRow]:
-        """Rows of a slot that are newer than what is stored, and made from the attributes that are stored by now.
-
-        What cannot be read counts as never written; the row that replaces it is a little newer, since some stores drop
-        what is not.
-        """
-        newest: dict[str, ReenrichedUser] = {}
-        for user in users:
-            held = newest.get(user.user_id)
-            if held is None or user.at_ms > held.at_ms:
-                newest[user.user_id] = user
-        columns = (*columns_of(ATTRIBUTES_VIEW), *columns_of(view))
-        stored = await self._client.read(columns, USER_KEY, list(newest))
-        due: list[ViewRow] = []
-        for user, (text, attributes_time, *values) in zip(newest.values(), stored, strict=True):
-            if text == EMPTY_TEXT:
-                continue  # erased
-            if user.made_from is not None and user.made_from.at_ms != readable_nanos(attributes_time) // 1_000_000:
-                continue
-            at_us, slot_us = user.at_ms * 1000, readable_nanos(values[-1]) // 1000
-            if is_damaged(view, values):
-                at_us = max(at_us, slot_us + 1)
-            if at_us > slot_us:
-                due.append(ViewRow(user.user_id, at_us, _virtual_values(user.virtual)))
-        return due
 
     async def _registered_anew(self, features: Sequence[UserFeatures]) -> list[UserFeatures]:
         """The same, told of those who were erased whether they are back."""
@@ -276,12 +239,48 @@ class FeastStore:
             for user in features
         ]
 
-    async def _write(self, view: str, rows: Sequence[ViewRow]) -> None:
-        of_view = FIRST_COLUMNS if view == FIRST_VIEW else columns_of(view)
-        names = [feature for _, feature in of_view if feature is not None]
-        columns: dict[str, Sequence[object]] = {USER_KEY: [row.user_id for row in rows]}
-        columns |= {name: [row.values[place] for row in rows] for place, name in enumerate(names)}
-        await self._client.write(view, columns, [row.at_us for row in rows])
+    @asynccontextmanager
+    async def _steps(self) -> AsyncIterator[FeastSteps]:
+        """For one call that writes."""
+        async with self._client.answered_within(self._timeout):
+            yield FeastSteps(self._client, self._clock)
+
+
+async def _due(steps: FeastSteps, view: str, users: Sequence[ReenrichedUser]) -> list[ViewRow]:
+    """Rows of a slot that are newer than what is stored, and made from the attributes that are stored by now.
+
+    What cannot be read counts as never written; the row that replaces it is a little newer, since some stores drop
+    what is not.
+    """
+    newest: dict[str, ReenrichedUser] = {}
+    for user in users:
+        held = newest.get(user.user_id)
+        if held is None or user.at_ms > held.at_ms:
+            newest[user.user_id] = user
+    columns = (*columns_of(ATTRIBUTES_VIEW), *columns_of(view))
+    stored = await steps.read(columns, list(newest))
+    due: list[ViewRow] = []
+    for user, (text, attributes_time, *values) in zip(newest.values(), stored, strict=True):
+        if text == EMPTY_TEXT:
+            continue  # erased
+        if user.made_from is not None and user.made_from.at_ms != readable_nanos(attributes_time) // 1_000_000:
+            continue
+        at_us, slot_us = user.at_ms * 1000, readable_nanos(values[-1]) // 1000
+        if is_damaged(view, values):
+            at_us = max(at_us, slot_us + 1)
+        if at_us > slot_us:
+            due.append(ViewRow(user.user_id, at_us, _virtual_values(user.virtual)))
+    return due
+
+
+async def _write(steps: FeastSteps, view: str, rows: Sequence[ViewRow | None]) -> None:
+    """Those of the rows that are to be written."""
+    written = [row for row in rows if row is not None]
+    of_view = FIRST_COLUMNS if view == FIRST_VIEW else columns_of(view)
+    names = [feature for _, feature in of_view if feature is not None]
+    columns: dict[str, Sequence[object]] = {USER_KEY: [row.user_id for row in written]}
+    columns |= {name: [row.values[place] for row in written] for place, name in enumerate(names)}
+    await steps.write(view, columns, [row.at_us for row in written])
 
 
 def _features_of(user_id: str, generation: int, values: Sequence[Raw]) -> UserFeatures:

@@ -34,11 +34,18 @@ class ViewRow:
 
 EMPTY_TEXT = bytes(Value(string_val="").SerializeToString())
 """The attributes of a user who was erased."""
+_NO_GENERATION = bytes(Value(int64_val=0).SerializeToString())
+"""That of a slot that holds no virtual behaviour."""
 
 
 def has_text(text: Raw) -> bool:
     """Whether attributes are stored, readable or not."""
     return text is not None and text != EMPTY_TEXT
+
+
+def has_generation(generation: Raw) -> bool:
+    """Whether a slot holds virtual behaviour, readable or not."""
+    return generation is not None and generation != _NO_GENERATION
 
 
 def first_ms_of(values: Sequence[Raw], attributes_ms: int) -> int:

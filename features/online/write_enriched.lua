@@ -35,17 +35,8 @@ if time and not (ARGV[7] ~= '' and ARGV[7] == time) then
   local is_later = is_newer(ARGV[1], time)
     or (not is_newer(time, ARGV[1]) and is_later_in_place(mark, ARGV[2], ARGV[3], ARGV[4]))
   if is_known or not is_later then
-    if not is_known then
-      local place = string.match(mark, '^%S+ %S+ %S+')
-      local stored_digests, more = place and string.sub(mark, #place + 1) or '', ''
-      for digest in string.gmatch(ARGV[5], ' %x+') do
-        if not string.find(stored_digests, digest, 1, true) then more = more .. digest end
-      end
-      if more ~= '' then  -- the digest of what stands stays the last
-        more = string.sub(stored_digests, 1, -18) .. more .. string.sub(stored_digests, -17)
-        redis.call('HSET', KEYS[1], ARGV[10], (place or '- 0 0') .. string.sub(more, -tonumber(ARGV[6])))
-      end
-    end
+    local remembering = not is_known and outdoing(mark, ARGV[5], ARGV[6])
+    if remembering then redis.call('HSET', KEYS[1], ARGV[10], remembering) end
     -- of a registration that came before, its own time is not taken anew
     local first = ARGV[14] ~= '' and ARGV[14] or not is_known and ARGV[1]
     if first and not is_erasure(mark) and is_newer(stored[5] or time, first) and is_since_erasure(first) then

@@ -9,7 +9,7 @@ from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.leasing import Lease
 from foretaste.kernel.ports import Events, Generations, OnlineStore, TowerAdmin, Towers
 from foretaste.kernel.running.durability import SyncedStore
-from foretaste.kernel.running.erasing import ErasingStore
+from foretaste.kernel.running.erasing import ErasingStore, LastErasure
 from foretaste.kernel.running.tls import TlsFiles
 from foretaste.kernel.service_ports import EventCounts, IdempotencyKeys
 from foretaste.settings import Settings, variable
@@ -157,14 +157,18 @@ def towers(settings: Settings) -> TowerAdmin:
 @asynccontextmanager
 async def parts(settings: Settings) -> AsyncIterator["SignUpParts"]:
     """All four ports, wired and closed again."""
+    from features.redis.last_erasure import RedisLastErasure
     from streams.parts import SignUpParts
 
     async with AsyncExitStack() as stack:
-        opened: list[OnlineStore | Towers | Generations | Events] = []
+        opened: list[OnlineStore | Towers | Generations | Events | LastErasure] = []
         kept = store(settings)
         synced = synced_store(settings, kept)
-        found = SignUpParts(kept, towers(settings), generations(settings), events(settings), synced)
-        opened += [found.store, found.towers, found.generations, found.events]
+        last_erasure = RedisLastErasure(
+            redis_address(settings), prefix=settings.project, timeout=settings.redis_timeout
+        )
+        found = SignUpParts(kept, towers(settings), generations(settings), events(settings), synced, last_erasure)
+        opened += [found.store, found.towers, found.generations, found.events, last_erasure]
         for part in opened:
             stack.push_async_callback(part.close)
         yield found

@@ -111,7 +111,7 @@ class AttributesVersion:
     def replaces(self, stored: "AttributesVersion") -> bool:
         """Whether a registration takes the place of the stored one: the later does, by time and then by place. One that
         was applied before does not, wherever its time puts it now."""
-        if self.digests and self.digests[-1] in stored.digests:
+        if stored.remembers(self):
             return False
         if self.at_ms != stored.at_ms:
             return self.at_ms > stored.at_ms
@@ -125,11 +125,15 @@ class AttributesVersion:
     def outdoing(self, other: "AttributesVersion") -> "AttributesVersion":
         """As it is stored once `other` came, which does not replace it: whoever sends that again, with whatever time,
         finds it remembered. Of one that is remembered nothing new is told, nor of those that it was chosen before."""
-        if not other.digests or other.digests[-1] in self.digests:
+        if not other.digests or self.remembers(other):
             return self
         more = (digest for digest in other.digests if digest not in self.digests)
         digests = (*self.digests[:-1], *more, *self.digests[-1:])
         return AttributesVersion(self.at_ms, self.place, digests[-REMEMBERED_REGISTRATIONS:])
+
+    def remembers(self, other: "AttributesVersion") -> bool:
+        """Whether `other` came before, by its digest; of one without any that is not known."""
+        return bool(other.digests) and other.digests[-1] in self.digests
 
     def is_same(self, other: "AttributesVersion") -> bool:
         """Whether both are of one registration."""

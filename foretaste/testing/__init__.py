@@ -5,7 +5,9 @@ The towers have none: `models.generations.in_process.InProcessTowers` needs no s
 
 from foretaste.testing.checkpoint import InMemoryCheckpoint
 from foretaste.testing.events import InMemoryEvents, Sent
-from foretaste.testing.features import InMemoryGenerations, InMemoryOneStepStore, InMemoryOnlineStore
+from foretaste.testing.features import InMemoryOneStepStore, InMemoryOnlineStore
+from foretaste.testing.generations import InMemoryGenerations
+from foretaste.testing.last_erasure import InMemoryLastErasure
 from foretaste.testing.lease import InMemoryLease, LeaseBoard
 from foretaste.testing.log import InMemoryTrainingLog
 from foretaste.testing.offsets import InMemoryOffsets
@@ -19,6 +21,7 @@ __all__ = [
     "InMemoryEvents",
     "InMemoryGenerations",
     "InMemoryIdempotencyKeys",
+    "InMemoryLastErasure",
     "InMemoryLease",
     "InMemoryOffsets",
     "InMemoryOneStepStore",

@@ -1,17 +1,11 @@
-"""The in-memory forms of the ports of this package: the same semantics as on Redis, for tests and small trials."""
+"""The in-memory form of the online store: the same semantics as on Redis, for tests and small trials."""
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import numpy as np
 
-from features.generations.records import check_idle, check_slot
-from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.generations import SLOTS, Generation, Move, Serving, check_same, slot
-from foretaste.kernel.ports import Clock
-from foretaste.kernel.retrieval import MOST_POPULAR
+from foretaste.kernel.generations import SLOTS, slot
 from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import (
     AppliedEvents,
@@ -97,23 +91,35 @@ class InMemoryOnlineStore:
         for user in users:
             user_id, at_ms = user.user_id, user.version.at_ms
             stored, attributes = self._attributes.get(user_id, (AttributesVersion(), None))
-            is_known = self._erased.get(user_id, -1) >= at_ms
-            self._erased[user_id] = max(self._erased.get(user_id, -1), at_ms)
-            if attributes is not None and not user.version.replaces(stored):
-                anew.append(user_id)
-                read = self._behaved(user_id)
-                kept = Erasure(at_ms).since(read.behaviour)
-                if not is_known and self._first_ms.get(user_id, 0) <= at_ms:
-                    self._first_ms.pop(user_id, None)
-                if not is_known or len(kept) < len(read.behaviour):
-                    self._behaviour[user_id] = BehavedUser.after(read, kept)
-            elif attributes is not None or not is_known:
-                self._attributes[user_id] = (user.version.after(stored), None)
-                self._behaviour.pop(user_id, None)
-                self._first_ms.pop(user_id, None)
-                for parity in SLOTS:
-                    self._virtual.pop((user_id, parity), None)
+            is_carried_out = stored.remembers(user.version)
+            is_known = is_carried_out or self._erased.get(user_id, -1) >= at_ms
+            if is_known if attributes is None else not user.version.replaces(stored):
+                if user_id in self._attributes:
+                    self._attributes[user_id] = (stored.outdoing(user.version), attributes)
+                if attributes is not None:
+                    anew.append(user_id)
+                    self._trim(user_id, None if is_known else at_ms)
+                continue
+            self._erased[user_id] = at_ms
+            self._attributes[user_id] = (user.fence.after(stored), None)
+            self._behaviour.pop(user_id, None)
+            self._first_ms.pop(user_id, None)
+            for parity in SLOTS:
+                self._virtual.pop((user_id, parity), None)
         return anew
+
+    def _trim(self, user_id: str, told_now: int | None) -> None:
+        """Take away what a user who registered anew was before; `told_now` is the time of an erasure nobody knew of."""
+        read = self._behaved(user_id)
+        if told_now is not None:
+            self._erased[user_id] = told_now
+            if self._first_ms.get(user_id, 0) <= told_now:
+                self._first_ms.pop(user_id, None)
+        if user_id not in self._erased:
+            return
+        kept = Erasure(self._erased[user_id]).since(read.behaviour)
+        if told_now is not None or len(kept) < len(read.behaviour):
+            self._behaviour[user_id] = BehavedUser.after(read, kept)
 
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
         known = sorted(user for user, (_, attributes) in self._attributes.items() if attributes is not None)
@@ -218,94 +224,6 @@ class InMemoryOneStepStore(InMemoryOnlineStore):
             or user_id in self._behaviour
             or any((user_id, parity) in self._virtual for parity in SLOTS)
         )
-
-
-class InMemoryGenerations:
-    """Records, the pointer and its moves in dictionaries of this process."""
-
-    def __init__(self, now: Clock = time.time) -> None:
-        self._now = now
-        self._records: dict[int, Generation] = {}
-        self._popularity: dict[int, dict[str, float]] = {}
-        self._highest = 0
-        self._retired: set[int] = set()
-        self._active: int | None = None
-        self._previous: int | None = None
-        self._filling: int | None = None
-        self._moves: list[Move] = []
-
-    async def record(self, generation: Generation, popularity: Mapping[str, float]) -> None:
-        number = generation.number
-        if number in self._retired:
-            raise InvalidInput("generation", number, "was retired, and its number is not given again")
-        if number in self._records:
-            check_same(generation, self._records[number])
-            return
-        self._records[number] = generation
-        self._popularity[number] = dict(popularity)
-        self._highest = max(self._highest, number)
-
-    async def active(self) -> Generation | None:
-        return None if self._active is None else self._records[self._active]
-
-    async def serving(self) -> Serving:
-        filling = None if self._filling is None else self._records[self._filling]
-        return Serving(await self.active(), filling, self._previous)
-
-    async def activate(self, number: int, expected: int | None, reason: str = "", *, filled: bool = False) -> bool:
-        self._check_recorded(number)
-        if self._active != expected:
-            return False
-        if number != expected:
-            at = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="seconds")
-            self._moves.insert(0, Move(number, expected, at, reason, filled))
-            self._previous, self._active = expected, number
-        if self._filling is not None and slot(self._filling) == slot(number):
-            self._filling = None
-        return True
-
-    async def fill(self, number: int | None) -> None:
-        if number is not None:
-            self._check_recorded(number)
-            check_slot(number, self._active)
-        self._filling = number
-
-    async def numbers(self) -> list[int]:
-        return sorted(self._records)
-
-    async def moves(self, limit: int = 20) -> list[Move]:
-        return self._moves[:limit]
-
-    async def retire(self, number: int) -> None:
-        self._check_recorded(number)
-        check_idle(number, self._active, self._filling, self._previous)
-        del self._records[number], self._popularity[number]
-        self._retired.add(number)
-
-    async def get(self, number: int) -> Generation | None:
-        return self._records.get(number)
-
-    async def popular(self, number: int, count: int) -> list[str]:
-        shares = self._popularity.get(number, {})
-        return sorted(shares, key=lambda item: (-shares[item], item))[: min(max(count, 0), MOST_POPULAR)]
-
-    async def shares(self, number: int, most: int) -> dict[str, float] | None:
-        shares = self._popularity.get(number, {})
-        return dict(shares) if len(shares) <= most else None
-
-    async def popularity(self, number: int, items: Sequence[str]) -> list[float | None]:
-        shares = self._popularity.get(number, {})
-        return [shares.get(item) for item in items]
-
-    async def highest(self) -> int:
-        return self._highest
-
-    async def close(self) -> None:
-        """Nothing is held open."""
-
-    def _check_recorded(self, number: int) -> None:
-        if number not in self._records:
-            raise InvalidInput("generation", number, "expected a recorded generation")
 
 
 def _own(virtual: VirtualBehaviour) -> VirtualBehaviour:

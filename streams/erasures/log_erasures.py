@@ -1,12 +1,12 @@
 """The way of an erasure in the training log."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from foretaste.kernel.events import DeadLetter, Message
 from foretaste.kernel.ports import Clock
-from foretaste.kernel.running.erasing import IN_FLIGHT_MS, ErasingLog, ErasingStore, LogErasure
-from streams.erasures.decoded import ANY_SLOT, DecodedErasure, decoded, erased_users, latest_of_each
+from foretaste.kernel.running.erasing import IN_FLIGHT_MS, ErasedUser, ErasingLog, ErasingStore, LogErasure
+from streams.decoded_erasures import ANY_SLOT, decoded, erased_users
 
 PATIENCE, LOOK_SECONDS = 2.0, 0.1
 """For which the users' way is waited for, and between two looks at what it has done."""
@@ -19,7 +19,8 @@ class LogErasures:
     2. The store forgets the users, which the users' way has `PATIENCE` seconds for, since it keeps the records: from
        then on no ranking is made from what it held.
     3. The log forgets what happened until an answer that was in flight at that moment is given; of who registered anew
-       by then, what happened until that. On return the messages may be acknowledged.
+       by then, what happened until that. An erasure that comes again, under a later time maybe, is as of the time that
+       the store has of it. On return the messages may be acknowledged.
 
     Raises `Unavailable` when a part is away.
     """
@@ -44,22 +45,26 @@ class LogErasures:
         erasures, _ = decoded(messages, self._now, self._max_event_bytes)  # 1
         if not erasures:
             return
-        latest = latest_of_each(erasures)
-        await self._wait_for_the_store(latest)
-        anew = await self._store.erase(erased_users(latest.values()))  # 2
+        users = erased_users(erasures)
+        await self._wait_for_the_store(users)
+        anew = await self._store.erase(users)  # 2
         registered_ms = {each.user_id: each.attributes_ms for each in await self._store.read(anew, ANY_SLOT)}
         answered_ms = round(self._now() * 1000) + IN_FLIGHT_MS
+        stored = await self._store.read_behaviour([each.user_id for each in users])
         await self._log.erase(  # 3
             [
-                LogErasure(user_id, each.at_ms, max(each.at_ms, registered_ms.get(user_id, answered_ms)))
-                for user_id, each in latest.items()
+                LogErasure(user.user_id, at_ms, max(at_ms, registered_ms.get(user.user_id, answered_ms)))
+                for user, held in zip(users, stored, strict=True)
+                for at_ms in [user.version.at_ms if held.erasure is None else held.erasure.at_ms]
             ]
         )
 
-    async def _wait_for_the_store(self, latest: Mapping[str, DecodedErasure]) -> None:
+    async def _wait_for_the_store(self, users: Sequence[ErasedUser]) -> None:
+        """Until it has an erasure of each that is as late; in vain for one that comes again under a later time."""
+        at_ms = {each.user_id: each.version.at_ms for each in users}
         for _ in range(round(PATIENCE / LOOK_SECONDS)):
-            users = await self._store.read_behaviour(list(latest))
-            if all(user.erasure is not None and user.erasure.at_ms >= latest[user.user_id].at_ms for user in users):
+            stored = await self._store.read_behaviour(list(at_ms))
+            if all(user.erasure is not None and user.erasure.at_ms >= at_ms[user.user_id] for user in stored):
                 return
             await self._sleep(LOOK_SECONDS)
 

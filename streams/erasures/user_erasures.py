@@ -1,21 +1,18 @@
 """The way of an erasure in the store: a user is forgotten, and a record stays that does not tell of whom."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TypeAlias
 
 from foretaste.kernel.events import ErasureRecord, Message
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.users import UserFeatures
 from streams.codec import EVENTS
-from streams.erasures.decoded import ANY_SLOT, DecodedErasure, decoded, erased_users, latest_of_each
+from streams.decoded_erasures import ANY_SLOT, DecodedErasure, decoded, erased_users
 from streams.parts import SignUpParts
+from streams.profiles.stored_profiles import settle_profiles
 from streams.topics import TopicNames
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
-
-RecordUsers: TypeAlias = Callable[[Sequence[str]], Awaitable[None]]
-"""Produces to `user-profiles` what these users are registered with (`streams.profiles.stored_profiles`)."""
 
 
 class Erasures:
@@ -23,8 +20,11 @@ class Erasures:
 
     1. Every message is decoded; a bad one becomes a dead letter.
     2. One read tells how much the store holds of the users, for the records.
-    3. The store forgets them, but for who registered anew since; where the parts say so, its disk is waited for.
-    4. `user-profiles` gets null for each; of who registered anew what is stored, with no first registration of before.
+    3. The store forgets them, but for who registered anew since, and says that somebody was erased; where the parts say
+       so, its disk is waited for.
+    4. `user-profiles` gets null for each, and of who registered anew what stands, with no first registration of before,
+       until that does not change meanwhile: whoever signs a user up at the same time may have produced the profile just
+       before the null value.
     5. A record of each erasure that does not tell of whom, and the dead letters, are produced; on return the messages
        may be acknowledged.
 
@@ -38,7 +38,6 @@ class Erasures:
         dead_letters: DeadLetters,
         metrics: Metrics,
         topics: TopicNames,
-        record_users: RecordUsers,
         *,
         max_event_bytes: int,
         now: Clock,
@@ -47,7 +46,6 @@ class Erasures:
         self._dead_letters = dead_letters
         self._metrics = metrics
         self._topics = topics
-        self._record_users = record_users
         self._max_event_bytes = max_event_bytes
         self._now = now
 
@@ -59,20 +57,20 @@ class Erasures:
         await self._dead_letters.keep(bad)  # 5
 
     async def _erase(self, erasures: Sequence[DecodedErasure]) -> None:
-        latest = latest_of_each(erasures)
-        found = {each.user_id: each for each in await self._parts.store.read(list(latest), ANY_SLOT)}  # 2
-        anew = set(await self._parts.store.erase(erased_users(latest.values())))  # 3
+        users = erased_users(erasures)
+        user_ids = [each.user_id for each in users]
+        found = {each.user_id: each for each in await self._parts.store.read(user_ids, ANY_SLOT)}  # 2
+        anew = set(await self._parts.store.erase(users))  # 3
+        if self._parts.last_erasure is not None:
+            await self._parts.last_erasure.change()
         if self._parts.synced is not None:
             await self._parts.synced.synced()
-        gone = [user_id for user_id in latest if user_id not in anew]
-        await self._parts.events.send_all(self._topics.profiles, [(user.encode(), None) for user in gone])  # 4
-        if anew:
-            await self._record_users(list(anew))
+        await settle_profiles(self._parts, self._topics.profiles, user_ids, user_ids)  # 4
         records = [self._record(each, found[each.event.user_id], anew=each.event.user_id in anew) for each in erasures]
         await self._parts.events.send_all(
             self._topics.erasure_records, [(None, EVENTS.encode(record)) for record in records]
         )
-        self._metrics.erasures.labels("erased").inc(len(gone))
+        self._metrics.erasures.labels("erased").inc(len(users) - len(anew))
         self._metrics.erasures.labels("registered_anew").inc(len(anew))
 
     def _record(self, erasure: DecodedErasure, found: UserFeatures, *, anew: bool) -> ErasureRecord:

@@ -63,42 +63,67 @@ def registered_user(profile: UserProfile) -> UserFeatures:
 
 @dataclass
 class ReadProfiles:
-    """What some records of `user-profiles` come to, in their order."""
+    """What some records of `user-profiles` come to."""
 
     users: dict[str, UserFeatures] = field(default_factory=dict)
     """The newest registration of each user, by user."""
     erased: dict[str, int] = field(default_factory=dict)
-    """Users with a null value, and its timestamp (epoch milliseconds). Of one who registered again since, both hold."""
+    """Users with a null value, and when they were erased at the latest (epoch milliseconds): at the time of its record,
+    or just before the registration that stands behind it. Of one who registered again since, both hold."""
     unreadable: int = 0
     """Records that are no profile of the user that their key names."""
 
     @classmethod
     def of(cls, messages: Iterable[Message]) -> "ReadProfiles":
-        """A null value ends what came before it; of registrations the newest counts, whichever comes last. Of when its
-        user registered first, its last record tells: an erasure between takes back what an earlier one told."""
-        found = cls()
+        """Of a user's registrations the newest counts, whichever comes last. Of when its user registered first, its
+        last record tells: an erasure between takes back what an earlier one told. A null value ends those before it in
+        its partition and none behind it, whatever their times: the erasure was before its record was produced. Between
+        partitions, which have no order, and hold one user after the topic gained some, the times tell."""
+        of_partition: dict[int, ReadProfiles] = {}
         for message in messages:
-            user_id = _user_of(message)
-            if user_id is None:
-                found.unreadable += 1
-            elif message.value is None:
-                found.users.pop(user_id, None)
-                found.erased[user_id] = message.origin.timestamp_ms
-            else:
-                found._add(user_id, message.value)
+            of_partition.setdefault(message.origin.partition, cls()).add(message)
+        found = cls(unreadable=sum(each.unreadable for each in of_partition.values()))
+        for each in of_partition.values():
+            for user_id, at_ms in each.erased.items():
+                found.erased[user_id] = max(found.erased.get(user_id, at_ms), at_ms)
+        for each in of_partition.values():
+            found._merge(each)
         return found
 
-    def _add(self, user_id: str, value: bytes) -> None:
-        try:
-            user = registered_user(EVENTS.decode(value, UserProfile))
-        except Undecodable:
+    def add(self, message: Message) -> None:
+        """The record that follows in the one partition of these records."""
+        user_id = _user_of(message)
+        if user_id is None:
             self.unreadable += 1
-            return
-        if user.user_id != user_id:
+        elif message.value is None:
+            self.users.pop(user_id, None)
+            self.erased[user_id] = message.origin.timestamp_ms
+        elif (user := _registered(user_id, message.value)) is None:
             self.unreadable += 1
-            return
-        held = self.users.get(user_id)
-        self.users[user_id] = user if held is None else _together(held, user)
+        else:
+            if user_id not in self.users and user_id in self.erased:
+                self.erased[user_id] = min(self.erased[user_id], (user.registered_ms or 0) - 1)
+            self._add_user(user)
+
+    def _add_user(self, user: UserFeatures) -> None:
+        held = self.users.get(user.user_id)
+        self.users[user.user_id] = user if held is None else _together(held, user)
+
+    def _merge(self, other: "ReadProfiles") -> None:
+        """Add what another partition's records come to, for which the erasures of all are known by now."""
+        for user in other.users.values():
+            erased_ms = self.erased.get(user.user_id, -1)
+            if user.attributes_ms > erased_ms:
+                self._add_user(user if user.first_ms > erased_ms else replace(user, first_ms=0))
+
+
+def _registered(user_id: str, value: bytes) -> UserFeatures | None:
+    """The user of a profile; None for what is no profile of that user."""
+    try:
+        user = registered_user(EVENTS.decode(value, UserProfile))
+    except Undecodable:
+        return None
+    return user if user.user_id == user_id else None
 
 
 def _together(held: UserFeatures, later: UserFeatures) -> UserFeatures:
@@ -108,7 +133,7 @@ def _together(held: UserFeatures, later: UserFeatures) -> UserFeatures:
     if version.is_same(held_version):
         return replace(held, first_ms=later.first_ms, registrations=version.after(held_version).digests)
     newer, older = (later, held) if version.replaces(held_version) else (held, later)
-    is_known = bool(older.registrations) and older.registrations[-1] in newer.registrations
+    is_known = newer.attributes_version.remembers(older.attributes_version)
     older_ms = older.first_ms if is_known else older.registered_ms
     return replace(newer, first_ms=first_registration(newer.attributes_ms, newer.first_ms, older_ms))
 

@@ -13,13 +13,13 @@ from prometheus_client import CollectorRegistry
 from foretaste.kernel.events import DeadLetter, Message
 from foretaste.kernel.ports import Clock, Report, no_report
 from foretaste.kernel.running.erasing import ErasedUser
-from foretaste.kernel.users import AttributesVersion, Behaviour, UserFeatures
+from foretaste.kernel.users import AttributesVersion, Behaviour
 from foretaste.kernel.values import DAY_MS
 from streams.behaviours import Behaviours
-from streams.erasures.decoded import decoded, erased_users, latest_of_each
+from streams.decoded_erasures import decoded, erased_users
 from streams.profiles.profile import ReadProfiles
 from streams.profiles.rebuild_parts import RebuildConfig, RebuildParts, RebuiltUsers, TopicHistory
-from streams.profiles.user_writer import ANY_SLOT, UserWriter, append_all
+from streams.profiles.user_writer import UserWriter, append_all
 from streams.shares import each_share, shares_by_user
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
@@ -63,20 +63,22 @@ class _CountedLetters(DeadLetters):
 class Rebuild:
     """Fills an emptied or partly lost online store. One at a time, which whoever runs it sees to.
 
-    1. `user-profiles` is read, as it stands when this begins. The newest registration of each user is written, with
-       virtual behaviour of the active generation (`UserWriter`); a null value takes the user out of the store.
-    2. `user-erased` is read, and the store erases once more: it does not take what happened before, nor an older
-       registration, and of who registered anew before the erasure was carried out there is no null value.
+    1. `user-erased` is read, and the store erases once more: it does not take what happened before, nor an older
+       registration, whatever comes to it in 2 to 5.
+    2. `user-profiles` is read, as it stands when this begins. The newest registration of each user is written, with
+       virtual behaviour of the active generation (`UserWriter`). A null value takes the user out of the store, where
+       that knows of no erasure of the user: of one that it knows it has done what is due, and the null value's own time
+       is that of a worker, maybe long after the erasure.
     3. `user-behaved` is read as far as Kafka has it, by the way of a behaviour itself, in larger batches. Bad events
-       are counted, since their dead letters are there; those of a user before a null value are left out.
+       are counted, since their dead letters are there.
     4. Where the topic has lost its oldest records, the training log is read, day by day and back in time. What it says
        is told from what is there by item, action and time.
-    5. What came to `user-profiles` since 1 began is read too: a user who was erased meanwhile is not brought back.
+    5. What came to `user-profiles` since 2 began is read too.
 
     After each batch its place is noted in a checkpoint: whoever is killed goes on from there, and does one batch again.
     Workers may run all the while, and rankings fall back for those who are not there yet. Done again, it changes
     nothing; it writes nothing that an older event would not have written, whoever writes besides. Memory does not grow
-    with the number of users, but with that of null values. Raises `Unavailable` when a part is away.
+    with the number of users. Raises `Unavailable` when a part is away.
     """
 
     def __init__(self, parts: RebuildParts, config: RebuildConfig | None = None, now: Clock = time.time) -> None:
@@ -94,28 +96,22 @@ class Rebuild:
             now=now,
             share=self._config.share,
         )
-        self._erased: dict[str, int] | None = None
-        """Users with a null value, and its timestamp; None where another process read it."""
 
     async def run(self, report: Report = no_report) -> RebuiltUsers:
         """All of it, or the rest where another run was cut short."""
         kept = await self._parts.checkpoint.read()
-        state = _State("profiles") if kept is None else _State.of(kept)
-        if kept is None:
-            self._erased = {}
-        if state.step == "profiles":
-            await self._read(state, self._parts.profiles, self._config.profiles, self._restore_users, report)  # 1
-            state.profile_ends = state.ends
-            await self._next(state, "erasures")
+        state = _State("erasures") if kept is None else _State.of(kept)
         if state.step == "erasures":
-            await self._read(state, self._parts.erasures, self._config.profiles, self._erase_again, report)  # 2
+            await self._read(state, self._parts.erasures, self._config.profiles, self._erase_again, report)  # 1
+            await self._next(state, "profiles")
+        if state.step == "profiles":
+            await self._read(state, self._parts.profiles, self._config.profiles, self._restore_users, report)  # 2
+            state.profile_ends = state.ends
             await self._next(state, "behaviours")
         if state.step == "behaviours":
-            await self._know_erased(state)
             await self._read(state, self._parts.behaviours, self._config.behaviours, self._restore_behaviours, report)
             await self._next(state, "log")  # 3
         if state.step == "log":
-            await self._know_erased(state)
             await self._read_log(state, report)  # 4
             await self._next(state, "late profiles", state.profile_ends)
         await self._read(state, self._parts.profiles, self._config.profiles, self._restore_users, report)  # 5
@@ -158,7 +154,7 @@ class Rebuild:
         report(state.step, total, total)
 
     async def _restore_users(self, messages: Sequence[Message], counts: RebuiltUsers) -> None:
-        """1 and 5: null values first, since who registered again after one has a row in `users`."""
+        """2 and 5: null values first, since who registered again after one has a row in `users`."""
         read = ReadProfiles.of(messages)
         await self._erase(read.erased)
         active = (await self._parts.users.generations.serving()).active
@@ -170,53 +166,25 @@ class Rebuild:
         counts.unreadable += read.unreadable
 
     async def _erase(self, erased: Mapping[str, int]) -> None:
-        """Take users out whose rows are from before their null value: who came again since keeps what is stored."""
+        """Who came again after the null value keeps what is stored; of nobody else anything older is taken any more."""
         if not erased:
             return
-        if self._erased is not None:
-            self._erased |= erased
         store = self._parts.users.store
-        stored = [(user, _newest_ms(user)) for user in await store.read(list(erased), ANY_SLOT)]
-        gone = [
-            ErasedUser(user.user_id, AttributesVersion(newest_ms + 1))  # what may come later is not kept out
-            for user, newest_ms in stored
-            if 0 < newest_ms <= erased[user.user_id]
-        ]
-        if gone:
-            await store.erase(gone)
+        unknown = [user.user_id for user in await store.read_behaviour(list(erased)) if user.erasure is None]
+        if unknown:
+            await store.erase([ErasedUser(user_id, AttributesVersion(erased[user_id])) for user_id in unknown])
 
     async def _erase_again(self, messages: Sequence[Message], _: RebuiltUsers) -> None:
-        """2; those that are none have their dead letters."""
+        """1; those that are none have their dead letters."""
         erasures, _bad = decoded(messages, self._now, self._config.max_event_bytes)
-        latest = list(latest_of_each(erasures).values())
-        if latest:
-            shares = shares_by_user(erased_users(latest), lambda user: user.user_id, self._config.share)
+        if erasures:
+            shares = shares_by_user(erased_users(erasures), lambda user: user.user_id, self._config.share)
             await each_share(self._parts.users.store.erase, shares)
 
     async def _restore_behaviours(self, messages: Sequence[Message], counts: RebuiltUsers) -> None:
-        wanted = [each for each in messages if not self._was_erased(each)] if self._erased else messages
-        await self._behaviours(wanted)
+        await self._behaviours(messages)
         counts.behaviours += len(messages)
         counts.bad_behaviours, self._letters.count = counts.bad_behaviours + self._letters.count, 0
-
-    def _was_erased(self, message: Message) -> bool:
-        key = (message.key or b"").decode(errors="replace")
-        return message.origin.timestamp_ms <= (self._erased or {}).get(key, -1)
-
-    async def _know_erased(self, state: _State) -> None:
-        """Who was erased, where another process read it: `user-profiles` is looked through for null values alone."""
-        if self._erased is not None:
-            return
-        self._erased = {}
-        if not state.counts.erased:
-            return
-        bounds = await self._parts.profiles.bounds()
-        starts = {each: begin for each, (begin, _) in bounds.items()}
-        ends = _numbered(state.profile_ends)
-        async for messages, _ in self._parts.profiles.read(starts, ends, self._config.profiles):
-            for each in messages:
-                if each.value is None and each.key is not None:
-                    self._erased[each.key.decode(errors="replace")] = each.origin.timestamp_ms
 
     async def _read_log(self, state: _State, report: Report) -> None:
         if state.whole_topic:
@@ -234,12 +202,9 @@ class Rebuild:
             report("log", days - (state.day - state.first_day), days)
 
     async def _restore_logged(self, table: "pa.Table") -> None:
-        erased = self._erased or {}
         rows: dict[str, tuple[list[str], list[str], list[int]]] = {}
         columns: list[list[Any]] = [table[name].to_pylist() for name in ("user_id", "item_id", "action")]
         for user_id, item, action, at_ms in zip(*columns, _milliseconds(table), strict=True):
-            if at_ms <= erased.get(user_id, -1):
-                continue
             items, actions, times = rows.setdefault(user_id, ([], [], []))
             items.append(item)
             actions.append(action)
@@ -255,13 +220,6 @@ class Rebuild:
 
 def _numbered(offsets: Mapping[str, int]) -> dict[int, int]:
     return {int(each): offset for each, offset in offsets.items()}
-
-
-def _newest_ms(user: UserFeatures) -> int:
-    """When the user registered; of one who never did, when the last behaviour was; 0 where nothing is stored."""
-    if user.attributes is None:
-        return user.behaviour.times[-1] if len(user.behaviour) else 0
-    return user.attributes_ms
 
 
 def _milliseconds(table: "pa.Table") -> list[int]:

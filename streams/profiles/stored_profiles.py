@@ -1,18 +1,20 @@
-"""`user-profiles` from the online store: for users who registered before the topic was there."""
+"""`user-profiles` from the online store: of who registered before the topic was there, or was erased meanwhile."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import TypeAlias
 
 from foretaste.kernel.ports import Report, no_report
-from foretaste.kernel.users import UserFeatures
+from foretaste.kernel.users import Place, UserFeatures
 from streams.parts import SignUpParts
 from streams.profiles.profile import profile_record
 from streams.profiles.user_writer import ANY_SLOT
 
 PAGE = 512
+_Standing: TypeAlias = tuple[int, Place | None, int, bool]
 
 
 async def record_stored(parts: SignUpParts, topic: str, report: Report = no_report) -> int:
-    """Produce what each stored user is registered with; how many they are.
+    """Produce what each stored user is registered with (`settle_profiles`); how many they are.
 
     Done again, it changes nothing. Raises `Unavailable` when a part is away.
     """
@@ -20,36 +22,74 @@ async def record_stored(parts: SignUpParts, topic: str, report: Report = no_repo
     users = 0
     while cursor is not None:
         page, cursor = await parts.store.users(cursor, PAGE)
-        await record_users(parts, topic, page)
+        await settle_profiles(parts, topic, page)
         users += len(page)
         report("profiles", users, None)
     report("profiles", users, users)
     return users
 
 
-async def record_users(parts: SignUpParts, topic: str, user_ids: Sequence[str]) -> None:
-    """Produce what these users are registered with.
+async def settle_profiles(
+    parts: SignUpParts, topic: str, user_ids: Sequence[str], erased: Collection[str] = ()
+) -> None:
+    """Produce what stands of each user, until what was produced last is what stands.
 
-    1. The users are read. 2. Their records are produced. 3. They are read again, and whoever has another registration
-    by now is produced once more: of a worker that wrote between 1 and 2, that one stays the last; null, of who was
-    erased then.
+    1. The users are read. 2. A record of each is produced: what the user is registered with, or null for who was
+    erased; for who is in `erased`, also where nothing stands. 3. They are read again, and 2 is done again for whoever
+    has another registration or first one by now, or was erased, or came back.
+
+    Of others who produce meanwhile, each after its write, the last record of a user is thus of what stands: either the
+    last write is theirs, and their record is behind it, or 3 has seen it. Raises `Unavailable` when a part is away.
     """
-    read = await parts.store.read(user_ids, ANY_SLOT)  # 1
-    await _produce(parts, topic, read)  # 2
-    again = await parts.store.read(user_ids, ANY_SLOT)  # 3
-    changed = [
-        now
-        for before, now in zip(read, again, strict=True)
-        if not now.attributes_version.is_same(before.attributes_version)
-    ]
-    await _produce(parts, topic, changed)
-    gone = [(now.user_id.encode(), None) for now in changed if now.is_erased]
-    await parts.events.send_all(topic, gone)
+    produced: dict[str, _Standing] = {}
+    left = list(user_ids)
+    while left:
+        stored = await parts.store.read(left, ANY_SLOT)  # 1, 3
+        changed = [user for user in stored if produced.get(user.user_id) != _standing(user)]
+        records = [record for user in changed if (record := _record(user, erased)) is not None]
+        await parts.events.send_all(topic, records)  # 2
+        produced |= {user.user_id: _standing(user) for user in changed}
+        left = [user.user_id for user in changed]
 
 
-async def _produce(parts: SignUpParts, topic: str, users: list[UserFeatures]) -> None:
-    known = [(user, user.attributes) for user in users if user.attributes is not None]
-    records = [
-        profile_record(user.user_id, attributes, user.attributes_version, user.first_ms) for user, attributes in known
-    ]
-    await parts.events.send_all(topic, [record for record in records if record is not None])
+class ProfilesAfterErasures:
+    """Looks whether an erasure came between what was written of users and what was produced of them then.
+
+    Its null value may lie before their profiles in `user-profiles` then, and a later one has to follow. It costs one
+    small read a batch, and one of the batch's users where somebody was erased meanwhile.
+    """
+
+    def __init__(self, parts: SignUpParts, topic: str) -> None:
+        self._parts = parts
+        self._topic = topic
+        self._last: str | None = None
+        self._is_known = False
+
+    async def last(self) -> str | None:
+        """The last erasure, before users are read or written. What an earlier look told serves as well."""
+        if not self._is_known and self._parts.last_erasure is not None:
+            self._last, self._is_known = await self._parts.last_erasure.read(), True
+        return self._last
+
+    async def look(self, last: str | None, user_ids: Sequence[str]) -> None:
+        """Once the profiles of users are produced: a null value behind that of each who was erased since `last`."""
+        if self._parts.last_erasure is None or not user_ids:
+            return
+        self._last = await self._parts.last_erasure.read()
+        if self._last != last:
+            stored = await self._parts.store.read(user_ids, ANY_SLOT)
+            await self.settle([user.user_id for user in stored if user.is_erased])
+
+    async def settle(self, user_ids: Sequence[str]) -> None:
+        """Of users who were erased before: their profile may have been produced behind the null value then."""
+        await settle_profiles(self._parts, self._topic, user_ids)
+
+
+def _standing(user: UserFeatures) -> _Standing:
+    return user.attributes_ms, user.attributes_place, user.first_ms, user.is_erased
+
+
+def _record(user: UserFeatures, erased: Collection[str]) -> tuple[bytes, bytes | None] | None:
+    if user.attributes is not None:
+        return profile_record(user.user_id, user.attributes, user.attributes_version, user.first_ms)
+    return (user.user_id.encode(), None) if user.is_erased or user.user_id in erased else None

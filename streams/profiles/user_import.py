@@ -12,6 +12,7 @@ from foretaste.kernel.running.checkpoints import StateCheckpoint
 from foretaste.kernel.users import UserFeatures
 from streams.parts import SignUpParts
 from streams.profiles.profile import checked_record, profile_record
+from streams.profiles.stored_profiles import ProfilesAfterErasures
 from streams.profiles.user_writer import UserWriter, WrittenCounts, WrittenUsers
 from streams.shares import each_share
 
@@ -50,7 +51,8 @@ class UserImport:
     """Writes users straight to the online store. One at a time, which whoever runs it sees to.
 
     1. A share of users is written (`UserWriter`): registration, behaviour, virtual behaviour of the active generation.
-    2. What each of them is registered with now is produced to `user-profiles`: a rebuild finds the user there.
+    2. What each of them is registered with now is produced to `user-profiles`: a rebuild finds the user there; null, of
+       who was erased meanwhile or before.
     3. Once a block of shares is durable, its end is noted in the checkpoint.
 
     Killed anywhere, the next run goes on from the last block; done again, it changes nothing. Memory does not grow.
@@ -62,6 +64,7 @@ class UserImport:
         self._checkpoint = checkpoint
         self._topic = profiles_topic
         self._writer = UserWriter(parts)
+        self._after_erasures = ProfilesAfterErasures(parts, profiles_topic)
 
     async def run(self, users: ImportableUsers, report: Report = no_report) -> ImportedUsers:
         """All of them, or the rest where another run was cut short."""
@@ -82,6 +85,7 @@ class UserImport:
         return state.counts
 
     async def _share(self, users: Sequence[UserFeatures], generation: Generation | None) -> WrittenUsers:
+        last_erasure = await self._after_erasures.last()
         written = await self._writer.write(users, generation)  # 1
         new, there = written.standing[: written.new], written.standing[written.new :]
         records: list[tuple[bytes, bytes] | None] = [
@@ -93,6 +97,8 @@ class UserImport:
             if user.attributes is not None
         ]
         await self._parts.events.send_all(self._topic, [record for record in records if record is not None])  # 2
+        await self._after_erasures.look(last_erasure, [user.user_id for user in written.standing])
+        await self._after_erasures.settle([user.user_id for user in there if user.is_erased])
         return written
 
 

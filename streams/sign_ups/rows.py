@@ -1,7 +1,8 @@
 """Sign-ups on their way: decoded, beside what is stored of their users, and with what is to be written for them."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from foretaste.kernel.events import Message, UserRegistered, event_digest
@@ -191,6 +192,23 @@ class EnrichedSignUp:
             return ReenrichedUser.after(stored, self.virtual)
         at_ms = max(written.at_ms, stored.virtual_ms + 1)
         return ReenrichedUser(self.user_id, self.virtual, at_ms, written.version)
+
+
+@dataclass(slots=True)
+class StoredShare:
+    """What became of a share of a batch."""
+
+    enriched: list[EnrichedSignUp] = field(default_factory=list)
+    """Durable now."""
+    forgotten: set[str] = field(default_factory=set)
+    """Users who were erased after they signed up so."""
+    not_finite: list[KnownSignUp] = field(default_factory=list)
+    unknown: Counter[str] = field(default_factory=Counter)
+    """By attribute, values that the vocabulary does not know, of those that went to the tower."""
+    unlooked: list[Attributes] = field(default_factory=list)
+    """Attributes whose values nobody looked up yet."""
+    unseen: int = 0
+    """Sign-ups of users of whom nothing was stored when they were read."""
 
 
 def in_order(

@@ -3,25 +3,25 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from typing import NamedTuple
 
 from foretaste.kernel.errors import ForetasteError, InvalidInput, Unavailable
 from foretaste.kernel.events import DeadLetter, Message, Reason, UserEnriched, event_time_ms
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.running.durability import OneStepStore
-from foretaste.kernel.users import Stage, UserFeatures, VirtualBehaviour
-from foretaste.kernel.values import Attributes
+from foretaste.kernel.users import AttributesVersion, Stage, UserFeatures, VirtualBehaviour
 from streams.attribute_check import AttributeCheck
 from streams.codec import EVENTS
 from streams.decoding import decode_registered
 from streams.parts import SignUpParts
+from streams.profiles.stored_profiles import ProfilesAfterErasures
 from streams.rules import to_ms
 from streams.shares import each_share, shares_by_user
 from streams.sign_ups.first_registrations import with_first_registrations
-from streams.sign_ups.rows import EnrichedSignUp, KnownSignUp, SignUp, in_order, newest
+from streams.sign_ups.rows import EnrichedSignUp, KnownSignUp, SignUp, StoredShare, in_order, newest
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
 from streams.zero_shot import finite, virtual_behaviour
@@ -33,19 +33,11 @@ ROUNDS = 5
 again as a whole, as the worker's retry policy says."""
 
 
-@dataclass(slots=True)
-class StoredShare:
-    """What became of a share of a batch."""
+class _StoredVersions(NamedTuple):
+    """What the store compares of a user, as it was read."""
 
-    enriched: list[EnrichedSignUp] = field(default_factory=list)
-    """Durable now."""
-    not_finite: list[KnownSignUp] = field(default_factory=list)
-    unknown: Counter[str] = field(default_factory=Counter)
-    """By attribute, values that the vocabulary does not know, of those that went to the tower."""
-    unlooked: list[Attributes] = field(default_factory=list)
-    """Attributes whose values nobody looked up yet."""
-    unseen: int = 0
-    """Sign-ups of users of whom nothing was stored when they were read."""
+    attributes_version: AttributesVersion
+    virtual_ms: int
 
 
 class SignUps:
@@ -81,7 +73,8 @@ class SignUps:
     it is one, Kafka's timestamp. `user-enriched` is produced once for each user whose
     virtual behaviour can now be read, written just now or before, and not for a warm user, where it would not be true.
     It tells of the active generation alone, which is the one that readers use. `user-profiles` is produced for each
-    user whose registration is stored, warm or not: an emptied store is filled again from it.
+    user whose registration is stored, warm or not: an emptied store is filled again from it. Who was erased meanwhile,
+    or is known as erased when the sign-up comes again, has a null value behind it (`ProfilesAfterErasures`).
 
     The filling generation holds no sign-up up: if its tower is away, does not answer within `FILLING_SECONDS` or
     answers badly, that is counted, and re-enrichment or a read repair makes what is missing.
@@ -109,6 +102,7 @@ class SignUps:
         self._metrics = metrics
         self._enriched_topic = enriched_topic
         self._profiles_topic = profiles_topic
+        self._after_erasures = ProfilesAfterErasures(parts, profiles_topic)
         self._max_event_bytes = max_event_bytes
         self._now = now
         self._one_step = parts.store if isinstance(parts.store, OneStepStore) else None
@@ -126,6 +120,7 @@ class SignUps:
         serving = await self._parts.generations.serving()
         if serving.active is None:
             raise Unavailable("generation", "none is active yet")
+        last_erasure = await self._after_erasures.last()
         store = partial(self._stored, active=serving.active, filling=serving.filling)
         stored = await each_share(store, shares_by_user(sign_ups, lambda each: each.event.user_id))  # 2 to 5
         enriched = [each for share in stored for each in share.enriched]
@@ -133,6 +128,8 @@ class SignUps:
         if self._parts.synced is not None:
             await self._parts.synced.synced()  # 5
         await self._announce(enriched, serving.active)  # 6
+        await self._after_erasures.look(last_erasure, [each.user_id for each in enriched])
+        await self._after_erasures.settle([user_id for share in stored for user_id in share.forgotten])
         for stage, count in Counter(each.known.stage for each in enriched).items():
             self._metrics.sign_ups.labels(stage).inc(count)
         dropped = len(sign_ups) - len(not_finite) - sum(each.known.newer for each in enriched)
@@ -147,11 +144,11 @@ class SignUps:
         share, left = StoredShare(), sign_ups
         if self._one_step is not None and self._mostly_new and filling is None:
             share, left = await self._new(sign_ups, active, self._one_step)  # 2
-        stood: dict[str, object] = {}
+        previous_reads: dict[str, _StoredVersions] = {}
         for _ in range(ROUNDS):
             if not left:
                 break
-            left = await self._read_and_written(left, active, filling, share, stood)  # 3 to 5
+            left = await self._read_and_written(left, active, filling, share, previous_reads)  # 3 to 5
         if left:
             users = len({each.event.user_id for each in left})
             raise Unavailable("sign-ups", f"others write for {users} users of this batch at the same time")
@@ -164,15 +161,15 @@ class SignUps:
         active: Generation,
         filling: Generation | None,
         share: StoredShare,
-        stood: dict[str, object],
+        previous_reads: dict[str, _StoredVersions],
     ) -> list[SignUp]:
         """Steps 3 to 5 once, added to `share`; the sign-ups of users of whom another came between.
 
-        `stood` holds what of them was read in the last round, and then what is read now: where that is the same, the
-        store has told the same row twice that it is out of place, which stands then, and what was stored stays.
+        `previous_reads` holds what of them was read in the last round, and then what is read now: where that is the
+        same, the store has told the same row twice that it is out of place, and what was stored stays.
         """
         known = await self._known(sign_ups, active)  # 3
-        share.unseen += sum(each.stored.attributes is None for each in known) if not stood else 0
+        share.unseen += sum(each.stored.attributes is None for each in known) if not previous_reads else 0
         needing = [each for each in known if each.needs_virtual]
         made, not_finite = await self._made(needing, active, share.unknown)  # 4, 5
         share.not_finite += not_finite
@@ -180,13 +177,14 @@ class SignUps:
         again = await self._write(enriched, await self._filled(enriched, filling))  # 5
         done = [each for each in enriched if each.user_id not in again and not each.known.forgotten]
         share.enriched += await with_first_registrations(self._parts.store, done, active)  # 5
+        share.forgotten |= {each.user_id for each in enriched if each.known.forgotten}
         share.unlooked += [each.known.attributes for each in done if each.virtual is None and each.known.newer]
         if not again:
             return []
-        standing = {each.stored.user_id: each.stored for each in known if each.stored.user_id in again}
-        read = {user_id: (user.attributes_version, user.virtual_ms) for user_id, user in standing.items()}
-        again = {user_id for user_id in again if stood.get(user_id) != read[user_id]}
-        stood |= read
+        refused_users = [each.stored for each in known if each.stored.user_id in again]
+        reads = {user.user_id: _StoredVersions(user.attributes_version, user.virtual_ms) for user in refused_users}
+        again = {user_id for user_id in again if previous_reads.get(user_id) != reads[user_id]}
+        previous_reads |= reads
         bad = {id(each.sign_up) for each in not_finite}
         return [each for each in sign_ups if each.event.user_id in again and id(each) not in bad]
 
@@ -284,8 +282,8 @@ class SignUps:
         rows = [each.beside(newer.get(each.user_id)) for each in filled if each.user_id not in again]
         beside = [row for row in rows if row is not None]
         if beside:
-            await store.write_virtual(beside)
-        self._metrics.filled.inc(len(beside))
+            refused = await store.write_virtual(beside)
+            self._metrics.filled.inc(len(beside) - len(refused))
         return again
 
     async def _announce(self, enriched: Sequence[EnrichedSignUp], generation: Generation) -> None:

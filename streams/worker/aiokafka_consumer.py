@@ -105,6 +105,8 @@ class AiokafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
         await asyncio.gather(*(each.discard(self._config.grace) for each in self._collectors.values()))
         await self._commit_within(self._config.grace)
         self._settled.clear()
+        if self._progress is not None:
+            self._progress.give_up()
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """The client reads on from what the group has committed, or from before, where the store stands."""

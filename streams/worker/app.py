@@ -60,13 +60,15 @@ class StreamApp(faust.App):
 
     BootStrategy = _NoProducer
     collectors: Sequence[Collector] = ()
+    progress: StoreProgress | None = None
     grace: float = 0.0
     settling: bool = False
     """The collectors run: true from the start of the app on."""
 
-    def feed(self, collectors: Mapping[str, Collector], grace: float) -> None:
+    def feed(self, collectors: Mapping[str, Collector], grace: float, progress: StoreProgress | None) -> None:
         """One agent for each topic of `collectors`, feeding its collector."""
         self.collectors = list(collectors.values())
+        self.progress = progress
         self.grace = grace
         for topic, collector in collectors.items():
             self.agent(self._raw_topic(topic), name=f"{topic}-agent", concurrency=1)(self._agent(collector))
@@ -88,6 +90,8 @@ class StreamApp(faust.App):
         await asyncio.gather(*(collector.discard(self.grace) for collector in self.collectors))
         await self.consumer.commit()
         self._fetched.settled.clear()
+        if self.progress is not None:
+            self.progress.give_up()
 
     @property
     def _fetched(self) -> FetchedConsumer:
@@ -144,7 +148,7 @@ def build_app(
     )
     wait = FetchWait(config.fetch_wait, config.idle_fetch_wait or config.fetch_wait)
     app.transport = FetchingTransport(app, wait, progress)
-    app.feed(collectors, config.grace)
+    app.feed(collectors, config.grace, progress)
     return app
 
 

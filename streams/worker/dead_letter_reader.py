@@ -20,6 +20,8 @@ from streams.worker.dead_letters import VALUE_BYTES, read_dead_letter
 from streams.worker.reading import beside_the_workers, readable_end, stop
 
 READING_SECONDS = 60.0
+EMPTY_MILLISECONDS = 20
+"""After which a broker answers that there is nothing: a topic of erasures or of replays is mostly empty."""
 _USER_ID = re.compile(rb'"user_id"\s*:\s*("(?:[^"\\]|\\.)*")')
 REPLAYED = "foretaste-replayed"
 """Of a record of the topic of replays, without key and value: `partition@offset` of the letter that was replayed."""
@@ -165,7 +167,7 @@ async def _read(
     connection: KafkaConnection, partitions: Sequence[TopicPartition], limit: int | None
 ) -> list[ConsumerRecord]:
     records: list[ConsumerRecord] = []
-    consumer = beside_the_workers(connection)
+    consumer = beside_the_workers(connection, fetch_max_wait_ms=EMPTY_MILLISECONDS)
     try:
         await consumer.start()
         consumer.assign(partitions)

@@ -49,7 +49,7 @@ class DurableSeconds(Collector):
 
 
 class Metrics:
-    """The metrics of one worker. `way` is `sign-up`, `behaviour` or `re-enrichment`."""
+    """The metrics of one process of the streams. `way` is the name of a collector, `sign-up` or `watch-ranked` say."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
@@ -76,7 +76,7 @@ class Metrics:
         )
         self.reenriched = Counter(
             "foretaste_reenriched",
-            "Users of re-enrichment, by what came of it: made, not_needed, unknown, non_finite or dropped",
+            "Users of re-enrichment, by what came of it: made, refused, not_needed, unknown, non_finite or dropped",
             ["outcome"],
             registry=registry,
         )

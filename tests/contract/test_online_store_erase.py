@@ -182,6 +182,55 @@ async def test_done_again_it_changes_nothing(store: ErasingStore, step: int) -> 
         assert (back.attributes, back.behaviour) == ({"age": 25}, later)
 
 
+@pytest.mark.parametrize("too_late", [False, True], ids=["that erased the user", "that came too late to"])
+async def test_one_that_comes_again_under_a_later_time_changes_nothing(
+    store: ErasingStore, store_form: str, step: int, *, too_late: bool
+) -> None:
+    """An `event_id` that is sent again, or a record of a clock ahead that is read again, has another time."""
+    await store.write_enriched([registered()])
+    first = erased(AT + 10 * step)
+    again = ErasedUser("u1", replace(erased(AT + 30 * step, offset=2).version, digests=first.version.digests))
+    if not too_late:
+        assert await store.erase([first]) == []
+    await store.write_enriched([registered(AT + 20 * step, offset=2, age=50)])
+    if too_late:
+        assert await store.erase([first]) == ["u1"]
+    between, since = AT + 25 * step, AT + 40 * step
+    await behave(store, Behaviour(["between", "since"], ["liked"] * 2, [between, since]))
+    remembers = PROMISES[store_form].keeps_places
+    assert await store.erase([again]) == (["u1"] if remembers else [])
+    left = await read(store)
+    if remembers:
+        assert (left.attributes, list(left.behaviour.items)) == ({"age": 50}, ["between", "since"])
+        assert await erasure_of(store) == Erasure(AT + 10 * step, is_over=True)
+    else:
+        assert left.is_erased
+
+
+async def test_one_that_comes_again_moves_no_fence(store: ErasingStore, store_form: str, step: int) -> None:
+    first = erased(AT + 10 * step)
+    again = ErasedUser("u1", replace(erased(AT + 30 * step, offset=2).version, digests=first.version.digests))
+    assert await store.erase([first]) == []
+    assert await store.erase([again]) == []
+    remembers = PROMISES[store_form].keeps_places
+    assert await erasure_of(store) == Erasure(AT + (10 if remembers else 30) * step, is_over=False)
+    refused = await store.write_enriched([registered(AT + 20 * step, offset=2)])
+    assert refused == ([] if remembers else ["u1"])
+
+
+@pytest.mark.parametrize("later_first", [False, True])
+async def test_each_of_two_erasures_is_remembered(
+    store: ErasingStore, store_form: str, step: int, *, later_first: bool
+) -> None:
+    both = [erased(AT + 10 * step), erased(AT + 12 * step, offset=2)]
+    for each in both[::-1] if later_first else both:
+        await store.erase([each])
+    await store.write_enriched([registered(AT + 20 * step, offset=3)])
+    for each in both:
+        again = ErasedUser("u1", replace(erased(AT + 30 * step, offset=4).version, digests=each.version.digests))
+        assert await store.erase([again]) == (["u1"] if PROMISES[store_form].keeps_places else [])
+
+
 async def test_of_who_registered_anew_before_it_was_handled_what_was_done_before_goes(
     store: ErasingStore, step: int
 ) -> None:

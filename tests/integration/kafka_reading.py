@@ -4,17 +4,21 @@ Ends of partitions are taken from answered fetches: Tansu's list of offsets coun
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from streams.worker.connection import KafkaConnection
+
+FROM_THE_START: dict[str, Any] = {"auto_offset_reset": "earliest", "fetch_max_wait_ms": 20}
+"""Without the half second that a broker lets a fetch of an empty topic wait."""
 
 
 async def read_all(connection: KafkaConnection, topic: str, partitions: int) -> list[ConsumerRecord]:
     """All records of a topic, in the order of each partition."""
     wanted = [TopicPartition(topic, each) for each in range(partitions)]
     found: list[ConsumerRecord] = []
-    async with AIOKafkaConsumer(**connection.client_arguments(), auto_offset_reset="earliest") as consumer:
+    async with AIOKafkaConsumer(**connection.client_arguments(), **FROM_THE_START) as consumer:
         consumer.assign(wanted)
         while not await _at_the_end(consumer, wanted):
             for records in (await consumer.getmany(timeout_ms=100)).values():
@@ -26,7 +30,7 @@ async def lag_of(connection: KafkaConnection, group: str, topics: Sequence[str],
     """Records of the topics beyond what the group has committed."""
     wanted = [TopicPartition(topic, each) for topic in topics for each in range(partitions)]
     arguments = {**connection.client_arguments(), "group_id": group, "enable_auto_commit": False}
-    async with AIOKafkaConsumer(**arguments, auto_offset_reset="earliest") as consumer:
+    async with AIOKafkaConsumer(**arguments, **FROM_THE_START) as consumer:
         consumer.assign(wanted)
         committed = {each: await consumer.committed(each) or 0 for each in wanted}
         for each in wanted:

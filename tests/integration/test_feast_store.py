@@ -1,8 +1,11 @@
 """What only real servers show of Feast's way: outages, a team's own rows, damaged ones, several writers."""
 
 import asyncio
+import sqlite3
 import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +15,23 @@ from redis.asyncio import Redis
 
 from features.feast_api import FeatureStore
 from features.online.directory import PAGE
+from features.online.feast_client import MOST_HANGING
 from features.online.feast_store import FeastStore
 from features.online.keys import Keys
-from features.online.layout import BEHAVIOUR, stamp_of
+from features.online.layout import BEHAVIOUR, Column, Raw, stamp_of
 from features.repo_config import apply_features
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.ports import OnlineStore
-from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, VirtualBehaviour
+from foretaste.kernel.running.erasing import ErasedUser
+from foretaste.kernel.users import (
+    AppliedEvents,
+    AttributesVersion,
+    BehavedUser,
+    Behaviour,
+    EnrichedUser,
+    ReenrichedUser,
+    VirtualBehaviour,
+)
 from tests.integration import postgres_server
 from tests.store_forms import feast_config, postgres_store
 
@@ -159,16 +172,118 @@ async def test_a_page_that_is_lost_hides_none_behind_it(redis_url: str, tmp_path
     await store.close()
 
 
-async def test_behaviour_is_not_written_after_the_process_stood_still(redis_url: str, tmp_path: Path) -> None:
-    ticks = [0.0, 0.1, 1.0, 61.0]
-    store = FeastStore(feast_config(SQLITE, redis_url, tmp_path), timeout=20, clock=lambda: ticks.pop(0))
-    written = Behaviour(("i1",), ("acted",), (AT,))
-    assert await store.write_behaviour([BehavedUser("u1", written)]) == []
-    (read,) = await store.read(["u1"], 1)
-    later = BehavedUser.after(read, Behaviour(("i1", "i2"), ("acted",) * 2, (AT, AT + 1)))
+def stopped_behind_its_read(
+    store: FeastStore, meanwhile: Callable[[], Awaitable[object]], patch: pytest.MonkeyPatch
+) -> None:
+    """What others do stands between the next read of the store and what it does then."""
+    read = store._client.read
+
+    async def read_then_stopped(columns: Sequence[Column], key: str, values: Sequence[str]) -> list[list[Raw]]:
+        patch.setattr(store._client, "read", read)
+        found = await read(columns, key, values)
+        await meanwhile()
+        return found
+
+    patch.setattr(store._client, "read", read_then_stopped)
+
+
+def virtual(fill: float) -> VirtualBehaviour:
+    return VirtualBehaviour(1, np.full((3, 2), fill, np.float32))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(
+            lambda store: store.write_enriched([EnrichedUser("u1", {"age": 30}, virtual(3.0), AT + 10_000)]),
+            id="attributes",
+        ),
+        pytest.param(
+            lambda store: store.write_virtual([ReenrichedUser("u1", virtual(3.0), AT + 10_000)]),
+            id="virtual behaviour",
+        ),
+        pytest.param(
+            lambda store: store.write_behaviour([BehavedUser("u1", Behaviour(("i9",), ("acted",), (AT,)))]),
+            id="behaviour",
+        ),
+        pytest.param(
+            lambda store: store.erase([ErasedUser("u1", AttributesVersion(AT + 10_000))]),
+            id="erasure",
+        ),
+    ],
+)
+async def test_nothing_is_written_over_what_others_wrote_while_the_process_stood_still(
+    write: Callable[[FeastStore], Awaitable[object]], redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = feast_config(SQLITE, redis_url, tmp_path)
+    ticks = chain([0.0, 0.0], repeat(61.0))
+    stopped = FeastStore(config, timeout=20, clock=lambda: next(ticks))
+    other = FeastStore(config, timeout=20)
+    await other.write_enriched([EnrichedUser("u1", {"age": 25}, virtual(1.0), AT)])
+    behaviour = Behaviour(("i1",), ("acted",), (AT + 1,))
+
+    async def others() -> None:
+        await other.write_enriched([EnrichedUser("u1", {"age": 40}, virtual(2.0), AT + 20_000)])
+        await other.write_behaviour([BehavedUser("u1", behaviour)])
+
+    stopped_behind_its_read(stopped, others, monkeypatch)
     with pytest.raises(Unavailable, match="stood still"):
-        await store.write_behaviour([later])
-    assert (await store.read(["u1"], 1))[0].behaviour == written
+        await write(stopped)
+    (read,) = await other.read(["u1"], 1)
+    assert (read.attributes, read.behaviour) == ({"age": 40}, behaviour)
+    assert read.virtual is not None
+    assert (read.virtual.vectors == 2.0).all()
+    assert (await other.read_behaviour(["u1"]))[0].erasure is None
+    await stopped.close()
+    await other.close()
+
+
+async def test_what_a_behaviour_was_applied_by_does_not_count_where_the_process_stood_still_behind_it(
+    redis_url: str, tmp_path: Path
+) -> None:
+    ticks = chain([0.0] * 4, repeat(61.0))
+    store = FeastStore(feast_config(SQLITE, redis_url, tmp_path), timeout=20, clock=lambda: next(ticks))
+    row = BehavedUser("u1", Behaviour(("i1",), ("acted",), (AT,)), applied=AppliedEvents(b"digest.."))
+    with pytest.raises(Unavailable, match="stood still"):
+        await store.write_behaviour([row])
+    (read,) = await store.read_behaviour(["u1"])
+    assert (len(read.behaviour), list(read.applied)) == (0, [])
+    await store.close()
+
+
+def cut_short(store: FeastStore, writes: int, patch: pytest.MonkeyPatch) -> None:
+    """The store is away after so many writes more."""
+    write, left = store._client.write, iter(range(writes))
+
+    async def counted(view: str, columns: Mapping[str, Sequence[object]], at_us: Sequence[int]) -> None:
+        if next(left, None) is None:
+            raise Unavailable("sqlite", "cut short")
+        await write(view, columns, at_us)
+
+    patch.setattr(store._client, "write", counted)
+
+
+@pytest.mark.parametrize("writes", range(5))
+async def test_an_erasure_that_was_cut_short_is_finished_by_the_next_try(
+    writes: int, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind the fence, the behaviour, the attributes and each slot."""
+    store = FeastStore(feast_config(SQLITE, redis_url, tmp_path), timeout=20)
+    await store.write_enriched([EnrichedUser("u1", {"age": 25}, VIRTUAL, AT), *rows(["u2"])])
+    await store.write_virtual([ReenrichedUser("u1", VirtualBehaviour(2, VIRTUAL.vectors), AT + 1000)])
+    await store.write_behaviour([BehavedUser("u1", Behaviour(("i1",), ("acted",), (AT,)))])
+    before = await store.read_behaviour(["u1", "u2"])
+    late = [BehavedUser.after(each, Behaviour(("i2",), ("acted",), (AT + 1,))) for each in before]
+    erased = [ErasedUser(user, AttributesVersion(AT + 10_000)) for user in ("u1", "u2")]
+    with monkeypatch.context() as patch:
+        cut_short(store, writes, patch)
+        with pytest.raises(Unavailable, match="cut short"):
+            await store.erase(erased)
+    assert await store.erase(erased) == []
+    assert await store.write_behaviour(late) == ["u1", "u2"], "both were read before"
+    for generation in (1, 2):
+        for read in await store.read(["u1", "u2"], generation):
+            assert (read.attributes, len(read.behaviour), read.virtual) == (None, 0, None)
     await store.close()
 
 
@@ -183,6 +298,33 @@ async def test_a_driver_that_hangs_holds_up_its_own_call_alone(redis_url: str, t
     assert read.attributes == {"age": 25}
     await store.close()
     end.set()
+
+
+async def test_a_driver_that_hangs_each_time_gets_no_more_threads_and_its_stores_are_closed_when_it_returns(
+    redis_url: str, tmp_path: Path
+) -> None:
+    store = FeastStore(feast_config(SQLITE, redis_url, tmp_path), timeout=20)
+    client, end, others = store._client, threading.Event(), threading.active_count()
+    left = []
+    for _ in range(MOST_HANGING):
+        await store.write_enriched(rows(["u1"]))
+        assert client._store is not None
+        left.append(client._store.provider.online_store._conn)
+        with pytest.raises(Unavailable, match="no answer within"):
+            async with client.answered_within(0.05):
+                await asyncio.gather(*(client._in_thread(end.wait) for _ in range(4)))
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="sqlite is not available: 2 calls of its driver do not return"):
+            await store.read(["u1"], 1)
+    assert threading.active_count() == others + MOST_HANGING
+    end.set()
+    for thread in client._left:
+        thread._thread.join(10)
+    for connection in left:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
+    assert (await store.read(["u1"], 1))[0].attributes == {"age": 25}
+    await store.close()
 
 
 async def test_a_row_that_feast_cannot_write_over_is_named_and_keeps_no_other(redis_url: str, tmp_path: Path) -> None:

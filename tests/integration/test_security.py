@@ -18,12 +18,12 @@ from streams.worker.connection import KafkaConnection
 from streams.worker.consumer import CONSUMERS, ConsumerName
 from streams.worker.producer import KafkaEvents
 from streams.worker.topic_admin import check_answers
-from tests.conftest import held
 from tests.integration.brokers import free_port
 from tests.integration.certificates import Certificates, make_certificates
 from tests.integration.redis_server import valkey
 from tests.integration.secured_kafka import PASSWORD, SecuredKafka, secured_kafka
 from tests.integration.test_streams import Deployment, until
+from tests.servers import held
 
 WAYS = ("PLAIN", "SCRAM-SHA-512", "mTLS")
 

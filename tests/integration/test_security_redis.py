@@ -11,12 +11,15 @@ from redis import Redis
 from redis.exceptions import NoPermissionError
 
 from features.generations.progress import RedisProgress
+from features.redis.last_erasure import RedisLastErasure
 from foretaste import compose
 from foretaste.compose.ports import idempotency_keys
 from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.ports import Generations, OnlineStore
+from foretaste.kernel.ports import Generations
+from foretaste.kernel.running.durability import OffsetStore, WholeUserStore
+from foretaste.kernel.running.erasing import ErasedUser, ErasingStore
 from foretaste.kernel.service_ports import KeptRequest
-from foretaste.kernel.users import ReenrichedUser, VirtualBehaviour
+from foretaste.kernel.users import AttributesVersion, ReenrichedUser, VirtualBehaviour
 from foretaste.settings import Settings
 from foretaste.stack import health
 from tests.integration.certificates import make_certificates
@@ -79,6 +82,13 @@ async def test_the_documented_user_may_do_all_that_is_needed_and_needs_all_that_
     assert sorted(allowed - used) == []
 
 
+def test_no_script_calls_what_the_documented_user_may_not() -> None:
+    scripts = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "features").rglob("*.lua"))
+    called = {name.lower() for name in re.findall(r"redis\.p?call\('(\w+)'", scripts)}
+    assert called
+    assert called - {word.removeprefix("+") for word in _documented_user()} == set()
+
+
 async def _use_all(settings: Settings) -> None:
     """Each port that lies on Redis, all of its calls."""
     compose.apply_features(settings)
@@ -104,14 +114,18 @@ async def _use_all(settings: Settings) -> None:
     assert await lease.renew()
     await lease.give_back()
     await lease.close()
+    last_erasure = RedisLastErasure(compose.redis_address(settings), prefix=settings.project, timeout=10)
+    await last_erasure.change()
+    assert await last_erasure.read()
+    await last_erasure.close()
     found = await health.redis(settings.redis or "", compose.redis_tls(settings))
     assert found.ok, found.detail
 
 
-async def _use_store(store: OnlineStore) -> None:
+async def _use_store(store: ErasingStore) -> None:
     """Sign-ups and behaviours as a worker brings them, a walk over the users, and virtual behaviour of another slot."""
     world = await replace(World(), store=store).activate(generation())  # type: ignore[arg-type]  # the real one
-    await sign_up_way(world)([sign_up("ada", age=30), sign_up("ben", 1, age=40)])
+    await sign_up_way(world)([sign_up("ada", 0, NOW_MS - 4, age=30), sign_up("ben", 1, age=40)])
     behaved = {"user_id": "ada", "item_id": "i1", "at": NOW - 60}
     await behaviour_way(world)([message(behaved, key=b"ada", topic="user-behaved")])
     (held,) = await store.read(["ada"], 1)
@@ -122,10 +136,22 @@ async def _use_store(store: OnlineStore) -> None:
     await store.write_virtual([ReenrichedUser("ada", again, NOW_MS)])
     (held,) = await store.read(["ada"], 2)
     assert held.virtual is not None
-    await sign_up_way(world)([sign_up("ada", 2, NOW_MS + 1, age=31)])
+    await sign_up_way(world)([sign_up("ada", 2, NOW_MS - 3, age=31)])
     (held,) = await store.read(["ada"], 2)
     assert held.attributes == {"age": 31}
     assert generation(2).virtual_of(held) is None, "it was made from other attributes"
+    if isinstance(store, WholeUserStore):
+        await store.write_whole([held])
+    if isinstance(store, OffsetStore):
+        partition = "user-registered", 0
+        await store.begin_offsets({partition: 5})
+        assert await store.advance_offsets({partition: (5, 7)}) == {}
+        assert await store.holds_users()
+        await store.server_run()
+    assert await store.erase([ErasedUser("ada", AttributesVersion(NOW_MS - 2))]) == []
+    await sign_up_way(world)([sign_up("ada", 3, NOW_MS - 1, age=32)])
+    (held,) = await store.read(["ada"], 2)
+    assert held.attributes == {"age": 32}
     found, cursor = await store.users()
     while cursor is not None:
         more, cursor = await store.users(cursor)

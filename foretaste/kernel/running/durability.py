@@ -86,8 +86,9 @@ class OneStepStore(Protocol):
     async def append_behaviour(self, users: Sequence[LaterBehaviour]) -> list[str]:
         """Behaviours of B users behind what is stored of each, who stands there once; the ids of those left out.
 
-        Left out is whoever has a stored behaviour that is as late, whom one was applied to before, who was erased ever,
-        or whose stored row was left by another writer: they are to be read. Else it is as `write_behaviour` writes it.
+        Left out is whoever has a stored behaviour that is as late, whom one was applied to before, who was erased at
+        any time, or whose stored row was left by another writer: they are to be read. Else it is as `write_behaviour`
+        writes it.
         """
         ...
 

@@ -12,6 +12,9 @@ from typing import Protocol
 from foretaste.kernel.ports import OnlineStore, TrainingLog
 from foretaste.kernel.users import DIGEST_BYTES, AttributesVersion
 
+ERASED = bytes(DIGEST_BYTES)
+"""Stands as the last digest of a user who was erased, in the place of a registration's; no event has it."""
+
 IN_FLIGHT_MS = 10_000
 """Milliseconds in which an answer that was made from what the store held is given, or has failed."""
 
@@ -32,6 +35,11 @@ class ErasedUser:
 
     user_id: str
     version: AttributesVersion
+
+    @property
+    def fence(self) -> AttributesVersion:
+        """What stands in the user's place."""
+        return AttributesVersion(self.version.at_ms, self.version.place, (*self.version.digests, ERASED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +62,33 @@ class ErasingStore(OnlineStore, Protocol):
         In the place of a user stands a fence: a registration that does not replace the erasure
         (`AttributesVersion.replaces`) changes nothing, nor does any behaviour (`UserFeatures.erasure`), nor a writer
         that had read the user before. A later registration begins anew, and behaviours later than the erasure count
-        again. One that stands there already stays, with the behaviours since the erasure. Done again, it changes
-        nothing.
+        again. One that stands there already stays, with the behaviours since the erasure.
+
+        Done again, an erasure changes nothing, also under a later time: its digest is remembered among those of the
+        registrations, whether it erased the user or came too late to.
 
         Through Feast's API alone the user's key stays, with empty values, and comparing and writing are two steps, as
         for every other write.
         """
         ...
+
+
+class LastErasure(Protocol):
+    """A word in the store that is another one after each batch of erasures, whoever carried it out.
+
+    It changes behind the erasures and before their null values go to `user-profiles`. Whoever writes users and produces
+    their profiles asks before the one and after the other: where the word is the same, no null value came between.
+    """
+
+    async def read(self) -> str | None:
+        """None before the first one, and in a store that was emptied."""
+        ...
+
+    async def change(self) -> None:
+        """A word that it never was before."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 class ErasingLog(TrainingLog, Protocol):

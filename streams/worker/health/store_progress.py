@@ -51,6 +51,8 @@ class StoreProgress:
        Nothing more is acknowledged then: `LostTail` ends the reading, and the next `begin` does 1. An emptied store is
        read again from the oldest event that Kafka has: each partition that this worker stood in, whoever has it by now
        and began it in the emptied store where the group stands.
+       A word is compared with what the store was asked by, which this worker may have moved on meanwhile, and only of
+       partitions that it has: `give_up` says that others may begin them, lower than they stood here.
     5. `run` looks each `LOOK_EVERY` seconds, since a partition may lie idle.
     6. A store that knows nothing of partitions that the group has come far in, and holds no user either, was emptied
        while no worker ran. Nobody but a person knows that it is not a new one: the process is not ready, and says why.
@@ -75,6 +77,8 @@ class StoreProgress:
         self._begin_within = begin_within
         self._stands: dict[Partition, int] = {}
         """By partition that this worker began, where the store stands by its word."""
+        self._held: set[Partition] = set()
+        """Those of them that nobody else may have begun since."""
         self._ever: set[Partition] = set()
         """Partitions that this worker began at any time: of an emptied store, each is read anew, whoever has it."""
         self._emptied = False
@@ -121,6 +125,10 @@ class StoreProgress:
             detail = f"did not tell for {self._begin_within:g} s where it stands: {reason or 'no answer'}"
             raise Unavailable("store", detail) from error
 
+    def give_up(self) -> None:
+        """The worker has no partition any more, until it begins some."""
+        self._held.clear()
+
     async def confirm(self) -> str:
         """The store has what came before; the run of its server. Raises as `note` does.
 
@@ -144,12 +152,12 @@ class StoreProgress:
         for each in read_at:
             place = (each.topic, each.partition)
             reached[place] = max(reached.get(place, 0), each.offset + 1)
-        stands = {place: self._stands[place] for place in reached if place in self._stands}
+        stands = {place: self._stands[place] for place in reached if place in self._held}
         # never back: a broker that lost its topics counts from 0 again, which is no fault of the store
         moves = {place: (at, max(at, reached[place])) for place, at in stands.items()}
         if not moves:
             return True
-        self._check(await self._store.advance_offsets(moves))
+        self._check(stands, await self._store.advance_offsets(moves))
         for place, (before, to) in moves.items():
             if self._stands.get(place) == before:
                 self._stands[place] = to
@@ -166,8 +174,9 @@ class StoreProgress:
                     continue  # whoever handles events says so
 
     async def _look(self) -> None:
-        if self._stands:
-            self._check(await self._store.advance_offsets({each: (at, at) for each, at in self._stands.items()}))
+        stands = {each: at for each, at in self._stands.items() if each in self._held}
+        if stands:
+            self._check(stands, await self._store.advance_offsets({each: (at, at) for each, at in stands.items()}))
 
     async def _begin(self, committed: Mapping[Key, int]) -> dict[Key, int]:
         self.server_run = await self._store.server_run()
@@ -193,7 +202,8 @@ class StoreProgress:
             if start < committed[each]:
                 log.warning("%s/%d is read again from %d, where the store stands", *each, start)
         self._stands = {(each[0], each[1]): start for each, start in starts.items()}
-        self._ever |= self._stands.keys()
+        self._held = set(self._stands)
+        self._ever |= self._held
         self._emptied = False
         return starts
 
@@ -215,22 +225,22 @@ class StoreProgress:
         self._lost.labels("unseen").inc()
         self._readiness.unready(EMPTIED, reason)
 
-    def _check(self, elsewhere: Mapping[Partition, int | None]) -> None:
-        """Raises `LostTail` where the store stands behind what it was told, or nowhere."""
-        stands = {each: self._stands[each] for each in elsewhere if each in self._stands}
+    def _check(self, asked: Mapping[Partition, int], elsewhere: Mapping[Partition, int | None]) -> None:
+        """Raises `LostTail` where the store stands behind what it was asked by, or nowhere."""
+        stands = {each: asked[each] for each in elsewhere if each in self._held}
         gone = {each for each in stands if elsewhere[each] is None}
         behind = {each for each, at in stands.items() if (held := elsewhere[each]) is not None and held < at}
         if gone:
             self._emptied = True
-            self._raise(
-                "all", gone, "the store was emptied: users and behaviours are read again as far as Kafka has them"
-            )
+            what = "the store was emptied: users and behaviours are read again as far as Kafka has them"
+            self._raise("all", {each: stands[each] for each in gone}, what)
         if behind:
-            self._raise("tail", behind, "the store lost its newest writes: they are read again from Kafka")
+            what = "the store lost its newest writes: they are read again from Kafka"
+            self._raise("tail", {each: stands[each] for each in behind}, what)
 
-    def _raise(self, kind: str, places: Set[Partition], what: str) -> None:
+    def _raise(self, kind: str, stood: Mapping[Partition, int], what: str) -> None:
         self._lost.labels(kind).inc()
-        topic, number = min(places)
-        error = LostTail(f"{what} (in {len(places)} partitions, first {topic}/{number}@{self._stands[topic, number]})")
+        (topic, number), offset = min(stood.items())
+        error = LostTail(f"{what} (in {len(stood)} partitions, first {topic}/{number}@{offset})")
         log.error("%s", error)
         raise error

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
@@ -90,11 +91,10 @@ class KafkaHistory:
             consumer = beside_the_workers(
                 self._connection, fetch_max_wait_ms=100, max_partition_fetch_bytes=FETCH_BYTES, max_poll_records=None
             )
-            try:
+            async with AsyncExitStack() as unless_started:
+                unless_started.push_async_callback(stop, consumer)
                 await consumer.start()
-            except KafkaError:
-                await consumer.stop()
-                raise
+                unless_started.pop_all()
             self._started = consumer
         return self._started
 

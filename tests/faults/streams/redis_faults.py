@@ -13,12 +13,12 @@ from pathlib import Path
 
 import redis
 
-from tests.conftest import held
 from tests.faults.streams.proxy import tcp_proxy
 from tests.faults.streams.system import System, waited
 from tests.faults.swaps.system import pause
 from tests.integration.brokers import free_port
 from tests.integration.redis_server import Valkey
+from tests.servers import held
 
 BEHIND_SECONDS = 1.0
 """How much of its newest writes a server loses: the file's sync each second, a replica's delay."""

@@ -26,7 +26,6 @@ from models.data.dataset import Dataset, read_dataset
 from models.training.config import TrainingConfig
 from streams.topics import TopicNames
 from tests import opened
-from tests.conftest import held
 from tests.data_factory import write_dataset
 from tests.faults.streams.load import LoadPlan
 from tests.faults.streams.processes import Processes, Setting, pid_of
@@ -35,6 +34,7 @@ from tests.faults.streams.reached import Offsets, Reached
 from tests.faults.swaps.system import TRAINING, pause, until
 from tests.integration.brokers import Broker, Listeners, apache_kafka, free_port, tansu
 from tests.integration.redis_server import Valkey, valkey
+from tests.servers import held
 from tests.tiny_disk import mounts, tiny_disk
 
 SESSION_SECONDS = 6.0

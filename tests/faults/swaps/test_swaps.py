@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from foretaste.stack.environment import TritonEnvironment
-from tests.conftest import held, kafka_forms
+from tests.conftest import kafka_forms
 from tests.faults.swaps.cases import Case
 from tests.faults.swaps.hurting import Row, hurt
 from tests.faults.swaps.refreshing import BROKE_OFF
 from tests.faults.swaps.system import System, running
 from tests.integration import brokers
+from tests.servers import held
 
 DEGRADED = {"triton", "redis"}
 """While one of these is dead, what is served is popularity or the mean behaviour, as it is meant to be."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -10,11 +10,11 @@ import pytest
 
 from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput, Unavailable
 from foretaste.kernel.events import UserEnriched
-from foretaste.kernel.users import BehavedUser, Behaviour, ReenrichedUser, VirtualBehaviour
+from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, VirtualBehaviour
 from foretaste.kernel.values import Attributes, FloatArray
 from streams.sign_ups import SignUps
 from streams.sign_ups import way as enrichment
-from tests.stream_parts import NOW, NOW_MS, SHAPE, ChosenTowers, World, generation, sign_up, virtual_of
+from tests.stream_parts import NOW, NOW_MS, SHAPE, ChosenStore, ChosenTowers, World, generation, sign_up, virtual_of
 
 AWAY = Unavailable("a part", "chosen by the test")
 ACTIVE, FILLING = 1, 2
@@ -117,6 +117,22 @@ async def test_a_filling_tower_that_fails_holds_nothing_up(towers: TwoTowers, mo
     assert announced(world) == [("u1", ACTIVE), ("u2", ACTIVE)]
     assert world.counted("foretaste_unfilled_total", reason="tower") == 2
     assert world.counted("foretaste_filled_total") == 0
+
+
+@dataclass
+class Overtaken(ChosenStore):
+    """A store in which "u1" signs up anew between the attributes of a batch and the filling slot beside them."""
+
+    async def write_virtual(self, users: Sequence[ReenrichedUser]) -> list[str]:
+        await self.write_enriched([EnrichedUser("u1", {"age": 9}, None, NOW_MS + 5)])
+        return await super().write_virtual(users)
+
+
+async def test_what_the_store_refuses_beside_the_attributes_is_not_counted_as_filled() -> None:
+    world = replace(await world_of(), store=Overtaken())
+    await way(world)([sign_up("u1", age=7), sign_up("u2", offset=1, age=8)])
+    assert [await value(world, user, FILLING) for user in ("u1", "u2")] == [None, 18]
+    assert world.counted("foretaste_filled_total") == 1
 
 
 async def test_what_is_not_finite_for_the_filling_generation_is_left_out_and_no_dead_letter() -> None:

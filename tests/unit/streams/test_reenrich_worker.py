@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import pytest
 from aiolimiter import AsyncLimiter
 
 from foretaste.kernel.errors import BadTowerOutput, Unavailable
 from foretaste.kernel.events import Message, Reason, ReenrichUsers
-from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, VirtualBehaviour
+from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
 from streams.reenrich_worker import LARGEST_SHARE, SHARE, Pages, pace_of, shares
 from streams.worker.dead_letters import read_dead_letter
-from tests.stream_parts import NOW_MS, World, generation, message, virtual_of
+from tests.stream_parts import NOW_MS, ChosenStore, World, generation, message, virtual_of
 
 AWAY = Unavailable("a part", "chosen by the test")
 OLD, NEW = 1, 2
@@ -52,7 +53,7 @@ async def has_both(world: World, *users: str) -> bool:
 
 
 def outcomes(world: World) -> dict[str, int]:
-    names = ("made", "not_needed", "unknown", "non_finite", "dropped")
+    names = ("made", "refused", "not_needed", "unknown", "non_finite", "dropped")
     found = {each: int(world.counted("foretaste_reenriched_total", outcome=each)) for each in names}
     return {name: count for name, count in found.items() if count}
 
@@ -112,6 +113,25 @@ async def test_many_pages_share_calls_and_stay_small() -> None:
     await way(world)([page(*users[start : start + 10]) for start in range(0, 1000, 10)] + [page(*users[:10])])
     assert world.towers.calls == [(250, NEW)] * 4
     assert outcomes(world) == {"made": 1000}
+
+
+@dataclass
+class Overtaken(ChosenStore):
+    """A store in which "u1" signs up anew between the read and the write of a page."""
+
+    async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
+        found = await super().read(user_ids, generation)
+        await self.write_enriched([EnrichedUser("u1", {"age": 9}, None, NOW_MS + 5)])
+        return found
+
+
+async def test_what_the_store_refuses_is_not_counted_as_made() -> None:
+    world = replace(await world_of(["u1", "u2"]), store=Overtaken())
+    for user in ("u1", "u2"):
+        await world.store.write_enriched([EnrichedUser(user, {"age": 7}, None, NOW_MS)])
+    await way(world)([page("u1", "u2")])
+    assert (await world.features("u1", NEW)).virtual is None
+    assert outcomes(world) == {"made": 1, "refused": 1}
 
 
 @pytest.mark.parametrize("number", [3, 4], ids=["never recorded", "in the same slot"])

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from features.log import delta
 from features.log.commits import CONFIGURATION, RETENTION_HOURS
-from features.log.delta import DayTable
+from features.log.delta import DayTable, DueDays
 from features.log.objects import LEFT_BEHIND, LocalFiles
+from features.log.parquet import read_parquet
 from features.log.rows import RANKING_ROWS, each_once, rankings_table
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from tests.log_factory import FIRST, at, ranked
@@ -211,6 +214,32 @@ def test_rows_that_come_after_compaction_are_put_together_by_the_next(table: Day
     table.compact(LATER, once)
     assert len(files(table)) == 1
     assert found(table) == ["a", "b"]
+
+
+def test_compaction_reads_no_file_to_learn_what_is_clear_without(
+    table: DayTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day, ids in enumerate((["a"], ["b", "gone"], ["c"], ["gone"])):
+        table.append(rows(*ids, when=at(day)))
+    table.compact(at(2).date(), once)
+    read: list[list[str] | None] = []
+
+    def counted(file: pa.NativeFile, time: str, columns: list[str] | None = None) -> pa.Table | None:
+        read.append(columns)
+        return read_parquet(file, time, columns)
+
+    def holds(rows: pa.Table) -> bool:
+        return "gone" in rows["ranking_id"].to_pylist()
+
+    def left(rows: pa.Table) -> pa.Table:
+        return once(rows.filter(pc.field("ranking_id") != "gone"))
+
+    monkeypatch.setattr(delta, "read_parquet", counted)
+    done = table.compact(at(3).date(), left, due=DueDays(["ranking_id", "at"], holds))
+    assert list(done.days) == [at(1).date(), at(2).date()]
+    looks = [columns for columns in read if columns is not None]
+    assert (len(looks), len(read) - len(looks)) == (2, 2), "one look a day that is one file, one read a day written"
+    assert found(table) == ["a", "b", "c", "gone"]
 
 
 def test_expiry_removes_whole_days(table: DayTable, folder: Path) -> None:

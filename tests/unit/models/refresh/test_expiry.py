@@ -11,16 +11,14 @@ import pytest
 from foretaste.testing import InMemoryGenerations
 from models.generations import publish
 from models.generations.in_process import InProcessTowers
-from models.generations.manifest import read_manifest
 from models.generations.publish import PublishParts
 from models.refresh.expiry import delete_refused
 from models.refresh.parts import RefreshConfig, RefreshParts
 from models.refresh.records import RefreshOutcome, RefreshRecord, RefreshRecords
-from tests.towers_factory import artifacts
+from tests.towers_factory import MADE_AT, artifacts
 
 DAY = 86_400.0
-MADE = datetime.fromisoformat(read_manifest(artifacts()[1]).created_at)
-NOW = MADE.timestamp() + 10 * DAY
+NOW = MADE_AT + 10 * DAY
 """Ten days after the candidates were made."""
 
 

@@ -1,18 +1,17 @@
 """The way of an erasure: the store and the log forget a user, nothing brings the user back, a record stays."""
 
-from functools import partial
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import ErasureRecord, Message, Reason, UserProfile
 from foretaste.kernel.running.erasing import IN_FLIGHT_MS, user_digest
-from foretaste.testing import InMemoryTrainingLog
+from foretaste.testing import InMemoryEvents, InMemoryTrainingLog
 from streams.behaviours import Behaviours
 from streams.erasures.log_erasures import PATIENCE, LogErasures
 from streams.erasures.user_erasures import Erasures
 from streams.profiles.profile import registered_user
-from streams.profiles.stored_profiles import record_users
 from streams.sign_ups import SignUps
 from streams.topics import TopicNames
 from tests.log_factory import AT_MS, at, behaved, ranked
@@ -31,14 +30,26 @@ def act(item: str, at_ms: int, user_id: str = "u1", offset: int = 0) -> Message:
     return message(value, key=user_id.encode(), topic="user-behaved", offset=offset, timestamp_ms=at_ms)
 
 
+class Interrupted(InMemoryEvents):
+    """Kafka, before whose next record of `user-profiles` something happens, once."""
+
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def send_all(self, topic: str, events: Sequence[tuple[bytes | None, bytes | None]]) -> None:
+        if topic == NAMES.profiles and events and (meanwhile := self.meanwhile) is not None:
+            self.meanwhile = None
+            await meanwhile()
+        await super().send_all(topic, events)
+
+
 class Ways:
     """The three ways over one world, at `NOW`."""
 
     def __init__(self, store: ChosenStore | None = None) -> None:
-        self.world = World(store=store or ChosenStore())
+        self.interrupted = Interrupted()
+        self.world = World(store=store or ChosenStore(), events=self.interrupted)
         parts, letters, metrics = self.world.parts, self.world.dead_letters, self.world.metrics
-        record = partial(record_users, parts, NAMES.profiles)
-        self.erase = Erasures(parts, letters, metrics, NAMES, record, max_event_bytes=2000, now=lambda: NOW)
+        self.erase = Erasures(parts, letters, metrics, NAMES, max_event_bytes=2000, now=lambda: NOW)
         self.sign_up = SignUps(
             parts,
             letters,
@@ -130,8 +141,7 @@ async def test_a_later_registration_begins_anew_without_what_was_done_before(way
     await ways.erase([erasure()])
     assert await ways.known() == ({"age": 31}, ["new"])
     assert [record.registered_anew for record in ways.records] == [False, True]
-    is_profile = [True, False, True, True]
-    assert ways.profiles == [(b"u1", each) for each in is_profile], "that of the later registration stays"
+    assert ways.profiles == [(b"u1", True), (b"u1", False), (b"u1", True), (b"u1", True)], "the later registration"
 
 
 async def test_one_that_is_read_after_the_later_registration_takes_only_what_was_before(ways: Ways) -> None:
@@ -171,6 +181,41 @@ async def test_several_of_one_user_in_a_batch_are_as_the_latest(ways: Ways) -> N
     await ways.erase([erasure(at_ms=NOW_MS - 1000, offset=1), erasure(at_ms=NOW_MS - 3000)])
     assert await ways.known() == (None, [])
     assert len(ways.records) == 2
+
+
+async def test_one_that_is_sent_again_under_its_id_does_not_erase_who_registered_anew(ways: Ways) -> None:
+    first = erasure(at_ms=NOW_MS - 3000, event_id="e1")
+    outdone = erasure(at_ms=NOW_MS - 3500, offset=1, event_id="e0")
+    await ways.erase([first, outdone])
+    await ways.sign_up([sign_up("u1", 1, NOW_MS - 2000, age=31)])
+    await ways.behave([act("i1", NOW_MS - 1500)])
+    for name in ("e1", "e0"):
+        await ways.erase([erasure(at_ms=NOW_MS - 1000, offset=2, event_id=name)])
+        assert await ways.known() == ({"age": 31}, ["i1"])
+
+
+async def test_one_of_a_clock_ahead_that_is_read_again_later_does_not_erase_who_registered_anew() -> None:
+    """Kafka's time of it is ahead of the reader's clock, so that it is as of that, each time another one."""
+    ways, log = Ways(), InMemoryTrainingLog()
+    await ways.world.activate()
+    ahead = erasure(at_ms=NOW_MS + 600_000)
+    await ways.erase([ahead])
+    way = LogErasures(log, ways.world.store, max_event_bytes=2000, now=lambda: NOW + 700, sleep=ways.erase_meanwhile)
+    late = SignUps(
+        ways.world.parts,
+        ways.world.dead_letters,
+        ways.world.metrics,
+        enriched_topic=NAMES.enriched,
+        profiles_topic=NAMES.profiles,
+        max_event_bytes=2000,
+        now=lambda: NOW + 60,
+    )
+    await late([sign_up("u1", 1, NOW_MS + 60_000, age=31)])
+    for name, seconds in (("before", -1), ("after", 100)):
+        await log.write_rankings([ranked(name, at(ms=NOW_MS + 1000 * seconds - AT_MS))])
+    await way([ahead])
+    assert (await ways.known())[0] == {"age": 31}
+    assert (await log.read(0, 2 * NOW_MS)).rankings["ranking_id"].to_pylist() == ["after"]
 
 
 @pytest.mark.parametrize(
@@ -244,10 +289,61 @@ async def test_of_who_registered_anew_the_log_forgets_what_was_before_that() -> 
     assert len(ways.records) == 1
 
 
-async def test_a_sign_up_of_before_the_erasure_says_no_profile_again(ways: Ways) -> None:
+async def test_a_sign_up_of_before_the_erasure_says_null_again(ways: Ways) -> None:
     before = sign_up("u1", timestamp_ms=NOW_MS - 5000, age=30)
     await ways.sign_up([before])
     await ways.erase([erasure()])
     await ways.sign_up([before])
     await ways.sign_up([sign_up("u1", 1, NOW_MS - 4000, age=31)])
-    assert ways.profiles == [(b"u1", True), (b"u1", False)]
+    assert ways.profiles == [(b"u1", True), *[(b"u1", False)] * 3]
+
+
+async def test_of_who_is_erased_before_the_profile_is_produced_null_is_the_last_record(ways: Ways) -> None:
+    async def erase() -> None:
+        await ways.erase([erasure()])
+
+    await ways.sign_up([sign_up("before", timestamp_ms=NOW_MS - 6000, age=30)])
+    ways.interrupted.meanwhile = erase
+    both = [sign_up("u1", 1, NOW_MS - 5000, age=30), sign_up("u2", 2, NOW_MS - 5000, age=30)]
+    await ways.sign_up(both)
+    assert ways.profiles[1:] == [(b"u1", False), (b"u1", True), (b"u2", True), (b"u1", False)]
+    await ways.sign_up([sign_up("after", 3, NOW_MS - 5000, age=30)])
+    assert ways.profiles[5:] == [(b"after", True)]
+
+
+async def test_a_worker_that_dies_between_profile_and_null_leaves_that_to_the_next(ways: Ways) -> None:
+    async def erase() -> None:
+        await ways.erase([erasure()])
+        ways.world.store.read_outage = Unavailable("redis", "the worker is killed")
+
+    before = sign_up("u1", timestamp_ms=NOW_MS - 5000, age=30)
+    ways.interrupted.meanwhile = erase
+    with pytest.raises(Unavailable, match="is killed"):
+        await ways.sign_up([before])
+    assert ways.profiles == [(b"u1", False), (b"u1", True)]
+    ways.world.store.read_outage = None
+    await ways.sign_up([before])
+    assert ways.profiles[-1] == (b"u1", False)
+
+
+async def test_of_who_registers_anew_before_the_null_value_is_produced_the_profile_is_the_last_record(
+    ways: Ways,
+) -> None:
+    async def register() -> None:
+        await ways.sign_up([sign_up("u1", 1, NOW_MS - 500, age=31)])
+
+    await ways.sign_up([sign_up("u1", timestamp_ms=NOW_MS - 5000, age=30)])
+    ways.interrupted.meanwhile = register
+    await ways.erase([erasure(), erasure("nobody", offset=1)])
+    assert [known for user, known in ways.profiles if user == b"u1"] == [True, True, False, True]
+    assert [known for user, known in ways.profiles if user == b"nobody"] == [False]
+    (last,) = ways.world.events.of(NAMES.profiles)[-1:]
+    assert UserProfile.model_validate_json(last.value or b"").attributes == {"age": 31}
+
+
+async def test_that_nobody_was_erased_costs_one_look_a_batch(ways: Ways) -> None:
+    await ways.sign_up([sign_up("u1", timestamp_ms=NOW_MS - 5000, age=30)])
+    looks, reads = ways.world.last_erasure.reads, ways.world.store.reads
+    await ways.sign_up([sign_up(f"u{each}", each, NOW_MS - 5000, age=30) for each in range(2, 9)])
+    assert ways.world.last_erasure.reads == looks + 1
+    assert ways.world.store.reads == reads + (0 if isinstance(ways.world.store, ChosenOneStepStore) else 1)

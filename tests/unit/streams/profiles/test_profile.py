@@ -25,8 +25,8 @@ PLACES = st.none() | st.builds(Place, st.just("user-registered-7"), st.integers(
 DIGESTS = st.lists(st.binary(min_size=DIGEST_BYTES, max_size=DIGEST_BYTES), max_size=8).map(tuple)
 
 
-def record(key: bytes | None, value: bytes | None, timestamp_ms: int = NOW_MS) -> Message:
-    return Message(key, value, Origin("user-profiles", 0, 0, timestamp_ms))
+def record(key: bytes | None, value: bytes | None, timestamp_ms: int = NOW_MS, partition: int = 0) -> Message:
+    return Message(key, value, Origin("user-profiles", partition, 0, timestamp_ms))
 
 
 @given(ATTRIBUTES, st.integers(0, 4_102_444_800_000), PLACES, DIGESTS)
@@ -95,7 +95,15 @@ def test_a_null_value_ends_what_came_before_it() -> None:
 def test_who_registers_again_after_a_null_value_is_back_with_that_alone() -> None:
     found = ReadProfiles.of([record(*profile("u1", 20)), record(b"u1", None), record(*profile("u1", 9, NOW_MS - 5))])
     assert [user.attributes for user in found.users.values()] == [{"age": 9}]
-    assert list(found.erased) == ["u1"]
+    assert found.erased == {"u1": NOW_MS - 6}, "the erasure was before, however late its record"
+
+
+@pytest.mark.parametrize("null_first", [False, True])
+@pytest.mark.parametrize(("erased_ms", "left"), [(NOW_MS - 1, ["u1"]), (NOW_MS, []), (NOW_MS + 1, [])])
+def test_between_partitions_the_times_tell(erased_ms: int, left: list[str], *, null_first: bool) -> None:
+    records = [record(*profile("u1", 20)), record(b"u1", None, erased_ms, partition=1)]
+    found = ReadProfiles.of(records[::-1] if null_first else records)
+    assert (list(found.users), found.erased) == (left, {"u1": erased_ms})
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """An import on parts in memory: written once, produced for a rebuild, and gone on with where it was cut short."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
 
 from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.users import Behaviour, EnrichedUser, UserFeatures
+from foretaste.kernel.running.erasing import ErasedUser
+from foretaste.kernel.users import AttributesVersion, Behaviour, EnrichedUser, UserFeatures
 from foretaste.testing import InMemoryCheckpoint, InMemoryOnlineStore, InMemoryWholeUserStore
 from streams.profiles.profile import ReadProfiles
 from streams.profiles.user_import import BLOCK, ImportedUsers, UserImport
@@ -77,6 +78,30 @@ async def test_all_are_there_and_a_rebuild_finds_them() -> None:
     profiles = imported.profiles()
     assert [profiles[each.user_id].attributes_version for each in read] == [each.attributes_version for each in read]
     assert (found.new, found.behaviours) == (COUNT, sum(len(each.behaviour) for each in given.users))
+
+
+class ErasingMeanwhile(InMemoryWholeUserStore):
+    """A store in which user u1 is erased just after the first write, before the profile is produced."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    async def write_whole(self, users: Sequence[UserFeatures]) -> list[str]:
+        there = await super().write_whole(users)
+        if "u1" in {user.user_id for user in users} - set(there):
+            await self.erase([ErasedUser("u1", AttributesVersion(NOW_MS + 1))])
+            await self._world.last_erasure.change()
+        return there
+
+
+async def test_who_is_erased_meanwhile_or_before_has_a_null_value_last() -> None:
+    world = await World().activate()
+    imported = Imported(world, ErasingMeanwhile(world))
+    for nulls in (1, 2):
+        await imported.run(users(5))
+        assert sorted(imported.profiles()) == ["u0", "u2", "u3", "u4"]
+        assert sum(each.value is None for each in world.events.of("user-profiles")) == nulls
 
 
 async def test_twice_is_once() -> None:

@@ -129,6 +129,75 @@ async def test_a_lost_tail_is_noticed_before_anything_is_written_on_top() -> Non
     assert bench.store.held == {ZERO: 9, ONE: 4}
 
 
+class SlowAnswers(InMemoryOffsets):
+    """Its answers to moves arrive when the test lets them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answered, self.arrive = asyncio.Event(), asyncio.Event()
+        self.arrive.set()
+
+    async def advance_offsets(self, moves: Mapping[Partition, tuple[int, int]]) -> dict[Partition, int | None]:
+        elsewhere = await super().advance_offsets(moves)
+        self.answered.set()
+        await self.arrive.wait()
+        return elsewhere
+
+
+async def look_that_is_answered(progress: StoreProgress, store: SlowAnswers) -> asyncio.Task[None]:
+    """A look at every partition, answered by the store, whose answer has not arrived yet."""
+    store.arrive.clear()
+    store.answered.clear()
+    looking = asyncio.create_task(progress._look())
+    await store.answered.wait()
+    return looking
+
+
+async def test_an_answer_is_compared_with_what_was_asked_and_not_with_what_was_done_meanwhile() -> None:
+    store = SlowAnswers()
+    bench = Bench(store)
+    await bench.progress.begin({ZERO: 100})
+    store.held[ZERO] = 101
+    looking = await look_that_is_answered(bench.progress, store)
+    store.held[ZERO] = 100
+    store.arrive.set()
+    await bench.note(148, 149)
+    assert store.held == {ZERO: 150}
+    await looking
+    store.held[ZERO] = 149
+    with pytest.raises(LostTail, match="user-registered/0@150"):
+        await bench.progress._look()
+
+
+async def test_a_partition_that_was_given_up_may_be_begun_lower_by_others() -> None:
+    """What this worker acknowledged of it last was not committed."""
+    store = SlowAnswers()
+    bench, other = Bench(store), Bench(store)
+    await bench.progress.begin({ZERO: 90, ONE: 3})
+    await bench.note(*range(90, 100))
+    store.held[ZERO] = 90
+    looking = await look_that_is_answered(bench.progress, store)
+    bench.progress.give_up()
+    store.arrive.set()
+    await looking
+    assert await other.progress.begin({ZERO: 90}) == {ZERO: 90}
+    await bench.progress._look()
+    assert await bench.note(100), "a batch that was left over"
+    assert store.held == {ZERO: 90, ONE: 3}
+    assert await bench.progress.begin({ONE: 3}) == {ONE: 3}
+    store.held[ONE] = 2
+    with pytest.raises(LostTail, match="user-registered/1@3"):
+        await bench.progress._look()
+
+
+async def test_an_emptied_store_is_noticed_though_all_partitions_were_given_up_meanwhile() -> None:
+    bench = Bench()
+    await bench.progress.begin({ZERO: 3})
+    bench.progress.give_up()
+    bench.store.held.clear()
+    assert await bench.progress.begin({ONE: 4}) == {ONE: 0}
+
+
 async def test_another_writer_is_not_disturbed() -> None:
     bench = Bench()
     await bench.progress.begin({ZERO: 3})

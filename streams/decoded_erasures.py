@@ -1,6 +1,6 @@
 """Erasures as they were read: of which user, and their place in the order of the user's registrations."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foretaste.kernel.events import DeadLetter, Message, UserErased, event_digest, event_time_ms
@@ -53,16 +53,10 @@ def decoded(messages: Sequence[Message], now: Clock, max_bytes: int) -> tuple[li
     return erasures, bad
 
 
-def latest_of_each(erasures: Sequence[DecodedErasure]) -> dict[str, DecodedErasure]:
-    """By user."""
-    latest: dict[str, DecodedErasure] = {}
+def erased_users(erasures: Sequence[DecodedErasure]) -> list[ErasedUser]:
+    """Each user once, as the store takes them: with the latest erasure, which remembers the user's others."""
+    latest: dict[str, AttributesVersion] = {}
     for each in erasures:
-        held = latest.get(each.event.user_id)
-        if held is None or each.version.replaces(held.version):
-            latest[each.event.user_id] = each
-    return latest
-
-
-def erased_users(erasures: Iterable[DecodedErasure]) -> list[ErasedUser]:
-    """As the store takes them."""
-    return [ErasedUser(each.event.user_id, each.version) for each in erasures]
+        held, version = latest.get(each.event.user_id, AttributesVersion()), each.version
+        latest[each.event.user_id] = version.after(held) if version.replaces(held) else held.outdoing(version)
+    return [ErasedUser(user_id, version) for user_id, version in latest.items()]
