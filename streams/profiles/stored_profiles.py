@@ -1,6 +1,6 @@
 """`user-profiles` from the online store: of who registered before the topic was there, or was erased meanwhile."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
 
 from foretaste.kernel.ports import Report, no_report
@@ -71,14 +71,20 @@ class ProfilesAfterErasures:
             self._last, self._is_known = await self._parts.last_erasure.read(), True
         return self._last
 
-    async def look(self, last: str | None, user_ids: Sequence[str]) -> None:
-        """Once the profiles of users are produced: a null value behind that of each who was erased since `last`."""
-        if self._parts.last_erasure is None or not user_ids:
+    async def look(self, last: str | None, told: Mapping[str, int]) -> None:
+        """Once profiles are produced: a record of what stands behind each that an erasure since `last` made untrue.
+
+        `told` is what they say of each user's first registration (`UserFeatures.first_ms`). Behind the profile of who
+        was erased follows null; of who had registered anew, one without the first registration that the erasure took.
+        """
+        if self._parts.last_erasure is None or not told:
             return
         self._last = await self._parts.last_erasure.read()
         if self._last != last:
-            stored = await self._parts.store.read(user_ids, ANY_SLOT)
-            await self.settle([user.user_id for user in stored if user.is_erased])
+            stored = await self._parts.store.read(list(told), ANY_SLOT)
+            await self.settle(
+                [user.user_id for user in stored if user.is_erased or user.first_ms != told[user.user_id]]
+            )
 
     async def settle(self, user_ids: Sequence[str]) -> None:
         """Of users who were erased before: their profile may have been produced behind the null value then."""

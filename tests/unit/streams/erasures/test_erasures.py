@@ -311,6 +311,18 @@ async def test_of_who_is_erased_before_the_profile_is_produced_null_is_the_last_
     assert ways.profiles[5:] == [(b"after", True)]
 
 
+async def test_of_whose_first_registration_is_erased_before_the_profile_is_produced_the_last_record_tells(
+    ways: Ways,
+) -> None:
+    async def erase() -> None:
+        await ways.erase([erasure()])
+
+    await ways.sign_up([sign_up("u1", timestamp_ms=NOW_MS - 5000, age=30)])
+    ways.interrupted.meanwhile = erase
+    await ways.sign_up([sign_up("u1", 1, NOW_MS - 500, age=31)])
+    assert ways.registered[-2:] == [NOW_MS - 5000, NOW_MS - 500]
+
+
 async def test_a_worker_that_dies_between_profile_and_null_leaves_that_to_the_next(ways: Ways) -> None:
     async def erase() -> None:
         await ways.erase([erasure()])
