@@ -263,11 +263,11 @@ def cut_short(store: FeastStore, writes: int, patch: pytest.MonkeyPatch) -> None
     patch.setattr(store._client, "write", counted)
 
 
-@pytest.mark.parametrize("writes", range(5))
+@pytest.mark.parametrize("writes", range(6))
 async def test_an_erasure_that_was_cut_short_is_finished_by_the_next_try(
     writes: int, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Behind the fence, the behaviour, the attributes and each slot."""
+    """Behind the fence, the first registration, the behaviour, the attributes and each slot."""
     store = FeastStore(feast_config(SQLITE, redis_url, tmp_path), timeout=20)
     await store.write_enriched([EnrichedUser("u1", {"age": 25}, VIRTUAL, AT), *rows(["u2"])])
     await store.write_virtual([ReenrichedUser("u1", VirtualBehaviour(2, VIRTUAL.vectors), AT + 1000)])
@@ -284,6 +284,24 @@ async def test_an_erasure_that_was_cut_short_is_finished_by_the_next_try(
     for generation in (1, 2):
         for read in await store.read(["u1", "u2"], generation):
             assert (read.attributes, len(read.behaviour), read.virtual) == (None, 0, None)
+    await store.close()
+
+
+@pytest.mark.parametrize("writes", range(3))
+async def test_of_who_registered_anew_a_cut_short_erasure_takes_the_first_registration_at_the_next_try(
+    writes: int, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FeastStore(feast_config(SQLITE, redis_url, tmp_path), timeout=20)
+    for at_ms in (AT, AT + 20_000):
+        await store.write_enriched([EnrichedUser("u1", {"age": 25}, None, at_ms)])
+    erased = [ErasedUser("u1", AttributesVersion(AT + 10_000))]
+    with monkeypatch.context() as patch:
+        cut_short(store, writes, patch)
+        with pytest.raises(Unavailable, match="cut short"):
+            await store.erase(erased)
+    assert await store.erase(erased) == ["u1"]
+    (read,) = await store.read(["u1"], 1)
+    assert read.registered_ms == AT + 20_000
     await store.close()
 
 
