@@ -170,7 +170,7 @@ def _parametrize_installed(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Tests of minutes run where they are named: the composed system by `make compose-test`, faults by `make faults`."""
+    """Tests of minutes run where they are named: composed systems by `make compose-test`, faults by `make faults`."""
     folder = collection_path.name if collection_path.parent == ROOT / "tests" else ""
     return True if folder in ON_DEMAND and not any(folder in argument for argument in config.args) else None
 
