@@ -169,17 +169,15 @@ def _parametrize_installed(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize(name, forms, scope="module")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The longest files come first, so that no process is left with one of them at the end.
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Tests of minutes run where they are named: composed systems by `make compose-test`, faults by `make faults`."""
+    folder = collection_path.name if collection_path.parent == ROOT / "tests" else ""
+    return True if folder in ON_DEMAND and not any(folder in argument for argument in config.args) else None
 
-    What takes minutes runs where it is named: the composed system by `make compose-test`, faults by `make faults`.
-    """
-    unnamed = [folder for folder in ON_DEMAND if not any(folder in argument for argument in config.args)]
-    left_out = [item for item in items if _folder(item) in unnamed]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files come first, so that no process is left with one of them at the end."""
     watch_connections(item for item in items if _folder(item) in ON_REAL_SERVERS)
     items.sort(key=lambda item: LONGEST_FIRST.index(_folder(item)))
 
