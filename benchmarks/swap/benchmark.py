@@ -128,8 +128,12 @@ def _under_load(
         after, ended = processors.read(), time.monotonic()
         record = loading.end()
     new = dict(load.sign_up(number) for number in range(len(record.sign_ups)))
+    registered_ms = {each.user_id: round(1000 * each.sent_at) for each in record.sign_ups}
     enriched_at, unfilled = asyncio.run(_settled(settings, [each.user_id for each in record.sign_ups], plan))
-    everyone = {**people, **{user_id: LoadUser(attributes, Behaviour()) for user_id, attributes in new.items()}}
+    newcomers = {
+        user_id: LoadUser(attributes, Behaviour(), registered_ms[user_id]) for user_id, attributes in new.items()
+    }
+    everyone = {**people, **newcomers}
     checked = check_answers(record.samples, everyone, settings.generations)
     run = SwapRun(steady, ended, swaps, record, enriched_at, unfilled, checked, incidents)
     return SwapResult(run, {"before": before.since(beginning), "during": after.since(before)})

@@ -96,6 +96,8 @@ class SampledAnswer:
     user_id: str
     answer: Answer
     scores: Mapping[str, float]
+    sent_ms: int
+    """When it was asked for, by the clock on the wall (epoch milliseconds)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +216,8 @@ class LoadGenerator:
         self._answers.append(answer)
         if whole:
             scores = {each["item_id"]: each["score"] for each in fields["ranked"]}
-            self._samples.append(SampledAnswer(user_id, answer, scores))
+            sent_ms = round(1000 * (self.now() - (self.clock() - sent)))
+            self._samples.append(SampledAnswer(user_id, answer, scores, sent_ms))
 
     def _failed(self, answer: Answer, problem: str) -> None:
         self._answers.append(answer)

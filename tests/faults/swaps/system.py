@@ -179,7 +179,8 @@ class System:
     def people(self, users: Sequence[str]) -> dict[str, LoadUser]:
         """What is stored of them."""
         return {
-            user.user_id: LoadUser(user.attributes or {}, user.behaviour) for user in self.read(users, self.active())
+            user.user_id: LoadUser(user.attributes or {}, user.behaviour, user.registered_ms)
+            for user in self.read(users, self.active())
         }
 
 

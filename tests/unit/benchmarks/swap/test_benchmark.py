@@ -145,7 +145,8 @@ def test_answers_keep_both_generations_and_one_in_so_many_is_kept_whole() -> Non
     record = loaded(service=service)
     assert {(answer.zero_shot, answer.ranking, answer.served_by) for answer in record.answers} == {(3, 3, "virtual")}
     assert len(record.samples) == 3
-    assert record.samples[0] == SampledAnswer("c", record.answers[0], dict.fromkeys(service.asked[0]["items"], 0.5))
+    sample, scores = record.samples[0], dict.fromkeys(service.asked[0]["items"], 0.5)
+    assert sample == SampledAnswer("c", record.answers[0], scores, sample.sent_ms)
     assert {len(set(request["items"])) for request in service.asked} == {3}, "candidates are distinct"
 
 
@@ -315,17 +316,20 @@ def test_cores_are_processor_time_over_time_and_the_rest_is_others() -> None:
     assert later.since(earlier) == {"api": 0.5, "load": 0.1, "others": 0.9}
 
 
-def served(folder: Path, person: LoadUser, of: int, by: int | None = None) -> SampledAnswer:
+SENT_MS = 1_800_000_000_000
+
+
+def served(folder: Path, person: LoadUser, of: int, by: int | None = None, age_ms: int = AGE_MS) -> SampledAnswer:
     """What generation `by` answers with virtual behaviour of generation `of`, or to the real one where `by` is None."""
     number = of if by is None else by
     virtual = LocalTowers.of(folder / str(of)).virtual_behaviour([person.attributes])[0]
     if by is None:
         virtual = np.zeros_like(virtual)
     items = list(trained().encoding.items[:5])
-    request = RankingInput(person.attributes, {}, person.behaviour, virtual, items, AGE_MS)
+    request = RankingInput(person.attributes, {}, person.behaviour, virtual, items, age_ms)
     (scores,) = LocalTowers.of(folder / str(number)).score([request])
     said = answer(0.0, ranking=number, zero_shot=None if by is None else number)
-    return SampledAnswer("someone", said, dict(zip(items, scores.tolist(), strict=True)))
+    return SampledAnswer("someone", said, dict(zip(items, scores.tolist(), strict=True)), SENT_MS)
 
 
 def cold() -> LoadUser:
@@ -346,6 +350,15 @@ def test_an_answer_that_mixed_generations_inside_is_found_out_though_it_says_oth
     assert check_answers([mixed], {"someone": cold()}, folder).wrong == 1
 
 
+@pytest.mark.parametrize(("age_ms", "wrong"), [(30_000, 0), (59_995, 0), (60_050, 0), (3_600_000, 1)])
+def test_whoever_signed_up_during_the_load_is_compared_as_of_that(age_ms: int, wrong: int) -> None:
+    """A bin of ages ends after a minute: close to it the service may have seen either."""
+    folder = artifacts()[0].parent
+    answered = served(folder, cold(), of=1, by=1, age_ms=age_ms)
+    registered = replace(cold(), registered_ms=SENT_MS - min(age_ms, 60_000))
+    assert check_answers([answered], {"someone": registered}, folder).wrong == wrong
+
+
 def test_a_warm_user_is_compared_too_and_cannot_tell() -> None:
     folder, items = artifacts()[0].parent, trained().encoding.items[:6]
     warm = LoadUser(cold().attributes, Behaviour(items, ["clicked"] * 6, range(6)))
@@ -355,7 +368,7 @@ def test_a_warm_user_is_compared_too_and_cannot_tell() -> None:
 
 def test_fallbacks_are_not_compared() -> None:
     said = answer(0.0, zero_shot=None, fallback="mean_behaviour")
-    assert check_answers([SampledAnswer("nobody", said, {"1": 0.5})], {}, Path("nowhere")) == AnswerCheck()
+    assert check_answers([SampledAnswer("nobody", said, {"1": 0.5}, SENT_MS)], {}, Path("nowhere")) == AnswerCheck()
 
 
 def test_shaken_towers_answer_differently_and_leave_the_others_as_they_were() -> None:
