@@ -39,11 +39,11 @@ class DriverThread:
             pass
 
     @staticmethod
-    def _carried_out(asked: tuple[Future[Any], Callable[[], Any]] | None) -> bool:
+    def _carried_out(submitted: tuple[Future[Any], Callable[[], Any]] | None) -> bool:
         """Whether there is more to come."""
-        if asked is None:
+        if submitted is None:
             return False
-        future, call = asked
+        future, call = submitted
         if future.set_running_or_notify_cancel():
             try:
                 future.set_result(call())

@@ -1,5 +1,8 @@
 """Interactions in arrays whose tastes are known, for what is fitted to attributes."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -100,3 +103,17 @@ def sampled(
     sampler = NegativeSampler(data, encoding, item_counts(data, encoding, len(events)), rng)
     assert max(user for user, _ in events) < USERS
     return [user for user, _ in events], [FIRST_KNOWN + item for _, item in events], Negatives(sampler, number)
+
+
+def part_of_examples(examples: Any, rows: Any) -> Any:
+    """The same moments, a row each, at the same times."""
+    return replace(
+        examples,
+        users=examples.users[rows],
+        times_ms=examples.times_ms[rows],
+        context=examples.context[rows],
+        starts=np.arange(len(rows) + 1),
+        items=examples.items[rows],
+        labels=examples.labels[rows],
+        ages=examples.ages[rows],
+    )

@@ -45,14 +45,14 @@ async def erasures_of(client: Client, keys: Sequence[bytes], found: Sequence[Any
     return {key: Erasure(at_ms, there == 1) for (key, at_ms), there in zip(at.items(), anew, strict=True)}
 
 
-def trimmed(users: Sequence[UserFeatures], told_now: Sequence[str]) -> list[BehavedUser]:
+def trimmed(users: Sequence[UserFeatures], newly_erased: Sequence[str]) -> list[BehavedUser]:
     """The rows of users without what they did before they were erased; only where something changes, but of those in
-    `told_now` in any case: a writer that had read the user before is refused then."""
+    `newly_erased` in any case: a writer that had read the user before is refused then."""
     rows = []
     for user in users:
         if user.erasure is None:
             continue
         kept = user.erasure.since(user.behaviour)
-        if user.user_id in told_now or len(kept) < len(user.behaviour):
+        if user.user_id in newly_erased or len(kept) < len(user.behaviour):
             rows.append(BehavedUser.after(user, kept))
     return rows

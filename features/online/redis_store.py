@@ -261,9 +261,9 @@ class RedisStore:
     async def _trim(self, anew: Mapping[str, int]) -> None:
         """Take away what users did before they were erased, who registered anew by then; by reply of the script."""
         left = list(anew)
-        told_now = [user_id for user_id, reply in anew.items() if reply == UNKNOWN]
+        newly_erased = [user_id for user_id, reply in anew.items() if reply == UNKNOWN]
         for _ in range(ROUNDS):
-            left = await self.write_behaviour(trimmed(await self.read_behaviour(left), told_now))
+            left = await self.write_behaviour(trimmed(await self.read_behaviour(left), newly_erased))
             if not left:
                 return
         raise Unavailable("redis", f"others write for {len(left)} erased users at the same time")

@@ -108,17 +108,17 @@ class InMemoryOnlineStore:
                 self._virtual.pop((user_id, parity), None)
         return anew
 
-    def _trim(self, user_id: str, told_now: int | None) -> None:
-        """Take away what a user who registered anew was before; `told_now` is the time of an erasure nobody knew of."""
+    def _trim(self, user_id: str, newly_erased_ms: int | None) -> None:
+        """Take away what a user who registered anew was before; `newly_erased_ms` is when, if not known before."""
         read = self._behaved(user_id)
-        if told_now is not None:
-            self._erased[user_id] = told_now
-            if self._first_ms.get(user_id, 0) <= told_now:
+        if newly_erased_ms is not None:
+            self._erased[user_id] = newly_erased_ms
+            if self._first_ms.get(user_id, 0) <= newly_erased_ms:
                 self._first_ms.pop(user_id, None)
         if user_id not in self._erased:
             return
         kept = Erasure(self._erased[user_id]).since(read.behaviour)
-        if told_now is not None or len(kept) < len(read.behaviour):
+        if newly_erased_ms is not None or len(kept) < len(read.behaviour):
             self._behaviour[user_id] = BehavedUser.after(read, kept)
 
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:

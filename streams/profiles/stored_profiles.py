@@ -71,19 +71,19 @@ class ProfilesAfterErasures:
             self._last, self._is_known = await self._parts.last_erasure.read(), True
         return self._last
 
-    async def look(self, last: str | None, told: Mapping[str, int]) -> None:
+    async def look(self, last: str | None, recorded: Mapping[str, int]) -> None:
         """Once profiles are produced: a record of what stands behind each that an erasure since `last` made untrue.
 
-        `told` is what they say of each user's first registration (`UserFeatures.first_ms`). Behind the profile of who
-        was erased follows null; of who had registered anew, one without the first registration that the erasure took.
+        `recorded` is each user's first registration in them (`UserFeatures.first_ms`). Behind the profile of who was
+        erased follows null; of who had registered anew, one without the first registration that the erasure took.
         """
-        if self._parts.last_erasure is None or not told:
+        if self._parts.last_erasure is None or not recorded:
             return
         self._last = await self._parts.last_erasure.read()
         if self._last != last:
-            stored = await self._parts.store.read(list(told), ANY_SLOT)
+            stored = await self._parts.store.read(list(recorded), ANY_SLOT)
             await self.settle(
-                [user.user_id for user in stored if user.is_erased or user.first_ms != told[user.user_id]]
+                [user.user_id for user in stored if user.is_erased or user.first_ms != recorded[user.user_id]]
             )
 
     async def settle(self, user_ids: Sequence[str]) -> None:

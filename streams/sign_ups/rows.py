@@ -175,17 +175,19 @@ class EnrichedSignUp:
         """
         known, stored, stands = self.known, self.known.stored.attributes_version, self.stands
         if stands is not None:
-            return profile_record(self.user_id, stands.attributes or {}, stands.attributes_version, self.told_first_ms)
+            return profile_record(
+                self.user_id, stands.attributes or {}, stands.attributes_version, self.recorded_first_ms
+            )
         if known.newer:
             version = self.version.after(stored) if stored.digests else self.version
-            return checked_record(self.user_id, known.attributes, version, self.told_first_ms)
+            return checked_record(self.user_id, known.attributes, version, self.recorded_first_ms)
         if stored.digests and known.sign_up.version.digests[-1] not in stored.digests:
             return None
-        return profile_record(self.user_id, known.attributes, stored, self.told_first_ms)
+        return profile_record(self.user_id, known.attributes, stored, self.recorded_first_ms)
 
     @property
-    def told_first_ms(self) -> int:
-        """`UserFeatures.first_ms` as `profile` tells it."""
+    def recorded_first_ms(self) -> int:
+        """`UserFeatures.first_ms` as `profile` has it."""
         if self.stands is not None:
             return self.stands.first_ms
         return self.first_ms if self.known.newer else self.known.stored.first_ms

@@ -181,9 +181,9 @@ class StoreProgress:
     async def _begin(self, committed: Mapping[Key, int]) -> dict[Key, int]:
         self.server_run = await self._store.server_run()
         stood = self._stands
-        asked = {(each[0], each[1]): at for each, at in committed.items()} | stood
-        elsewhere = await self._store.advance_offsets({each: (at, at) for each, at in asked.items()})  # moves nothing
-        held = {each: elsewhere.get(each, at) for each, at in asked.items()}
+        sent = {(each[0], each[1]): at for each, at in committed.items()} | stood
+        elsewhere = await self._store.advance_offsets({each: (at, at) for each, at in sent.items()})  # moves nothing
+        held = {each: elsewhere.get(each, at) for each, at in sent.items()}
         gone = {(each[0], each[1]) for each, at in committed.items() if at and held[each] is None}
         anew: Set[Partition] = set()
         if self._emptied or (stood and gone) or any(held[each] is None for each in stood):
@@ -225,9 +225,9 @@ class StoreProgress:
         self._lost.labels("unseen").inc()
         self._readiness.unready(EMPTIED, reason)
 
-    def _check(self, asked: Mapping[Partition, int], elsewhere: Mapping[Partition, int | None]) -> None:
+    def _check(self, sent: Mapping[Partition, int], elsewhere: Mapping[Partition, int | None]) -> None:
         """Raises `LostTail` where the store stands behind what it was asked by, or nowhere."""
-        stands = {each: asked[each] for each in elsewhere if each in self._held}
+        stands = {each: sent[each] for each in elsewhere if each in self._held}
         gone = {each for each in stands if elsewhere[each] is None}
         behind = {each for each, at in stands.items() if (held := elsewhere[each]) is not None and held < at}
         if gone:

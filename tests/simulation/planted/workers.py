@@ -165,7 +165,7 @@ WORKERS = (
     planted(
         "lost_tail_unseen",
         "a store that stands behind is gone on with",
-        (StoreProgress, "_check", lambda self, asked, elsewhere: None),
+        (StoreProgress, "_check", lambda self, sent, elsewhere: None),
     ),
     planted(
         "word_without_compare",

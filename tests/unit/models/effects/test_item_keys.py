@@ -13,7 +13,7 @@ from models.effects.item_keys import combined_keys, design_of_items, separated_k
 from models.effects.low_rank import Design, Fit, Weights
 from models.effects.state import SavedCounts
 from models.runtime.encoding import FIRST_KNOWN, IndexArray
-from tests.effects_factory import ITEMS, SEGMENTS, TABLES, attributes_of, impressions, liked
+from tests.effects_factory import ITEMS, SEGMENTS, TABLES, attributes_of, impressions, liked, part_of_examples
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FEATURES: IndexArray = np.where(np.arange(ITEMS) < FIRST_KNOWN, 0, np.arange(ITEMS) % SEGMENTS + 1)[:, None]
@@ -33,17 +33,7 @@ def _tells(effects: Effects, item: int) -> Any:
 
 
 def _without(examples: Any, item: int) -> Any:
-    rows = np.flatnonzero(examples.items != item)
-    return replace(
-        examples,
-        users=examples.users[rows],
-        times_ms=examples.times_ms[rows],
-        context=examples.context[rows],
-        starts=np.arange(len(rows) + 1),
-        items=examples.items[rows],
-        labels=examples.labels[rows],
-        ages=examples.ages[rows],
-    )
+    return part_of_examples(examples, np.flatnonzero(examples.items != item))
 
 
 def test_an_item_that_was_never_counted_has_the_key_of_its_kind(rng: np.random.Generator) -> None:

@@ -14,7 +14,16 @@ from models.effects.counts import CountingConfig, TableSizes
 from models.effects.fit import Effects, EffectsConfig, HeldOutCodes, fit_effects
 from models.effects.state import SavedCounts
 from models.runtime.encoding import FIRST_KNOWN, UNKNOWN
-from tests.effects_factory import ITEMS, TABLES, attributes_of, examples_of, impressions, liked, sampled
+from tests.effects_factory import (
+    ITEMS,
+    TABLES,
+    attributes_of,
+    examples_of,
+    impressions,
+    liked,
+    part_of_examples,
+    sampled,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WIDTH = 16
@@ -28,29 +37,15 @@ def _fit(
     return fit_effects(examples, tables, WIDTH, negatives, config, np.random.default_rng(seed), earlier)
 
 
-def _part(examples: Any, rows: Any) -> Any:
-    """The same moments, a row each, at the same times."""
-    return replace(
-        examples,
-        users=examples.users[rows],
-        times_ms=examples.times_ms[rows],
-        context=examples.context[rows],
-        starts=np.arange(len(rows) + 1),
-        items=examples.items[rows],
-        labels=examples.labels[rows],
-        ages=examples.ages[rows],
-    )
-
-
 def _halves(examples: Any) -> Any:
-    return (_part(examples, rows) for rows in np.array_split(np.arange(len(examples.users)), 2))
+    return (part_of_examples(examples, rows) for rows in np.array_split(np.arange(len(examples.users)), 2))
 
 
 def _by_time(rng: np.random.Generator, users: Any = USERS, each: int = 12) -> Examples:
     """Impressions in an order in which every user comes in both halves."""
     examples = impressions(attributes_of(users, rng), each, rng)
     order = rng.permutation(len(examples.users))
-    shuffled = _part(examples, order)
+    shuffled = part_of_examples(examples, order)
     return examples_of(shuffled.users, shuffled.items, shuffled.labels, examples.attributes)
 
 
@@ -82,7 +77,7 @@ def test_many_small_windows_are_nearly_one(rng: np.random.Generator) -> None:
     examples = _by_time(rng)
     whole, step = _fit(examples), None
     for rows in np.array_split(np.arange(len(examples.users)), 6):
-        step = _fit(_part(examples, rows), step.counts if step else None)
+        step = _fit(part_of_examples(examples, rows), step.counts if step else None)
     assert _likeness(step, whole) > 0.98
     assert step.counts.past.frequency.sum() == len(examples.users)
 
@@ -123,7 +118,7 @@ def test_values_and_items_that_are_new_are_learned_beside_the_known(rng: np.rand
     examples = _by_time(rng)
     early, late = _halves(examples)
     known = (examples.attributes[early.users, 0] < 3) & (early.items < ITEMS - 2)
-    first = _fit(_part(early, np.flatnonzero(known)), tables=TableSizes((3, 5), ITEMS - 2))
+    first = _fit(part_of_examples(early, np.flatnonzero(known)), tables=TableSizes((3, 5), ITEMS - 2))
     both, whole = _fit(late, first.counts), _fit(examples)
     assert both.codes.shape == whole.codes.shape
     effects = _effects(both)
