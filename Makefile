@@ -11,8 +11,8 @@ STAMP := $(VENV)/.stamp
 HOME_FOLDER := $(or $(FORETASTE_HOME),.foretaste)
 PYTHON ?= $(firstword $(foreach name,python3 python3.12 python3.11 python3.13,$(if $(shell $(name) -c 'import sys, venv; sys.version_info >= (3, 11) and print(1)' 2>/dev/null),$(name))))
 PYTEST_ARGS ?=
-# Four at a time on two cores: many tests wait for servers. Tests of one file stay together, with the servers that they share.
-PYTEST_PARALLEL ?= -n 4 --dist loadfile --no-loadscope-reorder
+# Three at a time on two cores: many tests wait for servers. With four, trainings of low priority hardly get any time. Tests of one file stay together, with the servers that they share.
+PYTEST_PARALLEL ?= -n 3 --dist loadfile --no-loadscope-reorder
 ARGS ?=
 FAULTS ?= all
 SEEDS ?= 500

@@ -18,15 +18,14 @@
 -- Returns 1, or the stored event time of the attributes where these stay: all that is written then is that the
 -- registration came, `AttributesVersion.outdoing`, and that it was the first one.
 -- A key of another type holds nothing: it gives way to the hash.
-local stored = redis.pcall('HMGET', KEYS[1], ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13])
+local stored = redis.pcall('HMGET', KEYS[1], ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13], ERASED)
 local other_type = stored.err and string.find(stored.err, 'WRONGTYPE', 1, true)
 if stored.err and not other_type then return stored end
-local time, mark = stored[1], stored[2] or ''
+local time, mark, erased = stored[1], stored[2] or '', tonumber(stored[6] or '') or -1
 
 -- whether a first registration of this time counts: the user was not erased since
 local function is_since_erasure(raw)
   local seconds, nanos = event_time(raw)
-  local erased = tonumber(redis.call('HGET', KEYS[1], ERASED) or '') or -1
   return seconds + nanos > 0 and seconds * 1000 + math.floor(nanos / 1e6) > erased
 end
 
