@@ -3,6 +3,7 @@
 What is left out is printed with its reason; a server that was asked for by name and cannot be had is an error.
 """
 
+import gc
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -27,7 +28,10 @@ from tests.integration import brokers, postgres_server, redis_server, redis_tls
 from tests.integration.postgres_server import Postgres
 from tests.servers import held, shared_server
 
+gc.disable()  # until all is imported, which stays: the collector's walks through it are a tenth of the time
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests fill the cores by processes; threads that wait for others spin
+for part in ("RANK", "REDIS", "TRITON"):  # a full machine is slow, and what is late falls back or fails
+    os.environ.setdefault(f"FORETASTE_{part}_TIMEOUT", "10")
 
 ROOT = Path(__file__).parents[1]
 LONGEST_FIRST = (
@@ -180,6 +184,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files come first, so that no process is left with one of them at the end."""
     watch_connections(item for item in items if _folder(item) in ON_REAL_SERVERS)
     items.sort(key=lambda item: LONGEST_FIRST.index(_folder(item)))
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def _folder(item: pytest.Item) -> str:

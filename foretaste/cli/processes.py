@@ -293,3 +293,4 @@ def _settle_memory() -> None:
     """What is imported stays: the collector need not walk it again, which is what the slowest requests waited for."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(700, 10, 10)  # Python's own: short walks, which no request notices

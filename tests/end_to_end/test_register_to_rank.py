@@ -127,7 +127,7 @@ def test_sign_up_behaviour_and_ranking_go_through_feasts_api_where_that_is_set(
     ours = yaml.safe_load((REPO / "feature_store.yaml").read_text())
     file = tmp_path / "feature_store.yaml"
     file.write_text(yaml.safe_dump(ours | {"online_store": {"type": "sqlite", "path": "online.db"}}))
-    settings = Settings(home=tmp_path, api_port=0, feature_store=file, redis_timeout=10)
+    settings = Settings(home=tmp_path, api_port=0, feature_store=file)
     with running(tmp_path, triton_environment, settings) as system:
         users = [uuid4().hex for _ in range(20)]
         system.sign_up(*users)

@@ -28,11 +28,7 @@ PLAN = SwapPlan(
 
 
 @pytest.mark.timeout(240)
-def test_swaps_under_load_fail_nobody_and_mix_nothing(
-    tmp_path: Path, triton_environment: TritonEnvironment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for part in ("RANK", "REDIS", "TRITON"):  # a full machine is slow, and what is late falls back
-        monkeypatch.setenv(f"FORETASTE_{part}_TIMEOUT", "10")
+def test_swaps_under_load_fail_nobody_and_mix_nothing(tmp_path: Path, triton_environment: TritonEnvironment) -> None:
     settings = own_settings(Settings(home=tmp_path / "home"))
     training = replace(config(), architecture=SMALL, warm_after=6)
     dataset = read_dataset(write_dataset(tmp_path / "data"))

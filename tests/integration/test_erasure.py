@@ -121,7 +121,7 @@ async def deployment(
     names = TopicNames(f"{uuid.uuid4().hex}-")
     variables = {"HOME": str(tmp_path), "KAFKA": kafka_address, "REDIS": redis_url, "TRITON": "in-process"}
     variables |= {"TOPIC_PREFIX": names.prefix, "PROJECT": f"test_{uuid.uuid4().hex}", "PARTITIONS": "1"}
-    variables |= {"KAFKA_IDEMPOTENT": str(kafka_idempotent), "REDIS_TIMEOUT": "10"}
+    variables |= {"KAFKA_IDEMPOTENT": str(kafka_idempotent)}
     for name, value in variables.items():
         monkeypatch.setenv(f"FORETASTE_{name}", value)
     settings = Settings()

@@ -26,7 +26,7 @@ def run(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Generations 1 and 2 are written, 1 is active; 3 is damaged."""
     shutil.copytree(artifacts()[0].parent, tmp_path / "generations")
     (tmp_path / "generations" / "3").mkdir()
-    addresses = {"KAFKA": "127.0.0.1:9", "REDIS": redis_url, "TRITON": "in-process", "REDIS_TIMEOUT": "10"}
+    addresses = {"KAFKA": "127.0.0.1:9", "REDIS": redis_url, "TRITON": "in-process"}
     for name, value in {"HOME": str(tmp_path), "PROJECT": f"test_{uuid4().hex}", **addresses}.items():
         monkeypatch.setenv(f"FORETASTE_{name}", value)
     monkeypatch.setattr(console.console, "_width", 400)

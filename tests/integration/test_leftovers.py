@@ -17,9 +17,7 @@ from tests.towers_factory import artifacts
 def settings(redis_url: str, tmp_path: Path) -> Settings:
     """Generations 1 and 2 are written; nothing is published."""
     shutil.copytree(artifacts()[0].parent, tmp_path / "generations")
-    return Settings(
-        home=tmp_path, redis=redis_url, redis_timeout=10, triton="in-process", project=f"test_{uuid4().hex}"
-    )
+    return Settings(home=tmp_path, redis=redis_url, triton="in-process", project=f"test_{uuid4().hex}")
 
 
 async def _retired_by_half(settings: Settings, number: int) -> None:

@@ -61,6 +61,9 @@ class Deployment:
             "PROJECT": self.project,
             "TOPIC_PREFIX": self.names.prefix,
             "KAFKA_SESSION_TIMEOUT": "3",
+            "RANK_TIMEOUT": "0.25",
+            "REDIS_TIMEOUT": "2",
+            "TRITON_TIMEOUT": "2",
         }
         return {**os.environ, **{f"FORETASTE_{name}": value for name, value in settings.items()}}
 

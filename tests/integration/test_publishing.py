@@ -56,9 +56,7 @@ class System:
 def settings(redis_url: str, tmp_path: Path) -> Settings:
     """Generations 1 and 2 are written; nothing is published."""
     shutil.copytree(artifacts()[0].parent, tmp_path / "generations")
-    return Settings(
-        home=tmp_path, redis=redis_url, redis_timeout=10, triton="in-process", project=f"test_{uuid4().hex}"
-    )
+    return Settings(home=tmp_path, redis=redis_url, triton="in-process", project=f"test_{uuid4().hex}")
 
 
 @pytest.fixture
@@ -337,7 +335,7 @@ def on_triton(settings: Settings, triton_environment: TritonEnvironment) -> Iter
     """The same, on a real Triton of the test's own."""
     part = Triton(settings.home / "triton", settings.repository, triton_environment)
     with Stack(settings.home, StackPlan([part], {}, [])) as stack:
-        yield settings.model_copy(update={"triton": stack.addresses["triton"], "triton_timeout": 10.0})
+        yield settings.model_copy(update={"triton": stack.addresses["triton"]})
 
 
 async def _asked_while(towers: TritonTowers, number: int, done: asyncio.Event) -> int:

@@ -173,7 +173,6 @@ def settings(
         "KAFKA": kafka_address,
         "KAFKA_IDEMPOTENT": kafka_idempotent,
         "REDIS": server.url,
-        "REDIS_TIMEOUT": 10,
         "TRITON": "in-process",
         "TOPIC_PREFIX": f"{uuid4().hex}-",
         "PROJECT": f"test_{uuid4().hex}",

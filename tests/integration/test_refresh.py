@@ -140,7 +140,6 @@ async def system(redis_url: str, kafka_address: str, kafka_idempotent: bool, tmp
         topic_prefix=f"{name}-",
         partitions=2,
         redis=redis_url,
-        redis_timeout=10,
         project=f"test_{name}",
         triton="in-process",
         outcome_window=1.0,

@@ -60,7 +60,6 @@ def _settings(server: RedisTls, home: Path, user: str = "foretaste", password: s
         "redis_ca_file": files.ca,
         "redis_cert_file": files.client_cert,
         "redis_key_file": files.client_key,
-        "redis_timeout": 10.0,
     }
     return Settings(**{**options, **more})
 

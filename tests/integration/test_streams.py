@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -28,8 +28,9 @@ from streams.worker.metrics import Metrics
 from streams.worker.producer import KafkaEvents
 from streams.worker.runner import StreamWorker, run_worker
 from streams.worker.topic_admin import create_topics
-from tests.integration.brokers import apache_kafka, free_port
+from tests.integration.brokers import Broker, apache_kafka, free_port
 from tests.integration.kafka_reading import lag_of, read_all
+from tests.servers import held
 from tests.stream_parts import World
 
 PARTITIONS = 4
@@ -341,26 +342,35 @@ async def test_the_process_form_raises_a_defect(deployment: Deployment) -> None:
         assert await deployment.lag() == 1
 
 
+@pytest.fixture(scope="module")
+def restarted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A broker that is stopped and started again, so nobody else's."""
+    folder = tmp_path_factory.mktemp("restarted")
+    with held(lambda: apache_kafka(Path(os.environ["KAFKA_HOME"]), folder)) as broker:
+        yield broker
+
+
 @pytest.mark.skipif("KAFKA_HOME" not in os.environ, reason="KAFKA_HOME names no Kafka, and Tansu forgets its topics")
 @pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
-async def test_a_broker_that_is_restarted_is_waited_for(tmp_path: Path, kill: bool, consumer: ConsumerName) -> None:
+async def test_a_broker_that_is_restarted_is_waited_for(
+    restarted: Broker, tmp_path: Path, kill: bool, consumer: ConsumerName
+) -> None:
     before, during, after = users(100, "before"), users(100, "during"), users(100, "after")
-    async with apache_kafka(Path(os.environ["KAFKA_HOME"]), tmp_path) as broker:
-        deployment = Deployment(KafkaConnection(broker.address), broker.idempotent, tmp_path, consumer)
-        async with deployment, deployment.worker() as worker:
-            watching = asyncio.create_task(worker.failed())
-            await deployment.sign_up(before)
-            await until(lambda: deployment.enriched(before))
+    deployment = Deployment(KafkaConnection(restarted.address), restarted.idempotent, tmp_path, consumer)
+    async with deployment, deployment.worker() as worker:
+        watching = asyncio.create_task(worker.failed())
+        await deployment.sign_up(before)
+        await until(lambda: deployment.enriched(before))
 
-            await broker.stop(kill=kill)
-            with pytest.raises(Unavailable):
-                await KafkaEvents(deployment.connection, timeout=1).send(deployment.names.registered, b"u", b"")
-            await broker.start_again()
-            await deployment.sign_up(during)
-            await until(lambda: deployment.enriched(during))
-            await deployment.sign_up(after)
-            await until(lambda: deployment.enriched(after))
-            await until(lambda: lag_is_over(deployment))
-            assert not watching.done()
-            watching.cancel()
-        assert set(await deployment.announced()) == {*before, *during, *after}
+        await restarted.stop(kill=kill)
+        with pytest.raises(Unavailable):
+            await KafkaEvents(deployment.connection, timeout=1).send(deployment.names.registered, b"u", b"")
+        await restarted.start_again()
+        await deployment.sign_up(during)
+        await until(lambda: deployment.enriched(during))
+        await deployment.sign_up(after)
+        await until(lambda: deployment.enriched(after))
+        await until(lambda: lag_is_over(deployment))
+        assert not watching.done()
+        watching.cancel()
+    assert set(await deployment.announced()) == {*before, *during, *after}

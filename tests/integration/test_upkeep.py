@@ -40,7 +40,6 @@ def settings(redis_url: str, tmp_path: Path) -> Settings:
         home=tmp_path,
         kafka="127.0.0.1:9",
         redis=redis_url,
-        redis_timeout=10,
         triton="in-process",
         project=f"test_{uuid4().hex}",
         lease_seconds=CONFIG.lease_seconds,

@@ -17,7 +17,7 @@ from foretaste.kernel.values import FloatArray
 from serving.active import ActiveGeneration
 from serving.metrics import RankingMetrics
 from serving.rankings.impressions import BufferedImpressions, ImpressionPolicy
-from serving.rankings.ranking import Ranking
+from serving.rankings.ranking import Ranking, RankingLimits
 from serving.requests import RankRequest, RankResponse
 from streams.codec import EVENTS
 from streams.topics import TopicNames
@@ -70,6 +70,7 @@ class Deployment:
             metrics,
             clock,
             policy=ImpressionPolicy(self.impressions, shown=3),
+            limits=RankingLimits(seconds=10.0),
         )
 
     def worker(self) -> StreamWorker:

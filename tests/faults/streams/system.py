@@ -50,6 +50,9 @@ SETTINGS: Mapping[str, Any] = {
     "kafka_session_timeout": SESSION_SECONDS,
     "partitions": PARTITIONS,
     "topic_prefix": "faults-",
+    "rank_timeout": 0.25,
+    "redis_timeout": 2.0,
+    "triton_timeout": 2.0,
 }
 
 

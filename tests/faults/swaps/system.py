@@ -51,6 +51,8 @@ SETTINGS: Mapping[str, Any] = {
     "kafka_fetch_wait": 0.02,
     "kafka_session_timeout": 6.0,
     "partitions": 4,
+    "rank_timeout": 2.0,
+    "redis_timeout": 2.0,
     "triton_timeout": 5.0,
     "reenrich_rate": 2000.0,
     "shown": 0,

@@ -33,8 +33,7 @@ def system(
 ) -> Iterator[System]:
     """On Apache Kafka where it can be had."""
     folder = tmp_path_factory.mktemp("faults-kafka")
-    with ExitStack() as opened, pytest.MonkeyPatch.context() as environment:
-        environment.setenv("FORETASTE_RANK_TIMEOUT", "2")  # a full machine is slow, and what is late falls back
+    with ExitStack() as opened:
         if "home" in kafka_forms(pytestconfig):
             broker = opened.enter_context(held(lambda: brokers.apache_kafka(Path(os.environ["KAFKA_HOME"]), folder)))
         else:
