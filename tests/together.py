@@ -1,12 +1,12 @@
-"""Training as one of several processes, started by torchrun: `-m tests.together FOLDER STOP NAME …`.
+"""Training as one of several processes, which torchrun starts: `-m tests.together FOLDER NAME …`.
 
-Each run writes what it ended with to FOLDER/<name>.<rank>.pt, and its checkpoints to FOLDER/<name>; the first process
-is killed after step STOP, 0: never.
+Each run writes what it ended with to FOLDER/<name>.<rank>.pt, and its checkpoints to FOLDER/<name>.
 """
 
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +36,7 @@ rows" are one moment a step, which two cannot share."""
 
 
 def run(name: str, execution: Execution, stop: int = 0) -> tuple[Trained, list[int]]:
-    """The towers, and the numbers of the steps that were heard of."""
+    """The towers, and the numbers of the steps that were heard of. Who hears of step `stop` is killed there."""
     data, split = dataset()
     heard: list[int] = []
 
@@ -48,7 +48,7 @@ def run(name: str, execution: Execution, stop: int = 0) -> tuple[Trained, list[i
     return cotrain(data, split, RUNS[name], progress, execution=execution), heard
 
 
-def main(folder: Path, stop: int, names: list[str]) -> None:
+def main(folder: Path, names: Sequence[str], stop: int = 0) -> None:
     assert is_one_of_several(os.environ)
     with process_group(os.environ, "cpu") as peers:
         for name in names:
@@ -58,4 +58,4 @@ def main(folder: Path, stop: int, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
+    main(Path(sys.argv[1]), sys.argv[2:])

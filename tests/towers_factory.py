@@ -59,13 +59,14 @@ def tiny_mail(seed: int = 0, **changes: Any) -> TowerPair:
         return build_towers(SIZES, features, replace(TINY, **changes)).eval()
 
 
-@cache
 def folder() -> Path:
     """Of this process; it lives as long."""
-    return Path(_keep.name)
+    return Path(_kept().name)
 
 
-_keep = tempfile.TemporaryDirectory(prefix="towers-")
+@cache
+def _kept() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="towers-")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,6 +20,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from foretaste import compose
+from foretaste.cli.cotrain import REFUSED
+from foretaste.cli.main import main
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.generations import Move, Serving
@@ -41,6 +43,7 @@ from streams.topics import TopicNames
 from tests import opened
 from tests.data_factory import write_dataset
 from tests.towers_factory import artifacts
+from tests.two_processes import run_two
 
 pytestmark = pytest.mark.one_broker
 USERS = 60
@@ -345,16 +348,21 @@ async def test_acts_that_the_log_does_not_have_yet_are_waited_for(system: System
     assert "1" in logged.behaviours.column("user_id").to_pylist()
 
 
-async def cotrained_together(settings: Settings) -> tuple[int | None, str]:
-    """The exit status of `foretaste cotrain` in two processes of torchrun, and what the first said."""
+COMMAND = ("cotrain", "--once", "--days", "1", "--epochs", "1", "--device", "cpu", "--json")
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
     given = settings.model_dump(mode="json", exclude_none=True, exclude_unset=True)
-    environment = {variable(name): str(value) for name, value in given.items()}
+    return {variable(name): str(value) for name, value in given.items()}
+
+
+async def by_torchrun(settings: Settings) -> tuple[list[int | None], str]:
+    """The exit status of `foretaste cotrain` in two processes of torchrun, and what the first said."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"),
-        *("--rdzv-endpoint", "localhost:0", "-m", "foretaste", "cotrain"),
-        *("--once", "--days", "1", "--epochs", "1", "--device", "cpu", "--json"),
+        *("--rdzv-endpoint", "localhost:0", "-m", "foretaste", *COMMAND),
         cwd=ROOT,
-        env={**os.environ, **environment, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        env={**os.environ, **environment_of(settings), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
         stdout=asyncio.subprocess.PIPE,
     )
     try:
@@ -364,12 +372,35 @@ async def cotrained_together(settings: Settings) -> tuple[int | None, str]:
         if process.returncode is None:
             process.terminate()
             await process.wait()
-    return process.returncode, said.decode()
+    return [process.returncode], said.decode()
+
+
+async def by_fork(settings: Settings) -> tuple[list[int | None], str]:
+    """Likewise in two forked processes; the exit status of each."""
+    said = settings.home / "said"
+    ended = await asyncio.to_thread(run_two, command_line, said, environment=environment_of(settings))
+    return ended, said.read_text()
+
+
+def command_line(said: Path) -> None:
+    """`foretaste cotrain` in this process."""
+    if os.environ["RANK"] == "0":
+        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), sys.stdout.fileno())
+    sys.argv = ["foretaste", *COMMAND]
+    main()
 
 
 @pytest.mark.timeout(450)
-@pytest.mark.parametrize("trained_before", [False, True], ids=["from its beginning", "with a candidate"])
-async def test_two_processes_refresh_together_from_the_command_line(system: System, trained_before: bool) -> None:
+@pytest.mark.parametrize(
+    ("together", "trained_before"),
+    [(by_torchrun, False), (by_fork, True)],
+    ids=["from its beginning", "with a candidate"],
+)
+async def test_two_processes_refresh_together_from_the_command_line(
+    system: System,
+    together: Callable[[Settings], Awaitable[tuple[list[int | None], str]]],
+    trained_before: bool,
+) -> None:
     await system.show(400)
     if trained_before:
         async with compose.refresh_parts(system.settings) as parts:
@@ -377,8 +408,8 @@ async def test_two_processes_refresh_together_from_the_command_line(system: Syst
             with pytest.raises(Unavailable):
                 await refresh(replace(parts, publish=away), order(epochs=1), silent)
     async with working(system.settings):
-        status, said = await cotrained_together(system.settings)
-    assert status == 0
+        ended, said = await together(system.settings)
+    assert set(ended) == {0}
     record = RefreshRecord.model_validate_json(said)
     assert (record.outcome, record.number) == (RefreshOutcome.SWAPPED, 2)
     assert record.learning is not None
@@ -390,8 +421,8 @@ async def test_two_processes_refresh_together_from_the_command_line(system: Syst
 
 @pytest.mark.timeout(450)
 async def test_two_processes_that_have_nothing_to_learn_end_both(system: System) -> None:
-    status, said = await cotrained_together(system.settings)
-    assert status == 1, "torchrun has no other for the first's"
+    ended, said = await by_fork(system.settings)
+    assert ended == [REFUSED, 0]
     assert RefreshRecord.model_validate_json(said).outcome is RefreshOutcome.NOTHING
 
 

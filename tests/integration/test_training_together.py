@@ -1,6 +1,7 @@
-"""Two real processes, started by torchrun, that train together over gloo."""
+"""Two real processes that train together over gloo."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 import torch
 
 from models.training.processes import Execution
-from tests.together import RUNS, run
+from tests.together import RUNS, main, run
+from tests.two_processes import run_two
 
 pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).parents[2]
@@ -21,15 +23,14 @@ DRAWN_APART = 0.15
 """Likewise of L_zst's parts, which are sums over an example, of 16 users each."""
 
 
-def launched(folder: Any, stop: Any, *names: Any) -> Any:
-    """Whether both processes ended well."""
+def launched(folder: Path) -> None:
+    """All runs, in processes that torchrun starts."""
     started = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
-    ours = ["-m", "tests.together", str(folder), str(stop), *names]
+    ours = ["-m", "tests.together", str(folder), *RUNS]
     command = [sys.executable, *started, "--rdzv-endpoint", "localhost:0", *ours]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=110, check=False)
-    assert stop or done.returncode == 0, done.stderr[-3000:]
-    return done.returncode == 0
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def left(folder: Any, name: Any) -> Any:
@@ -40,7 +41,7 @@ def left(folder: Any, name: Any) -> Any:
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where every run has left what it ended with."""
     folder = tmp_path_factory.mktemp("together")
-    launched(folder, 0, *RUNS)
+    launched(folder)
     return folder
 
 
@@ -86,8 +87,9 @@ def test_batches_too_small_to_share_hang_nobody(ended: Path) -> None:
 
 
 def test_killed_they_resume_together_and_end_as_if_they_had_not_been(ended: Path, tmp_path: Path) -> None:
-    assert not launched(tmp_path, 4, "exact")
-    launched(tmp_path, 0, "exact")
+    killed, other = run_two(main, tmp_path, ["exact"], 4, environment={})
+    assert (killed, other in {1, -signal.SIGKILL}) == (-signal.SIGKILL, True)
+    assert run_two(main, tmp_path, ["exact"], environment={}) == [0, 0]
     first, second = left(tmp_path, "exact")
     assert (first["heard"][0], second["heard"]) == (5, [])
     whole, _ = left(ended, "exact")
