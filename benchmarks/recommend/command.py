@@ -59,11 +59,16 @@ def recommend(
     items: Annotated[int, typer.Option(min=100, help="Of the large catalogue.")] = LARGE,
     small: Annotated[int, typer.Option(min=100, help="Of the small one.")] = SMALL,
     rounds: Annotated[int, typer.Option(min=1, help="Medians are told, with the lowest and the highest.")] = 5,
+    home: Annotated[
+        Path | None, typer.Option(help="Folder of the stacks, kept with their catalogues; a temporary one where absent.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Time recommendations from a large and a small catalogue, and count how many of the exact nearest are found."""
     facts = machine()
-    large_figures, small_figures = [_of_catalogue(data, count, rounds) for count in (items, small)]
+    with tempfile.TemporaryDirectory(prefix="foretaste-bench-") as temporary:
+        folders = [(count, (home or Path(temporary)) / str(count)) for count in (items, small)]
+        large_figures, small_figures = [_of_catalogue(data, count, rounds, folder) for count, folder in folders]
     figures = {
         "p99_ms": large_figures["p99_ms"]["median"],
         "recall": large_figures["recall"],
@@ -76,13 +81,14 @@ def recommend(
     typer.echo(json.dumps({"machine": facts, **figures}) if as_json else json.dumps(figures, indent=2))
 
 
-def _of_catalogue(data: str, items: int, rounds: int) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="foretaste-bench-") as folder, ExitStack() as opened:
+def _of_catalogue(data: str, items: int, rounds: int, home: Path) -> dict[str, Any]:
+    generations = Settings(home=home).generations
+    if not (generations / str(NUMBER)).exists():
         from benchmarks.recommend.catalogue import export_catalogue  # noqa: PLC0415  # torch, which no child needs
 
-        home = Path(folder)
         errors.print(f"a catalogue of {items} items")
-        export_catalogue(Settings().home / "data", data, items, Settings(home=home).generations, NUMBER)
+        export_catalogue(Settings().home / "data", data, items, generations, NUMBER)
+    with ExitStack() as opened:
         service = prepared(home, data, "tansu", opened)
         with served(service) as process:
             pids = _pids(service.settings, process.pid)
