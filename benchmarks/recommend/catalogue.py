@@ -28,7 +28,8 @@ NOISE = 0.5
 """Of each number of an item, in standard deviations of that number over the real items."""
 NUMBERS = Architecture(dimension=32, virtual_vectors=1)
 """32 numbers an item and a user."""
-_BY_ITEM = ("embeddings.items.weight", "ranking.keys", "ranking.biases")
+_ITEM_AXES = {"embeddings.items.weight": 0, "ranking.keys": 0, "ranking.biases": 1, "ranking.age_biases": 1}
+"""Tables with a row or a column an item, and which axis that is."""
 
 
 def export_catalogue(data: Path, name: str, items: int, generations: Path, number: int) -> tuple[Trained, Dataset]:
@@ -53,8 +54,8 @@ def enlarged(trained: Trained, items: int, rng: np.random.Generator) -> Trained:
     )
     model = build_towers(Sizes.of(larger), torch.from_numpy(larger.item_features), trained.config.architecture)
     state: dict[str, Any] = dict(trained.model.state_dict())
-    for each in _BY_ITEM:
-        state[each] = _copied(state[each], rows, rng, axis=1 if each == "ranking.biases" else 0)
+    for name, axis in _ITEM_AXES.items():
+        state[name] = _copied(state[name], rows, rng, axis)
     state["embeddings.item_features"] = torch.from_numpy(larger.item_features)
     model.load_state_dict(state)
     popularity = trained.popularity[rows] * rng.random(len(rows))

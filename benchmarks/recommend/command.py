@@ -16,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
-from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -35,7 +34,8 @@ from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.retrieval import CandidateRequest, Retrieval
 from foretaste.settings import Settings
 from foretaste.stack.record import running_stack
-from models.generations.retrieval import write_retrieval
+from models.generations.manifest import read_manifest
+from models.generations.retrieval import item_vectors, write_retrieval
 from models.runtime import layout
 from models.runtime.candidates import encode_requests
 from models.runtime.encoding import Encoding
@@ -59,11 +59,14 @@ def recommend(
     items: Annotated[int, typer.Option(min=100, help="Of the large catalogue.")] = LARGE,
     small: Annotated[int, typer.Option(min=100, help="Of the small one.")] = SMALL,
     rounds: Annotated[int, typer.Option(min=1, help="Medians are told, with the lowest and the highest.")] = 5,
+    catalogues: Annotated[
+        Path | None, typer.Option(help="Folder where catalogues are kept, and taken from; none are where absent.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Time recommendations from a large and a small catalogue, and count how many of the exact nearest are found."""
     facts = machine()
-    large_figures, small_figures = [_of_catalogue(data, count, rounds) for count in (items, small)]
+    large_figures, small_figures = [_of_catalogue(data, count, rounds, catalogues) for count in (items, small)]
     figures = {
         "p99_ms": large_figures["p99_ms"]["median"],
         "recall": large_figures["recall"],
@@ -76,13 +79,16 @@ def recommend(
     typer.echo(json.dumps({"machine": facts, **figures}) if as_json else json.dumps(figures, indent=2))
 
 
-def _of_catalogue(data: str, items: int, rounds: int) -> dict[str, Any]:
+def _of_catalogue(data: str, items: int, rounds: int, catalogues: Path | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="foretaste-bench-") as folder, ExitStack() as opened:
-        from benchmarks.recommend.catalogue import export_catalogue  # noqa: PLC0415  # torch, which no child needs
-
         home = Path(folder)
-        errors.print(f"a catalogue of {items} items")
-        export_catalogue(Settings().home / "data", data, items, Settings(home=home).generations, NUMBER)
+        kept = (catalogues or home / "catalogues").absolute() / str(items)
+        if not (kept / str(NUMBER)).exists():
+            from benchmarks.recommend.catalogue import export_catalogue  # noqa: PLC0415  # torch, which no child needs
+
+            errors.print(f"a catalogue of {items} items")
+            export_catalogue(Settings().home / "data", data, items, kept, NUMBER)
+        Settings(home=home).generations.symlink_to(kept)
         service = prepared(home, data, "tansu", opened)
         with served(service) as process:
             pids = _pids(service.settings, process.pid)
@@ -188,13 +194,15 @@ async def _recall(service: Service, requests: Sequence[CandidateRequest], towers
     """The share of the exact nearest that the index finds, by behaviours seen, nothing being left out."""
     folder = service.settings.generations / str(NUMBER)
     encoding = Encoding.from_json((folder / layout.ENCODING).read_text(encoding="utf-8"))
-    index, vectors = ServedRetrieval(folder), _vectors(folder)
+    index = ServedRetrieval(folder)
+    vectors = item_vectors(folder, encoding, read_manifest(folder).warm_after).values
     found: dict[str, list[float]] = {str(seen): [] for seen in SEEN}
     for request in requests[:ASKED]:
         asked = CandidateRequest(request.behaviour, request.virtual, NEAREST, popular=0, exploratory=0, seed=0)
         (own,) = await towers.candidates([asked], NUMBER)
         behaviour = encode_requests(encoding, [asked]).behaviour[0]
-        scores = vectors @ index.query(behaviour[behaviour != PADDING], request.virtual)
+        query = index.query(behaviour[behaviour != PADDING], request.virtual)
+        scores = vectors @ query[: vectors.shape[1]]  # what the index has behind them is padding
         scores[:2] = -np.inf
         nearest = np.argpartition(-scores, NEAREST)[:NEAREST]
         common = len(np.intersect1d(nearest, encoding.encode_items(own)))
@@ -202,20 +210,10 @@ async def _recall(service: Service, requests: Sequence[CandidateRequest], towers
     return {seen: round(float(np.mean(shares)), 4) for seen, shares in found.items() if shares}
 
 
-def _vectors(folder: Path) -> Any:
-    """All items as vectors (items + 2, H)."""
-    with np.load(folder / layout.RETRIEVAL) as stored:
-        if "vectors" in stored:
-            return stored["vectors"]
-        index = import_module("faiss").deserialize_index(stored["index"])
-    index.make_direct_map()
-    return index.reconstruct_n(0, index.ntotal)
-
-
 def _built(folder: Path) -> dict[str, float]:
     """Seconds to make the index of a generation anew, and its size on disk."""
     began = time.perf_counter()
-    write_retrieval(folder, folder / "again.npz", warm_after=20)
+    write_retrieval(folder, folder / "again.npz", read_manifest(folder).warm_after)
     seconds = time.perf_counter() - began
     return {
         "build_seconds": round(seconds, 2),

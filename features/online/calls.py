@@ -50,6 +50,8 @@ class WriteCall(NamedTuple):
     """The key and the arguments before the stored event time that is written over."""
     fields: tuple[bytes, ...]
     """The arguments behind it."""
+    read: bytes = b""
+    """The stored event time that the row was made over, which is before its own; empty where that is not known."""
 
     @property
     def key(self) -> bytes:
@@ -88,7 +90,8 @@ def virtual_call(key: bytes, user: ReenrichedUser) -> WriteCall:
     made_from = (b"", b"any")
     if user.made_from is not None:
         made_from = (time_of(user.made_from.at_ms * 1_000_000), place_text(user.made_from.place))
-    return WriteCall((key, time_of(user.at_ms * 1_000_000)), (*made_from, *virtual_values(user.virtual)))
+    read = time_of(user.read_ms * 1_000_000) if user.read_ms else b""
+    return WriteCall((key, time_of(user.at_ms * 1_000_000)), (*made_from, *virtual_values(user.virtual)), read)
 
 
 def behaviour_call(key: bytes, user: BehavedUser, version: bytes, time: bytes) -> Command:

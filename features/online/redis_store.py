@@ -275,7 +275,7 @@ class RedisStore:
             return []
         async with answered_within(self._timeout):
             client = await self._opened()
-            replies = await run_script(client, script, [call.over(b"") for call in calls])
+            replies = await run_script(client, script, [call.over(call.read) for call in calls])
             refused = [place for place, reply in enumerate(replies) if reply != _DONE]
             no_newer = [place for place in refused if replies[place] != _OTHER_ATTRIBUTES]
             damaged = set(await damaged_keys(client, view, [calls[place].key for place in no_newer]))

@@ -3,7 +3,8 @@
 --
 -- KEYS[1]          the user's hash
 -- ARGV[1]          the event time as Feast stores it
--- ARGV[2]          the stored event time that is written over whatever it says, since its row cannot be read; else empty
+-- ARGV[2]          the stored event time that is written over without a look at what it says, since its row was read and is
+--                  older, or cannot be read; empty for none
 -- ARGV[3]          the event time of the attributes that it was made from, of whole milliseconds; '' for none
 -- ARGV[4]          their place in Kafka as it is stored, empty where there is none; 'any' where they do not matter
 -- ARGV[5] to [7]   vectors, dimension and generation
@@ -28,8 +29,8 @@ if ARGV[4] ~= 'any' then
 elseif is_erasure(stored[3] or '') then
   return 0
 end
-local rotten = ARGV[2] ~= '' and ARGV[2] == stored[1]
-if not rotten and not is_newer(ARGV[1], stored[1]) then return stored[1] end
+local is_known = ARGV[2] ~= '' and ARGV[2] == stored[1]
+if not is_known and not is_newer(ARGV[1], stored[1]) then return stored[1] end
 
 if other_type then redis.call('DEL', KEYS[1]) end
 redis.call('HSET', KEYS[1], SLOT_STAMP, ARGV[1], VECTORS, ARGV[5], DIMENSION, ARGV[6], GENERATION, ARGV[7])

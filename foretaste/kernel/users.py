@@ -264,11 +264,13 @@ class ReenrichedUser:
     at_ms: int
     made_from: AttributesVersion | None = None
     """The attributes that it was made from. A store that holds others by now leaves the row out; None: whichever."""
+    read_ms: int = 0
+    """`virtual_ms` of what was read, before `at_ms`: a store that still holds it compares no times. 0: not known."""
 
     @classmethod
     def after(cls, read: UserFeatures, virtual: VirtualBehaviour) -> "ReenrichedUser":
         """The row that puts `virtual`, made from the attributes that were read, in the place of what was read."""
-        return cls(read.user_id, virtual, read.as_of_ms + 1, read.attributes_version)
+        return cls(read.user_id, virtual, read.as_of_ms + 1, read.attributes_version, read.virtual_ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from types import FrameType
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-POLL = 0.25
-"""Seconds between two looks at the parent's pid."""
+POLL = 1.0
+"""Seconds between two looks at the parent's pid: rarely needed, and paid for by an idle stack."""
 CANNOT_RUN = 127
 TRIES, AGAIN = 20, 0.11
 """Of lowering a session, and seconds between two."""

@@ -34,6 +34,8 @@ REFERENCES = 32
 """Users over whom the tower's answers are averaged to an item's bias, where the tower holds none itself: as they are
 without behaviour, as they are while warming and as they are when warm."""
 _CHUNK = 10_000
+_TOGETHER = 16
+"""Columns that a processor multiplies at once: with a width that is no multiple of them, faiss takes one by one."""
 
 
 class BiasPlaces(NamedTuple):
@@ -45,9 +47,35 @@ class BiasPlaces(NamedTuple):
     """(L + 1, 1 + A): for each number seen and bin of age, from 1, 0 for none; None where no age is read."""
 
 
+class ItemVectors(NamedTuple):
+    """The items as vectors, and what makes a user's vector beside them; see `models.runtime.retrieval`."""
+
+    values: FloatArray
+    """(items + 2, H)."""
+    effects: int
+    """Columns of keys."""
+    gain: float
+    places: BiasPlaces
+
+
 def write_retrieval(folder: Path, path: Path, warm_after: int) -> None:
     """Write the index of the generation in `folder`, which holds its weights, vocabulary, towers and probes."""
     encoding = Encoding.from_json((folder / layout.ENCODING).read_text(encoding="utf-8"))
+    vectors = item_vectors(folder, encoding, warm_after)
+    write_index(
+        path,
+        vectors.values,
+        effects=vectors.effects,
+        warm_after=warm_after,
+        gain=vectors.gain,
+        places=vectors.places,
+        features=encoding.item_features,
+        popular=_by_popularity(folder, encoding),
+    )
+
+
+def item_vectors(folder: Path, encoding: Encoding, warm_after: int) -> ItemVectors:
+    """Those of the generation in `folder`, whose vocabulary is `encoding`."""
     weights = load_file(folder / layout.WEIGHTS)
     taste = _of_length_one(weights["embeddings.items.weight"])
     if "ranking.keys" in weights:
@@ -57,17 +85,8 @@ def write_retrieval(folder: Path, path: Path, warm_after: int) -> None:
         biases = np.stack([_mean_logits(folder, encoding, seen) for seen in (0, warm_after // 2, warm_after)], axis=1)
         seen_bins = np.searchsorted((1, warm_after), np.arange(MAX_BEHAVIOUR + 1), side="right")
     of_ages, stages = _of_ages(weights, encoding)
-    vectors = np.hstack([keys, biases, of_ages, taste]).astype(np.float32)
-    write_index(
-        path,
-        vectors,
-        effects=keys.shape[1],
-        warm_after=warm_after,
-        gain=gain,
-        places=BiasPlaces(seen_bins, stages),
-        features=encoding.item_features,
-        popular=_by_popularity(folder, encoding),
-    )
+    values = np.hstack([keys, biases, of_ages, taste]).astype(np.float32)
+    return ItemVectors(values, keys.shape[1], gain, BiasPlaces(seen_bins, stages))
 
 
 def _of_ages(
@@ -108,12 +127,16 @@ def write_index(
 
 
 def _inverted_file(vectors: FloatArray, lists: int) -> npt.NDArray[np.uint8]:
+    """The numbers are kept in 16 bits: half of the memory, which is what a search waits for."""
     import faiss  # noqa: PLC0415  # a small catalogue needs none
 
-    width = vectors.shape[1]
-    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, lists, faiss.METRIC_INNER_PRODUCT)
-    index.train(vectors)  # on a sample of its own, the same each time
-    index.add(vectors)
+    padded = np.pad(vectors, ((0, 0), (0, -vectors.shape[1] % _TOGETHER)))
+    width = padded.shape[1]
+    half, by_residual = faiss.ScalarQuantizer.QT_fp16, False  # what is left of a centre would be added again to each
+    metric = faiss.METRIC_INNER_PRODUCT
+    index = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatIP(width), width, lists, half, metric, by_residual)
+    index.train(padded)  # on a sample of its own, the same each time
+    index.add(padded)
     stored: npt.NDArray[np.uint8] = faiss.serialize_index(index)
     return stored
 

@@ -315,6 +315,20 @@ async def test_what_is_remembered_twice_is_remembered_once(store: OnlineStore, s
     assert (await read(store)).registrations == (*registered(7, 1.0).digests, b"another.", *later.digests)
 
 
+async def test_a_row_made_over_what_was_read_takes_its_place_and_none_that_is_newer(
+    store: OnlineStore, step: int
+) -> None:
+    await store.write_enriched([registered(7, 1.0)])
+    await store.write_virtual([reenriched(AT + step)])
+    made = ReenrichedUser.after(await read(store), VirtualBehaviour(1, np.full((3, 2), 2.0, np.float32)))
+    assert made.read_ms == AT + step
+    assert await store.write_virtual([made]) == []
+    assert await fill_of(store) == 2.0
+    await store.write_virtual([reenriched(AT + 7 * step, fill=4.0)])
+    assert await store.write_virtual([made]) == ["u1"]
+    assert await fill_of(store) == 4.0
+
+
 async def test_virtual_behaviour_is_written_with_its_attributes_however_new_the_slot_is(
     store: OnlineStore, step: int
 ) -> None:

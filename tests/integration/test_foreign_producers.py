@@ -4,14 +4,14 @@ import asyncio
 import json
 import struct
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.record.util import calc_crc32c
 
@@ -19,6 +19,7 @@ from foretaste.kernel.events import UserBehaved, UserRegistered
 from streams.worker.connection import KafkaConnection
 from streams.worker.consumer import CONSUMERS
 from streams.worker.dead_letter_reader import newest_dead_letters
+from streams.worker.health.stalling import KafkaPartitions
 from streams.worker.lag import KafkaBacklog, unhandled
 from streams.worker.reading import METADATA_SECONDS
 from tests.integration.kafka_reading import read_all
@@ -95,6 +96,23 @@ async def backlog_of(deployment: Deployment) -> AsyncIterator[KafkaBacklog]:
         await backlog.close()
 
 
+@asynccontextmanager
+async def looks_at(deployment: Deployment) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+    """How many events wait, told by looks before which others found nothing waiting."""
+    partitions = KafkaPartitions(deployment.connection, deployment.names.group)
+    held = {TopicPartition(deployment.names.registered, each) for each in range(PARTITIONS)}
+
+    async def waiting() -> int:
+        return sum(at.end - at.done for at in (await partitions.positions(held)).values())
+
+    try:
+        assert [await waiting() for _ in range(3)] == [0, 0, 0]
+        assert partitions._at_rest is not None
+        yield waiting
+    finally:
+        await partitions.close()
+
+
 async def known(deployment: Deployment, users: Sequence[str]) -> list[str]:
     return [each for each in users if (await deployment.world.features(each)).attributes is not None]
 
@@ -109,6 +127,23 @@ async def test_a_compressed_batch_is_read_as_any_other(deployment: Deployment, c
         await until(lambda: deployment.enriched(["ada"]))
         await until(lambda: _behaved(deployment))
         await until(lambda: _letters(deployment))
+
+
+async def test_what_comes_behind_looks_that_found_nothing_is_seen_by_the_next(deployment: Deployment) -> None:
+    """Of a worker that takes nothing; looks that find nothing waiting ask for the ends alone from then on."""
+    async with deployment, looks_at(deployment) as waiting, producer(deployment) as made:
+        await made.send_and_wait(deployment.names.registered, sign_up_of("ada"), b"ada")
+        assert [await waiting() for _ in range(3)] == [1, 1, 1]
+        await made.send_and_wait(deployment.names.registered, sign_up_of("bea"), b"ada")
+        assert await waiting() == 2
+
+
+async def test_an_open_transaction_waits_for_nobody_until_it_is_committed(transactional: Deployment) -> None:
+    async with transactional, looks_at(transactional) as waiting, transactions(transactional) as transaction:
+        await transaction.begun("ada")
+        assert [await waiting() for _ in range(2)] == [0, 0]
+        await transaction.commit()
+        await until(waiting)  # the broker marks it as over a moment after it has answered
 
 
 async def _behaved(deployment: Deployment) -> bool:

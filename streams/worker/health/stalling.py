@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Set
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -91,28 +91,50 @@ class HeldPartitions(Protocol):
     async def close(self) -> None: ...
 
 
+class _LookAtRest(NamedTuple):
+    """A look that found nothing waiting."""
+
+    listed: Mapping[TopicPartition, int]
+    """The ends before it."""
+    found: Mapping[TopicPartition, Position]
+
+
 class KafkaPartitions:
-    """The `HeldPartitions` of `group`, seen by a consumer that is no member of it. A look takes `timeout` at most."""
+    """The `HeldPartitions` of `group`, seen by a consumer that is no member of it. A look takes `timeout` at most.
+
+    Where nothing waited, the same partitions are not looked into again while their listed ends stay: an idle worker
+    would spend more on its looks than on all else. A listed end is below the real one on Tansu, which counts a batch
+    as one record, but it moves with each.
+    """
 
     def __init__(self, connection: KafkaConnection, group: str, *, timeout: float = 10.0) -> None:
         self._connection = connection
         self._group = group
         self._timeout = timeout
         self._started: AIOKafkaConsumer | None = None
+        self._at_rest: _LookAtRest | None = None
 
     async def positions(self, partitions: Set[TopicPartition]) -> Mapping[TopicPartition, Position]:
         try:
             async with asyncio.timeout(self._timeout):
                 consumer = await self._consumer()
+                listed: Mapping[TopicPartition, int] | None = None
+                if consumer.assignment() == partitions:  # of others the client may not know the leaders
+                    listed = await consumer.end_offsets(list(partitions))
+                    if self._at_rest is not None and self._at_rest.listed == listed:
+                        return self._at_rest.found
                 consumer.assign(list(partitions))  # anew each time, which forgets the ends seen last time
                 found = await look(consumer, list(partitions))
                 consumer.pause(*partitions)
         except (KafkaError, TimeoutError) as error:
             await self.close()
             raise Unavailable(_KAFKA, f"{self._connection.bootstrap}: {error!r}") from error
+        nothing_waits = all(at.done == at.end for at in found.values())
+        self._at_rest = _LookAtRest(listed, found) if nothing_waits and listed is not None else None
         return found
 
     async def close(self) -> None:
+        self._at_rest = None
         consumer, self._started = self._started, None
         if consumer is not None:
             await stop(consumer)

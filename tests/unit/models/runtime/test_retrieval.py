@@ -121,6 +121,16 @@ def test_of_a_large_catalogue_nearly_all_of_the_hundred_nearest_are_found(large:
     assert np.mean(found) >= 0.98
 
 
+def test_of_a_large_catalogue_numbers_of_any_width_are_kept_in_sixteen_bits(large: ServedRetrieval) -> None:
+    """Behind them are zeros, up to a width that a processor multiplies at once, which no product sees."""
+    items = np.array([5, LARGE // 2, LARGE])
+    kept = large._items.rows(items)
+    assert kept.shape[1] % 16 == 0
+    assert np.array_equal(kept[:, :WIDTH], drawn(LARGE)[items].astype(np.float16).astype(np.float32))
+    assert not kept[:, WIDTH:].any()
+    assert len(large.query(items, np.zeros((2, KEYS // 2), dtype=np.float32))) == kept.shape[1]
+
+
 @pytest.mark.parametrize("kind", [0, 1])
 def test_of_a_large_catalogue_a_filter_still_finds_enough(large: ServedRetrieval, kind: int) -> None:
     """A third is asked of the lists, more of them than else; a hundredth is few enough to be compared whole."""
