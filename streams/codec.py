@@ -44,7 +44,7 @@ class JsonCodec:
         if not value:
             raise Undecodable(Reason.MALFORMED, f"value: must be a JSON object (got {value!r})")
         try:
-            return kind.model_validate_json(value)
+            return kind.__pydantic_validator__.validate_json(value)  # what `model_validate_json` asks, at once
         except ValidationError as error:
             raise _undecodable(value, error.errors(include_url=False, include_context=False)) from error
 

@@ -24,12 +24,11 @@ from features.online.layout import (
     attributes_row,
     behaviour_row,
     stamp_of,
-    virtual_fields,
     virtual_row,
     virtual_values,
 )
 from features.redis.commands import Command
-from foretaste.kernel.generations import SLOTS, slot
+from foretaste.kernel.generations import SLOTS
 from foretaste.kernel.users import (
     REMEMBERED_REGISTRATIONS,
     BehavedUser,
@@ -41,6 +40,12 @@ from foretaste.kernel.users import (
 
 _VERSION = (BEHAVIOUR[-1], stamp_of(BEHAVIOUR_VIEW))
 _ATTRIBUTES_TIME = stamp_of(ATTRIBUTES_VIEW)
+WHOLE_FIELDS = (
+    *(ATTRIBUTES, _ATTRIBUTES_TIME, REGISTRATION, FIRST_REGISTRATION),
+    *(*BEHAVIOUR, stamp_of(BEHAVIOUR_VIEW), TAIL, APPLIED),
+)
+"""Of a user who is written whole, before those of the virtual behaviour's slot."""
+_NO_REGISTRATION, _NO_BEHAVIOUR, _NO_VIRTUAL = (b"",) * 4, (b"",) * 7, (b"",) * 4
 _SLOT_TIMES = tuple(map(stamp_of, SLOTS))
 _REMEMBERED = b"%d" % (REMEMBERED_REGISTRATIONS * DIGEST_TEXT)
 
@@ -128,24 +133,20 @@ def new_call(key: bytes, user: EnrichedUser) -> Command:
 
 
 def whole_call(key: bytes, user: UserFeatures) -> Command:
-    """A call of `WRITE_WHOLE`: all fields as the writes of a sign-up and of a first behaviour leave them."""
-    fields: list[bytes] = [key]
+    """A call of the `WRITE_WHOLE` of its slot: all as the writes of a sign-up and of a first behaviour leave it."""
+    registered, behaved, virtual = _NO_REGISTRATION, _NO_BEHAVIOUR, _NO_VIRTUAL
     if user.attributes is not None:
         at = time_of(user.attributes_ms * 1_000_000)
         mark, first = registration_mark(user.attributes_place, user.registrations), _first_time(user.first_ms) or at
-        fields += (ATTRIBUTES, attributes_raw(user.attributes), _ATTRIBUTES_TIME, at)
-        fields += (REGISTRATION, mark, FIRST_REGISTRATION, first)
+        registered = (attributes_raw(user.attributes), at, mark, first)
     if len(user.behaviour):
-        behaved = BehavedUser(user.user_id, user.behaviour)
-        row = behaviour_row(key, behaved)
+        first_row = BehavedUser(user.user_id, user.behaviour)
+        row = behaviour_row(key, first_row)
         at = time_of(row.nanos)
-        fields += (*row.fields, _VERSION[1], at, TAIL, tail_of(behaved, row, at))
-        if user.applied.digests:
-            fields += (APPLIED, user.applied.digests)
+        behaved = (*row.fields[1::2], at, tail_of(first_row, row, at), user.applied.digests)
     if user.virtual is not None:
-        stamp = stamp_of(slot(user.virtual.generation))
-        fields += (*virtual_fields(user.virtual), stamp, time_of(user.virtual_ms * 1_000_000))
-    return tuple(fields)
+        virtual = (*virtual_values(user.virtual), time_of(user.virtual_ms * 1_000_000))
+    return (key, *registered, *behaved, *virtual)
 
 
 def _first_time(first_ms: int) -> bytes:
