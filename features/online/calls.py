@@ -134,7 +134,9 @@ def new_call(key: bytes, user: EnrichedUser) -> Command:
 
 def whole_call(key: bytes, user: UserFeatures) -> Command:
     """A call of the `WRITE_WHOLE` of its slot: all as the writes of a sign-up and of a first behaviour leave it."""
-    registered, behaved, virtual = _NO_REGISTRATION, _NO_BEHAVIOUR, _NO_VIRTUAL
+    registered: Command = _NO_REGISTRATION
+    behaved: Command = _NO_BEHAVIOUR
+    virtual: Command = _NO_VIRTUAL
     if user.attributes is not None:
         at = time_of(user.attributes_ms * 1_000_000)
         mark, first = registration_mark(user.attributes_place, user.registrations), _first_time(user.first_ms) or at
