@@ -44,9 +44,10 @@ class JsonCodec:
         if not value:
             raise Undecodable(Reason.MALFORMED, f"value: must be a JSON object (got {value!r})")
         try:
-            return kind.model_validate_json(value)
+            event: EventT = kind.__pydantic_validator__.validate_json(value)  # at once: `model_validate_json` asks it
         except ValidationError as error:
             raise _undecodable(value, error.errors(include_url=False, include_context=False)) from error
+        return event
 
 
 EVENTS: Codec = JsonCodec()

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from features.online.columns import texts_elements, times_elements
+from features.online.columns import texts_elements, time_of, times_elements
 from features.online.event_marks import (
     APPLIED,
     DIGEST_TEXT,
@@ -12,16 +12,18 @@ from features.online.event_marks import (
     digests_text,
     place_parts,
     place_text,
+    registration_mark,
     tail_of,
 )
 from features.online.layout import (
+    ATTRIBUTES,
     ATTRIBUTES_VIEW,
     BEHAVIOUR,
     BEHAVIOUR_VIEW,
+    attributes_raw,
     attributes_row,
     behaviour_row,
     stamp_of,
-    time_of,
     virtual_row,
     virtual_values,
 )
@@ -38,9 +40,14 @@ from foretaste.kernel.users import (
 
 _VERSION = (BEHAVIOUR[-1], stamp_of(BEHAVIOUR_VIEW))
 _ATTRIBUTES_TIME = stamp_of(ATTRIBUTES_VIEW)
+WHOLE_FIELDS = (
+    *(ATTRIBUTES, _ATTRIBUTES_TIME, REGISTRATION, FIRST_REGISTRATION),
+    *(*BEHAVIOUR, stamp_of(BEHAVIOUR_VIEW), TAIL, APPLIED),
+)
+"""Of a user who is written whole, before those of the virtual behaviour's slot."""
+_NO_REGISTRATION, _NO_BEHAVIOUR, _NO_VIRTUAL = (b"",) * 4, (b"",) * 7, (b"",) * 4
 _SLOT_TIMES = tuple(map(stamp_of, SLOTS))
-_REMEMBERED_TEXT = REMEMBERED_REGISTRATIONS * DIGEST_TEXT
-_REMEMBERED = b"%d" % _REMEMBERED_TEXT
+_REMEMBERED = b"%d" % (REMEMBERED_REGISTRATIONS * DIGEST_TEXT)
 
 
 class WriteCall(NamedTuple):
@@ -71,7 +78,7 @@ def enriched_call(key: bytes, user: EnrichedUser) -> WriteCall:
         virtual = written.fields
         slot_times = _SLOT_TIMES if written.view == SLOTS[0] else _SLOT_TIMES[::-1]
     name, value = row.fields
-    compared = (time_of(row.nanos), *place_parts(version.place), digests_text(version), _REMEMBERED)
+    compared = (time_of(row.nanos), *place_parts(version.place), digests_text(version.digests), _REMEMBERED)
     fields = (
         name,
         _ATTRIBUTES_TIME,
@@ -122,33 +129,29 @@ def append_call(key: bytes, user: LaterBehaviour) -> Command:
 def new_call(key: bytes, user: EnrichedUser) -> Command:
     """A call of the `WRITE_NEW` of its slot."""
     row = attributes_row(key, user)
-    mark = b" ".join(place_parts(user.place)) + digests_text(user.version)[-_REMEMBERED_TEXT:]
+    mark = registration_mark(user.place, user.digests)
     virtual = () if user.virtual is None else virtual_values(user.virtual)
     at = time_of(row.nanos)
     return (key, at, row.fields[1], mark, _first_time(user.first_ms) or at, *virtual)
 
 
 def whole_call(key: bytes, user: UserFeatures) -> Command:
-    """A call of `WRITE_WHOLE`: all fields as the writes of a sign-up and of a first behaviour leave them."""
-    fields: list[bytes] = [key]
+    """A call of the `WRITE_WHOLE` of its slot: all as the writes of a sign-up and of a first behaviour leave it."""
+    registered: Command = _NO_REGISTRATION
+    behaved: Command = _NO_BEHAVIOUR
+    virtual: Command = _NO_VIRTUAL
     if user.attributes is not None:
-        row = attributes_row(key, EnrichedUser(user.user_id, user.attributes, None, user.attributes_ms))
-        version = user.attributes_version
-        mark = b" ".join(place_parts(version.place)) + digests_text(version)[-_REMEMBERED_TEXT:]
-        at = time_of(row.nanos)
-        first = _first_time(user.first_ms) or at
-        fields += (*row.fields, _ATTRIBUTES_TIME, at, REGISTRATION, mark, FIRST_REGISTRATION, first)
+        at = time_of(user.attributes_ms * 1_000_000)
+        mark, first = registration_mark(user.attributes_place, user.registrations), _first_time(user.first_ms) or at
+        registered = (attributes_raw(user.attributes), at, mark, first)
     if len(user.behaviour):
-        behaved = BehavedUser(user.user_id, user.behaviour)
-        row = behaviour_row(key, behaved)
+        first_row = BehavedUser(user.user_id, user.behaviour)
+        row = behaviour_row(key, first_row)
         at = time_of(row.nanos)
-        fields += (*row.fields, _VERSION[1], at, TAIL, tail_of(behaved, row, at))
-        if user.applied.digests:
-            fields += (APPLIED, user.applied.digests)
+        behaved = (*row.fields[1::2], at, tail_of(first_row, row, at), user.applied.digests)
     if user.virtual is not None:
-        row = virtual_row(key, ReenrichedUser(user.user_id, user.virtual, user.virtual_ms))
-        fields += (*row.fields, stamp_of(row.view), time_of(row.nanos))
-    return tuple(fields)
+        virtual = (*virtual_values(user.virtual), time_of(user.virtual_ms * 1_000_000))
+    return (key, *registered, *behaved, *virtual)
 
 
 def _first_time(first_ms: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The lists of a behaviour as Feast stores them: one that grows by an element makes no object of what stands there.
+"""Values as Feast stores them. A list of a behaviour that grows by an element makes no object of what stands there.
 
 A list that is read is checked whole by Feast's own message. Its texts and numbers become Python's when somebody asks
 for them, which a worker that appends to it never does. What is appended is laid down as the message would lay it down:
@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
+from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]  # it ships no types
+
 from features.feast_api import Value
 from foretaste.kernel.values import GrowingColumn
 
@@ -17,6 +19,8 @@ T = TypeVar("T")
 
 _BYTES = 2
 """The wire type of what has a length in front of it."""
+_NANOS = 1_000_000_000
+_SECONDS_TAG, _NANOS_TAG = Timestamp(seconds=1).SerializeToString()[:-1], Timestamp(nanos=1).SerializeToString()[:-1]
 _FIRST = 1 << 3 | _BYTES
 """What stands before a text of a list, and before all numbers of one."""
 _MORE = 0x80
@@ -129,7 +133,7 @@ class StoredTimes(StoredColumn[int]):
 
     @staticmethod
     def _element(value: int) -> bytes:
-        return _number(value % 2**64)
+        return varint(value % 2**64)
 
 
 def read_texts(raw: bytes) -> Sequence[str]:
@@ -151,9 +155,8 @@ def read_times(raw: bytes) -> Sequence[int]:
     return StoredTimes(body, len(read), read[-1], read)
 
 
-def text_raw(text: str) -> bytes:
-    """One text as Feast stores it."""
-    encoded = text.encode()
+def text_raw(encoded: bytes) -> bytes:
+    """One text, in UTF-8, as Feast stores it."""
     return _head(_TEXT, len(encoded)) + encoded
 
 
@@ -164,7 +167,7 @@ def texts_elements(texts: Sequence[str]) -> bytes:
 
 def times_elements(times: Sequence[int]) -> bytes:
     """The numbers as they stand within a list; none is negative."""
-    return b"".join(map(_number, times))
+    return b"".join(map(varint, times))
 
 
 def texts_raw(texts: Sequence[str]) -> bytes:
@@ -177,7 +180,25 @@ def texts_raw(texts: Sequence[str]) -> bytes:
 
 def times_raw(times: Sequence[int]) -> bytes:
     """The numbers as Feast stores them."""
-    return times.raw if isinstance(times, StoredTimes) else _raw(StoredTimes.kind, times)
+    if isinstance(times, StoredTimes):
+        return times.raw
+    body = b"".join([varint(each % 2**64) for each in times])
+    packed = _head(_FIRST, len(body)) + body if body else b""  # an empty list is one too
+    return _head(_TIMES, len(packed)) + packed
+
+
+def time_of(nanos: int) -> bytes:
+    """A time as Feast stores it: the parts of a message one after the other are the message."""
+    seconds, rest = divmod(nanos, _NANOS)
+    return _seconds(seconds) + _rest(rest)
+
+
+def nanos_of(time: bytes | None) -> int:
+    """Back again; 0 for none. Raises `DecodeError` for what is no time."""
+    if not time:
+        return 0
+    parsed = Timestamp.FromString(time)
+    return int(parsed.seconds * _NANOS + parsed.nanos)
 
 
 def value_of(raw: bytes, kind: str) -> Any:
@@ -191,14 +212,6 @@ def value_of(raw: bytes, kind: str) -> Any:
 def _elements(kind: str, raw: bytes) -> Any:
     """The message's own list."""
     return value_of(raw, kind).val
-
-
-def _raw(kind: str, elements: Sequence[str] | Sequence[int]) -> bytes:
-    value = Value()
-    field = getattr(value, kind)
-    field.SetInParent()  # an empty list is one too
-    field.val.extend(elements)
-    return bytes(value.SerializeToString())
 
 
 def _tag(kind: str) -> int:
@@ -219,7 +232,7 @@ def _behind(tag: int, raw: bytes) -> bytes | None:
 
 @lru_cache(4096)
 def _head(tag: int, length: int) -> bytes:
-    return _number(tag) + _number(length)
+    return varint(tag) + varint(length)
 
 
 @lru_cache(65536)
@@ -228,8 +241,18 @@ def _text(text: str) -> bytes:
     return _head(_FIRST, len(encoded)) + encoded
 
 
-def _number(number: int) -> bytes:
-    """Seven bits a byte, the lowest first."""
+@lru_cache(4096)
+def _seconds(seconds: int) -> bytes:
+    return _SECONDS_TAG + varint(seconds % 2**64) if seconds else b""
+
+
+@lru_cache(4096)
+def _rest(nanos: int) -> bytes:
+    return _NANOS_TAG + varint(nanos) if nanos else b""
+
+
+def varint(number: int) -> bytes:
+    """A number of 64 bits without a sign as messages hold it: seven bits a byte, the lowest first."""
     if _SIX_BYTES <= number < _SEVEN_BYTES:  # milliseconds of a time between 1971 and 2109, without the loop
         return bytes(
             (
@@ -259,5 +282,5 @@ def _number_at(raw: bytes, start: int) -> tuple[int, int]:
     return number | raw[start] << shift, start + 1
 
 
-TAGS = {"TEXTS": _number(_TEXTS), "NUMBERS": _number(_TIMES), "FIRST": _number(_FIRST)}
+TAGS = {"TEXTS": varint(_TEXTS), "NUMBERS": varint(_TIMES), "FIRST": varint(_FIRST)}
 """What stands before the length of a list of texts, of one of numbers, and of all numbers of one."""

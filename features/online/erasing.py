@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from features.online.columns import time_of
 from features.online.event_marks import DIGEST_TEXT, ERASED, FIRST_REGISTRATION, REGISTRATION, digests_text, place_parts
-from features.online.layout import ATTRIBUTES, ATTRIBUTES_VIEW, BEHAVIOUR_VIEW, Raw, stamp_of, time_of
+from features.online.layout import ATTRIBUTES, ATTRIBUTES_VIEW, BEHAVIOUR_VIEW, Raw, stamp_of
 from features.redis.address import Client
 from features.redis.commands import Command, LuaScript, run_each, wrong_type
 from foretaste.kernel.running.erasing import ErasedUser
@@ -23,7 +24,7 @@ _FIELDS = (ATTRIBUTES, stamp_of(ATTRIBUTES_VIEW), REGISTRATION, stamp_of(BEHAVIO
 def erase_call(key: bytes, user: ErasedUser, fence_ms: int, over: bytes = b"") -> Command:
     """The script's call; attributes with the event time `over` are erased though they are later."""
     version = user.version
-    compared = (time_of(version.at_ms * 1_000_000), *place_parts(version.place), digests_text(user.fence))
+    compared = (time_of(version.at_ms * 1_000_000), *place_parts(version.place), digests_text(user.fence.digests))
     return (key, *compared, _REMEMBERED, over, *_FIELDS, b"%d" % version.at_ms, b"%d" % fence_ms, FIRST_REGISTRATION)
 
 

@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from features.online.layout import ATTRIBUTES_VIEW, BEHAVIOUR_VIEW, Raw, StoredRow, features_of, readable_nanos
 from foretaste.kernel.users import (
     DIGEST_BYTES,
+    REMEMBERED_REGISTRATIONS,
     AppliedEvents,
-    AttributesVersion,
     BehavedUser,
     Erasure,
     Place,
@@ -52,9 +52,14 @@ def place_text(place: Place | None) -> bytes:
     return b"" if place is None else b" ".join(place_parts(place))
 
 
-def digests_text(version: AttributesVersion) -> bytes:
+def digests_text(digests: Sequence[bytes]) -> bytes:
     """As the mark goes on, each behind a space."""
-    return b"".join(b" " + digest.hex().encode() for digest in version.digests)
+    return b"".join([b" " + digest.hex().encode() for digest in digests])
+
+
+def registration_mark(place: Place | None, digests: Sequence[bytes]) -> bytes:
+    """The registration whole, with the digests that are remembered."""
+    return b" ".join(place_parts(place)) + digests_text(digests[-REMEMBERED_REGISTRATIONS:])
 
 
 def registration_of(mark: Raw) -> tuple[Place | None, tuple[bytes, ...]]:

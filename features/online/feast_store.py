@@ -22,7 +22,7 @@ from features.online.layout import (
     BEHAVIOUR_VIEW,
     Column,
     Raw,
-    attributes_text,
+    attributes_json,
     columns_of,
     features_of,
     is_damaged,
@@ -110,7 +110,7 @@ class _Due(NamedTuple):
     def attributes_row(self) -> ViewRow:
         """A little newer than the stored row, since some stores drop what is not."""
         at_us = max(self.user.at_ms * 1000, self.at_us + 1)
-        return ViewRow(self.user.user_id, at_us, (attributes_text(self.user),))
+        return ViewRow(self.user.user_id, at_us, (attributes_json(self.user.attributes).decode(),))
 
 
 class FeastStore:

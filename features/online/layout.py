@@ -16,10 +16,10 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it ships no types
-from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]  # likewise
+from pydantic_core import to_json
 
 from features.feast_api import FloatList, Value
-from features.online.columns import read_texts, read_times, text_raw, texts_raw, times_raw, value_of
+from features.online.columns import nanos_of, read_texts, read_times, text_raw, texts_raw, time_of, times_raw, value_of
 from foretaste.kernel.generations import slot
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes, FloatArray
@@ -38,10 +38,8 @@ _FEATURES = {ATTRIBUTES_VIEW: ("attributes",), BEHAVIOUR_VIEW: ("items", "action
 _SLOT_FEATURES = ("vectors", "dimension", "generation")
 _ROTTEN = (DecodeError, ValueError, RecursionError)
 """What reading a stored value raises when it is not what its view declares."""
-_NANOS = 1_000_000_000
 _FLOAT = np.dtype("<f4")
 _JSON = json.JSONDecoder()
-_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _NO_BEHAVIOUR = Behaviour()
 _NOTHING = [None] * 11
 """The values of a user of whom nothing is stored."""
@@ -78,20 +76,28 @@ def fields_of(columns: Sequence[Column]) -> tuple[bytes, ...]:
 
 def attributes_row(key: bytes, user: EnrichedUser) -> StoredRow:
     """`user_attributes`, as of `at_ms`."""
-    return StoredRow(ATTRIBUTES_VIEW, key, user.at_ms * 1_000_000, (ATTRIBUTES, text_raw(attributes_text(user))))
+    return StoredRow(ATTRIBUTES_VIEW, key, user.at_ms * 1_000_000, (ATTRIBUTES, attributes_raw(user.attributes)))
 
 
-def attributes_text(user: EnrichedUser) -> str:
-    """The attributes as they are stored: a JSON object."""
-    return _COMPACT.encode(dict(user.attributes))
+def attributes_raw(attributes: Attributes) -> bytes:
+    """The attributes as Redis holds them."""
+    return text_raw(attributes_json(attributes))
+
+
+def attributes_json(attributes: Attributes) -> bytes:
+    """The attributes as they are stored: a JSON object in UTF-8."""
+    return to_json(dict(attributes))
 
 
 def virtual_row(key: bytes, user: ReenrichedUser) -> StoredRow:
     """A row of the generation's slot, as of `at_ms`."""
-    view = slot(user.virtual.generation)
-    names, values = fields_of(columns_of(view)), virtual_values(user.virtual)
-    fields = (names[0], values[0], names[1], values[1], names[2], values[2])
-    return StoredRow(view, key, user.at_ms * 1_000_000, fields)
+    return StoredRow(slot(user.virtual.generation), key, user.at_ms * 1_000_000, virtual_fields(user.virtual))
+
+
+def virtual_fields(virtual: VirtualBehaviour) -> tuple[bytes, ...]:
+    """Names and values of the generation's slot by turns."""
+    names, values = fields_of(columns_of(slot(virtual.generation))), virtual_values(virtual)
+    return (names[0], values[0], names[1], values[1], names[2], values[2])
 
 
 def virtual_values(virtual: VirtualBehaviour) -> tuple[bytes, bytes, bytes]:
@@ -194,33 +200,9 @@ def stamp_of(view: str) -> bytes:
     return f"_ts:{view}".encode()
 
 
-def time_of(nanos: int) -> bytes:
-    """A time as Feast stores it: the parts of a message one after the other are the message."""
-    seconds, rest = divmod(nanos, _NANOS)
-    return _seconds(seconds) + _rest(rest)
-
-
-def nanos_of(time: Raw) -> int:
-    """Back again; 0 for none. Raises `DecodeError` for what is no time."""
-    if not time:
-        return 0
-    parsed = Timestamp.FromString(time)
-    return int(parsed.seconds * _NANOS + parsed.nanos)
-
-
 def readable_nanos(time: Raw) -> int:
     """Likewise, and 0 for what is no time."""
     return _or_zero(nanos_of, time)
-
-
-@lru_cache(4096)
-def _seconds(seconds: int) -> bytes:
-    return bytes(Timestamp(seconds=seconds).SerializeToString())
-
-
-@lru_cache(4096)
-def _rest(nanos: int) -> bytes:
-    return bytes(Timestamp(nanos=nanos).SerializeToString())
 
 
 def _field(view: str, feature: str) -> bytes:

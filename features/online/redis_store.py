@@ -56,7 +56,8 @@ from foretaste.kernel.running.supervision import cancel_and_wait
 from foretaste.kernel.users import BehavedUser, EnrichedUser, LaterBehaviour, ReenrichedUser, UserFeatures
 from foretaste.kernel.values import DAY_MS
 
-OneStep = TypeVar("OneStep", LaterBehaviour, EnrichedUser)
+OneStep = TypeVar("OneStep", LaterBehaviour, EnrichedUser, UserFeatures)
+New = TypeVar("New", EnrichedUser, UserFeatures)
 
 LOOKED_PAGES = 1000
 """Of keys, in which a user is looked for before the store counts as empty."""
@@ -159,10 +160,7 @@ class RedisStore:
         """As `WholeUserStore` says."""
         if not users:
             return []
-        calls = [whole_call(self._keys.of(user.user_id), user) for user in users]
-        async with answered_within(self._timeout):
-            replies = await run_script(await self._opened(), WRITE_WHOLE, calls)
-        return [user.user_id for user, reply in zip(users, replies, strict=True) if reply != _DONE]
+        return await self._left_out_by_slot(WRITE_WHOLE, users, whole_call)
 
     async def erase(self, users: Sequence[ErasedUser]) -> list[str]:
         """As the port says. What stands in a user's place goes by itself after `fence_days`."""
@@ -189,11 +187,7 @@ class RedisStore:
 
     async def write_new(self, users: Sequence[EnrichedUser]) -> list[str]:
         """As `OneStepStore` says."""
-        of_slot: defaultdict[str, list[EnrichedUser]] = defaultdict(list)
-        for user in users:
-            of_slot[SLOTS[0] if user.virtual is None else slot(user.virtual.generation)].append(user)
-        left_out = [await self._left_out(WRITE_NEW[view], rows, new_call) for view, rows in of_slot.items()]
-        return [user_id for each in left_out for user_id in each]
+        return await self._left_out_by_slot(WRITE_NEW, users, new_call)
 
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
         """As the port says, by a scan of Redis. A server that was started anew is walked from its beginning."""
@@ -257,6 +251,16 @@ class RedisStore:
         async with answered_within(self._timeout):
             replies = await run_script(await self._opened(), script, calls)
         return [user.user_id for user, reply in zip(users, replies, strict=True) if reply != _DONE]
+
+    async def _left_out_by_slot(
+        self, scripts: Mapping[str, LuaScript], users: Sequence[New], call: Callable[[bytes, New], Command]
+    ) -> list[str]:
+        """Likewise, by the script of the slot that each user's virtual behaviour lies in."""
+        of_slot: defaultdict[str, list[New]] = defaultdict(list)
+        for user in users:
+            of_slot[SLOTS[0] if user.virtual is None else slot(user.virtual.generation)].append(user)
+        left_out = [await self._left_out(scripts[view], rows, call) for view, rows in of_slot.items()]
+        return [user_id for each in left_out for user_id in each]
 
     async def _trim(self, anew: Mapping[str, int]) -> None:
         """Take away what users did before they were erased, who registered anew by then; by reply of the script."""

@@ -1,5 +1,6 @@
 """The scripts of the store in Redis, with the names of the fields that they read and write."""
 
+from features.online.calls import WHOLE_FIELDS
 from features.online.columns import TAGS
 from features.online.event_marks import APPLIED, ERASED, FIRST_REGISTRATION, REGISTRATION, TAIL
 from features.online.layout import (
@@ -34,7 +35,6 @@ APPEND_BEHAVIOUR = LuaScript(
     REMEMBERED=REMEMBERED_BEHAVIOURS * DIGEST_BYTES,
     MOST=MAX_BEHAVIOUR,
 )
-WRITE_WHOLE = LuaScript(__package__, "write_whole.lua")
 WRITE_ENRICHED = LuaScript(__package__, "event_time.lua", "place.lua", "write_enriched.lua", ERASED=ERASED)
 
 
@@ -55,5 +55,9 @@ def _of_slot(view: str, *names: str) -> LuaScript:
 
 
 WRITE_VIRTUAL = {view: _of_slot(view, "event_time.lua", "place.lua", "write_virtual.lua") for view in SLOTS}
+WRITE_WHOLE = {
+    view: LuaScript(__package__, "write_whole.lua", NAMES=(*WHOLE_FIELDS, *fields_of(columns_of(view))))
+    for view in SLOTS
+}
 WRITE_NEW = {view: _of_slot(view, "write_new.lua") for view in SLOTS}
-"""Both by the slot of the virtual behaviour."""
+"""All by the slot of the virtual behaviour."""

@@ -22,17 +22,19 @@ class LuaScript:
     """A Lua script that runs as one step of the server on one key: the texts of `.lua` files of a package, one behind
     the other: the first ones declare what the last one calls. `constants` are declared before them, by name."""
 
-    def __init__(self, package: str, *names: str, **constants: bytes | int) -> None:
+    def __init__(self, package: str, *names: str, **constants: bytes | int | Sequence[bytes]) -> None:
         declared = [b"local %b = %b\n" % (name.encode(), _literal(value)) for name, value in constants.items()]
         self.text = b"".join([*declared, *(files(package).joinpath(name).read_bytes() for name in names)])
         self.sha1 = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 
-def _literal(value: bytes | int) -> bytes:
-    """As Lua writes a number, or a text of any bytes."""
+def _literal(value: bytes | int | Sequence[bytes]) -> bytes:
+    """As Lua writes a number, a text of any bytes, or a list of them."""
     if isinstance(value, int):
         return b"%d" % value
-    return b"'%b'" % b"".join(b"\\%03d" % byte for byte in value)
+    if isinstance(value, bytes):
+        return b"'%b'" % b"".join(b"\\%03d" % byte for byte in value)
+    return b"{%b}" % b", ".join(map(_literal, value))
 
 
 def none_kept(refusal: RedisError) -> bool:

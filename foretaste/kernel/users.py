@@ -1,7 +1,7 @@
 """What the online store holds of a user, and the stage that this puts the user in."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -174,7 +174,7 @@ class UserFeatures:
 
     user_id: str
     attributes: Attributes | None = None
-    behaviour: Behaviour = field(default_factory=Behaviour)
+    behaviour: Behaviour = Behaviour()
     behaviour_version: int = 0
     """Rises with each write of the behaviour; 0 if never written."""
     virtual: VirtualBehaviour | None = None

@@ -109,5 +109,5 @@ def test_a_time_of_any_length_is_feasts_own(at_ms: int) -> None:
 
 @given(st.text(max_size=300))
 def test_a_text_is_feasts_own(text: str) -> None:
-    assert text_raw(text) == Value(string_val=text).SerializeToString()
+    assert text_raw(text.encode()) == Value(string_val=text).SerializeToString()
     assert feasts_texts(["a", text]).endswith(texts_elements(["a", text]))

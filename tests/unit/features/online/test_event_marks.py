@@ -6,16 +6,17 @@ from hypothesis import strategies as st
 
 from features.feast_api import Int64List, StringList, Value
 from features.online.applied_view import AppliedRow
+from features.online.columns import time_of
 from features.online.event_marks import applied_of, behaved, digests_text, place_text, registered, registration_of
-from features.online.layout import behaviour_row, time_of
-from foretaste.kernel.users import AppliedEvents, AttributesVersion, BehavedUser, Behaviour, Place, UserFeatures
+from features.online.layout import behaviour_row
+from foretaste.kernel.users import AppliedEvents, BehavedUser, Behaviour, Place, UserFeatures
 
 OTHER_KIND = Value(int64_list_val=Int64List(val=[1])).SerializeToString()
 PLACE = Place("prefix.user-registered-3", 17, 1_700_000_000_000)
 
 
 def mark(place: Place | None, *digests: bytes) -> bytes:
-    return (place_text(place) or b"- 0 0") + digests_text(AttributesVersion(0, place, digests))
+    return (place_text(place) or b"- 0 0") + digests_text(digests)
 
 
 @pytest.mark.parametrize("place", [PLACE, Place("r-0", 0, -1), None])

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.feast_api import EntityKey, FloatList, Int64List, StringList, Value
+from features.online.columns import nanos_of, time_of
 from features.online.keys import Keys
 from features.online.layout import (
     attributes_row,
@@ -17,11 +18,9 @@ from features.online.layout import (
     features_of,
     fields_of,
     is_damaged,
-    nanos_of,
     read_columns,
     slot,
     stamp_of,
-    time_of,
     virtual_row,
 )
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
