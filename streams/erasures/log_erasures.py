@@ -19,8 +19,10 @@ class LogErasures:
     2. The store forgets the users, which the users' way has `PATIENCE` seconds for, since it keeps the records: from
        then on no ranking is made from what it held.
     3. The log forgets what happened until an answer that was in flight at that moment is given; of who registered anew
-       by then, what happened until that. An erasure that comes again, under a later time maybe, is as of the time that
-       the store has of it. On return the messages may be acknowledged.
+       by then, what happened until the first registration since, and of the rankings after it those that were answered
+       from what was known before: the store had it until now, and maybe the registration not yet. An erasure that comes
+       again, under a later time maybe, is as of the time that the store has of it. On return the messages may be
+       acknowledged.
 
     Raises `Unavailable` when a part is away.
     """
@@ -48,7 +50,9 @@ class LogErasures:
         users = erased_users(erasures)
         await self._wait_for_the_store(users)
         anew = await self._store.erase(users)  # 2
-        registered_ms = {each.user_id: each.attributes_ms for each in await self._store.read(anew, ANY_SLOT)}
+        registered_ms = {
+            each.user_id: each.registered_ms for each in await self._store.read(anew, ANY_SLOT) if each.registered_ms
+        }
         answered_ms = round(self._now() * 1000) + IN_FLIGHT_MS
         stored = await self._store.read_behaviour([each.user_id for each in users])
         await self._log.erase(  # 3
