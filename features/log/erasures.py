@@ -86,7 +86,8 @@ class ErasedFromLog:
         place = place.combine_chunks()
         until = pa.array([fence.until for fence in fences.values()], TIME).take(place)
         times: Any = table[time].combine_chunks()
-        gone: Any = pc.fill_null(pc.less_equal(times, until), False)
+        gone: Any = pc.less_equal(times, until)
+        gone = pc.fill_null(gone, False)
         if not set(ANSWERED_FROM).intersection(table.column_names):
             return gone
         known = pc.indices_nonzero(pc.is_valid(place))
