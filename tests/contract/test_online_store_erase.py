@@ -165,6 +165,7 @@ async def test_virtual_behaviour_made_before_is_not_written_after(store: Erasing
     repair = ReenrichedUser.after(before, VirtualBehaviour(1, VECTORS))
     await store.write_virtual([repair])
     await store.write_virtual([replace(repair, at_ms=AT + 5000, made_from=None)])
+    await store.write_virtual([ReenrichedUser.after(await read(store), VirtualBehaviour(1, VECTORS))])
     assert (await read(store)).virtual is None
 
 
