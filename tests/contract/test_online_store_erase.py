@@ -183,6 +183,16 @@ async def test_done_again_it_changes_nothing(store: ErasingStore, step: int) -> 
         assert (back.attributes, back.behaviour) == ({"age": 25}, later)
 
 
+async def test_of_who_registered_anew_it_is_remembered_what_was_applied(store: ErasingStore, step: int) -> None:
+    """Else a behaviour that is sent again under its id would count once more."""
+    await store.write_enriched([registered(AT + 20 * step)])
+    later = Behaviour(["i9"], ["liked"], [AT + 30 * step])
+    await behave(store, later)
+    assert await store.erase([erased(AT + 10 * step)]) == ["u1"]
+    (found,) = await store.read_behaviour(["u1"])
+    assert (found.behaviour, list(found.applied)) == (later, [digest("b1")])
+
+
 @pytest.mark.parametrize("too_late", [False, True], ids=["that erased the user", "that came too late to"])
 async def test_one_that_comes_again_under_a_later_time_changes_nothing(
     store: ErasingStore, store_form: str, step: int, *, too_late: bool

@@ -1,4 +1,4 @@
-"""What users do: sign-ups, behaviours and requests for rankings, at times and in forms that the seed decides."""
+"""What users do: sign-ups, behaviours, erasures and requests for rankings, as the seed decides it."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from streams.topics import TopicNames
 from tests.simulation.parts.broker import Record
 from tests.simulation.parts.towers import ITEMS, POISON
 from tests.simulation.plan import ACTIVE
-from tests.simulation.reference import SentAct, SentEvent, SentSignUp
+from tests.simulation.reference import SentAct, SentErasure, SentEvent, SentSignUp
 
 if TYPE_CHECKING:
     from tests.simulation.actors import RankingService
@@ -46,6 +46,7 @@ class Users:
             *((at, self._sign_up) for at in signing),
             *((at, self._behave) for at in behaving),
             *((at, self._ask) for at in asking),
+            *((self._rng.uniform(1.0, ACTIVE * 0.8), self._erase) for _ in range(plan.erasures)),
         ]
         for at, what in sorted(todo, key=lambda each: each[0]):
             await asyncio.sleep(max(0.0, at - self._system.world.loop.time()))
@@ -61,8 +62,21 @@ class Users:
     def _user(self) -> str:
         return f"u{self._rng.randrange(self._system.plan.users)}"
 
-    def _sign_up(self) -> None:
+    def _erase(self) -> None:
+        """Most who are erased register anew: at once, or later."""
         rng, user_id, number = self._rng, self._user(), self._next()
+        name = f"e{number}" if rng.random() < 0.6 else None
+        claimed = rng.choice((None, None, self._now_ms(), self._now_ms() - rng.randrange(2000)))
+        good = rng.random() < 0.95
+        self._send(NAMES.erased, "occurred_at", user_id.encode(), {"user_id": user_id}, claimed, name, good=good)
+        if rng.random() < 0.8:
+            pause = rng.choice((0.0, 0.01, 0.3, 2.0))
+            self._system.world.loop.call_later(pause, partial(self._sign_up, user_id))
+
+    def _sign_up(self, user_id: str | None = None) -> None:
+        """Of anybody, or of one who registers anew."""
+        rng, number = self._rng, self._next()
+        user_id = user_id or self._user()
         poison = not self._system.plan.behaviours and rng.random() < 0.15  # a warm user needs no tower
         attributes = {"n": number, POISON: True} if poison else {"n": number}
         name = f"s{number}" if rng.random() < 0.5 else None
@@ -118,7 +132,9 @@ class Users:
     ) -> None:
         broker = self._system.broker
         record = broker.append(topic, key, raw)
-        self._system.reference.sent(self._event(record, value, claimed_ms, name, good=good, poison=poison))
+        event = self._event(record, value, claimed_ms, name, good=good, poison=poison)
+        self._system.reference.sent(event)
+        self._system.erasures.sent(event)
         if not good:
             self._system.logged.ignored.add((record.topic, record.partition, record.offset))
 
@@ -127,6 +143,8 @@ class Users:
         record: Record, value: dict[str, Any], claimed_ms: int | None, name: str | None, *, good: bool, poison: bool
     ) -> SentEvent:
         identity = name or f"{record.topic}/{record.partition}@{record.offset}"
+        if record.topic == NAMES.erased:
+            return SentErasure(record, value["user_id"], identity, claimed_ms, good)
         if record.topic == NAMES.registered:
             return SentSignUp(record, value["user_id"], identity, claimed_ms, good, value["attributes"], poison)
         item = value["item_id"]

@@ -207,6 +207,16 @@ async def test_one_that_is_sent_again_under_its_id_does_not_erase_who_registered
         assert await ways.known() == ({"age": 31}, ["i1"])
 
 
+async def test_one_that_is_sent_again_hides_no_other_of_its_batch(ways: Ways) -> None:
+    await ways.erase([erasure(at_ms=NOW_MS - 9000, event_id="e1")])
+    await ways.sign_up([sign_up("u1", 1, NOW_MS - 8000, age=31)])
+    other, again = erasure(at_ms=NOW_MS - 5000, offset=1), erasure(at_ms=NOW_MS - 1000, offset=2, event_id="e1")
+    await ways.erase([other, again])
+    assert await ways.known() == (None, [])
+    await ways.sign_up([sign_up("u1", 2, NOW_MS - 3000, age=32)])
+    assert (await ways.known())[0] == {"age": 32}
+
+
 async def test_one_of_a_clock_ahead_that_is_read_again_later_does_not_erase_who_registered_anew() -> None:
     """Kafka's time of it is ahead of the reader's clock, so that it is as of that, each time another one."""
     ways, log = Ways(), InMemoryTrainingLog()
