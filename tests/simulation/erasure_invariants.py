@@ -176,10 +176,11 @@ class ErasureInvariants:
 
     def _judge_ranking(self, row: Mapping[str, Any], low: Order) -> None:
         """Of equal milliseconds the log does not know which was before."""
-        attributes = json.loads(row["attributes"])
+        attributes = json.loads(row["attributes"] or "null")
         registered = [each for each in self._system.reference.sign_ups[row["user_id"]] if each.attributes == attributes]
         is_since = (
             row["at"].timestamp() * 1000 > low[0]
+            and row["registered_at"] is not None
             and row["registered_at"].timestamp() * 1000 >= low[0]
             and all(at_ms > low[0] for at_ms in row["behaviour_times"])
             and any(each.at_ms >= low[0] for each in registered)

@@ -116,7 +116,7 @@ THEMES: Mapping[str, tuple[Kind, ...]] = {
     "losses": LOSSES,
     "parts": ("broker flaky", "log away", "log flaky", "triton flaky", "redis away"),
     "copies": ("freeze at work", "kill at work", "evict", "redis flaky"),
-    "erasures": ("freeze at work", "kill at work", "evict", "redis flaky"),
+    "erasures": ("freeze at work", "freeze at work", "kill at work", "evict", "redis flaky"),
 }
 """Kinds of faults that find together what is rare where any kind comes."""
 
@@ -135,7 +135,10 @@ def plan_of(rng: random.Random) -> Plan:
         kinds = [each for each in kinds if each not in ("kill", "leave", "kill at work")]
     most = rng.choice((0, 1, 2, 3, 4, 6))
     faults = (
-        [_fault(rng, rng.choice(kinds), long=zombies or (refreshes and rng.random() < 0.5)) for _ in range(most)]
+        [
+            _fault(rng, rng.choice(kinds), long=zombies or erasing or (refreshes and rng.random() < 0.5))
+            for _ in range(most)
+        ]
         if kinds
         else []
     )
@@ -143,7 +146,7 @@ def plan_of(rng: random.Random) -> Plan:
     return Plan(
         theme=theme,
         users=rng.randint(1, 2) if zombies or copies or erasing else rng.randint(1, 5),
-        sign_ups=rng.randint(10, 18) if zombies or refreshes or copies else rng.randint(3, 12),
+        sign_ups=rng.randint(10, 18) if zombies or refreshes or copies else rng.randint(3, 5 if erasing else 12),
         behaviours=rng.choice((20, 40)) if zombies else rng.choice((0, 8, 20, 40) if parts else (0, 8, 20)),
         rankings=rankings,
         workers=rng.choice((2, 2, 3)) if zombies or copies or erasing else rng.choice((1, 2, 2, 2, 3)),

@@ -63,24 +63,45 @@ class Users:
         return f"u{self._rng.randrange(self._system.plan.users)}"
 
     def _erase(self) -> None:
-        """Most who are erased register anew: at once, or later."""
-        rng, user_id, number = self._rng, self._user(), self._next()
+        """Some sign up just before; most register anew, at once or later."""
+        rng, user_id, call_later = self._rng, self._user(), self._system.world.loop.call_later
+        if rng.random() < 0.4:
+            self._sign_up(user_id)
+            pause = rng.choice((0.0, 0.01, 0.05)) + rng.choice((0.0, self._system.plan.tower_seconds))
+            call_later(pause, partial(self._send_erasure, user_id))
+        else:
+            self._send_erasure(user_id)
+        if rng.random() < 0.8:
+            call_later(rng.choice((0.0, 0.01, 0.3, 2.0)), partial(self._sign_up, user_id))
+
+    def _send_erasure(self, user_id: str) -> None:
+        """Now and then one that was sent before comes again behind it, or instead."""
+        rng, number = self._rng, self._next()
         name = f"e{number}" if rng.random() < 0.6 else None
         claimed = rng.choice((None, None, self._now_ms(), self._now_ms() - rng.randrange(2000)))
-        good = rng.random() < 0.95
-        self._send(NAMES.erased, "occurred_at", user_id.encode(), {"user_id": user_id}, claimed, name, good=good)
-        if rng.random() < 0.8:
-            pause = rng.choice((0.0, 0.01, 0.3, 2.0))
-            self._system.world.loop.call_later(pause, partial(self._sign_up, user_id))
+        good, value = rng.random() < 0.95, {"user_id": user_id}
+        sent = self._system.reference.erasures[user_id]
+        before = [each for each in sent if each.claimed_ms is None and each.identity.startswith("e")]
+        again = rng.random()
+        if not before or again < 0.7:
+            self._send(NAMES.erased, "occurred_at", user_id.encode(), value, claimed, name, good=good)
+        if before and again > 0.4:
+            self._send_again(before[0])
+
+    def _send_again(self, erasure: SentErasure) -> None:
+        key, raw = erasure.record.key, erasure.record.value
+        value, name = {"user_id": erasure.user_id}, erasure.identity
+        self._append(NAMES.erased, key, raw or b"", value, None, name, good=True, poison=False)
 
     def _sign_up(self, user_id: str | None = None) -> None:
-        """Of anybody, or of one who registers anew."""
+        """Of anybody, or of one who is erased, before or since."""
         rng, number = self._rng, self._next()
+        at_once = user_id is not None and rng.random() < 0.6
         user_id = user_id or self._user()
         poison = not self._system.plan.behaviours and rng.random() < 0.15  # a warm user needs no tower
         attributes = {"n": number, POISON: True} if poison else {"n": number}
         name = f"s{number}" if rng.random() < 0.5 else None
-        claimed = self._claimed_ms()
+        claimed = None if at_once else self._claimed_ms()
         value: dict[str, Any] = {"user_id": user_id, "attributes": attributes}
         key = user_id.encode() if rng.random() >= self._system.plan.keyless else None
         good = rng.random() < 0.93
