@@ -363,6 +363,18 @@ async def test_of_who_is_erased_before_the_profile_is_produced_null_is_the_last_
     assert ways.profiles[5:] == [(b"after", True)]
 
 
+async def test_of_who_is_erased_and_back_before_the_profile_is_produced_the_last_record_tells(ways: Ways) -> None:
+    """A worker that stood still produces the erased registration behind that of who is back."""
+
+    async def erase() -> None:
+        await ways.erase([erasure()])
+        await ways.sign_up([sign_up("u1", 1, NOW_MS - 500, age=31)])
+
+    ways.interrupted.meanwhile = erase
+    await ways.sign_up([sign_up("u1", timestamp_ms=NOW_MS - 5000, age=30)])
+    assert ways.registered == [NOW_MS - 500, NOW_MS - 5000, NOW_MS - 500]
+
+
 async def test_of_whose_first_registration_is_erased_before_the_profile_is_produced_the_last_record_tells(
     ways: Ways,
 ) -> None:
