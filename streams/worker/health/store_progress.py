@@ -143,8 +143,8 @@ class StoreProgress:
     async def note(self, read_at: Sequence[Origin], server_run: str) -> bool:
         """The effects of the records that lay there were made, and `server_run` was the server's run before.
 
-        False where it is another one by now: the effects are to be made again, and noted again. The store's word is then
-        as before: a store that lost one tail may lose another behind the same word, and with it the effects. Raises
+        False where it is another one by now: the effects are to be made again, and noted again, and the store's word
+        stands as before. Whoever lost one tail may lose another behind the same word, and with it the effects. Raises
         `LostTail`; `Unavailable` if the store is away.
 
         A replayed record counts where it lies now, not where it was read first.
