@@ -1,11 +1,12 @@
 """Erasures as they were read: of which user, and their place in the order of the user's registrations."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foretaste.kernel.events import DeadLetter, Message, UserErased, event_digest, event_time_ms
 from foretaste.kernel.ports import Clock
-from foretaste.kernel.running.erasing import ErasedUser
+from foretaste.kernel.running.erasing import ErasedUser, ErasingStore
 from foretaste.kernel.users import AttributesVersion
 from streams.decoding import decode_erased
 from streams.rules import to_ms
@@ -53,10 +54,27 @@ def decoded(messages: Sequence[Message], now: Clock, max_bytes: int) -> tuple[li
     return erasures, bad
 
 
-def erased_users(erasures: Sequence[DecodedErasure]) -> list[ErasedUser]:
-    """Each user once, as the store takes them: with the latest erasure, which remembers the user's others."""
-    latest: dict[str, AttributesVersion] = {}
+def erasures_in_turns(erasures: Sequence[DecodedErasure]) -> list[list[ErasedUser]]:
+    """As the store takes them, each user once in a turn, and a user's erasures in their order.
+
+    The store tells of each whether it was carried out before: of one that stood for the others of its user, which is a
+    copy maybe, it would tell that of all.
+    """
+    turns: list[list[ErasedUser]] = []
+    taken: Counter[str] = Counter()
     for each in erasures:
-        held, version = latest.get(each.event.user_id, AttributesVersion()), each.version
-        latest[each.event.user_id] = version.after(held) if version.replaces(held) else held.outdoing(version)
-    return [ErasedUser(user_id, version) for user_id, version in latest.items()]
+        user_id = each.event.user_id
+        if taken[user_id] == len(turns):
+            turns.append([])
+        turns[taken[user_id]].append(ErasedUser(user_id, each.version))
+        taken[user_id] += 1
+    return turns
+
+
+async def erase_in_turns(store: ErasingStore, erasures: Sequence[DecodedErasure]) -> list[str]:
+    """Carry them out; the users who registered anew since."""
+    anew: dict[str, bool] = {}
+    for users in erasures_in_turns(erasures):
+        known = set(await store.erase(users))
+        anew |= {user.user_id: user.user_id in known for user in users}
+    return [user_id for user_id, is_back in anew.items() if is_back]

@@ -1,13 +1,15 @@
 """Who was erased from the training log: a digest of each id, and until when nothing of the user counts.
 
 They lie in a table beside the two of the log, one row an erasure, and go when days as old do. Whoever reads the log
-leaves out what they cover; the log's compaction takes it out of the files.
+leaves out what they cover; the log's compaction takes it out of the files. A time alone does not tell what a ranking
+was answered from: the columns `ANSWERED_FROM` do.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,13 +19,16 @@ from features.log.rows import EVENT_TIME, TEXT, TIME, as_time
 from foretaste.kernel.running.erasing import LogErasure, user_digest
 
 USER = "user_id"
+_REGISTERED, _BEHAVED = "registered_at", "behaviour_times"
+ANSWERED_FROM = (_REGISTERED, _BEHAVED)
+"""Columns of rankings that tell whether one was answered from what an erasure took."""
 _TABLE = "erasures"
 _SCHEMA = pa.schema({"user": TEXT, EVENT_TIME: TIME, "erased_at": TIME})
 """The digest in hexadecimal, until when nothing counts, and when the erasure happened."""
 
 
 class LogFence(NamedTuple):
-    """What is known of a user's last erasure."""
+    """What is known of a user's erasures."""
 
     at: datetime
     until: datetime
@@ -31,6 +36,10 @@ class LogFence(NamedTuple):
     @classmethod
     def of(cls, erasure: LogErasure) -> "LogFence":
         return cls(as_time(erasure.at_ms), as_time(erasure.until_ms))
+
+    def beside(self, other: "LogFence | None") -> "LogFence":
+        """Of this erasure and another one of the user."""
+        return self if other is None else LogFence(max(self.at, other.at), max(self.until, other.until))
 
 
 class ErasedFromLog:
@@ -49,7 +58,8 @@ class ErasedFromLog:
         return held is not None and held.at >= as_time(erasure.at_ms)
 
     def left_of(self, table: pa.Table, time: str) -> pa.Table:
-        """The rows without those that are erased, by their columns `user_id` and `time`."""
+        """The rows without those that are erased, by their columns `user_id` and `time`, and of rankings those of
+        `ANSWERED_FROM`."""
         gone = self._gone(table, time)
         return table if gone is None else table.filter(pc.invert(gone))
 
@@ -59,20 +69,13 @@ class ErasedFromLog:
         return gone is not None and bool(pc.any(gone).as_py())
 
     def of_known(self, rankings: pa.Table, behaviours: pa.Table) -> tuple[pa.Table, pa.Table]:
-        """The rows of both tables, without those of erased users who have not registered anew: no ranking was made from
-        attributes of theirs."""
-        if not self._fences:
+        """What `left_of` left of both, without the behaviours of erased users who have not registered anew: no ranking
+        shows it."""
+        gone = self._of(behaviours).keys() - set(_texts(pc.unique(rankings[USER]))) if self._fences else ()
+        if not gone:
             return rankings, behaviours
-        back = pc.unique(rankings.filter(pc.is_valid(rankings["attributes"]))[USER].cast(TEXT))
-        users = {*self._of(rankings), *self._of(behaviours)}.difference(_texts(back))
-        if not users:
-            return rankings, behaviours
-        gone = pa.array(sorted(users), TEXT)
-        left = [
-            table.filter(pc.invert(pc.is_in(table[USER].cast(TEXT), value_set=gone)))
-            for table in (rankings, behaviours)
-        ]
-        return left[0], left[1]
+        is_gone = pc.is_in(behaviours[USER].cast(TEXT), value_set=pa.array(sorted(gone), TEXT))
+        return rankings, behaviours.filter(pc.invert(is_gone))
 
     def _gone(self, table: pa.Table, time: str) -> Any:
         """(R,) of each row of a table whether it is erased; None where none is."""
@@ -80,10 +83,18 @@ class ErasedFromLog:
         if not fences:
             return None
         place: Any = pc.index_in(table[USER].cast(TEXT), value_set=pa.array(list(fences), TEXT))
-        until = pa.array([fence.until for fence in fences.values()], TIME).take(place.combine_chunks())
+        place = place.combine_chunks()
+        until = pa.array([fence.until for fence in fences.values()], TIME).take(place)
         times: Any = table[time].combine_chunks()
         gone: Any = pc.less_equal(times, until)
-        return pc.fill_null(gone, False)
+        gone = pc.fill_null(gone, False)
+        if not set(ANSWERED_FROM).intersection(table.column_names):
+            return gone
+        known = pc.indices_nonzero(pc.is_valid(place))
+        erased: Any = pa.array([fence.at for fence in fences.values()], TIME).take(place.take(known))
+        from_before = np.zeros(len(table), dtype=bool)
+        from_before[known] = _answered_from_before(table.take(known), erased)
+        return pc.or_(gone, pa.array(from_before))
 
     def _of(self, table: pa.Table) -> dict[str, LogFence]:
         """By id, the fences of the users in a table."""
@@ -91,6 +102,22 @@ class ErasedFromLog:
             return {}
         users = _texts(pc.unique(table[USER]))
         return {user: fence for user in users if (fence := self._fences.get(user_digest(user))) is not None}
+
+
+def _answered_from_before(rankings: pa.Table, erased: Any) -> Any:
+    """(R,) whether a ranking was answered from what was known before `erased` (R,), the time of its user's erasure, or
+    does not show that it was not: no registration since, or a behaviour until then."""
+    names = rankings.column_names
+    if not set(ANSWERED_FROM).issubset(names):
+        return np.ones(len(rankings), dtype=bool)
+    since: Any = pc.greater_equal(rankings[_REGISTERED].cast(TIME), erased)
+    from_before = ~pc.fill_null(since, False).to_numpy()
+    behaved: Any = rankings[_BEHAVED].combine_chunks()
+    rows: Any = pc.list_parent_indices(behaved)
+    erased_ms: Any = erased.cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64())
+    earlier: Any = pc.less_equal(pc.list_flatten(behaved), erased_ms.take(rows))
+    from_before[rows.filter(earlier).to_numpy()] = True
+    return from_before | behaved.is_null().to_numpy(zero_copy_only=False)
 
 
 def _texts(column: Any) -> list[str]:
@@ -109,8 +136,7 @@ def read_erased(table: DayTable) -> ErasedFromLog:
     for row in rows.to_pylist():
         fence = LogFence(row["erased_at"], row[EVENT_TIME])
         digest = bytes.fromhex(row["user"])
-        held = fences.get(digest)
-        fences[digest] = fence if held is None else LogFence(max(held.at, fence.at), max(held.until, fence.until))
+        fences[digest] = fence.beside(fences.get(digest))
     return ErasedFromLog(fences)
 
 

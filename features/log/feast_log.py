@@ -15,7 +15,14 @@ import pyarrow.compute as pc
 from features.feast_api import FeatureView, Provider, RepoConfig, get_provider
 from features.log.convert import older_days
 from features.log.delta import DayTable, DueDays
-from features.log.erasures import USER, ErasedFromLog, erasures_table, read_erased, write_erased
+from features.log.erasures import (
+    ANSWERED_FROM,
+    USER,
+    ErasedFromLog,
+    erasures_table,
+    read_erased,
+    write_erased,
+)
 from features.log.objects import is_remote
 from features.log.offline_store import DeltaOfflineStoreConfig, day_table
 from features.log.rows import (
@@ -142,7 +149,7 @@ class FeastTrainingLog:
         def left(rows: pa.Table) -> pa.Table:
             return each_once(erased.left_of(rows, EVENT_TIME), kind, EVENT_TIME)
 
-        due = DueDays([USER, EVENT_TIME], partial(erased.covers_some, time=EVENT_TIME))
+        due = DueDays([USER, EVENT_TIME, *ANSWERED_FROM], partial(erased.covers_some, time=EVENT_TIME))
         is_new = version > table.marked(_ERASED)
         done = table.compact(before, left, ended, due if is_new else None)
         if is_new and not ended():
@@ -166,7 +173,7 @@ class FeastTrainingLog:
                 def of_user(rows: pa.Table) -> pa.Table:
                     return erased.left_of(rows.filter(pc.field(USER) == user_id), EVENT_TIME)
 
-                found[kind.name] = len(table.matching([USER], of_user).table)
+                found[kind.name] = len(table.matching([USER, *ANSWERED_FROM], of_user).table)
         return found
 
     def _read_erased(self) -> ErasedFromLog:

@@ -27,8 +27,9 @@ from features.feast_api import (
     RetrievalJob,
 )
 from features.log.delta import DayTable, FoundRows
-from features.log.erasures import erasures_table, read_erased
+from features.log.erasures import ANSWERED_FROM, erasures_table, read_erased
 from features.log.objects import is_remote, table_address
+from features.log.rows import RANKING_ROWS
 from features.repo_config import LOG_STORE
 from foretaste.kernel.errors import InvalidInput
 
@@ -139,7 +140,7 @@ class DeltaOfflineStore(DaskOfflineStore):
         also = [created_timestamp_column] if created_timestamp_column else []
         columns = list(dict.fromkeys([*join_key_columns, *feature_name_columns, timestamp_field, *also]))
         since, until = _utc(start_date), _utc(end_date)
-        return DaysRetrieval(lambda: _left(config, days.read(columns, since, until), timestamp_field))
+        return DaysRetrieval(lambda: _left(config, data_source, days, columns, since, until))
 
     @staticmethod
     def pull_latest_from_table_or_query(config: RepoConfig, *arguments: Any, **named: Any) -> RetrievalJob:
@@ -194,10 +195,19 @@ def day_table(config: RepoConfig, source: Any) -> DayTable | None:
     return DayTable(table_address(settings.address, source.path), source.timestamp_field)
 
 
-def _left(config: RepoConfig, found: FoundRows, time: str) -> FoundRows:
-    """Without the rows of users who were erased."""
+def _left(
+    config: RepoConfig,
+    source: Any,
+    days: DayTable,
+    columns: Sequence[str],
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> FoundRows:
+    """The rows of a source's table from `since` to `until`, without those that were erased."""
+    also = ANSWERED_FROM if source.path == RANKING_ROWS.name else ()
+    found = days.read(list(dict.fromkeys([*columns, *also])), since, until)
     erased = read_erased(erasures_table(config.offline_store.address))
-    return FoundRows(erased.left_of(found.table, time), found.skipped)
+    return FoundRows(erased.left_of(found.table, source.timestamp_field).select(list(columns)), found.skipped)
 
 
 def _as_one_file(config: RepoConfig, view: FeatureView, folder: Path) -> FeatureView:
@@ -208,7 +218,7 @@ def _as_one_file(config: RepoConfig, view: FeatureView, folder: Path) -> Feature
         return view
     columns = dict.fromkeys([*(field.name for field in view.schema), source.timestamp_field])
     path = folder / f"{view.name}.parquet"
-    pq.write_table(_left(config, days.read(list(columns)), source.timestamp_field).table, path)
+    pq.write_table(_left(config, source, days, list(columns)).table, path)
     on_file = copy(view)
     on_file.batch_source = FileSource(
         name=source.name,

@@ -59,10 +59,10 @@ async def write_applied(steps: FeastSteps, users: Sequence[tuple[BehavedUser, Ap
 
 async def write_erased(steps: FeastSteps, erased: Sequence[tuple[BehavedUser, int, AppliedRow]]) -> None:
     """The time (epoch milliseconds) at which these users were erased, each with the behaviour that is written behind it
-    and the row that is stored by now; what was applied counts no more."""
+    and the row that is stored by now; what was applied to that behaviour counts still."""
     columns: dict[str, Sequence[object]] = {
         USER_KEY: [user.user_id for user, _, _ in erased],
-        "digests": [_mark(at_ms) for _, at_ms, _ in erased],
+        "digests": [[*_mark(at_ms), *map(bytes.hex, user.applied)] for user, at_ms, _ in erased],
         "fresh": [0] * len(erased),
         "version": [user.version for user, _, _ in erased],
     }

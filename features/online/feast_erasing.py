@@ -66,9 +66,10 @@ class StoredErasure(NamedTuple):
 
     @property
     def behaved(self) -> BehavedUser:
-        """Without what happened before."""
-        kept = Erasure(self.at_ms).since(self.read.behaviour) if self.anew else Behaviour()
-        return BehavedUser.after(self.read, kept)
+        """Without what happened before. Of who registered anew, what was applied is remembered still."""
+        if not self.anew:
+            return BehavedUser.after(self.read, Behaviour())
+        return BehavedUser.after(self.read, Erasure(self.at_ms).since(self.read.behaviour), self.marks.applied)
 
     @property
     def is_carried_out(self) -> bool:

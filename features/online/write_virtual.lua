@@ -16,6 +16,7 @@ local stored = redis.pcall('HMGET', KEYS[1], SLOT_STAMP, ATTRIBUTES_STAMP, REGIS
 local other_type = stored.err and string.find(stored.err, 'WRONGTYPE', 1, true)
 if stored.err and not other_type then return stored end
 
+if is_erasure(stored[3] or '') then return 0 end
 if ARGV[4] ~= 'any' then
   local place = string.match(stored[3] or '', '^%S+ %S+ %S+') or ''
   if place == '- 0 0' then place = '' end
@@ -26,8 +27,6 @@ if ARGV[4] ~= 'any' then
     is_same = seconds == read_seconds and math.floor(nanos / 1e6) == math.floor(read_nanos / 1e6)
   end
   if not is_same or place ~= ARGV[4] then return 0 end
-elseif is_erasure(stored[3] or '') then
-  return 0
 end
 local is_known = ARGV[2] ~= '' and ARGV[2] == stored[1]
 if not is_known and not is_newer(ARGV[1], stored[1]) then return stored[1] end

@@ -36,8 +36,10 @@ class InMemoryTrainingLog:
         )
 
     async def erase(self, erasures: Sequence[LogErasure]) -> None:
-        known = ErasedFromLog(self._fences)
-        self._fences |= {user_digest(each.user_id): LogFence.of(each) for each in erasures if not known.knows(each)}
+        for each in erasures:
+            if not ErasedFromLog(self._fences).knows(each):
+                digest = user_digest(each.user_id)
+                self._fences[digest] = LogFence.of(each).beside(self._fences.get(digest))
 
     async def erased(self) -> dict[bytes, int]:
         return ErasedFromLog(self._fences).times()

@@ -7,7 +7,7 @@ from foretaste.kernel.events import ErasureRecord, Message
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.users import UserFeatures
 from streams.codec import EVENTS
-from streams.decoded_erasures import ANY_SLOT, DecodedErasure, decoded, erased_users
+from streams.decoded_erasures import ANY_SLOT, DecodedErasure, decoded, erase_in_turns
 from streams.parts import SignUpParts
 from streams.profiles.stored_profiles import settle_profiles
 from streams.topics import TopicNames
@@ -57,10 +57,9 @@ class Erasures:
         await self._dead_letters.keep(bad)  # 5
 
     async def _erase(self, erasures: Sequence[DecodedErasure]) -> None:
-        users = erased_users(erasures)
-        user_ids = [each.user_id for each in users]
+        user_ids = list(dict.fromkeys(each.event.user_id for each in erasures))
         found = {each.user_id: each for each in await self._parts.store.read(user_ids, ANY_SLOT)}  # 2
-        anew = set(await self._parts.store.erase(users))  # 3
+        anew = set(await erase_in_turns(self._parts.store, erasures))  # 3
         if self._parts.last_erasure is not None:
             await self._parts.last_erasure.change()
         if self._parts.synced is not None:
@@ -70,7 +69,7 @@ class Erasures:
         await self._parts.events.send_all(
             self._topics.erasure_records, [(None, EVENTS.encode(record)) for record in records]
         )
-        self._metrics.erasures.labels("erased").inc(len(users) - len(anew))
+        self._metrics.erasures.labels("erased").inc(len(user_ids) - len(anew))
         self._metrics.erasures.labels("registered_anew").inc(len(anew))
 
     def _record(self, erasure: DecodedErasure, found: UserFeatures, *, anew: bool) -> ErasureRecord:

@@ -18,7 +18,7 @@ from foretaste.kernel.running.supervision import cancel_and_wait
 from foretaste.kernel.users import AttributesVersion, Behaviour
 from foretaste.kernel.values import DAY_MS
 from streams.behaviours import Behaviours
-from streams.decoded_erasures import decoded, erased_users
+from streams.decoded_erasures import decoded, erasures_in_turns
 from streams.profiles.profile import ReadProfiles
 from streams.profiles.rebuild_parts import RebuildConfig, RebuildParts, RebuiltUsers, TopicHistory
 from streams.profiles.user_writer import UserWriter, append_all
@@ -181,8 +181,8 @@ class Rebuild:
     async def _erase_again(self, messages: Sequence[Message], _: RebuiltUsers) -> None:
         """1; those that are none have their dead letters."""
         erasures, _bad = decoded(messages, self._now, self._config.max_event_bytes)
-        if erasures:
-            shares = shares_by_user(erased_users(erasures), lambda user: user.user_id, self._config.share)
+        for users in erasures_in_turns(erasures):
+            shares = shares_by_user(users, lambda user: user.user_id, self._config.share)
             await each_share(self._parts.users.store.erase, shares)
 
     async def _restore_behaviours(self, messages: Sequence[Message], counts: RebuiltUsers) -> None:

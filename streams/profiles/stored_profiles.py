@@ -71,11 +71,12 @@ class ProfilesAfterErasures:
             self._last, self._is_known = await self._parts.last_erasure.read(), True
         return self._last
 
-    async def look(self, last: str | None, recorded: Mapping[str, int]) -> None:
+    async def look(self, last: str | None, recorded: Mapping[str, tuple[int, int]]) -> None:
         """Once profiles are produced: a record of what stands behind each that an erasure since `last` made untrue.
 
-        `recorded` is each user's first registration in them (`UserFeatures.first_ms`). Behind the profile of who was
-        erased follows null; of who had registered anew, one without the first registration that the erasure took.
+        `recorded` is each user's registration and first registration in them (`UserFeatures.attributes_ms` and
+        `first_ms`). Behind the profile of who was erased follows null; of who had registered anew, one of what stands,
+        without what the erasure took.
         """
         if self._parts.last_erasure is None or not recorded:
             return
@@ -83,12 +84,16 @@ class ProfilesAfterErasures:
         if self._last != last:
             stored = await self._parts.store.read(list(recorded), ANY_SLOT)
             await self.settle(
-                [user.user_id for user in stored if user.is_erased or user.first_ms != recorded[user.user_id]]
+                [each.user_id for each in stored if each.is_erased or _times(each) != recorded[each.user_id]]
             )
 
     async def settle(self, user_ids: Sequence[str]) -> None:
         """Of users who were erased before: their profile may have been produced behind the null value then."""
         await settle_profiles(self._parts, self._topic, user_ids)
+
+
+def _times(user: UserFeatures) -> tuple[int, int]:
+    return user.attributes_ms, user.first_ms
 
 
 def _standing(user: UserFeatures) -> _Standing:

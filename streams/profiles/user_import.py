@@ -97,7 +97,8 @@ class UserImport:
             if user.attributes is not None
         ]
         await self._parts.events.send_all(self._topic, [record for record in records if record is not None])  # 2
-        await self._after_erasures.look(last_erasure, {user.user_id: user.first_ms for user in written.standing})
+        recorded = {user.user_id: (user.attributes_ms, user.first_ms) for user in written.standing}
+        await self._after_erasures.look(last_erasure, recorded)
         await self._after_erasures.settle([user.user_id for user in there if user.is_erased])
         return written
 

@@ -192,6 +192,13 @@ class EnrichedSignUp:
             return self.stands.first_ms
         return self.first_ms if self.known.newer else self.known.stored.first_ms
 
+    @property
+    def recorded_times_ms(self) -> tuple[int, int]:
+        """`UserFeatures.attributes_ms` and `first_ms` as `profile` has them."""
+        stands = self.known.stored if self.stands is None else self.stands
+        is_newer = self.stands is None and self.known.newer
+        return self.known.sign_up.at_ms if is_newer else stands.attributes_ms, self.recorded_first_ms
+
     def beside(self, written: EnrichedUser | None) -> ReenrichedUser | None:
         """The virtual behaviour of another generation, for the attributes that stand once `written` does."""
         if self.virtual is None:

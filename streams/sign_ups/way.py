@@ -128,7 +128,7 @@ class SignUps:
         if self._parts.synced is not None:
             await self._parts.synced.synced()  # 5
         await self._announce(enriched, serving.active)  # 6
-        await self._after_erasures.look(last_erasure, {each.user_id: each.recorded_first_ms for each in enriched})
+        await self._after_erasures.look(last_erasure, {each.user_id: each.recorded_times_ms for each in enriched})
         await self._after_erasures.settle([user_id for share in stored for user_id in share.forgotten])
         for stage, count in Counter(each.known.stage for each in enriched).items():
             self._metrics.sign_ups.labels(stage).inc(count)

@@ -165,6 +165,7 @@ async def test_virtual_behaviour_made_before_is_not_written_after(store: Erasing
     repair = ReenrichedUser.after(before, VirtualBehaviour(1, VECTORS))
     await store.write_virtual([repair])
     await store.write_virtual([replace(repair, at_ms=AT + 5000, made_from=None)])
+    await store.write_virtual([ReenrichedUser.after(await read(store), VirtualBehaviour(1, VECTORS))])
     assert (await read(store)).virtual is None
 
 
@@ -180,6 +181,16 @@ async def test_done_again_it_changes_nothing(store: ErasingStore, step: int) -> 
         assert await store.erase([erasure]) == ["u1"]
         back = await read(store)
         assert (back.attributes, back.behaviour) == ({"age": 25}, later)
+
+
+async def test_of_who_registered_anew_it_is_remembered_what_was_applied(store: ErasingStore, step: int) -> None:
+    """Else a behaviour that is sent again under its id would count once more."""
+    await store.write_enriched([registered(AT + 20 * step)])
+    later = Behaviour(["i9"], ["liked"], [AT + 30 * step])
+    await behave(store, later)
+    assert await store.erase([erased(AT + 10 * step)]) == ["u1"]
+    (found,) = await store.read_behaviour(["u1"])
+    assert (found.behaviour, list(found.applied)) == (later, [digest("b1")])
 
 
 @pytest.mark.parametrize("too_late", [False, True], ids=["that erased the user", "that came too late to"])

@@ -219,11 +219,41 @@ async def test_an_erased_user_is_left_out_until_a_ranking_shows_that_the_user_re
     logged = await everything(log)
     assert (ids(logged), items(logged)) == (["other"], ["other"])
     await log.write_behaviours([behaved("i3", at(2))])
-    await log.write_rankings([ranked("r3", at(2), attributes=None)])
-    assert ids(await everything(log)) == ["other"], "nobody knows who that is"
-    await log.write_rankings([ranked("r4", at(3))])
+    nothing: dict[str, Any] = dict.fromkeys(("behaviour_items", "behaviour_actions", "behaviour_times"), ())
+    await log.write_rankings([ranked("unknown", at(2), attributes=None, **nothing)])
+    await log.write_rankings([ranked("vouched", at(2), attributes={}, **nothing)])
     logged = await everything(log)
-    assert (ids(logged), items(logged)) == (["other", "r3", "r4"], ["other", "i3"])
+    assert (ids(logged), items(logged)) == (["other"], ["other"]), "nobody knows who that is"
+    await log.write_rankings([ranked("r4", at(3), registered_at=at(2.5), behaviour_times=acted(2.6, 2.7, 2.8))])
+    logged = await everything(log)
+    assert (ids(logged), items(logged)) == (["other", "r4"], ["other", "i3"])
     await log.compact(at(9).date())
-    assert ids(await everything(log)) == ["other", "r3", "r4"]
+    logged = await everything(log)
+    assert (ids(logged), items(logged)) == (["other", "r4"], ["other", "i3"])
     assert await log.erased() == {user_digest("u1"): AT_MS + DAY_MS}
+
+
+async def test_of_who_registered_anew_rankings_that_were_answered_from_what_was_before_are_left_out(log: Log) -> None:
+    """The erasure was handled when the registration stood there already, or an answer was in flight then."""
+    at_ms, anew = AT_MS + DAY_MS, at(1, ms=5)
+    since = acted(1.1, 1.2, 1.3)
+    await log.erase([LogErasure("u1", at_ms, at_ms + 5)])
+    rankings = [
+        ranked("with an older behaviour", at(2), registered_at=anew, behaviour_times=(at_ms, *since[1:])),
+        ranked("with the age of before", at(3), registered_at=at(0), behaviour_times=since),
+        ranked("with an age that is not known", at(4), behaviour_times=since),
+        ranked("with all of before", at(5), registered_at=at(0)),
+        ranked("of somebody else", at(5), user_id="u2", registered_at=at(0)),
+        ranked("cold", at(6), registered_at=anew, behaviour_items=(), behaviour_actions=(), behaviour_times=()),
+        ranked("warm", at(7), registered_at=anew, behaviour_times=(at_ms + 1, *since[1:])),
+        ranked("of an account that is as old as the erasure", at(8), registered_at=at(1), behaviour_times=since),
+    ]
+    await log.write_rankings(rankings)
+    left = ["of somebody else", "cold", "warm", "of an account that is as old as the erasure"]
+    assert ids(await everything(log)) == left
+    await log.compact(at(9).date())
+    assert ids(await everything(log)) == left
+
+
+def acted(*days: float) -> tuple[int, ...]:
+    return tuple(round(1000 * at(each).timestamp()) for each in days)

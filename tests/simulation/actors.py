@@ -35,7 +35,12 @@ from streams.worker.health.store_progress import LostTail, StoreProgress
 from streams.worker.metrics import Metrics
 from tests.simulation.parts.broker import SimulatedEvents
 from tests.simulation.parts.log import SimulatedLog
-from tests.simulation.parts.store import SimulatedGenerations, SimulatedOneStepStore, SimulatedStore
+from tests.simulation.parts.store import (
+    SimulatedGenerations,
+    SimulatedLastErasure,
+    SimulatedOneStepStore,
+    SimulatedStore,
+)
 from tests.simulation.parts.towers import SimulatedTowers
 from tests.simulation.parts.world import SimulatedProcess
 
@@ -69,6 +74,7 @@ async def user_worker(system: "System", process: SimulatedProcess) -> None:
         SimulatedGenerations(system.redis),
         SimulatedEvents(system.broker),
         store if system.plan.synced else None,
+        SimulatedLastErasure(system.redis),
     )
     ways = partial(user_pipelines, parts, metrics, config, process.now, progress, system.world.loop.time)
     await _streams(system, process, NAMES.group, ways, progress)

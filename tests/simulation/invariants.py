@@ -19,7 +19,7 @@ from tests.simulation.parts.store import SEEN, Row
 from tests.simulation.parts.towers import POISON, made_of
 from tests.simulation.parts.world import at_once
 from tests.simulation.pointer_invariants import SETTLED, UNAWARE, PointerInvariants
-from tests.simulation.reference import Order, SentAct, SentSignUp
+from tests.simulation.reference import Order, SentAct, SentErasure, SentSignUp, order_of
 
 if TYPE_CHECKING:
     from tests.simulation.system import System
@@ -39,6 +39,7 @@ class Invariants:
     7. One process refreshes at a time.
     8. What is committed had its effect; what no worker would read again has it in the store as it is.
     9. What is announced is what whoever announces it has stored, or read. A good event is no dead letter.
+    What must hold of who was erased: `ErasureInvariants`.
     """
 
     def __init__(self, system: "System") -> None:
@@ -76,19 +77,36 @@ class Invariants:
             self._check_behaviour(row.user_id)
         else:
             self._check_row(row)
+        self._system.erasures.check(row.user_id)
+
+    def erased(self, user_id: str) -> None:
+        """What stands of a user who was erased is where to go on from."""
+        order = self._orders[user_id] = self.order(user_id)
+        self.ever_registered[user_id] = max(order, self.ever_registered.get(user_id, order))
+        self.written_at[user_id] = self._world.loop.time()
+        self._behaviours.pop(user_id, None)
+        held = self._redis.online._behaviour.get(user_id)
+        if held is not None:
+            self._behaviours[user_id] = held
+        self._note_current(user_id)
+        for name in SLOTS:
+            virtual = self._redis.online._virtual.get((user_id, name))
+            self._stamps[user_id, name] = 0 if virtual is None else virtual[0]
+            self._holds[user_id, name] = virtual
 
     def restored(self) -> None:
         """The store lost something: what stands now is where to go on from."""
         self._checked.clear()
         online = self._redis.online
         self._behaviours = dict(online._behaviour)
-        self._orders = {user: self._order(user) for user in online._attributes}
+        self._orders = {user: self.order(user) for user in online._attributes}
         self._current.clear()
         for user_id in online._attributes:
             self._note_current(user_id)
         self._holds = dict(online._virtual)
         self._stamps = {key: at_ms for key, (at_ms, _) in online._virtual.items()}
         self._pointer.restored()
+        self._system.erasures.restored()
 
     def appended(self, record: Record) -> None:
         if record.topic == NAMES.dead_letters:
@@ -100,7 +118,7 @@ class Invariants:
             self._world.expect(event is None or not event.good or excused, "a good event became a dead letter", origin)
         elif record.topic == NAMES.enriched:
             self._check_announced(EVENTS.decode(record.value, UserEnriched))
-        elif record.topic == NAMES.profiles:
+        elif record.topic == NAMES.profiles and record.value is not None:
             self._check_profile(EVENTS.decode(record.value, UserProfile))
 
     def committing(self, group: Group, partition: TopicPartition, offset: int) -> None:
@@ -135,7 +153,7 @@ class Invariants:
 
     def _check_row(self, row: EnrichedUser | ReenrichedUser) -> None:
         user_id, serving = row.user_id, self.serving
-        order = self._order(user_id)
+        order = self.order(user_id)
         before = self._orders.get(user_id)
         if before is not None and order != before and self._exact:
             self._world.expect(order > before, "a registration gave way to an earlier one", user_id, before, order)
@@ -245,10 +263,8 @@ class Invariants:
             and self._system.plan.tower_seconds < 0.3
         )
 
-    def _order(self, user_id: str) -> Order:
-        version = self._redis.online._version(user_id)
-        partition, offset, timestamp = version.place or ("", 0, 0)
-        return version.at_ms, timestamp, partition, offset
+    def order(self, user_id: str) -> Order:
+        return order_of(self._redis.online._version(user_id))
 
     def _had_effect(self, record: Record) -> bool:
         """Whether an event had its effect at some time."""
@@ -260,8 +276,8 @@ class Invariants:
         if isinstance(event, SentSignUp) and event.good:
             return not self._exact or self.ever_registered.get(event.user_id, NOTHING) >= self._least(event)
         if isinstance(event, SentAct) and event.good:
-            return (event.user_id, event.item) in self.ever_applied
-        return False
+            return (event.user_id, event.item) in self.ever_applied or event.user_id in self._system.erasures.ever
+        return isinstance(event, SentErasure) and self._system.erasures.had_effect(event)
 
     def _stands(self, record: Record) -> bool:
         """Whether the effect of an event is in the store now."""
@@ -270,9 +286,12 @@ class Invariants:
             return True
         if isinstance(event, SentAct):
             held = self._redis.online._behaviour.get(event.user_id)
-            return held is not None and event.item in held.behaviour.items
+            stands = held is not None and event.item in held.behaviour.items
+            return stands or event.user_id in self._redis.online._erased
+        if isinstance(event, SentErasure):
+            return self._system.erasures.stands(event)
         if isinstance(event, SentSignUp) and self._exact:
-            return event.user_id in self._redis.online._attributes and self._order(event.user_id) >= self._least(event)
+            return event.user_id in self._redis.online._attributes and self.order(event.user_id) >= self._least(event)
         return True
 
     def _least(self, event: SentSignUp) -> Order:
@@ -281,7 +300,10 @@ class Invariants:
         return min(each.order for each in copies if each.identity == event.identity)
 
     def _is_logged(self, record: Record) -> bool:
-        return self._system.logged.has(record)
+        if record.topic != NAMES.erased:
+            return self._system.logged.has(record)
+        event = self._system.reference.by_origin[record.topic, record.partition, record.offset]
+        return not isinstance(event, SentErasure) or not event.good or self._system.erasures.is_logged(event)
 
     @property
     def _exact(self) -> bool:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from foretaste.kernel.events import UserRanked
 from foretaste.kernel.ranking import Source
-from foretaste.kernel.users import Stage
+from foretaste.kernel.users import Stage, UserFeatures
 from streams.codec import EVENTS
 from streams.topics import TopicNames
 from tests.simulation.parts.towers import POISON
@@ -24,6 +24,7 @@ def judge(system: "System") -> None:
     """Everything that was sent has had its effect once, and nothing else is there."""
     for number in range(system.plan.users):
         _judge_user(system, f"u{number}")
+    system.erasures.judge()
     _judge_letters(system)
     _judge_rankings(system)
 
@@ -36,13 +37,8 @@ def _judge_user(system: "System", user_id: str) -> None:
     if plan.exact_times and not system.lost_something:
         late = reference.wrong_first(user)
         world.expect(late is None, f"the first registration of {user_id}:", late)
-    expected = reference.behaviour(user_id)
-    found = list(zip(user.behaviour.items, user.behaviour.actions, user.behaviour.times, strict=True))
-    if not plan.exact_times:
-        expected, found = [(each[0], each[1], 0) for each in expected], [(each[0], each[1], 0) for each in found]
-    if not plan.exact_times or system.lost_something:  # of one time, those that were read again come later
-        expected, found = sorted(expected), sorted(found)
-    world.expect(found == expected, f"behaviour of {user_id}:", found, "expected", expected)
+    if not reference.erasures[user_id]:
+        _judge_behaviour(system, user)
     lacking = lacks(system, user_id)
     if lacking is not None and POISON not in (lacking.attributes or {}):
         excused = not plan.rankings and (not plan.calm or system.refreshes)
@@ -50,9 +46,23 @@ def _judge_user(system: "System", user_id: str) -> None:
     _judge_announced(system, user_id)
 
 
+def _judge_behaviour(system: "System", user: UserFeatures) -> None:
+    """Of a user whom nobody erased: everything that was done stands, once and in order."""
+    plan, user_id = system.plan, user.user_id
+    expected = system.reference.behaviour(user_id)
+    found = list(zip(user.behaviour.items, user.behaviour.actions, user.behaviour.times, strict=True))
+    if not plan.exact_times:
+        expected, found = [(each[0], each[1], 0) for each in expected], [(each[0], each[1], 0) for each in found]
+    if not plan.exact_times or system.lost_something:  # of one time, those that were read again come later
+        expected, found = sorted(expected), sorted(found)
+    system.world.expect(found == expected, f"behaviour of {user_id}:", found, "expected", expected)
+
+
 def _judge_announced(system: "System", user_id: str) -> None:
-    """Whoever signed up was announced, unless warm by then, or a dead letter."""
+    """Whoever signed up was announced, unless warm by then, or a dead letter, or erased."""
     invariants = system.invariants
+    if system.reference.erasures[user_id]:
+        return
     good = [each for each in system.reference.sign_ups[user_id] if each.good and not each.poison]
     announced = any(user == user_id for user, _ in invariants.announced)
     behaviours = len(system.reference.behaviour(user_id))

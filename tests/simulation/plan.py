@@ -88,6 +88,8 @@ class Plan:
     """The share of sign-ups without a key."""
     resent: float
     """The share of events that are sent again, where they can be told."""
+    erasures: int
+    """None where clocks step: which of two events was before the other is then for the reader's clock to say."""
     faults: tuple[Fault, ...]
 
     def has(self, *kinds: Kind) -> bool:
@@ -114,6 +116,7 @@ THEMES: Mapping[str, tuple[Kind, ...]] = {
     "losses": LOSSES,
     "parts": ("broker flaky", "log away", "log flaky", "triton flaky", "redis away"),
     "copies": ("freeze at work", "kill at work", "evict", "redis flaky"),
+    "erasures": ("freeze at work", "freeze at work", "kill at work", "evict", "redis flaky"),
 }
 """Kinds of faults that find together what is rare where any kind comes."""
 
@@ -122,30 +125,35 @@ def plan_of(rng: random.Random) -> Plan:
     """A plan. Each seed has some kinds of processes and of faults, and not others: alone, each goes deeper."""
     theme = rng.choice(("", "", "", *THEMES))
     kinds = list(THEMES.get(theme, ())) or rng.sample(KINDS, rng.randint(1, 4))
-    zombies, refreshes, losses, parts, copies = (theme == each for each in THEMES)
-    refreshers = 0 if zombies or losses or parts or copies else rng.choice((1, 2) if refreshes else (0, 0, 1, 1, 2))
+    zombies, refreshes, losses, parts, copies, erasing = (theme == each for each in THEMES)
+    refreshers = (
+        0 if zombies or losses or parts or copies or erasing else rng.choice((1, 2) if refreshes else (0, 0, 1, 1, 2))
+    )
     if refreshers and "emptied" in kinds:
         kinds.remove("emptied")  # a person publishes what was there, and nobody trains meanwhile
     if "emptied" in kinds:  # who starts in an emptied store cannot tell it from a new one: that is left to a person
         kinds = [each for each in kinds if each not in ("kill", "leave", "kill at work")]
     most = rng.choice((0, 1, 2, 3, 4, 6))
     faults = (
-        [_fault(rng, rng.choice(kinds), long=zombies or (refreshes and rng.random() < 0.5)) for _ in range(most)]
+        [
+            _fault(rng, rng.choice(kinds), long=zombies or erasing or (refreshes and rng.random() < 0.5))
+            for _ in range(most)
+        ]
         if kinds
         else []
     )
     rankings = 25 if refreshes else rng.choice((0, 10, 25))
     return Plan(
         theme=theme,
-        users=rng.randint(1, 2) if zombies or copies else rng.randint(1, 5),
-        sign_ups=rng.randint(10, 18) if zombies or refreshes or copies else rng.randint(3, 12),
+        users=rng.randint(1, 2) if zombies or copies or erasing else rng.randint(1, 5),
+        sign_ups=rng.randint(10, 18) if zombies or refreshes or copies else rng.randint(3, 5 if erasing else 12),
         behaviours=rng.choice((20, 40)) if zombies else rng.choice((0, 8, 20, 40) if parts else (0, 8, 20)),
         rankings=rankings,
-        workers=rng.choice((2, 2, 3)) if zombies or copies else rng.choice((1, 2, 2, 2, 3)),
+        workers=rng.choice((2, 2, 3)) if zombies or copies or erasing else rng.choice((1, 2, 2, 2, 3)),
         refreshers=refreshers,
         shared_home=rng.random() < 0.5,
         watch=bool(refreshers and rankings and rng.random() < 0.6),
-        log=rng.random() < (0.8 if parts else 0.3),
+        log=rng.random() < (0.8 if parts or erasing else 0.3),
         synced=rng.random() < 0.3,
         one_step=rng.random() < (0.4 if zombies else 0.7),
         bad_generations=rng.choice((0.0, 0.0, 0.5)),
@@ -155,8 +163,11 @@ def plan_of(rng: random.Random) -> Plan:
         instant_ms=rng.choice((2000, 20_000) if refreshes else (2000, 2000, 20_000)),
         coarse=rng.choice((0.0, 0.7) if refreshes else (0.0, 0.0, 0.7)),
         keyless=0.6 if copies else rng.choice((0.0, 0.15, 0.6)),
-        resent=0.5 if copies else 0.15,
+        resent=0.5 if copies or erasing else 0.15,
         faults=tuple(sorted(faults, key=lambda each: each.at)),
+        erasures=0
+        if {"clock step", "broker clock step"}.intersection(kinds)
+        else rng.choice((2, 3, 4) if erasing else (0, 0, 0, 0, 2)),
     )
 
 

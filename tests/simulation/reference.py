@@ -5,14 +5,22 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from foretaste.kernel.users import REMEMBERED_REGISTRATIONS, Place, UserFeatures
+from foretaste.kernel.users import REMEMBERED_REGISTRATIONS, AttributesVersion, Place, UserFeatures
 from foretaste.kernel.values import Attributes
 from tests.simulation.parts.broker import Record
 
 Order = tuple[int, int, str, int]
 """Of registrations: event time, Kafka's timestamp, partition, offset."""
+Bounds = tuple[Order, Order]
+NEVER: Order = (-1, 0, "", 0)
 Outcome = tuple[str, str, int]
 """An applied behaviour: item, action, milliseconds since the epoch."""
+
+
+def order_of(version: AttributesVersion) -> Order:
+    """Of the registration, or of the erasure, that stands."""
+    partition, offset, timestamp_ms = version.place or ("", 0, 0)
+    return version.at_ms, timestamp_ms, partition, offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,16 @@ class SentEvent:
     def origin(self) -> tuple[str, int, int]:
         return self.record.topic, self.record.partition, self.record.offset
 
+    @property
+    def order(self) -> Order:
+        record = self.record
+        return self.at_ms, record.timestamp, f"{record.topic}-{record.partition}", record.offset
+
+
+@dataclass(frozen=True, slots=True)
+class SentErasure(SentEvent):
+    """An erasure, in the order of the user's registrations."""
+
 
 @dataclass(frozen=True, slots=True)
 class SentSignUp(SentEvent):
@@ -43,11 +61,6 @@ class SentSignUp(SentEvent):
 
     attributes: Attributes = field(default_factory=dict)
     poison: bool = False
-
-    @property
-    def order(self) -> Order:
-        record = self.record
-        return self.at_ms, record.timestamp, f"{record.topic}-{record.partition}", record.offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +78,8 @@ class Reference:
 
     sign_ups: defaultdict[str, list[SentSignUp]] = field(default_factory=lambda: defaultdict(list))
     acts: defaultdict[str, list[SentAct]] = field(default_factory=lambda: defaultdict(list))
+    erasures: defaultdict[str, list[SentErasure]] = field(default_factory=lambda: defaultdict(list))
+    """Good ones."""
     by_origin: dict[tuple[str, int, int], SentEvent] = field(default_factory=dict)
 
     def sent(self, event: SentEvent) -> None:
@@ -73,6 +88,30 @@ class Reference:
             self.sign_ups[event.user_id].append(event)
         elif isinstance(event, SentAct):
             self.acts[event.user_id].append(event)
+        elif isinstance(event, SentErasure) and event.good:
+            self.erasures[event.user_id].append(event)
+
+    def erased(self, user_id: str, *, lost: bool) -> Bounds:
+        """Between which orders the last erasure of a user lies. One that comes again changes nothing; of more events
+        than are remembered it may, and where the store lost that it came before."""
+        sent = self.erasures[user_id]
+        if not sent:
+            return NEVER, NEVER
+        first: dict[str, Order] = {}
+        for each in sent:
+            first.setdefault(each.identity, each.order)
+        low = max(first.values())
+        return low, low if self.remembers(user_id) and not lost else max(each.order for each in sent)
+
+    def first_copy(self, erasure: SentErasure) -> Order:
+        """The order of the erasure that this one is a copy of."""
+        return next(each.order for each in self.erasures[erasure.user_id] if each.identity == erasure.identity)
+
+    def remembers(self, user_id: str) -> bool:
+        """Whether all of a user's registrations and erasures are; the mark of an erasure is remembered as one."""
+        erasures = {each.identity for each in self.erasures[user_id]}
+        registrations = {each.identity for each in self.sign_ups[user_id] if each.good}
+        return len(registrations) + len(erasures) + bool(erasures) <= REMEMBERED_REGISTRATIONS
 
     def behaviour(self, user_id: str) -> list[Outcome]:
         """The user's behaviours in order of time, each once; of one time as they lie in the partition."""
@@ -95,16 +134,21 @@ class Reference:
         """
         found: defaultdict[str, list[SentSignUp]] = defaultdict(list)
         good = [each for each in self.sign_ups[user_id] if each.good]
-        remembered = not lost and len({each.identity for each in good}) <= REMEMBERED_REGISTRATIONS
+        remembered = not lost and self.remembers(user_id)
         for each in good:
             if not remembered or all(each.record.partition != one.record.partition for one in found[each.identity]):
                 found[each.identity].append(each)
         return found
 
     def wrong_attributes(self, user: UserFeatures, *, exact: bool, lost: bool) -> str | None:
-        """What is wrong with the attributes that stand; None where they are those of the latest registration."""
+        """What is wrong with the attributes that stand; None where they are those of the latest registration since the
+        user was erased."""
         copies = self.copies(user.user_id, lost=lost)
-        required = {name: each for name, each in copies.items() if not each[0].poison}
+        low, high = self.erased(user.user_id, lost=lost)
+        required = {
+            name: each for name, each in copies.items() if not each[0].poison and min(one.order for one in each) > high
+        }
+        copies = {name: [one for one in each if one.order > low] for name, each in copies.items()}
         if user.attributes is None:
             return f"none stand, though {sorted(required)} were registered" if required else None
         standing = [one for each in copies.values() for one in each if dict(one.attributes) == dict(user.attributes)]
@@ -125,7 +169,8 @@ class Reference:
     def wrong_first(self, user: UserFeatures) -> str | None:
         """What is wrong with when the user registered first; None where it is the time of the earliest registration.
 
-        Of one that was sent several times, any copy that may have been read first counts.
+        Of one that was sent several times, any copy that may have been read first counts. Of who was erased, any since:
+        one erasure that comes late takes the earliest one, which may have stood for another since.
         """
         copies = self.copies(user.user_id, lost=False)
         times = {name: [one.at_ms for one in each] for name, each in copies.items()}
@@ -133,6 +178,10 @@ class Reference:
         found = user.registered_ms
         if found is None or not required:
             return None
+        if self.erasures[user.user_id]:
+            low, _ = self.erased(user.user_id, lost=False)
+            since = [one.at_ms for one in self.sign_ups[user.user_id] if one.good and one.order > low]
+            return None if found in since else f"{found}, erased at {low}, registered since at {since}"
         if found in (at_ms for each in times.values() for at_ms in each) and found <= min(required):
             return None
         return f"{found}, of registrations at {times}"

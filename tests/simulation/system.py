@@ -18,6 +18,7 @@ from streams.worker import aiokafka_consumer, runner
 from streams.worker.health.stalling import StallWatch
 from tests.simulation import actors
 from tests.simulation.disturbances import Disturbances
+from tests.simulation.erasure_invariants import ErasureInvariants
 from tests.simulation.invariants import Invariants
 from tests.simulation.judging import judge
 from tests.simulation.parts.broker import Broker
@@ -60,6 +61,7 @@ class System:
         self.acting_is_over = False
         self.refreshes = 0
         self.invariants = Invariants(self)
+        self.erasures = ErasureInvariants(self)
         self.users = Users(self)
         self.disturbances = Disturbances(self)
         self.homes = [Home(), Home()]
@@ -180,10 +182,10 @@ class System:
     def _unsettled(self) -> list[str]:
         """What is left to do."""
         left = []
-        lag = self.broker.lag(NAMES.group, (NAMES.registered, NAMES.behaved, NAMES.reenrich))
+        lag = self.broker.lag(NAMES.group, (NAMES.registered, NAMES.behaved, NAMES.erased, NAMES.reenrich))
         if lag:
             left.append(f"{lag} events of users")
-        if self.plan.log and (lag := self.broker.lag(NAMES.log_group, (NAMES.ranked, NAMES.behaved))):
+        if self.plan.log and (lag := self.broker.lag(NAMES.log_group, (NAMES.ranked, NAMES.behaved, NAMES.erased))):
             left.append(f"{lag} rows of the log")
         if self.plan.watch and (lag := self.broker.lag(actors.WATCHING.group, (NAMES.ranked, NAMES.behaved))):
             left.append(f"{lag} events that the watch has not seen")

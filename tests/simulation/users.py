@@ -1,4 +1,4 @@
-"""What users do: sign-ups, behaviours and requests for rankings, at times and in forms that the seed decides."""
+"""What users do: sign-ups, behaviours, erasures and requests for rankings, as the seed decides it."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from streams.topics import TopicNames
 from tests.simulation.parts.broker import Record
 from tests.simulation.parts.towers import ITEMS, POISON
 from tests.simulation.plan import ACTIVE
-from tests.simulation.reference import SentAct, SentEvent, SentSignUp
+from tests.simulation.reference import SentAct, SentErasure, SentEvent, SentSignUp
 
 if TYPE_CHECKING:
     from tests.simulation.actors import RankingService
@@ -46,6 +46,7 @@ class Users:
             *((at, self._sign_up) for at in signing),
             *((at, self._behave) for at in behaving),
             *((at, self._ask) for at in asking),
+            *((self._rng.uniform(1.0, ACTIVE * 0.8), self._erase) for _ in range(plan.erasures)),
         ]
         for at, what in sorted(todo, key=lambda each: each[0]):
             await asyncio.sleep(max(0.0, at - self._system.world.loop.time()))
@@ -61,12 +62,46 @@ class Users:
     def _user(self) -> str:
         return f"u{self._rng.randrange(self._system.plan.users)}"
 
-    def _sign_up(self) -> None:
-        rng, user_id, number = self._rng, self._user(), self._next()
+    def _erase(self) -> None:
+        """Some sign up just before; most register anew, at once or later."""
+        rng, user_id, call_later = self._rng, self._user(), self._system.world.loop.call_later
+        if rng.random() < 0.4:
+            self._sign_up(user_id)
+            pause = rng.choice((0.0, 0.01, 0.05)) + rng.choice((0.0, self._system.plan.tower_seconds))
+            call_later(pause, partial(self._send_erasure, user_id))
+        else:
+            self._send_erasure(user_id)
+        if rng.random() < 0.8:
+            call_later(rng.choice((0.0, 0.01, 0.3, 2.0)), partial(self._sign_up, user_id))
+
+    def _send_erasure(self, user_id: str) -> None:
+        """Now and then one that was sent before comes again behind it, or instead."""
+        rng, number = self._rng, self._next()
+        name = f"e{number}" if rng.random() < 0.6 else None
+        claimed = rng.choice((None, None, self._now_ms(), self._now_ms() - rng.randrange(2000)))
+        good, value = rng.random() < 0.95, {"user_id": user_id}
+        sent = self._system.reference.erasures[user_id]
+        before = [each for each in sent if each.claimed_ms is None and each.identity.startswith("e")]
+        again = rng.random()
+        if not before or again < 0.7:
+            self._send(NAMES.erased, "occurred_at", user_id.encode(), value, claimed, name, good=good)
+        if before and again > 0.4:
+            self._send_again(before[0])
+
+    def _send_again(self, erasure: SentErasure) -> None:
+        key, raw = erasure.record.key, erasure.record.value
+        value, name = {"user_id": erasure.user_id}, erasure.identity
+        self._append(NAMES.erased, key, raw or b"", value, None, name, good=True, poison=False)
+
+    def _sign_up(self, user_id: str | None = None) -> None:
+        """Of anybody, or of one who is erased, before or since."""
+        rng, number = self._rng, self._next()
+        at_once = user_id is not None and rng.random() < 0.6
+        user_id = user_id or self._user()
         poison = not self._system.plan.behaviours and rng.random() < 0.15  # a warm user needs no tower
         attributes = {"n": number, POISON: True} if poison else {"n": number}
         name = f"s{number}" if rng.random() < 0.5 else None
-        claimed = self._claimed_ms()
+        claimed = None if at_once else self._claimed_ms()
         value: dict[str, Any] = {"user_id": user_id, "attributes": attributes}
         key = user_id.encode() if rng.random() >= self._system.plan.keyless else None
         good = rng.random() < 0.93
@@ -118,7 +153,9 @@ class Users:
     ) -> None:
         broker = self._system.broker
         record = broker.append(topic, key, raw)
-        self._system.reference.sent(self._event(record, value, claimed_ms, name, good=good, poison=poison))
+        event = self._event(record, value, claimed_ms, name, good=good, poison=poison)
+        self._system.reference.sent(event)
+        self._system.erasures.sent(event)
         if not good:
             self._system.logged.ignored.add((record.topic, record.partition, record.offset))
 
@@ -127,6 +164,8 @@ class Users:
         record: Record, value: dict[str, Any], claimed_ms: int | None, name: str | None, *, good: bool, poison: bool
     ) -> SentEvent:
         identity = name or f"{record.topic}/{record.partition}@{record.offset}"
+        if record.topic == NAMES.erased:
+            return SentErasure(record, value["user_id"], identity, claimed_ms, good)
         if record.topic == NAMES.registered:
             return SentSignUp(record, value["user_id"], identity, claimed_ms, good, value["attributes"], poison)
         item = value["item_id"]

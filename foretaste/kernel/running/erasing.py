@@ -48,9 +48,10 @@ class LogErasure:
 
     user_id: str
     at_ms: int
-    """When the erasure happened (`event_time_ms`): what tells it from an earlier one."""
+    """When the erasure happened (`event_time_ms`): what tells it from an earlier one, and a ranking that was answered
+    from what was known before from one that was not."""
     until_ms: int
-    """Up to then, what is in the log may tell what was known of the user before; not before `at_ms`."""
+    """Up to then nothing of the user counts, whatever it tells; not before `at_ms`."""
 
 
 class ErasingStore(OnlineStore, Protocol):
@@ -95,8 +96,11 @@ class ErasingLog(TrainingLog, Protocol):
     """A training log that can erase users."""
 
     async def erase(self, erasures: Sequence[LogErasure]) -> None:
-        """From now on nothing is read of these users that happened until `until_ms`, and nothing later but where a
-        ranking shows that they registered anew. The next compaction removes what happened until then.
+        """From now on nothing is read of these users that happened until `until_ms`.
+
+        Of later rankings those count which show that they were answered from what came after `at_ms`: their
+        `registered_at` is not before that, and all of their behaviours are later. Later behaviours count beside such a
+        ranking. The next compaction removes what happened until `until_ms`, and the rankings that do not count.
 
         Returns once that is durable. An erasure that the log remembers, or a later one, changes nothing.
         """

@@ -143,8 +143,9 @@ class StoreProgress:
     async def note(self, read_at: Sequence[Origin], server_run: str) -> bool:
         """The effects of the records that lay there were made, and `server_run` was the server's run before.
 
-        False where it is another one by now: the effects are to be made again, and noted again. Raises `LostTail`;
-        `Unavailable` if it is away.
+        False where it is another one by now: the effects are to be made again, and noted again, and the store's word
+        stands as before. Whoever lost one tail may lose another behind the same word, and with it the effects. Raises
+        `LostTail`; `Unavailable` if the store is away.
 
         A replayed record counts where it lies now, not where it was read first.
         """
@@ -158,10 +159,13 @@ class StoreProgress:
         if not moves:
             return True
         self._check(stands, await self._store.advance_offsets(moves))
+        if await self._store.server_run() != server_run:
+            await self._store.begin_offsets({place: before for place, (before, _) in moves.items()})
+            return False
         for place, (before, to) in moves.items():
             if self._stands.get(place) == before:
                 self._stands[place] = to
-        return await self._store.server_run() == server_run
+        return True
 
     async def run(self) -> None:
         """Look until cancelled; raises `LostTail`."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import UserBehaved, UserRanked
+from foretaste.kernel.running.erasing import LogErasure, user_digest
 from foretaste.testing import InMemoryTrainingLog
 from streams.codec import EVENTS
 from streams.topics import TopicNames
@@ -23,6 +24,8 @@ class Logged(Part):
         self.held = InMemoryTrainingLog()
         self.rankings: set[str] = set()
         self.behaviours: set[tuple[str, str, str, int]] = set()
+        self.erased: dict[str, tuple[int, int]] = {}
+        """By user, the latest erasure, and until when nothing counts (epoch milliseconds)."""
         self.ignored: set[tuple[str, int, int]] = set()
         """Records that are no events, and have no row."""
 
@@ -58,6 +61,18 @@ class SimulatedLog:
             self._logged.behaviours.update(
                 self._logged.row(each, round(1000 * each.at.timestamp())) for each in behaviours
             )
+
+        await self._logged.call(effect)
+
+    async def erase(self, erasures: Sequence[LogErasure]) -> None:
+        def effect() -> None:
+            at_once(self._logged.held.erase(erasures))
+            erased = at_once(self._logged.held.erased())
+            for each in erasures:
+                self._logged.world.note("log erases", each.user_id, each.at_ms, each.until_ms)
+                _, until_ms = self._logged.erased.get(each.user_id, (0, 0))
+                at_ms = erased[user_digest(each.user_id)]
+                self._logged.erased[each.user_id] = (at_ms, max(until_ms, each.until_ms))
 
         await self._logged.call(effect)
 

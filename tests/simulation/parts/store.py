@@ -17,6 +17,7 @@ from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import BehavedUser, EnrichedUser, LaterBehaviour, ReenrichedUser, UserFeatures
 from foretaste.testing import (
     InMemoryGenerations,
+    InMemoryLastErasure,
     InMemoryLease,
     InMemoryOffsets,
     InMemoryOneStepStore,
@@ -45,7 +46,9 @@ class Redis(Part):
         self.generations = InMemoryGenerations(world.now)
         self.progress = InMemoryProgress()
         self.board = LeaseBoard(world.loop.time)
+        self.last_erasure = InMemoryLastErasure()
         self.wrote: Callable[[Row], None] = lambda row: None
+        self.erased: Callable[[ErasedUser], None] = lambda user: None
         self.advanced: Callable[[Mapping[Partition, tuple[int, int]]], None] = lambda moves: None
         self.restored: Callable[[], None] = lambda: None
         self.pointed: Callable[[str], None] = lambda what: None
@@ -96,7 +99,7 @@ class Redis(Part):
     def _copied(self) -> dict[tuple[str, str], Any]:
         return {
             (part, name): copy(value)
-            for part in ("online", "offsets", "generations", "progress", "board")
+            for part in ("online", "offsets", "generations", "progress", "board", "last_erasure")
             for name, value in vars(getattr(self, part)).items()
             if name not in ("_now", "clock", "run")
         }
@@ -191,6 +194,7 @@ class SimulatedStore:
     def _erased(self, user: ErasedUser) -> list[str]:
         anew = at_once(self._redis.online.erase([user]))
         self._redis.world.note("erase", user.user_id, "registered anew" if anew else "")
+        self._redis.erased(user)
         return self._changed(anew)
 
     def _changed(self, answer: T) -> T:
@@ -315,6 +319,26 @@ class SimulatedLease:
             return answer
 
         return await self._redis.call(effect)
+
+
+class SimulatedLastErasure:
+    """The `LastErasure` port of one process."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def read(self) -> str | None:
+        return await self._redis.call(lambda: at_once(self._redis.last_erasure.read()))
+
+    async def change(self) -> None:
+        def effect() -> None:
+            at_once(self._redis.last_erasure.change())
+            self._redis.written()
+
+        await self._redis.call(effect)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
 
 
 class SimulatedProgress:

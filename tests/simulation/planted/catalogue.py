@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from tests.simulation.planted.erasures import ERASURES
 from tests.simulation.planted.fault import PlantedFault
 from tests.simulation.planted.parts import POINTER, STORE
 from tests.simulation.planted.serving import LOG, SERVING
@@ -9,7 +10,8 @@ from tests.simulation.planted.users import BEHAVIOURS, REENRICHMENT, SIGN_UPS
 from tests.simulation.planted.workers import WORKERS
 
 PLANTED: Mapping[str, PlantedFault] = {
-    each.name: each for each in (*WORKERS, *BEHAVIOURS, *SIGN_UPS, *REENRICHMENT, *STORE, *POINTER, *SERVING, *LOG)
+    each.name: each
+    for each in (*WORKERS, *BEHAVIOURS, *SIGN_UPS, *REENRICHMENT, *STORE, *POINTER, *SERVING, *LOG, *ERASURES)
 }
 
 THEMES_OF: Mapping[str, Sequence[str]] = {
@@ -25,6 +27,7 @@ THEMES_OF: Mapping[str, Sequence[str]] = {
     ),
     "losses": ("restart_unseen", "idle_tail_unseen", "lost_tail_unseen", "emptied_unseen", "word_before_effects"),
     "copies": ("sign_ups_refused_lost", "outdone_with_a_copy", "claim_ignored"),
+    "erasures": tuple(each.name for each in ERASURES),
     "parts": ("announce_made_alone", "announcement_lost", "rankings_not_logged", "behaviours_not_logged"),
 }
 """Planted faults that are looked for first where seeds follow that theme."""

@@ -1,7 +1,9 @@
 """Erasure from the training log: left out of every read at once, and out of the files at the next compaction."""
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -10,6 +12,7 @@ import pytest
 from features.feast_api import FeatureStore, RepoConfig
 from features.log.delta import DayTable
 from features.log.feast_log import FeastTrainingLog
+from features.log.offline_store import DeltaOfflineStore
 from features.log.rows import EVENT_TIME
 from foretaste.kernel.running.erasing import LogErasure, user_digest
 from foretaste.kernel.values import DAY_MS
@@ -24,12 +27,13 @@ def config(tmp_path: Path) -> RepoConfig:
 
 
 async def written(config: RepoConfig) -> FeastTrainingLog:
-    """Two days of two users."""
+    """Two days of two users, who registered on the first one, and whose rankings show no behaviour."""
     log = FeastTrainingLog(config)
+    shown: dict[str, Any] = dict.fromkeys(("behaviour_items", "behaviour_actions", "behaviour_times"), ())
     for day in range(2):
-        await log.write_rankings(
-            [ranked(f"r{day}", at(day), user_id="anna"), ranked(f"s{day}", at(day), user_id="ben")]
-        )
+        for prefix, user_id in (("r", "anna"), ("s", "ben")):
+            shown |= {"user_id": user_id, "registered_at": at(ms=1)}
+            await log.write_rankings([ranked(f"{prefix}{day}", at(day), **shown)])
         await log.write_behaviours([behaved(f"i{day}", at(day), "anna"), behaved(f"j{day}", at(day), "ben")])
     return log
 
@@ -78,6 +82,42 @@ async def test_days_that_are_one_file_are_written_anew_once(config: RepoConfig, 
     assert after[at(1).date()] == before[at(1).date()], "anna came later"
     await log.compact(TOMORROW)
     assert table(tmp_path, "rankings").files() == after
+
+
+async def test_compaction_takes_what_was_answered_from_before_the_erasure_out_of_later_days(
+    config: RepoConfig, tmp_path: Path
+) -> None:
+    """The user registered anew before the erasure was handled; other columns than are asked for tell."""
+    log = FeastTrainingLog(config)
+    since = {"registered_at": at(0, ms=2), "behaviour_times": (AT_MS + 3,) * 3}
+    await log.write_rankings([ranked("old", at(1), user_id="anna"), ranked("new", at(2), user_id="anna", **since)])
+    await log.compact(TOMORROW)
+    before = table(tmp_path, "rankings").files()
+    await log.erase([LogErasure("anna", AT_MS, AT_MS + 1)])
+    assert await log.rows_of("anna") == {"rankings": 1, "behaviours": 0}
+    entities = pd.DataFrame({"user_id": ["anna"] * 2, EVENT_TIME: [at(day) + timedelta(hours=1) for day in (1, 2)]})
+    found = FeatureStore(config=config).get_historical_features(entities, ["rankings:ranking_id"]).to_df()
+    assert found["ranking_id"].dropna().tolist() == ["new"]
+    await log.compact(TOMORROW)
+    after = table(tmp_path, "rankings").files()
+    assert at(1).date() not in after
+    assert after[at(2).date()] == before[at(2).date()]
+    sweep(tmp_path)
+    assert users_in_files(tmp_path) == {"anna"}
+
+
+def test_a_read_of_other_columns_of_rankings_leaves_the_same_out(config: RepoConfig) -> None:
+    rows = [
+        ranked("old", at(1), user_id="anna"),
+        ranked("new", at(1), user_id="anna", registered_at=at(0, ms=2), behaviour_times=(AT_MS + 3,) * 3),
+    ]
+    asyncio.run(FeastTrainingLog(config).write_rankings(rows))
+    asyncio.run(FeastTrainingLog(config).erase([LogErasure("anna", AT_MS, AT_MS + 1)]))
+    view = FeatureStore(config=config).get_feature_view("rankings")
+    job = DeltaOfflineStore.pull_all_from_table_or_query(
+        config, view.batch_source, ["user_id"], ["ranking_id"], EVENT_TIME
+    )
+    assert job.to_arrow().to_pydict() == {"user_id": ["anna"], "ranking_id": ["new"], EVENT_TIME: [at(1)]}
 
 
 async def test_a_day_of_erased_users_alone_is_gone(config: RepoConfig, tmp_path: Path) -> None:

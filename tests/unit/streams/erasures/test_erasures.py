@@ -1,12 +1,15 @@
 """The way of an erasure: the store and the log forget a user, nothing brings the user back, a record stays."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any
 
 import pytest
 
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import ErasureRecord, Message, Reason, UserProfile
 from foretaste.kernel.running.erasing import IN_FLIGHT_MS, user_digest
+from foretaste.kernel.users import UserFeatures
 from foretaste.testing import InMemoryEvents, InMemoryTrainingLog
 from streams.behaviours import Behaviours
 from streams.erasures.log_erasures import PATIENCE, LogErasures
@@ -18,6 +21,16 @@ from tests.log_factory import AT_MS, at, behaved, ranked
 from tests.stream_parts import NOW, NOW_MS, ChosenOneStepStore, ChosenStore, World, message, sign_up
 
 NAMES = TopicNames()
+NO_BEHAVIOUR: dict[str, Any] = dict.fromkeys(("behaviour_items", "behaviour_actions", "behaviour_times"), ())
+
+
+def moment(at_ms: int) -> datetime:
+    return at(ms=at_ms - AT_MS)
+
+
+def behaviour_columns(user: UserFeatures) -> tuple[tuple[Any, ...], ...]:
+    behaviour = user.behaviour
+    return tuple(behaviour.items), tuple(behaviour.actions), tuple(behaviour.times)
 
 
 def erasure(user_id: str = "u1", *, offset: int = 0, at_ms: int = NOW_MS - 1000, **fields: object) -> Message:
@@ -194,6 +207,16 @@ async def test_one_that_is_sent_again_under_its_id_does_not_erase_who_registered
         assert await ways.known() == ({"age": 31}, ["i1"])
 
 
+async def test_one_that_is_sent_again_hides_no_other_of_its_batch(ways: Ways) -> None:
+    await ways.erase([erasure(at_ms=NOW_MS - 9000, event_id="e1")])
+    await ways.sign_up([sign_up("u1", 1, NOW_MS - 8000, age=31)])
+    other, again = erasure(at_ms=NOW_MS - 5000, offset=1), erasure(at_ms=NOW_MS - 1000, offset=2, event_id="e1")
+    await ways.erase([other, again])
+    assert await ways.known() == (None, [])
+    await ways.sign_up([sign_up("u1", 2, NOW_MS - 3000, age=32)])
+    assert (await ways.known())[0] == {"age": 32}
+
+
 async def test_one_of_a_clock_ahead_that_is_read_again_later_does_not_erase_who_registered_anew() -> None:
     """Kafka's time of it is ahead of the reader's clock, so that it is as of that, each time another one."""
     ways, log = Ways(), InMemoryTrainingLog()
@@ -212,7 +235,8 @@ async def test_one_of_a_clock_ahead_that_is_read_again_later_does_not_erase_who_
     )
     await late([sign_up("u1", 1, NOW_MS + 60_000, age=31)])
     for name, seconds in (("before", -1), ("after", 100)):
-        await log.write_rankings([ranked(name, at(ms=NOW_MS + 1000 * seconds - AT_MS))])
+        when, since = moment(NOW_MS + 1000 * seconds), {"registered_at": moment(NOW_MS + 60_000), **NO_BEHAVIOUR}
+        await log.write_rankings([ranked(name, when, **since)])
     await way([ahead])
     assert (await ways.known())[0] == {"age": 31}
     assert (await log.read(0, 2 * NOW_MS)).rankings["ranking_id"].to_pylist() == ["after"]
@@ -268,7 +292,7 @@ async def test_the_log_forgets_until_the_last_answer_in_flight() -> None:
     assert read.behaviours["item_id"].to_pylist() == ["i2"]
     await log.write_behaviours([behaved("i3", at(days=1))])
     assert (await log.read(0, 2 * AT_MS)).behaviours["item_id"].to_pylist() == ["i2"], "nobody registered anew"
-    await log.write_rankings([ranked("new", at(days=1))])
+    await log.write_rankings([ranked("new", at(days=1), registered_at=at(days=0.5), **NO_BEHAVIOUR)])
     again = await log.read(0, 2 * AT_MS)
     assert again.rankings["ranking_id"].to_pylist() == ["other", "new"]
     assert again.behaviours["item_id"].to_pylist() == ["i2", "i3"]
@@ -280,13 +304,41 @@ async def test_of_who_registered_anew_the_log_forgets_what_was_before_that() -> 
     ways, log = Ways(), InMemoryTrainingLog()
     await ways.world.activate()
     way = LogErasures(log, ways.world.store, max_event_bytes=2000, now=lambda: NOW, sleep=ways.erase_meanwhile)
-    await ways.sign_up([sign_up("u1", 1, NOW_MS - 500, age=31)])
-    for name, at_ms in (("old", NOW_MS - 2000), ("between", NOW_MS - 800), ("new", NOW_MS - 100)):
-        await log.write_rankings([ranked(name, at(ms=at_ms - AT_MS))])
+    for offset, ago_ms in enumerate((500, 300)):
+        await ways.sign_up([sign_up("u1", offset, NOW_MS - ago_ms, age=31)])
+    since = {"registered_at": moment(NOW_MS - 500), **NO_BEHAVIOUR}
+    for name, ago_ms in (("old", 2000), ("between", 800), ("new", 400), ("newer", 100)):
+        await log.write_rankings([ranked(name, moment(NOW_MS - ago_ms), **since)])
+        await log.write_behaviours([behaved(name, moment(NOW_MS - ago_ms))])
     await way([erasure(at_ms=NOW_MS - 1000)])
     read = await log.read(0, 2 * NOW_MS)
-    assert read.rankings["ranking_id"].to_pylist() == ["new"]
+    assert read.rankings["ranking_id"].to_pylist() == ["new", "newer"]
+    assert read.behaviours["item_id"].to_pylist() == ["new", "newer"]
     assert len(ways.records) == 1
+
+
+async def test_of_who_registered_anew_the_log_forgets_what_was_answered_before_the_erasure_was_handled() -> None:
+    """The store had the behaviours, the attributes or the first registration of before until then."""
+    ways, log = Ways(), InMemoryTrainingLog()
+    await ways.world.activate()
+    way = LogErasures(log, ways.world.store, max_event_bytes=2000, now=lambda: NOW, sleep=ways.erase_meanwhile)
+
+    async def answered(name: str, ago_ms: int) -> None:
+        (user,) = await ways.world.store.read(["u1"], 1)
+        shown = ("attributes", dict(user.attributes or {})), ("registered_at", moment(user.registered_ms or 0))
+        columns = zip(("behaviour_items", "behaviour_actions", "behaviour_times"), behaviour_columns(user), strict=True)
+        await log.write_rankings([ranked(name, moment(NOW_MS - ago_ms), **dict(shown), **dict(columns))])
+
+    await ways.sign_up([sign_up("u1", timestamp_ms=NOW_MS - 5000, age=30)])
+    await ways.behave([act("erased", NOW_MS - 4000)])
+    await answered("before the registration was stored", 400)
+    await ways.sign_up([sign_up("u1", 1, NOW_MS - 500, age=31)])
+    await answered("before the erasure was handled", 300)
+    await way([erasure(at_ms=NOW_MS - 1000)])
+    assert (await log.read(0, 2 * NOW_MS)).rankings["ranking_id"].to_pylist() == []
+    await ways.behave([act("since", NOW_MS - 200, offset=1)])
+    await answered("since", 100)
+    assert (await log.read(0, 2 * NOW_MS)).rankings["ranking_id"].to_pylist() == ["since"]
 
 
 async def test_a_sign_up_of_before_the_erasure_says_null_again(ways: Ways) -> None:
@@ -309,6 +361,18 @@ async def test_of_who_is_erased_before_the_profile_is_produced_null_is_the_last_
     assert ways.profiles[1:] == [(b"u1", False), (b"u1", True), (b"u2", True), (b"u1", False)]
     await ways.sign_up([sign_up("after", 3, NOW_MS - 5000, age=30)])
     assert ways.profiles[5:] == [(b"after", True)]
+
+
+async def test_of_who_is_erased_and_back_before_the_profile_is_produced_the_last_record_tells(ways: Ways) -> None:
+    """A worker that stood still produces the erased registration behind that of who is back."""
+
+    async def erase() -> None:
+        await ways.erase([erasure()])
+        await ways.sign_up([sign_up("u1", 1, NOW_MS - 500, age=31)])
+
+    ways.interrupted.meanwhile = erase
+    await ways.sign_up([sign_up("u1", timestamp_ms=NOW_MS - 5000, age=30)])
+    assert ways.registered == [NOW_MS - 500, NOW_MS - 5000, NOW_MS - 500]
 
 
 async def test_of_whose_first_registration_is_erased_before_the_profile_is_produced_the_last_record_tells(

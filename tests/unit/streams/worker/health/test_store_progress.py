@@ -312,3 +312,14 @@ async def test_a_partition_that_the_store_never_heard_of_was_emptied_for_who_sto
     await bench.progress.begin({ZERO: 4})
     bench.store.held = {ZERO: 4}
     assert await bench.progress.begin({ZERO: 4, ONE: 7}) == {ZERO: 0, ONE: 0}
+
+
+async def test_effects_that_a_second_lost_tail_took_behind_the_same_word_are_read_again() -> None:
+    """The worker had begun where a first one had left the store, and ends before it makes them again."""
+    bench = Bench()
+    await bench.progress.begin({ZERO: 6})
+    began = bench.store.run
+    bench.store.run = "another"
+    assert not await bench.note(6, 7, server_run=began)
+    assert bench.store.held == {ZERO: 6}
+    assert await Bench(bench.store).progress.begin({ZERO: 7}) == {ZERO: 6}
