@@ -32,6 +32,7 @@ from tests.stream_parts import generation
 
 ENDS_WITHIN = 8.0
 """Seconds from SIGTERM on; Docker kills after 10."""
+PARTITIONS = 2
 OUTAGE = 2.0
 """Seconds; of one of 60 s as many lines are written, and a few for each half minute."""
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (INFO|WARNING|ERROR) [\w.]+ .+")
@@ -67,6 +68,13 @@ class Deployment:
         }
         return {**os.environ, **{f"FORETASTE_{name}": value for name, value in settings.items()}}
 
+    async def sign_ups_are_begun(self) -> bool:
+        """A worker has asked the store where it stands, before which it reads nothing."""
+        client = RedisAddress.parse(self.redis.url).client()
+        begun: list[bytes] = await client.hkeys(f"{{{self.project}}}:offsets")
+        await client.aclose()
+        return sum(self.names.registered.encode() in each for each in begun) == PARTITIONS
+
 
 @pytest.fixture
 async def deployment(tmp_path: Path) -> AsyncIterator[Deployment]:
@@ -80,7 +88,7 @@ async def deployment(tmp_path: Path) -> AsyncIterator[Deployment]:
             await generations.record(generation(), {"i1": 0.75, "i2": 0.25})
             assert await generations.activate(1, None)
             await generations.close()
-            await create_topics(KafkaConnection(broker.address), made.names, partitions=2)
+            await create_topics(KafkaConnection(broker.address), made.names, partitions=PARTITIONS)
             yield made
 
 
@@ -130,6 +138,7 @@ async def started(deployment: Deployment, command: str, **settings: str) -> Asyn
 async def test_a_worker_whose_redis_hangs_ends_in_time(deployment: Deployment, consumer: ConsumerName) -> None:
     async with started(deployment, "worker", CONSUMER=consumer, REDIS_TIMEOUT="0.3") as worker:
         await until(lambda: worker.wrote("reads"))
+        await until(deployment.sign_ups_are_begun)
         with deployment.redis.frozen():
             events = KafkaEvents(KafkaConnection(deployment.broker.address), idempotent=False)
             event = UserRegistered(user_id="ada", attributes={"age": 30})

@@ -9,6 +9,7 @@ import pytest
 
 import foretaste
 from tests.simulation.planted.catalogue import PLANTED
+from tests.simulation.planted.fault import PlantedFault
 from tests.simulation.run import simulate
 
 ROOT = Path(foretaste.__file__).parents[1]
@@ -56,6 +57,12 @@ def test_a_planted_fault_is_gone_afterwards() -> None:
     before = simulate(5).digest
     simulate(5, "acknowledge_first")
     assert simulate(5).digest == before
+
+
+@pytest.mark.parametrize("planted_fault", PLANTED.values(), ids=PLANTED)
+def test_what_a_planted_fault_takes_the_place_of_is_there(planted_fault: PlantedFault) -> None:
+    with planted_fault.planted():
+        assert planted_fault.patches
 
 
 def test_there_are_enough_planted_faults() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from foretaste.kernel import leasing
 from foretaste.kernel.generations import SLOTS, Serving, slot
 from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser, first_registration
-from foretaste.testing import InMemoryGenerations, InMemoryLease, InMemoryOnlineStore, LeaseBoard, features
+from foretaste.testing import InMemoryGenerations, InMemoryLease, InMemoryOnlineStore, LeaseBoard, generations
 from foretaste.testing.features import _own
 from models.generations import publish
 from models.refresh import refresh
@@ -210,13 +210,15 @@ POINTER = (
         (InMemoryGenerations, "activate", _activate_keeps_filling),
     ),
     planted(
-        "slot_unchecked", "what fills may share the active slot", (features, "check_slot", lambda number, active: None)
+        "slot_unchecked",
+        "what fills may share the active slot",
+        (generations, "check_slot", lambda number, active: None),
     ),
     planted(
         "in_use_retired",
         "generations in use are retired",
         (Serving, "use_of", lambda self, number: None),
-        (features, "check_idle", lambda *numbers: None),
+        (generations, "check_idle", lambda *numbers: None),
     ),
     planted(
         "activates_what_is_away",
