@@ -71,7 +71,7 @@ class Deployment:
     async def sign_ups_are_begun(self) -> bool:
         """A worker has asked the store where it stands, before which it reads nothing."""
         client = RedisAddress.parse(self.redis.url).client()
-        begun: list[bytes] = await client.hkeys(f"{{{self.project}}}:offsets")
+        begun: list[bytes] = await client.execute_command("HKEYS", f"{{{self.project}}}:offsets")
         await client.aclose()
         return sum(self.names.registered.encode() in each for each in begun) == PARTITIONS
 
