@@ -44,10 +44,9 @@ class JsonCodec:
         if not value:
             raise Undecodable(Reason.MALFORMED, f"value: must be a JSON object (got {value!r})")
         try:
-            event: EventT = kind.__pydantic_validator__.validate_json(value)  # at once: `model_validate_json` asks it
+            return kind.model_validate_json(value)
         except ValidationError as error:
             raise _undecodable(value, error.errors(include_url=False, include_context=False)) from error
-        return event
 
 
 EVENTS: Codec = JsonCodec()

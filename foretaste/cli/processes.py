@@ -236,7 +236,7 @@ async def _serve(
             tasks = Supervision(readiness, ended)
             tasks.start("store watch", compose.store_watch(parts, registry).run)
             worker = make(settings, parts, registry, readiness)
-            _settle_memory()
+            settle_memory()
             try:
                 await run_worker(worker, readiness, ended)
             finally:
@@ -271,7 +271,7 @@ async def serve_api(settings: Settings) -> None:
         log.warning("no tokens are set: whoever is on this machine may do everything, at %s alone", settings.api_host)
     _log_answers(wanted=settings.api_access_log)
     async with compose.parts(settings) as parts, compose.api(settings, parts, CollectorRegistry()) as app:
-        _settle_memory()
+        settle_memory()
         server = http_server(
             app, host=settings.api_host, port=settings.api_port, read_seconds=settings.api_read_seconds
         )
@@ -289,8 +289,8 @@ def _log_answers(*, wanted: bool) -> None:
         answers.addHandler(lines)
 
 
-def _settle_memory() -> None:
-    """What is imported stays: the collector need not walk it again, which is what the slowest requests waited for."""
+def settle_memory() -> None:
+    """What is open stays: the collector need not walk it again, which is what the slowest requests waited for."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(700, 10, 10)  # Python's own: short walks, which no request notices

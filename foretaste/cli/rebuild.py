@@ -1,7 +1,6 @@
 """`foretaste rebuild | import`: the online store filled again, and filled with existing users."""
 
 import asyncio
-import gc
 import json
 import time
 from collections.abc import Coroutine, Mapping
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from foretaste import compose
+from foretaste.cli.processes import settle_memory
 from foretaste.console import console, progress
 from foretaste.kernel.leasing import leased
 from foretaste.kernel.ports import Report, no_report
@@ -93,7 +93,7 @@ async def _rebuilt(settings: Settings, report: Report, *, anew: bool) -> "tuple[
         async with compose.publish_parts(settings) as publishing:
             generation = await republish(publishing)
         async with compose.rebuild(settings, anew=anew) as rebuilding:
-            _keep_what_is_open()
+            settle_memory()
             return generation, await rebuilding.run(report)
 
 
@@ -110,14 +110,8 @@ async def _imported(settings: Settings, users: "DatasetUsers", name: str, report
         leased(compose.lease(settings, "import"), settings.lease_seconds),
         compose.user_import(settings, name) as importing,
     ):
-        _keep_what_is_open()
+        settle_memory()
         return await importing.run(users, report)
-
-
-def _keep_what_is_open() -> None:
-    """Of the garbage collector: modules and a data set in memory are not walked again for each few thousand users."""
-    gc.collect()
-    gc.freeze()
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

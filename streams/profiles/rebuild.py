@@ -1,12 +1,11 @@
 """The online store filled again from what Kafka and the training log hold: `foretaste rebuild`. Only ports."""
 
-import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -14,7 +13,6 @@ from prometheus_client import CollectorRegistry
 from foretaste.kernel.events import DeadLetter, Message
 from foretaste.kernel.ports import Clock, Report, no_report
 from foretaste.kernel.running.erasing import ErasedUser
-from foretaste.kernel.running.supervision import cancel_and_wait
 from foretaste.kernel.users import AttributesVersion, Behaviour
 from foretaste.kernel.values import DAY_MS
 from streams.behaviours import Behaviours
@@ -28,8 +26,6 @@ from streams.worker.metrics import Metrics
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -148,7 +144,7 @@ class Rebuild:
         state.ends = {each: min(end, last[each]) for each, end in state.ends.items() if each in last}
         at = {each: offset for each, offset in (state.at or {}).items() if each in state.ends}
         total = sum(max(end - first.get(each, end), 0) for each, end in state.ends.items())
-        async for messages, positions in _read_ahead(history.read(_numbered(at), _numbered(state.ends), most)):
+        async for messages, positions in history.read(_numbered(at), _numbered(state.ends), most):
             if messages:
                 await handle(messages, state.counts)
             state.at = {str(each): offset for each, offset in positions.items()}
@@ -220,17 +216,6 @@ class Rebuild:
             return await append_all(store, {user_id: of_user[user_id] for user_id in users})
 
         await each_share(write, shares_by_user(list(of_user), str, self._config.share))
-
-
-async def _read_ahead(batches: AsyncIterator[T]) -> AsyncIterator[T]:
-    """The batches in their order; while one is handled, the next one is on its way."""
-    coming = asyncio.ensure_future(anext(batches, None))
-    try:
-        while (batch := await coming) is not None:
-            coming = asyncio.ensure_future(anext(batches, None))
-            yield batch
-    finally:
-        await cancel_and_wait(coming)
 
 
 def _numbered(offsets: Mapping[str, int]) -> dict[int, int]:

@@ -57,7 +57,7 @@ class RebuildConfig:
     """Of the training log that are looked at."""
     share: int = 512
     """Users of one call of the tower, and of one write."""
-    profiles: int = 16384
+    profiles: int = 4096
     """Records of `user-profiles`, and of `user-erased`, between two notes of how far it came."""
     behaviours: int = 16384
     """Of `user-behaved`, likewise."""

@@ -18,7 +18,7 @@ from streams.shares import each_share
 
 SHARE = 512
 """Users of one call of the tower, one write, and one produce."""
-BLOCK = 32 * SHARE
+BLOCK = 8 * SHARE
 """Users between two notes of how far it came."""
 
 
