@@ -20,7 +20,7 @@ from foretaste.kernel.events import (
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.running.durability import OneStepStore
 from foretaste.kernel.users import BehavedUser, Behaviour, LaterBehaviour, UserFeatures
-from foretaste.kernel.values import MAX_BEHAVIOUR
+from foretaste.kernel.values import MAX_BEHAVIOUR, Partition
 from streams.decoding import decode_behaved
 from streams.parts import SignUpParts
 from streams.rules import to_ms
@@ -99,9 +99,9 @@ class Behaviours:
 
     The key keeps a user on one partition, and so with one worker, so that a refusal is rare: a worker that lost the
     partition while it stood still (a frozen virtual machine) wakes and writes beside its successor. Neither loses
-    anything, and what both were given stands there once, since it is remembered. Raises `Unavailable`
-    when a part is away, when users are still refused after `ROUNDS`, and when a refused user's version fell: the store
-    lost it, and what is written on top would stand before what is read again.
+    anything, and what both were given stands there once, since it is remembered. Raises `Unavailable` when a part is
+    away, when users are still refused after `ROUNDS`, and when the store lost writes of the partitions that the
+    behaviours were read from: what is written on top would stand before what is read again.
     """
 
     def __init__(
@@ -185,32 +185,23 @@ class Behaviours:
             of_each[act.event.user_id].append(act)
         of_user: Mapping[str, Sequence[Act]] = of_each
         dropped: Counter[str] = Counter()
-        before: dict[str, UserFeatures] = {}
         if self._one_step is not None:
             of_user = await self._not_appended(of_user, self._one_step)  # 2
         for _ in range(ROUNDS):
             if not of_user:
                 return dropped
-            refused, without_effect = await self._read_and_written(of_user, before)  # 3 to 5
+            refused, without_effect = await self._read_and_written(of_user)  # 3 to 5
             dropped.update(without_effect)
             of_user = {user_id: of_user[user_id] for user_id in refused}
         if of_user:
             raise Unavailable("behaviours", f"others write for {len(of_user)} users of this batch at the same time")
         return dropped
 
-    async def _read_and_written(
-        self, of_user: Mapping[str, Sequence[Act]], before: dict[str, UserFeatures]
-    ) -> tuple[list[str], Counter[str]]:
-        """The users whom the store refused, and of the others, how many behaviours had no effect, by why.
-
-        `before` holds what was read of them in the last round, and then what is read now.
-        """
+    async def _read_and_written(self, of_user: Mapping[str, Sequence[Act]]) -> tuple[list[str], Counter[str]]:
+        """The users whom the store refused, and of the others, how many behaviours had no effect, by why."""
         changed: list[BehavedUser] = []
         without_effect: dict[str, list[str]] = {}
         stored = await self._parts.store.read_behaviour(list(of_user))  # 3
-        if fallen := [user.user_id for user in stored if _is_lost(user, before.get(user.user_id))]:
-            raise Unavailable("behaviours", f"the store lost what it held of {len(fallen)} users a moment ago")
-        before |= {user.user_id: user for user in stored}
         for user in stored:
             row, reasons = _appended(user, of_user[user.user_id])  # 4
             if row is not None:
@@ -236,15 +227,13 @@ def _later(user_id: str, acts: Sequence[Act]) -> LaterBehaviour | None:
     if not rises or len(acts) > MAX_BEHAVIOUR or len(set(digests)) < len(digests):
         return None
     items, actions = [act.event.item_id for act in acts], [act.event.action for act in acts]
-    return LaterBehaviour(user_id, Behaviour(items, actions, times), b"".join(digests))
+    return LaterBehaviour(user_id, Behaviour(items, actions, times), b"".join(digests), _read_from(acts))
 
 
-def _is_lost(user: UserFeatures, before: UserFeatures | None) -> bool:
-    """Whether the user's version fell since it was read before, though nobody erased the user meanwhile."""
-    if before is None or user.behaviour_version >= before.behaviour_version:
-        return False
-    erased_ms, erased_before_ms = (-1 if each.erasure is None else each.erasure.at_ms for each in (user, before))
-    return erased_ms <= erased_before_ms
+def _read_from(acts: Sequence[Act]) -> tuple[Partition, ...]:
+    """The partitions that the behaviours lie in: one, but for events that were sent without their key."""
+    found = {(act.message.origin.topic, act.message.origin.partition) for act in acts}
+    return tuple(found)
 
 
 def _appended(user: UserFeatures, acts: Sequence[Act]) -> tuple[BehavedUser | None, list[str]]:
@@ -264,4 +253,7 @@ def _appended(user: UserFeatures, acts: Sequence[Act]) -> tuple[BehavedUser | No
             behaviour, applied = longer, applied.with_applied(digest)
         else:
             dropped.append(TOO_OLD if act.at_ms < behaviour.times[0] else REPEATED)
-    return None if behaviour is user.behaviour else BehavedUser.after(user, behaviour, applied), dropped
+    if behaviour is user.behaviour:
+        return None, dropped
+    read_version, read_us = user.behaviour_version, user.behaviour_us
+    return BehavedUser(user.user_id, behaviour, read_version, read_us, applied, _read_from(acts)), dropped

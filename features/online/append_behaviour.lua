@@ -2,12 +2,13 @@
 -- that stands as this store left it, which its tail tells (`features.online.event_marks`), and only later ones. Of a
 -- user who was erased at any time, only a reader can tell what counts.
 --
--- KEYS[1]        the user's hash
+-- KEYS           the user's hash, and that of offsets
 -- ARGV[1]        how many they are
 -- ARGV[2], [3]   the times of the first and of the last, epoch milliseconds
 -- ARGV[4]        the event time as Feast stores it
 -- ARGV[5] to [7] their items, actions and times, as the lists of Feast's messages hold elements
 -- ARGV[8]        their digests, one behind the other
+-- ARGV[9] and on partitions that they were read from, and where the store stood in each, by turns
 --
 -- Returns 1, or 0 where nothing was written.
 local function number_at(raw, at)
@@ -48,6 +49,8 @@ local function without(raw, at, count, texts)
   return at
 end
 
+local refusal = behind_offsets(9)
+if refusal then return refusal end
 local stored = redis.pcall('HMGET', KEYS[1], ITEMS, ACTIONS, TIMES, VERSION, STAMP, APPLIED, TAIL, ERASED)
 if stored.err or stored[8] then return 0 end
 local applied = stored[6] or ''

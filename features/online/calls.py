@@ -106,7 +106,9 @@ def behaviour_call(key: bytes, user: BehavedUser, version: bytes, time: bytes) -
     row = behaviour_row(key, user)
     mark = (APPLIED, user.applied.digests) if user.applied.digests else ()
     at = time_of(row.nanos)
-    return (key, *_VERSION, version, time, _VERSION[1], at, *row.fields, *mark, TAIL, tail_of(user, row, at))
+    fields = (_VERSION[1], at, *row.fields, *mark, TAIL, tail_of(user, row, at))
+    last = b"%d" % (5 + len(fields))
+    return (key, *_VERSION, version, time, last, *fields)
 
 
 def append_call(key: bytes, user: LaterBehaviour) -> Command:

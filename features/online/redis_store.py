@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from features.feast_api import RepoConfig, get_provider
-from features.online import offsets
 from features.online.calls import (
     WriteCall,
     append_call,
@@ -34,6 +33,7 @@ from features.online.layout import (
     version_read,
     version_stored,
 )
+from features.online.offsets import Offsets, wait_for_disk
 from features.online.scripts import (
     APPEND_BEHAVIOUR,
     WRITE_BEHAVIOUR,
@@ -50,13 +50,11 @@ from features.redis.server_run import ServerRun
 from features.repo_config import check_applied
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import SLOTS, slot
-from foretaste.kernel.running.durability import Partition
 from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.running.supervision import cancel_and_wait
 from foretaste.kernel.users import BehavedUser, EnrichedUser, LaterBehaviour, ReenrichedUser, UserFeatures
-from foretaste.kernel.values import DAY_MS
+from foretaste.kernel.values import DAY_MS, Partition
 
-OneStep = TypeVar("OneStep", LaterBehaviour, EnrichedUser, UserFeatures)
 New = TypeVar("New", EnrichedUser, UserFeatures)
 
 LOOKED_PAGES = 1000
@@ -83,6 +81,7 @@ class RedisStore:
         self._fence_ms = round(fence_days * DAY_MS)
         self._timeout = timeout
         self._keys = Keys(config.project)
+        self._offsets = Offsets(self._keys.offsets)
         self._client: Client | None = None
         self._server_run: ServerRun | None = None
         self._opening: asyncio.Task[Client] | None = None
@@ -145,14 +144,11 @@ class RedisStore:
         async with answered_within(self._timeout):
             client = await self._opened()
             calls = [behaviour_call(self._keys.of(user.user_id), user, *version_read(user)) for user in users]
-            replies = await run_script(client, WRITE_BEHAVIOUR, calls)
-            odd = [
-                place
-                for place, reply in enumerate(replies)
-                if reply != _DONE and _is_the_read_version(reply, users[place])
-            ]
+            replies = await self._offsets.run(client, WRITE_BEHAVIOUR, calls, users)
+            odd = [at for at, reply in enumerate(replies) if reply != _DONE and _is_the_read_version(reply, users[at])]
             calls = [behaviour_call(calls[place][0], users[place], *replies[place]) for place in odd]
-            for place, reply in zip(odd, await run_script(client, WRITE_BEHAVIOUR, calls), strict=True):
+            again = await self._offsets.run(client, WRITE_BEHAVIOUR, calls, [users[place] for place in odd])
+            for place, reply in zip(odd, again, strict=True):
                 replies[place] = reply
         return [user.user_id for user, reply in zip(users, replies, strict=True) if reply != _DONE]
 
@@ -183,7 +179,12 @@ class RedisStore:
 
     async def append_behaviour(self, users: Sequence[LaterBehaviour]) -> list[str]:
         """As `OneStepStore` says."""
-        return await self._left_out(APPEND_BEHAVIOUR, users, append_call)
+        if not users:
+            return []
+        async with answered_within(self._timeout):
+            calls = [append_call(self._keys.of(user.user_id), user) for user in users]
+            replies = await self._offsets.run(await self._opened(), APPEND_BEHAVIOUR, calls, users)
+        return [user.user_id for user, reply in zip(users, replies, strict=True) if reply != _DONE]
 
     async def write_new(self, users: Sequence[EnrichedUser]) -> list[str]:
         """As `OneStepStore` says."""
@@ -205,15 +206,15 @@ class RedisStore:
     async def synced(self) -> None:
         """As `SyncedStore` has it: at once with `appendfsync always`, within about a second with `everysec`."""
         async with answered_within(self._timeout):
-            await offsets.wait_for_disk(await self._opened(), self._keys.syncs, self._timeout)
+            await wait_for_disk(await self._opened(), self._keys.syncs, self._timeout)
 
     async def begin_offsets(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int | None]:
         async with answered_within(self._timeout):
-            return await offsets.begin(await self._opened(), self._keys.offsets, starts)
+            return await self._offsets.begin(await self._opened(), starts)
 
     async def advance_offsets(self, moves: Mapping[Partition, tuple[int, int]]) -> Mapping[Partition, int | None]:
         async with answered_within(self._timeout):
-            return await offsets.advance(await self._opened(), self._keys.offsets, moves)
+            return await self._offsets.advance(await self._opened(), moves)
 
     async def holds_users(self) -> bool:
         """As `OffsetStore` has it, by pages of `users`, each within the timeout; of a server with many keys of others,
@@ -242,7 +243,7 @@ class RedisStore:
             await client.aclose()
 
     async def _left_out(
-        self, script: LuaScript, users: Sequence[OneStep], call: Callable[[bytes, OneStep], Command]
+        self, script: LuaScript, users: Sequence[New], call: Callable[[bytes, New], Command]
     ) -> list[str]:
         """The users whom the script, called for each, left as they were."""
         if not users:

@@ -20,9 +20,10 @@ from foretaste.kernel.values import MAX_BEHAVIOUR
 
 _COLUMNS = dict(zip(("ITEMS", "ACTIONS", "TIMES", "VERSION"), BEHAVIOUR, strict=True))
 
-WRITE_BEHAVIOUR = LuaScript(__package__, "write_behaviour.lua")
+WRITE_BEHAVIOUR = LuaScript(__package__, "offsets_compared.lua", "write_behaviour.lua")
 APPEND_BEHAVIOUR = LuaScript(
     __package__,
+    "offsets_compared.lua",
     "append_behaviour.lua",
     **_COLUMNS,
     **TAGS,

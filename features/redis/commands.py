@@ -19,7 +19,7 @@ Kept: TypeAlias = Callable[[RedisError], bool]
 
 
 class LuaScript:
-    """A Lua script that runs as one step of the server on one key: the texts of `.lua` files of a package, one behind
+    """A Lua script that runs as one step of the server on its keys: the texts of `.lua` files of a package, one behind
     the other: the first ones declare what the last one calls. `constants` are declared before them, by name."""
 
     def __init__(self, package: str, *names: str, **constants: bytes | int | Sequence[bytes]) -> None:
@@ -66,15 +66,16 @@ async def run_all(client: Client, commands: Sequence[Command], *, kept: Kept = n
     return _checked(await _run_on_server(client, [pack(command) for command in commands]), kept)
 
 
-async def run_script(client: Client, script: LuaScript, calls: Sequence[Command]) -> list[Any]:
-    """The replies to one script, called with a key and arguments each; by its hash, and whole where that is unknown.
+async def run_script(client: Client, script: LuaScript, calls: Sequence[Command], *, keys: int = 1) -> list[Any]:
+    """The replies to one script, called with keys and arguments each; by its hash, and whole where that is unknown.
 
     A server forgets its scripts when it is started anew.
     """
-    by_hash = [(b"EVALSHA", script.sha1, b"1", *call) for call in calls]
+    count = b"%d" % keys
+    by_hash = [(b"EVALSHA", script.sha1, count, *call) for call in calls]
     replies = await run_all(client, by_hash, kept=lambda refusal: isinstance(refusal, NoScriptError))
     unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-    again = await run_all(client, [(b"EVAL", script.text, b"1", *calls[place]) for place in unknown])
+    again = await run_all(client, [(b"EVAL", script.text, count, *calls[place]) for place in unknown])
     for place, reply in zip(unknown, again, strict=True):
         replies[place] = reply
     return replies

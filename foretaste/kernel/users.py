@@ -5,15 +5,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from foretaste.kernel.values import Attributes, FloatArray, grown
+from foretaste.kernel.values import Attributes, FloatArray, Partition, grown
 
 DIGEST_BYTES = 8
 """Of an event's digest. Two events of a user have equal ones by chance once in 2^64."""
-REMEMBERED_BEHAVIOURS = 128
-"""Behaviours of a user, the last applied, whose digests are kept beside the behaviour: one that comes again within
-them is refused whatever its time says."""
-REMEMBERED_REGISTRATIONS = 8
-"""Registrations of a user whose digests are kept beside the attributes, likewise."""
+REMEMBERED_BEHAVIOURS, REMEMBERED_REGISTRATIONS = 128, 8
+"""Of a user, the last applied: their digests are kept, and one that comes again is refused, whatever its time says."""
 
 
 class Stage(StrEnum):
@@ -287,6 +284,8 @@ class BehavedUser:
     read_us: int = 0
     applied: AppliedEvents = AppliedEvents()
     """Written in the same step: what is applied and what is remembered of it never differ."""
+    read_from: tuple[Partition, ...] = ()
+    """Partitions of what is appended; see `OffsetStore`."""
 
     @classmethod
     def after(cls, read: UserFeatures, behaviour: Behaviour, applied: AppliedEvents | None = None) -> "BehavedUser":
@@ -317,3 +316,5 @@ class LaterBehaviour:
     user_id: str
     behaviour: Behaviour
     digests: bytes
+    read_from: tuple[Partition, ...] = ()
+    """Partitions of the events; see `OffsetStore`."""

@@ -30,6 +30,10 @@ DATES = (19000101, 20991231)
 """The first and the last number of eight digits that is a date; in either unit since the epoch it would lie in 1970."""
 
 
+Partition: TypeAlias = tuple[str, int]
+"""A topic of Kafka and a partition of it."""
+
+
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from foretaste.kernel.running.durability import Partition
+from foretaste.kernel.values import Partition
 
 
 class InMemoryOffsets:

@@ -207,9 +207,13 @@ class Collector:
             await self._retrying(work, of)
             return
 
+        failed = False
+
         async def confirmed() -> str:
-            server_run = await progress.confirm()
+            nonlocal failed
+            server_run, failed = await progress.confirm(after_failure=failed), True
             await work(of)
+            failed = False
             return server_run
 
         noted = False

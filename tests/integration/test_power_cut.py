@@ -5,7 +5,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import UserBehaved, UserRegistered
 from foretaste.kernel.running.readiness import ProcessReadiness
+from foretaste.kernel.users import BehavedUser, Behaviour, LaterBehaviour
 from streams.parts import SignUpParts
 from streams.pipelines import PipelinesConfig, user_pipelines
 from streams.topics import TopicNames
@@ -157,6 +158,56 @@ async def test_what_a_power_cut_took_back_is_read_again(
             client.flushall()
         await until(partial(system.whole, [*kept, *lost]))
         assert system.lost("all") == 1
+
+
+BEHAVED = ("user-behaved", 3)
+
+
+def appended(item: str, at_ms: int) -> LaterBehaviour:
+    return LaterBehaviour("u1", Behaviour([item], ["liked"], [at_ms]), item.rjust(8).encode(), (BEHAVED,))
+
+
+def cut(server: Valkey, size: int) -> None:
+    """The server starts anew without what its file held behind `size`, before anybody can ask it for something."""
+    server.kill()
+    os.truncate(server.folder / "appendonlydir" / "appendonly.aof.1.incr.aof", size)
+    server.start()
+
+
+def flush(server: Valkey, size: int) -> None:
+    with server.client() as client:
+        client.flushall()
+
+
+@pytest.mark.parametrize("lose", [cut, flush])
+async def test_nothing_is_written_on_top_of_what_the_store_lost(
+    server: Valkey, tmp_path: Path, lose: Callable[[Valkey, int], None]
+) -> None:
+    """Not even by a client whose connections are made anew unseen."""
+    store = RedisStore(feast_config(None, server.url, tmp_path), timeout=2)
+    file = tmp_path / "appendonlydir" / "appendonly.aof.1.incr.aof"
+    try:
+        assert await store.begin_offsets({BEHAVED: 7}) == {BEHAVED: None}
+        assert await store.append_behaviour([appended("a", 1000)]) == []
+        size = file.stat().st_size
+        assert await store.append_behaviour([appended("b", 2000)]) == []
+        assert await store.advance_offsets({BEHAVED: (7, 9)}) == {}
+        lose(server, size)
+        await asyncio.sleep(0.1)  # the client hears that its connections ended
+        (held,) = await store.read_behaviour(["u1"])
+        more = BehavedUser.after(held, held.behaviour.then("c", "liked", 3000))
+        for write in (
+            lambda: store.append_behaviour([appended("c", 3000)]),
+            lambda: store.write_behaviour([replace(more, read_from=(BEHAVED,))]),
+        ):
+            with pytest.raises(Unavailable, match=r"BEHIND user-behaved/3 stands .* and stood at 9: writes were lost"):
+                await write()
+        assert await store.read_behaviour(["u1"]) == [held], "as it was"
+        await store.begin_offsets({BEHAVED: 7})
+        assert await store.append_behaviour([appended("c", 3000)]) == []
+        assert await store.append_behaviour([replace(appended("d", 4000), read_from=())]) == []
+    finally:
+        await store.close()
 
 
 @pytest.mark.one_broker

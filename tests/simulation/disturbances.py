@@ -10,7 +10,7 @@ from models.generations import publish
 from tests.simulation.actors import MEMBERSHIP
 from tests.simulation.parts.store import SimulatedGenerations
 from tests.simulation.parts.towers import SimulatedTowers
-from tests.simulation.parts.world import Part, SimulatedProcess
+from tests.simulation.parts.world import UNSENT, Part, SimulatedProcess
 from tests.simulation.plan import Fault
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 SPOTS = (("", False), ("", True), ("read", True), ("write", False), ("write", False), ("write", True))
 """Where a process is hit at work: what the name of its call begins with, and whether it is hit behind the effect."""
+
+LOST_AT = (("advance", False), (f"{UNSENT}write", False), (f"{UNSENT}write", False))
+"""Likewise, where a worker is when the store loses something."""
 
 
 class Disturbances:
@@ -189,36 +192,36 @@ class Disturbances:
         process.asked_to_stop.set()
 
     async def _lose(self, fault: Fault) -> None:
-        """The store is away for a moment, and comes back without its newest writes, or without all."""
+        """The store is away for a moment, or starts anew at once when a worker is about to ask it for something, and is
+        without its newest writes, or without all."""
         system = self._system
-        if fault.kind != "emptied" and fault.spot % 2 and await self._lost_at_work(fault):
-            return
-        system.lost_something = True
-        system.redis.away = True
-        await asyncio.sleep(min(fault.seconds, 1.5))
-        if fault.kind == "emptied":
-            system.redis.empty()
-        else:
-            system.redis.lose(fault.amount, power_cut=fault.kind == "power cut")
-        system.redis.heal()
+
+        def lose() -> None:
+            system.lost_something = True
+            if fault.kind == "emptied":
+                system.redis.empty()
+            else:
+                system.redis.lose(fault.amount, power_cut=fault.kind == "power cut")
+
+        if not (fault.spot % 2 and await self._lost_at_work(fault, lose)):
+            system.lost_something = True
+            system.redis.away = True
+            await asyncio.sleep(min(fault.seconds, 1.5))
+            lose()
+            system.redis.heal()
         if fault.kind == "emptied":
             await asyncio.sleep(1.0)
             system.publish_by_hand(1)
             system.redis.keep_history()
 
-    async def _lost_at_work(self, fault: Fault) -> bool:
-        """The store's server starts anew when a worker is about to tell how far it has come: False where none is."""
+    async def _lost_at_work(self, fault: Fault, lose: Callable[[], None]) -> bool:
+        """When a worker is about to tell how far it has come, or to write: False where none is."""
         system = self._system
         names = sorted(each for each in system.world.processes if each.startswith("worker"))
         process = system.world.processes.get(names[fault.target % len(names)]) if names else None
         if process is None or process.stopped or process.trap is not None:
             return False
-
-        def lose() -> None:
-            system.lost_something = True
-            system.redis.lose(fault.amount, power_cut=fault.kind == "power cut")
-
-        return await self._trapped(process, fault, lose, ("advance", False))
+        return await self._trapped(process, fault, lose, LOST_AT[fault.spot // 2 % len(LOST_AT)])
 
     def _step_clock(self, fault: Fault) -> None:
         """By up to an hour, either way."""

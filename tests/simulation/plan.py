@@ -145,9 +145,9 @@ def plan_of(rng: random.Random) -> Plan:
     rankings = 25 if refreshes else rng.choice((0, 10, 25))
     return Plan(
         theme=theme,
-        users=rng.randint(1, 2) if zombies or copies or erasing else rng.randint(1, 5),
+        users=rng.randint(1, 2) if zombies or losses or copies or erasing else rng.randint(1, 5),
         sign_ups=rng.randint(10, 18) if zombies or refreshes or copies else rng.randint(3, 5 if erasing else 12),
-        behaviours=rng.choice((20, 40)) if zombies else rng.choice((0, 8, 20, 40) if parts else (0, 8, 20)),
+        behaviours=rng.choice((20, 40)) if zombies or losses else rng.choice((0, 8, 20, 40) if parts else (0, 8, 20)),
         rankings=rankings,
         workers=rng.choice((2, 2, 3)) if zombies or copies or erasing else rng.choice((1, 2, 2, 2, 3)),
         refreshers=refreshers,
@@ -161,7 +161,7 @@ def plan_of(rng: random.Random) -> Plan:
         prepares=rng.choice((0.0, 0.0, 4.0)),
         tower_seconds=rng.choice((0.2, 0.6) if copies else (0.0, 0.0, 0.2, 0.6)),
         instant_ms=rng.choice((2000, 20_000) if refreshes else (2000, 2000, 20_000)),
-        coarse=rng.choice((0.0, 0.7) if refreshes else (0.0, 0.0, 0.7)),
+        coarse=rng.choice((0.0, 0.7) if refreshes or losses else (0.0, 0.0, 0.7)),
         keyless=0.6 if copies else rng.choice((0.0, 0.15, 0.6)),
         resent=0.5 if copies or erasing else 0.15,
         faults=tuple(sorted(faults, key=lambda each: each.at)),

@@ -126,6 +126,13 @@ class Reference:
             applied.insert(bisect_right(applied, row[2], key=lambda each: each[2]), row)
         return applied
 
+    def moved(self, user_id: str) -> set[str]:
+        """Items of the user's behaviours of which copies have other times: those of senders whose clock is ahead."""
+        times: defaultdict[str, set[int]] = defaultdict(set)
+        for act in self.acts[user_id]:
+            times[act.item].add(act.at_ms)
+        return {item for item, of_it in times.items() if len(of_it) > 1}
+
     def copies(self, user_id: str, *, lost: bool) -> Mapping[str, Sequence[SentSignUp]]:
         """By identity, what may count of each registration: the first of each partition, the first time it is read.
 

@@ -1,12 +1,10 @@
 """What a store can do besides its port, for its own durability or speed. One that cannot has not these methods."""
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from foretaste.kernel.users import EnrichedUser, LaterBehaviour, UserFeatures
-
-Partition: TypeAlias = tuple[str, int]
-"""A topic of Kafka and a partition of it."""
+from foretaste.kernel.values import Partition
 
 
 @runtime_checkable
@@ -39,6 +37,10 @@ class OffsetStore(Protocol):
 
     What was lost between an effect and its offset leaves the offsets as they were believed to be. That the server was
     started anew, or is another one, tells it.
+
+    A behaviour that names the partitions it was read from (`read_from`) is written where the store still stands, in
+    each of them, where it stood by its last answer to this client, in one step with that comparison; else `Unavailable`
+    is raised. On top of lost writes it would stand before what is then read again, where times are equal.
     """
 
     async def begin_offsets(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int | None]:
@@ -96,3 +98,24 @@ class OneStepStore(Protocol):
         """Attributes and virtual behaviour of B users, each once, of whom nothing is stored, nor that they were erased;
         the ids of all others."""
         ...
+
+
+class LastOffsets:
+    """Where a store stood by its last answer, by partition: one that stands behind it lost writes since."""
+
+    def __init__(self) -> None:
+        self._offsets: dict[Partition, int] = {}
+
+    def begun(self, starts: Mapping[Partition, int], found: Mapping[Partition, int | None]) -> None:
+        """`begin_offsets(starts)` answered `found`."""
+        for each, start in starts.items():
+            held = found[each]
+            self._offsets[each] = start if held is None else min(start, held)
+
+    def advanced(self, moves: Mapping[Partition, tuple[int, int]], elsewhere: Iterable[Partition]) -> None:
+        """`advance_offsets(moves)` answered `elsewhere`."""
+        self._offsets |= {each: to for each, (_, to) in moves.items() if each not in elsewhere}
+
+    def of(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """Of those that are known."""
+        return {each: self._offsets[each] for each in partitions if each in self._offsets}

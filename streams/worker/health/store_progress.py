@@ -11,9 +11,10 @@ from prometheus_client import Counter
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import Origin
 from foretaste.kernel.retrying import FailureStreak, until_it_succeeds
-from foretaste.kernel.running.durability import OffsetStore, Partition
+from foretaste.kernel.running.durability import OffsetStore
 from foretaste.kernel.running.readiness import ProcessReadiness
 from foretaste.kernel.running.supervision import cancel_and_wait
+from foretaste.kernel.values import Partition
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +43,8 @@ class StoreProgress:
     """Compares what the store says of its progress with what a worker had it write.
 
     1. `begin`: a worker that gets partitions starts where Kafka says, or where the store says if that is earlier.
-    2. `confirm`: before each try of a batch, a server that is not the one of before still stands where its partitions
-       had come.
+    2. `confirm`: before each try of a batch, a server that is not the one of before, or that failed the last try, still
+       stands where its partitions had come.
     3. `note`: behind the effects of a batch, the store is told how far its partitions have come by it. Where the server
        is another one since the batch began, what it lost may be the effects of this batch alone, of which no offset
        tells: they are made once more, which is harmless.
@@ -129,13 +130,14 @@ class StoreProgress:
         """The worker has no partition any more, until it begins some."""
         self._held.clear()
 
-    async def confirm(self) -> str:
-        """The store has what came before; the run of its server. Raises as `note` does.
+    async def confirm(self, *, after_failure: bool = False) -> str:
+        """The store has what came before, as far as its server's run tells; the run. Raises as `note` does.
 
-        What is carried out on top of a lost tail would stand before what is then read again, where times are equal.
+        What is carried out on top of a lost tail would stand before what is then read again, where times are equal. The
+        store compares too, in the step of a write: one that it refused is a failure, and after that it is asked.
         """
         server_run = await self._store.server_run()
-        if server_run != self.server_run:
+        if after_failure or server_run != self.server_run:
             await self._look()
             self.server_run = server_run
         return server_run

@@ -4,6 +4,7 @@ The semantics are those of `foretaste.testing`, which the conformance suites hol
 of the server here as there: a call for several may break off between two, and others' steps may come between them.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from copy import copy
@@ -12,9 +13,10 @@ from typing import Any, TypeVar
 
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import Generation, Move, Serving
-from foretaste.kernel.running.durability import Partition
+from foretaste.kernel.running.durability import LastOffsets
 from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import BehavedUser, EnrichedUser, LaterBehaviour, ReenrichedUser, UserFeatures
+from foretaste.kernel.values import Partition
 from foretaste.testing import (
     InMemoryGenerations,
     InMemoryLastErasure,
@@ -26,14 +28,15 @@ from foretaste.testing import (
 )
 from tests.simulation.parts.world import Part, World, at_once
 
+ASK_EVERY = 1.0
 T = TypeVar("T")
 R = TypeVar("R")
 
 Row = EnrichedUser | ReenrichedUser | BehavedUser | LaterBehaviour
 
-SEEN: ContextVar["dict[str, tuple[UserFeatures, ...]] | None"] = ContextVar("seen", default=None)
-"""By user, what both slots held when the batch at work read the user last, or wrote what the store took. A batch begins
-by asking which generations serve."""
+SEEN: ContextVar["defaultdict[str, list[tuple[UserFeatures, ...]]] | None"] = ContextVar("seen", default=None)
+"""By user, what both slots held each time that the batch at work read the user, or wrote what the store took. A batch
+begins by asking which generations serve."""
 
 
 class Redis(Part):
@@ -117,6 +120,10 @@ class SimulatedStore:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._last = LastOffsets()
+        self._connected = self._known = 0
+        """The run of the server that answered last, and the one that it named when it was asked."""
+        self._asked_at = 0.0
 
     async def read(self, user_ids: Sequence[str], generation: int) -> list[UserFeatures]:
         def effect(user_id: str) -> UserFeatures:
@@ -137,7 +144,7 @@ class SimulatedStore:
         return [user_id for each in refused for user_id in each]
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
-        refused = await self._each(users, partial(self._written, "behaviour", self._redis.online.write_behaviour))
+        refused = await self._each(users, partial(self._appended, "behaviour", self._redis.online.write_behaviour))
         return [user_id for each in refused for user_id in each]
 
     async def erase(self, users: Sequence[ErasedUser]) -> list[str]:
@@ -145,7 +152,7 @@ class SimulatedStore:
         return [user_id for each in anew for user_id in each]
 
     async def users(self, cursor: str = "", count: int = 1000) -> tuple[list[str], str | None]:
-        return await self._redis.call(lambda: at_once(self._redis.online.users(cursor, count)))
+        return await self._call(lambda: at_once(self._redis.online.users(cursor, count)))
 
     async def begin_offsets(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int | None]:
         def effect() -> Mapping[Partition, int | None]:
@@ -153,7 +160,9 @@ class SimulatedStore:
             self._redis.world.note("begin", _shown(starts), "found", _shown(found))
             return self._changed(found)
 
-        return await self._redis.call(effect)
+        found = await self._call(effect)
+        self._last.begun(starts, found)
+        return found
 
     async def advance_offsets(self, moves: Mapping[Partition, tuple[int, int]]) -> Mapping[Partition, int | None]:
         def effect() -> Mapping[Partition, int | None]:
@@ -162,10 +171,16 @@ class SimulatedStore:
             self._redis.advanced({each: move for each, move in moves.items() if each not in elsewhere})
             return self._changed(elsewhere) if any(old != new for old, new in moves.values()) else elsewhere
 
-        return await self._redis.call(effect, "advance")
+        elsewhere = await self._call(effect, "advance")
+        self._last.advanced(moves, elsewhere)
+        return elsewhere
 
     async def server_run(self) -> str:
-        return await self._redis.call(lambda: str(self._redis.run))
+        """As `ServerRun` has it: asked for where another run answered since, and each second."""
+        now = self._redis.world.loop.time()
+        if self._known != self._connected or now - self._asked_at >= ASK_EVERY:
+            self._known, self._asked_at = await self._call(lambda: self._redis.run), now
+        return str(self._known)
 
     async def holds_users(self) -> bool:
         users, _ = await self.users(count=1)
@@ -173,10 +188,24 @@ class SimulatedStore:
 
     async def synced(self) -> None:
         """The append-only file is waited for."""
-        await self._redis.call(self._redis.sync)
+        await self._call(self._redis.sync)
 
     async def close(self) -> None:
         """Nothing is held open."""
+
+    async def _call(self, effect: Callable[[], T], name: str = "") -> T:
+        def connected() -> T:
+            self._connected = self._redis.run
+            return effect()
+
+        return await self._redis.call(connected, name)
+
+    def _appended(self, view: str, write: Callable[[Sequence[Any]], Any], row: BehavedUser | LaterBehaviour) -> Any:
+        """As `_written`, where the store stands where it stood in the partitions that the row was read from."""
+        for each, least in self._last.of(row.read_from).items():
+            if self._redis.offsets.held.get(each, -1) < least:
+                raise Unavailable("redis", f"{each} stood at {least}")
+        return self._written(view, write, row)
 
     def _written(self, view: str, write: Callable[[Sequence[Any]], Any], row: Any) -> Any:
         answer = at_once(write([row]))
@@ -189,7 +218,7 @@ class SimulatedStore:
     def _seen(self, user_id: str) -> None:
         seen = SEEN.get()
         if seen is not None:
-            seen[user_id] = tuple(self._redis.online._features(user_id, parity) for parity in (1, 2))
+            seen[user_id].append(tuple(self._redis.online._features(user_id, parity) for parity in (1, 2)))
 
     def _erased(self, user: ErasedUser) -> list[str]:
         anew = at_once(self._redis.online.erase([user]))
@@ -203,21 +232,21 @@ class SimulatedStore:
 
     async def _each(self, rows: Sequence[T], effect: Callable[[T], R], name: str = "write") -> list[R]:
         """One effect a row, in one round trip; now and then others come between two of them."""
-        redis, rng = self._redis, self._redis.world.rng
+        rng = self._redis.world.rng
         if not rows:
             return []
         cut = rng.randrange(1, len(rows)) if len(rows) > 1 and rng.random() < 0.3 else len(rows)
-        first = await redis.call(lambda: [effect(row) for row in rows[:cut]], name)
+        first = await self._call(lambda: [effect(row) for row in rows[:cut]], name)
         if cut == len(rows):
             return first
-        return [*first, *await redis.call(lambda: [effect(row) for row in rows[cut:]], name)]
+        return [*first, *await self._call(lambda: [effect(row) for row in rows[cut:]], name)]
 
 
 class SimulatedOneStepStore(SimulatedStore):
     """With the `OneStepStore` beside it, as the form on Redis has it; that of any Feast store has not."""
 
     async def append_behaviour(self, users: Sequence[LaterBehaviour]) -> list[str]:
-        left_out = await self._each(users, partial(self._written, "later", self._redis.online.append_behaviour))
+        left_out = await self._each(users, partial(self._appended, "later", self._redis.online.append_behaviour))
         return [user_id for each in left_out for user_id in each]
 
     async def write_new(self, users: Sequence[EnrichedUser]) -> list[str]:
@@ -253,7 +282,7 @@ class SimulatedGenerations:
         return await self._asks(self._held.active)
 
     async def serving(self) -> Serving:
-        SEEN.set({})
+        SEEN.set(defaultdict(list))
         return await self._asks(self._held.serving)
 
     async def numbers(self) -> list[int]:

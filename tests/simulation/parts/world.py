@@ -168,6 +168,10 @@ class World:
         loop.close()
 
 
+UNSENT = "unsent "
+"""Before the name of a call that has not reached the server yet: whatever happens to the server then breaks nothing."""
+
+
 class Part:
     """A server as its clients reach it: it may be away, hang, or break connections before or after an effect.
 
@@ -195,6 +199,7 @@ class Part:
         await world.pause()
         if world.over:
             raise Over
+        await _sprung(UNSENT + name, behind=False)
         epoch = self.epoch
         if self._going_on is not None:
             await self._waited(self._going_on, effect)
@@ -247,7 +252,7 @@ async def _sprung(name: str, *, behind: bool) -> None:
     process = PROCESS.get()
     if not isinstance(process, SimulatedProcess) or process.trap is None or process.trapped_behind is not behind:
         return
-    if name.startswith(process.trapped_at):
+    if name.startswith(process.trapped_at) and name.startswith(UNSENT) is process.trapped_at.startswith(UNSENT):
         trap, process.trap = process.trap, None
         trap()
         await asyncio.sleep(0)

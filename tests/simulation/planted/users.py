@@ -34,8 +34,8 @@ _sign_ups_written, _outdoing = SignUps._read_and_written, AttributesVersion.outd
 _read_and_written, _started = Behaviours._read_and_written, Reenrichment._started
 
 
-async def _refusal_ignored(self: Any, of_user: Any, versions: Any) -> Any:
-    _, without_effect = await _read_and_written(self, of_user, versions)
+async def _refusal_ignored(self: Any, of_user: Any) -> Any:
+    _, without_effect = await _read_and_written(self, of_user)
     return [], without_effect
 
 

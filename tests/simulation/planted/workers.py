@@ -5,7 +5,8 @@ from contextlib import suppress
 from typing import Any
 
 from foretaste.kernel.errors import ForetasteError
-from foretaste.kernel.running.durability import Partition
+from foretaste.kernel.running.durability import LastOffsets
+from foretaste.kernel.values import Partition
 from foretaste.testing import InMemoryOffsets
 from streams.worker import aiokafka_consumer
 from streams.worker.aiokafka_consumer import AiokafkaConsumer
@@ -176,6 +177,11 @@ WORKERS = (
         "restart_unseen",
         "effects that a restarted server lost are acknowledged",
         (StoreProgress, "note", _note_whatever),
+    ),
+    planted(
+        "written_on_a_lost_tail",
+        "no write compares where the store stands",
+        (LastOffsets, "of", lambda self, partitions: {}),
     ),
     planted("idle_tail_unseen", "an idle partition is not looked at", (StoreProgress, "_look", _look_never)),
 )

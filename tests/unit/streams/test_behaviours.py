@@ -10,8 +10,15 @@ from hypothesis import strategies as st
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import Message, Reason
 from foretaste.kernel.running.erasing import ErasedUser
-from foretaste.kernel.users import REMEMBERED_BEHAVIOURS, AttributesVersion, BehavedUser, Behaviour
-from foretaste.kernel.values import MAX_BEHAVIOUR
+from foretaste.kernel.users import (
+    REMEMBERED_BEHAVIOURS,
+    AttributesVersion,
+    BehavedUser,
+    Behaviour,
+    EnrichedUser,
+    LaterBehaviour,
+)
+from foretaste.kernel.values import MAX_BEHAVIOUR, Partition
 from foretaste.testing import InMemoryOnlineStore
 from streams.behaviours import ROUNDS, Behaviours, UnknownItems, append
 from streams.worker.dead_letters import read_dead_letter
@@ -298,26 +305,30 @@ async def test_a_batch_that_others_keep_writing_against_waits_and_is_tried_again
 
 
 @dataclass
-class EmptiedStore(ChosenStore):
-    """All that it holds is gone before its `at`-th write of behaviour."""
+class NotingStore(ChosenStore):
+    """Notes which partitions the behaviours were read from."""
 
-    at: int = 1
+    noted: list[tuple[Partition, ...]] = field(default_factory=list)
+
+    async def append_behaviour(self, users: Sequence[LaterBehaviour]) -> list[str]:
+        self.noted += [user.read_from for user in users]
+        return [user.user_id for user in users]
+
+    async def write_new(self, users: Sequence[EnrichedUser]) -> list[str]:
+        return [user.user_id for user in users]
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
-        if self.writes + 1 == self.at:
-            InMemoryOnlineStore.__init__(self)
+        self.noted += [user.read_from for user in users]
         return await super().write_behaviour(users)
 
 
-async def test_nothing_is_appended_to_a_row_that_the_store_lost_a_moment_ago() -> None:
-    """What it lost is read again, and belongs before this batch where times are equal."""
-    world = World(store=EmptiedStore(at=2))
-    await way(world)([act("u1", "a", START_MS + 1000), act("u2", "b", START_MS + 1000)])
-    with pytest.raises(Unavailable, match="lost what it held of 1 users a moment ago"):
-        await way(world)([act("u1", "c", START_MS + 1000), act("u3", "d", START_MS + 1000)])
-    assert list((await world.features("u1")).behaviour.items) == []
-    await way(world)([act("u1", "a", START_MS + 1000), act("u1", "c", START_MS + 1000)])
-    assert list((await world.features("u1")).behaviour.items) == ["a", "c"]
+async def test_what_is_written_names_the_partitions_that_it_was_read_from() -> None:
+    store = NotingStore()
+    world = World(store=store)
+    await way(world)([act("u1", "a", START_MS + 1000)])
+    await way(world)([act("u1", "b", START_MS + 1000)])
+    (partition,) = {(each.topic, each.partition) for each in [act("u1", "a", START_MS).origin]}
+    assert store.noted == [(partition,)] * 4, "two appends that are left out, and two writes"
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.running.durability import Partition
+from foretaste.kernel.values import Partition
 from foretaste.testing import InMemoryOffsets
 from streams.worker.aiokafka_consumer import AiokafkaConsumer
 from streams.worker.connection import KafkaConnection

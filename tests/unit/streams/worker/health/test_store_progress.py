@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry
 
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import Origin
-from foretaste.kernel.running.durability import Partition
 from foretaste.kernel.running.readiness import ProcessReadiness
+from foretaste.kernel.values import Partition
 from foretaste.testing import InMemoryOffsets
 from streams.worker.health.store_progress import LostTail, StoreProgress
 from streams.worker.metrics import Metrics
@@ -127,6 +127,17 @@ async def test_a_lost_tail_is_noticed_before_anything_is_written_on_top() -> Non
     bench.store.held[ZERO] = 9
     assert await bench.progress.confirm() == "second"
     assert bench.store.held == {ZERO: 9, ONE: 4}
+
+
+async def test_a_try_that_failed_is_no_reason_to_trust_the_server() -> None:
+    """The store may have refused the write, since it stands behind: its run alone does not tell."""
+    bench = Bench()
+    await bench.progress.begin({ZERO: 0})
+    await bench.note(0, 1)
+    bench.store.held.clear()
+    assert await bench.progress.confirm() == bench.store.run
+    with pytest.raises(LostTail, match="the store was emptied"):
+        await bench.progress.confirm(after_failure=True)
 
 
 class SlowAnswers(InMemoryOffsets):
