@@ -73,9 +73,10 @@ class LiveEvaluation:
 class CandidateSampler:
     """Draws each user's held-out candidates.
 
-    At most `events_a_user` are items that the user acted on. The others are impressions of label 0 where the data have
-    labels, else sampled by popularity: `negatives` for each item acted on, and none that the user ever met. Items that
-    the generation does not know take part too.
+    At most `events_a_user` are the items that the user acted on first: what follows a sign-up, when the account is as
+    old as it is where it is ranked. The others are the first impressions of label 0 where the data have labels, else
+    sampled by popularity: `negatives` for each item acted on, and none that the user ever met. Items that the
+    generation does not know take part too.
     """
 
     dataset: Dataset
@@ -93,9 +94,9 @@ class CandidateSampler:
         held = []
         for user_id, rows in own.groupby("user_id", sort=False, observed=True):
             best = rows.groupby("item_id", sort=False, observed=True)["label"].max()
-            acted = self._drawn(best[best == 1].index, self.events_a_user)
+            acted = _first(best[best == 1].index, self.events_a_user)
             if self.dataset.has_labels:
-                others = self._drawn(best[best == 0].index, self.events_a_user * self.negatives)
+                others = _first(best[best == 0].index, self.events_a_user * self.negatives)
             else:
                 others = self._sampled(sampler, str(user_id), len(acted))
             labels = np.array([1] * len(acted) + [0] * len(others), dtype=np.int8)
@@ -104,13 +105,15 @@ class CandidateSampler:
             held.append(HeldOutCandidates(live_ids[str(user_id)], [together[at] for at in order], labels[order]))
         return held
 
-    def _drawn(self, items: "pd.Index[str]", most: int) -> list[str]:
-        return [str(item) for item in self.rng.permutation(items.to_numpy(dtype=object))[:most]]
-
     def _sampled(self, sampler: NegativeSampler, user_id: str, positives: int) -> list[str]:
         row = self.dataset.user_rows([user_id])[0]
         drawn = np.unique(sampler.sample(np.full(positives, row), self.negatives))
         return [self.encoding.items[index - FIRST_KNOWN] for index in drawn if index >= FIRST_KNOWN]
+
+
+def _first(items: "pd.Index[str]", most: int) -> list[str]:
+    """The `most` that came first: interactions are sorted by time."""
+    return [str(item) for item in items[:most]]
 
 
 async def evaluate(

@@ -59,9 +59,9 @@ class InteractionResult:
 class InteractionReplay:
     """Makes rankings of what users did from `since_ms` on and before `until_ms`.
 
-    A ranking holds the items of `EVENTS_A_RANKING` consecutive events and `NEGATIVES` times as many others, drawn by
-    popularity, none that the user ever met. Where the data have labels, a ranking is as many consecutive impressions,
-    and its actions are those of label 1.
+    A ranking holds the items of `EVENTS_A_RANKING` consecutive events, a user's first ones, and `NEGATIVES` times as
+    many others, drawn by popularity until `until_ms`, as those of the later users are, none that the user ever met.
+    Where the data have labels, a ranking is as many consecutive impressions, and its actions are those of label 1.
     """
 
     dataset: "Dataset"

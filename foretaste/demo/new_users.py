@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,17 +43,6 @@ def new_users(dataset: "Dataset", most: int) -> NewUsers:
     frame = dataset.interactions
     until_ms = int(frame["time_ms"][frame["user_id"] == later[0]].iloc[0])
     return NewUsers(_attributes(dataset, first), _attributes(dataset, later), split.instant_ms, until_ms)
-
-
-def median_age(dataset: "Dataset") -> timedelta:
-    """How old an account is at half of all interactions: the held-out events of the users who sign up are ranked all
-    at once, at this age."""
-    from models.runtime.account_age import NEVER_REGISTERED
-
-    users = dataset.user_rows(dataset.interactions["user_id"])
-    ages = dataset.interactions["time_ms"].to_numpy() - dataset.registrations_ms[users]
-    known = ages[dataset.registrations_ms[users] != NEVER_REGISTERED]
-    return timedelta(milliseconds=max(0.0, float(np.median(known)))) if len(known) else timedelta()
 
 
 def fresh_ids(users: Mapping[str, Attributes], run: str) -> dict[str, str]:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import numpy as np
@@ -12,7 +11,7 @@ from foretaste.demo.background_traffic import BackgroundTraffic
 from foretaste.demo.context import DemoContext
 from foretaste.demo.evaluation import CandidateSampler, HeldOutCandidates, LiveEvaluation, evaluate
 from foretaste.demo.interactions import InteractionReplay, InteractionResult, replay_interactions
-from foretaste.demo.new_users import NewUsers, fresh_ids, median_age
+from foretaste.demo.new_users import NewUsers, fresh_ids
 from foretaste.demo.ranking_client import rank
 from foretaste.demo.refresh import DemoRefresh, RefreshPorts, refresh_under_traffic
 from foretaste.demo.result import DemoResult, FirstUsersResult
@@ -54,7 +53,7 @@ async def run_scenario(
     with context.timer.step("act"):  # 8
         interactions = await _replay_interactions(context, users, first)
     with context.timer.step("later users sign up"):  # 9
-        sign_ups = await _sign_up(context, rate, "enriched, later", later.attributes, median_age(context.dataset))
+        sign_ups = await _sign_up(context, rate, "enriched, later", later.attributes)
     with context.timer.step("rank them"):
         before = await _evaluate(context, later, context.generation)
     traffic = BackgroundTraffic(
@@ -84,7 +83,7 @@ async def _first_users(context: DemoContext, group: SignUpGroup, rate: float, po
         opening = await _sign_up(context, 1.0, "first", {opening_user: group.attributes[opening_user]})
     with context.timer.step("sign up"):
         users = {user_id: group.attributes[user_id] for user_id in others}
-        sign_ups = await _sign_up(context, rate, "enriched", users, median_age(context.dataset))
+        sign_ups = await _sign_up(context, rate, "enriched", users)
     with context.timer.step("rank"):
         evaluation = await _evaluate(context, group, context.generation)
     after = await _top_ten(context, opening_user, pool)
@@ -99,7 +98,7 @@ async def _replay_interactions(context: DemoContext, users: NewUsers, group: Sig
     from models.data.vocabulary import item_counts
 
     rng = np.random.default_rng(context.seed)
-    counts = item_counts(context.dataset, context.encoding, users.since_ms)
+    counts = item_counts(context.dataset, context.encoding, users.until_ms)
     sampler = NegativeSampler(context.dataset, context.encoding, counts, rng)
     replay = InteractionReplay(context.dataset, context.encoding, sampler, users.since_ms, users.until_ms, rng)
     rankings = replay.of(group.ids)
@@ -120,10 +119,7 @@ async def _evaluate(context: DemoContext, group: SignUpGroup, generation: Genera
     )
 
 
-async def _sign_up(
-    context: DemoContext, rate: float, step: str, users: Mapping[str, Attributes], age: timedelta | None = None
-) -> SignUpResult:
-    """Sign users up, who registered so long ago; None: now."""
+async def _sign_up(context: DemoContext, rate: float, step: str, users: Mapping[str, Attributes]) -> SignUpResult:
     load = SignUpLoad(
         topic=context.topic(Topic.REGISTERED),
         events=context.parts.events,
@@ -133,7 +129,6 @@ async def _sign_up(
         patience=PATIENCE,
         clock=time.monotonic,
         advance=lambda done: context.report(step, done, len(users)),
-        registered_at=None if age is None else datetime.now(UTC) - age,
     )
     return await load.run(users)
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 import numpy as np
 
@@ -47,8 +46,6 @@ class SignUpLoad:
     patience: float
     clock: Clock
     advance: Callable[[int], None] = lambda _: None
-    registered_at: datetime | None = None
-    """What each sign-up says of when the user registered; None: nothing, so that it is when it is sent."""
     _sent_at: dict[str, float] = field(default_factory=dict)
     _readable_at: dict[str, float] = field(default_factory=dict)
 
@@ -65,7 +62,7 @@ class SignUpLoad:
         async with asyncio.TaskGroup() as sends:
             for number, (user_id, attributes) in enumerate(users.items()):
                 await asyncio.sleep(max(0.0, start + number / self.rate - self.clock()))
-                event = UserRegistered(user_id=user_id, attributes=attributes, registered_at=self.registered_at)
+                event = UserRegistered(user_id=user_id, attributes=attributes)
                 self._sent_at[user_id] = self.clock()
                 sends.create_task(self.events.send(self.topic, user_id.encode(), EVENTS.encode(event)))
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from foretaste.demo import interactions
+from foretaste.demo.evaluation import CandidateSampler
 from foretaste.demo.interactions import InteractionReplay, ReplayedRanking
 from foretaste.demo.new_users import NewUsers, fresh_ids, new_users
 from foretaste.kernel.errors import InvalidInput
@@ -108,3 +109,23 @@ def test_labelled_data_show_their_own_impressions(tmp_path: Path) -> None:
         assert set(shown) <= set(rows["item_id"].astype(str))
         assert {item for ranking in own for item in ranking.actions} == liked & set(shown)
     assert any(set(ranking.candidates) - set(ranking.actions) for own in found.values() for ranking in own)
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_a_user_is_asked_about_what_was_acted_on_first(tmp_path: Path, labels: bool) -> None:
+    """Later acts are those of an older account, which is not the one that is ranked."""
+    dataset = read(tmp_path, labels=labels)
+    users = new_users(dataset, MOST)
+    encoding = fit_encoding(dataset, users.since_ms)
+    counts = item_counts(dataset, encoding, users.until_ms)
+    sampler = CandidateSampler(dataset, encoding, counts, 3, 2, np.random.default_rng(0))
+    found = sampler.of({user_id: f"live {user_id}" for user_id in users.first})
+    assert {each.user_id for each in found} <= {f"live {user_id}" for user_id in users.first}
+    frame = dataset.interactions
+    for each in found:
+        own = frame[frame["user_id"] == each.user_id.removeprefix("live ")]
+        liked = own[own["label"] == 1]["item_id"].drop_duplicates().astype(str).tolist()
+        acted = {item for item, label in zip(each.items, each.labels, strict=True) if label}
+        assert acted == set(liked[:3])
+        assert len(set(each.items)) == len(each.items)
+        assert not set(each.items) - acted & set(liked)
