@@ -231,9 +231,10 @@ def _later(user_id: str, acts: Sequence[Act]) -> LaterBehaviour | None:
 
 
 def _read_from(acts: Sequence[Act]) -> tuple[Partition, ...]:
-    """The partitions that the behaviours lie in: one, but for events that were sent without their key."""
-    found = {(act.message.origin.topic, act.message.origin.partition) for act in acts}
-    return tuple(found)
+    """The partitions that the behaviours were read from: one, but for events that were sent without their key. Of what
+    was a dead letter and is replayed, the origin says where it was read first, and is not taken."""
+    origins = [act.message.origin for act in acts if not act.message.attempts]
+    return tuple(dict.fromkeys((origin.topic, origin.partition) for origin in origins))
 
 
 def _appended(user: UserFeatures, acts: Sequence[Act]) -> tuple[BehavedUser | None, list[str]]:

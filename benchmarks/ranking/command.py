@@ -32,7 +32,7 @@ from benchmarks.trained_stack import Broker
 from foretaste import compose
 from foretaste.console import errors
 from foretaste.kernel.ports import OnlineStore
-from foretaste.kernel.ranking import RankingInput
+from foretaste.kernel.ranking import RankingInput, account_age_ms
 from foretaste.kernel.users import UserFeatures
 from foretaste.settings import Settings
 from foretaste.stack.record import running_stack
@@ -138,6 +138,7 @@ async def _measured(service: Service, pids: Mapping[str, Sequence[int]], rounds:
 async def _inputs(service: Service, store: OnlineStore) -> list[RankingInput]:
     """The towers' inputs of every user, as a ranking makes them."""
     users: list[UserFeatures] = await store.read(service.users, 1)
+    now_ms = round(time.time() * 1000)
     items = itertools.cycle(service.candidates(CANDIDATES))
     return [
         RankingInput(
@@ -146,6 +147,7 @@ async def _inputs(service: Service, store: OnlineStore) -> list[RankingInput]:
             each.behaviour,
             service.mean_virtual if each.virtual is None else each.virtual.vectors,
             next(items),
+            account_age_ms(each.registered_ms, now_ms),
         )
         for each in users
     ]

@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-import onnxruntime
 
 from benchmarks.ranking.http_client import Connection
 from benchmarks.trained_stack import Broker, TrainedStack, trained_stack
@@ -21,11 +20,14 @@ from foretaste.cli.processes import run_process, serve_api
 from foretaste.console import errors
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, VirtualBehaviour
-from foretaste.kernel.values import FloatArray
+from foretaste.kernel.values import FloatArray, IndexArray
 from foretaste.settings import Settings
 from models.runtime import layout
 from models.runtime.encoding import Encoding
+from models.runtime.towers import ServedRanking
 
+Feed: TypeAlias = tuple[IndexArray, FloatArray, IndexArray, IndexArray]
+"""Users, virtual behaviour, candidates and owners, as `ServedRanking.run` takes them."""
 SHARE = 1000
 """Users of one call."""
 SPAWN = multiprocessing.get_context("spawn")
@@ -71,31 +73,24 @@ class RankingSession:
     """The ranking graph alone, in ONNX Runtime in this process, on one thread."""
 
     def __init__(self, folder: Path) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(str(folder / layout.RANKING), options)
+        self._tower = ServedRanking(folder)
         self._encoding = Encoding.from_json((folder / layout.ENCODING).read_text(encoding="utf-8"))
 
-    def feeds(self, requests: Sequence[RankingInput]) -> list[dict[str, Any]]:
+    def feeds(self, requests: Sequence[RankingInput]) -> list[Feed]:
         """The encoded inputs of each request."""
-        made = []
-        for request in requests:
-            items, actions = self._encoding.encode_behaviour(request.behaviour.items, request.behaviour.actions)
-            made.append(
-                {
-                    "attributes": self._encoding.encode_attributes([request.attributes]),
-                    "context": self._encoding.encode_context([request.context]),
-                    "items": items[None],
-                    "actions": actions[None],
-                    "virtual": request.virtual[None],
-                    "candidates": self._encoding.encode_items(request.items),
-                    "owner": np.zeros(len(request.items), dtype=np.int64),
-                }
+        return [
+            (
+                self._encoding.encode_users([request]),
+                request.virtual[None],
+                self._encoding.encode_items(request.items),
+                np.zeros(len(request.items), dtype=np.int64),
             )
-        return made
+            for request in requests
+        ]
 
-    def run(self, feed: dict[str, Any]) -> None:
-        self._session.run(None, feed)
+    def run(self, feed: Feed) -> FloatArray:
+        """The scores (R,)."""
+        return self._tower.run(*feed)
 
 
 def prepared(home: Path, data: str, broker: Broker, opened: ExitStack) -> Service:

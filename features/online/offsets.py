@@ -1,9 +1,11 @@
 """How far each partition's events have had their effects in this Redis, and waiting for its disk."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import RedisCluster
+from redis.exceptions import ResponseError
 
 from features.redis.address import Client
 from features.redis.commands import Command, LuaScript, run_all, run_script
@@ -15,6 +17,8 @@ from foretaste.kernel.values import Partition
 _BEGIN = LuaScript(__package__, "begin_offset.lua")
 _ADVANCE = LuaScript(__package__, "advance_offset.lua")
 _MOVED = 1
+_CROSSSLOT = "CROSSSLOT"
+log = logging.getLogger(__name__)
 
 
 class Offsets:
@@ -23,6 +27,8 @@ class Offsets:
     def __init__(self, key: bytes) -> None:
         self._key = key
         self._last = LastOffsets()
+        self._lies_elsewhere = False
+        """A single address leads to several slots: the node of a cluster, or a proxy that refuses as one does."""
 
     async def begin(self, client: Client, starts: Mapping[Partition, int]) -> dict[Partition, int | None]:
         """As `OffsetStore.begin_offsets` has it."""
@@ -47,13 +53,22 @@ class Offsets:
     ) -> list[Any]:
         """The replies to a script that writes a behaviour, called for each of B users; it compares the offsets in its
         own step. Of a Redis Cluster they may lie on another node than a user, and nothing is compared."""
-        if isinstance(client, RedisCluster):
+        if isinstance(client, RedisCluster) or self._lies_elsewhere:
             return await run_script(client, script, calls)
         compared = [
             (key, self._key, *arguments, *self._compared(user.read_from))
             for (key, *arguments), user in zip(calls, of, strict=True)
         ]
-        return await run_script(client, script, compared, keys=2)
+        try:
+            return await run_script(client, script, compared, keys=2)
+        except ResponseError as refusal:
+            if not str(refusal).startswith(_CROSSSLOT):
+                raise
+        self._lies_elsewhere = True
+        log.warning(
+            "Redis keeps users and offsets in slots of their own: behaviours are written without comparing them"
+        )
+        return await run_script(client, script, calls)
 
     def _compared(self, read_from: Sequence[Partition]) -> list[bytes]:
         """As `offsets_compared.lua` takes them: partitions and the least offset of each, by turns."""

@@ -93,10 +93,11 @@ class CandidateSampler:
         sampler = NegativeSampler(self.dataset, self.encoding, self.counts, self.rng)
         held = []
         for user_id, rows in own.groupby("user_id", sort=False, observed=True):
-            best = rows.groupby("item_id", sort=False, observed=True)["label"].max()
-            acted = _first(best[best == 1].index, self.events_a_user)
+            liked = rows.loc[rows["label"] == 1, "item_id"].drop_duplicates()
+            acted = _first(liked, self.events_a_user)
             if self.dataset.has_labels:
-                others = _first(best[best == 0].index, self.events_a_user * self.negatives)
+                never = rows.loc[~rows["item_id"].isin(liked), "item_id"].drop_duplicates()
+                others = _first(never, self.events_a_user * self.negatives)
             else:
                 others = self._sampled(sampler, str(user_id), len(acted))
             labels = np.array([1] * len(acted) + [0] * len(others), dtype=np.int8)
@@ -111,7 +112,7 @@ class CandidateSampler:
         return [self.encoding.items[index - FIRST_KNOWN] for index in drawn if index >= FIRST_KNOWN]
 
 
-def _first(items: "pd.Index[str]", most: int) -> list[str]:
+def _first(items: "pd.Series[str]", most: int) -> list[str]:
     """The `most` that came first: interactions are sorted by time."""
     return [str(item) for item in items[:most]]
 

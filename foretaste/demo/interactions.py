@@ -60,28 +60,35 @@ class InteractionReplay:
     """Makes rankings of what users did from `since_ms` on and before `until_ms`.
 
     A ranking holds the items of `EVENTS_A_RANKING` consecutive events, a user's first ones, and `NEGATIVES` times as
-    many others, drawn by popularity until `until_ms`, as those of the later users are, none that the user ever met.
-    Where the data have labels, a ranking is as many consecutive impressions, and its actions are those of label 1.
+    many others that the user never met. Those are drawn by the popularity until `until_ms`, which is that of the later
+    users' candidates too. Where the data have labels, a ranking is as many consecutive impressions, and its actions are
+    those of label 1.
     """
 
     dataset: "Dataset"
     encoding: "Encoding"
-    sampler: "NegativeSampler"
     since_ms: int
     until_ms: int
     rng: np.random.Generator
 
     def of(self, live_ids: Mapping[str, str]) -> dict[str, list[ReplayedRanking]]:
         """At most `RANKINGS_A_USER` for each user with events, by the id that signed up, in the order of `live_ids`."""
+        from models.data.sampling import NegativeSampler
+        from models.data.vocabulary import item_counts
+
+        counts = item_counts(self.dataset, self.encoding, self.until_ms)
+        sampler = NegativeSampler(self.dataset, self.encoding, counts, self.rng)
         frame = self.dataset.interactions
         inside = frame["time_ms"].between(self.since_ms, self.until_ms, inclusive="left")
         own = frame[inside & frame["user_id"].isin(set(live_ids))]
         rows_of = {str(user_id): rows for user_id, rows in own.groupby("user_id", sort=False, observed=True)}
         return {
-            live_id: list(self._rankings(user, rows_of[user])) for user, live_id in live_ids.items() if user in rows_of
+            live_id: list(self._rankings(user, rows_of[user], sampler))
+            for user, live_id in live_ids.items()
+            if user in rows_of
         }
 
-    def _rankings(self, user_id: str, rows: "pd.DataFrame") -> Iterator[ReplayedRanking]:
+    def _rankings(self, user_id: str, rows: "pd.DataFrame", sampler: "NegativeSampler") -> Iterator[ReplayedRanking]:
         labelled = self.dataset.has_labels
         size = EVENTS_A_RANKING * (1 + NEGATIVES) if labelled else EVENTS_A_RANKING
         distinct = rows.drop_duplicates("item_id")
@@ -90,15 +97,15 @@ class InteractionReplay:
             liked = chunk[chunk["label"] == 1]
             actions = {str(item): str(did) for item, did in zip(liked["item_id"], liked["action"], strict=True)}
             items = [str(item) for item in chunk["item_id"]]
-            others = [] if labelled else self._negatives(user_id, len(items))
+            others = [] if labelled else self._negatives(user_id, len(items), sampler)
             together: list[Any] = [*items, *others]
             yield ReplayedRanking([together[place] for place in self.rng.permutation(len(together))], actions)
 
-    def _negatives(self, user_id: str, positives: int) -> list[str]:
+    def _negatives(self, user_id: str, positives: int, sampler: "NegativeSampler") -> list[str]:
         from models.runtime.encoding import FIRST_KNOWN
 
         row = self.dataset.user_rows([user_id])[0]
-        drawn = np.unique(self.sampler.sample(np.full(positives, row), NEGATIVES))
+        drawn = np.unique(sampler.sample(np.full(positives, row), NEGATIVES))
         return [self.encoding.items[index - FIRST_KNOWN] for index in drawn if index >= FIRST_KNOWN]
 
 

@@ -94,13 +94,8 @@ async def _first_users(context: DemoContext, group: SignUpGroup, rate: float, po
 
 
 async def _replay_interactions(context: DemoContext, users: NewUsers, group: SignUpGroup) -> InteractionResult:
-    from models.data.sampling import NegativeSampler
-    from models.data.vocabulary import item_counts
-
     rng = np.random.default_rng(context.seed)
-    counts = item_counts(context.dataset, context.encoding, users.until_ms)
-    sampler = NegativeSampler(context.dataset, context.encoding, counts, rng)
-    replay = InteractionReplay(context.dataset, context.encoding, sampler, users.since_ms, users.until_ms, rng)
+    replay = InteractionReplay(context.dataset, context.encoding, users.since_ms, users.until_ms, rng)
     rankings = replay.of(group.ids)
     total = sum(map(len, rankings.values()))
     return await replay_interactions(context, rankings, lambda done: context.report("acted", done, total))

@@ -9,8 +9,9 @@ from foretaste.kernel.values import Attributes, FloatArray, Partition, grown
 
 DIGEST_BYTES = 8
 """Of an event's digest. Two events of a user have equal ones by chance once in 2^64."""
-REMEMBERED_BEHAVIOURS, REMEMBERED_REGISTRATIONS = 128, 8
-"""Of a user, the last applied: their digests are kept, and one that comes again is refused, whatever its time says."""
+REMEMBERED_BEHAVIOURS = 128
+"""Of a user, the last applied, whose digests are kept: one that comes again within them is refused."""
+REMEMBERED_REGISTRATIONS = 8  # likewise
 
 
 class Stage(StrEnum):
@@ -310,11 +311,10 @@ class LaterBehaviour:
     """One row of an append: what a user did after all that is stored, as far as its writer knows.
 
     `behaviour` rises in time from each to the next, has one member at least and `MAX_BEHAVIOUR` at most; `digests` are
-    those of its events (`event_digest`), one behind the other, all different.
+    those of its events (`event_digest`), one behind the other, all different; `read_from` are their partitions.
     """
 
     user_id: str
     behaviour: Behaviour
     digests: bytes
     read_from: tuple[Partition, ...] = ()
-    """Partitions of the events; see `OffsetStore`."""

@@ -211,7 +211,8 @@ class Collector:
 
         async def confirmed() -> str:
             nonlocal failed
-            server_run, failed = await progress.confirm(after_failure=failed), True
+            server_run = await progress.confirm(after_failure=failed)
+            failed = True
             await work(of)
             failed = False
             return server_run

@@ -199,7 +199,7 @@ class Disturbances:
         def lose() -> None:
             system.lost_something = True
             if fault.kind == "emptied":
-                system.redis.empty()
+                system.redis.empty(restarts=bool(fault.amount % 2))
             else:
                 system.redis.lose(fault.amount, power_cut=fault.kind == "power cut")
 

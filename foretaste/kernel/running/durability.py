@@ -1,4 +1,4 @@
-"""What a store can do besides its port, for its own durability or speed. One that cannot has not these methods."""
+"""What a store can do besides its port, for its own durability or speed (one that cannot has not these methods)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
@@ -38,9 +38,10 @@ class OffsetStore(Protocol):
     What was lost between an effect and its offset leaves the offsets as they were believed to be. That the server was
     started anew, or is another one, tells it.
 
-    A behaviour that names the partitions it was read from (`read_from`) is written where the store still stands, in
-    each of them, where it stood by its last answer to this client, in one step with that comparison; else `Unavailable`
-    is raised. On top of lost writes it would stand before what is then read again, where times are equal.
+    A behaviour that names the partitions it was read from (`read_from`) is compared with the offsets in the step of its
+    write: where the store stands behind its last answer to this client, `Unavailable` is raised. On top of lost writes
+    it would stand before what is then read again, where times are equal. A store of several servers, whose offsets may
+    lie on another one than the user, does not compare.
     """
 
     async def begin_offsets(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int | None]:
@@ -113,8 +114,9 @@ class LastOffsets:
             self._offsets[each] = start if held is None else min(start, held)
 
     def advanced(self, moves: Mapping[Partition, tuple[int, int]], elsewhere: Iterable[Partition]) -> None:
-        """`advance_offsets(moves)` answered `elsewhere`."""
-        self._offsets |= {each: to for each, (_, to) in moves.items() if each not in elsewhere}
+        """`advance_offsets(moves)` answered `elsewhere`. What moves nothing tells nothing: it may be answered late."""
+        moved = {each: to for each, (old, to) in moves.items() if to != old and each not in elsewhere}
+        self._offsets |= moved
 
     def of(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Of those that are known."""

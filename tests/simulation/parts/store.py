@@ -11,6 +11,7 @@ from copy import copy
 from functools import partial
 from typing import Any, TypeVar
 
+from features.redis.server_run import ASK_EVERY
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import Generation, Move, Serving
 from foretaste.kernel.running.durability import LastOffsets
@@ -28,7 +29,6 @@ from foretaste.testing import (
 )
 from tests.simulation.parts.world import Part, World, at_once
 
-ASK_EVERY = 1.0
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -92,9 +92,9 @@ class Redis(Part):
         self._on_disk = min(self._on_disk, back)
         self.world.note("lost", last - back, "writes")
 
-    def empty(self) -> None:
-        """Everything is gone."""
-        self._restore(self._nothing)
+    def empty(self, *, restarts: bool) -> None:
+        """Everything is gone; a server that does not start anew keeps its connections."""
+        self._restore(self._nothing, restarts=restarts)
         self._history = [self._nothing]
         self._on_disk = 0
         self.world.note("emptied")
@@ -107,11 +107,12 @@ class Redis(Part):
             if name not in ("_now", "clock", "run")
         }
 
-    def _restore(self, state: Mapping[tuple[str, str], Any]) -> None:
+    def _restore(self, state: Mapping[tuple[str, str], Any], *, restarts: bool = True) -> None:
         for (part, name), value in state.items():
             setattr(getattr(self, part), name, copy(value))
-        self.run += 1
-        self.break_connections()
+        if restarts:
+            self.run += 1
+            self.break_connections()
         self.restored()
 
 
@@ -144,8 +145,7 @@ class SimulatedStore:
         return [user_id for each in refused for user_id in each]
 
     async def write_behaviour(self, users: Sequence[BehavedUser]) -> list[str]:
-        refused = await self._each(users, partial(self._appended, "behaviour", self._redis.online.write_behaviour))
-        return [user_id for each in refused for user_id in each]
+        return await self._appended("behaviour", self._redis.online.write_behaviour, users)
 
     async def erase(self, users: Sequence[ErasedUser]) -> list[str]:
         anew = await self._each(users, self._erased)
@@ -200,12 +200,21 @@ class SimulatedStore:
 
         return await self._redis.call(connected, name)
 
-    def _appended(self, view: str, write: Callable[[Sequence[Any]], Any], row: BehavedUser | LaterBehaviour) -> Any:
-        """As `_written`, where the store stands where it stood in the partitions that the row was read from."""
-        for each, least in self._last.of(row.read_from).items():
-            if self._redis.offsets.held.get(each, -1) < least:
-                raise Unavailable("redis", f"{each} stood at {least}")
-        return self._written(view, write, row)
+    async def _appended(
+        self, view: str, write: Callable[[Sequence[Any]], Any], users: Sequence[BehavedUser] | Sequence[LaterBehaviour]
+    ) -> list[str]:
+        """As `_written`, where the store stands where it stood in the partitions that each row was read from."""
+        stood = {user.user_id: self._last.of(user.read_from) for user in users}
+
+        def effect(row: Any) -> list[str]:
+            for each, least in stood[row.user_id].items():
+                if self._redis.offsets.held.get(each, -1) < least:
+                    raise Unavailable("redis", f"{each} stood at {least}")
+            answer: list[str] = self._written(view, write, row)
+            return answer
+
+        refused = await self._each(users, effect)
+        return [user_id for each in refused for user_id in each]
 
     def _written(self, view: str, write: Callable[[Sequence[Any]], Any], row: Any) -> Any:
         answer = at_once(write([row]))
@@ -246,8 +255,7 @@ class SimulatedOneStepStore(SimulatedStore):
     """With the `OneStepStore` beside it, as the form on Redis has it; that of any Feast store has not."""
 
     async def append_behaviour(self, users: Sequence[LaterBehaviour]) -> list[str]:
-        left_out = await self._each(users, partial(self._appended, "later", self._redis.online.append_behaviour))
-        return [user_id for each in left_out for user_id in each]
+        return await self._appended("later", self._redis.online.append_behaviour, users)
 
     async def write_new(self, users: Sequence[EnrichedUser]) -> list[str]:
         left_out = await self._each(users, partial(self._written, "new", self._redis.online.write_new))

@@ -1,7 +1,7 @@
 """The way of a behaviour: order, the limit, and replays."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -329,6 +329,9 @@ async def test_what_is_written_names_the_partitions_that_it_was_read_from() -> N
     await way(world)([act("u1", "b", START_MS + 1000)])
     (partition,) = {(each.topic, each.partition) for each in [act("u1", "a", START_MS).origin]}
     assert store.noted == [(partition,)] * 4, "two appends that are left out, and two writes"
+    store.noted.clear()
+    await way(world)([replace(act("u1", "c", START_MS + 2000), attempts=1)])
+    assert store.noted == [(), ()], "of a replayed dead letter the origin is where it was read first"
 
 
 @dataclass

@@ -11,7 +11,6 @@ from foretaste.demo.interactions import InteractionReplay, ReplayedRanking
 from foretaste.demo.new_users import NewUsers, fresh_ids, new_users
 from foretaste.kernel.errors import InvalidInput
 from models.data.dataset import Dataset, read_dataset
-from models.data.sampling import NegativeSampler
 from models.data.split import split_by_time
 from models.data.vocabulary import fit_encoding, item_counts
 from models.runtime.encoding import FIRST_KNOWN
@@ -28,8 +27,7 @@ def rankings_of(dataset: Dataset, users: NewUsers) -> dict[str, list[ReplayedRan
     """By the id in the data."""
     encoding = fit_encoding(dataset, users.since_ms)
     rng = np.random.default_rng(0)
-    sampler = NegativeSampler(dataset, encoding, item_counts(dataset, encoding, users.since_ms), rng)
-    replay = InteractionReplay(dataset, encoding, sampler, users.since_ms, users.until_ms, rng)
+    replay = InteractionReplay(dataset, encoding, users.since_ms, users.until_ms, rng)
     return replay.of({user_id: user_id for user_id in users.first})
 
 

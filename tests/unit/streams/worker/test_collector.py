@@ -344,6 +344,26 @@ async def test_on_top_of_a_lost_tail_nothing_is_carried_out() -> None:
     assert bench.acknowledged == [0, 1, 2]
 
 
+async def test_a_batch_that_the_store_refused_as_emptied_is_not_tried_again_in_vain() -> None:
+    """Its server is the one of before: its offsets tell, and nobody looks at them meanwhile."""
+    store, tries = InMemoryOffsets(), list[int]()
+
+    def refuse(messages: Sequence[Message]) -> BaseException | None:
+        tries.append(len(messages))
+        store.held.clear()
+        return AWAY
+
+    progress = StoreProgress(store, World().metrics.lost_tails)
+    await progress.begin({("user-registered", 0): 4})
+    bench = Bench(trouble=refuse, progress=progress)
+    await bench.put(4, 5)
+    async with bench.running() as task, asyncio.timeout(10):
+        with pytest.raises(LostTail, match="the store was emptied"):
+            await task
+    assert tries == [2]
+    assert bench.acknowledged == []
+
+
 async def test_lines_of_a_batch_say_where_it_was_read() -> None:
     seen: list[str] = []
 
