@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import RedisCluster
-from redis.exceptions import ResponseError
+from redis.exceptions import ClusterCrossSlotError
 
 from features.redis.address import Client
 from features.redis.commands import Command, LuaScript, run_all, run_script
@@ -17,7 +17,6 @@ from foretaste.kernel.values import Partition
 _BEGIN = LuaScript(__package__, "begin_offset.lua")
 _ADVANCE = LuaScript(__package__, "advance_offset.lua")
 _MOVED = 1
-_CROSSSLOT = "CROSSSLOT"
 log = logging.getLogger(__name__)
 
 
@@ -61,14 +60,10 @@ class Offsets:
         ]
         try:
             return await run_script(client, script, compared, keys=2)
-        except ResponseError as refusal:
-            if not str(refusal).startswith(_CROSSSLOT):
-                raise
-        self._lies_elsewhere = True
-        log.warning(
-            "Redis keeps users and offsets in slots of their own: behaviours are written without comparing them"
-        )
-        return await run_script(client, script, calls)
+        except ClusterCrossSlotError:
+            self._lies_elsewhere = True
+            log.warning("users and offsets lie in other slots of Redis: behaviours are written without comparing them")
+            return await run_script(client, script, calls)
 
     def _compared(self, read_from: Sequence[Partition]) -> list[bytes]:
         """As `offsets_compared.lua` takes them: partitions and the least offset of each, by turns."""

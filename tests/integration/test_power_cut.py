@@ -210,6 +210,25 @@ async def test_nothing_is_written_on_top_of_what_the_store_lost(
         await store.close()
 
 
+async def test_where_one_address_leads_to_several_slots_behaviours_are_written_uncompared(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server in cluster mode that is used as a single one takes no script of two keys in two slots."""
+    with valkey(tmp_path, cluster=True) as server:
+        store = RedisStore(feast_config(None, server.url, tmp_path), timeout=2)
+        try:
+            await store.begin_offsets({BEHAVED: 7})
+            assert await store.append_behaviour([appended("a", 1000)]) == []
+            (held,) = await store.read_behaviour(["u1"])
+            more = BehavedUser.after(held, held.behaviour.then("b", "liked", 2000))
+            assert await store.write_behaviour([replace(more, read_from=(BEHAVED,))]) == []
+            (held,) = await store.read_behaviour(["u1"])
+            assert list(held.behaviour.items) == ["a", "b"]
+        finally:
+            await store.close()
+    assert caplog.text.count("behaviours are written without comparing them") == 1
+
+
 @pytest.mark.one_broker
 @pytest.mark.parametrize("consumer", CONSUMERS)
 async def test_a_worker_that_cannot_begin_says_so_and_reads_once_the_store_is_back(

@@ -56,8 +56,8 @@ def _judge_behaviour(system: "System", user: UserFeatures) -> None:
         found = sorted((each[0], each[1], 0) for each in found)
     if system.lost_something:  # of such a one, any copy may have been read first since
         moved = system.reference.moved(user_id)
-        missing = {each[0] for each in expected} - {each[0] for each in found}
-        system.world.expect(not missing, f"behaviour of {user_id} is not there:", sorted(missing))
+        items, owed = (sorted(each[0] for each in row) for row in (found, expected))
+        system.world.expect(items == owed, f"behaviour of {user_id}:", items, "expected", owed)
         expected, found = ([each for each in row if each[0] not in moved] for row in (expected, found))
     system.world.expect(found == expected, f"behaviour of {user_id}:", found, "expected", expected)
 

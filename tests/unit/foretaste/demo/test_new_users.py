@@ -126,4 +126,4 @@ def test_a_user_is_asked_about_what_was_acted_on_first(tmp_path: Path, labels: b
         acted = {item for item, label in zip(each.items, each.labels, strict=True) if label}
         assert acted == set(liked[:3])
         assert len(set(each.items)) == len(each.items)
-        assert not set(each.items) - acted & set(liked)
+        assert not (set(each.items) - acted) & set(liked)
