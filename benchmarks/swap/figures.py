@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +79,14 @@ class SwapRun:
     def during(self) -> list[Answer]:
         return [answer for swap in self.swaps for answer in self._due(swap.began, swap.until)]
 
+    def sign_ups_took(self, *periods: tuple[float, float]) -> list[float]:
+        """Seconds from sent to written, of the new users whose sign-up was sent within one of the periods."""
+        return [
+            self.enriched_at[each.user_id] - each.sent_at
+            for each in self.record.sign_ups
+            if each.user_id in self.enriched_at and any(since <= each.sent < until for since, until in periods)
+        ]
+
     def _due(self, since: float, until: float) -> list[Answer]:
         return [answer for answer in self.record.answers if since <= answer.due < until]
 
@@ -133,7 +141,7 @@ def figures(run: SwapRun) -> dict[str, Any]:
         "served_by": dict(Counter(answer.fallback or answer.served_by for answer in answers if not is_failed(answer))),
         "generations": {str(number): count for number, count in sorted(_served(answers).items())},
         "sign_ups": _sign_ups(run),
-        "swaps": [_swap(swap, late, answers) for swap, late in zip(run.swaps, after_moves, strict=True)],
+        "swaps": [_swap(swap, late, run) for swap, late in zip(run.swaps, after_moves, strict=True)],
         "incidents": list(run.incidents),
     }
 
@@ -151,11 +159,12 @@ def met(found: Mapping[str, Any]) -> dict[str, bool]:
     }
 
 
-def _swap(swap: Swap, late: float, answers: Sequence[Answer]) -> dict[str, Any]:
+def _swap(swap: Swap, late: float, run: SwapRun) -> dict[str, Any]:
     phases = {
         name: {
             "seconds": round(until - since, 3),
-            "p99_ms": _latency([answer for answer in answers if since <= answer.due < until])["p99"],
+            "p99_ms": _latency([answer for answer in run.record.answers if since <= answer.due < until])["p99"],
+            "sign_ups_p99_ms": _percentile(run.sign_ups_took((since, until)), 99),
         }
         for name, (since, until) in swap.phases.items()
     }
@@ -176,18 +185,9 @@ def _rates(run: SwapRun) -> dict[str, float]:
 
 def _sign_ups(run: SwapRun) -> dict[str, Any]:
     sent = run.record.sign_ups
-    took = {
-        each.user_id: (each.sent, run.enriched_at[each.user_id] - each.sent_at)
-        for each in sent
-        if each.user_id in run.enriched_at
-    }
     first = run.swaps[0].began if run.swaps else run.ended
-
-    def of(chosen: Callable[[float], bool]) -> list[float]:
-        return [seconds for at, seconds in took.values() if chosen(at)]
-
-    during = of(lambda at: any(swap.began <= at < swap.until for swap in run.swaps))
-    before = of(lambda at: run.steady <= at < first)
+    during = run.sign_ups_took(*((swap.began, swap.until) for swap in run.swaps))
+    before = run.sign_ups_took((run.steady, first))
     return {
         "sent": len(sent),
         "failed": sum(not each.durable for each in sent),

@@ -59,11 +59,12 @@ def _latencies(found: Mapping[str, Any]) -> Table:
 
 def _swaps(found: Mapping[str, Any]) -> Table:
     phases = ("load", "fill", "move", "after")
-    table = Table("generation", *(f"{phase} s" for phase in phases), *(f"{phase} p99 ms" for phase in phases), "seen s")
+    columns = {"seconds": "s", "p99_ms": "p99 ms", "sign_ups_p99_ms": "sign-ups p99 ms"}
+    headings = [f"{phase} {heading}" for heading in columns.values() for phase in phases]
+    table = Table("generation", *headings, "seen s")
     for swap in found["swaps"]:
-        seconds = [_text(swap[phase]["seconds"]) for phase in phases]
-        p99 = [_text(swap[phase]["p99_ms"]) for phase in phases]
-        table.add_row(str(swap["generation"]), *seconds, *p99, _text(swap["seen_within_seconds"]))
+        values = [_text(swap[phase][column]) for column in columns for phase in phases]
+        table.add_row(str(swap["generation"]), *values, _text(swap["seen_within_seconds"]))
     return table
 
 

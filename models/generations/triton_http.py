@@ -6,8 +6,10 @@ lie in memory, and the length of the head in a header.
 
 import asyncio
 import json
+import math
 import ssl
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, cast
@@ -26,17 +28,24 @@ _TYPES: dict[str, np.dtype[Any]] = {
 }
 _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 _HEAD_LENGTH = b"inference-header-content-length"
+HEDGE_AFTER = 0.05
+"""Seconds without an answer after which a request is sent once more, over a new connection."""
 
 
 class TritonHttp:
     """One Triton; each call has a connection of its own, which is kept for the next one.
 
     A call that is cancelled or late takes its connection with it: the answer to it must not be read as another's.
+    A request without an answer for `hedge_after` seconds is hedged: sent once more over a new connection, one at a
+    time, and the first answer counts. While Triton loads a model, it reads nothing of the connections that share a
+    thread with that request, which are most of them as a rule; a new connection goes to another thread
+    (docs/decisions/0079). A load is never sent twice.
+
     Raises `Unavailable` where Triton is away, late or unwell, `InvalidInput` where it refuses what was sent, and
     `BadTowerOutput` for an answer that is none.
     """
 
-    def __init__(self, address: str, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, address: str, *, tls: ssl.SSLContext | None = None, hedge_after: float = HEDGE_AFTER) -> None:
         """`address` is `host:port`; raises `InvalidInput` for any other. `tls` is for what stands before Triton."""
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal():
@@ -45,6 +54,8 @@ class TritonHttp:
         self._host_line = f"Host: {address}\r\n".encode()
         self._tls = tls
         self._idle: list[_Connection] = []
+        self._hedge_after = hedge_after
+        self._hedging = asyncio.Semaphore(1)
 
     async def infer(
         self, model: str, version: int, inputs: Mapping[str, Tensor], output: str, seconds: float
@@ -66,7 +77,7 @@ class TritonHttp:
 
     async def load(self, model: str, seconds: float) -> None:
         """Have Triton read a model's versions anew; raises `Unavailable` with its reason where it cannot."""
-        answer = await self._ask("POST", f"/v2/repository/models/{model}/load", b"{}", seconds)
+        answer = await self._ask("POST", f"/v2/repository/models/{model}/load", b"{}", seconds, hedged=False)
         if answer.status != HTTPStatus.OK:
             raise Unavailable("triton", answer.refusal.partition("\n")[0])  # below it are lines of the server's Python
 
@@ -75,12 +86,14 @@ class TritonHttp:
         for each in idle:
             each.abort()
 
-    async def _ask(self, method: str, path: str, body: bytes, seconds: float, extra: bytes = b"") -> "_Answer":
+    async def _ask(
+        self, method: str, path: str, body: bytes, seconds: float, extra: bytes = b"", *, hedged: bool = True
+    ) -> "_Answer":
         head = f"{method} {path} HTTP/1.1\r\nContent-Length: {len(body)}\r\n".encode()
         request = b"".join((head, self._host_line, extra, b"\r\n", body))
         try:
             async with asyncio.timeout(seconds):
-                return await self._answered(request)
+                return await self._answered(request, hedged=hedged)
         except TimeoutError as error:
             raise Unavailable("triton", f"no answer within {seconds:g} s") from error
         except (OSError, EOFError) as error:
@@ -89,30 +102,51 @@ class TritonHttp:
             detail = f"{self._host}:{self._port} speaks no HTTP/1.1 ({error}): is it the gRPC port?"
             raise Unavailable("triton", detail) from error
 
-    async def _answered(self, request: bytes) -> "_Answer":
+    async def _answered(self, request: bytes, *, hedged: bool) -> "_Answer":
         """A connection that was kept may have ended meanwhile, unread: then one that is new is asked."""
         while self._idle:
             kept = self._idle.pop()
             if kept.is_open:
                 try:
-                    return await self._on(kept, request)
+                    return await self._on(kept, request, hedged=hedged)
                 except _NothingRead:
                     break
                 except asyncio.CancelledError:
                     self.close()  # late: what forgot this connection may have forgotten the others too
                     raise
-        _, made = await asyncio.get_running_loop().create_connection(_Connection, self._host, self._port, ssl=self._tls)
-        return await self._on(made, request)
+        return await self._on(await self._connected(), request, hedged=hedged)
 
-    async def _on(self, connection: "_Connection", request: bytes) -> "_Answer":
+    async def _on(self, connection: "_Connection", request: bytes, *, hedged: bool) -> "_Answer":
+        answer = connection.ask(request)
+        after = self._hedge_after if hedged else math.inf
+        late = asyncio.get_running_loop().call_later(after, self._hedge, request, answer)
         try:
-            answer = await connection.ask(request)
-        except BaseException:  # cancelled too: its answer must not be read as that of the next request
-            connection.abort()
-            raise
-        if connection.is_open:
-            self._idle.append(connection)
-        return answer
+            return await answer
+        finally:
+            late.cancel()
+            if connection.is_whole and connection.is_open:
+                self._idle.append(connection)
+            else:  # cancelled too: its answer must not be read as that of the next request
+                connection.abort()
+
+    def _hedge(self, request: bytes, answer: "asyncio.Future[_Answer]") -> None:
+        hedge = asyncio.create_task(self._ask_another(request, answer))
+        answer.add_done_callback(lambda _: hedge.cancel())
+
+    async def _ask_another(self, request: bytes, answer: "asyncio.Future[_Answer]") -> None:
+        with suppress(OSError, EOFError, HttpParserError):  # the first answer is still waited for
+            async with self._hedging:
+                made = await self._connected()
+                found = await self._on(made, request, hedged=False)
+                if not answer.done():
+                    for each in self._idle:
+                        if each is not made:  # what does not answer here may not answer on the others either
+                            each.abort()
+                    answer.set_result(found)
+
+    async def _connected(self) -> "_Connection":
+        _, made = await asyncio.get_running_loop().create_connection(_Connection, self._host, self._port, ssl=self._tls)
+        return made
 
 
 class _NothingRead(ConnectionError):
@@ -150,17 +184,18 @@ class _Connection(asyncio.Protocol):
         self._waiting: asyncio.Future[_Answer] | None = None
         self._answer = _Answer()
         self._parser = HttpResponseParser(self)
-        self._is_whole = True
+        self.is_whole = True
+        """The last answer was read to its end."""
 
     @property
     def is_open(self) -> bool:
         return not self._transport.is_closing()
 
-    async def ask(self, request: bytes) -> _Answer:
+    def ask(self, request: bytes) -> asyncio.Future[_Answer]:
         self._waiting = asyncio.get_running_loop().create_future()
-        self._answer, self._is_whole = _Answer(), False
+        self._answer, self.is_whole = _Answer(), False
         self._transport.write(request)
-        return await self._waiting
+        return self._waiting
 
     def abort(self) -> None:
         self._transport.abort()
@@ -182,7 +217,7 @@ class _Connection(asyncio.Protocol):
             self._end(EOFError("the connection was closed in the middle of an answer"))
 
     def on_message_begin(self) -> None:
-        if self._is_whole:  # nothing was asked
+        if self.is_whole:  # nothing was asked
             self.abort()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -196,7 +231,7 @@ class _Connection(asyncio.Protocol):
         self._answer.add(body)
 
     def on_message_complete(self) -> None:
-        self._is_whole = True
+        self.is_whole = True
         if not self._parser.should_keep_alive():
             self.abort()
         if self._waiting is not None and not self._waiting.done():

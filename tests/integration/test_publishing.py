@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from models.generations.manifest import generation_record
 from models.generations.probes import ParityError
 from models.generations.repository import is_published, published
 from models.generations.triton import TritonTowers
+from models.generations.triton_http import TritonHttp
 from models.runtime import layout as files
 from tests import opened
 from tests.towers_factory import artifacts
@@ -363,6 +365,38 @@ async def test_on_triton_the_others_answer_while_one_is_published_and_retired(on
     with pytest.raises(Unavailable):
         await towers.virtual_behaviour([{}], 2)
     await towers.close()
+
+
+SLOW = """
+import time
+
+class TritonPythonModel:
+    def initialize(self, args):
+        time.sleep(2)
+"""
+SLOW_CONFIG = 'backend: "python"\nmax_batch_size: 0\n'
+
+
+async def test_on_triton_an_answer_does_not_wait_until_another_model_is_loaded(on_triton: Settings) -> None:
+    """Triton reads nothing more of the connections that share a thread with the request for a load."""
+    await opened.publish(on_triton, 1)
+    slow = on_triton.repository / "slow"
+    (slow / "1").mkdir(parents=True)
+    (slow / "1" / "model.py").write_text(SLOW)
+    (slow / "config.pbtxt").write_text(SLOW_CONFIG)
+    towers, admin = TritonTowers(on_triton.triton or "", timeout=10), TritonHttp(on_triton.triton or "")
+    await towers.virtual_behaviour([{}], 1)
+    began = time.monotonic()
+    loading = asyncio.create_task(admin.load("slow", 60))
+    longest = 0.0
+    while not loading.done():
+        asked = time.monotonic()
+        await towers.virtual_behaviour([{}], 1)
+        longest = max(longest, time.monotonic() - asked)
+    await loading
+    assert longest < (time.monotonic() - began) / 2
+    await towers.close()
+    admin.close()
 
 
 async def test_on_triton_one_that_answers_wrongly_is_withdrawn_and_let_go(

@@ -235,13 +235,14 @@ def test_latency_counts_from_when_a_request_was_due() -> None:
 
 
 def test_the_phases_of_a_swap_have_latencies_of_their_own() -> None:
-    run = a_run(answer(11.0, 20), answer(13.0, 40), answer(14.2, 60), answer(15.0, 80, ranking=2))
+    answers = answer(11.0, 20), answer(13.0, 40), answer(14.2, 60), answer(15.0, 80, ranking=2)
+    run = a_run(*answers, sign_ups=[SentSignUp("a", 13.0, 1013.0, durable=True)], enriched_at={"a": 1013.5})
     (swap,) = figures(run)["swaps"]
     assert {name: swap[name] for name in ("load", "fill", "move", "after")} == {
-        "load": {"seconds": 2.0, "p99_ms": 20.0},
-        "fill": {"seconds": 2.0, "p99_ms": 40.0},
-        "move": {"seconds": 0.5, "p99_ms": 60.0},
-        "after": {"seconds": 1.0, "p99_ms": 80.0},
+        "load": {"seconds": 2.0, "p99_ms": 20.0, "sign_ups_p99_ms": None},
+        "fill": {"seconds": 2.0, "p99_ms": 40.0, "sign_ups_p99_ms": 500.0},
+        "move": {"seconds": 0.5, "p99_ms": 60.0, "sign_ups_p99_ms": None},
+        "after": {"seconds": 1.0, "p99_ms": 80.0, "sign_ups_p99_ms": None},
     }
 
 

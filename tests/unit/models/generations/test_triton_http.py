@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import math
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -36,10 +37,13 @@ class Server:
         self.connections = 0
         self.bodies: list[bytes] = []
         self.heads: list[bytes] = []
+        self.serving = 0
+        self.ended = asyncio.Event()
         self._answer = answer
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.serving += 1
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -54,18 +58,27 @@ class Server:
             pass
         finally:
             writer.close()
+            self.serving -= 1
 
 
 @asynccontextmanager
-async def triton(answer: Answer) -> AsyncIterator[tuple[TritonHttp, Server]]:
+async def triton(answer: Answer, hedge_after: float = math.inf) -> AsyncIterator[tuple[TritonHttp, Server]]:
     server = Server(answer)
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    client = TritonHttp(f"127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+    client = TritonHttp(f"127.0.0.1:{listening.sockets[0].getsockname()[1]}", hedge_after=hedge_after)
     try:
         yield client, server
+        client.close()
+        server.ended.set()
+        await until(lambda: not server.serving)
     finally:
         client.close()
         listening.close()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    while not true():  # noqa: ASYNC110  # the server is on this loop
+        await asyncio.sleep(0)
 
 
 def http(body: bytes, status: int = 200, head_length: int | None = None) -> bytes:
@@ -163,6 +176,116 @@ async def test_an_answer_that_ends_its_connection_is_read_and_the_next_call_make
         assert server.connections == 2
 
 
+def held_back(numbers: Container[int]) -> tuple[Answer, asyncio.Event]:
+    """Requests of these numbers, from 1 on, are answered once the event is set; the others at once: a quarter each."""
+    gate = asyncio.Event()
+
+    async def answer(server: Server, _: bytes) -> bytes:
+        number = len(server.bodies)
+        if number in numbers:
+            await gate.wait()
+        return scores([number / 4])
+
+    return answer, gate
+
+
+async def test_a_request_without_an_answer_is_sent_once_more_over_a_new_connection_which_is_kept() -> None:
+    answer, gate = held_back({1})
+    async with triton(answer, hedge_after=0) as (client, server):
+        assert await infer(client) == [0.5]
+        assert server.bodies[0] == server.bodies[1]
+        gate.set()
+    async with triton(answer) as (client, server):
+        client._hedge_after = 0.0
+        assert await infer(client) == [0.25]
+        assert server.connections == 1
+
+
+async def test_once_another_connection_answered_what_was_kept_is_not_used_again() -> None:
+    gate = asyncio.Event()
+    ended: list[int] = []
+
+    async def third_waits(server: Server, _: bytes) -> bytes:
+        number = len(server.bodies)
+        if number < 3:
+            await until(lambda: len(server.bodies) > 1)
+        if number == 3:
+            try:
+                await gate.wait()
+            finally:
+                ended.append(number)
+        return scores([number / 4])
+
+    async with triton(third_waits) as (client, server):
+        await asyncio.gather(infer(client), infer(client))  # two are kept
+        client._hedge_after = 0.0
+        assert await infer(client) == [1.0]
+        client._hedge_after = math.inf
+        assert [*await asyncio.gather(infer(client), infer(client))] == [[1.25], [1.5]]
+        assert server.connections == 4  # the hedge's was kept
+        gate.set()
+
+
+async def test_the_first_answer_counts_though_a_hedge_is_on_its_way() -> None:
+    second = asyncio.Event()
+
+    async def first_after_the_second(server: Server, _: bytes) -> bytes:
+        number = len(server.bodies)
+        if number == 1:
+            await until(lambda: len(server.bodies) > 1)
+        elif number == 2:
+            await second.wait()
+        return scores([number / 4])
+
+    async with triton(first_after_the_second, hedge_after=0) as (client, server):
+        assert await infer(client) == [0.25]
+        client._hedge_after = math.inf
+        second.set()
+        assert await infer(client) == [0.75]
+        assert server.connections == 2
+
+
+async def test_one_request_at_a_time_is_hedged() -> None:
+    answer, gate = held_back(range(1, 100))
+    async with triton(answer, hedge_after=0) as (client, server):
+        asked = [asyncio.create_task(infer(client)) for _ in range(5)]
+        await until(lambda: len(server.bodies) == 6)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(server.bodies) == 6
+        gate.set()
+        await asyncio.gather(*asked)
+
+
+async def test_where_no_second_connection_is_had_the_first_answer_is_waited_for() -> None:
+    answer, gate = held_back({2})
+    async with triton(answer) as (client, server):
+        await infer(client)
+        client._hedge_after, client._port = 0.0, 1  # nobody listens there
+        asked = asyncio.create_task(infer(client))
+        await until(lambda: len(server.bodies) == 2)
+        await until(lambda: not [each for each in asyncio.all_tasks() if "_ask_another" in str(each.get_coro())])
+        gate.set()
+        assert await asked == [0.5]
+
+
+async def test_a_load_is_never_sent_twice() -> None:
+    gate = asyncio.Event()
+
+    async def loaded(_: Server, __: bytes) -> bytes:
+        await gate.wait()
+        return http(b"")
+
+    async with triton(loaded, hedge_after=0) as (client, server):
+        loading = asyncio.create_task(client.load("tower", 5.0))
+        await until(lambda: bool(server.bodies))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        gate.set()
+        await loading
+        assert len(server.bodies) == 1
+
+
 REFUSALS: dict[str, tuple[bytes, type[ForetasteError], str]] = {
     "a tensor": (http(b'{"error": "users: wrong"}', 400), InvalidInput, "users: wrong"),
     "a version": (http(b'{"error": "Request for unknown model: \'x\'"}', 400), Unavailable, "unknown model"),
@@ -197,9 +320,8 @@ async def test_what_is_no_answer_is_an_error_of_the_port(case: str) -> None:
 
 
 async def test_no_answer_in_time_is_unavailable_and_takes_the_connection_with_it() -> None:
-    async def never(_: Server, __: bytes) -> bytes:
-        await asyncio.Event().wait()
-        raise AssertionError
+    async def never(server: Server, _: bytes) -> None:
+        await server.ended.wait()
 
     async with triton(never) as (client, _):
         with pytest.raises(Unavailable, match=r"no answer within 0\.02 s"):
