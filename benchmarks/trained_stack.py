@@ -13,9 +13,11 @@ from benchmarks.apache_kafka import ApacheKafka
 from foretaste import compose, embedded
 from foretaste.console import errors
 from foretaste.kernel.generations import Generation
+from foretaste.kernel.ports import Report
 from foretaste.kernel.values import Attributes
 from foretaste.settings import Settings
-from foretaste.stack.environment import ensure_triton_environment
+from foretaste.stack.environment import TritonEnvironment, ensure_triton_environment
+from foretaste.stack.progress import silent
 from foretaste.stack.stack import Stack, plan
 from models.data.sources.public import open_dataset
 from models.towers.architecture import Architecture
@@ -40,20 +42,29 @@ def trained_stack(settings: Settings, data: str, broker: Broker = "tansu") -> It
     """
     attributes = train(settings, data, [1])
     environment = ensure_triton_environment(Settings().home, lambda step, *_: errors.print(step))
+    with own_stack(settings, environment, broker) as (_, resolved):
+        generation = asyncio.run(publish(resolved, [1]))
+        gc.collect()
+        gc.freeze()  # what training left is not walked again while something is timed
+        yield TrainedStack(resolved, generation, attributes)
+
+
+@contextmanager
+def own_stack(
+    settings: Settings, environment: TritonEnvironment, broker: Broker = "tansu", report: Report = silent
+) -> Iterator[tuple[Stack, Settings]]:
+    """A stack in `settings.home`, prepared, and settings that reach it; as `trained_stack`, without any towers."""
     own = {"kafka": settings.kafka} if settings.kafka else {}
-    planned = plan(settings.home, own, triton_environment=environment)
+    planned = plan(settings.home, own, triton_environment=environment, report=report)
     if broker == "apache":
         apache = ApacheKafka.found(settings.home / "kafka")
         planned = replace(planned, parts=[apache if each.name == "kafka" else each for each in planned.parts])
-    with Stack(settings.home, planned) as stack:
+    with Stack(settings.home, planned, report=report) as stack:
         if broker == "apache":  # named, it is no embedded one, whose settings are those for Tansu
             settings = settings.model_copy(update={"kafka": stack.addresses["kafka"]})
         settings = compose.resolve(settings)
         embedded.prepare(settings)
-        generation = asyncio.run(publish(settings, [1]))
-        gc.collect()
-        gc.freeze()  # what training left is not walked again while something is timed
-        yield TrainedStack(settings, generation, attributes)
+        yield stack, settings
 
 
 def train(settings: Settings, data: str, numbers: Sequence[int], zero_shot: str = "effects") -> list[Attributes]:

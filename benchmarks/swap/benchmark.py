@@ -4,7 +4,7 @@ import asyncio
 import multiprocessing
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from benchmarks.apache_kafka import apache_kafka
 from benchmarks.swap.figures import SETTLED, Swap, SwapRun
 from benchmarks.swap.load import AGE_MS, LoadPlan, LoadRecord, UserGroup
 from benchmarks.swap.load import run as run_load
 from benchmarks.swap.processor_use import ProcessorMeter
 from benchmarks.swap.starting import wait_for_all_parts
+from benchmarks.trained_stack import Broker, own_stack
 from foretaste import compose, embedded
 from foretaste.kernel.errors import ForetasteError, InvalidInput
 from foretaste.kernel.events import Topic, UserEnriched
@@ -29,7 +31,6 @@ from foretaste.settings import Settings
 from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.progress import silent
 from foretaste.stack.stack import Stack
-from foretaste.stack.stack import plan as plan_stack
 from models.generations import publish as publishing
 from models.runtime.priority import quietly
 from streams.parts import SignUpParts
@@ -64,6 +65,7 @@ class SwapPlan:
     candidates: int = 20
     sample_every: int = 20
     seed: int = 0
+    broker: Broker = "tansu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +95,11 @@ def swap_benchmark(
     from benchmarks.swap.generations import write_generations  # noqa: PLC0415  # torch, which the load has no use for
 
     write_generations(dataset, training, settings.generations, plan.swaps + 1, plan.seed, report)
-    own = {"kafka": settings.kafka} if settings.kafka else {}
-    planned = plan_stack(settings.home, own, triton_environment=environment, report=report)
-    with Stack(settings.home, planned, report=report) as stack:
-        resolved = compose.resolve(settings)
-        embedded.prepare(resolved)
+    with ExitStack() as opened:
+        if plan.broker == "apache":
+            address = opened.enter_context(apache_kafka(settings.home / "apache"))
+            settings = settings.model_copy(update={"kafka": address})
+        stack, resolved = opened.enter_context(own_stack(settings, environment, report=report))
         asyncio.run(_published(resolved))
         api = embedded.start_processes(stack, resolved)
         people = asyncio.run(_store_users(resolved, plan, dataset, training.warm_after))

@@ -11,6 +11,7 @@ from benchmarks.machine import machine
 from benchmarks.own_stack import own_settings
 from benchmarks.swap.benchmark import SwapPlan, swap_benchmark
 from benchmarks.swap.report import show, to_json
+from benchmarks.trained_stack import Broker
 from foretaste.console import console, errors
 from foretaste.settings import Settings
 from foretaste.stack.environment import ensure_triton_environment
@@ -27,6 +28,7 @@ def swap(  # noqa: PLR0913, PLR0917  # a command's options
     warm_up: Annotated[float, typer.Option(min=0, help="Seconds of load before that, which do not count.")] = 5.0,
     rest: Annotated[float, typer.Option(min=0, help="Seconds between a swap and the next.")] = 3.0,
     data: Annotated[str, typer.Option("--data", help="ml-1m, ml-100k, or a dataset folder.")] = "ml-100k",
+    broker: Annotated[Broker, typer.Option(help="tansu, or apache: the Kafka that KAFKA_HOME names.")] = "tansu",
     home: Annotated[Path | None, typer.Option(help="Folder of the stack; a temporary one where absent.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
 ) -> None:
@@ -35,7 +37,7 @@ def swap(  # noqa: PLR0913, PLR0917  # a command's options
     On a stack of its own. FORETASTE_KAFKA may name a Kafka of yours; it gets topics of the benchmark's own.
     """
     settings, facts = Settings(), machine()
-    plan = SwapPlan(swaps, rank_rate, sign_up_rate, users, seconds_before, rest, warm_up)
+    plan = SwapPlan(swaps, rank_rate, sign_up_rate, users, seconds_before, rest, warm_up, broker=broker)
     dataset = open_dataset(data, settings.home / "data", _print_step)
     environment = ensure_triton_environment(settings.home, _print_step)
     training = TrainingConfig(epochs=1, device="cpu")

@@ -38,6 +38,12 @@ def test_without_the_setting_none_serves_any() -> None:
     assert not [name for name, env in stack.environments.items() if "FORETASTE_METRICS_PORT" in env]
 
 
+def test_the_processes_reach_the_kafka_that_the_settings_name_though_no_variable_does() -> None:
+    stack = StartedParts()
+    embedded.start_processes(cast("Stack", stack), Settings(kafka="broker:9092"))
+    assert {env["FORETASTE_KAFKA"] for env in stack.environments.values()} == {"broker:9092"}
+
+
 def test_ports_that_there_are_none_of_are_refused_before_anything_starts() -> None:
     with pytest.raises(InvalidInput, match="FORETASTE_METRICS_PORT: the log and the watch need the next two ports"):
         embedded.up(Settings(metrics_port=65534))
