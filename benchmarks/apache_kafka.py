@@ -4,8 +4,7 @@ import base64
 import os
 import subprocess
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -14,7 +13,6 @@ from foretaste.kernel.errors import InvalidInput
 from foretaste.stack import health
 from foretaste.stack.parts import SIGN_UP, Launch
 from foretaste.stack.processes import LOOPBACK
-from foretaste.stack.stack import Stack, StackPlan
 
 HEAP = "512m"
 
@@ -77,15 +75,3 @@ class ApacheKafka:
             "group.initial.rebalance.delay.ms": "0",
         }
         return "".join(f"{name}={value}\n" for name, value in lines.items())
-
-
-@contextmanager
-def apache_kafka(folder: Path) -> Iterator[str]:
-    """Apache Kafka beside the embedded stack, whose processes take it for one that a team runs; its address.
-
-    Raises `InvalidInput` where KAFKA_HOME names none.
-    """
-    kafka = ApacheKafka.found(folder / "kafka")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with Stack(folder, StackPlan([kafka], {}, [])) as stack:
-        yield stack.addresses["kafka"]

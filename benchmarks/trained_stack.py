@@ -12,6 +12,7 @@ from typing import Literal
 from benchmarks.apache_kafka import ApacheKafka
 from foretaste import compose, embedded
 from foretaste.console import errors
+from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Report
 from foretaste.kernel.values import Attributes
@@ -36,10 +37,7 @@ class TrainedStack:
 
 @contextmanager
 def trained_stack(settings: Settings, data: str, broker: Broker = "tansu") -> Iterator[TrainedStack]:
-    """A stack in `settings.home`, with generation 1 active, around the Kafka that the settings name, if any.
-
-    Apache Kafka is started from KAFKA_HOME; raises `InvalidInput` where that names none.
-    """
+    """As `own_stack`, with generation 1 active."""
     attributes = train(settings, data, [1])
     environment = ensure_triton_environment(Settings().home, lambda step, *_: errors.print(step))
     with own_stack(settings, environment, broker) as (_, resolved):
@@ -53,7 +51,14 @@ def trained_stack(settings: Settings, data: str, broker: Broker = "tansu") -> It
 def own_stack(
     settings: Settings, environment: TritonEnvironment, broker: Broker = "tansu", report: Report = silent
 ) -> Iterator[tuple[Stack, Settings]]:
-    """A stack in `settings.home`, prepared, and settings that reach it; as `trained_stack`, without any towers."""
+    """A prepared stack in `settings.home`, around the Kafka that the settings name, if any; settings that reach it.
+
+    Apache Kafka is started from KAFKA_HOME; raises `InvalidInput` where that names none, or the settings name another.
+    """
+    if broker == "apache" and settings.kafka:
+        raise InvalidInput(
+            "FORETASTE_KAFKA", settings.kafka, "unset it: the benchmark starts an Apache Kafka of its own"
+        )
     own = {"kafka": settings.kafka} if settings.kafka else {}
     planned = plan(settings.home, own, triton_environment=environment, report=report)
     if broker == "apache":

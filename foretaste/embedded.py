@@ -76,8 +76,6 @@ def start_processes(stack: Stack, settings: Settings) -> str:
     shared = {variable("project"): settings.project, variable("topic_prefix"): settings.topic_prefix}
     shared[variable("log")] = settings.training_log
     shared[variable("online_store")] = settings.online_store
-    if settings.kafka is not None:
-        shared[variable("kafka")] = settings.kafka
     if settings.feature_store is not None:
         shared[variable("feature_store")] = str(settings.feature_store.absolute())
     env = {**os.environ, **stack.variables, **shared}

@@ -4,7 +4,7 @@ import asyncio
 import multiprocessing
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from benchmarks.apache_kafka import apache_kafka
+from benchmarks.apache_kafka import ApacheKafka
 from benchmarks.swap.figures import SETTLED, Swap, SwapRun
 from benchmarks.swap.load import AGE_MS, LoadPlan, LoadRecord, UserGroup
 from benchmarks.swap.load import run as run_load
@@ -92,14 +92,12 @@ def swap_benchmark(
     """
     if settings.generations.exists():
         raise InvalidInput("home", str(settings.home), "expected a folder without generations")
+    if plan.broker == "apache":
+        ApacheKafka.found(settings.home)  # or it is missed once all is trained
     from benchmarks.swap.generations import write_generations  # noqa: PLC0415  # torch, which the load has no use for
 
     write_generations(dataset, training, settings.generations, plan.swaps + 1, plan.seed, report)
-    with ExitStack() as opened:
-        if plan.broker == "apache":
-            address = opened.enter_context(apache_kafka(settings.home / "apache"))
-            settings = settings.model_copy(update={"kafka": address})
-        stack, resolved = opened.enter_context(own_stack(settings, environment, report=report))
+    with own_stack(settings, environment, plan.broker, report) as (stack, resolved):
         asyncio.run(_published(resolved))
         api = embedded.start_processes(stack, resolved)
         people = asyncio.run(_store_users(resolved, plan, dataset, training.warm_after))

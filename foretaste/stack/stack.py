@@ -116,7 +116,7 @@ class Stack:
         """The `FORETASTE_*` variables that point a process at this stack."""
         parts = ("kafka", "redis", "triton")
         found = {f"FORETASTE_{part.upper()}": self._addresses[part] for part in parts if part in self._addresses}
-        if "kafka" in self._addresses:
+        if any(isinstance(part, Kafka) for part in self._plan.parts):
             found |= {f"FORETASTE_{name.upper()}": str(value).lower() for name, value in EMBEDDED_KAFKA.items()}
         return {"FORETASTE_HOME": str(self.home), **found}
 

@@ -6,7 +6,6 @@ lie in memory, and the length of the head in a header.
 
 import asyncio
 import json
-import math
 import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -29,17 +28,20 @@ _TYPES: dict[str, np.dtype[Any]] = {
 _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 _HEAD_LENGTH = b"inference-header-content-length"
 HEDGE_AFTER = 0.05
-"""Seconds without an answer after which a request is sent once more, over a new connection."""
+"""Seconds without an answer after which a request is sent over a new connection too."""
+LONGEST_HEDGE = 2.0
+"""Seconds for which one hedge may hold back the next."""
 
 
 class TritonHttp:
     """One Triton; each call has a connection of its own, which is kept for the next one.
 
     A call that is cancelled or late takes its connection with it: the answer to it must not be read as another's.
-    A request without an answer for `hedge_after` seconds is hedged: sent once more over a new connection, one at a
-    time, and the first answer counts. While Triton loads a model, it reads nothing of the connections that share a
-    thread with that request, which are most of them as a rule; a new connection goes to another thread
-    (docs/decisions/0079). A load is never sent twice.
+    A request of which no answer has begun within `hedge_after` seconds is hedged: sent over a new connection too, and
+    the first good answer counts. One hedge is on its way at a time, to its end, so that a slow Triton has one request
+    more to answer at most. While Triton loads a model, it reads nothing of the connections that share a thread with the
+    request for the load, which are most of them as a rule; a new connection goes to another thread
+    (docs/decisions/0079). A load has a connection of its own, and is never sent twice.
 
     Raises `Unavailable` where Triton is away, late or unwell, `InvalidInput` where it refuses what was sent, and
     `BadTowerOutput` for an answer that is none.
@@ -55,7 +57,8 @@ class TritonHttp:
         self._tls = tls
         self._idle: list[_Connection] = []
         self._hedge_after = hedge_after
-        self._hedging = asyncio.Semaphore(1)
+        self._one_hedge = asyncio.Semaphore(1)
+        self._hedges: set[asyncio.Task[None]] = set()
 
     async def infer(
         self, model: str, version: int, inputs: Mapping[str, Tensor], output: str, seconds: float
@@ -77,23 +80,23 @@ class TritonHttp:
 
     async def load(self, model: str, seconds: float) -> None:
         """Have Triton read a model's versions anew; raises `Unavailable` with its reason where it cannot."""
-        answer = await self._ask("POST", f"/v2/repository/models/{model}/load", b"{}", seconds, hedged=False)
+        answer = await self._ask("POST", f"/v2/repository/models/{model}/load", b"{}", seconds, kept=False)
         if answer.status != HTTPStatus.OK:
             raise Unavailable("triton", answer.refusal.partition("\n")[0])  # below it are lines of the server's Python
 
     def close(self) -> None:
-        idle, self._idle = self._idle, []
-        for each in idle:
-            each.abort()
+        for hedge in self._hedges:
+            hedge.cancel()
+        self._abort_idle()
 
     async def _ask(
-        self, method: str, path: str, body: bytes, seconds: float, extra: bytes = b"", *, hedged: bool = True
+        self, method: str, path: str, body: bytes, seconds: float, extra: bytes = b"", *, kept: bool = True
     ) -> "_Answer":
         head = f"{method} {path} HTTP/1.1\r\nContent-Length: {len(body)}\r\n".encode()
         request = b"".join((head, self._host_line, extra, b"\r\n", body))
         try:
             async with asyncio.timeout(seconds):
-                return await self._answered(request, hedged=hedged)
+                return await (self._answered(request) if kept else self._on(await self._connected(), request))
         except TimeoutError as error:
             raise Unavailable("triton", f"no answer within {seconds:g} s") from error
         except (OSError, EOFError) as error:
@@ -102,47 +105,60 @@ class TritonHttp:
             detail = f"{self._host}:{self._port} speaks no HTTP/1.1 ({error}): is it the gRPC port?"
             raise Unavailable("triton", detail) from error
 
-    async def _answered(self, request: bytes, *, hedged: bool) -> "_Answer":
+    async def _answered(self, request: bytes) -> "_Answer":
         """A connection that was kept may have ended meanwhile, unread: then one that is new is asked."""
         while self._idle:
             kept = self._idle.pop()
             if kept.is_open:
                 try:
-                    return await self._on(kept, request, hedged=hedged)
+                    return await self._hedged(kept, request)
                 except _NothingRead:
                     break
                 except asyncio.CancelledError:
-                    self.close()  # late: what forgot this connection may have forgotten the others too
+                    self._abort_idle()  # late: what forgot this connection may have forgotten the others too
                     raise
-        return await self._on(await self._connected(), request, hedged=hedged)
+        return await self._hedged(await self._connected(), request)
 
-    async def _on(self, connection: "_Connection", request: bytes, *, hedged: bool) -> "_Answer":
-        answer = connection.ask(request)
-        after = self._hedge_after if hedged else math.inf
-        late = asyncio.get_running_loop().call_later(after, self._hedge, request, answer)
+    async def _hedged(self, connection: "_Connection", request: bytes) -> "_Answer":
+        late = asyncio.get_running_loop().call_later(self._hedge_after, self._hedge, connection, request)
         try:
-            return await answer
+            return await self._on(connection, request)
         finally:
             late.cancel()
+
+    async def _on(self, connection: "_Connection", request: bytes) -> "_Answer":
+        try:
+            return await connection.ask(request)
+        finally:
             if connection.is_whole and connection.is_open:
                 self._idle.append(connection)
             else:  # cancelled too: its answer must not be read as that of the next request
                 connection.abort()
 
-    def _hedge(self, request: bytes, answer: "asyncio.Future[_Answer]") -> None:
-        hedge = asyncio.create_task(self._ask_another(request, answer))
-        answer.add_done_callback(lambda _: hedge.cancel())
+    def _hedge(self, connection: "_Connection", request: bytes) -> None:
+        answer = connection.unanswered
+        if answer is not None:
+            hedge = asyncio.create_task(self._ask_another(request, answer))
+            self._hedges.add(hedge)
+            hedge.add_done_callback(self._hedges.discard)
 
     async def _ask_another(self, request: bytes, answer: "asyncio.Future[_Answer]") -> None:
-        with suppress(OSError, EOFError, HttpParserError):  # the first answer is still waited for
-            async with self._hedging:
-                made = await self._connected()
-                found = await self._on(made, request, hedged=False)
-                if not answer.done():
-                    for each in self._idle:
-                        if each is not made:  # what does not answer here may not answer on the others either
-                            each.abort()
-                    answer.set_result(found)
+        with suppress(OSError, EOFError, HttpParserError):  # a late one too: the first answer is still waited for
+            async with self._one_hedge:
+                if answer.done():
+                    return
+                async with asyncio.timeout(LONGEST_HEDGE):
+                    made = await self._connected()
+                    found = await self._on(made, request)
+            if found.status == HTTPStatus.OK and not answer.done():
+                self._abort_idle(but=made)  # what does not answer here may not answer on the others either
+                answer.set_result(found)
+
+    def _abort_idle(self, but: "_Connection | None" = None) -> None:
+        for each in self._idle:
+            if each is not but:
+                each.abort()
+        self._idle = [each for each in self._idle if each is but]
 
     async def _connected(self) -> "_Connection":
         _, made = await asyncio.get_running_loop().create_connection(_Connection, self._host, self._port, ssl=self._tls)
@@ -190,6 +206,12 @@ class _Connection(asyncio.Protocol):
     @property
     def is_open(self) -> bool:
         return not self._transport.is_closing()
+
+    @property
+    def unanswered(self) -> asyncio.Future[_Answer] | None:
+        """What waits for an answer of which nothing was read."""
+        waiting = self._waiting
+        return None if waiting is None or waiting.done() or self._answer.status else waiting
 
     def ask(self, request: bytes) -> asyncio.Future[_Answer]:
         self._waiting = asyncio.get_running_loop().create_future()

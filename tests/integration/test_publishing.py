@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -384,19 +385,21 @@ async def test_on_triton_an_answer_does_not_wait_until_another_model_is_loaded(o
     (slow / "1").mkdir(parents=True)
     (slow / "1" / "model.py").write_text(SLOW)
     (slow / "config.pbtxt").write_text(SLOW_CONFIG)
-    towers, admin = TritonTowers(on_triton.triton or "", timeout=10), TritonHttp(on_triton.triton or "")
-    await towers.virtual_behaviour([{}], 1)
-    began = time.monotonic()
-    loading = asyncio.create_task(admin.load("slow", 60))
-    longest = 0.0
-    while not loading.done():
-        asked = time.monotonic()
-        await towers.virtual_behaviour([{}], 1)
-        longest = max(longest, time.monotonic() - asked)
-    await loading
-    assert longest < (time.monotonic() - began) / 2
-    await towers.close()
-    admin.close()
+    async with AsyncExitStack() as closed:
+        clients = [TritonTowers(on_triton.triton or "", timeout=10) for _ in range(8)]
+        for each in clients:
+            closed.push_async_callback(each.close)
+            await each.virtual_behaviour([{}], 1)  # its connection is there before the load
+        admin = closed.enter_context(closing(TritonHttp(on_triton.triton or "")))
+        began = time.monotonic()
+        loading = asyncio.create_task(admin.load("slow", 60))
+        longest = 0.0
+        while not loading.done():
+            asked = time.monotonic()
+            await asyncio.gather(*(each.virtual_behaviour([{}], 1) for each in clients))
+            longest = max(longest, time.monotonic() - asked)
+        await loading
+        assert longest < (time.monotonic() - began) / 2
 
 
 async def test_on_triton_one_that_answers_wrongly_is_withdrawn_and_let_go(

@@ -1,6 +1,7 @@
-"""`foretaste up` without its servers: which port each of its processes serves metrics on."""
+"""`foretaste up` without its servers: what it tells each of its processes."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -8,8 +9,8 @@ import pytest
 from foretaste import embedded
 from foretaste.kernel.errors import InvalidInput
 from foretaste.settings import Settings
-from foretaste.stack.parts import Part
-from foretaste.stack.stack import Stack
+from foretaste.stack.parts import Kafka, Part
+from foretaste.stack.stack import Stack, StackPlan
 
 
 class StartedParts:
@@ -38,10 +39,14 @@ def test_without_the_setting_none_serves_any() -> None:
     assert not [name for name, env in stack.environments.items() if "FORETASTE_METRICS_PORT" in env]
 
 
-def test_the_processes_reach_the_kafka_that_the_settings_name_though_no_variable_does() -> None:
-    stack = StartedParts()
-    embedded.start_processes(cast("Stack", stack), Settings(kafka="broker:9092"))
-    assert {env["FORETASTE_KAFKA"] for env in stack.environments.values()} == {"broker:9092"}
+def test_settings_for_tansu_are_not_given_to_processes_beside_another_kafka(tmp_path: Path) -> None:
+    addresses = {"kafka": "broker:9092"}
+    assert Stack(tmp_path, StackPlan([], addresses, [])).variables == {
+        "FORETASTE_HOME": str(tmp_path.resolve()),
+        "FORETASTE_KAFKA": "broker:9092",
+    }
+    embedded_one = StackPlan([Kafka(tmp_path)], addresses, [])
+    assert "FORETASTE_KAFKA_SESSION_TIMEOUT" in Stack(tmp_path, embedded_one).variables
 
 
 def test_ports_that_there_are_none_of_are_refused_before_anything_starts() -> None:

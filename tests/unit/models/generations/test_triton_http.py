@@ -1,6 +1,7 @@
 """Triton's HTTP endpoint over kept connections, against a small server that answers as the test says."""
 
 import asyncio
+import gc
 import json
 import math
 import ssl
@@ -189,31 +190,67 @@ def held_back(numbers: Container[int]) -> tuple[Answer, asyncio.Event]:
     return answer, gate
 
 
-async def test_a_request_without_an_answer_is_sent_once_more_over_a_new_connection_which_is_kept() -> None:
+async def turns() -> None:
+    """All that can go on without time does."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
+def hedges() -> list[Any]:
+    return [each for each in asyncio.all_tasks() if "_ask_another" in str(each.get_coro())]
+
+
+async def test_a_request_without_an_answer_is_sent_over_a_new_connection_too_which_is_kept() -> None:
     answer, gate = held_back({1})
     async with triton(answer, hedge_after=0) as (client, server):
         assert await infer(client) == [0.5]
         assert server.bodies[0] == server.bodies[1]
+        client._hedge_after = math.inf
+        assert await infer(client) == [0.75]
+        assert server.connections == 2
         gate.set()
-    async with triton(answer) as (client, server):
-        client._hedge_after = 0.0
-        assert await infer(client) == [0.25]
-        assert server.connections == 1
+
+
+async def test_a_request_with_an_answer_in_time_is_sent_once() -> None:
+    async with triton(one_score, hedge_after=0.02) as (client, server):
+        await infer(client)
+        await asyncio.sleep(0.05)
+        assert server.connections == len(server.bodies) == 1
+
+
+async def test_an_answer_that_has_begun_is_waited_for() -> None:
+    whole, rest = scores([0.5]), asyncio.Event()
+    connections = 0
+
+    async def in_two_parts(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(whole[:-2])
+        await rest.wait()
+        writer.write(whole[-2:])
+        writer.close()
+
+    listening = await asyncio.start_server(in_two_parts, "127.0.0.1", 0)
+    client = TritonHttp(f"127.0.0.1:{listening.sockets[0].getsockname()[1]}", hedge_after=0.02)
+    asked = asyncio.create_task(infer(client))
+    await asyncio.sleep(0.05)
+    rest.set()
+    assert await asked == [0.5]
+    assert connections == 1
+    client.close()
+    listening.close()
 
 
 async def test_once_another_connection_answered_what_was_kept_is_not_used_again() -> None:
-    gate = asyncio.Event()
-    ended: list[int] = []
+    third = asyncio.Event()
 
     async def third_waits(server: Server, _: bytes) -> bytes:
         number = len(server.bodies)
         if number < 3:
             await until(lambda: len(server.bodies) > 1)
         if number == 3:
-            try:
-                await gate.wait()
-            finally:
-                ended.append(number)
+            await third.wait()
         return scores([number / 4])
 
     async with triton(third_waits) as (client, server):
@@ -223,67 +260,112 @@ async def test_once_another_connection_answered_what_was_kept_is_not_used_again(
         client._hedge_after = math.inf
         assert [*await asyncio.gather(infer(client), infer(client))] == [[1.25], [1.5]]
         assert server.connections == 4  # the hedge's was kept
-        gate.set()
+        third.set()
 
 
-async def test_the_first_answer_counts_though_a_hedge_is_on_its_way() -> None:
-    second = asyncio.Event()
+async def test_one_hedge_is_on_its_way_at_a_time_though_the_first_answer_came() -> None:
+    second, third = asyncio.Event(), asyncio.Event()
 
-    async def first_after_the_second(server: Server, _: bytes) -> bytes:
+    async def in_turn(server: Server, _: bytes) -> bytes:
         number = len(server.bodies)
         if number == 1:
             await until(lambda: len(server.bodies) > 1)
         elif number == 2:
             await second.wait()
+        elif number == 3:
+            await third.wait()
         return scores([number / 4])
 
-    async with triton(first_after_the_second, hedge_after=0) as (client, server):
+    async with triton(in_turn, hedge_after=0) as (client, server):
         assert await infer(client) == [0.25]
-        client._hedge_after = math.inf
+        asked = asyncio.create_task(infer(client))
+        await until(lambda: len(server.bodies) == 3)
+        await turns()
+        assert len(server.bodies) == 3
         second.set()
-        assert await infer(client) == [0.75]
-        assert server.connections == 2
+        assert await asked == [1.0]
+        third.set()
 
 
-async def test_one_request_at_a_time_is_hedged() -> None:
+async def test_of_many_slow_requests_one_is_hedged() -> None:
     answer, gate = held_back(range(1, 100))
     async with triton(answer, hedge_after=0) as (client, server):
         asked = [asyncio.create_task(infer(client)) for _ in range(5)]
         await until(lambda: len(server.bodies) == 6)
-        for _ in range(100):
-            await asyncio.sleep(0)
+        await turns()
         assert len(server.bodies) == 6
         gate.set()
         await asyncio.gather(*asked)
+        await until(lambda: not hedges())
+        assert len(server.bodies) == 6
 
 
-async def test_where_no_second_connection_is_had_the_first_answer_is_waited_for() -> None:
+async def test_an_error_that_another_connection_answers_does_not_count() -> None:
+    first = asyncio.Event()
+
+    async def second_fails(server: Server, _: bytes) -> bytes:
+        if len(server.bodies) > 1:
+            return http(b'{"error": "too many"}', 503)
+        await first.wait()
+        return scores([0.25])
+
+    async with triton(second_fails, hedge_after=0) as (client, server):
+        asked = asyncio.create_task(infer(client))
+        await until(lambda: len(server.bodies) == 2)
+        await until(lambda: not hedges())
+        first.set()
+        assert await asked == [0.25]
+
+
+async def test_where_no_second_connection_is_had_the_first_answer_is_waited_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     answer, gate = held_back({2})
     async with triton(answer) as (client, server):
         await infer(client)
         client._hedge_after, client._port = 0.0, 1  # nobody listens there
         asked = asyncio.create_task(infer(client))
         await until(lambda: len(server.bodies) == 2)
-        await until(lambda: not [each for each in asyncio.all_tasks() if "_ask_another" in str(each.get_coro())])
+        await until(lambda: not hedges())
         gate.set()
         assert await asked == [0.5]
+    gc.collect()
+    assert not caplog.records, "a task whose error nobody read"
+
+
+async def test_a_hedge_ends_with_its_client() -> None:
+    async def never(server: Server, _: bytes) -> None:
+        await server.ended.wait()
+
+    async with triton(never, hedge_after=0) as (client, server):
+        with pytest.raises(Unavailable):
+            await infer(client, seconds=0.02)
+        assert len(server.bodies) == 2
+        assert hedges()
+        client.close()
+        await turns()
+        assert not hedges()
 
 
 async def test_a_load_is_never_sent_twice() -> None:
     gate = asyncio.Event()
 
-    async def loaded(_: Server, __: bytes) -> bytes:
+    async def read_and_left(server: Server, _: bytes) -> bytes | None:
+        if len(server.bodies) == 1:
+            return http(b"")
         await gate.wait()
-        return http(b"")
+        return None
 
-    async with triton(loaded, hedge_after=0) as (client, server):
+    async with triton(read_and_left) as (client, server):
+        assert await client.is_ready("tower", 3, 5.0)
+        client._hedge_after = 0.0
         loading = asyncio.create_task(client.load("tower", 5.0))
-        await until(lambda: bool(server.bodies))
-        for _ in range(100):
-            await asyncio.sleep(0)
+        await until(lambda: len(server.bodies) == 2)
+        await turns()
         gate.set()
-        await loading
-        assert len(server.bodies) == 1
+        with pytest.raises(Unavailable):
+            await loading
+        assert len(server.bodies) == 2
 
 
 REFUSALS: dict[str, tuple[bytes, type[ForetasteError], str]] = {
