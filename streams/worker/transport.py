@@ -1,4 +1,4 @@
-"""Faust's Kafka transport, with eight things of its consumer set right.
+"""Faust's Kafka transport, with nine things of its consumer set right.
 
 - All that one look brought of a partition is one message: Faust works for each, and for each that is acknowledged.
   The offset behind the last acknowledged record is committed, whatever lies between the records; Faust counts gaps.
@@ -6,6 +6,8 @@
 - It reads committed records alone: Faust does so only in transactions of its own.
 - A commit that comes after a rebalance is dropped, as Faust means to: it looks for "already rebalanced" in a message
   that aiokafka breaks across two lines at just that place, and so crashes the app.
+- A commit that another one is on its way before commits what was acknowledged since: Faust's would do nothing, so that
+  a worker that stops, or gives partitions up, would leave it to be read again.
 - An agent that is stuck holds up no other: Faust stops fetching a partition once its agent has much to do, and goes on
   with the other partitions of the same topic until their records fill the queue, behind which all wait.
 - A fetcher that ended by an error ends the app: Faust would wait for its records for ever.
@@ -110,6 +112,13 @@ class FetchedConsumer(Consumer):
 
     def _new_consumer_thread(self) -> _Thread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
+
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Commit what was acknowledged by now; another commit that is on its way is waited for."""
+        while await self.maybe_wait_for_commit_to_finish():
+            pass
+        committed: bool = await super().commit(topics, start_new_transaction)
+        return committed
 
     def on_buffer_full(self, tp: TP) -> None:
         """Fetch no partition of the topic: one agent reads them all."""

@@ -1,5 +1,6 @@
 """What Faust's consumer is set right in, without a broker."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +61,35 @@ async def test_a_partition_in_which_the_group_stands_nowhere_is_read_from_its_st
     consumer._thread = client
     assert await consumer.seek_to_committed() == {ZERO: 5, ONE: 0}
     assert client.sought == {ONE: 0}
+
+
+async def test_what_was_acknowledged_while_a_commit_was_on_its_way_is_committed_too(tmp_path: Path) -> None:
+    app = build_app(KafkaConnection("127.0.0.1:1"), "group", {}, ConsumerConfig(folder=tmp_path))
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    class Thread:
+        def __init__(self) -> None:
+            self.committed: list[dict[TP, int]] = []
+
+        def assignment(self) -> set[TP]:
+            return {ZERO, ONE}
+
+        async def commit(self, offsets: dict[TP, int]) -> bool:
+            self.committed.append(dict(offsets))
+            begun.set()
+            await go_on.wait()
+            return True
+
+    consumer = FetchedConsumer(app.transport, ignore, ignore, ignore)
+    consumer._thread.thread_loop.close()  # of the thread that was not started
+    thread: Any = Thread()
+    consumer._thread = thread
+    consumer.settled = {ZERO: 5}
+    at_its_time = asyncio.create_task(consumer.commit())
+    await begun.wait()
+    consumer.settled = {ZERO: 7, ONE: 2}
+    at_the_end = [asyncio.create_task(consumer.commit()) for _ in range(2)]
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(at_its_time, *at_the_end)
+    assert thread.committed == [{ZERO: 5}, {ZERO: 7, ONE: 2}]
