@@ -46,6 +46,9 @@ second before it sees that there is room again."""
 
 
 class _Thread(AIOKafkaConsumerThread):
+    gave_up: bool = False
+    """A commit of a worker that stops was given up: the broker is away."""
+
     def _create_worker_consumer(self, transport: Transport) -> "aiokafka.AIOKafkaConsumer":
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = READ_COMMITTED  # noqa: SLF001  # no setting of Faust's reaches it
@@ -69,8 +72,8 @@ class _Thread(AIOKafkaConsumerThread):
         )
         while not committing.done():
             await asyncio.wait({committing}, timeout=STOPPING_SECONDS)
-            if self.app.should_stop:
-                committing.cancel()
+            if self.app.should_stop and committing.cancel():
+                self.gave_up = True
         try:
             committing.result()
         except (CommitFailedError, IllegalStateError, asyncio.CancelledError) as error:
@@ -116,7 +119,8 @@ class FetchedConsumer(Consumer):
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Commit what was acknowledged by now; another commit that is on its way is waited for."""
         while await self.maybe_wait_for_commit_to_finish():
-            pass
+            if isinstance(self._thread, _Thread) and self._thread.gave_up:
+                return False
         committed: bool = await super().commit(topics, start_new_transaction)
         return committed
 

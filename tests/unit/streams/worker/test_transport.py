@@ -93,3 +93,32 @@ async def test_what_was_acknowledged_while_a_commit_was_on_its_way_is_committed_
     go_on.set()
     await asyncio.gather(at_its_time, *at_the_end)
     assert thread.committed == [{ZERO: 5}, {ZERO: 7, ONE: 2}]
+
+
+async def test_once_a_commit_was_given_up_a_worker_that_stops_tries_no_other(tmp_path: Path) -> None:
+    app = build_app(KafkaConnection("127.0.0.1:1"), "group", {}, ConsumerConfig(folder=tmp_path))
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    tried: list[dict[TP, int]] = []
+    consumer = FetchedConsumer(app.transport, ignore, ignore, ignore)
+    thread: Any = consumer._thread
+    thread.thread_loop.close()  # of the thread that was not started
+
+    async def commit(offsets: dict[TP, int]) -> bool:
+        tried.append(dict(offsets))
+        begun.set()
+        await go_on.wait()
+        thread.gave_up = True
+        return False
+
+    thread.assignment = lambda: {ZERO}
+    thread.commit = commit
+    consumer.settled = {ZERO: 5}
+    at_its_time = asyncio.create_task(consumer.commit())
+    await begun.wait()
+    consumer.settled = {ZERO: 7}
+    at_the_end = asyncio.create_task(consumer.commit())
+    await asyncio.sleep(0)
+    go_on.set()
+    assert not await at_the_end
+    await at_its_time
+    assert tried == [{ZERO: 5}]
