@@ -46,6 +46,7 @@ from models.effects.low_rank import (
 )
 from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS, Evidence, Judgements, correction
 from models.effects.state import SavedCounts
+from models.effects.transitions import Transitions, fit_transitions
 from models.runtime.encoding import PADDING, IndexArray
 
 Floats = npt.NDArray[np.float32]
@@ -81,6 +82,8 @@ class EffectsConfig:
     """Whether an item's key is its own and the sum of its attribute values'; else its own alone."""
     popularity_with_time: bool = True
     """Whether biases follow what was acted on lately, as far as the data say that it tells anything."""
+    transitions: bool = True
+    """Whether the ranking tower reads which items follow which."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +104,9 @@ class Effects:
     popularity: DecayedPopularity | None = None
     """What is added to `biases` by what was acted on lately; None: nothing."""
     age_biases: Floats | None = None
-    """(1 + 2 A, items): what is added to `biases` by the account's age (`models.effects.age_bias`); None where no age
-    is read."""
+    """(1 + 2 A, items): what the age adds to `biases` (`models.effects.age_bias`); None where none is read."""
+    transitions: Transitions | None = None
+    """Which items follow which; None: nothing is known of it."""
 
     @property
     def served(self) -> "Effects":
@@ -163,9 +167,13 @@ def fit_effects(
     popularity, state = None, earlier.popularity if earlier else None
     if config.popularity_with_time:
         popularity, state = fit_decayed_popularity(rows, biases, negatives.number if negatives else None, state)
-    counted_values = tables.values(counting.value_places)
-    counts = SavedCounts(counting.together(), found.fits[0], counted_values, found.noise, evidence, until_ms, state)
-    return Effects(codes, fold, keys, biases, counts, popularity, of_ages)
+    transitions, pairs = None, earlier.transitions if earlier else None
+    if config.transitions:
+        since_ms, seed = earlier.until_ms if earlier else 0, int(rng.integers(1 << 31))
+        transitions, pairs = fit_transitions(examples, fold, config.folds, tables.items, seed, since_ms, pairs)
+    values, noise = tables.values(counting.value_places), found.noise
+    counts = SavedCounts(counting.together(), found.fits[0], values, noise, evidence, until_ms, state, pairs)
+    return Effects(codes, fold, keys, biases, counts, popularity, of_ages, transitions)
 
 
 class _Found(NamedTuple):

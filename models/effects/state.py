@@ -19,6 +19,7 @@ from models.effects.cells import EarlierCounts, SparseCounts, UserCells
 from models.effects.decayed_counts import PopularityState
 from models.effects.low_rank import Fit
 from models.effects.seen_bias import Evidence
+from models.effects.transitions import TransitionCounts
 from models.runtime.encoding import IndexArray
 
 _FORMAT = 1
@@ -32,7 +33,7 @@ class SavedCounts:
     `fit` of all users over the items of `past`, and over the attribute values `counted_values` (G, 2): the field, and
     the index in it. `noise`: the strength of the strongest direction that noise alone would tell. `until_ms`: what lies
     before it was counted. Indices never move, so that what is new merely has no counts. `popularity`: that with time;
-    None where none was counted.
+    None where none was counted. `transitions` likewise.
     """
 
     past: EarlierCounts
@@ -42,6 +43,7 @@ class SavedCounts:
     evidence: Evidence
     until_ms: int
     popularity: PopularityState | None = None
+    transitions: TransitionCounts | None = None
 
     def grown(self, attributes: tuple[int, ...], items: int, evidence_bins: int) -> "SavedCounts":
         """For tables of so many rows. Raises `InvalidInput` where those cannot have grown from what was counted."""
@@ -91,6 +93,8 @@ class SavedCounts:
         arrays |= past.counts.to_arrays()
         if self.popularity is not None:
             arrays |= self.popularity.to_arrays()
+        if self.transitions is not None:
+            arrays |= self.transitions.to_arrays()
         np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for its one option
 
     @classmethod
@@ -113,8 +117,9 @@ class SavedCounts:
         slope, curvature = (arrays[f"stage_{name}"].astype(np.float32) for name in ("slope", "curvature"))
         fit = Fit(*(torch.from_numpy(arrays[f"fit_{name}"]) for name in Fit._fields))
         counted_values = arrays["told"].astype(np.int64)
-        evidence, popularity = Evidence(rows, read, slope, curvature), PopularityState.from_arrays(arrays)
-        return cls(past, fit, counted_values, float(arrays["noise"]), evidence, int(arrays["until_ms"]), popularity)
+        evidence, until_ms = Evidence(rows, read, slope, curvature), int(arrays["until_ms"])
+        popularity, transitions = PopularityState.from_arrays(arrays), TransitionCounts.from_arrays(arrays)
+        return cls(past, fit, counted_values, float(arrays["noise"]), evidence, until_ms, popularity, transitions)
 
 
 def _rows(had: IndexArray, wanted: IndexArray) -> IndexArray:

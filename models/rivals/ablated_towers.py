@@ -3,11 +3,13 @@
 MAIL's zero-shot tower is trained by L_a + L_v + L_d (eq. 7). "single" has L_a alone and "dual" L_a + L_v
 (`models.rivals.towers`); here are L_a + L_d, L_v + L_d, and no loss at all. The default's cold expert is a sum of the
 effects of attributes and of biases by what was seen and by the account's age, beside a warm expert, which alone is
-"recency"; here are the cold expert alone, its biases alone, and both experts without the effects of attributes.
+"recency", and item-to-item transitions; here are the cold expert alone, its biases alone, and both experts without the
+effects of attributes, and without transitions.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,23 +68,28 @@ def mail_without_attribute_loss() -> TowerMethod:
 
 def cold_expert() -> TowerMethod:
     """The default's cold expert alone: effects of attributes, and biases by what was seen and by the account's age."""
-    return foretaste(_path(NoWarmExpert))
+    return _with_effects(foretaste(_path(NoWarmExpert)), transitions=False)
 
 
 def seen_biases() -> TowerMethod:
     """The biases of the cold expert alone: every user gets what those who have seen as much, and have been users as
     long, act on."""
-    return _without_effects(cold_expert())
+    return _with_effects(cold_expert(), shrinkage=NOTHING)
 
 
 def without_effects() -> TowerMethod:
     """The default without effects of attributes."""
-    return _without_effects(foretaste())
+    return _with_effects(foretaste(), shrinkage=NOTHING)
 
 
-def _without_effects(method: TowerMethod) -> TowerMethod:
+def without_transitions() -> TowerMethod:
+    """The default without item-to-item transitions."""
+    return _with_effects(foretaste(), transitions=False)
+
+
+def _with_effects(method: TowerMethod, **changes: Any) -> TowerMethod:
     config = method.config
-    return TowerMethod(replace(config, effects=replace(config.effects, shrinkage=NOTHING)))
+    return TowerMethod(replace(config, effects=replace(config.effects, **changes)))
 
 
 def _without(name: str, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:

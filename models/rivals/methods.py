@@ -85,6 +85,7 @@ FACTORIES: dict[str, str] = {
     "cold-expert": "models.rivals.ablated_towers:cold_expert",
     "seen-biases": "models.rivals.ablated_towers:seen_biases",
     "foretaste-no-effects": "models.rivals.ablated_towers:without_effects",
+    "foretaste-no-transitions": "models.rivals.ablated_towers:without_transitions",
     "popularity": "models.rivals.popularity:Popularity",
     "recent-popularity": "models.rivals.recent_popularity:RecentPopularity",
     "item-attribute": "models.rivals.item_attribute:ItemAttribute",

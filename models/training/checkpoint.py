@@ -22,6 +22,7 @@ from foretaste.kernel.ports import Clock
 from models.effects.decayed_popularity import DecayedPopularity
 from models.effects.fit import Effects
 from models.effects.state import SavedCounts
+from models.effects.transitions import Transitions
 from models.runtime.layout import COUNTS
 
 KEPT = 2
@@ -153,6 +154,8 @@ def _write_effects(folder: Path, effects: Effects | None) -> None:
         if effects.popularity is not None:
             popularity = effects.popularity
             arrays |= {f"popularity_{one.name}": getattr(popularity, one.name) for one in fields(popularity)}
+        if effects.transitions is not None:
+            arrays |= {f"transition_{one.name}": getattr(effects.transitions, one.name) for one in fields(Transitions)}
         np.savez(folder / _ARRAYS, **arrays)
         if effects.counts is not None:
             effects.counts.save(folder / COUNTS)
@@ -171,8 +174,13 @@ def _read_effects(folder: Path) -> Effects | None:
         with np.load(folder / _ARRAYS, allow_pickle=False) as file:
             arrays = dict(file)
         popularity = {one.name: arrays.pop(f"popularity_{one.name}", None) for one in fields(DecayedPopularity)}
-        known = popularity["lifts"] is not None
-        return Effects(**arrays, counts=counts, popularity=DecayedPopularity(**popularity) if known else None)
+        transitions = {one.name: arrays.pop(f"transition_{one.name}", None) for one in fields(Transitions)}
+        return Effects(
+            **arrays,
+            counts=counts,
+            popularity=None if popularity["lifts"] is None else DecayedPopularity(**popularity),
+            transitions=None if transitions["sources"] is None else Transitions(**transitions),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedArtifact(f"{folder} cannot be read: {error}") from error
 

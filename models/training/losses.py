@@ -57,14 +57,19 @@ class RankingLoss(nn.Module):
         self._answer = partial(torch.compile(model.ranking, dynamic=True) if compiled else model.ranking)
 
     def forward(
-        self, arguments: tuple[Tensor, ...], labels: Tensor, flagged: Tensor, popularity_bias: Tensor | None = None
+        self,
+        arguments: tuple[Tensor, ...],
+        labels: Tensor,
+        flagged: Tensor,
+        popularity_bias: Tensor | None = None,
+        transition: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """`arguments` of `RankingForm.inputs`, labels (R,), the rows of the users who read v̂, and `popularity_bias` of
-        `RankingInputs`."""
+        """`arguments` of `RankingForm.inputs`, labels (R,), the rows of the users who read v̂, and `popularity_bias` and
+        `transition` of `RankingInputs`."""
         attributes, _, _, _, virtual, *_ = arguments
         if self.zero_shot is not None and len(flagged):
             virtual[flagged] = virtual_as_served(self.zero_shot, attributes[flagged])
-        inputs = self.form.inputs(*arguments)._replace(popularity_bias=popularity_bias)
+        inputs = self.form.inputs(*arguments)._replace(popularity_bias=popularity_bias, transition=transition)
         with torch.autocast(labels.device.type, self._precision, enabled=self._precision is not torch.float32):
             logits = self._answer(inputs)
         losses = {"ranking": ranking_loss(logits.float(), labels)}

@@ -113,7 +113,7 @@ class CoTrainer:
         flagged = np.flatnonzero(reads_virtual(own.seen, self._config.warm_after))
         arguments = ranking_arguments(own, self._virtual(own, flagged), self._device)
         labels, of_virtual = self._tensor(own.labels), self._tensor(flagged)
-        losses = self._ranking_loss(arguments, labels, of_virtual, self._popularity_bias(own))
+        losses = self._ranking_loss(arguments, labels, of_virtual, self._popularity_bias(own), self._transition(own))
         return self._descend(losses, weight, self._for_ranking)
 
     def _descend(
@@ -149,6 +149,14 @@ class CoTrainer:
             return None
         owner = batch.owner
         return self._tensor(popularity.of(batch.times_ms[owner], batch.seen[owner], batch.candidates))
+
+    def _transition(self, batch: Batch) -> Tensor | None:
+        """(R,) the transitions to each candidate, found without the fold of its user."""
+        transitions = None if self._codes is None else self._codes.effects.transitions
+        if self._codes is None or transitions is None:
+            return None
+        folds = self._codes.effects.fold[batch.users]
+        return self._tensor(transitions.of(folds, batch.items, batch.owner, batch.candidates))
 
     def _tensor(self, values: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(values).to(self._device)

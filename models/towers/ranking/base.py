@@ -64,6 +64,8 @@ class RankingInputs(NamedTuple):
     """(R,): the row of the user that each candidate is for."""
     popularity_bias: Tensor | None = None
     """(R,): in training, what popularity at that time adds to the cold expert's biases, which hold it when served."""
+    transition: Tensor | None = None
+    """(R,): in training, the transitions to each candidate as its user may see them; served, they are in the tower."""
     age: Tensor | None = None
     """(U,): the bin of each account's age, 0 for unknown; None where no age is read."""
 

@@ -9,6 +9,7 @@ from models.effects.fit import Effects
 from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS
 from models.towers.ranking.base import RankingInputs, TowerShape, WithAuxiliaryLoss
 from models.towers.ranking.repeats import RepeatTerm
+from models.towers.ranking.transitions import TransitionTerm
 
 AGE_MIX_SHARE = 0.1
 """Of a difference by age that counts: it is learned so much slower than a and b. How much was seen tells most already,
@@ -16,7 +17,7 @@ and learned as fast it made the first steps worse (record 67)."""
 
 
 class Experts(nn.Module):
-    """The logit is a(seen) × cold + b(seen) × warm.
+    """The logit is a(seen) × cold + b(seen) × warm + what item-to-item transitions tell.
 
     The cold expert reads the stored vector alone: v̂ · key(i) + the bias of the item at so many behaviours seen and at
     the account's age, where v̂ counts until `warm_after` behaviours are seen. The warm expert is any ranking tower, and
@@ -47,6 +48,7 @@ class Experts(nn.Module):
         self.register_buffer("seen_bins", torch.from_numpy(SEEN_BINS), persistent=False)
         self.mix = nn.Parameter(torch.ones(len(SEEN_BINS), 2))
         self.repeats = RepeatTerm()
+        self.transitions = TransitionTerm(shape)
         self.reads_age = shape.ages > 0
         if self.reads_age:
             self.register_buffer("age_biases", torch.zeros(1 + 2 * shape.ages, shape.items))
@@ -59,6 +61,8 @@ class Experts(nn.Module):
         self.biases.copy_(torch.from_numpy(effects.biases))
         if self.reads_age and effects.age_biases is not None:
             self.age_biases.copy_(torch.from_numpy(effects.age_biases))
+        if effects.transitions is not None:
+            self.transitions.adopt(effects.transitions)
 
     def forward(self, inputs: RankingInputs) -> Tensor:
         """Logits (R,)."""
@@ -69,7 +73,7 @@ class Experts(nn.Module):
         seen = inputs.taste.seen.index_select(0, inputs.owner)
         cold: Tensor = self.cold(inputs)
         warm: Tensor = self.warm(_of_warm(inputs)) + self.repeats(inputs)
-        return torch.where(seen > 0, a * cold + b * warm, cold)
+        return torch.where(seen > 0, a * cold + b * warm + self.transitions(inputs), cold)
 
     def auxiliary_loss(self, inputs: RankingInputs) -> Tensor | None:
         """The auxiliary loss of the warm expert; None where it has none."""

@@ -118,7 +118,10 @@ def test_values_and_items_that_are_new_are_learned_beside_the_known(rng: np.rand
     examples = _by_time(rng)
     early, late = _halves(examples)
     known = (examples.attributes[early.users, 0] < 3) & (early.items < ITEMS - 2)
-    first = _fit(part_of_examples(early, np.flatnonzero(known)), tables=TableSizes((3, 5), ITEMS - 2))
+    part = part_of_examples(early, np.flatnonzero(known))
+    encoded = np.where(part.histories.items < ITEMS - 2, part.histories.items, UNKNOWN)
+    part = replace(part, histories=replace(part.histories, items=encoded))
+    first = _fit(part, tables=TableSizes((3, 5), ITEMS - 2))
     both, whole = _fit(late, first.counts), _fit(examples)
     assert both.codes.shape == whole.codes.shape
     effects = _effects(both)

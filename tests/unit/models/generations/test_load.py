@@ -180,7 +180,7 @@ def test_a_generation_written_before_is_read_as_it_was(tmp_path: Path) -> None:
     ]
     assert np.array_equal(virtual, np.array(expected, dtype=np.float32))
     config_then = json.loads((WRITTEN_BEFORE / files.MANIFEST).read_text(encoding="utf-8"))["training"]
-    config_then["effects"] |= {"item_attributes": True, "popularity_with_time": True}  # as they are by default
+    config_then["effects"] |= {"item_attributes": True, "popularity_with_time": True, "transitions": True}  # by default
     assert json.loads(json.dumps(restored.config.to_dict())) == config_then
     assert restored.counts is not None
     assert restored.counts.until_ms == 1702219245001

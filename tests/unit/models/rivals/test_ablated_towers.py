@@ -55,5 +55,13 @@ def test_without_effects_every_user_has_the_vector_of_nobody(name: str) -> None:
     assert len(np.unique(ranker.scores(batch))) > 10, "the biases tell items apart"
 
 
+def test_without_transitions_nothing_follows_anything() -> None:
+    _, batch = next(iter(questions(fold(), ("hidden",))["hidden"].batches(400)))
+    whole, without = _fitted("foretaste"), _fitted("foretaste-no-transitions")
+    warm = batch.seen[batch.owner] > 0
+    assert not np.allclose(whole.scores(batch)[warm], without.scores(batch)[warm])
+    np.testing.assert_allclose(whole.scores(batch)[~warm], without.scores(batch)[~warm], rtol=1e-4, atol=1e-4)
+
+
 def test_what_is_left_out_is_named_by_an_import_path() -> None:
     assert by_name("cold-expert").config.architecture.ranking == f"{ablated_towers.__name__}:NoWarmExpert"

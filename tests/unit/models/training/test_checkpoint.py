@@ -10,6 +10,7 @@ import torch
 
 from models.data.histories import Histories
 from models.effects.fit import Effects
+from models.effects.transitions import Transitions
 from models.log.join import joined
 from models.runtime.encoding import Encoding
 from models.runtime.fields import CategoricalEncoder
@@ -18,7 +19,11 @@ from models.training.checkpoint import KEPT, Checkpoint, Checkpoints, RunCheckpo
 from tests.window_factory import logged, shown
 
 EFFECTS = Effects(
-    np.ones((2, 3, 4), np.float32), np.arange(5), np.ones((6, 4), np.float32), np.ones((7, 6), np.float32)
+    np.ones((2, 3, 4), np.float32),
+    np.arange(5),
+    np.ones((6, 4), np.float32),
+    np.ones((7, 6), np.float32),
+    transitions=Transitions(np.full((2, 6, 3), 2.0, np.float32), np.full((2, 6, 3), 3.0, np.float32)),
 )
 
 CITY = {"city": CategoricalEncoder(("north",))}
@@ -59,6 +64,11 @@ def test_the_newest_comes_back_whole(run: RunCheckpoints, heard: Any) -> None:
     assert all(torch.equal(value, expected.tensors[name]) for name, value in found.tensors.items())
     for name in ("codes", "fold", "keys", "biases"):
         assert np.array_equal(getattr(effects, name), getattr(EFFECTS, name))
+    assert EFFECTS.transitions is not None
+    assert effects is not None
+    assert effects.transitions is not None
+    for name in ("sources", "targets"):
+        assert np.array_equal(getattr(effects.transitions, name), getattr(EFFECTS.transitions, name))
     assert not heard
 
 

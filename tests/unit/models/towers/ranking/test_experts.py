@@ -156,7 +156,7 @@ def test_the_mix_of_who_has_no_behaviour_is_not_learned(towers: TowerPair) -> No
 
 def test_no_gradient_reaches_what_was_fitted(towers: TowerPair) -> None:
     learned = {name for name, _ in towers.ranking.named_parameters() if not name.startswith("warm.")}
-    assert learned == {"mix", "repeats.weights"}
+    assert learned == {"mix", "repeats.weights", "transitions.weights"}
     assert list(towers.zero_shot.parameters()) == []
     kept = set(towers.state_dict())
     assert {"zero_shot.codes", "ranking.keys", "ranking.biases", "ranking.mix"} <= kept

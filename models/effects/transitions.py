@@ -1,0 +1,199 @@
+"""Item-to-item transitions: how much likelier an item is to be acted on after another one, as few directions.
+
+T(j, i) counts how often item i was acted on after item j, where the d-th behaviour before an act counts d^-1.5. With
+p(i) the share of all that was counted, and κ counts of p(i) added to each row,
+
+    lift(j, i) = log[(T(j, i) + κ p(i)) / ((T(j) + κ) p(i))] = log[1 + T(j, i) / (κ p(i))] + a constant of j,
+
+of which the first term is 0 for whatever never followed, and the second the same for all candidates. So the lifts are
+one sparse matrix, and its H greatest singular values give each item a vector as a source and one as a target. A
+training user must not meet the own acts in them: they are found without each fold of the users as well, as codes are.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from sklearn.utils.extmath import randomized_svd
+
+from models.data.examples import Examples
+from models.runtime.encoding import FIRST_KNOWN, PADDING, IndexArray
+
+Floats = npt.NDArray[np.float32]
+DIRECTIONS = 64
+"""H, floats of a source and of a target."""
+SHRINKAGE = 100.0
+"""κ, counts by popularity that are added to those after each item."""
+MOST_PAIRS = 1 << 23
+"""Of items that are kept: of more, those that were counted most."""
+COUNTED = 10
+"""Behaviours before an act that are counted as its sources."""
+COUNTED_POWER = -1.5
+READ_DECAY = 0.6
+"""Weight of a behaviour against the one after it, where transitions are read."""
+READ = 24
+"""Behaviours that are read in training; what lies further back weighs nothing."""
+_CHUNK = 16384
+_ITERATIONS = 2
+"""Of the power method. Lifts have no sharp end of their spectrum: more of them change no ranking that was measured."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Transitions:
+    """Sources and targets (1 + F, items, H): from all users, then without each of F folds.
+
+    The log-odds of a candidate i after behaviours j₀ (the newest), j₁, … are in proportion to
+    Σ_d `READ_DECAY`^d source(j_d) · target(i). Targets are centred over what everybody acts on, so that an item without
+    counts, whose vectors are zeros, is an average one.
+    """
+
+    sources: Floats
+    targets: Floats
+
+    def of(self, folds: IndexArray, items: IndexArray, owner: IndexArray, candidates: IndexArray) -> Floats:
+        """(R,) for candidates (R,) of the users in rows `owner` (R,), whose behaviour is `items` (U, L) and who may see
+        what was found without their `folds` (U,)."""
+        seen = (items != PADDING).sum(axis=1)
+        back = np.arange(min(READ, items.shape[1]))
+        places = seen[:, None] - 1 - back
+        read = np.where(places >= 0, np.take_along_axis(items, places.clip(0), axis=1), PADDING)
+        taste = np.einsum("uld,l->ud", self.sources[folds[:, None], read], READ_DECAY ** back.astype(np.float32))
+        found: Floats = np.einsum("rd,rd->r", taste[owner], self.targets[folds[owner], candidates])
+        return found
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TransitionCounts:
+    """T (items, items): of all windows so far. Indices of items never move, and `PADDING` and `UNKNOWN` have none."""
+
+    pairs: sparse.csr_array
+
+    @classmethod
+    def none(cls, items: int) -> "TransitionCounts":
+        return cls(sparse.csr_array((items, items), dtype=np.float32))
+
+    def grown(self, items: int) -> "TransitionCounts":
+        """For so many items: of new ones nothing is known yet."""
+        found = self.pairs.copy()
+        found.resize((items, items))
+        return TransitionCounts(found)
+
+    def only(self, most: int) -> "TransitionCounts":
+        """At most so many pairs, those that were counted most."""
+        pairs = self.pairs
+        if pairs.nnz <= most:
+            return self
+        found = pairs.tocoo()
+        kept = np.sort(np.argpartition(found.data, pairs.nnz - most)[pairs.nnz - most :])
+        return TransitionCounts(
+            sparse.csr_array((found.data[kept], (found.row[kept], found.col[kept])), shape=pairs.shape)
+        )
+
+    def vectors(self, seed: int) -> tuple[Floats, Floats]:
+        """Sources and targets, (items, H) each; of fewer directions than H, the others are zeros."""
+        items = self.pairs.shape[0]
+        sources, targets = (np.zeros((items, DIRECTIONS), dtype=np.float32) for _ in range(2))
+        acted = np.asarray(self.pairs.sum(axis=0), dtype=np.float64)
+        known = np.flatnonzero(acted + np.asarray(self.pairs.sum(axis=1)))
+        rank = min(DIRECTIONS, len(known))
+        if not rank:
+            return sources, targets
+        share = acted[known] / acted.sum()
+        lifts = self.pairs[known][:, known].tocoo()
+        lifts.data = np.log1p(lifts.data / (SHRINKAGE * share[lifts.col])).astype(np.float32)
+        left, strengths, right = randomized_svd(lifts.tocsr(), rank, n_iter=_ITERATIONS, random_state=seed)
+        size = np.sqrt(strengths)
+        sources[known, :rank] = left * size
+        targets[known, :rank] = right.T * size
+        targets[known, :rank] -= (share @ targets[known, :rank]).astype(np.float32)
+        return sources, targets
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays that a file keeps, by name."""
+        pairs = self.pairs
+        arrays = {"counts": pairs.data.astype(np.float32), "targets": pairs.indices.astype(np.int32)}
+        return {
+            f"transition_{name}": each for name, each in (arrays | {"starts": pairs.indptr.astype(np.int64)}).items()
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "TransitionCounts | None":
+        """What `to_arrays` gave; None where an earlier version wrote the file. Raises `KeyError` for a part of it."""
+        if "transition_counts" not in arrays:
+            return None
+        parts = (arrays[f"transition_{name}"] for name in ("counts", "targets", "starts"))
+        items = len(arrays["transition_starts"]) - 1
+        return cls(sparse.csr_array(tuple(parts), shape=(items, items)))
+
+
+def fit_transitions(
+    examples: Examples,
+    fold: IndexArray,
+    folds: int,
+    items: int,
+    seed: int,
+    since_ms: int,
+    before: TransitionCounts | None = None,
+) -> tuple[Transitions, TransitionCounts]:
+    """What was found of examples from `since_ms` on, and what a later window goes on from.
+
+    `fold` (users,): from 1, the fold of each user who is learned from, and 0 for the others, who are not counted.
+    `before`: what was counted in earlier windows, of everybody.
+    """
+    parts = [TransitionCounts.none(items).pairs for _ in range(folds)]
+    for moments in _chunks(np.flatnonzero((examples.times_ms >= since_ms) & (fold[examples.users] > 0))):
+        users, sources, targets, weights = _counted(examples, moments)
+        for number in np.unique(fold[users]).tolist():
+            own = fold[users] == number
+            pair = (weights[own], (sources[own], targets[own]))
+            added = parts[number - 1] + sparse.csr_array(pair, shape=(items, items))
+            parts[number - 1] = TransitionCounts(added).only(MOST_PAIRS).pairs
+    earlier = (before.grown(items) if before else TransitionCounts.none(items)).pairs
+    whole = sum(parts, earlier)
+    fits = [TransitionCounts(each).only(MOST_PAIRS) for each in (whole, *(_less(whole, part) for part in parts))]
+    vectors = [each.vectors(seed) for each in fits]
+    return Transitions(np.stack([each for each, _ in vectors]), np.stack([each for _, each in vectors])), fits[0]
+
+
+def _less(whole: sparse.csr_array, part: sparse.csr_array) -> sparse.csr_array:
+    """The pairs of the whole without those of a part of it; what rounding leaves of a pair is none."""
+    rest = whole - part
+    rest.data[rest.data < COUNTED**COUNTED_POWER / 2] = 0.0
+    rest.eliminate_zeros()
+    return rest
+
+
+class _Pairs(NamedTuple):
+    """P times that an item was acted on after another: by whom, and how much it counts, (P,) each."""
+
+    users: IndexArray
+    sources: IndexArray
+    targets: IndexArray
+    weights: Floats
+
+
+def _counted(examples: Examples, moments: IndexArray) -> _Pairs:
+    """What is counted of what was acted on at the moments."""
+    sizes = examples.starts[moments + 1] - examples.starts[moments]
+    owner = np.repeat(np.arange(len(moments)), sizes)
+    rows = np.arange(len(owner)) + np.repeat(examples.starts[moments] - np.cumsum(sizes) + sizes, sizes)
+    acted = (examples.labels[rows] == 1) & (examples.items[rows] >= FIRST_KNOWN)
+    owner, targets = owner[acted], examples.items[rows[acted]].astype(np.int64)
+    users = examples.users[moments].astype(np.int64)
+    items, _, seen = examples.histories.before(users, examples.times_ms[moments])
+    found = []
+    for back in range(1, COUNTED + 1):
+        there = np.flatnonzero(seen[owner] >= back)
+        sources = items[owner[there], seen[owner[there]] - back]
+        kept = (sources >= FIRST_KNOWN) & (sources != targets[there])
+        there = there[kept]
+        weights = np.full(len(there), back**COUNTED_POWER, dtype=np.float32)
+        found.append((users[owner[there]], sources[kept], targets[there], weights))
+    return _Pairs(*(np.concatenate(each) for each in zip(*found, strict=True)))
+
+
+def _chunks(places: IndexArray) -> Iterator[IndexArray]:
+    return (places[at : at + _CHUNK] for at in range(0, len(places), _CHUNK))

@@ -1,0 +1,153 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from models.effects.transitions import (
+    COUNTED_POWER,
+    DIRECTIONS,
+    READ_DECAY,
+    TransitionCounts,
+    Transitions,
+    fit_transitions,
+)
+from models.runtime.encoding import FIRST_KNOWN, PADDING, UNKNOWN
+from tests.effects_factory import ITEMS, examples_of, part_of_examples
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+KNOWN = np.arange(FIRST_KNOWN, ITEMS)
+FOLDS = 3
+
+
+def _walks(users: int, steps: int, rng: np.random.Generator) -> Any:
+    """Each user acts on the known items in a circle, from a random one on."""
+    starts = rng.integers(len(KNOWN), size=users)
+    items = KNOWN[(starts[:, None] + np.arange(steps)) % len(KNOWN)].ravel()
+    owner = np.repeat(np.arange(users), steps)
+    times_ms = np.tile(np.arange(steps), users)
+    return examples_of(owner, items, np.ones(len(items)), np.ones((users, 2)), times_ms)
+
+
+def _fit(examples: Any, fold: Any = None, since_ms: int = 0, before: Any = None, items: int = ITEMS) -> Any:
+    own = 1 + np.arange(len(examples.attributes)) % FOLDS if fold is None else np.asarray(fold)
+    return fit_transitions(examples, own, FOLDS, items, 1, since_ms, before)
+
+
+def _lifts(transitions: Transitions, behaviour: list[int], fold: int = 0) -> Any:
+    """Of all items after a behaviour, oldest first."""
+    padded = np.full((1, 100), PADDING)
+    padded[0, : len(behaviour)] = behaviour
+    candidates = np.arange(transitions.targets.shape[1])
+    return transitions.of(np.array([fold]), padded, np.zeros(len(candidates), dtype=np.int64), candidates)
+
+
+def test_what_follows_comes_first_and_the_newest_behaviour_counts_most() -> None:
+    transitions, _ = _fit(_walks(300, 5, np.random.default_rng(0)))
+    for place, item in enumerate(KNOWN):
+        following = KNOWN[(place + 1) % len(KNOWN)]
+        assert np.argmax(_lifts(transitions, [int(item)])) == following
+        assert np.argmax(_lifts(transitions, [int(KNOWN[place - 5]), int(item)])) == following
+
+
+def test_a_lift_is_that_of_the_counts() -> None:
+    """With as many directions as items, nothing is lost but what all candidates share."""
+    counts = np.zeros((ITEMS, ITEMS), dtype=np.float32)
+    counts[2, 3], counts[2, 4], counts[3, 4] = 30.0, 10.0, 20.0
+    sources, targets = TransitionCounts(sparse.csr_array(counts)).vectors(1)
+    share = counts.sum(axis=0) / counts.sum()
+    expected = np.log1p(np.divide(counts, 100.0 * share, out=np.zeros_like(counts), where=share > 0))
+    known = [2, 3, 4]
+    found = (sources @ targets.T)[known][:, known]
+    centre = (expected @ share)[known]
+    np.testing.assert_allclose(found, expected[known][:, known] - centre[:, None], atol=1e-5)
+    assert sources.shape == targets.shape == (ITEMS, DIRECTIONS)
+    assert not sources[5:].any()
+    assert not targets[5:].any()
+
+
+def test_behaviours_before_an_act_are_counted_by_how_far_back_they_are() -> None:
+    examples = examples_of([0] * 4, [2, 3, 3, 4], np.ones(4), np.ones((1, 2)))
+    _, counts = _fit(examples, fold=[1])
+    found = counts.pairs.toarray()
+    np.testing.assert_allclose(found[2, 3], 1 + 2**COUNTED_POWER)
+    np.testing.assert_allclose([found[3, 4], found[2, 4]], [1 + 2**COUNTED_POWER, 3**COUNTED_POWER], rtol=1e-6)
+    assert found[3, 3] == 0  # what repeats is another term's
+
+
+def test_what_was_passed_by_is_no_target_and_unknown_items_are_neither() -> None:
+    items, labels = [2, UNKNOWN, 3, 4], [1, 1, 0, 1]
+    _, counts = _fit(examples_of([0] * 4, items, labels, np.ones((1, 2))), fold=[1])
+    found = counts.pairs.toarray()
+    assert np.argwhere(found).tolist() == [[2, 4]]
+    np.testing.assert_allclose(found[2, 4], 2**COUNTED_POWER)
+
+
+def test_events_of_one_time_do_not_follow_each_other() -> None:
+    _, counts = _fit(examples_of([0, 0, 0], [2, 3, 4], np.ones(3), np.ones((1, 2)), [0, 0, 1]), fold=[1])
+    assert np.argwhere(counts.pairs.toarray()).tolist() == [[2, 4], [3, 4]]
+
+
+def test_a_training_user_does_not_meet_the_own_acts() -> None:
+    walks = _walks(90, 5, np.random.default_rng(1))
+    own = [(2, 9), (2, 9)]  # a jump that nobody else makes
+    users = np.concatenate([walks.users, [90, 90, 91, 91]])
+    items = np.concatenate([walks.items, np.ravel(own)])
+    times = np.concatenate([walks.times_ms, [0, 1, 0, 1]])
+    examples = examples_of(users, items, np.ones(len(users)), np.ones((92, 2)), times)
+    fold = np.append(1 + np.arange(90) % 2, [3, 3])
+    transitions, _ = _fit(examples, fold=fold)
+    without, _ = _fit(walks, fold=1 + np.arange(90) % 2)
+    seen_by_others, by_itself = _lifts(transitions, [2])[9], _lifts(transitions, [2], fold=3)[9]
+    np.testing.assert_allclose(by_itself, _lifts(without, [2])[9], atol=1e-4)
+    assert seen_by_others > by_itself + 0.05
+
+
+def test_who_is_in_no_fold_is_not_counted() -> None:
+    _, counts = _fit(_walks(9, 5, np.random.default_rng(2)), fold=np.zeros(9))
+    assert not counts.pairs.nnz
+
+
+def test_a_later_window_adds_to_what_was_counted() -> None:
+    examples = _walks(60, 8, np.random.default_rng(3))
+    _, whole = _fit(examples)
+    early = np.flatnonzero(examples.times_ms < 4)
+    _, first = _fit(part_of_examples(examples, early))
+    _, both = _fit(examples, since_ms=4, before=first)
+    np.testing.assert_allclose(both.pairs.toarray(), whole.pairs.toarray(), rtol=1e-5)
+
+
+def test_what_was_counted_grows_with_the_items() -> None:
+    examples = _walks(60, 5, np.random.default_rng(4))
+    _, counts = _fit(examples)
+    transitions, grown = _fit(examples, since_ms=100, before=counts, items=ITEMS + 3)
+    np.testing.assert_allclose(grown.pairs.toarray()[:ITEMS, :ITEMS], counts.pairs.toarray())
+    assert transitions.sources.shape == (1 + FOLDS, ITEMS + 3, DIRECTIONS)
+    assert not transitions.targets[:, ITEMS:].any()
+
+
+def test_of_too_many_pairs_those_counted_most_are_kept() -> None:
+    counts = np.zeros((ITEMS, ITEMS), dtype=np.float32)
+    counts[2, 3:8] = [5.0, 1.0, 4.0, 2.0, 3.0]
+    kept = TransitionCounts(sparse.csr_array(counts)).only(3).pairs.toarray()
+    assert np.argwhere(kept).tolist() == [[2, 3], [2, 5], [2, 7]]
+    assert TransitionCounts(sparse.csr_array(counts)).only(5).pairs.nnz == 5
+
+
+def test_nothing_that_follows_is_nothing_found() -> None:
+    transitions, counts = _fit(examples_of([0, 1], [2, 3], np.ones(2), np.ones((2, 2))))
+    assert not counts.pairs.nnz
+    assert not transitions.sources.any()
+    assert not _lifts(transitions, [2, 3]).any()
+
+
+def test_the_same_counts_give_the_same_vectors() -> None:
+    _, counts = _fit(_walks(60, 5, np.random.default_rng(5)))
+    for one, other in zip(counts.vectors(7), counts.vectors(7), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_behaviour_weighs_less_the_further_back_it_is() -> None:
+    transitions, _ = _fit(_walks(300, 5, np.random.default_rng(6)))
+    newest, before = _lifts(transitions, [4]), _lifts(transitions, [9])
+    np.testing.assert_allclose(_lifts(transitions, [9, 4]), newest + READ_DECAY * before, rtol=1e-4, atol=1e-5)
