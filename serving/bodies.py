@@ -99,7 +99,7 @@ class StoredUser(HttpBody):
     """As the active generation sees it; None where none is active."""
     generation: int | None
     """The active one."""
-    attributes: dict[str, Scalar] | None
+    attributes: dict[str, Scalar | list[Scalar]] | None
     """None where no sign-up was read."""
     attributes_at: datetime | None
     behaviour: list[StoredBehaviour]

@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput, Unavailable
+from foretaste.kernel.values import MOST_ELEMENTS
 from serving.active import NoneActive
 from serving.bodies import BATCH, ONE
 
@@ -104,16 +105,35 @@ def _by_field(errors: Sequence[Any]) -> list[tuple[str, object, str]]:
     """(field, value, problem) of each error, but one alone for a value that may be of several types and is of none."""
     found: list[tuple[str, object, str]] = []
     plain = [{**error, "loc": _without_form(error["loc"])} for error in errors]
-    for _, group in groupby(plain, key=lambda error: (error["loc"][:-1], id(error["input"]))):
+    for _, group in groupby(plain, key=_of_one_value):
         same = list(group)
         if any(error["type"] == "string_unicode" for error in same):
             found.append((_path(_of_text(same)), same[0]["input"], _NOT_UTF8))
         elif len(same) == 1 or not _is_scalar(same[0]["loc"]):
             found += [(_path(error["loc"]), error["input"], _plain(error["msg"])) for error in same]
         else:
-            problem = "expected a text, a finite number, true, false or null"
-            found.append((_path(same[0]["loc"][:-1]), same[0]["input"], problem))
+            found.append((_path(_value_of(same[0]["loc"]) or same[0]["loc"][:-1]), same[0]["input"], _expected(same)))
     return found
+
+
+def _of_one_value(error: Mapping[str, Any]) -> object:
+    """What errors have in common that are of one value, which may be of several types."""
+    return _value_of(error["loc"]) or (error["loc"][:-1], id(error["input"]))
+
+
+def _value_of(location: Sequence[object]) -> Sequence[object] | None:
+    """The location of the attribute that it lies within, without the members of its union; None where it is none."""
+    if "attributes" not in location[1:-2] or "filter" in location:
+        return None
+    return location[: location.index("attributes", 1) + 2]
+
+
+def _expected(same: Sequence[Mapping[str, Any]]) -> str:
+    if _value_of(same[0]["loc"]) is None:
+        return "expected a text, a finite number, true, false or null"
+    if any(error["type"] == "too_long" for error in same):
+        return f"a list has at most {MOST_ELEMENTS} values"
+    return "expected a text, a finite number, true, false, null, or a list of such"
 
 
 def _malformed(error: RequestValidationError) -> list[tuple[str, object, str]]:

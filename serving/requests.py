@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 from typing_extensions import TypedDict  # pydantic refuses that of `typing` before Python 3.12
 
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.events import Id, Text, WireScalar
+from foretaste.kernel.events import Id, Text, WireScalar, WireValue
 from foretaste.kernel.ranking import Cause, Fallback, Source
 
 
@@ -66,7 +66,7 @@ class Influence(BaseModel):
     """The name of an attribute; or:"""
     behaviour: str | None = None
     """The item of a behaviour."""
-    value: WireScalar = None
+    value: WireValue = None
     """The attribute's value, or the behaviour's action."""
     effect: float
     """What the log odds of the score would lose without it."""

@@ -7,6 +7,7 @@ from pydantic_core import ErrorDetails, PydanticSerializationError
 
 from foretaste.kernel.errors import ForetasteError, InvalidInput
 from foretaste.kernel.events import MAX_FIELD, Event, Reason
+from foretaste.kernel.values import MOST_ELEMENTS
 
 EventT = TypeVar("EventT", bound=Event)
 
@@ -71,7 +72,9 @@ def _problem(first: ErrorDetails, errors: list[ErrorDetails]) -> str:
     of_this_field = {error["type"] for error in errors if error["loc"][:2] == first["loc"][:2]}
     if "finite_number" in of_this_field:
         return "must be a finite number"
-    return "must be a string, a number, a boolean or null"
+    if "too_long" in of_this_field:
+        return f"a list has at most {MOST_ELEMENTS} values"
+    return "must be a string, a number, a boolean, null, or a list of such"
 
 
 def _field(error: ErrorDetails) -> str:

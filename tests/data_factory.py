@@ -1,5 +1,6 @@
 """A small dataset folder whose tastes really depend on the users' attributes, so that learning them can be tested."""
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -172,3 +173,51 @@ def encoding_of(items: int = 6) -> Encoding:
     """An encoding that knows the first `items` items of `dataset_of`, and its only action."""
     names = tuple(f"item-{item}" for item in range(items))
     return Encoding({}, {}, {}, names, ("did",), np.zeros((items + 2, 0), dtype=np.int64))
+
+
+PORTRAIT = 12
+"""Floats of a user's portrait, see `with_several_values`."""
+
+
+def with_several_values(folder: Path) -> Path:
+    """The data set of `write_dataset` with lists and vectors in place of what tells the taste.
+
+    A user's `interests` are the segment and one to three of six hobbies that say nothing; the `portrait` is a vector
+    around a centre of the segment. An item's `tags` are its genre and a season. One user in ten has no interests, and
+    another one no portrait. Written as a list column, or in a CSV file as JSON arrays.
+    """
+    rng = np.random.default_rng(1)
+    says = yaml.safe_load((folder / "dataset.yaml").read_text(encoding="utf-8"))
+    (users_file,), (items_file,) = folder.glob("users.*"), folder.glob("items.*")
+    people, catalogue = _read(users_file), _read(items_file)
+    centres = dict(zip(SEGMENTS, rng.normal(size=(len(SEGMENTS), PORTRAIT)), strict=True))
+    interests: list[list[str] | None] = [
+        [str(each) for each in rng.permutation([segment, *rng.choice(6, rng.integers(1, 4), replace=False)])]
+        for segment in people["segment"]
+    ]
+    portraits: list[list[float] | None] = [
+        (centres[segment] + 0.2 * rng.normal(size=PORTRAIT)).round(4).tolist() for segment in people["segment"]
+    ]
+    for place in range(len(people)):
+        if rng.random() < 0.1:
+            (interests if rng.random() < 0.5 else portraits)[place] = None
+    people = people.assign(interests=pd.Series(interests), portrait=pd.Series(portraits))
+    catalogue["tags"] = [[genre, str(rng.choice(["winter", "summer"]))] for genre in catalogue["genre"]]
+    _write(_as_written(people.drop(columns="segment"), users_file), users_file)
+    _write(_as_written(catalogue.drop(columns="genre"), items_file), items_file)
+    says["users"]["attributes"] = {"interests": "list", "portrait": "vector", "age": "numeric", "city": "categorical"}
+    says["items"]["attributes"] = {"tags": "list", "price": "numeric"}
+    (folder / "dataset.yaml").write_text(yaml.safe_dump(says, sort_keys=False), encoding="utf-8")
+    return folder
+
+
+def _read(path: Path) -> pd.DataFrame:
+    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+
+
+def _as_written(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    if path.suffix == ".parquet":
+        return frame
+    lists = [name for name in ("interests", "portrait", "tags") if name in frame]
+    as_json = {name: frame[name].map(lambda value: None if value is None else json.dumps(value)) for name in lists}
+    return frame.assign(**as_json)

@@ -11,7 +11,7 @@ from foretaste.kernel.errors import ForetasteError, Unavailable
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
-from foretaste.kernel.values import Attributes, FloatArray
+from foretaste.kernel.values import Attributes, FloatArray, number
 from foretaste.testing import InMemoryGenerations, InMemoryOnlineStore, InMemoryRetrieval
 from serving.active import ActiveGeneration
 from serving.metrics import RankingMetrics
@@ -101,7 +101,7 @@ class FakeTowers:
         self.made.append(generation)
         if "zero_shot" in self.shapes:
             return np.zeros(self.shapes["zero_shot"], np.float32)
-        ages = [float(one.get("age") or 0) + generation for one in attributes]
+        ages = [number(one.get("age") or 0) + generation for one in attributes]
         if "zero_shot" in self.not_finite:
             ages = [float("nan")] * len(ages)
         return np.stack([np.full(SHAPE, age, np.float32) for age in ages])

@@ -7,7 +7,7 @@ from features.log.rows import behaviours_table, rankings_table
 from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.ports import Logged
 from foretaste.kernel.ranking import Source
-from foretaste.kernel.values import Scalar
+from foretaste.kernel.values import Attributes, Scalar
 
 CITY: Mapping[str, Scalar] = {"city": "north"}
 
@@ -19,7 +19,7 @@ def shown(  # noqa: PLR0913  # flat, each a column
     *,
     ranking_id: str | None = None,
     done: Sequence[tuple[str, str] | str] = (),
-    attributes: Mapping[str, Scalar] | None = CITY,
+    attributes: Attributes | None = CITY,
     context: Mapping[str, Scalar] | None = None,
     generation: int | None = 1,
     registered_ms: int | None = None,

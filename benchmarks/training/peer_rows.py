@@ -92,7 +92,7 @@ def _expanded(batch: Batch, encoding: Encoding) -> PeerRows:
     groups = (("user", encoding.attributes), ("context", encoding.context), ("item", encoding.item_attributes))
     return PeerRows(
         fields=fields,
-        sizes={f"{group}_{name}": field.size for group, found in groups for name, field in found.items()},
+        sizes={f"{group}_{name}": field.sizes[0] for group, found in groups for name, field in found.items()},
         items=batch.candidates.astype(np.int32),
         item_count=encoding.item_count,
         history=batch.items.astype(np.int32)[owner],

@@ -1,7 +1,7 @@
 """The training log's rows: events as Arrow tables, and each row once. Pure: no file and no Feast."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from foretaste.kernel.events import UserBehaved, UserRanked
-from foretaste.kernel.values import Scalar
+from foretaste.kernel.values import Attributes
 
 TIME: pa.DataType = pa.timestamp("us", tz="UTC")
 TEXT: pa.DataType = pa.large_string()
@@ -151,5 +151,5 @@ def as_time(at_ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=min(max(at_ms, 0), _LATEST_MS))
 
 
-def _json(values: Mapping[str, Scalar]) -> str:
+def _json(values: Attributes) -> str:
     return json.dumps(dict(values), ensure_ascii=False, separators=(",", ":"))

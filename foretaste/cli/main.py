@@ -122,6 +122,9 @@ def _failed(error: ForetasteError | ValidationError) -> int:
     return EXIT_INVALID if isinstance(error, InvalidInput) else EXIT_FAILED
 
 
+_IN_UNION = "must be a string, a number, a boolean, null, or for an attribute a list of such"
+
+
 def _where(error: ValidationError, problem: ErrorDetails) -> str:
     """The field, what is wrong, and the value; not a setting's value, which may be a password."""
     of_settings = error.title == Settings.__name__
@@ -129,7 +132,7 @@ def _where(error: ValidationError, problem: ErrorDetails) -> str:
     field = variable(names[0]) if of_settings and names else ".".join(names)
     value = "" if of_settings or not names else f" (got {problem['input']!r})"
     in_union = not of_settings and len(problem["loc"]) > len(names)
-    what = "must be a string, a number, a boolean or null" if in_union else problem["msg"].removeprefix("Value error, ")
+    what = _IN_UNION if in_union else problem["msg"].removeprefix("Value error, ")
     return f"{field}: {what}{value}" if field else what
 
 

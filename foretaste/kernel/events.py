@@ -1,6 +1,6 @@
 """Events on Kafka, and what becomes of one that cannot be processed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
@@ -21,7 +21,7 @@ from pydantic import (
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.ranking import Cause, Fallback, Source
 from foretaste.kernel.users import DIGEST_BYTES, Place
-from foretaste.kernel.values import DATES, EARLIEST_MS, MISSING_ACTION, Attributes
+from foretaste.kernel.values import DATES, EARLIEST_MS, MISSING_ACTION, MOST_ELEMENTS, Attributes, is_several
 
 MAX_ID = 256
 """Characters in a user or item id, at most."""
@@ -41,6 +41,10 @@ which Python and JSON allow and no store, broker or tower takes."""
 
 
 WireScalar: TypeAlias = Text | StrictBool | StrictInt | StrictFloat | None
+
+
+WireValue: TypeAlias = WireScalar | Annotated[Sequence[WireScalar], Field(max_length=MOST_ELEMENTS)]
+"""An attribute: one value, or a list of values or a vector."""
 
 
 _TIME_SCHEMA = {
@@ -69,8 +73,9 @@ INT64_MAX = 2**63 - 1
 def oversized_integer(field: str, attributes: Attributes) -> InvalidInput | None:
     """What is wrong with the first integer beyond 64 bits, which no tower and no store holds; None without one."""
     for name, value in attributes.items():
-        if isinstance(value, int) and abs(value) > INT64_MAX:
-            return InvalidInput(f"{field}.{name[:MAX_FIELD]}", value, "must fit in 64 bits")
+        for each in value if is_several(value) else (value,):
+            if isinstance(each, int) and abs(each) > INT64_MAX:
+                return InvalidInput(f"{field}.{name[:MAX_FIELD]}", each, "must fit in 64 bits")
     return None
 
 
@@ -103,7 +108,7 @@ class UserRegistered(Event):
     """`user-registered`: a user signed up. Attributes are raw values; fields that nobody knows are ignored."""
 
     user_id: Id
-    attributes: Mapping[Text, WireScalar]
+    attributes: Mapping[Text, WireValue]
     registered_at: EventTime | None = None
     """When, by the sender's clock; the Kafka timestamp where absent. See `event_time_ms`."""
     event_id: EventId = None
@@ -147,7 +152,7 @@ class UserProfile(Event):
     model_config = ConfigDict(ser_json_bytes="hex", val_json_bytes="hex")
 
     user_id: Id
-    attributes: Mapping[Text, WireScalar]
+    attributes: Mapping[Text, WireValue]
     registered_at: AwareDatetime
     """When it happened, to the millisecond (`event_time_ms`)."""
     place: Place | None = None
@@ -277,7 +282,7 @@ class UserRanked(Event):
     items: tuple[Id, ...]
     scores: tuple[float, ...]
     context: Mapping[Text, WireScalar] = Field(default_factory=dict)
-    attributes: Mapping[Text, WireScalar] | None = None
+    attributes: Mapping[Text, WireValue] | None = None
     behaviour_items: tuple[str, ...] = ()
     behaviour_actions: tuple[str, ...] = ()
     behaviour_times: tuple[int, ...] = ()

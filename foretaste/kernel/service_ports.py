@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from foretaste.kernel.events import UserBehaved, UserErased, UserRegistered
-from foretaste.kernel.values import FloatArray, Scalar
+from foretaste.kernel.values import FloatArray, Value
 
 
 class EventIntake(Protocol):
@@ -74,7 +74,7 @@ class FieldChoices:
     """One field of a generation: its kind, and values that it knows, the most frequent first; edges of bins rise."""
 
     kind: str
-    values: Sequence[Scalar]
+    values: Sequence[Value]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +43,11 @@ IndexArray: TypeAlias = npt.NDArray[np.int64]
 Scalar: TypeAlias = str | int | float | bool | None
 
 
-Attributes: TypeAlias = Mapping[str, Scalar]
+Value: TypeAlias = Scalar | Sequence[Scalar]
+"""Of an attribute: one value, or a list of values or a vector, a list or a tuple."""
+
+
+Attributes: TypeAlias = Mapping[str, Value]
 
 
 _EXACT = 2**53
@@ -55,7 +59,21 @@ _WIDEST = 1024
 _LONGEST_BOOLEAN = 5
 
 
-def canonical(value: Scalar) -> str | None:
+MOST_ELEMENTS = 4096
+"""Values of a list, and floats of a vector, at most."""
+
+
+def is_several(value: object) -> TypeGuard[Sequence[Scalar]]:
+    """Whether a raw value is a list of values, or a vector."""
+    return isinstance(value, list | tuple)
+
+
+def is_missing(value: Value) -> bool:
+    """Whether a raw value is none. An empty list is one."""
+    return not is_several(value) and canonical(value) is None
+
+
+def canonical(value: Value) -> str | None:
     """The text by which a raw value is matched, or None for a missing one.
 
     25, 25.0, "25" and "25.0" are one value; True, "true", "True" and "TRUE" are another. "", nan and
@@ -82,7 +100,7 @@ def _canonical_text(text: str) -> str | None:
     return text
 
 
-def number(value: Scalar) -> float:
+def number(value: Value) -> float:
     """The finite number that a raw value stands for, or nan."""
     try:
         parsed = float(value)  # type: ignore[arg-type]  # None and whatever else is caught here

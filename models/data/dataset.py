@@ -27,7 +27,7 @@ from models.data.schema import (
 from models.data.table_files import Table, read_blocks, read_table
 from models.data.table_parts import TableFile, table_file
 from models.runtime.account_age import NEVER_REGISTERED
-from models.runtime.fields import KINDS
+from models.runtime.fields import KINDS, VectorEncoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +155,10 @@ def read_entities(
     strange = [tables.not_numbers(table, name) for name, kind in fields.items() if not KINDS[kind].is_text]
     for each in strange:
         each.check()
-    return pd.DataFrame({id_name: texts.to_pandas(), **{name: _raw(table, name) for name in fields}}), strange
+    values = {name: (_lists if KINDS[kind].is_several else _raw)(table, name) for name, kind in fields.items()}
+    for name in [name for name, kind in fields.items() if kind == VectorEncoder.kind]:
+        tables.check_lengths(table, name, values[name].tolist())
+    return pd.DataFrame({id_name: texts.to_pandas(), **values}), strange
 
 
 def read_registrations(file: TableFile, says: UsersSection) -> npt.NDArray[np.int64] | None:
@@ -175,6 +178,13 @@ def _raw(table: Table, column: str) -> "pd.Series[Any]":
     objects = np.empty(len(values), dtype=object)
     objects[:] = values
     return pd.Series(objects[codes], dtype=object)
+
+
+def _lists(table: Table, column: str) -> "pd.Series[Any]":
+    """Raw values of which each is a tuple, or None."""
+    found = np.empty(table.rows, dtype=object)
+    found[:] = tables.lists(table, column)
+    return pd.Series(found, dtype=object)
 
 
 @dataclass(frozen=True, eq=False)

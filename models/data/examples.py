@@ -102,16 +102,18 @@ class Examples:
         """
         users = dataset.user_rows(frame["user_id"]).astype(np.int32)
         times_ms = frame["time_ms"].to_numpy(dtype=np.int64)
-        context = [field_indices(field, frame[name]) for name, field in encoding.context.items()]
-        order = np.lexsort([*reversed(context), users, times_ms])
-        begins = _begins([key[order] for key in (times_ms, users, *context)])
+        context = _side_by_side(
+            [field_indices(field, frame[name]) for name, field in encoding.context.items()], len(frame)
+        )
+        order = np.lexsort([*context.T[::-1], users, times_ms])
+        begins = _begins([key[order] for key in (times_ms, users, *context.T)])
         first = order[begins]
         if registered_ms is None:
             registered_ms = dataset.registrations_ms[users]
         return cls(
             users=users[first],
             times_ms=times_ms[first],
-            context=_side_by_side([column[first] for column in context], len(first)),
+            context=context[first],
             starts=np.append(begins, len(order)),
             items=item_indices(dataset, encoding, frame["item_id"])[order],
             labels=frame["label"].to_numpy(dtype=np.float32)[order],
@@ -166,7 +168,7 @@ def encode_users(dataset: Dataset, encoding: Encoding) -> IndexArray:
 
 
 def _side_by_side(columns: list[Indices], rows: int) -> Indices:
-    return np.column_stack(columns) if columns else np.zeros((rows, 0), dtype=np.int32)
+    return np.hstack(columns) if columns else np.zeros((rows, 0), dtype=np.int32)
 
 
 def _begins(keys: list[npt.NDArray[Any]]) -> IndexArray:

@@ -38,11 +38,11 @@ def action_indices(encoding: Encoding, actions: "pd.Series[str]") -> Indices:
 
 
 def field_indices(field: FieldEncoder, values: "pd.Series[Any]") -> Indices:
-    """(R,) indices of a field's values."""
+    """(R, C) indices of a field's values."""
     if isinstance(values.dtype, pd.CategoricalDtype):
         by_code = field.encode([*values.cat.categories, None]).astype(np.int32)
         return by_code[values.cat.codes.to_numpy()]
-    found = np.empty(len(values), dtype=np.int32)
+    found = np.empty((len(values), len(field.sizes)), dtype=np.int32)
     for start in range(0, len(values), _AT_ONCE):
         found[start : start + _AT_ONCE] = field.encode(values.iloc[start : start + _AT_ONCE].tolist())
     return found

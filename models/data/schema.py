@@ -30,7 +30,7 @@ def _known_kind(kind: str) -> str:
 
 
 FieldKind: TypeAlias = Annotated[str, AfterValidator(_known_kind)]
-"""The name of a kind of attribute, one of `models.runtime.fields.KINDS`: "categorical" or "numeric"."""
+"""The name of a kind of attribute, one of `KINDS`: "categorical", "numeric", "list" or "vector"."""
 
 
 _MOMENT: TypeAdapter[datetime] = TypeAdapter(datetime)
@@ -129,4 +129,13 @@ class DatasetDescription(_Section):
             taken = [name for name in fields if name in COLUMNS]
             if taken:
                 raise ValueError(f"{section}: {taken[0]!r} is a name that Foretaste uses itself; rename that column")
+        return self
+
+    @model_validator(mode="after")
+    def _context_of_one_value(self) -> Self:
+        several = {name: kind for name, kind in self.interactions.context.items() if KINDS[kind].is_several}
+        for name, kind in several.items():
+            raise ValueError(
+                f"interactions.context: {name!r} cannot be a {kind}: a moment's fields have one value each"
+            )
         return self

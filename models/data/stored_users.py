@@ -11,7 +11,7 @@ import pandas as pd
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import oversized_integer
 from foretaste.kernel.users import Behaviour, UserFeatures, first_registration
-from foretaste.kernel.values import MAX_BEHAVIOUR, Scalar
+from foretaste.kernel.values import MAX_BEHAVIOUR, Scalar, Value, is_several
 from models.data.dataset import Dataset
 from models.data.times import utc_text
 
@@ -56,7 +56,7 @@ class DatasetUsers:
 
     def _block(self, first: int, end: int) -> list[UserFeatures]:
         table = self._users.iloc[first:end]
-        columns = [[_scalar(name, value) for value in table[name].tolist()] for name in self._names]
+        columns = [[_value(name, value) for value in table[name].tolist()] for name in self._names]
         starts = self._starts[first : end + 1]
         offset = starts[0]
         items, actions, times = (
@@ -104,6 +104,11 @@ def _texts(column: "pd.Series[Any]", rows: npt.NDArray[np.int64]) -> npt.NDArray
     if isinstance(column.dtype, pd.CategoricalDtype):
         return column.cat.categories.to_numpy(dtype=object)[column.cat.codes.to_numpy()[rows]]
     return column.to_numpy(dtype=object)[rows]
+
+
+def _value(name: str, value: Any) -> Value:
+    """As `_scalar`, of each of a list's values."""
+    return [_scalar(name, each) for each in value] if is_several(value) else _scalar(name, value)
 
 
 def _scalar(name: str, value: Any) -> Scalar:

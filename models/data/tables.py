@@ -3,6 +3,9 @@
 Every error is an `InvalidInput` that names the file, the column, the row and the value.
 """
 
+import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,9 +17,10 @@ import pyarrow.compute as pc
 
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import MAX_ID
-from foretaste.kernel.values import EARLIEST_MS, Scalar, number
+from foretaste.kernel.values import EARLIEST_MS, MOST_ELEMENTS, Scalar, number
 from models.data.table_files import Table
 from models.data.times import TimeUnit, absurd, absurd_problem, numbers_ms, texts_ms
+from models.runtime.fields.numeric import numbers_of
 
 Int64Array: TypeAlias = npt.NDArray[np.int64]
 _EXACT = 2.0**53
@@ -102,6 +106,52 @@ def numbers(table: Table, column: str) -> npt.NDArray[np.float64]:
         return np.where(np.isfinite(found), found, np.nan)
     codes, values = scalars(table, column)
     return np.array([number(value) for value in values], dtype=np.float64)[codes]
+
+
+def lists(table: Table, column: str) -> list[tuple[Scalar, ...] | None]:
+    """A column (R,) of lists: Arrow's own, or texts that are a JSON array or one value alone; None for a missing one.
+
+    Raises `InvalidInput` for a text that begins an array and is none, and for what lists hold beside single values.
+    """
+    array = table.columns[column]
+    if _is_any(array.type, "list", "large_list", "fixed_size_list"):
+        values = array.to_pylist()
+    else:
+        codes, distinct = scalars(table, column)
+        values = [distinct[code] for code in codes.tolist()]
+    return [_listed(table, column, row, value) for row, value in enumerate(values, start=table.offset + 1)]
+
+
+def _listed(table: Table, column: str, row: int, value: Any) -> tuple[Scalar, ...] | None:
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            problem = f"begins a JSON array, and is none: {error}"
+            raise InvalidInput(f"{table.field(column)}, row {row}", value, problem) from error
+    if value is None or value == "":
+        return None
+    found = tuple(value) if isinstance(value, list) else (value,)
+    if any(isinstance(each, list | dict) for each in found) or len(found) > MOST_ELEMENTS:
+        problem = f"a list holds single values, {MOST_ELEMENTS} at most"
+        raise InvalidInput(f"{table.field(column)}, row {row}", value, problem)
+    return found
+
+
+def check_lengths(table: Table, column: str, vectors: Sequence[tuple[Scalar, ...] | None]) -> None:
+    """Raises `InvalidInput` where more than `MOST_NOT_NUMBERS` of the vectors have another length than most, or hold
+    what is no finite number."""
+    lengths = Counter(len(vector) for vector in vectors if vector is not None)
+    most = lengths.most_common(1)[0][0] if lengths else 0
+
+    def is_wrong(vector: tuple[Scalar, ...] | None) -> bool:
+        return vector is not None and (len(vector) != most or bool(np.isnan(numbers_of(vector)).any()))
+
+    wrong = [row for row, vector in enumerate(vectors) if is_wrong(vector)]
+    if len(wrong) > MOST_NOT_NUMBERS * lengths.total():
+        first = vectors[wrong[0]]
+        problem = f"is no vector of {most} finite numbers, as {len(wrong)} of {lengths.total()} are not"
+        raise InvalidInput(f"{table.field(column)}, row {table.offset + wrong[0] + 1}", first, problem)
 
 
 @dataclass(frozen=True, slots=True)

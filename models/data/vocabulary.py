@@ -10,12 +10,20 @@ import numpy.typing as npt
 import pandas as pd
 
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.values import Scalar, canonical
+from foretaste.kernel.values import Attributes, Scalar, Value, canonical
 from models.data.dataset import Dataset
 from models.data.indices import Flags, as_numbers, factorized, item_indices
 from models.data.schema import FieldKind
 from models.runtime.account_age import BOUNDS_MS
-from models.runtime.encoding import FIELD_UNKNOWN, FIRST_KNOWN, Encoding, FieldEncoder, IndexArray
+from models.runtime.encoding import (
+    FIELD_UNKNOWN,
+    FIRST_KNOWN,
+    Encoding,
+    FieldEncoder,
+    IndexArray,
+    columns_of,
+    sizes_of,
+)
 from models.runtime.fields import KINDS, CategoricalEncoder
 
 
@@ -83,6 +91,10 @@ class SeenValues:
         numbers = as_numbers(self.column)
         return numbers[self.seen & ~np.isnan(numbers)]
 
+    def raw(self) -> Sequence[Value]:
+        found: list[Value] = self.column[self.seen].tolist()
+        return found
+
 
 def _counted(codes: npt.NDArray[np.int32], values: Sequence[Scalar], seen: Flags) -> dict[str, int]:
     """How many of the rows in `seen` have each canonical text of the `values`; `codes` (R,) are places in them."""
@@ -95,9 +107,9 @@ def _counted(codes: npt.NDArray[np.int32], values: Sequence[Scalar], seen: Flags
 
 
 def _item_features(catalogue: pd.DataFrame, fields: Mapping[str, FieldEncoder]) -> IndexArray:
-    features = np.full((len(catalogue) + FIRST_KNOWN, len(fields)), FIELD_UNKNOWN, dtype=np.int64)
-    for column, (name, field) in enumerate(fields.items()):
-        features[FIRST_KNOWN:, column] = field.encode(catalogue[name].tolist())
+    features = np.full((len(catalogue) + FIRST_KNOWN, len(sizes_of(fields))), FIELD_UNKNOWN, dtype=np.int64)
+    for name, field, columns in columns_of(fields):
+        features[FIRST_KNOWN:, columns] = field.encode(catalogue[name].tolist())
     return features
 
 
@@ -133,7 +145,7 @@ def extended(
     attributes: _Values = _NOTHING,
     context: _Values = _NOTHING,
     item_attributes: _Values = _NOTHING,
-    features: Mapping[str, Mapping[str, Scalar]] = _NOTHING,
+    features: Mapping[str, Attributes] = _NOTHING,
 ) -> Encoding:
     """The encoding with those of the given items, actions and canonical values appended that it does not know yet.
 
@@ -188,12 +200,12 @@ def _refreshed(
     known: IndexArray,
     fields: Mapping[str, FieldEncoder],
     items: Sequence[str],
-    features: Mapping[str, Mapping[str, Scalar]],
+    features: Mapping[str, Attributes],
 ) -> IndexArray:
     """(items + 2, item attributes); what is missing, or is no value of the field, leaves what is `known`."""
     refreshed = known.copy()
-    for column, (name, field) in enumerate(fields.items()):
+    for name, field, columns in columns_of(fields):
         raw = features.get(name, _NOTHING)
         values = field.encode([raw.get(item) for item in items])
-        refreshed[FIRST_KNOWN:, column] = np.where(values != FIELD_UNKNOWN, values, refreshed[FIRST_KNOWN:, column])
+        refreshed[FIRST_KNOWN:, columns] = np.where(values != FIELD_UNKNOWN, values, refreshed[FIRST_KNOWN:, columns])
     return refreshed

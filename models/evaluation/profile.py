@@ -15,7 +15,7 @@ from models.data.sampling import NegativeSampler
 from models.data.stages import stages_of
 from models.effects.seen_bias import FIRST_OF_SEEN_BIN
 from models.evaluation.offline import pooled_behaviour, probabilities, virtual_behaviour
-from models.runtime.encoding import FIRST_KNOWN, IndexArray
+from models.runtime.encoding import FIRST_KNOWN, IndexArray, columns_of
 from models.runtime.fields.base import FieldShares, shares_of_values
 from models.training.trained import Trained
 
@@ -63,7 +63,8 @@ def profile_of(
     columns = examples.attributes[users]
     fields = trained.encoding.attributes
     counts = {
-        name: np.bincount(columns[:, place], minlength=field.size) for place, (name, field) in enumerate(fields.items())
+        name: [np.bincount(each, minlength=size) for each, size in zip(columns[:, own].T, field.sizes, strict=True)]
+        for name, field, own in columns_of(fields)
     }
     seen = examples.histories.seen(users, examples.times_ms)
     lengths = np.bincount(np.searchsorted(LENGTHS, seen, side="right"), minlength=len(LENGTHS) + 1)

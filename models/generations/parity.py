@@ -9,7 +9,7 @@ from torch import Tensor
 
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import Behaviour
-from foretaste.kernel.values import MAX_BEHAVIOUR, FloatArray, Scalar
+from foretaste.kernel.values import MAX_BEHAVIOUR, FloatArray, Value
 from models.generations.probes import Probe, difference
 from models.runtime.encoding import Encoding, FieldEncoder
 from models.runtime.local import LocalTowers
@@ -103,11 +103,11 @@ def _behaviour(
     return Behaviour(draw(items, length), draw(actions, length), range(length))
 
 
-def _raw(fields: Mapping[str, FieldEncoder], rng: np.random.Generator) -> dict[str, Scalar]:
+def _raw(fields: Mapping[str, FieldEncoder], rng: np.random.Generator) -> dict[str, Value]:
     """A value for each field: most often a known one, else a strange one, else none at all."""
-    drawn: dict[str, Scalar] = {}
+    drawn: dict[str, Value] = {}
     for name, field in fields.items():
-        values: Sequence[Scalar] = (*field.probes, STRANGE)
+        values: Sequence[Value] = (*field.probes, STRANGE)
         if rng.random() < 0.9:  # noqa: PLR2004  # one in ten is missing
             drawn[name] = values[int(rng.integers(0, len(values)))]
     return drawn

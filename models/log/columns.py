@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.values import Scalar
+from foretaste.kernel.values import Value
 from models.data.indices import Indices
 from models.runtime.account_age import NEVER_REGISTERED
 from models.runtime.encoding import IndexArray
@@ -137,7 +137,7 @@ class Fields:
         return self._columns.get(name, self._missing)
 
 
-def _values(text: str, what: str) -> dict[str, Scalar]:
+def _values(text: str, what: str) -> dict[str, Value]:
     try:
         values = json.loads(text)
     except ValueError as error:

@@ -18,7 +18,7 @@ from models.data.examples import Batch
 from models.rivals.events import Numbers, TrainingBehaviour
 from models.rivals.generator import minimise, seeded, shuffled
 from models.rivals.methods import Material
-from models.runtime.encoding import FIRST_KNOWN, IndexArray
+from models.runtime.encoding import FIRST_KNOWN, IndexArray, sizes_of
 from models.towers.embeddings import FieldEmbedding
 
 
@@ -150,8 +150,8 @@ class _Learner:
         self.method = method
         self.rng = np.random.default_rng(material.seed)
         self.u, self.v = u, v
-        self.user_side = Side([one.size for one in encoding.attributes.values()], method.factors, method.hidden)
-        self.item_side = Side([one.size for one in encoding.item_attributes.values()], method.factors, method.hidden)
+        self.user_side = Side(sizes_of(encoding.attributes), method.factors, method.hidden)
+        self.item_side = Side(sizes_of(encoding.item_attributes), method.factors, method.hidden)
         self.user_content = torch.from_numpy(behaviour.attributes)
         self.item_content = torch.from_numpy(encoding.item_features)
         totals = np.asarray(behaviour.matrix.sum(axis=1))

@@ -10,7 +10,7 @@ from foretaste.kernel.configuration import NO_OTHER_FIELDS, PositiveFloat, raise
 from models.data.examples import Batch, encode_users
 from models.rivals.events import Numbers, TrainingEvents
 from models.rivals.methods import Material
-from models.runtime.encoding import IndexArray
+from models.runtime.encoding import IndexArray, sizes_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ class ItemAttribute:
     def fit(self, material: Material) -> LogOddsRanker:
         events = TrainingEvents.of(material)
         labelled = material.dataset.has_labels
-        sizes = [field.size for field in material.encoding.attributes.values()]
+        sizes = sizes_of(material.encoding.attributes)
         attributes = encode_users(material.dataset, material.encoding)[events.users]
         actions = PairCounts.of(sizes, events.items[events.acted], attributes[events.acted])
         count = material.encoding.item_count

@@ -8,7 +8,7 @@ import numpy as np
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.retrieval import CandidateRequest
 from foretaste.kernel.values import FloatArray, IndexArray, Scalar
-from models.runtime.encoding import FIRST_KNOWN, PADDING, Encoding
+from models.runtime.encoding import FIRST_KNOWN, PADDING, Encoding, columns_of
 from models.runtime.fields import CategoricalEncoder
 from models.runtime.retrieval import ALLOW, DENY
 
@@ -60,6 +60,7 @@ def attribute_columns(encoding: Encoding, attributes: Wished) -> dict[int, list[
     Raises `InvalidInput`, naming the field and the values, for an attribute that items lack or that is not categorical.
     """
     names = list(encoding.item_attributes)
+    columns = {each.name: each.columns.start for each in columns_of(encoding.item_attributes)}
     found = {}
     for name, values in attributes.items():
         field = f"filter.attributes.{name}"
@@ -69,7 +70,7 @@ def attribute_columns(encoding: Encoding, attributes: Wished) -> dict[int, list[
             raise InvalidInput(field, list(values), f"items have no attribute of this name; {known}")
         if not isinstance(encoder, CategoricalEncoder):
             raise InvalidInput(field, list(values), f"expected a categorical attribute, this one is {encoder.kind}")
-        found[names.index(name)] = encoder.encode(values).tolist()
+        found[columns[name]] = encoder.encode(values)[:, 0].tolist()
     return found
 
 

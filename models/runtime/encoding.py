@@ -4,12 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from foretaste.kernel.ranking import RankingInput
-from foretaste.kernel.values import MAX_BEHAVIOUR, MISSING_ACTION, IndexArray, Scalar, canonical
+from foretaste.kernel.values import MAX_BEHAVIOUR, MISSING_ACTION, Attributes, IndexArray, canonical, is_missing
 from models.runtime.account_age import AgeBounds, bins_of_ages
 from models.runtime.fields import FieldEncoder, encoder_from_dict
 from models.runtime.fields.base import FIELD_UNKNOWN
@@ -23,10 +24,10 @@ FIRST_KNOWN = 2
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """All vocabularies of a generation. The order of the mappings is the order of the columns.
+    """All vocabularies of a generation. The order of the mappings is the order of the columns, one or more a field.
 
-    `items[i]` and `actions[i]` have the index i + 2. `item_features` (items + 2, item attributes) holds the field
-    indices of each item by its index; the rows of `PADDING` and `UNKNOWN` are `FIELD_UNKNOWN`.
+    `items[i]` and `actions[i]` have the index i + 2. `item_features` (items + 2, F) holds the field indices of each
+    item by its index; the rows of `PADDING` and `UNKNOWN` are `FIELD_UNKNOWN`.
     """
 
     attributes: Mapping[str, FieldEncoder]
@@ -49,6 +50,14 @@ class Encoding:
         return len(self.actions) + FIRST_KNOWN
 
     @cached_property
+    def _attribute_columns(self) -> "list[FieldColumns]":
+        return columns_of(self.attributes)
+
+    @cached_property
+    def _context_columns(self) -> "list[FieldColumns]":
+        return columns_of(self.context)
+
+    @cached_property
     def _item_index(self) -> dict[str, int]:
         return {item: position for position, item in enumerate(self.items, start=FIRST_KNOWN)}
 
@@ -60,27 +69,27 @@ class Encoding:
             index.setdefault(canonical(action) or action, position)
         return index
 
-    def encode_attributes(self, rows: Sequence[Mapping[str, Scalar]]) -> IndexArray:
+    def encode_attributes(self, rows: Sequence[Attributes]) -> IndexArray:
         """B users' raw attributes to (B, N). Names that training did not know are ignored, missing ones are unknown."""
-        return _encode(self.attributes, rows)
+        return _encode(self._attribute_columns, rows)
 
-    def unknown_values(self, rows: Sequence[Mapping[str, Scalar]], encoded: IndexArray | None = None) -> dict[str, int]:
+    def unknown_values(self, rows: Sequence[Attributes], encoded: IndexArray | None = None) -> dict[str, int]:
         """By attribute, how many of B users have a value that training did not know; a missing one is none.
 
         `encoded` is what `encode_attributes` made of them, where that is known.
         """
-        unknown = (self.encode_attributes(rows) if encoded is None else encoded) == FIELD_UNKNOWN
+        indices = self.encode_attributes(rows) if encoded is None else encoded
         found: dict[str, int] = {}
-        for column, name in enumerate(self.attributes):
-            places = np.flatnonzero(unknown[:, column]).tolist()
-            count = sum(canonical(rows[place].get(name)) is not None for place in places)
+        for name, field, columns in self._attribute_columns:
+            places = np.flatnonzero(field.unknown(indices[:, columns])).tolist()
+            count = sum(not is_missing(rows[place].get(name)) for place in places)
             if count:
                 found[name] = count
         return found
 
-    def encode_context(self, rows: Sequence[Mapping[str, Scalar]]) -> IndexArray:
-        """B raw contexts to (B, number of context fields), possibly of no columns."""
-        return _encode(self.context, rows)
+    def encode_context(self, rows: Sequence[Attributes]) -> IndexArray:
+        """B raw contexts to (B, C), possibly of no columns."""
+        return _encode(self._context_columns, rows)
 
     def encode_items(self, ids: Sequence[str]) -> IndexArray:
         """(K,) item ids to indices; what training did not know is `UNKNOWN`."""
@@ -112,7 +121,7 @@ class Encoding:
         The columns are those of `encode_attributes` (N), of `encode_context` (C), of both halves of `encode_behaviour`
         (L each), and the bin of the account's age where the towers read it.
         """
-        of_attributes, of_context = len(self.attributes), len(self.context)
+        of_attributes, of_context = _width(self._attribute_columns), _width(self._context_columns)
         start = of_attributes + of_context
         end = start + 2 * MAX_BEHAVIOUR
         users = np.full((len(requests), end + bool(self.age_bounds)), PADDING, dtype=np.int64)
@@ -151,7 +160,7 @@ class Encoding:
         """The encoding that `to_json` wrote."""
         raw = json.loads(text)
         item_attributes = _fields(raw["item_attributes"])
-        shape = (len(raw["items"]) + FIRST_KNOWN, len(item_attributes))
+        shape = (len(raw["items"]) + FIRST_KNOWN, len(sizes_of(item_attributes)))
         return cls(
             attributes=_fields(raw["attributes"]),
             context=_fields(raw["context"]),
@@ -163,10 +172,34 @@ class Encoding:
         )
 
 
-def _encode(fields: Mapping[str, FieldEncoder], rows: Sequence[Mapping[str, Scalar]]) -> IndexArray:
-    encoded = np.empty((len(rows), len(fields)), dtype=np.int64)
-    for column, (name, field) in enumerate(fields.items()):
-        encoded[:, column] = field.encode([row.get(name) for row in rows])
+def sizes_of(fields: Mapping[str, FieldEncoder]) -> tuple[int, ...]:
+    """How many indices each column has, of all fields one after the other."""
+    return tuple(size for field in fields.values() for size in field.sizes)
+
+
+class FieldColumns(NamedTuple):
+    """A field by its name, and which columns are its own."""
+
+    name: str
+    field: FieldEncoder
+    columns: slice
+
+
+def columns_of(fields: Mapping[str, FieldEncoder]) -> list[FieldColumns]:
+    """The columns of each field, one after the other."""
+    ends = np.cumsum([0, *(len(field.sizes) for field in fields.values())]).tolist()
+    pairs = zip(fields.items(), pairwise(ends), strict=True)
+    return [FieldColumns(name, field, slice(start, end)) for (name, field), (start, end) in pairs]
+
+
+def _width(fields: Sequence[FieldColumns]) -> int:
+    return fields[-1].columns.stop if fields else 0
+
+
+def _encode(fields: Sequence[FieldColumns], rows: Sequence[Attributes]) -> IndexArray:
+    encoded = np.empty((len(rows), _width(fields)), dtype=np.int64)
+    for name, field, columns in fields:
+        encoded[:, columns] = field.encode([row.get(name) for row in rows])
     return encoded
 
 

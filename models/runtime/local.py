@@ -1,6 +1,6 @@
 """Both towers of a generation in this process: raw values in, vectors or scores out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.retrieval import CandidateRequest
-from foretaste.kernel.values import FloatArray, Scalar
+from foretaste.kernel.values import Attributes, FloatArray
 from models.runtime import layout
 from models.runtime.candidates import encode_requests, items_of
 from models.runtime.encoding import Encoding
@@ -38,11 +38,11 @@ class LocalTowers:
         """Those of the items that training did not know."""
         return self.encoding.unknown_items(items)
 
-    def virtual_behaviour(self, rows: Sequence[Mapping[str, Scalar]]) -> FloatArray:
+    def virtual_behaviour(self, rows: Sequence[Attributes]) -> FloatArray:
         """Virtual behaviour (B, M, D) of the raw attributes of B users, which may be none."""
         return self._zero_shot.run(self.encoding.encode_attributes(rows))
 
-    def counted_virtual_behaviour(self, rows: Sequence[Mapping[str, Scalar]]) -> tuple[FloatArray, dict[str, int]]:
+    def counted_virtual_behaviour(self, rows: Sequence[Attributes]) -> tuple[FloatArray, dict[str, int]]:
         """The same, and by attribute how many of the users have a value that training did not know."""
         encoded = self.encoding.encode_attributes(rows)
         return self._zero_shot.run(encoded), self.encoding.unknown_values(rows, encoded)

@@ -139,7 +139,7 @@ class _Events:
             times_ms=times,
             items=item_indices(fold.dataset, encoding, frame["item_id"]).astype(np.int64),
             labels=frame["label"].to_numpy(dtype=np.int8),
-            context=np.column_stack(columns) if columns else np.zeros((len(frame), 0), dtype=np.int64),
+            context=np.hstack(columns) if columns else np.zeros((len(frame), 0), dtype=np.int64),
             seen=_seen(histories, users, times),
             repeat=_repeats(fold.dataset)[len(fold.split.train) :],
             ages=age_bins(fold.dataset.registrations_ms[users], times, encoding.age_bounds),

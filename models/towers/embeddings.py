@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.runtime.encoding import PADDING, Encoding
+from models.runtime.encoding import PADDING, Encoding, sizes_of
 
 MOST_KINDS = 1 << 18
 """Pairs of an item and an action up to which a vector of each is cheaper than a vector of each behaviour."""
@@ -19,7 +19,7 @@ class Sizes:
     """How many rows each part of the table has, unknown and padding included."""
 
     attributes: tuple[int, ...]
-    """One number a user attribute, N of them."""
+    """One number a column of the user attributes, N of them."""
     context: tuple[int, ...]
     items: int
     actions: int
@@ -31,11 +31,11 @@ class Sizes:
     def of(cls, encoding: Encoding) -> Self:
         """The sizes of tables that hold what an encoding tells apart."""
         return cls(
-            attributes=tuple(field.size for field in encoding.attributes.values()),
-            context=tuple(field.size for field in encoding.context.values()),
+            attributes=sizes_of(encoding.attributes),
+            context=sizes_of(encoding.context),
             items=encoding.item_count,
             actions=encoding.action_count,
-            item_attributes=tuple(field.size for field in encoding.item_attributes.values()),
+            item_attributes=sizes_of(encoding.item_attributes),
             ages=len(encoding.age_bounds),
         )
 

@@ -1,12 +1,14 @@
 """What a data set holds, and what training would make of it: `foretaste data check`."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from foretaste.kernel.values import is_missing
 from models.data.dataset import Dataset
 from models.data.indices import as_numbers
 from models.data.sampling import LEAST_REPEATS, repeat_share
@@ -15,7 +17,8 @@ from models.data.split import split_by_time
 from models.data.times import utc_text
 from models.data.vocabulary import SeenValues
 from models.runtime.account_age import NEVER_REGISTERED
-from models.runtime.fields import KINDS
+from models.runtime.fields import ListEncoder, NumericEncoder, VectorEncoder
+from models.runtime.fields.list_of_values import texts_of
 from models.training.data import TrainingData
 
 FIRST_EVENTS = "no column: the first event of each user stands for the registration"
@@ -87,10 +90,7 @@ def _registrations(dataset: Dataset) -> dict[str, Any]:
 
 
 def _fields(frame: pd.DataFrame, fields: Mapping[str, FieldKind]) -> dict[str, dict[str, Any]]:
-    return {
-        name: {"kind": kind, **(_named(frame[name]) if KINDS[kind].is_text else _numbers(frame[name]))}
-        for name, kind in fields.items()
-    }
+    return {name: {"kind": kind, **_SUMMARIES.get(kind, _named)(frame[name])} for name, kind in fields.items()}
 
 
 def _named(column: "pd.Series[Any]") -> dict[str, Any]:
@@ -114,6 +114,38 @@ def _numbers(column: "pd.Series[Any]") -> dict[str, Any]:
         "values": len(np.unique(known)),
         **{name: float(value) for name, value in ends.items()},
     }
+
+
+def _lists(column: "pd.Series[Any]") -> dict[str, Any]:
+    """Of lists: how many rows have none, how long the others are, how many values there are, the most frequent."""
+    known = [texts_of(value) for value in column.tolist() if not is_missing(value)]
+    counts = Counter(text for texts in known for text in texts)
+    frequent = sorted(counts, key=lambda text: (-counts[text], text))[:MOST_VALUES]
+    return {
+        "missing_share": _share(len(column) - len(known), len(column)),
+        "mean_length": round(float(np.mean([len(texts) for texts in known])), 2) if known else 0.0,
+        "values": len(counts),
+        "most_frequent": {text: counts[text] for text in frequent},
+    }
+
+
+def _vectors(column: "pd.Series[Any]") -> dict[str, Any]:
+    """Of vectors: how many rows have none, their length, and how many rows have one of another length."""
+    lengths = Counter(len(value) for value in column.tolist() if not is_missing(value))
+    dimension, count = lengths.most_common(1)[0] if lengths else (0, 0)
+    return {
+        "missing_share": _share(len(column) - lengths.total(), len(column)),
+        "length": dimension,
+        "of_another_length": lengths.total() - count,
+    }
+
+
+_SUMMARIES: Mapping[str, Callable[["pd.Series[Any]"], dict[str, Any]]] = {
+    NumericEncoder.kind: _numbers,
+    ListEncoder.kind: _lists,
+    VectorEncoder.kind: _vectors,
+}
+"""By kind of field; of another kind as of a categorical one."""
 
 
 def _share(count: int, of: int) -> float:

@@ -68,9 +68,10 @@ class FieldOffer(HttpBody):
     """A field, with values that the generation knows."""
 
     kind: str
-    """categorical or numeric."""
-    values: list[Scalar]
-    """The most frequent first; of a numeric one, the edges of its bins, rising."""
+    """categorical, numeric, list or vector."""
+    values: list[Scalar | list[Scalar]]
+    """The most frequent first; of a numeric one, the edges of its bins, rising; of a list or a vector, some that are
+    known."""
 
 
 class GenerationOffer(HttpBody):

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
@@ -16,7 +16,7 @@ from foretaste.kernel.ports import Clock, Events
 from foretaste.kernel.retrying import FailureStreak, until_it_succeeds
 from foretaste.kernel.running.logs import about_nothing
 from foretaste.kernel.users import UserFeatures
-from foretaste.kernel.values import Attributes, utc_time
+from foretaste.kernel.values import Scalar, utc_time
 from serving.metrics import RankingMetrics
 from serving.requests import RankResponse
 
@@ -48,7 +48,7 @@ class AnsweredRanking:
     """An answer and what it was made from, by reference: to note one costs a request next to nothing."""
 
     response: RankResponse
-    context: Attributes
+    context: Mapping[str, Scalar]
     features: UserFeatures
     warm_after: int
     """Of the generation that served."""

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foretaste.kernel.profile import Shares
-from foretaste.kernel.values import Scalar, canonical, number
+from foretaste.kernel.values import Value, canonical, is_several, number
 
 Numbers: TypeAlias = npt.NDArray[np.float64]
 
@@ -75,9 +75,15 @@ class Drift:
         self._edges = self.expected.edges
         self._shares = np.array(self.expected.shares)
 
-    def add(self, at: float, value: Scalar) -> None:
-        """Take a raw value as of the time `at`."""
-        self.counts.add(at, self._place(value))
+    def add(self, at: float, value: Value) -> None:
+        """Take a raw value as of the time `at`; of a list each value that was known, of a vector that it is there."""
+        if not is_several(value):
+            self.counts.add(at, self._place(value))
+        elif self._edges is not None:
+            self.counts.add(at, 0)
+        else:
+            for place in {self._places[text] for text in map(canonical, value) if text in self._places}:
+                self.counts.add(at, place)
 
     def psi(self, now: float) -> float | None:
         """None until there are `LEAST_A_BIN` values for each bin that was expected to hold any."""
@@ -87,7 +93,7 @@ class Drift:
             return None
         return psi(self._shares, counts / total)
 
-    def _place(self, value: Scalar) -> int:
+    def _place(self, value: Value) -> int:
         missing = len(self._shares) - 1
         if self._edges is None:
             text = canonical(value)

@@ -30,6 +30,7 @@ from foretaste.kernel.users import (
     UserFeatures,
     VirtualBehaviour,
 )
+from foretaste.kernel.values import Attributes
 from tests.store_forms import PROMISES, form_config, open_configured, open_form
 
 AT = 1_767_225_600_000
@@ -48,9 +49,20 @@ def step(store_form: str) -> int:
     return PROMISES[store_form].step_ms
 
 
+ATTRIBUTES: Attributes = {
+    "age": 25,
+    "city": "Zürich",
+    "vip": True,
+    "score": 1.5,
+    "gone": None,
+    "likes": ["jazz", 3],
+    "portrait": [0.25, -1.0],
+}
+
+
 def enriched(user_id: str = "u1", at_ms: int = AT, generation: int | None = 1, fill: float = 0.5) -> EnrichedUser:
     virtual = None if generation is None else VirtualBehaviour(generation, np.full((3, 2), fill, np.float32))
-    return EnrichedUser(user_id, {"age": 25, "city": "Zürich", "vip": True, "score": 1.5, "gone": None}, virtual, at_ms)
+    return EnrichedUser(user_id, ATTRIBUTES, virtual, at_ms)
 
 
 def reenriched(at_ms: int, generation: int = 1, fill: float = 3.0, user_id: str = "u1") -> ReenrichedUser:
@@ -88,7 +100,7 @@ async def test_what_was_enriched_is_read_back_whole(store: OnlineStore) -> None:
 async def test_attribute_values_keep_their_types(store: OnlineStore) -> None:
     await store.write_enriched([enriched()])
     attributes = (await read(store)).attributes
-    assert attributes == {"age": 25, "city": "Zürich", "vip": True, "score": 1.5, "gone": None}
+    assert attributes == ATTRIBUTES
     assert attributes is not None
     assert type(attributes["vip"]) is bool
     assert type(attributes["age"]) is int

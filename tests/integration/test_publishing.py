@@ -15,15 +15,20 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+import torch
 
 from foretaste import compose
 from foretaste.kernel.errors import BadTowerOutput, DamagedArtifact, InvalidInput, Unavailable
 from foretaste.kernel.generations import Serving
 from foretaste.kernel.ports import Generations
+from foretaste.kernel.values import Value
 from foretaste.settings import Settings
 from foretaste.stack.environment import TritonEnvironment
 from foretaste.stack.parts import Triton
 from foretaste.stack.stack import Stack, StackPlan
+from models.data.dataset import read_dataset
+from models.data.split import split_by_time
+from models.generations.export import export
 from models.generations.in_process import InProcessTowers
 from models.generations.manifest import generation_record
 from models.generations.probes import ParityError
@@ -31,8 +36,10 @@ from models.generations.repository import is_published, published
 from models.generations.triton import TritonTowers
 from models.generations.triton_http import TritonHttp
 from models.runtime import layout as files
+from models.training.cotrain import cotrain
 from tests import opened
-from tests.towers_factory import artifacts
+from tests.data_factory import PORTRAIT, with_several_values, write_dataset
+from tests.towers_factory import SMALL, artifacts, config
 
 STEPS = (1, 2, 3, 4, 5)
 ROOT = Path(__file__).parents[2]
@@ -416,3 +423,20 @@ async def test_on_triton_one_that_answers_wrongly_is_withdrawn_and_let_go(
     assert not await towers.ready(2)
     assert await towers.ready(1)
     await towers.close()
+
+
+async def test_on_triton_lists_and_vectors_are_read_as_they_were_trained(on_triton: Settings, tmp_path: Path) -> None:
+    data = read_dataset(
+        with_several_values(write_dataset(tmp_path / "several", users=120, items=20, interactions=1500))
+    )
+    trained = cotrain(data, split_by_time(data), config(architecture=SMALL, epochs=1))
+    number = int(export(trained, data, {}, on_triton.generations).name)
+    await opened.publish(on_triton, number)  # which asks Triton about known, strange and missing values of each kind
+    users: list[dict[str, Value]] = [{"interests": ["cook", "new"], "portrait": [0.5] * PORTRAIT}, {"portrait": [1.0]}]
+    towers = TritonTowers(on_triton.triton or "", timeout=10)
+    virtual, unknown = await towers.counted_virtual_behaviour(users, number)
+    await towers.close()
+    with torch.inference_mode():
+        expected = trained.zero_shot(torch.from_numpy(trained.encoding.encode_attributes(users))).numpy()
+    np.testing.assert_allclose(virtual, expected, atol=1e-5)
+    assert unknown == {"portrait": 1}

@@ -8,7 +8,9 @@ from typing import Any
 
 from models.runtime.fields.base import FieldEncoder, FieldShares, FieldValues
 from models.runtime.fields.categorical import CategoricalEncoder
+from models.runtime.fields.list_of_values import ListEncoder
 from models.runtime.fields.numeric import NumericEncoder
+from models.runtime.fields.vector import VectorEncoder
 
 __all__ = [
     "KINDS",
@@ -16,11 +18,15 @@ __all__ = [
     "FieldEncoder",
     "FieldShares",
     "FieldValues",
+    "ListEncoder",
     "NumericEncoder",
+    "VectorEncoder",
     "encoder_from_dict",
 ]
 
-KINDS: Mapping[str, type[FieldEncoder]] = {"categorical": CategoricalEncoder, "numeric": NumericEncoder}
+KINDS: Mapping[str, type[FieldEncoder]] = {
+    kind.kind: kind for kind in (CategoricalEncoder, NumericEncoder, ListEncoder, VectorEncoder)
+}
 """By the name that `dataset.yaml` and the files of a generation give it."""
 
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from foretaste.kernel.values import IndexArray, Scalar
+from foretaste.kernel.values import IndexArray, Value
 
 FIELD_UNKNOWN = 0
 """The index of a value that is missing, unparsable or was never seen in training; known values count from 1."""
@@ -23,6 +23,10 @@ class FieldValues(Protocol):
         """(R,) the rows that hold a finite number."""
         ...
 
+    def raw(self) -> Sequence[Value]:
+        """(R,) the rows as they came."""
+        ...
+
 
 class FieldShares(NamedTuple):
     """How often each value of a field was met: of known `values`, or of bins between `edges`.
@@ -37,12 +41,17 @@ class FieldShares(NamedTuple):
 
 
 class FieldEncoder(Protocol):
-    """One field: its raw values to 0 … `size` - 1, where 0 is `FIELD_UNKNOWN`; never fails on any `Scalar`."""
+    """One field: its raw values to an index in each of C columns, 0 … `sizes[c]` - 1, where 0 is `FIELD_UNKNOWN`.
+
+    Never fails on any `Value`.
+    """
 
     kind: ClassVar[str]
     """The field's kind in `dataset.yaml`."""
     is_text: ClassVar[bool]
     """Whether the values of a CSV file are kept as written ("02139")."""
+    is_several: ClassVar[bool]
+    """Whether a raw value is a list or a tuple; in a CSV file it is a JSON array."""
 
     @classmethod
     def fit(cls, values: FieldValues) -> "FieldEncoder":
@@ -55,8 +64,8 @@ class FieldEncoder(Protocol):
         ...
 
     @property
-    def size(self) -> int:
-        """Rows of the field's embedding table."""
+    def sizes(self) -> tuple[int, ...]:
+        """Rows of the embedding table of each column, at least one column."""
         ...
 
     @property
@@ -65,12 +74,16 @@ class FieldEncoder(Protocol):
         ...
 
     @property
-    def probes(self) -> Sequence[Scalar]:
+    def probes(self) -> Sequence[Value]:
         """Raw values that are known, one or more an index: what the towers are tried out with."""
         ...
 
-    def encode(self, values: Sequence[Scalar]) -> IndexArray:
-        """(B,) raw values to (B,) indices."""
+    def encode(self, values: Sequence[Value]) -> IndexArray:
+        """(B,) raw values to (B, C) indices."""
+        ...
+
+    def unknown(self, indices: IndexArray) -> npt.NDArray[np.bool_]:
+        """Which of (B, C) indices are those of a value that was never seen in training, or of a missing one."""
         ...
 
     def grown(self, texts: Sequence[str]) -> "FieldEncoder":
@@ -84,8 +97,8 @@ class FieldEncoder(Protocol):
         """Whether every index of the `earlier` encoder means the same here."""
         ...
 
-    def shares(self, counts: IndexArray, most: int) -> FieldShares:
-        """What `counts` (size,), by index, are counts of; of named values, the `most` frequent are told apart."""
+    def shares(self, counts: Sequence[IndexArray], most: int) -> FieldShares:
+        """What `counts` are counts of, those by index of each column; of named values, the `most` frequent are told."""
         ...
 
     def to_dict(self) -> dict[str, Any]:

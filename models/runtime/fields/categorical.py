@@ -6,8 +6,9 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
-from foretaste.kernel.values import IndexArray, Scalar, canonical
+from foretaste.kernel.values import IndexArray, Value, canonical
 from models.runtime.fields.base import (
     FIELD_UNKNOWN,
     FieldEncoder,
@@ -24,6 +25,7 @@ class CategoricalEncoder:
     values: tuple[str, ...]
     kind: ClassVar[str] = "categorical"
     is_text: ClassVar[bool] = True
+    is_several: ClassVar[bool] = False
 
     @classmethod
     def fit(cls, values: FieldValues) -> "CategoricalEncoder":
@@ -36,15 +38,15 @@ class CategoricalEncoder:
         return cls(tuple(stored["values"]))
 
     @property
-    def size(self) -> int:
-        return len(self.values) + 1
+    def sizes(self) -> tuple[int, ...]:
+        return (len(self.values) + 1,)
 
     @property
     def vocabulary(self) -> Sequence[str]:
         return self.values
 
     @property
-    def probes(self) -> Sequence[Scalar]:
+    def probes(self) -> Sequence[Value]:
         return self.values
 
     @cached_property
@@ -55,13 +57,17 @@ class CategoricalEncoder:
             index.setdefault(canonical(value), position)
         return index
 
-    def encode(self, values: Sequence[Scalar]) -> IndexArray:
+    def encode(self, values: Sequence[Value]) -> IndexArray:
         find = self._index.get  # a text that is known as it is stands for itself; 0 and False stand for others
         found = [
             (find(value) if isinstance(value, str) else None) or find(canonical(value), FIELD_UNKNOWN)
             for value in values
         ]
-        return np.array(found, dtype=np.int64)
+        return np.array(found, dtype=np.int64).reshape(-1, 1)
+
+    def unknown(self, indices: IndexArray) -> npt.NDArray[np.bool_]:
+        found: npt.NDArray[np.bool_] = indices[:, 0] == FIELD_UNKNOWN
+        return found
 
     def grown(self, texts: Sequence[str]) -> "CategoricalEncoder":
         fresh = [text for text in texts if canonical(text) not in self._index]
@@ -70,8 +76,9 @@ class CategoricalEncoder:
     def begins_with(self, earlier: FieldEncoder) -> bool:
         return earlier.kind == self.kind and self.values[: len(earlier.vocabulary)] == tuple(earlier.vocabulary)
 
-    def shares(self, counts: IndexArray, most: int) -> FieldShares:
-        return shares_of_values(self.values, counts[1:].astype(np.float64), float(counts[FIELD_UNKNOWN]), most)
+    def shares(self, counts: Sequence[IndexArray], most: int) -> FieldShares:
+        known, missing = counts[0][1:].astype(np.float64), float(counts[0][FIELD_UNKNOWN])
+        return shares_of_values(self.values, known, missing, most)
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, "values": list(self.values)}

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from foretaste.kernel.values import IndexArray, Scalar, number
+from foretaste.kernel.values import IndexArray, Value, number
 from models.runtime.fields.base import FIELD_UNKNOWN, FieldEncoder, FieldShares, FieldValues
 
 BINS = 16
@@ -22,6 +22,7 @@ class NumericEncoder:
     edges: tuple[float, ...]
     kind: ClassVar[str] = "numeric"
     is_text: ClassVar[bool] = False
+    is_several: ClassVar[bool] = False
 
     @classmethod
     def fit(cls, values: FieldValues) -> "NumericEncoder":
@@ -37,25 +38,29 @@ class NumericEncoder:
         return cls(tuple(stored["edges"]))
 
     @property
-    def size(self) -> int:
-        return len(self.edges) + 2
+    def sizes(self) -> tuple[int, ...]:
+        return (len(self.edges) + 2,)
 
     @property
     def vocabulary(self) -> Sequence[str]:
         return ()
 
     @property
-    def probes(self) -> Sequence[Scalar]:
+    def probes(self) -> Sequence[Value]:
         return self.edges
 
     @cached_property
     def _edges(self) -> npt.NDArray[np.float64]:
         return np.array(self.edges, dtype=np.float64)
 
-    def encode(self, values: Sequence[Scalar]) -> IndexArray:
-        numbers = _numbers(values)
+    def encode(self, values: Sequence[Value]) -> IndexArray:
+        numbers = numbers_of(values)
         bins = np.searchsorted(self._edges, numbers, side="right") + 1
-        return np.where(np.isnan(numbers), FIELD_UNKNOWN, bins).astype(np.int64)
+        return np.where(np.isnan(numbers), FIELD_UNKNOWN, bins).astype(np.int64).reshape(-1, 1)
+
+    def unknown(self, indices: IndexArray) -> npt.NDArray[np.bool_]:
+        found: npt.NDArray[np.bool_] = indices[:, 0] == FIELD_UNKNOWN
+        return found
 
     def grown(self, texts: Sequence[str]) -> "NumericEncoder":
         if texts:
@@ -65,14 +70,14 @@ class NumericEncoder:
     def begins_with(self, earlier: FieldEncoder) -> bool:
         return earlier == self
 
-    def shares(self, counts: IndexArray, most: int) -> FieldShares:
-        return FieldShares((*counts[1:].tolist(), float(counts[FIELD_UNKNOWN])), edges=self.edges)
+    def shares(self, counts: Sequence[IndexArray], most: int) -> FieldShares:
+        return FieldShares((*counts[0][1:].tolist(), float(counts[0][FIELD_UNKNOWN])), edges=self.edges)
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, "edges": list(self.edges)}
 
 
-def _numbers(values: Sequence[Scalar]) -> npt.NDArray[np.float64]:
+def numbers_of(values: Sequence[Value]) -> npt.NDArray[np.float64]:
     """The finite numbers that the values stand for, else nan; at once where all are numbers."""
     if {type(value) for value in values} <= {int, float}:
         try:

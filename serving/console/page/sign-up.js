@@ -51,9 +51,12 @@ export function arrival() {
 function drawFields(found) {
   const fields = Object.entries(found.attributes).map(([name, field], at) => {
     const id = `attribute-${at}`;
-    const numeric = field.kind === "numeric";
-    const control = numeric
-      ? made("input", { id, name, type: "number", step: "any", value: field.values[Math.floor(field.values.length / 2)] ?? "", "data-kind": "numeric" })
+    const numeric = field.kind === "numeric", several = field.kind === "list" || field.kind === "vector";
+    const middle = field.values[Math.floor(field.values.length / 2)] ?? "";
+    const control = several
+      ? made("input", { id, name, type: "text", value: middle === "" ? "" : JSON.stringify(middle), placeholder: "a JSON array", "data-kind": field.kind })
+      : numeric
+      ? made("input", { id, name, type: "number", step: "any", value: middle, "data-kind": "numeric" })
       : made("select", { id, name }, made("option", { value: "" }, "not known"),
         ...inOrder(field.values).map((value) => made("option", { value, selected: value === field.values[0] }, String(value))));
     return made("div", {}, made("label", { for: id }, name), control);
@@ -67,9 +70,21 @@ const inOrder = (values) => [...values].sort((one, other) => String(one).localeC
 function attributes() {
   const found = {};
   for (const control of $("attributes").querySelectorAll("select, input")) {
-    if (control.value !== "") found[control.name] = control.dataset.kind === "numeric" ? Number(control.value) : control.value;
+    if (control.value !== "") found[control.name] = valueOf(control);
   }
   return found;
+}
+
+// Of a list or a vector: the JSON array that was written, or one value alone.
+function valueOf(control) {
+  const kind = control.dataset.kind, text = control.value;
+  if (kind === "numeric") return Number(text);
+  if (kind === undefined || !text.trim().startsWith("[")) return text;
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new Error(`${control.name}: is no JSON array.`);
+  }
 }
 
 function freshName() {

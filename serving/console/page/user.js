@@ -5,7 +5,7 @@ import { strip } from "./charts.js";
 import { $, carriedOut, made, notice, plural, say, whole } from "./elements.js";
 import { mapOf } from "./map.js";
 
-const SHOWN = 12, CANDIDATES = 500, NEAREST = 8, INFLUENCES = 2, WAITS = 60;
+const MOST_SHOWN = 8, SHOWN = 12, CANDIDATES = 500, NEAREST = 8, INFLUENCES = 2, WAITS = 60;
 let run = 0, before = null, action = null;
 
 export function start() {
@@ -79,9 +79,15 @@ function refocus(old) {
   (same ?? buttons[0])?.focus({ preventScroll: true });
 }
 
+function shown(value) {
+  if (value === null) return "not known";
+  if (!Array.isArray(value)) return String(value);
+  return value.length > MOST_SHOWN ? `${value.slice(0, MOST_SHOWN).join(", ")}, … (${value.length})` : value.join(", ") || "none";
+}
+
 function stored({ user, known }) {
   const seen = user.behaviour.length, facts = Object.entries(user.attributes ?? {}).flatMap(([name, value]) => [
-    made("dt", {}, name), made("dd", {}, value === null ? "not known" : String(value))]);
+    made("dt", {}, name), made("dd", {}, shown(value))]);
   return made("div", { class: "panel" }, made("h3", {}, "What is stored"),
     made("p", {}, made("span", { class: `badge ${user.stage}`, id: "stage" }, user.stage ?? "no generation"), " ",
       `${plural(seen, "behaviour")}; warm from ${known.warm_after} on`),
@@ -141,7 +147,7 @@ function ranked({ id, list }, changes) {
 const moved = (was, at) => was < 0 ? made("span", { class: "moved" }, "new")
   : made("span", { class: was > at ? "moved" : "moved down" }, was > at ? `▲${was - at}` : `▼${at - was}`);
 const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
-const worded = (each) => `${each.attribute !== null ? `${each.attribute} ${each.value ?? "unknown"}` : each.behaviour} ${signed(each.effect)}`;
+const worded = (each) => `${each.attribute !== null ? `${each.attribute} ${each.value === null ? "unknown" : shown(each.value)}` : each.behaviour} ${signed(each.effect)}`;
 
 function without(compared, names, warm) {
   if (!compared) return [made("p", { class: "soft" }, "There is no virtual behaviour to leave out.")];

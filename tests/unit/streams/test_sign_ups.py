@@ -539,6 +539,6 @@ async def test_an_older_sign_up_says_no_profile() -> None:
 
 async def test_stored_attributes_that_no_sign_up_can_have_hold_nothing_up() -> None:
     world = await World().activate()
-    await world.store.write_enriched([EnrichedUser("u1", {"age": [1]}, None, NOW_MS + 1)])  # type: ignore[dict-item]
+    await world.store.write_enriched([EnrichedUser("u1", {"age": [[1]]}, None, NOW_MS + 1)])  # type: ignore[list-item]
     await way(world)([sign_up("u1", age=25), sign_up("u2", 1, age=26)])
     assert [key for key, _ in profiles(world)] == [b"u2"]

@@ -89,7 +89,7 @@ def test_a_wrong_setting_is_named_and_no_password_is_printed(run: Run, monkeypat
         (("rank", "", "--items", "a"), "user_id"),
         (("rank", "x" * 257, "--items", "a"), "user_id"),
         (("register", "anna", "--attributes", "[1]"), "attributes"),
-        (("register", "anna", "--attributes", '{"age": [1]}'), "attributes.age"),
+        (("register", "anna", "--attributes", '{"age": [[1]]}'), "attributes.age"),
         (("data", "check", HOSTILE), HOSTILE),
         (("data", "fetch", HOSTILE), HOSTILE),
         (("train", "--data", HOSTILE), HOSTILE),

@@ -12,7 +12,7 @@ import torch
 from models.evaluation.metrics import gauc
 from models.rivals import base as shared
 from models.rivals.methods import FACTORIES, TRIALS, by_name
-from models.runtime.encoding import FIELD_UNKNOWN, UNKNOWN
+from models.runtime.encoding import FIELD_UNKNOWN, UNKNOWN, sizes_of
 from tests import towers_factory
 from tests.rivals_factory import (
     base,
@@ -145,8 +145,8 @@ def test_a_single_training_user_is_enough(name: Any) -> None:
     batch = questions()
     known = replace(
         batch,
-        attributes=np.minimum(batch.attributes, [field.size - 1 for field in learned.encoding.attributes.values()]),
-        context=np.minimum(batch.context, [field.size - 1 for field in learned.encoding.context.values()]),
+        attributes=np.minimum(batch.attributes, np.array(sizes_of(learned.encoding.attributes)) - 1),
+        context=np.minimum(batch.context, np.array(sizes_of(learned.encoding.context)) - 1),
         candidates=np.minimum(batch.candidates, learned.encoding.item_count - 1),
     )
     assert np.isfinite(rivals()[name].fit(learned).scores(known)).all()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from foretaste.kernel.values import MAX_BEHAVIOUR, Attributes, canonical, number
 from models.generations.repository import CODE
-from models.runtime.encoding import FIELD_UNKNOWN, PADDING, UNKNOWN, Encoding
+from models.runtime.encoding import FIELD_UNKNOWN, PADDING, UNKNOWN, Encoding, sizes_of
 from models.runtime.fields import CategoricalEncoder, NumericEncoder
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
@@ -29,9 +29,10 @@ FIELDS = st.dictionaries(
 def encodings(draw: st.DrawFn) -> Encoding:
     items = tuple(draw(st.lists(st.text(), unique=True, max_size=6)))
     item_attributes = draw(FIELDS)
-    features = np.zeros((len(items) + 2, len(item_attributes)), dtype=np.int64)
+    sizes = sizes_of(item_attributes)
+    features = np.zeros((len(items) + 2, len(sizes)), dtype=np.int64)
     for row in range(2, len(features)):
-        features[row] = [draw(st.integers(0, field.size - 1)) for field in item_attributes.values()]
+        features[row] = [draw(st.integers(0, size - 1)) for size in sizes]
     actions = tuple(draw(st.lists(st.text(), unique=True, max_size=4)))
     return Encoding(draw(FIELDS), draw(FIELDS), item_attributes, items, actions, features)
 
@@ -87,25 +88,25 @@ def test_every_scalar_gets_an_index_within_the_table(values: list[Any], edges: t
     for field in (NumericEncoder(edges), CategoricalEncoder(("a", "1", "true"))):
         encoded = field.encode(values)
         assert encoded.dtype == np.int64
-        assert encoded.shape == (len(values),)
-        assert ((encoded >= 0) & (encoded < field.size)).all()
+        assert encoded.shape == (len(values), 1)
+        assert ((encoded >= 0) & (encoded < field.sizes)).all()
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.floats(allow_nan=False, allow_infinity=False), EDGES)
 def test_a_number_lies_in_the_bin_between_its_edges(value: float, edges: tuple[float, ...]) -> None:
-    (index,) = NumericEncoder(edges).encode([value])
+    ((index,),) = NumericEncoder(edges).encode([value])
     assert index == 1 + sum(edge <= value for edge in edges)
 
 
 @pytest.mark.parametrize("value", [None, "", "old", math.nan, math.inf, "nan", "inf"])
 def test_what_is_no_finite_number_is_unknown_to_a_numeric_field(value: Any) -> None:
     assert math.isnan(number(value))
-    assert NumericEncoder((1.0,)).encode([value]).tolist() == [FIELD_UNKNOWN]
+    assert NumericEncoder((1.0,)).encode([value]).tolist() == [[FIELD_UNKNOWN]]
 
 
 def test_numbers_written_as_text_are_numbers() -> None:
-    assert NumericEncoder((20.0, 30.0)).encode(["19", 20, "25.5", 30.0, True]).tolist() == [1, 2, 2, 3, 1]
+    assert NumericEncoder((20.0, 30.0)).encode(["19", 20, "25.5", 30.0, True]).ravel().tolist() == [1, 2, 2, 3, 1]
 
 
 def test_attributes_keep_the_order_of_the_fields_and_ignore_strangers(encoding: Encoding) -> None:

@@ -25,10 +25,10 @@ def test_numbers_fall_into_the_bins_of_what_they_stand_for(values: Sequence[Scal
         stands_for = number(value)
         bin_of = int(np.searchsorted(np.array(NUMERIC.edges), stands_for, side="right")) + 1
         expected.append(FIELD_UNKNOWN if np.isnan(stands_for) else bin_of)
-    assert NUMERIC.encode(values).tolist() == expected
+    assert NUMERIC.encode(values).ravel().tolist() == expected
 
 
 @given(st.lists(scalars))
 def test_texts_are_found_by_their_canonical_form(values: Sequence[Scalar]) -> None:
     index = {"25": 1, "true": 2, "north": 4, "0": 5, "1": 6, "1.50": 7}
-    assert CATEGORICAL.encode(values).tolist() == [index.get(canonical(each) or "", 0) for each in values]
+    assert CATEGORICAL.encode(values).ravel().tolist() == [index.get(canonical(each) or "", 0) for each in values]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foretaste.kernel.values import Scalar, canonical
+from foretaste.kernel.values import Scalar, Value, canonical
 from models.data.dataset import read_dataset
 from models.data.split import split_by_time
 from models.data.vocabulary import fit_encoding, grown
@@ -25,12 +25,14 @@ from tests.towers_factory import SMALL, config
 
 VALUES: Sequence[Scalar] = ("north", "south", "north", 3, 3.0, True, None, float("nan"), 40.5, "")
 
+VECTORS: Sequence[Value] = ((0.0, 1.0), (1.0, 1.5), (3.0, -1.0), (2.0, 0.5))
+
 
 @dataclass(frozen=True)
 class Column:
     """Values as `FieldEncoder.fit` reads them."""
 
-    values: Sequence[Scalar]
+    values: Sequence[Value]
 
     def counts(self) -> Mapping[str, int]:
         texts = pd.Series([canonical(value) for value in self.values], dtype=object).dropna()
@@ -38,6 +40,9 @@ class Column:
 
     def numbers(self) -> Any:
         return np.array([value for value in self.values if isinstance(value, int | float) and value == value])  # noqa: PLR0124
+
+    def raw(self) -> Sequence[Value]:
+        return self.values
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Initials:
     letters: tuple[str, ...]
     kind: ClassVar[str] = "initial"
     is_text: ClassVar[bool] = True
+    is_several: ClassVar[bool] = False
 
     @classmethod
     def fit(cls, values: FieldValues) -> "Initials":
@@ -57,20 +63,24 @@ class Initials:
         return cls(tuple(stored["letters"]))
 
     @property
-    def size(self) -> int:
-        return len(self.letters) + 1
+    def sizes(self) -> tuple[int, ...]:
+        return (len(self.letters) + 1,)
 
     @property
     def vocabulary(self) -> Sequence[str]:
         return self.letters
 
     @property
-    def probes(self) -> Sequence[Scalar]:
+    def probes(self) -> Sequence[Value]:
         return self.letters
 
-    def encode(self, values: Sequence[Scalar]) -> Any:
+    def encode(self, values: Sequence[Value]) -> Any:
         first = [(canonical(value) or "\0")[0] for value in values]
-        return np.array([1 + self.letters.index(letter) if letter in self.letters else 0 for letter in first], np.int64)
+        found = [1 + self.letters.index(letter) if letter in self.letters else 0 for letter in first]
+        return np.array(found, np.int64).reshape(-1, 1)
+
+    def unknown(self, indices: Any) -> Any:
+        return indices[:, 0] == FIELD_UNKNOWN
 
     def grown(self, texts: Sequence[str]) -> "Initials":
         return Initials(tuple(dict.fromkeys([*self.letters, *texts])))
@@ -79,7 +89,7 @@ class Initials:
         return earlier.kind == self.kind and self.letters[: len(earlier.vocabulary)] == tuple(earlier.vocabulary)
 
     def shares(self, counts: Any, most: int) -> FieldShares:
-        return FieldShares((*counts[1:].tolist(), 0.0, float(counts[0])), values=self.letters)
+        return FieldShares((*counts[0][1:].tolist(), 0.0, float(counts[0][0])), values=self.letters)
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, "letters": list(self.letters)}
@@ -94,8 +104,10 @@ def test_every_value_has_an_index_within_the_table(kind: type[FieldEncoder]) -> 
     indices = field.encode([*VALUES, "never seen", -1e300])
     assert indices.dtype == np.int64
     assert indices.min() >= FIELD_UNKNOWN
-    assert indices.max() < field.size
-    assert field.encode([None]).tolist() == [FIELD_UNKNOWN]
+    assert indices.shape == (len(VALUES) + 2, len(field.sizes))
+    assert (indices < field.sizes).all()
+    assert field.encode([None]).tolist() == [[FIELD_UNKNOWN] * len(field.sizes)]
+    assert field.encode([]).shape == (0, len(field.sizes))
 
 
 @every_kind
@@ -118,23 +130,24 @@ def test_probes_are_known(kind: type[FieldEncoder]) -> None:
 
 @every_kind
 def test_a_grown_field_begins_with_the_one_that_it_grew_from(kind: type[FieldEncoder]) -> None:
-    field, other = kind.fit(Column(VALUES)), kind.fit(Column(("x", "y", 7.0, 9.0, 11.0)))
+    field, other = kind.fit(Column((*VALUES, *VECTORS))), kind.fit(Column(("x", "y", 7.0, 9.0, 11.0)))
     more = field.grown(other.vocabulary)
     assert more.begins_with(field)
     assert field.begins_with(field)
     assert not other.begins_with(field)
     assert np.array_equal(more.encode(field.probes), field.encode(field.probes))
-    strangers = [one.fit(Column(VALUES)) for one in KINDS.values() if one is not kind]
+    strangers = [one.fit(Column((*VALUES, *VECTORS))) for one in KINDS.values() if one is not kind]
     assert not any(stranger.begins_with(field) for stranger in strangers)
 
 
 @every_kind
 def test_shares_account_for_every_row(kind: type[FieldEncoder]) -> None:
     field = kind.fit(Column(VALUES))
-    counts = np.bincount(field.encode(VALUES), minlength=field.size)
+    columns = zip(field.encode(VALUES).T, field.sizes, strict=True)
+    counts = [np.bincount(column, minlength=size) for column, size in columns]
     found = field.shares(counts, most=2)
     assert sum(found.weights) == len(VALUES)
-    assert found.weights[-1] == counts[FIELD_UNKNOWN]
+    assert found.weights[-1] == counts[0][FIELD_UNKNOWN]
     assert (found.values is None) != (found.edges is None)
 
 

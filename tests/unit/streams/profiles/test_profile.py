@@ -122,6 +122,6 @@ def test_what_is_no_profile_is_counted_and_hides_no_other(key: bytes | None, val
     assert (list(found.users), found.erased, found.unreadable) == (["u2"], {}, 1)
 
 
-@pytest.mark.parametrize("value", [math.nan, [1], {"a": 1}])
+@pytest.mark.parametrize("value", [math.nan, [[1]], {"a": 1}])
 def test_attributes_that_no_sign_up_can_have_make_no_record(value: object) -> None:
     assert profile_record("u1", {"age": value}, AttributesVersion(NOW_MS)) is None  # type: ignore[dict-item]

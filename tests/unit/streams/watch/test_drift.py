@@ -50,11 +50,11 @@ def test_places_are_the_encoders(value: Scalar) -> None:
     """The encoders put missing values first, and unknown ones with them; a profile puts them last."""
     values, edges = ("25", "true", "x"), (-1.0, 0.0, 7.0)
     categories = Drift.of(Shares(values=values, shares=(0.2,) * 5), 60, 1)
-    index = int(fields.CategoricalEncoder(values).encode([value])[0])
+    index = int(fields.CategoricalEncoder(values).encode([value])[0, 0])
     expected = index - 1 if index else 4 if canonical(value) is None else 3
     assert categories._place(value) == expected
     bins = Drift.of(Shares(edges=edges, shares=(0.2,) * 5), 60, 1)
-    assert bins._place(value) == (int(fields.NumericEncoder(edges).encode([value])[0]) - 1) % 5
+    assert bins._place(value) == (int(fields.NumericEncoder(edges).encode([value])[0, 0]) - 1) % 5
 
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.integers(0, 2), st.integers(1, 5)), max_size=60))
@@ -126,3 +126,25 @@ def test_a_profile_is_read_whatever_else_a_profile_says() -> None:
 def test_a_malformed_profile_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="profile"):
         read_profile(text)
+
+
+def test_of_a_list_each_known_value_counts_once_and_of_a_vector_that_it_is_there() -> None:
+    lists = Drift.of(Shares(values=("jazz", "rock"), shares=(0.5, 0.3, 0.0, 0.2)), 60.0, 6)
+    for value in (["jazz", "rock", "jazz", "new"], ["new"], [], None, "jazz"):
+        lists.add(0.0, value)
+    assert lists.counts.total(1.0).tolist() == [2, 1, 0, 1]
+    vectors = Drift.of(Shares(edges=(), shares=(0.9, 0.1)), 60.0, 6)
+    for vector in ([0.1, 0.2], (1.0,), None):
+        vectors.add(0.0, vector)
+    assert vectors.counts.total(1.0).tolist() == [2, 1]
+
+
+def test_a_profile_of_lists_is_what_comes_of_the_same_users() -> None:
+    values = [["jazz", "rock"], ["jazz"], None, [], ["rock"]]
+    field = fields.ListEncoder(("jazz", "rock"))
+    columns = zip(field.encode(values).T, field.sizes, strict=True)
+    found = field.shares([np.bincount(column, minlength=size) for column, size in columns], 10)
+    drift = Drift.of(Shares(values=found.values, shares=found.weights), 60.0, 6)
+    for value in values:
+        drift.add(0.0, value)
+    assert drift.counts.total(1.0).tolist() == list(found.weights)

@@ -10,6 +10,7 @@ import torch
 from models.effects.fit import Effects
 from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS
 from models.generations.parity import attribute_tensor
+from models.runtime.encoding import sizes_of
 from models.runtime.local import LocalTowers
 from models.towers.architecture import TowerPair, tower_shape
 from models.towers.forms import RankingForm, ZeroShotForm
@@ -198,7 +199,7 @@ def test_what_is_stored_of_the_new_is_the_sum_of_codes() -> None:
     towers, wanted = trained(), requests()
     served = LocalTowers.of(artifacts()[0]).virtual_behaviour([request.attributes for request in wanted])
     values = attribute_tensor(towers.encoding, wanted).numpy()
-    offsets = np.cumsum([0, *(one.size for one in towers.encoding.attributes.values())])[:-1]
+    offsets = np.cumsum([0, *sizes_of(towers.encoding.attributes)])[:-1]
     codes = towers.model.state_dict()["zero_shot.codes"].numpy()
     assert np.abs(codes).max() > 0.01
     np.testing.assert_allclose(served.reshape(len(wanted), -1), codes[values + offsets].sum(axis=1), atol=1e-5)
