@@ -123,9 +123,10 @@ def _of_one_value(error: Mapping[str, Any]) -> object:
 
 def _value_of(location: Sequence[object]) -> Sequence[object] | None:
     """The location of the attribute that it lies within, without the members of its union; None where it is none."""
-    if "attributes" not in location[1:-2] or "filter" in location:
+    if "attributes" not in location[1:-2]:
         return None
-    return location[: location.index("attributes", 1) + 2]
+    place = location.index("attributes", 1)
+    return None if location[place - 1] == "filter" else location[: place + 2]
 
 
 def _expected(same: Sequence[Mapping[str, Any]]) -> str:

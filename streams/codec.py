@@ -62,7 +62,18 @@ def _undecodable(value: bytes, errors: list[ErrorDetails]) -> Undecodable:
         return Undecodable(Reason.MALFORMED, str(InvalidInput("value", first["input"], "must be a JSON object")))
     if first["type"] == "missing":
         return Undecodable(Reason.INVALID, f"{_field(first)}: is missing")
-    return Undecodable(Reason.INVALID, str(InvalidInput(_field(first), first["input"], _problem(first, errors))))
+    field, wrong = _field(first), first["input"]
+    if (place := _in_list(first, errors)) is not None:
+        field, wrong = f"{field}.{place}", wrong[place]
+    return Undecodable(Reason.INVALID, str(InvalidInput(field, wrong, _problem(first, errors))))
+
+
+def _in_list(first: ErrorDetails, errors: list[ErrorDetails]) -> int | None:
+    """The place of what is wrong in an attribute's list; None where it is no list, or too long."""
+    own = [error for error in errors if error["loc"][:2] == first["loc"][:2]]
+    if not isinstance(first["input"], list) or any(error["type"] == "too_long" for error in own):
+        return None
+    return next((step for error in own for step in error["loc"][2:] if isinstance(step, int)), None)
 
 
 def _problem(first: ErrorDetails, errors: list[ErrorDetails]) -> str:

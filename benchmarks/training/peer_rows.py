@@ -1,6 +1,6 @@
 """Training rows as other libraries read them: in memory, each row with its own copy of the user's history."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from models.data.histories import Histories
 from models.data.sampling import NegativeSampler
 from models.data.split import TimeSplit
 from models.data.vocabulary import item_counts
-from models.runtime.encoding import PADDING, Encoding, IndexArray
+from models.runtime.encoding import PADDING, Encoding, FieldEncoder, IndexArray
 
 Integers = npt.NDArray[np.int32]
 CHUNK = 65_536
@@ -92,7 +92,7 @@ def _expanded(batch: Batch, encoding: Encoding) -> PeerRows:
     groups = (("user", encoding.attributes), ("context", encoding.context), ("item", encoding.item_attributes))
     return PeerRows(
         fields=fields,
-        sizes={f"{group}_{name}": field.sizes[0] for group, found in groups for name, field in found.items()},
+        sizes={name: size for group, found in groups for name, size in _sizes(group, found).items()},
         items=batch.candidates.astype(np.int32),
         item_count=encoding.item_count,
         history=batch.items.astype(np.int32)[owner],
@@ -101,9 +101,19 @@ def _expanded(batch: Batch, encoding: Encoding) -> PeerRows:
     )
 
 
-def _named(group: str, names: Iterable[str], values: IndexArray) -> dict[str, Integers]:
-    """The columns of `values` (R, F), by group and field: an item and a user may have fields of one name."""
-    return {f"{group}_{name}": values[:, place].astype(np.int32) for place, name in enumerate(names)}
+def _sizes(group: str, fields: Mapping[str, FieldEncoder]) -> dict[str, int]:
+    """Of each column, by group and field, and its place in one of several: an item and a user may share names."""
+    found = {}
+    for name, field in fields.items():
+        for place, size in enumerate(field.sizes):
+            found[f"{group}_{name}" + (f"_{place}" if len(field.sizes) > 1 else "")] = size
+    return found
+
+
+def _named(group: str, fields: Mapping[str, FieldEncoder], values: IndexArray) -> dict[str, Integers]:
+    """The columns of `values` (R, F), named as `_sizes` does."""
+    columns = values.T.astype(np.int32)
+    return dict(zip(_sizes(group, fields), columns, strict=True))
 
 
 def _joined(parts: Sequence[PeerRows]) -> PeerRows:

@@ -22,6 +22,11 @@ class Shares(_Kept):
     values: tuple[str, ...] | None = None
     edges: tuple[float, ...] | None = None
     shares: tuple[float, ...]
+    of_lists: bool = False
+    """A user has any number of the values. Those that were not told apart in training are left out, unless the share
+    of other values says that they are in it."""
+    dimension: int | None = None
+    """Of vectors: how long they are; the one bin is that of vectors of this length."""
 
     @model_validator(mode="after")
     def _fits(self) -> "Shares":

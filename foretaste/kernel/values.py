@@ -69,8 +69,19 @@ def is_several(value: object) -> TypeGuard[Sequence[Scalar]]:
 
 
 def is_missing(value: Value) -> bool:
-    """Whether a raw value is none. An empty list is one."""
+    """Whether a raw value is none at all; an empty list is a value."""
     return not is_several(value) and canonical(value) is None
+
+
+def is_vector(value: Value, dimension: int) -> bool:
+    """Whether it is a vector of so many finite numbers."""
+    return is_several(value) and len(value) == dimension and not any(math.isnan(number(each)) for each in value)
+
+
+def texts_of(value: Value) -> set[str]:
+    """The canonical texts of a list's values; a value alone is a list of one, and what is missing has none."""
+    values: Sequence[Value] = value if is_several(value) else [value]
+    return {text for text in map(canonical, values) if text is not None}
 
 
 def canonical(value: Value) -> str | None:

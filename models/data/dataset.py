@@ -157,7 +157,7 @@ def read_entities(
         each.check()
     values = {name: (_lists if KINDS[kind].is_several else _raw)(table, name) for name, kind in fields.items()}
     for name in [name for name, kind in fields.items() if kind == VectorEncoder.kind]:
-        tables.check_lengths(table, name, values[name].tolist())
+        tables.check_vectors(table, name, values[name].tolist())
     return pd.DataFrame({id_name: texts.to_pandas(), **values}), strange
 
 

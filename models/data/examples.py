@@ -85,6 +85,9 @@ class Examples:
     attributes: IndexArray
     histories: PastBehaviour
     ages: IndexArray
+    persons: IndexArray | None = None
+    """(users,): the number of the person whom each row of users is, where one person has several; None: each is one's
+    own."""
 
     @classmethod
     def of(

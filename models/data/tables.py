@@ -115,11 +115,19 @@ def lists(table: Table, column: str) -> list[tuple[Scalar, ...] | None]:
     """
     array = table.columns[column]
     if _is_any(array.type, "list", "large_list", "fixed_size_list"):
-        values = array.to_pylist()
+        values = _of_scalars(table, column, array).to_pylist()
     else:
         codes, distinct = scalars(table, column)
         values = [distinct[code] for code in codes.tolist()]
     return [_listed(table, column, row, value) for row, value in enumerate(values, start=table.offset + 1)]
+
+
+def _of_scalars(table: Table, column: str, array: Any) -> Any:
+    """Lists whose values are read as `scalars` reads a column's."""
+    of = array.type.value_type
+    if _is_any(of, "integer", "floating", "boolean", "null", "string", "large_string"):
+        return array
+    return _cast(table, column, array, pa.list_(pa.float64() if pa.types.is_decimal(of) else pa.string()))
 
 
 def _listed(table: Table, column: str, row: int, value: Any) -> tuple[Scalar, ...] | None:
@@ -138,7 +146,7 @@ def _listed(table: Table, column: str, row: int, value: Any) -> tuple[Scalar, ..
     return found
 
 
-def check_lengths(table: Table, column: str, vectors: Sequence[tuple[Scalar, ...] | None]) -> None:
+def check_vectors(table: Table, column: str, vectors: Sequence[tuple[Scalar, ...] | None]) -> None:
     """Raises `InvalidInput` where more than `MOST_NOT_NUMBERS` of the vectors have another length than most, or hold
     what is no finite number."""
     lengths = Counter(len(vector) for vector in vectors if vector is not None)
@@ -150,7 +158,7 @@ def check_lengths(table: Table, column: str, vectors: Sequence[tuple[Scalar, ...
     wrong = [row for row, vector in enumerate(vectors) if is_wrong(vector)]
     if len(wrong) > MOST_NOT_NUMBERS * lengths.total():
         first = vectors[wrong[0]]
-        problem = f"is no vector of {most} finite numbers, as {len(wrong)} of {lengths.total()} are not"
+        problem = f"is no vector of {most} finite numbers, which {len(wrong)} of {lengths.total()} are not"
         raise InvalidInput(f"{table.field(column)}, row {table.offset + wrong[0] + 1}", first, problem)
 
 

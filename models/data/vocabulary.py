@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,14 +27,16 @@ from models.runtime.encoding import (
 from models.runtime.fields import KINDS, CategoricalEncoder
 
 
-def fit_encoding(dataset: Dataset, before_ms: int) -> Encoding:
+def fit_encoding(dataset: Dataset, before_ms: int, known: Encoding | None = None) -> Encoding:
     """The encoding that training may know of: items, actions and values of what lies before `before_ms`.
 
     Attribute values come from the users, and item attributes from the items, with an interaction or a behaviour before
     that instant.
     Vocabularies put the most frequent value first (ties by text).
     An item without any interaction yet is not known: its embedding would be noise, `UNKNOWN`'s is trained.
+    Fields that are `known` and do not grow are taken as they are.
     """
+    fixed = _Fixed.of(known)
     says = dataset.description
     frame, acted = dataset.interactions, dataset.behaviour
     seen, done = (table["time_ms"].to_numpy() < before_ms for table in (frame, acted))
@@ -45,10 +47,10 @@ def fit_encoding(dataset: Dataset, before_ms: int) -> Encoding:
     users = dataset.users[active]
     ids = dataset.items["item_id"].tolist()
     catalogue = dataset.items.iloc[sorted(np.flatnonzero(met).tolist(), key=lambda row: (-met[row], ids[row]))]
-    item_attributes = _fit_fields(catalogue, says.items.attributes)
+    item_attributes = _fit_fields(catalogue, says.items.attributes, fixed.item_attributes)
     return Encoding(
-        attributes=_fit_fields(users, says.users.attributes),
-        context=_fit_fields(frame, says.interactions.context, seen),
+        attributes=_fit_fields(users, says.users.attributes, fixed.attributes),
+        context=_fit_fields(frame, says.interactions.context, fixed.context, seen),
         item_attributes=item_attributes,
         items=tuple(catalogue["item_id"]),
         actions=CategoricalEncoder.fit(SeenValues(acted["action"], done & (acted["label"].to_numpy() == 1))).values,
@@ -66,12 +68,33 @@ def item_counts(dataset: Dataset, encoding: Encoding, before_ms: int) -> IndexAr
     return counts.astype(np.int64)
 
 
+class _Fixed(NamedTuple):
+    """The fields of an encoding that do not grow."""
+
+    attributes: Mapping[str, FieldEncoder]
+    context: Mapping[str, FieldEncoder]
+    item_attributes: Mapping[str, FieldEncoder]
+
+    @classmethod
+    def of(cls, known: Encoding | None) -> "_Fixed":
+        groups = ({}, {}, {}) if known is None else (known.attributes, known.context, known.item_attributes)
+        return cls(*({name: each for name, each in group.items() if not each.grows} for group in groups))
+
+
 def _fit_fields(
-    frame: pd.DataFrame, fields: Mapping[str, FieldKind], seen: Flags | None = None
+    frame: pd.DataFrame,
+    fields: Mapping[str, FieldKind],
+    fixed: Mapping[str, FieldEncoder],
+    seen: Flags | None = None,
 ) -> dict[str, FieldEncoder]:
-    """Fit each field to its rows in `seen` (R,); None: to all."""
+    """Fit each field to its rows in `seen` (R,), None: to all; but take one that is `fixed` and of the same kind."""
     rows = np.ones(len(frame), dtype=np.bool_) if seen is None else seen
-    return {name: KINDS[kind].fit(SeenValues(frame[name], rows)) for name, kind in fields.items()}
+    found: dict[str, FieldEncoder] = {}
+    for name, kind in fields.items():
+        known = fixed.get(name)
+        is_same = known is not None and known.kind == kind
+        found[name] = known if known is not None and is_same else KINDS[kind].fit(SeenValues(frame[name], rows))
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +147,7 @@ def grown(encoding: Encoding, dataset: Dataset, before_ms: int | None = None) ->
     What `fit_encoding` would take in is appended. Attributes of known items become what the dataset says of them, where
     it says anything. Raises `InvalidInput` for a dataset that lacks a field of the encoding, or has it of another kind.
     """
-    fresh = fit_encoding(dataset, _LATEST_MS if before_ms is None else before_ms)
+    fresh = fit_encoding(dataset, _LATEST_MS if before_ms is None else before_ms, encoding)
     ids = dataset.items["item_id"].tolist()
     return extended(
         encoding,

@@ -191,6 +191,15 @@ class Counting:
         return EarlierCounts(self.cells, self.items, self.frequency, own if self.past is None else self.past + own)
 
 
+def folds_of(users: IndexArray, examples: Examples, folds: int, rng: np.random.Generator) -> IndexArray:
+    """(users of the dataset,) from 1, the fold of each of `users`, all rows of one person in the same; 0 of others."""
+    persons = users if examples.persons is None else examples.persons[users]
+    distinct, place = np.unique(persons, return_inverse=True)
+    fold = np.zeros(len(examples.attributes), dtype=np.int64)
+    fold[users] = 1 + (rng.permutation(len(distinct)) % folds)[place]
+    return fold
+
+
 def _cells(attributes: IndexArray, before: UserCells) -> tuple[UserCells, IndexArray, IndexArray]:
     """All cells, and which one each user with these `attributes` (U, N) and each cell from `before` is."""
     values, member = np.unique(attributes, axis=0, return_inverse=True)

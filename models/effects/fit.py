@@ -29,7 +29,7 @@ from foretaste.kernel.configuration import NO_OTHER_FIELDS, PositiveFloat, raise
 from models.data.examples import Examples
 from models.data.sampling import NegativeSampler
 from models.effects.age_bias import age_biases, evidence_bins
-from models.effects.counts import Counting, CountingConfig, ExpectedNegatives, InteractionRows, TableSizes
+from models.effects.counts import Counting, CountingConfig, ExpectedNegatives, InteractionRows, TableSizes, folds_of
 from models.effects.decayed_popularity import DecayedPopularity, fit_decayed_popularity
 from models.effects.item_keys import add_keys_of_kind, combined_keys, design_of_items, separated_keys
 from models.effects.low_rank import (
@@ -153,8 +153,7 @@ def fit_effects(
     if of_all is not None:
         of_counted = replace(of_all, values=of_all.values[counting.items])
         counting = replace(counting, design=replace(counting.design, items=of_counted))
-    fold = np.zeros(len(rows.attributes), dtype=np.int64)
-    fold[counting.users] = 1 + rng.permutation(len(counting.users)) % config.folds
+    fold = folds_of(counting.users, examples, config.folds, rng)
     with threadpool_limits(1, user_api="blas"):  # on matrices this small, threads only wait for each other
         found = _fits(fold, counting, tables, config, rng, earlier)
         codes, keys = _codes_and_keys(found.fits, counting, tables, width)
@@ -167,10 +166,11 @@ def fit_effects(
     popularity, state = None, earlier.popularity if earlier else None
     if config.popularity_with_time:
         popularity, state = fit_decayed_popularity(rows, biases, negatives.number if negatives else None, state)
-    transitions, pairs = None, earlier.transitions if earlier else None
+    transitions, pairs = None, None
     if config.transitions:
-        since_ms, seed = earlier.until_ms if earlier else 0, int(rng.integers(1 << 31))
-        transitions, pairs = fit_transitions(examples, fold, config.folds, tables.items, seed, since_ms, pairs)
+        seed, before = int(rng.integers(1 << 31)), earlier.transitions if earlier else None
+        span_ms = (earlier.until_ms if earlier else 0, until_ms)
+        transitions, pairs = fit_transitions(examples, fold, config.folds, tables.items, seed, span_ms, before)
     values, noise = tables.values(counting.value_places), found.noise
     counts = SavedCounts(counting.together(), found.fits[0], values, noise, evidence, until_ms, state, pairs)
     return Effects(codes, fold, keys, biases, counts, popularity, of_ages, transitions)

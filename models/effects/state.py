@@ -56,6 +56,8 @@ class SavedCounts:
             raise InvalidInput("attributes", attributes, f"values up to {counted} were counted, beyond these tables")
         if self.evidence.slope.shape[1] > items:
             raise InvalidInput("items", items, f"{self.evidence.slope.shape[1]} rows were counted")
+        if self.transitions is not None and self.transitions.pairs.shape[0] > items:
+            raise InvalidInput("items", items, f"transitions of {self.transitions.pairs.shape[0]} rows were counted")
         return replace(self, evidence=self.evidence.grown(items, evidence_bins))
 
     def start(self, bias: Tensor, items: IndexArray, value_places: IndexArray, offsets: IndexArray) -> Fit:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from scipy import sparse
 from sklearn.utils.extmath import randomized_svd
 
+from foretaste.kernel.values import DAY_MS
 from models.data.examples import Examples
 from models.runtime.encoding import FIRST_KNOWN, PADDING, IndexArray
 
@@ -29,6 +30,8 @@ SHRINKAGE = 100.0
 """κ, counts by popularity that are added to those after each item."""
 MOST_PAIRS = 1 << 23
 """Of items that are kept: of more, those that were counted most."""
+HALF_LIFE_MS = 180 * DAY_MS
+"""Of what earlier windows counted, so that among that many pairs there is room for new ones."""
 COUNTED = 10
 """Behaviours before an act that are counted as its sources."""
 COUNTED_POWER = -1.5
@@ -36,7 +39,10 @@ READ_DECAY = 0.6
 """Weight of a behaviour against the one after it, where transitions are read."""
 READ = 24
 """Behaviours that are read in training; what lies further back weighs nothing."""
-_CHUNK = 16384
+LEAST = COUNTED**COUNTED_POWER / 2
+"""Of a pair: no act counts less, so that this is what rounding leaves, or age."""
+_CHUNK, _WAITING = 16384, 1 << 22
+"""Moments whose behaviour is looked up at once, and pairs that are gathered before they are added up, at least."""
 _ITERATIONS = 2
 """Of the power method. Lifts have no sharp end of their spectrum: more of them change no ranking that was measured."""
 
@@ -80,6 +86,11 @@ class TransitionCounts:
         found = self.pairs.copy()
         found.resize((items, items))
         return TransitionCounts(found)
+
+    def after(self, elapsed_ms: int) -> "TransitionCounts":
+        """As they count so much later."""
+        found = self.pairs * np.float32(0.5 ** (max(elapsed_ms, 0) / HALF_LIFE_MS))
+        return TransitionCounts(_counted_at_all(found))
 
     def only(self, most: int) -> "TransitionCounts":
         """At most so many pairs, those that were counted most."""
@@ -126,7 +137,9 @@ class TransitionCounts:
             return None
         parts = (arrays[f"transition_{name}"] for name in ("counts", "targets", "starts"))
         items = len(arrays["transition_starts"]) - 1
-        return cls(sparse.csr_array(tuple(parts), shape=(items, items)))
+        pairs = sparse.csr_array(tuple(parts), shape=(items, items))
+        pairs.check_format(full_check=True)
+        return cls(pairs)
 
 
 def fit_transitions(
@@ -135,35 +148,63 @@ def fit_transitions(
     folds: int,
     items: int,
     seed: int,
-    since_ms: int,
+    span_ms: tuple[int, int],
     before: TransitionCounts | None = None,
 ) -> tuple[Transitions, TransitionCounts]:
-    """What was found of examples from `since_ms` on, and what a later window goes on from.
+    """What was found of examples from the first moment of `span_ms` on, and what a later window goes on from.
 
     `fold` (users,): from 1, the fold of each user who is learned from, and 0 for the others, who are not counted.
-    `before`: what was counted in earlier windows, of everybody.
+    `before`: what was counted in earlier windows, of everybody, as of the first moment; it counts as of the second.
     """
-    parts = [TransitionCounts.none(items).pairs for _ in range(folds)]
+    since_ms, until_ms = span_ms
+    gathered = [_Gathered(items) for _ in range(folds)]
     for moments in _chunks(np.flatnonzero((examples.times_ms >= since_ms) & (fold[examples.users] > 0))):
         users, sources, targets, weights = _counted(examples, moments)
         for number in np.unique(fold[users]).tolist():
             own = fold[users] == number
-            pair = (weights[own], (sources[own], targets[own]))
-            added = parts[number - 1] + sparse.csr_array(pair, shape=(items, items))
-            parts[number - 1] = TransitionCounts(added).only(MOST_PAIRS).pairs
-    earlier = (before.grown(items) if before else TransitionCounts.none(items)).pairs
-    whole = sum(parts, earlier)
-    fits = [TransitionCounts(each).only(MOST_PAIRS) for each in (whole, *(_less(whole, part) for part in parts))]
-    vectors = [each.vectors(seed) for each in fits]
-    return Transitions(np.stack([each for each, _ in vectors]), np.stack([each for _, each in vectors])), fits[0]
+            gathered[number - 1].add(sources[own], targets[own], weights[own])
+    parts = [each.pairs() for each in gathered]
+    earlier = before.grown(items).after(until_ms - since_ms) if before else TransitionCounts.none(items)
+    whole = sum(parts, earlier.pairs)
+    found = Transitions(*(np.zeros((1 + folds, items, DIRECTIONS), dtype=np.float32) for _ in range(2)))
+    for number, part in enumerate([None, *parts]):
+        pairs = whole if part is None else _counted_at_all(whole - part)
+        found.sources[number], found.targets[number] = TransitionCounts(pairs).only(MOST_PAIRS).vectors(seed)
+    return found, TransitionCounts(whole).only(MOST_PAIRS)
 
 
-def _less(whole: sparse.csr_array, part: sparse.csr_array) -> sparse.csr_array:
-    """The pairs of the whole without those of a part of it; what rounding leaves of a pair is none."""
-    rest = whole - part
-    rest.data[rest.data < COUNTED**COUNTED_POWER / 2] = 0.0
-    rest.eliminate_zeros()
-    return rest
+class _Gathered:
+    """Pairs of one fold, added up once many have come: to add few to many takes as long as to add many."""
+
+    def __init__(self, items: int) -> None:
+        self._pairs = TransitionCounts.none(items).pairs
+        self._waiting: list[tuple[IndexArray, IndexArray, Floats]] = []
+        self._count = 0
+
+    def add(self, sources: IndexArray, targets: IndexArray, weights: Floats) -> None:
+        self._waiting.append((sources, targets, weights))
+        self._count += len(weights)
+        if self._count >= max(_WAITING, self._pairs.nnz // 4):
+            self._merge()
+
+    def pairs(self) -> sparse.csr_array:
+        """All of them, added up."""
+        self._merge()
+        return self._pairs
+
+    def _merge(self) -> None:
+        if self._waiting:
+            sources, targets, weights = (np.concatenate(each) for each in zip(*self._waiting, strict=True))
+            added = self._pairs + sparse.csr_array((weights, (sources, targets)), shape=self._pairs.shape)
+            kept = TransitionCounts(added).only(MOST_PAIRS) if added.nnz > 2 * MOST_PAIRS else TransitionCounts(added)
+            self._pairs, self._waiting, self._count = kept.pairs, [], 0
+
+
+def _counted_at_all(pairs: sparse.csr_array) -> sparse.csr_array:
+    """Without what is no count."""
+    pairs.data[pairs.data < LEAST] = 0.0
+    pairs.eliminate_zeros()
+    return pairs
 
 
 class _Pairs(NamedTuple):

@@ -150,9 +150,8 @@ def _calibration(
 
 def _shares(met: FieldShares) -> Shares:
     total = sum(met.weights) or 1.0
-    return Shares(
-        values=met.values, edges=met.edges, shares=tuple(round(weight / total, _DIGITS) for weight in met.weights)
-    )
+    shares = tuple(round(weight / total, _DIGITS) for weight in met.weights)
+    return Shares(values=met.values, edges=met.edges, shares=shares, of_lists=met.of_lists, dimension=met.dimension)
 
 
 def _within(profile: Profile, most_bytes: int) -> Profile:
@@ -188,4 +187,4 @@ def _fewer(shares: Shares, most: int) -> Shares:
         return shares
     *known, other, missing = shares.shares
     rest = round(other + sum(known[most:]), _DIGITS)
-    return Shares(values=shares.values[:most], shares=(*known[:most], rest, missing))
+    return shares.model_copy(update={"values": shares.values[:most], "shares": (*known[:most], rest, missing)})

@@ -30,7 +30,7 @@ from models.generations.manifest import Manifest, hash_json, next_free, next_num
 from models.generations.probes import write_probes
 from models.generations.retrieval import write_retrieval
 from models.runtime import layout
-from models.runtime.encoding import FIRST_KNOWN
+from models.runtime.encoding import FIRST_KNOWN, sizes_of
 from models.training.trained import Trained
 
 
@@ -187,8 +187,8 @@ def _popularity(trained: Trained) -> dict[str, float]:
 def _sizes(trained: Trained) -> dict[str, int]:
     architecture, encoding = trained.config.architecture, trained.encoding
     return {
-        "attributes": len(encoding.attributes),
-        "context": len(encoding.context),
+        "attributes": len(sizes_of(encoding.attributes)),
+        "context": len(sizes_of(encoding.context)),
         "behaviour": MAX_BEHAVIOUR,
         "virtual_vectors": architecture.virtual_vectors,
         "dimension": architecture.dimension,

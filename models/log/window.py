@@ -118,7 +118,8 @@ class LogWindow:
         """Every ranking in order of time, the same rows in the same order whatever the encoding."""
         dataset = self._dataset(LogSchema.of(encoding), None)
         registered_ms = np.repeat(self.registered_ms, self.shown.sizes)
-        return Examples.of(dataset, dataset.interactions, encoding, self.histories(encoding), registered_ms)
+        found = Examples.of(dataset, dataset.interactions, encoding, self.histories(encoding), registered_ms)
+        return replace(found, persons=self.user_of_row)
 
     def dataset(self, schema: LogSchema, catalogue: pd.DataFrame | None = None) -> Dataset:
         """The window as any other dataset, for vocabularies, bins and counts.

@@ -185,6 +185,10 @@ def deepfm() -> TowerMethod:
     return papers_towers("nobody", ranking="deepfm")
 
 
+def hstu() -> TowerMethod:
+    return papers_towers("nobody", ranking="hstu")
+
+
 def none() -> TowerMethod:
     """The paper's ablation: a linear map from attributes to behaviour, no zero-shot loss."""
     return papers_towers("users", zero_shot="none")
@@ -232,6 +236,10 @@ def foretaste_dcn() -> TowerMethod:
 
 def foretaste_deepfm() -> TowerMethod:
     return foretaste("deepfm")
+
+
+def foretaste_hstu() -> TowerMethod:
+    return foretaste("hstu")
 
 
 def recency() -> TowerMethod:

@@ -16,6 +16,7 @@ RANKING: Mapping[str, str] = {
     "dcn": "models.towers.ranking.dcn:DCN",
     "dcn-low-rank": "models.towers.ranking.dcn:LowRankDCN",
     "deepfm": "models.towers.ranking.deepfm:DeepFM",
+    "hstu": "models.towers.ranking.hstu:HSTU",
 }
 """Import paths; each is built as `Tower(shape: TowerShape)` and is a `RankingTower`."""
 ZERO_SHOT: Mapping[str, str] = {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from foretaste.kernel.values import is_missing
+from foretaste.kernel.values import is_missing, texts_of
 from models.data.dataset import Dataset
 from models.data.indices import as_numbers
 from models.data.sampling import LEAST_REPEATS, repeat_share
@@ -18,7 +18,6 @@ from models.data.times import utc_text
 from models.data.vocabulary import SeenValues
 from models.runtime.account_age import NEVER_REGISTERED
 from models.runtime.fields import ListEncoder, NumericEncoder, VectorEncoder
-from models.runtime.fields.list_of_values import texts_of
 from models.training.data import TrainingData
 
 FIRST_EVENTS = "no column: the first event of each user stands for the registration"

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foretaste.kernel.profile import Shares
-from foretaste.kernel.values import Value, canonical, is_several, number
+from foretaste.kernel.values import Value, canonical, is_missing, is_vector, number, texts_of
 
 Numbers: TypeAlias = npt.NDArray[np.float64]
 
@@ -76,14 +76,9 @@ class Drift:
         self._shares = np.array(self.expected.shares)
 
     def add(self, at: float, value: Value) -> None:
-        """Take a raw value as of the time `at`; of a list each value that was known, of a vector that it is there."""
-        if not is_several(value):
-            self.counts.add(at, self._place(value))
-        elif self._edges is not None:
-            self.counts.add(at, 0)
-        else:
-            for place in {self._places[text] for text in map(canonical, value) if text in self._places}:
-                self.counts.add(at, place)
+        """Take a raw value as of the time `at`; of a list each of its values."""
+        for place in self._places_in_list(value) if self.expected.of_lists else (self._place(value),):
+            self.counts.add(at, place)
 
     def psi(self, now: float) -> float | None:
         """None until there are `LEAST_A_BIN` values for each bin that was expected to hold any."""
@@ -95,8 +90,19 @@ class Drift:
 
     def _place(self, value: Value) -> int:
         missing = len(self._shares) - 1
+        if self.expected.dimension is not None:
+            return 0 if is_vector(value, self.expected.dimension) else missing
         if self._edges is None:
             text = canonical(value)
             return missing if text is None else self._places.get(text, missing - 1)
         parsed = number(value)
         return missing if math.isnan(parsed) else int(np.searchsorted(self._edges, parsed, side="right"))
+
+    def _places_in_list(self, value: Value) -> set[int]:
+        """As the encoder reads a list: a set of canonical values, a value alone is a list of one."""
+        missing = len(self._shares) - 1
+        if is_missing(value):
+            return {missing}
+        known_others = self._shares[missing - 1] > 0
+        places = {self._places.get(text, missing - 1) for text in texts_of(value)}
+        return places if known_others else places - {missing - 1}

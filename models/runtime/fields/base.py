@@ -38,6 +38,10 @@ class FieldShares(NamedTuple):
     weights: tuple[float, ...]
     values: tuple[str, ...] | None = None
     edges: tuple[float, ...] | None = None
+    of_lists: bool = False
+    """A user has any number of the values."""
+    dimension: int | None = None
+    """Of vectors: how long they are; `edges` are none then."""
 
 
 class FieldEncoder(Protocol):
@@ -52,6 +56,9 @@ class FieldEncoder(Protocol):
     """Whether the values of a CSV file are kept as written ("02139")."""
     is_several: ClassVar[bool]
     """Whether a raw value is a list or a tuple; in a CSV file it is a JSON array."""
+
+    grows: ClassVar[bool]
+    """Whether a warm start takes in values that are new; else the field stays as it was fitted first."""
 
     @classmethod
     def fit(cls, values: FieldValues) -> "FieldEncoder":

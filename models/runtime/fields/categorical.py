@@ -26,6 +26,7 @@ class CategoricalEncoder:
     kind: ClassVar[str] = "categorical"
     is_text: ClassVar[bool] = True
     is_several: ClassVar[bool] = False
+    grows: ClassVar[bool] = True
 
     @classmethod
     def fit(cls, values: FieldValues) -> "CategoricalEncoder":

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from foretaste.kernel.values import IndexArray, Scalar, Value, canonical, is_missing, is_several
+from foretaste.kernel.values import IndexArray, Value, is_missing, texts_of
 from models.runtime.fields.base import FIELD_UNKNOWN, FieldEncoder, FieldShares, FieldValues, shares_of_values
 
 MOST_VALUES = 32
@@ -31,6 +31,7 @@ class ListEncoder:
     kind: ClassVar[str] = "list"
     is_text: ClassVar[bool] = True
     is_several: ClassVar[bool] = True
+    grows: ClassVar[bool] = False
 
     @classmethod
     def fit(cls, values: FieldValues) -> "ListEncoder":
@@ -80,13 +81,8 @@ class ListEncoder:
     def shares(self, counts: Sequence[IndexArray], most: int) -> FieldShares:
         """Of the known values by how many lists have each; those that have no column are left out."""
         weights = np.array([column[PRESENT] for column in counts[1:]], dtype=np.float64)
-        return shares_of_values(self.values, weights, float(counts[0][FIELD_UNKNOWN]), most)
+        found = shares_of_values(self.values, weights, float(counts[0][FIELD_UNKNOWN]), most)
+        return found._replace(of_lists=True)
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, "values": list(self.values)}
-
-
-def texts_of(value: Value) -> set[str]:
-    """The canonical texts of a list's values; a value alone is a list of one, and what is missing has none."""
-    values: Sequence[Scalar] = value if is_several(value) else [value]  # type: ignore[list-item]  # a scalar then
-    return {text for text in map(canonical, values) if text is not None}

@@ -23,6 +23,7 @@ class NumericEncoder:
     kind: ClassVar[str] = "numeric"
     is_text: ClassVar[bool] = False
     is_several: ClassVar[bool] = False
+    grows: ClassVar[bool] = False
 
     @classmethod
     def fit(cls, values: FieldValues) -> "NumericEncoder":

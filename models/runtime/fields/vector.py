@@ -19,6 +19,11 @@ BINS = 8
 """Of each component, of about equal numbers of rows."""
 MOST_ROWS = 20_000
 """From which the components are found, evenly picked."""
+MOST_OF_USUAL = 1000.0
+"""The largest number of a vector, as a multiple of the median one's: beyond it a vector is unknown, as it would make
+the components its own."""
+_AT_ONCE = 4096
+"""Rows that are encoded at once, for memory."""
 _DIGITS = 7
 """Significant ones of what is kept."""
 
@@ -30,15 +35,18 @@ class VectorEncoder:
     """A column for each of P components: the bin of the vector's projection on it.
 
     `directions` (P, D) are of length 1, `edges` those of each component's bins: edges[p][i - 1] <= x < edges[p][i] has
-    the index i + 1. A vector of another length than D, or with what is no finite number, is unknown in all columns.
+    the index i + 1. A vector of another length than D, or with what is no number from -`bound` to `bound`, is unknown
+    in all columns.
     """
 
     dimension: int
+    bound: float
     directions: tuple[tuple[float, ...], ...]
     edges: tuple[tuple[float, ...], ...]
     kind: ClassVar[str] = "vector"
     is_text: ClassVar[bool] = True
     is_several: ClassVar[bool] = True
+    grows: ClassVar[bool] = False
 
     @classmethod
     def fit(cls, values: FieldValues) -> "VectorEncoder":
@@ -46,21 +54,25 @@ class VectorEncoder:
         raw = values.raw()
         lengths = Counter(len(value) for value in raw if is_several(value))
         dimension = lengths.most_common(1)[0][0] if lengths else 0
-        known = _vectors(raw[:: len(raw) // MOST_ROWS + 1], dimension)
+        known = _vectors(raw[:: len(raw) // MOST_ROWS + 1], dimension, np.inf)
         known = known[~np.isnan(known[:, :1]).any(axis=1)] if dimension else np.zeros((0, 0))
         if not len(known):
-            return cls(dimension, (), ())
+            return cls(dimension, 0.0, (), ())
+        sizes = np.abs(known).max(axis=1)
+        bound = float(_rounded(MOST_OF_USUAL * np.median(sizes)[None])[0]) or 1.0
+        known = known[sizes <= bound]
         spread = known - known.mean(axis=0)
-        _, strengths, components = np.linalg.svd(spread, full_matrices=False)
-        told = strengths > max(float(strengths[0]), 1.0) * np.finfo(np.float64).eps * max(known.shape)
-        components = components[told][:COMPONENTS]
+        variances, components = np.linalg.eigh(spread.T @ spread / len(known))  # rising
+        significant = variances > max(float(variances[-1]), 0.0) * np.finfo(np.float64).eps * dimension
+        components = components.T[significant & (variances > 0)][::-1][:COMPONENTS]
         largest = np.take_along_axis(components, np.abs(components).argmax(axis=1)[:, None], axis=1)
         directions = _rounded(components * np.sign(largest))
-        return cls(dimension, _tuples(directions), _tuples(map(_edges, (known @ directions.T).T)))
+        return cls(dimension, bound, _tuples(directions), _tuples(map(_edges, (known @ directions.T).T)))
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "VectorEncoder":
-        return cls(int(stored["dimension"]), _tuples(stored["directions"]), _tuples(stored["edges"]))
+        dimension, bound = int(stored["dimension"]), float(stored["bound"])
+        return cls(dimension, bound, _tuples(stored["directions"]), _tuples(stored["edges"]))
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -82,7 +94,11 @@ class VectorEncoder:
         return np.array(self.directions, dtype=np.float64).reshape(len(self.directions), self.dimension)
 
     def encode(self, values: Sequence[Value]) -> IndexArray:
-        vectors = _vectors(values, self.dimension)
+        parts = [self._encoded(values[at : at + _AT_ONCE]) for at in range(0, len(values), _AT_ONCE)]
+        return np.concatenate([np.zeros((0, len(self.sizes)), dtype=np.int64), *parts])
+
+    def _encoded(self, values: Sequence[Value]) -> IndexArray:
+        vectors = _vectors(values, self.dimension, self.bound)
         known = ~np.isnan(vectors).any(axis=1) & (self.dimension > 0)
         found = np.full((len(values), len(self.sizes)), FIELD_UNKNOWN, dtype=np.int64)
         found[known] = 1
@@ -105,21 +121,23 @@ class VectorEncoder:
 
     def shares(self, counts: Sequence[IndexArray], most: int) -> FieldShares:
         """Of vectors that are there, and of missing ones: the components cannot be told by whoever has no encoder."""
-        return FieldShares((float(counts[0][1:].sum()), float(counts[0][FIELD_UNKNOWN])), edges=())
+        weights = float(counts[0][1:].sum()), float(counts[0][FIELD_UNKNOWN])
+        return FieldShares(weights, edges=(), dimension=self.dimension)
 
     def to_dict(self) -> dict[str, Any]:
         edges = [list(each) for each in self.edges]
         directions = [list(each) for each in self.directions]
-        return {"kind": self.kind, "dimension": self.dimension, "directions": directions, "edges": edges}
+        own = {"dimension": self.dimension, "bound": self.bound, "directions": directions, "edges": edges}
+        return {"kind": self.kind, **own}
 
 
-def _vectors(values: Sequence[Value], dimension: int) -> Doubles:
-    """(B, D), a row of nan for what is no vector of D finite numbers."""
+def _vectors(values: Sequence[Value], dimension: int, bound: float) -> Doubles:
+    """(B, D), a row of nan for what is no vector of D numbers from -`bound` to `bound`."""
     found = np.full((len(values), dimension), np.nan)
     for row, value in enumerate(values):
         if is_several(value) and len(value) == dimension:
             numbers = numbers_of(value)
-            found[row] = np.nan if np.isnan(numbers).any() else numbers
+            found[row] = numbers if (np.abs(numbers) <= bound).all() else np.nan
     return found
 
 

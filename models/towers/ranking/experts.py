@@ -61,8 +61,7 @@ class Experts(nn.Module):
         self.biases.copy_(torch.from_numpy(effects.biases))
         if self.reads_age and effects.age_biases is not None:
             self.age_biases.copy_(torch.from_numpy(effects.age_biases))
-        if effects.transitions is not None:
-            self.transitions.adopt(effects.transitions)
+        self.transitions.adopt(effects.transitions)
 
     def forward(self, inputs: RankingInputs) -> Tensor:
         """Logits (R,)."""

@@ -35,10 +35,11 @@ class TransitionTerm(nn.Module):
         self.weights = nn.Parameter(torch.full((1 + MAX_BEHAVIOUR,), START / SCALE))
         self.register_load_state_dict_pre_hook(_without)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
-    def adopt(self, transitions: Transitions) -> None:
-        """Take the vectors that all users' behaviour has given."""
-        self.sources.copy_(torch.from_numpy(transitions.sources[0]))
-        self.targets.copy_(torch.from_numpy(transitions.targets[0]))
+    def adopt(self, transitions: Transitions | None) -> None:
+        """Take the vectors that all users' behaviour has given; None: those of items that nothing was counted of."""
+        for name in _BUFFERS:
+            buffer = self.get_buffer(name)
+            buffer.zero_() if transitions is None else buffer.copy_(torch.from_numpy(getattr(transitions, name)[0]))
 
     def forward(self, inputs: RankingInputs) -> Tensor:
         """(R,)."""

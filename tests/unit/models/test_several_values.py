@@ -1,11 +1,15 @@
 """Lists and vectors from the files of a data set to a served generation, and on to the next one."""
 
 import json
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -81,9 +85,24 @@ def test_vectors_of_many_lengths_are_refused_and_a_few_are_not(tmp_path: Path) -
     assert set(SEGMENTS) <= set(summary["interests"]["most_frequent"])
     users.loc[:60, "portrait"] = "[1.0, 2.0]"
     users.to_csv(folder / "users.csv", index=False)
-    with pytest.raises(InvalidInput, match=f"is no vector of {PORTRAIT} finite numbers, as 61 of") as raised:
+    with pytest.raises(InvalidInput, match=f"is no vector of {PORTRAIT} finite numbers, which 61 of") as raised:
         read_dataset(folder)
     assert raised.value.field == "users.csv, column 'portrait', row 1"
+
+
+def test_lists_of_other_types_are_read_as_columns_of_them_are(tmp_path: Path) -> None:
+    folder = with_several_values(write_dataset(tmp_path))
+    users = pd.read_parquet(folder / "users.parquet")
+    others, people = pa.Table.from_pandas(users.drop(columns="interests")), len(users)
+    for values, expected in (([date(2020, 1, 2)], "2020-01-02"), ([Decimal("1.5")], 1.5)):
+        pq.write_table(others.append_column("interests", pa.array([values] * people)), folder / "users.parquet")
+        data = read_dataset(folder)
+        assert set(data.users["interests"]) == {(expected,)}
+        (stored,) = DatasetUsers(data).blocks(0, people)
+        json.dumps(stored[0].attributes)
+    pq.write_table(others.append_column("interests", pa.array([[{"a": 1}]] * people)), folder / "users.parquet")
+    with pytest.raises(InvalidInput, match="cannot be read as list"):
+        read_dataset(folder)
 
 
 def test_a_moment_has_one_value_a_field(tmp_path: Path) -> None:

@@ -387,3 +387,11 @@ def test_rows_beyond_the_limit_of_a_stage_are_left_out(rng: np.random.Generator)
 def test_a_configuration_that_cannot_be_is_refused_by_field_and_value(field: str, value: Any) -> None:
     with pytest.raises(InvalidInput, match=rf"^{field}: .*\(got {re.escape(repr(value))}\)"):
         EffectsConfig(**{field: value})
+
+
+def test_all_rows_of_one_person_are_in_one_fold(rng: np.random.Generator) -> None:
+    """A person who registered anew has a row for each set of attributes, and must not teach the other row."""
+    examples = replace(impressions(attributes_of(60, rng), 6, rng), persons=np.arange(60) // 3)
+    fold = _fit(examples).fold.reshape(-1, 3)
+    assert (fold == fold[:, :1]).all()
+    assert set(fold.ravel()) == {1, 2, 3, 4, 5}

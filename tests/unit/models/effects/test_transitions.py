@@ -7,6 +7,7 @@ from scipy import sparse
 from models.effects.transitions import (
     COUNTED_POWER,
     DIRECTIONS,
+    HALF_LIFE_MS,
     READ_DECAY,
     TransitionCounts,
     Transitions,
@@ -31,7 +32,7 @@ def _walks(users: int, steps: int, rng: np.random.Generator) -> Any:
 
 def _fit(examples: Any, fold: Any = None, since_ms: int = 0, before: Any = None, items: int = ITEMS) -> Any:
     own = 1 + np.arange(len(examples.attributes)) % FOLDS if fold is None else np.asarray(fold)
-    return fit_transitions(examples, own, FOLDS, items, 1, since_ms, before)
+    return fit_transitions(examples, own, FOLDS, items, 1, (since_ms, since_ms), before)
 
 
 def _lifts(transitions: Transitions, behaviour: list[int], fold: int = 0) -> Any:
@@ -151,3 +152,28 @@ def test_behaviour_weighs_less_the_further_back_it_is() -> None:
     transitions, _ = _fit(_walks(300, 5, np.random.default_rng(6)))
     newest, before = _lifts(transitions, [4]), _lifts(transitions, [9])
     np.testing.assert_allclose(_lifts(transitions, [9, 4]), newest + READ_DECAY * before, rtol=1e-4, atol=1e-5)
+
+
+def test_what_earlier_windows_counted_counts_less_and_less() -> None:
+    examples = _walks(60, 5, np.random.default_rng(7))
+    _, counts = _fit(examples)
+    nobody = np.zeros(60, dtype=np.int64)
+    _, later = fit_transitions(examples, nobody, FOLDS, ITEMS, 1, (100, 100 + HALF_LIFE_MS), counts)
+    np.testing.assert_allclose(later.pairs.toarray(), counts.pairs.toarray() / 2, rtol=1e-5)
+    _, gone = fit_transitions(examples, nobody, FOLDS, ITEMS, 1, (100, 100 + 100 * HALF_LIFE_MS), counts)
+    assert not gone.pairs.nnz
+
+
+def test_pairs_that_come_in_many_parts_are_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = _walks(60, 8, np.random.default_rng(8))
+    _, whole = _fit(examples)
+    monkeypatch.setattr("models.effects.transitions._CHUNK", 7)
+    monkeypatch.setattr("models.effects.transitions._WAITING", 20)
+    _, parts = _fit(examples)
+    np.testing.assert_allclose(parts.pairs.toarray(), whole.pairs.toarray(), rtol=1e-5)
+
+
+def test_a_damaged_file_of_counts_is_noticed() -> None:
+    arrays = TransitionCounts(sparse.csr_array(np.eye(3, dtype=np.float32))).to_arrays()
+    with pytest.raises(ValueError, match="indices"):
+        TransitionCounts.from_arrays(arrays | {"transition_targets": np.array([0, 1, 9], dtype=np.int32)})

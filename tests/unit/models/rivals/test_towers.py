@@ -82,7 +82,7 @@ def test_each_tower_is_as_its_name_says_and_has_as_many_trials_as_the_others(nam
     assert with_virtual == (name in {"none", "single", "dual", "mail", "mail-dmr"})
     assert masked == ("rows" if name == "dnn-dropout" else "users" if with_virtual or "flagged" in name else "nobody")
     assert architecture.ranking == (
-        "dmr" if "dmr" in name else name if name in {"recency", "din", "dcn", "deepfm"} else "dnn"
+        "dmr" if "dmr" in name else name if name in {"recency", "din", "dcn", "deepfm", "hstu"} else "dnn"
     )
 
 

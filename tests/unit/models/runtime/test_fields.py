@@ -53,6 +53,7 @@ class Initials:
     kind: ClassVar[str] = "initial"
     is_text: ClassVar[bool] = True
     is_several: ClassVar[bool] = False
+    grows: ClassVar[bool] = True
 
     @classmethod
     def fit(cls, values: FieldValues) -> "Initials":

@@ -133,3 +133,21 @@ def test_columns_of_several_fields_lie_side_by_side() -> None:
     assert encoding.encode_attributes(rows).tolist() == [[1, 2, 1, 2, 1], [0, 2, 1, 1, 0], [0, 0, 0, 0, 0]]
     assert encoding.unknown_values(rows) == {"likes": 1, "city": 1}
     assert Encoding.from_json(encoding.to_json()).to_json() == encoding.to_json()
+
+
+def test_a_vector_beyond_all_others_is_unknown_and_moves_nothing() -> None:
+    vectors: list[Value] = [each.tolist() for each in _vectors()]
+    wild: list[Value] = [[1e308] * 20, [-1e308] * 20, [1e30, *[0.0] * 19]]
+    field = VectorEncoder.fit(_seen([*wild, *vectors]))
+    usual = VectorEncoder.fit(_seen(vectors))
+    assert not field.encode(wild).any()
+    np.testing.assert_allclose(field.directions[0], usual.directions[0], atol=1e-3)
+    assert np.array_equal(field.encode(vectors)[:, :2], usual.encode(vectors)[:, :2])
+
+
+def test_rows_are_encoded_alike_however_many_come_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors: list[Value] = [each.tolist() for each in _vectors(50)]
+    field = VectorEncoder.fit(_seen(vectors))
+    whole = field.encode(vectors)
+    monkeypatch.setattr("models.runtime.fields.vector._AT_ONCE", 7)
+    assert np.array_equal(field.encode(vectors), whole)

@@ -86,6 +86,7 @@ async def test_a_batch_is_sent_in_its_order(
         ("/v1/users", {"user_id": "a"}, "attributes", "{'user_id': 'a'}"),
         ("/v1/users", {"user_id": 7, "attributes": {}}, "user_id", 7),
         ("/v1/users", ANNA | {"attributes": {"age": [[1]]}}, "attributes.age", "[[1]]"),
+        ("/v1/users", ANNA | {"attributes": {"filter": [[1]]}}, "attributes.filter", "[[1]]"),
         ("/v1/users", ANNA | {"attributes": {"age": 2**63}}, "attributes.age", 2**63),
         ("/v1/users", ANNA | {"attributes": {"bio": "x" * 3000}}, "body", ...),
         ("/v1/users", ANNA | {"registered_at": "2026-01-03T00:00:00Z"}, "registered_at", "2026-01-03T00:00:00+00:00"),

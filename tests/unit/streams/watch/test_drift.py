@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.profile import Shares, read_profile
-from foretaste.kernel.values import Scalar, canonical
+from foretaste.kernel.values import Scalar, Value, canonical
 from models.runtime import fields
 from streams.watch.drift import Drift, Rolling, psi
 
@@ -128,23 +128,38 @@ def test_a_malformed_profile_is_refused(text: str) -> None:
         read_profile(text)
 
 
-def test_of_a_list_each_known_value_counts_once_and_of_a_vector_that_it_is_there() -> None:
-    lists = Drift.of(Shares(values=("jazz", "rock"), shares=(0.5, 0.3, 0.0, 0.2)), 60.0, 6)
-    for value in (["jazz", "rock", "jazz", "new"], ["new"], [], None, "jazz"):
-        lists.add(0.0, value)
-    assert lists.counts.total(1.0).tolist() == [2, 1, 0, 1]
-    vectors = Drift.of(Shares(edges=(), shares=(0.9, 0.1)), 60.0, 6)
-    for vector in ([0.1, 0.2], (1.0,), None):
-        vectors.add(0.0, vector)
-    assert vectors.counts.total(1.0).tolist() == [2, 1]
+def _drift(shares: Shares, values: list[Value]) -> list[float]:
+    drift = Drift.of(shares, 60.0, 6)
+    for value in values:
+        drift.add(0.0, value)
+    found: list[float] = drift.counts.total(1.0).tolist()
+    return found
+
+
+LISTS: list[Value] = [["jazz", "rock", "jazz", "new"], ["new"], [], None, "jazz", "new"]
+
+
+@pytest.mark.parametrize(("other", "expected"), [(0.0, [2, 1, 0, 1]), (0.1, [2, 1, 3, 1])])
+def test_of_a_list_each_value_counts_once(other: float, expected: list[int]) -> None:
+    """Values that have no column are none, unless the profile was shortened: then it does not tell them from others."""
+    shares = Shares(values=("jazz", "rock"), shares=(0.5, 0.3, other, 0.2), of_lists=True)
+    assert _drift(shares, LISTS) == expected
+
+
+def test_of_vectors_those_count_that_are_as_long_as_in_training() -> None:
+    shares = Shares(edges=(), shares=(0.9, 0.1), dimension=2)
+    assert _drift(shares, [[0.1, 0.2], (1, 2.0), (1.0,), None, [math.nan, 1.0], 3.0]) == [2, 4]
+
+
+def test_several_values_of_a_field_of_one_are_missing() -> None:
+    assert _drift(Shares(values=("a",), shares=(0.9, 0.0, 0.1)), [["a"], "a"]) == [1, 0, 1]
+    assert _drift(Shares(edges=(10.0,), shares=(0.5, 0.4, 0.1)), [[25], 25]) == [0, 1, 1]
 
 
 def test_a_profile_of_lists_is_what_comes_of_the_same_users() -> None:
-    values = [["jazz", "rock"], ["jazz"], None, [], ["rock"]]
+    values: list[Value] = [["jazz", "rock"], ["jazz"], None, [], ["rock"]]
     field = fields.ListEncoder(("jazz", "rock"))
     columns = zip(field.encode(values).T, field.sizes, strict=True)
     found = field.shares([np.bincount(column, minlength=size) for column, size in columns], 10)
-    drift = Drift.of(Shares(values=found.values, shares=found.weights), 60.0, 6)
-    for value in values:
-        drift.add(0.0, value)
-    assert drift.counts.total(1.0).tolist() == list(found.weights)
+    shares = Shares(values=found.values, shares=found.weights, of_lists=found.of_lists)
+    assert _drift(shares, values) == list(found.weights)
