@@ -15,10 +15,13 @@ from foretaste.kernel.users import Behaviour
 from foretaste.kernel.values import MAX_BEHAVIOUR, FloatArray
 from models.effects.age_bias import age_stages
 from models.effects.seen_bias import SEEN_BINS
+from models.effects.transitions import READ_DECAY
 from models.generations.probes import read_probes
 from models.runtime import layout
 from models.runtime.encoding import FIRST_KNOWN, Encoding
 from models.runtime.local import LocalTowers
+from models.runtime.retrieval import StoredTransitions
+from models.towers.ranking.transitions import SCALE
 
 EXACT = 50_000
 """Items up to which every one is compared: an index would be no faster."""
@@ -56,19 +59,16 @@ class ItemVectors(NamedTuple):
     """Columns of keys."""
     gain: float
     places: BiasPlaces
+    transitions: StoredTransitions | None = None
 
 
 def write_retrieval(folder: Path, path: Path, warm_after: int) -> None:
     """Write the index of the generation in `folder`, which holds its weights, vocabulary, towers and probes."""
     encoding = Encoding.from_json((folder / layout.ENCODING).read_text(encoding="utf-8"))
-    vectors = item_vectors(folder, encoding, warm_after)
     write_index(
         path,
-        vectors.values,
-        effects=vectors.effects,
+        item_vectors(folder, encoding, warm_after),
         warm_after=warm_after,
-        gain=vectors.gain,
-        places=vectors.places,
         features=encoding.item_features,
         popular=_by_popularity(folder, encoding),
     )
@@ -85,8 +85,22 @@ def item_vectors(folder: Path, encoding: Encoding, warm_after: int) -> ItemVecto
         biases = np.stack([_mean_logits(folder, encoding, seen) for seen in (0, warm_after // 2, warm_after)], axis=1)
         seen_bins = np.searchsorted((1, warm_after), np.arange(MAX_BEHAVIOUR + 1), side="right")
     of_ages, stages = _of_ages(weights, encoding)
-    values = np.hstack([keys, biases, of_ages, taste]).astype(np.float32)
-    return ItemVectors(values, keys.shape[1], gain, BiasPlaces(seen_bins, stages))
+    columns = [keys, biases, of_ages, taste]
+    targets, transitions = _following(weights, sum(each.shape[1] for each in columns))
+    values = np.hstack([*columns, targets]).astype(np.float32)
+    return ItemVectors(values, keys.shape[1], gain, BiasPlaces(seen_bins, stages), transitions)
+
+
+def _following(
+    weights: Mapping[str, npt.NDArray[Any]], begins: int
+) -> tuple[npt.NDArray[Any], StoredTransitions | None]:
+    """(items, H): targets of item-to-item transitions, and what makes a user's vector for them; none without any."""
+    sources = weights.get("ranking.transitions.sources")
+    if sources is None or not sources.any():
+        return np.zeros((len(weights["embeddings.items.weight"]), 0)), None
+    of_seen = (SCALE * weights["ranking.transitions.weights"]).astype(np.float32)
+    stored = StoredTransitions(sources.astype(np.float16), of_seen, READ_DECAY, begins)
+    return weights["ranking.transitions.targets"], stored
 
 
 def _of_ages(
@@ -100,28 +114,29 @@ def _of_ages(
 
 def write_index(
     path: Path,
-    vectors: FloatArray,
+    vectors: ItemVectors,
     *,
-    effects: int,
     warm_after: int,
-    gain: float,
-    places: BiasPlaces,
     features: npt.NDArray[np.int64],
     popular: npt.NDArray[np.int32],
 ) -> None:
-    """Write an index over `vectors` (items + 2, H), whose first `effects` columns are keys; see `ServedRetrieval`."""
-    vectors[:FIRST_KNOWN] = 0
-    lists = 2 ** round(np.log2(LISTS * np.sqrt(len(vectors) / 1e6)))
-    probed = min(lists, max(-(-lists // SHARE), -(-COMPARED * lists // len(vectors))))
+    """Write an index over the vectors of items; see `ServedRetrieval`."""
+    values, effects, gain, places, transitions = vectors
+    values[:FIRST_KNOWN] = 0
+    lists = 2 ** round(np.log2(LISTS * np.sqrt(len(values) / 1e6)))
+    probed = min(lists, max(-(-lists // SHARE), -(-COMPARED * lists // len(values))))
     form = np.array([effects, warm_after, DECAY, gain, probed], dtype=np.float64)
     members: dict[str, Any] = {"form": form, "seen_bins": places.seen, "features": features.astype(np.int32)}
     members["popular"] = popular
     if places.ages is not None:
         members["age_stages"] = places.ages
-    if len(vectors) <= EXACT:
-        members["vectors"] = vectors
+    if transitions is not None:
+        members |= {"sources": transitions.sources, "transition_weights": transitions.weights}
+        members["transition_form"] = np.array([transitions.decay, transitions.begins], dtype=np.float64)
+    if len(values) <= EXACT:
+        members["vectors"] = values
     else:
-        members["index"] = _inverted_file(vectors, lists)
+        members["index"] = _inverted_file(values, lists)
     with path.open("wb") as file:
         np.savez(file, **members)
 

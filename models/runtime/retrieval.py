@@ -10,10 +10,11 @@ the vector of the user:
 | S | its bias at each number of behaviours seen | 1 at the own number, else 0 |
 | 2 A, where it reads ages | what each age adds to that, with behaviour and without any | 1 at the own age |
 | D | its embedding, of length 1 | `gain` × the mean over real behaviour, the newest in full, each before it `decay` |
+| H, where the tower reads transitions | its target | weight × the sum of the sources of real behaviour, likewise |
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -95,6 +96,34 @@ class InvertedLists:
         return kept
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class StoredTransitions:
+    """What makes a user's vector for the items that follow real behaviour: `sources` (items, H), how much they weigh at
+    each number of behaviours seen, `weights` (L + 1,), and by how much less than the one after it each does, `decay`.
+    `begins` is the first column of an item's target.
+    """
+
+    sources: npt.NDArray[np.float16]
+    weights: FloatArray
+    decay: float
+    begins: int
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> "StoredTransitions | None":
+        """Out of the file of an index; None where the tower reads none, or an earlier version wrote it."""
+        if "sources" not in stored:
+            return None
+        decay, begins = stored["transition_form"].tolist()
+        return cls(stored["sources"], stored["transition_weights"], decay, int(begins))
+
+    def query(self, items: IndexArray) -> FloatArray:
+        """(H,) of a user who acted on these items, oldest first."""
+        decayed = self.decay ** np.arange(len(items) - 1, -1, -1, dtype=np.float32)
+        weight = self.weights[min(len(items), len(self.weights) - 1)]
+        found: FloatArray = weight * (decayed @ self.sources[items].astype(np.float32))
+        return found
+
+
 class ServedRetrieval:
     """The index of the generation in a folder."""
 
@@ -105,6 +134,7 @@ class ServedRetrieval:
             self._decay, self._gain = float(form[2]), float(form[3])
             self._seen_bins: IndexArray = stored["seen_bins"]
             self._age_stages: IndexArray | None = stored.get("age_stages")
+            self._transitions = StoredTransitions.of(stored)
             self._features: npt.NDArray[np.int32] = stored["features"]
             self._popular: npt.NDArray[np.int32] = stored["popular"]
             self._items: ComparedWhole | InvertedLists = (
@@ -168,12 +198,17 @@ class ServedRetrieval:
         biases = bins + len(of_age)
         of_virtual = virtual.ravel()[: self._effects] * (seen < self._warm_after)
         of_seen = (np.arange(bins) == self._seen_bins[min(seen, len(self._seen_bins) - 1)]).astype(np.float32)
+        first, end, following = self._effects + biases, self._width, np.zeros(0, dtype=np.float32)
+        if self._transitions is not None:  # what lies behind the targets is padding
+            end = self._transitions.begins
+            following = np.zeros(self._width - end, dtype=np.float32)
+            following[: self._transitions.sources.shape[1]] = self._transitions.query(items)
         if not seen:
-            taste = np.zeros(self._width - self._effects - biases, dtype=np.float32)
+            taste = np.zeros(end - first, dtype=np.float32)
         else:
             weights = self._decay ** np.arange(seen - 1, -1, -1, dtype=np.float32)
-            taste = self._gain * (weights / weights.sum()) @ self._items.rows(items)[:, self._effects + biases :]
-        return np.concatenate([of_virtual, of_seen, of_age, taste]).astype(np.float32)
+            taste = self._gain * (weights / weights.sum()) @ self._items.rows(items)[:, first:end]
+        return np.concatenate([of_virtual, of_seen, of_age, taste, following]).astype(np.float32)
 
     def _of_age(self, seen: int, age: int) -> FloatArray:
         """(2 A,) with so many behaviours seen; zeros for an unknown age."""

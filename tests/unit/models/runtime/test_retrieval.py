@@ -8,7 +8,7 @@ import pytest
 
 from foretaste.kernel.values import MAX_BEHAVIOUR, FloatArray, IndexArray
 from models.effects.seen_bias import SEEN_BINS
-from models.generations.retrieval import EXACT, BiasPlaces, write_index
+from models.generations.retrieval import EXACT, BiasPlaces, ItemVectors, write_index
 from models.runtime import account_age, layout
 from models.runtime import retrieval as module
 from models.runtime.encoding import FIRST_KNOWN
@@ -23,6 +23,7 @@ from models.runtime.retrieval import (
     ComparedWhole,
     InvertedLists,
     ServedRetrieval,
+    StoredTransitions,
 )
 
 KEYS, TASTE, WARM_AFTER = 8, 4, 5
@@ -46,17 +47,14 @@ def drawn(items: int, seed: int = 0) -> FloatArray:
     return found
 
 
-def written(folder: Path, vectors: FloatArray) -> ServedRetrieval:
+def written(folder: Path, vectors: FloatArray, transitions: StoredTransitions | None = None) -> ServedRetrieval:
     """An index over these, whose items have their number modulo 3 and modulo 100 for attributes."""
     folder.mkdir(exist_ok=True)
     numbers = np.arange(len(vectors))
     write_index(
         folder / layout.RETRIEVAL,
-        vectors,
-        effects=KEYS,
+        ItemVectors(vectors, KEYS, 2.0, BiasPlaces(SEEN_BINS), transitions),
         warm_after=WARM_AFTER,
-        gain=2.0,
-        places=BiasPlaces(SEEN_BINS),
         features=np.stack([1 + numbers % 3, 1 + numbers % 100], axis=1),
         popular=numbers[FIRST_ITEM:][::-1].astype(np.int32),
     )
@@ -233,3 +231,26 @@ def test_what_no_request_holds_is_refused(small: ServedRetrieval, place: int, te
     tensors[place] = tensor
     with pytest.raises(BadRequest, match=f"^{name}"):
         small.check(*tensors)
+
+
+H = 3
+
+
+@pytest.mark.parametrize("items", [500, LARGE])
+def test_what_follows_real_behaviour_is_near(items: int, tmp_path: Path) -> None:
+    """Of two behaviours, the newer one's sources weigh in full."""
+    rng = np.random.default_rng(1)
+    vectors = np.hstack([np.zeros((items + FIRST_ITEM, WIDTH)), 1e-3 * rng.normal(size=(items + FIRST_ITEM, H))])
+    vectors[7, -H:], vectors[8, -H:] = [0.0, 2.0, 0.0], [2.0, 0.0, 0.0]
+    sources = np.zeros((items + FIRST_ITEM, H), dtype=np.float16)
+    sources[3], sources[4] = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]
+    weights = np.linspace(0.0, 3.0, MAX_BEHAVIOUR + 1).astype(np.float32)
+    index = written(tmp_path, vectors.astype(np.float32), StoredTransitions(sources, weights, 0.5, WIDTH))
+    query = index.query(np.array([3, 4]), np.zeros((2, 4), dtype=np.float32))
+    np.testing.assert_allclose(query[WIDTH : WIDTH + H], weights[2] * np.array([0.5, 1.0, 0.0]), rtol=1e-3)
+    behaviour = np.zeros((1, MAX_BEHAVIOUR), dtype=np.int64)
+    behaviour[0, :2] = [3, 4]
+    found = index.run(behaviour, np.zeros((1, 2, 4), dtype=np.float32), np.array([[2, 0, 0, 0]]), NO_FILTER)
+    assert found.tolist() == [[7, 8]]
+    nobody = index.query(np.zeros(0, dtype=np.int64), np.zeros((2, 4), dtype=np.float32))
+    assert not nobody[WIDTH : WIDTH + H].any()
