@@ -28,7 +28,14 @@ NOISE = 0.5
 """Of each number of an item, in standard deviations of that number over the real items."""
 NUMBERS = Architecture(dimension=32, virtual_vectors=1)
 """32 numbers an item and a user."""
-_ITEM_AXES = {"embeddings.items.weight": 0, "ranking.keys": 0, "ranking.biases": 1, "ranking.age_biases": 1}
+_ITEM_AXES = {
+    "embeddings.items.weight": 0,
+    "ranking.keys": 0,
+    "ranking.biases": 1,
+    "ranking.age_biases": 1,
+    "ranking.transitions.sources": 0,
+    "ranking.transitions.targets": 0,
+}
 """Tables with a row or a column an item, and which axis that is."""
 
 

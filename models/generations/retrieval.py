@@ -27,8 +27,8 @@ EXACT = 50_000
 """Items up to which every one is compared: an index would be no faster."""
 LISTS = 1024
 """Of an inverted file at a million items; their number goes with the root of the items'."""
-COMPARED, SHARE = 1 << 15, 32
-"""Items that a request compares, about: those of the nearest lists. Never fewer than every 32nd of the lists."""
+COMPARED, SHARE = 1 << 15, 16
+"""Items that a request compares, about: those of the nearest lists. Never fewer than every 16th of the lists."""
 DECAY = 0.9
 """Weight of a behaviour against the one after it."""
 GAIN, GAIN_WITHOUT_KEYS = 2.0, 0.5
