@@ -65,6 +65,7 @@ def _undecodable(value: bytes, errors: list[ErrorDetails]) -> Undecodable:
     field, wrong = _field(first), first["input"]
     if (place := _in_list(first, errors)) is not None:
         field, wrong = f"{field}.{place}", wrong[place]
+        return Undecodable(Reason.INVALID, str(InvalidInput(field, wrong, _problem(first, errors, in_list=True))))
     return Undecodable(Reason.INVALID, str(InvalidInput(field, wrong, _problem(first, errors))))
 
 
@@ -76,7 +77,7 @@ def _in_list(first: ErrorDetails, errors: list[ErrorDetails]) -> int | None:
     return next((step for error in own for step in error["loc"][2:] if isinstance(step, int)), None)
 
 
-def _problem(first: ErrorDetails, errors: list[ErrorDetails]) -> str:
+def _problem(first: ErrorDetails, errors: list[ErrorDetails], *, in_list: bool = False) -> str:
     if len(first["loc"]) < 3:  # noqa: PLR2004  # field, name and member of the union
         return first["msg"]
     # an attribute is a union: one error a member, of which none alone says what is wrong
@@ -85,7 +86,7 @@ def _problem(first: ErrorDetails, errors: list[ErrorDetails]) -> str:
         return "must be a finite number"
     if "too_long" in of_this_field:
         return f"a list has at most {MOST_ELEMENTS} values"
-    return "must be a string, a number, a boolean, null, or a list of such"
+    return f"must be a string, a number, a boolean{' or null' if in_list else ', null, or a list of such'}"
 
 
 def _field(error: ErrorDetails) -> str:

@@ -23,10 +23,9 @@ class Shares(_Kept):
     edges: tuple[float, ...] | None = None
     shares: tuple[float, ...]
     of_lists: bool = False
-    """A user has any number of the values. Those that were not told apart in training are left out, unless the share
-    of other values says that they are in it."""
-    dimension: int | None = None
-    """Of vectors: how long they are; the one bin is that of vectors of this length."""
+    """A user has any number of the values; other values are left out."""
+    vector: tuple[int, float] | None = None
+    """Of vectors: how long they are, and the most that a number of one may be; the one bin is that of such vectors."""
 
     @model_validator(mode="after")
     def _fits(self) -> "Shares":

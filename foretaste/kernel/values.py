@@ -73,9 +73,9 @@ def is_missing(value: Value) -> bool:
     return not is_several(value) and canonical(value) is None
 
 
-def is_vector(value: Value, dimension: int) -> bool:
-    """Whether it is a vector of so many finite numbers."""
-    return is_several(value) and len(value) == dimension and not any(math.isnan(number(each)) for each in value)
+def is_vector(value: Value, dimension: int, bound: float) -> bool:
+    """Whether it is a vector of so many numbers from -`bound` to `bound`."""
+    return is_several(value) and len(value) == dimension and all(abs(number(each)) <= bound for each in value)
 
 
 def texts_of(value: Value) -> set[str]:

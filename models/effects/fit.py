@@ -166,11 +166,10 @@ def fit_effects(
     popularity, state = None, earlier.popularity if earlier else None
     if config.popularity_with_time:
         popularity, state = fit_decayed_popularity(rows, biases, negatives.number if negatives else None, state)
-    transitions, pairs = None, None
+    transitions, pairs = None, earlier.transitions if earlier else None
     if config.transitions:
-        seed, before = int(rng.integers(1 << 31)), earlier.transitions if earlier else None
-        span_ms = (earlier.until_ms if earlier else 0, until_ms)
-        transitions, pairs = fit_transitions(examples, fold, config.folds, tables.items, seed, span_ms, before)
+        span_ms, seed = (earlier.until_ms if earlier else 0, until_ms), int(rng.integers(1 << 31))
+        transitions, pairs = fit_transitions(examples, fold, config.folds, tables.items, seed, span_ms, pairs)
     values, noise = tables.values(counting.value_places), found.noise
     counts = SavedCounts(counting.together(), found.fits[0], values, noise, evidence, until_ms, state, pairs)
     return Effects(codes, fold, keys, biases, counts, popularity, of_ages, transitions)

@@ -151,7 +151,7 @@ def _calibration(
 def _shares(met: FieldShares) -> Shares:
     total = sum(met.weights) or 1.0
     shares = tuple(round(weight / total, _DIGITS) for weight in met.weights)
-    return Shares(values=met.values, edges=met.edges, shares=shares, of_lists=met.of_lists, dimension=met.dimension)
+    return Shares(values=met.values, edges=met.edges, shares=shares, of_lists=met.of_lists, vector=met.vector)
 
 
 def _within(profile: Profile, most_bytes: int) -> Profile:
@@ -186,5 +186,9 @@ def _fewer(shares: Shares, most: int) -> Shares:
     if shares.values is None or len(shares.values) <= most:
         return shares
     *known, other, missing = shares.shares
+    if shares.of_lists:
+        total = sum(known[:most]) + missing or 1.0
+        kept = [round(each / total, _DIGITS) for each in (*known[:most], 0.0, missing)]
+        return shares.model_copy(update={"values": shares.values[:most], "shares": tuple(kept)})
     rest = round(other + sum(known[most:]), _DIGITS)
     return shares.model_copy(update={"values": shares.values[:most], "shares": (*known[:most], rest, missing)})

@@ -10,7 +10,7 @@ the vector of the user:
 | S | its bias at each number of behaviours seen | 1 at the own number, else 0 |
 | 2 A, where it reads ages | what each age adds to that, with behaviour and without any | 1 at the own age |
 | D | its embedding, of length 1 | `gain` × the mean over real behaviour, the newest in full, each before it `decay` |
-| H, where the tower reads transitions | its target | weight × the sum of the sources of real behaviour, likewise |
+| H, where the tower reads transitions | its target | see `StoredTransitions.query` |
 """
 
 from collections import OrderedDict
@@ -117,7 +117,8 @@ class StoredTransitions:
         return cls(stored["sources"], stored["transition_weights"], decay, int(begins))
 
     def query(self, items: IndexArray) -> FloatArray:
-        """(H,) of a user who acted on these items, oldest first."""
+        """(H,) of a user who acted on these items, oldest first: the weight × the sum of their sources, the newest in
+        full, each before it `decay` times the one after."""
         decayed = self.decay ** np.arange(len(items) - 1, -1, -1, dtype=np.float32)
         weight = self.weights[min(len(items), len(self.weights) - 1)]
         found: FloatArray = weight * (decayed @ self.sources[items].astype(np.float32))

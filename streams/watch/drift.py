@@ -90,8 +90,8 @@ class Drift:
 
     def _place(self, value: Value) -> int:
         missing = len(self._shares) - 1
-        if self.expected.dimension is not None:
-            return 0 if is_vector(value, self.expected.dimension) else missing
+        if self.expected.vector is not None:
+            return 0 if is_vector(value, *self.expected.vector) else missing
         if self._edges is None:
             text = canonical(value)
             return missing if text is None else self._places.get(text, missing - 1)
@@ -100,9 +100,6 @@ class Drift:
 
     def _places_in_list(self, value: Value) -> set[int]:
         """As the encoder reads a list: a set of canonical values, a value alone is a list of one."""
-        missing = len(self._shares) - 1
         if is_missing(value):
-            return {missing}
-        known_others = self._shares[missing - 1] > 0
-        places = {self._places.get(text, missing - 1) for text in texts_of(value)}
-        return places if known_others else places - {missing - 1}
+            return {len(self._shares) - 1}
+        return {self._places[text] for text in texts_of(value) if text in self._places}

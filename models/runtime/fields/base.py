@@ -40,8 +40,8 @@ class FieldShares(NamedTuple):
     edges: tuple[float, ...] | None = None
     of_lists: bool = False
     """A user has any number of the values."""
-    dimension: int | None = None
-    """Of vectors: how long they are; `edges` are none then."""
+    vector: tuple[int, float] | None = None
+    """Of vectors: how long they are, and the most that a number of one may be; `edges` are none then."""
 
 
 class FieldEncoder(Protocol):

@@ -79,10 +79,11 @@ class ListEncoder:
         return earlier == self
 
     def shares(self, counts: Sequence[IndexArray], most: int) -> FieldShares:
-        """Of the known values by how many lists have each; those that have no column are left out."""
+        """Of the `most` frequent values by how many lists have each; others are left out."""
         weights = np.array([column[PRESENT] for column in counts[1:]], dtype=np.float64)
         found = shares_of_values(self.values, weights, float(counts[0][FIELD_UNKNOWN]), most)
-        return found._replace(of_lists=True)
+        *known, _, missing = found.weights
+        return found._replace(weights=(*known, 0.0, missing), of_lists=True)
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, "values": list(self.values)}

@@ -59,12 +59,13 @@ class VectorEncoder:
         if not len(known):
             return cls(dimension, 0.0, (), ())
         sizes = np.abs(known).max(axis=1)
-        bound = float(_rounded(MOST_OF_USUAL * np.median(sizes)[None])[0]) or 1.0
+        usual = np.median(sizes[sizes > 0]) if sizes.any() else 1.0  # zeros often stand for no vector
+        bound = float(_rounded(np.array([MOST_OF_USUAL * usual]))[0])
         known = known[sizes <= bound]
-        spread = known - known.mean(axis=0)
+        spread = (known - known.mean(axis=0)) / bound  # squares of what is large would overflow
         variances, components = np.linalg.eigh(spread.T @ spread / len(known))  # rising
-        significant = variances > max(float(variances[-1]), 0.0) * np.finfo(np.float64).eps * dimension
-        components = components.T[significant & (variances > 0)][::-1][:COMPONENTS]
+        least = max(float(variances[-1]), np.finfo(np.float64).tiny) * np.finfo(np.float64).eps * dimension
+        components = components.T[variances > least][::-1][:COMPONENTS]
         largest = np.take_along_axis(components, np.abs(components).argmax(axis=1)[:, None], axis=1)
         directions = _rounded(components * np.sign(largest))
         return cls(dimension, bound, _tuples(directions), _tuples(map(_edges, (known @ directions.T).T)))
@@ -122,7 +123,7 @@ class VectorEncoder:
     def shares(self, counts: Sequence[IndexArray], most: int) -> FieldShares:
         """Of vectors that are there, and of missing ones: the components cannot be told by whoever has no encoder."""
         weights = float(counts[0][1:].sum()), float(counts[0][FIELD_UNKNOWN])
-        return FieldShares(weights, edges=(), dimension=self.dimension)
+        return FieldShares(weights, edges=(), vector=(self.dimension, self.bound))
 
     def to_dict(self) -> dict[str, Any]:
         edges = [list(each) for each in self.edges]

@@ -9,12 +9,12 @@ from models.towers.ranking.base import RankingInputs, TowerShape
 from models.towers.ranking.dnn import HIDDEN
 
 LAYERS, HEADS = 2, 2
-MOST_BACK = 8
-"""Bins of how far back a behaviour lies, by powers of two: 1, 2 or 3, 4 to 7, and so on."""
+BACK_BINS = 8
+"""Of how far back a behaviour lies, by powers of two: 1 and the own place, 2 or 3, 4 to 7, and so on."""
 
 
 class TransductionUnit(nn.Module):
-    """One causal layer: Y = W₂ (LN(A V) ⊙ U), with U, V, Q, K = SiLU(W₁ LN(x)) and A = SiLU(Q Kᵀ + b) / n.
+    """One causal layer: x + W₂ (LN(A V) ⊙ U), with U, V, Q, K = SiLU(W₁ LN(x)) and A = SiLU(Q Kᵀ + b) / n.
 
     b depends on how far back a key lies, and n is the number of keys that a query may see: no softmax, so that how much
     was seen is not lost.
@@ -26,15 +26,15 @@ class TransductionUnit(nn.Module):
         self.before, self.after = nn.LayerNorm(dimension), nn.LayerNorm(dimension)
         self.parts = nn.Linear(dimension, 4 * dimension)
         self.together = nn.Linear(dimension, dimension)
-        self.back = nn.Parameter(torch.zeros(self._heads, MOST_BACK))
+        self.back = nn.Parameter(torch.zeros(self._heads, BACK_BINS))
 
     def forward(self, x: Tensor, seen: Tensor, back: Tensor) -> Tensor:
-        """(U, S, D) of a sequence (U, S, D), where `seen` (U, S, S) tells the keys of each query, and `back` (S, S) the
-        bin of each key's distance."""
+        """(U, S, D) of a sequence (U, S, D), where `seen` (U, S, S) is how much each key counts for each query, 0 for
+        one that it may not see, and `back` (S, S) the bin of each key's distance."""
         gate, values, queries, keys = functional.silu(self.parts(self.before(x))).chunk(4, dim=2)
         queries, keys, values = (self._of_heads(each) for each in (queries, keys, values))
         scores = queries @ keys.transpose(2, 3) + self.back[:, back]
-        weights = functional.silu(scores) * (seen / seen.sum(dim=2, keepdim=True).clamp(min=1)).unsqueeze(1)
+        weights = functional.silu(scores) * (seen / (seen > 0).sum(dim=2, keepdim=True).clamp(min=1)).unsqueeze(1)
         attended = (weights @ values).transpose(1, 2).flatten(2)
         y: Tensor = x + self.together(self.after(attended) * gate)
         return y
@@ -70,9 +70,9 @@ class HSTU(nn.Module):
         """(U, D) at the newest place of each sequence (U, S, D) with `weights` (U, S); zeros where there is none."""
         places = torch.arange(vectors.shape[1], device=vectors.device)
         back = places.unsqueeze(1) - places
-        bins = back.clamp(min=1).to(vectors.dtype).log2().floor().clamp(max=MOST_BACK - 1).long()
+        bins = back.clamp(min=1).to(vectors.dtype).log2().floor().clamp(max=BACK_BINS - 1).long()
         there = (weights > 0).to(vectors.dtype)
-        seen = (back >= 0).to(vectors.dtype) * there.unsqueeze(1)
+        seen = (back >= 0).to(vectors.dtype) * weights.unsqueeze(1)
         x = vectors * weights.unsqueeze(2)
         for layer in self.layers:
             x = layer(x, seen, bins)

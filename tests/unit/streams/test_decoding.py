@@ -85,7 +85,10 @@ def test_what_is_no_json_object_is_malformed(value: bytes | None, said: str) -> 
         ({"user_id": None}, "user_id: Input should be a valid string (got None)"),
         ({"attributes": ...}, "attributes: is missing"),
         ({"attributes": []}, "attributes: Input should be an object (got [])"),
-        ({"attributes": {"age": [1, [2]]}}, f"attributes.age.1: {ONE_OR_MORE} (got [2])"),
+        (
+            {"attributes": {"age": [1, [2]]}},
+            "attributes.age.1: must be a string, a number, a boolean or null (got [2])",
+        ),
         ({"attributes": {"a": 1, "b": {"c": 1}}}, f"attributes.b: {ONE_OR_MORE}"),
         ({"attributes": {"age": float("nan")}}, "attributes.age: must be a finite number (got nan)"),
         ({"attributes": {"age": float("-inf")}}, "attributes.age: must be a finite number (got -inf)"),

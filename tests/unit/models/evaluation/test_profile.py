@@ -20,7 +20,7 @@ from models.data.examples import Examples
 from models.data.histories import Histories
 from models.data.sampling import NegativeSampler
 from models.data.vocabulary import item_counts
-from models.evaluation.profile import MOST_BYTES, ProfileConfig, _within, profile_of
+from models.evaluation.profile import MOST_BYTES, ProfileConfig, _fewer, _within, profile_of
 from models.generations.export import export
 from models.generations.manifest import generation_record
 from models.runtime.encoding import FIRST_KNOWN
@@ -225,3 +225,9 @@ def test_of_a_wide_vocabulary_the_text_is_json_without_nan() -> None:
     assert found.attributes["city"].shares[2] == 0
     assert "NaN" not in found.model_dump_json()
     json.loads(found.model_dump_json())
+
+
+def test_a_shortened_profile_of_lists_tells_of_the_values_that_are_left() -> None:
+    shares = Shares(values=("a", "b", "c"), shares=(0.4, 0.2, 0.2, 0.0, 0.2), of_lists=True)
+    assert _fewer(shares, 2).shares == (0.5, 0.25, 0.0, 0.25)
+    assert _fewer(shares, 2).values == ("a", "b")

@@ -151,3 +151,12 @@ def test_rows_are_encoded_alike_however_many_come_at_once(monkeypatch: pytest.Mo
     whole = field.encode(vectors)
     monkeypatch.setattr("models.runtime.fields.vector._AT_ONCE", 7)
     assert np.array_equal(field.encode(vectors), whole)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e150])
+def test_zeros_for_no_vector_and_any_unit_leave_the_others_known(scale: float) -> None:
+    vectors: list[Value] = [(scale * each).tolist() for each in _vectors(100)]
+    nothing: list[Value] = [[0.0] * 20] * 150
+    field = VectorEncoder.fit(_seen([*nothing, *vectors]))
+    assert field.encode(vectors).all()
+    assert abs(field.directions[0][0]) > 0.9

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from models.towers.ranking.hstu import MOST_BACK, TransductionUnit
+from models.towers.ranking.hstu import BACK_BINS, TransductionUnit
 
 PLACES, D = 6, 4
 
@@ -23,7 +23,7 @@ def unit() -> TransductionUnit:
 def _answer(unit: TransductionUnit, x: Any, there: Any) -> Any:
     places = torch.arange(PLACES)
     back = places.unsqueeze(1) - places
-    bins = back.clamp(min=1).float().log2().floor().clamp(max=MOST_BACK - 1).long()
+    bins = back.clamp(min=1).float().log2().floor().clamp(max=BACK_BINS - 1).long()
     seen = (back >= 0).float() * torch.as_tensor(there).float().unsqueeze(1)
     with torch.no_grad():
         return unit(x, seen, bins).numpy()
@@ -69,6 +69,16 @@ def test_what_is_not_there_is_not_read(unit: TransductionUnit) -> None:
     changed[0, 1] += 1.0
     one, other = (_answer(unit, each, there) for each in (x, changed))
     assert np.array_equal(np.delete(one, 1, axis=1), np.delete(other, 1, axis=1))
+
+
+def test_what_counts_half_is_attended_to_by_half(unit: TransductionUnit) -> None:
+    x = torch.randn(1, PLACES, D)
+    attended = []
+    unit.after.register_forward_pre_hook(lambda _, given: attended.append(given[0].clone()))
+    for weight in (0.0, 0.5, 1.0):
+        _answer(unit, x, [[weight, 1, 1, 1, 1, 1]])
+    none, half, whole = (each[0, -1] for each in attended)
+    torch.testing.assert_close(half - 5 / 6 * none, (whole - 5 / 6 * none) / 2, rtol=1e-4, atol=1e-5)
 
 
 def test_an_odd_dimension_has_one_head() -> None:
