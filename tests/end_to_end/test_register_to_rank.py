@@ -203,7 +203,7 @@ def test_bad_events_become_dead_letters_and_the_good_ones_between_go_on(system: 
         b'{"attributes": {}}': Reason.INVALID,
         json.dumps({"user_id": "", "attributes": {}}).encode(): Reason.INVALID,
         json.dumps({"user_id": "x" * 257, "attributes": {}}).encode(): Reason.INVALID,
-        json.dumps({"user_id": "a", "attributes": {"age": [1]}}).encode(): Reason.INVALID,
+        json.dumps({"user_id": "a", "attributes": {"age": [[1]]}}).encode(): Reason.INVALID,
         json.dumps({"user_id": "b", "attributes": {}, "note": "x" * 70_000}).encode(): Reason.TOO_LARGE,
     }
 

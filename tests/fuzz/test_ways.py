@@ -86,7 +86,7 @@ def test_what_passes_for_current_was_made_from_what_stands(
         seen += [read(store, 1), read(store, 2)]
     for place, number in repairs:
         made_from = seen[place % len(seen)]
-        of = int(number((made_from.attributes or {})["n"] or 0))
+        of = int(str((made_from.attributes or {})["n"] or 0))
         virtual = replace(made_of(of), generation=1 + number % 2)
         asyncio.run(store.write_virtual([ReenrichedUser.after(made_from, virtual)]))
     for number in (1, 2):

@@ -124,7 +124,7 @@ async def test_all_good_ones_are_enriched_and_dead_letters_are_whole(deployment:
     bad: dict[bytes | None, tuple[bytes | None, Reason]] = {
         b"malformed": (b"{", Reason.MALFORMED),
         b"null": (None, Reason.MALFORMED),
-        b"nested": (b'{"user_id": "nested", "attributes": {"age": [1]}}', Reason.INVALID),
+        b"nested": (b'{"user_id": "nested", "attributes": {"age": [[1]]}}', Reason.INVALID),
         b"poison": (b'{"user_id": "poison", "attributes": {"age": -1}}', Reason.NON_FINITE),
         b"huge": (b'{"user_id": "huge", "attributes": {"a": "' + b"x" * 900_000 + b'"}}', Reason.TOO_LARGE),
         None: (b"\xff\x00", Reason.MALFORMED),
@@ -167,7 +167,7 @@ async def test_dead_letters_are_replayed_each_once_and_never_for_ever(deployment
         return await kept_letters(deployment.connection, names.dead_letters, names.replays)
 
     async with deployment, deployment.worker():
-        for user, age in (("poison", b"-1"), ("nested", b"[1]")):
+        for user, age in (("poison", b"-1"), ("nested", b"[[1]]")):
             value = b'{"user_id": "%b", "attributes": {"age": %b}}' % (user.encode(), age)
             await deployment.events.send(names.registered, user.encode(), value)
         await until(lambda: two_letters(deployment))
