@@ -130,12 +130,17 @@ class Examples:
         """Rows of each of the G moments."""
         return np.diff(self.starts)
 
-    def batch(self, moments: IndexArray, sampler: NegativeSampler | None = None, negatives: int = 4) -> Batch:
-        """Moments (U,) with their behaviour and rows; with a `sampler`, each row brings that many negatives."""
-        users, starts = self.users[moments].astype(np.int64), self.starts[moments]
+    def rows_of(self, moments: IndexArray) -> tuple[IndexArray, IndexArray]:
+        """The rows of moments (U,), one moment after the other: the place of each row's moment, and the row, (R,)."""
+        starts = self.starts[moments]
         sizes = self.starts[moments + 1] - starts
         owner = np.repeat(np.arange(len(moments)), sizes)
-        rows = np.arange(len(owner)) + np.repeat(starts - np.cumsum(sizes) + sizes, sizes)
+        return owner, np.arange(len(owner)) + np.repeat(starts - np.cumsum(sizes) + sizes, sizes)
+
+    def batch(self, moments: IndexArray, sampler: NegativeSampler | None = None, negatives: int = 4) -> Batch:
+        """Moments (U,) with their behaviour and rows; with a `sampler`, each row brings that many negatives."""
+        users = self.users[moments].astype(np.int64)
+        owner, rows = self.rows_of(moments)
         candidates, labels = self.items[rows].astype(np.int64), self.labels[rows]
         if sampler is not None:
             drawn = sampler.sample(users[owner], negatives, self.times_ms[moments][owner]).ravel()

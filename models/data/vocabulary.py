@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ from models.runtime.encoding import (
 )
 from models.runtime.fields import KINDS, CategoricalEncoder
 
+_NONE: Mapping[str, FieldEncoder] = {}
+
 
 def fit_encoding(dataset: Dataset, before_ms: int, known: Encoding | None = None) -> Encoding:
     """The encoding that training may know of: items, actions and values of what lies before `before_ms`.
@@ -36,7 +38,6 @@ def fit_encoding(dataset: Dataset, before_ms: int, known: Encoding | None = None
     An item without any interaction yet is not known: its embedding would be noise, `UNKNOWN`'s is trained.
     Fields that are `known` and do not grow are taken as they are.
     """
-    fixed = _Fixed.of(known)
     says = dataset.description
     frame, acted = dataset.interactions, dataset.behaviour
     seen, done = (table["time_ms"].to_numpy() < before_ms for table in (frame, acted))
@@ -47,10 +48,10 @@ def fit_encoding(dataset: Dataset, before_ms: int, known: Encoding | None = None
     users = dataset.users[active]
     ids = dataset.items["item_id"].tolist()
     catalogue = dataset.items.iloc[sorted(np.flatnonzero(met).tolist(), key=lambda row: (-met[row], ids[row]))]
-    item_attributes = _fit_fields(catalogue, says.items.attributes, fixed.item_attributes)
+    item_attributes = _fit_fields(catalogue, says.items.attributes, known.item_attributes if known else _NONE)
     return Encoding(
-        attributes=_fit_fields(users, says.users.attributes, fixed.attributes),
-        context=_fit_fields(frame, says.interactions.context, fixed.context, seen),
+        attributes=_fit_fields(users, says.users.attributes, known.attributes if known else _NONE),
+        context=_fit_fields(frame, says.interactions.context, known.context if known else _NONE, seen),
         item_attributes=item_attributes,
         items=tuple(catalogue["item_id"]),
         actions=CategoricalEncoder.fit(SeenValues(acted["action"], done & (acted["label"].to_numpy() == 1))).values,
@@ -68,32 +69,19 @@ def item_counts(dataset: Dataset, encoding: Encoding, before_ms: int) -> IndexAr
     return counts.astype(np.int64)
 
 
-class _Fixed(NamedTuple):
-    """The fields of an encoding that do not grow."""
-
-    attributes: Mapping[str, FieldEncoder]
-    context: Mapping[str, FieldEncoder]
-    item_attributes: Mapping[str, FieldEncoder]
-
-    @classmethod
-    def of(cls, known: Encoding | None) -> "_Fixed":
-        groups = ({}, {}, {}) if known is None else (known.attributes, known.context, known.item_attributes)
-        return cls(*({name: each for name, each in group.items() if not each.grows} for group in groups))
-
-
 def _fit_fields(
     frame: pd.DataFrame,
     fields: Mapping[str, FieldKind],
-    fixed: Mapping[str, FieldEncoder],
+    known: Mapping[str, FieldEncoder],
     seen: Flags | None = None,
 ) -> dict[str, FieldEncoder]:
-    """Fit each field to its rows in `seen` (R,), None: to all; but take one that is `fixed` and of the same kind."""
+    """Fit each field to its rows in `seen` (R,), None: to all; but take one that is `known` and does not grow."""
     rows = np.ones(len(frame), dtype=np.bool_) if seen is None else seen
     found: dict[str, FieldEncoder] = {}
     for name, kind in fields.items():
-        known = fixed.get(name)
-        is_same = known is not None and known.kind == kind
-        found[name] = known if known is not None and is_same else KINDS[kind].fit(SeenValues(frame[name], rows))
+        earlier = known.get(name)
+        is_fixed = earlier is not None and earlier.kind == kind and not earlier.grows
+        found[name] = earlier if earlier is not None and is_fixed else KINDS[kind].fit(SeenValues(frame[name], rows))
     return found
 
 

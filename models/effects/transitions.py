@@ -124,10 +124,10 @@ class TransitionCounts:
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays that a file keeps, by name."""
-        pairs = self.pairs
-        arrays = {"counts": pairs.data.astype(np.float32), "targets": pairs.indices.astype(np.int32)}
         return {
-            f"transition_{name}": each for name, each in (arrays | {"starts": pairs.indptr.astype(np.int64)}).items()
+            "transition_counts": self.pairs.data.astype(np.float32),
+            "transition_targets": self.pairs.indices.astype(np.int32),
+            "transition_starts": self.pairs.indptr.astype(np.int64),
         }
 
     @classmethod
@@ -218,9 +218,7 @@ class _Pairs(NamedTuple):
 
 def _counted(examples: Examples, moments: IndexArray) -> _Pairs:
     """What is counted of what was acted on at the moments."""
-    sizes = examples.starts[moments + 1] - examples.starts[moments]
-    owner = np.repeat(np.arange(len(moments)), sizes)
-    rows = np.arange(len(owner)) + np.repeat(examples.starts[moments] - np.cumsum(sizes) + sizes, sizes)
+    owner, rows = examples.rows_of(moments)
     acted = (examples.labels[rows] == 1) & (examples.items[rows] >= FIRST_KNOWN)
     owner, targets = owner[acted], examples.items[rows[acted]].astype(np.int64)
     users = examples.users[moments].astype(np.int64)
