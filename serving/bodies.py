@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from foretaste.kernel.events import UserBehaved, UserRegistered
+from foretaste.kernel.running.registered_items import ItemRegistered
 from foretaste.kernel.users import Stage
 from foretaste.kernel.values import Scalar
 from serving.requests import whole_number
@@ -34,6 +35,12 @@ class UsersBehaved(HttpBody):
     behaviours: Annotated[list[UserBehaved], Field(min_length=1, max_length=MAX_BATCH)]
 
 
+class ItemsRegistered(HttpBody):
+    """Many items at once."""
+
+    items: Annotated[list[ItemRegistered], Field(min_length=1, max_length=MAX_BATCH)]
+
+
 ONE, BATCH = "one", "batch"
 """Names of the two forms of a body; they stand in the paths of pydantic's errors alone."""
 
@@ -52,6 +59,10 @@ SignUpBody: TypeAlias = Annotated[
 ]
 BehaviourBody: TypeAlias = Annotated[
     Annotated[UserBehaved, Tag(ONE)] | Annotated[UsersBehaved, Tag(BATCH)], _form("behaviours")
+]
+
+ItemBody: TypeAlias = Annotated[
+    Annotated[ItemRegistered, Tag(ONE)] | Annotated[ItemsRegistered, Tag(BATCH)], _form("items")
 ]
 
 

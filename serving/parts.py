@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 
 from foretaste.kernel.ports import OnlineStore
+from foretaste.kernel.running.registered_items import RegisteredItems
 from foretaste.kernel.service_ports import EventIntake, GenerationAdmin, IdempotencyKeys
 from serving.active import ActiveGeneration
 from serving.console.comparison import Comparison
@@ -25,6 +26,7 @@ class ServiceParts:
     recommending: Recommending
     users: StoredUsers
     intake: EventIntake
+    items: RegisteredItems
     idempotency: IdempotencyKeys
     generations: GenerationAdmin
     health: Callable[[], Awaitable[ServiceHealth]]

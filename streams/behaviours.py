@@ -158,13 +158,18 @@ class Behaviours:
         return acts, bad
 
     async def _known(self, acts: Sequence[Act]) -> tuple[list[Act], list[DeadLetter]]:
-        """Those whose item the active generation knows, and the others as dead letters; before the first, all."""
+        """Those whose item the active generation knows or that was registered since, and the others as dead letters;
+        before the first generation, all."""
         generation = await self._parts.generations.active()
         if generation is None:
             return list(acts), []
         items = list(dict.fromkeys(act.event.item_id for act in acts))
         shares = await self._parts.generations.popularity(generation.number, items)
         unknown = {item for item, share in zip(items, shares, strict=True) if share is None}
+        if unknown and self._parts.items is not None:
+            rest = sorted(unknown)
+            new = zip(rest, await self._parts.items.known(rest), strict=True)
+            unknown -= {item for item, is_registered in new if is_registered}
         return (
             [act for act in acts if act.event.item_id not in unknown],
             [

@@ -2,9 +2,9 @@
 
 The rules beyond the types in `foretaste.kernel.events` are those of `streams.rules`, and:
 
-- A key that is not the user id is invalid, since the key decides the partition and the partition decides the order.
-  A sign-up or an erasure may come without a key: time orders those, whoever handles them. A behaviour may not: of
-  equal times the order in the partition decides.
+- A key that is not the user's or item's id is invalid, since it decides the partition and that decides the order. A
+  sign-up, an erasure or an item may come without a key: time orders those, whoever handles them. A behaviour may not:
+  of equal times the order in the partition decides.
 - A ranking has as many scores as items, and as many actions and times as behaviours.
 """
 
@@ -24,6 +24,7 @@ from foretaste.kernel.events import (
     UserRegistered,
     oversized_integer,
 )
+from foretaste.kernel.running.registered_items import ItemRegistered
 from streams.codec import EVENTS, EventT, Undecodable
 from streams.rules import wrong_time
 
@@ -39,6 +40,20 @@ def decode_registered(message: Message, *, now_ms: int, max_bytes: int) -> UserR
         max_bytes,
         lambda event: (
             _wrong_key(message, event.user_id, optional=True)
+            or _letter(message, wrong_time("registered_at", event.registered_at, now_ms))
+            or _letter(message, oversized_integer("attributes", event.attributes))
+        ),
+    )
+
+
+def decode_item(message: Message, *, now_ms: int, max_bytes: int) -> ItemRegistered | DeadLetter:
+    """An `item-registered` record as an event, or as a dead letter; the arguments are those of `decode_registered`."""
+    return _checked(
+        message,
+        ItemRegistered,
+        max_bytes,
+        lambda event: (
+            _wrong_key(message, event.item_id, optional=True, of="item")
             or _letter(message, wrong_time("registered_at", event.registered_at, now_ms))
             or _letter(message, oversized_integer("attributes", event.attributes))
         ),
@@ -116,12 +131,12 @@ def _decode(message: Message, kind: type[EventT], max_bytes: int | None) -> Even
         return DeadLetter(message, error.reason, str(error))
 
 
-def _wrong_key(message: Message, user_id: str, *, optional: bool) -> DeadLetter | None:
+def _wrong_key(message: Message, expected: str, *, optional: bool, of: str = "user") -> DeadLetter | None:
     if message.key is None and optional:
         return None
-    if message.key == user_id.encode():
+    if message.key == expected.encode():
         return None
-    return _invalid(message, "key", message.key, f"must be the user id {user_id[:80]!r}")
+    return _invalid(message, "key", message.key, f"must be the {of} id {expected[:80]!r}")
 
 
 def _uneven(message: Message, event: UserRanked) -> DeadLetter | None:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import UserBehaved, UserErased, UserRegistered, oversized_integer
 from foretaste.kernel.ports import Clock, Events
+from foretaste.kernel.running.registered_items import ItemRegistered
 from streams.codec import EVENTS, EventT
 from streams.rules import wrong_time
 from streams.topics import TopicNames
 
 
 class TopicIntake:
-    """The `EventIntake` port on the topics, keyed by user id: a worker reads what is taken here as an event.
+    """The `EventIntake` port on the topics, keyed by user or item: a worker reads what is taken here as an event.
 
     `max_event_bytes` is the workers' own limit; `now` is in seconds since the epoch.
     """
@@ -33,6 +34,17 @@ class TopicIntake:
 
         keyed = [(each.user_id.encode(), self._checked(place, each, broken)) for place, each in enumerate(events)]
         await self._events.send_all(self._topics.registered, keyed)
+
+    async def register_items(self, events: Sequence[ItemRegistered]) -> None:
+        now_ms = round(self._now() * 1000)
+
+        def broken(event: ItemRegistered) -> InvalidInput | None:
+            return wrong_time("registered_at", event.registered_at, now_ms) or oversized_integer(
+                "attributes", event.attributes
+            )
+
+        keyed = [(each.item_id.encode(), self._checked(place, each, broken)) for place, each in enumerate(events)]
+        await self._events.send_all(self._topics.item_registered, keyed)
 
     async def behave(self, events: Sequence[UserBehaved]) -> None:
         now_ms = round(self._now() * 1000)

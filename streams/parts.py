@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from foretaste.kernel.ports import Events, Generations, Towers
 from foretaste.kernel.running.durability import SyncedStore
 from foretaste.kernel.running.erasing import ErasingStore, LastErasure
+from foretaste.kernel.running.registered_items import ItemRegistry
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +20,5 @@ class SignUpParts:
     """The store, where its disk is waited for before anything is announced or acknowledged."""
     last_erasure: LastErasure | None = None
     """None where nobody is erased besides."""
+    items: ItemRegistry | None = None
+    """None where no items are registered."""

@@ -6,12 +6,13 @@ from functools import partial
 
 from foretaste.kernel.batching import BatchPolicy
 from foretaste.kernel.ports import Clock
-from streams.attribute_check import AttributeCheck
 from streams.behaviours import Behaviours, UnknownItems
 from streams.erasures.user_erasures import Erasures
+from streams.items import Items
 from streams.parts import SignUpParts
 from streams.reenrich_worker import LARGEST_SHARE, SHARE, Pages, pace_of
 from streams.sign_ups import SignUps
+from streams.sign_ups.attribute_check import AttributeCheck
 from streams.topics import TopicNames
 from streams.worker.collector import Collector, CollectorConfig
 from streams.worker.dead_letters import DeadLetters
@@ -45,7 +46,7 @@ def user_pipelines(
     progress: StoreProgress | None = None,
     monotonic: Clock = time.monotonic,
 ) -> dict[str, Collector]:
-    """The ways of sign-ups, behaviours, erasures and re-enrichment, by topic. Whoever made the parts closes them.
+    """The ways of sign-ups, behaviours, erasures, re-enrichment and items, by topic. Their maker closes the parts.
 
     `now` is in seconds since the epoch, `monotonic` counts the ages of batches.
     """
@@ -77,12 +78,17 @@ def user_pipelines(
     of_pages = CollectorConfig(batch, capacity=2 * MAX_PAGES, longest_batch=longest, progress=progress)
     of_events = replace(config.collector, progress=progress)
     collector = partial(Collector, monotonic=monotonic, now=now)
-    return {
+    ways = {
         names.reenrich: collector("re-enrichment", pages, dead_letters.keep, metrics, of_pages),
         names.registered: collector("sign-up", sign_ups, dead_letters.keep, metrics, of_events),
         names.behaved: collector("behaviour", behaviours, dead_letters.keep, metrics, of_events),
         names.erased: collector("erasure", erasures, dead_letters.keep, metrics, of_events),
     }
+    if parts.items is not None:
+        limit = config.max_event_bytes
+        items = Items(parts.items, parts.synced, dead_letters, metrics, max_event_bytes=limit, now=now)
+        ways[names.item_registered] = collector("item", items, dead_letters.keep, metrics, of_events)
+    return ways
 
 
 def _page_batches(rate: float | None) -> BatchPolicy:

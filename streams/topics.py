@@ -44,6 +44,10 @@ class TopicNames:
         return f"{self.prefix}{Topic.ERASURE_RECORDS}"
 
     @property
+    def item_registered(self) -> str:
+        return f"{self.prefix}{Topic.ITEM_REGISTERED}"
+
+    @property
     def dead_letters(self) -> str:
         return f"{self.prefix}{Topic.DEAD_LETTERS}"
 
@@ -64,4 +68,4 @@ class TopicNames:
     def all(self) -> tuple[str, ...]:
         events = (self.registered, self.behaved, self.enriched, self.ranked, self.reenrich)
         of_erasures = (self.erased, self.profiles, self.erasure_records)
-        return (*events, *of_erasures, self.dead_letters, self.replays)
+        return (*events, *of_erasures, self.item_registered, self.dead_letters, self.replays)

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.running.readiness import ProcessReadiness
+from foretaste.kernel.running.registered_items import RegisteredItems
 from foretaste.kernel.service_ports import (
     BehaviourMap,
     FieldChoices,
@@ -20,7 +21,7 @@ from foretaste.kernel.service_ports import (
     TopicCount,
 )
 from foretaste.kernel.values import FloatArray
-from foretaste.testing import InMemoryEvents, InMemoryIdempotencyKeys
+from foretaste.testing import InMemoryEvents, InMemoryIdempotencyKeys, InMemoryItemRegistry
 from serving.api import ServiceConfig, build_service
 from serving.console.comparison import Comparison
 from serving.console.overview import OverviewReader
@@ -114,6 +115,8 @@ class HttpParts(Parts):
         self.events, self.summaries = InMemoryEvents(), KnownSummaries()
         self.keys: IdempotencyKeys = InMemoryIdempotencyKeys()
         self.counts = EventsInMemory(self.events)
+        self.item_registry = InMemoryItemRegistry()
+        self.items = RegisteredItems(self.item_registry, self.towers, lambda: self.now, sleep=self._sleep)
         self.slept: list[float] = []
         self.impressions, self.readiness = impressions, ProcessReadiness()
         self._service: ASGIApp | None = None
@@ -135,6 +138,7 @@ class HttpParts(Parts):
             ranking=self.ranking,
             recommending=self.recommending,
             users=StoredUsers(self.store, self.active, clock=lambda: self.now, now=self.wall, sleep=self._sleep),
+            items=self.items,
             intake=TopicIntake(self.events, NAMES, max_event_bytes=2000, now=self.wall),
             idempotency=self.keys,
             generations=self.summaries,

@@ -25,6 +25,7 @@ from foretaste.kernel.values import Attributes, FloatArray
 from foretaste.testing import (
     InMemoryEvents,
     InMemoryGenerations,
+    InMemoryItemRegistry,
     InMemoryLastErasure,
     InMemoryOneStepStore,
     InMemoryOnlineStore,
@@ -208,10 +209,13 @@ class World:
     names: TopicNames = field(default_factory=TopicNames)
     synced: SyncedStore | None = None
     last_erasure: InMemoryLastErasure = field(default_factory=InMemoryLastErasure)
+    items: InMemoryItemRegistry = field(default_factory=InMemoryItemRegistry)
 
     @property
     def parts(self) -> SignUpParts:
-        return SignUpParts(self.store, self.towers, self.generations, self.events, self.synced, self.last_erasure)
+        return SignUpParts(
+            self.store, self.towers, self.generations, self.events, self.synced, self.last_erasure, self.items
+        )
 
     @property
     def dead_letters(self) -> DeadLetters:

@@ -115,8 +115,11 @@ async def _refreshed(settings: Settings, request: "RefreshRequest", report: Repo
 
 async def _accompany(settings: Settings, request: "RefreshRequest") -> None:
     """In a process that torchrun started beside the first one."""
-    async with compose.publish_parts(settings) as parts:
-        await compose.learner(settings, parts.generations).accompany(request)
+    async with (
+        compose.publish_parts(settings) as parts,
+        compose.learner(settings, parts.generations) as learner,
+    ):
+        await learner.accompany(request)
 
 
 def _end(record: "RefreshRecord") -> None:

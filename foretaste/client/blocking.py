@@ -13,6 +13,7 @@ from foretaste.client import calls
 from foretaste.client.calls import Call
 from foretaste.client.tries import TryPolicy
 from foretaste.kernel.events import UserBehaved, UserRegistered
+from foretaste.kernel.running.registered_items import ItemRegistered
 from foretaste.kernel.values import MISSING_ACTION, Attributes
 from serving.bodies import ErasureAccepted, EventsAccepted, GenerationEntry, RollbackDone, StoredUser
 from serving.requests import RankResponse
@@ -84,6 +85,17 @@ class Foretaste:
     def behave_many(self, events: Sequence[UserBehaved], *, wait: float = 0.0) -> EventsAccepted:
         """Up to 1000 behaviours at once."""
         return self._answer(calls.behave_call(events, wait))
+
+    def register_item(
+        self, item_id: str, attributes: Attributes, *, registered_at: datetime | None = None, wait: float = 0.0
+    ) -> EventsAccepted:
+        """Register an item. With `wait` (seconds), until the service ranks it by its attributes; `readable` then says
+        whether it does."""
+        return self.register_items([calls.item(item_id, attributes, registered_at)], wait=wait)
+
+    def register_items(self, events: Sequence[ItemRegistered], *, wait: float = 0.0) -> EventsAccepted:
+        """Register up to 1000 items at once."""
+        return self._answer(calls.items_call(events, wait))
 
     def user(self, user_id: str) -> StoredUser | None:
         """All that is stored of a user; None where nothing is."""

@@ -16,6 +16,7 @@ from foretaste.client.errors import RequestRefused, ServiceAway, UnreadableAnswe
 from foretaste.kernel.configuration import invalid_input
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import UserBehaved, UserRegistered
+from foretaste.kernel.running.registered_items import ItemRegistered
 from foretaste.kernel.values import Attributes
 from serving.bodies import (
     ErasureAccepted,
@@ -75,6 +76,10 @@ def behave_call(events: Sequence[UserBehaved], wait: float) -> Call[EventsAccept
     return _write("/v1/behaviours", "behaviours", events, wait)
 
 
+def items_call(events: Sequence[ItemRegistered], wait: float) -> Call[EventsAccepted]:
+    return _write("/v1/items", "items", events, wait)
+
+
 def user_call(user_id: str) -> Call[StoredUser | None]:
     def read(answer: httpx.Response) -> StoredUser | None:
         return None if answer.status_code == HTTPStatus.NOT_FOUND else _model(answer, StoredUser)
@@ -128,6 +133,14 @@ def registration(
         raise invalid_input(error) from error
 
 
+def item(item_id: str, attributes: Attributes, registered_at: datetime | None) -> ItemRegistered:
+    """Raises `InvalidInput` for what the service would refuse."""
+    try:
+        return ItemRegistered(item_id=item_id, attributes=attributes, registered_at=registered_at)
+    except ValidationError as error:
+        raise invalid_input(error) from error
+
+
 def act(
     user_id: str, item_id: str, action: str, at: datetime | None, ranking_id: str | None, event_id: str | None
 ) -> UserBehaved:
@@ -142,7 +155,7 @@ def act(
 
 
 def _write(
-    path: str, name: str, events: Sequence[UserRegistered] | Sequence[UserBehaved], wait: float
+    path: str, name: str, events: Sequence[UserRegistered | UserBehaved | ItemRegistered], wait: float
 ) -> Call[EventsAccepted]:
     """Every try has the same idempotency key: the service carries it out once."""
     body = {name: [event.model_dump(mode="json") for event in events]}

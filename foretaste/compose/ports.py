@@ -10,6 +10,7 @@ from foretaste.kernel.leasing import Lease
 from foretaste.kernel.ports import Events, Generations, OnlineStore, TowerAdmin, Towers
 from foretaste.kernel.running.durability import SyncedStore
 from foretaste.kernel.running.erasing import ErasingStore, LastErasure
+from foretaste.kernel.running.registered_items import ItemRegistry
 from foretaste.kernel.running.tls import TlsFiles
 from foretaste.kernel.service_ports import EventCounts, IdempotencyKeys
 from foretaste.settings import Settings, variable
@@ -100,6 +101,12 @@ def generations(settings: Settings) -> Generations:
     return RedisGenerations(redis_address(settings), prefix=settings.project, timeout=settings.redis_timeout)
 
 
+def item_registry(settings: Settings) -> ItemRegistry:
+    from features.items.registry import RedisItemRegistry
+
+    return RedisItemRegistry(redis_address(settings), prefix=settings.project, timeout=settings.redis_timeout)
+
+
 def training_log(settings: Settings) -> "FeastTrainingLog":
     from features.log.feast_log import FeastTrainingLog
 
@@ -161,14 +168,17 @@ async def parts(settings: Settings) -> AsyncIterator["SignUpParts"]:
     from streams.parts import SignUpParts
 
     async with AsyncExitStack() as stack:
-        opened: list[OnlineStore | Towers | Generations | Events | LastErasure] = []
+        opened: list[OnlineStore | Towers | Generations | Events | ItemRegistry | LastErasure] = []
         kept = store(settings)
         synced = synced_store(settings, kept)
         last_erasure = RedisLastErasure(
             redis_address(settings), prefix=settings.project, timeout=settings.redis_timeout
         )
-        found = SignUpParts(kept, towers(settings), generations(settings), events(settings), synced, last_erasure)
-        opened += [found.store, found.towers, found.generations, found.events, last_erasure]
+        items = item_registry(settings)
+        found = SignUpParts(
+            kept, towers(settings), generations(settings), events(settings), synced, last_erasure, items
+        )
+        opened += [found.store, found.towers, found.generations, found.events, items, last_erasure]
         for part in opened:
             stack.push_async_callback(part.close)
         yield found

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from foretaste.compose.ports import (
     events,
     generations,
+    item_registry,
     kafka_connection,
     lease,
     redis_address,
@@ -45,25 +46,34 @@ async def refresh_parts(settings: Settings) -> AsyncIterator["RefreshParts"]:
     from models.refresh.parts import RefreshConfig, RefreshParts
     from models.refresh.records import RefreshRecords
 
-    async with publish_parts(settings) as publishing, _reenrichment(settings, publishing) as reenrichment:
+    async with (
+        publish_parts(settings) as publishing,
+        _reenrichment(settings, publishing) as reenrichment,
+        learner(settings, publishing.generations) as learns,
+    ):
         yield RefreshParts(
             lease=lease(settings, "refresh"),
             records=RefreshRecords(settings.home / "runs"),
             unlogged=partial(_unlogged, settings),
-            learner=learner(settings, publishing.generations),
+            learner=learns,
             publish=publishing,
             reenrich=lambda number, report: reenrichment.run(number, partial(report, "re-enrich")),
             config=RefreshConfig(settings.lease_seconds, settings.log_settles, settings.keep, settings.refused_days),
         )
 
 
-def learner(settings: Settings, found: Generations) -> "LogLearner":
-    """What learns from the training log."""
+@asynccontextmanager
+async def learner(settings: Settings, found: Generations) -> AsyncIterator["LogLearner"]:
+    """What learns from the training log, and from the attributes of items that were registered."""
     from models.evaluation.gate import GateConfig
     from models.refresh.learn import LearnConfig, LogLearner
 
     config = LearnConfig(settings.outcome_window, settings.held_out, GateConfig(tolerance=settings.gate_tolerance))
-    return LogLearner(training_log(settings), found, settings.home, config)
+    items = item_registry(settings)
+    try:
+        yield LogLearner(training_log(settings), found, settings.home, config, items)
+    finally:
+        await items.close()
 
 
 async def _unlogged(settings: Settings) -> int:

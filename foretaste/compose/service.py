@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from starlette.types import ASGIApp
 
+    from foretaste.kernel.running.registered_items import RegisteredItems
     from serving.access.access_control import AccessPolicy
     from serving.active import ActiveGeneration
     from serving.metrics import RankingMetrics
@@ -85,6 +86,18 @@ def recommending(
     )
 
 
+def registered_items(found: "SignUpParts") -> "RegisteredItems":
+    """What brings items that are registered to the towers of this process.
+
+    Raises `TypeError` for parts without a registry, or towers that take no items in, which neither form of them is.
+    """
+    from foretaste.kernel.running.registered_items import RegisteredItems, TakesNewItems
+
+    if found.items is None or not isinstance(found.towers, TakesNewItems):
+        raise TypeError(f"{type(found.towers).__name__} and {found.items!r} take in no items")
+    return RegisteredItems(found.items, found.towers, time.monotonic)
+
+
 def access_policy(settings: Settings) -> "AccessPolicy":
     """Who may do what, by the settings.
 
@@ -141,7 +154,9 @@ async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegi
         asked = found.store, found.towers, found.generations, active
         return await examine(*asked, impressions, readiness, way.popularity, stores)
 
+    items = registered_items(found)
     tasks.start("popularity", way.popularity.run)
+    tasks.start("registered items", items.run)
     tasks.start("store watch", stores.run)
     try:
         async with publish_parts(settings) as publishing:
@@ -149,6 +164,7 @@ async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegi
                 ranking=way,
                 recommending=recommending(settings, found, way, showing),
                 users=StoredUsers(found.store, active),
+                items=items,
                 intake=TopicIntake(found.events, names, max_event_bytes=settings.max_event_bytes),
                 idempotency=keys,
                 generations=PublishedGenerations(publishing),

@@ -80,7 +80,7 @@ def oversized_integer(field: str, attributes: Attributes) -> InvalidInput | None
 
 
 class Topic(StrEnum):
-    """The Kafka topics, before the prefix that a deployment may add. All are keyed by user id."""
+    """The Kafka topics, before the prefix that a deployment may add. All are keyed by user id but where one says so."""
 
     REGISTERED = "user-registered"
     BEHAVED = "user-behaved"
@@ -93,6 +93,8 @@ class Topic(StrEnum):
     """Not keyed: that somebody was erased, when, and how much; not who. Kept for ever."""
     REENRICH = "user-reenrich"
     """Not keyed: each event names a page of users whose virtual behaviour of one generation is to be made."""
+    ITEM_REGISTERED = "item-registered"
+    """Keyed by item id."""
     DEAD_LETTERS = "dead-letters"
     REPLAYS = "dead-letter-replays"
     """Not keyed: which dead letters were sent again."""

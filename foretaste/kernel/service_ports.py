@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from foretaste.kernel.events import UserBehaved, UserErased, UserRegistered
+from foretaste.kernel.running.registered_items import ItemRegistered
 from foretaste.kernel.values import FloatArray, Value
 
 
@@ -17,6 +18,7 @@ class EventIntake(Protocol):
     """
 
     async def register(self, events: Sequence[UserRegistered]) -> None: ...
+    async def register_items(self, events: Sequence[ItemRegistered]) -> None: ...
     async def behave(self, events: Sequence[UserBehaved]) -> None: ...
     async def erase(self, event: UserErased) -> None: ...
 

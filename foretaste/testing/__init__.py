@@ -7,6 +7,7 @@ from foretaste.testing.checkpoint import InMemoryCheckpoint
 from foretaste.testing.events import InMemoryEvents, Sent
 from foretaste.testing.features import InMemoryOneStepStore, InMemoryOnlineStore
 from foretaste.testing.generations import InMemoryGenerations
+from foretaste.testing.items import InMemoryItemRegistry
 from foretaste.testing.last_erasure import InMemoryLastErasure
 from foretaste.testing.lease import InMemoryLease, LeaseBoard
 from foretaste.testing.log import InMemoryTrainingLog
@@ -21,6 +22,7 @@ __all__ = [
     "InMemoryEvents",
     "InMemoryGenerations",
     "InMemoryIdempotencyKeys",
+    "InMemoryItemRegistry",
     "InMemoryLastErasure",
     "InMemoryLease",
     "InMemoryOffsets",

@@ -31,6 +31,7 @@ from models.generations.probes import write_probes
 from models.generations.retrieval import write_retrieval
 from models.runtime import layout
 from models.runtime.encoding import FIRST_KNOWN, sizes_of
+from models.training.item_kinds import with_kinds
 from models.training.trained import Trained
 
 
@@ -110,14 +111,15 @@ def _write(
 
 def _fill(trained: Trained, folder: Path, profile: str | None) -> float:
     """Write all files but the manifest; the greatest difference of the exported towers from the trained ones."""
-    (folder / layout.ENCODING).write_text(trained.encoding.to_json(), encoding="utf-8")
+    served = with_kinds(trained)
+    (folder / layout.ENCODING).write_text(served.encoding.to_json(), encoding="utf-8")
     (folder / layout.POPULARITY).write_text(json.dumps(_popularity(trained)), encoding="utf-8")
     _save_weights(trained, folder / layout.WEIGHTS)
     if trained.counts is not None:
         trained.counts.save(folder / layout.COUNTS)
     if profile is not None:
         (folder / layout.PROFILE).write_text(profile, encoding="utf-8")
-    export_towers(trained, folder)
+    export_towers(served, folder)
     probed = parity.answered(trained)
     difference = parity.compare(probed, folder)
     write_probes(folder / layout.PROBES, probed)

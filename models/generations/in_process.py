@@ -1,9 +1,11 @@
 """The `Towers` port without Triton: the same published folders, read by the same code, in this process."""
 
 import asyncio
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from weakref import WeakSet
 
 from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 
@@ -38,6 +40,9 @@ class InProcessTowers:
     def __init__(self, repository: Path) -> None:
         self._repository = repository
         self._towers = lru_cache(maxsize=KEPT)(self._opened)
+        self._registered: dict[str, Attributes] = {}
+        self._open = WeakSet[LocalTowers]()
+        self._meeting = threading.Lock()
 
     async def virtual_behaviour(self, attributes: Sequence[Attributes], generation: int) -> FloatArray:
         """Virtual behaviour (B, M, D). Raises `Unavailable` for a generation that is not published."""
@@ -68,6 +73,10 @@ class InProcessTowers:
     async def unknown(self, items: Sequence[str], generation: int) -> list[str]:
         """Those of the items that are not in the generation's vocabulary."""
         return self._towers(generation).unknown(items)
+
+    async def meet(self, items: Mapping[str, Attributes]) -> None:
+        """Take in items that were registered, as the port says."""
+        await asyncio.to_thread(self._meet, items)
 
     async def prepare(self, generation: int) -> None:
         """Open both towers of a generation. Raises `Unavailable` for one that is not published."""
@@ -113,4 +122,14 @@ class InProcessTowers:
             if not folder.is_dir():
                 problem = f"generation {generation} of {model} is not published at {folder}"
                 raise Unavailable("in-process towers", problem)
-        return LocalTowers(*folders.values())
+        towers = LocalTowers(*folders.values())
+        with self._meeting:
+            towers.encoding.meet(self._registered)
+            self._open.add(towers)
+        return towers
+
+    def _meet(self, items: Mapping[str, Attributes]) -> None:
+        with self._meeting:
+            self._registered.update(items)
+            for towers in self._open:
+                towers.encoding.meet(items)

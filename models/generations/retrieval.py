@@ -14,6 +14,7 @@ from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import Behaviour
 from foretaste.kernel.values import MAX_BEHAVIOUR, FloatArray
 from models.effects.age_bias import age_stages
+from models.effects.item_kinds import KindRows
 from models.effects.seen_bias import SEEN_BINS
 from models.effects.transitions import READ_DECAY
 from models.generations.probes import read_probes
@@ -36,6 +37,15 @@ GAIN, GAIN_WITHOUT_KEYS = 2.0, 0.5
 REFERENCES = 32
 """Users over whom the tower's answers are averaged to an item's bias, where the tower holds none itself: as they are
 without behaviour, as they are while warming and as they are when warm."""
+_TABLES = {
+    "embeddings.items.weight": 0,
+    "ranking.keys": 0,
+    "ranking.biases": 1,
+    "ranking.age_biases": 1,
+    "ranking.transitions.sources": 0,
+    "ranking.transitions.targets": 0,
+}
+"""Tables of items by the axis of their items."""
 _CHUNK = 10_000
 _TOGETHER = 16
 """Columns that a processor multiplies at once: with a width that is no multiple of them, faiss takes one by one."""
@@ -54,7 +64,7 @@ class ItemVectors(NamedTuple):
     """The items as vectors, and what makes a user's vector beside them; see `models.runtime.retrieval`."""
 
     values: FloatArray
-    """(items + 2, H)."""
+    """(items + 2 + kinds, H)."""
     effects: int
     """Columns of keys."""
     gain: float
@@ -69,14 +79,15 @@ def write_retrieval(folder: Path, path: Path, warm_after: int) -> None:
         path,
         item_vectors(folder, encoding, warm_after),
         warm_after=warm_after,
-        features=encoding.item_features,
+        features=encoding.features_by_index,
         popular=_by_popularity(folder, encoding),
+        kinds=len(encoding.kinds),
     )
 
 
 def item_vectors(folder: Path, encoding: Encoding, warm_after: int) -> ItemVectors:
     """Those of the generation in `folder`, whose vocabulary is `encoding`."""
-    weights = load_file(folder / layout.WEIGHTS)
+    weights = _with_kinds(folder, encoding, load_file(folder / layout.WEIGHTS))
     taste = _of_length_one(weights["embeddings.items.weight"])
     if "ranking.keys" in weights:
         keys, biases, gain, seen_bins = weights["ranking.keys"], weights["ranking.biases"].T, GAIN, SEEN_BINS
@@ -89,6 +100,20 @@ def item_vectors(folder: Path, encoding: Encoding, warm_after: int) -> ItemVecto
     targets, transitions = _following(weights, sum(each.shape[1] for each in columns))
     values = np.hstack([*columns, targets]).astype(np.float32)
     return ItemVectors(values, keys.shape[1], gain, BiasPlaces(seen_bins, stages), transitions)
+
+
+def _with_kinds(
+    folder: Path, encoding: Encoding, weights: Mapping[str, npt.NDArray[Any]]
+) -> dict[str, npt.NDArray[Any]]:
+    """The weights, with rows of the kinds of items behind those of the items in each table that the index reads."""
+    if not len(encoding.kinds):
+        return dict(weights)
+    rows, found = KindRows.of(encoding, _shares(folder, encoding)), dict(weights)
+    for name, axis in _TABLES.items():
+        if name in found:
+            table = np.moveaxis(found[name], axis, 0)
+            found[name] = np.moveaxis(np.concatenate([table, rows.of_table(table).astype(table.dtype)]), 0, axis)
+    return found
 
 
 def _following(
@@ -119,15 +144,16 @@ def write_index(
     warm_after: int,
     features: npt.NDArray[np.int64],
     popular: npt.NDArray[np.int32],
+    kinds: int = 0,
 ) -> None:
-    """Write an index over the vectors of items; see `ServedRetrieval`."""
+    """Write an index over the vectors of items, the last `kinds` of which are kinds; see `ServedRetrieval`."""
     values, effects, gain, places, transitions = vectors
     values[:FIRST_KNOWN] = 0
     lists = 2 ** round(np.log2(LISTS * np.sqrt(len(values) / 1e6)))
     probed = min(lists, max(-(-lists // SHARE), -(-COMPARED * lists // len(values))))
     form = np.array([effects, warm_after, DECAY, gain, probed], dtype=np.float64)
     members: dict[str, Any] = {"form": form, "seen_bins": places.seen, "features": features.astype(np.int32)}
-    members["popular"] = popular
+    members |= {"popular": popular, "kinds": np.array(kinds)}
     if places.ages is not None:
         members["age_stages"] = places.ages
     if transitions is not None:
@@ -189,6 +215,10 @@ def _mean_logits(folder: Path, encoding: Encoding, seen: int) -> FloatArray:
     for start, items in _chunks(encoding.items):
         scores = np.stack(towers.score([replace(user, items=items) for user in users])).clip(1e-7, 1 - 1e-7)
         mean[start : start + len(items)] = np.log(scores / (1 - scores)).mean(axis=0)
+    if len(encoding.kinds):
+        mean[encoding.first_kind :] = KindRows.of(encoding, _shares(folder, encoding)).of_table(
+            mean[: encoding.first_kind]
+        )
     return mean
 
 

@@ -55,6 +55,8 @@ class TritonTowers:
         self._timeout = timeout
         self._load_timeout = load_timeout
         self._vocabularies: dict[int, KnownVocabulary] = {}
+        self._registered: dict[str, Attributes] = {}
+        self._meeting = asyncio.Lock()
         self._bringing: dict[tuple[int, int], asyncio.Task[KnownVocabulary | None]] = {}
         """By generation and the digest that is known of it."""
 
@@ -107,7 +109,7 @@ class TritonTowers:
             found = await self._triton.infer(RETRIEVAL, generation, inputs, "candidates", self._timeout)
             if found.dtype != np.int64 or found.ndim != 2 or len(found) != len(requests):  # noqa: PLR2004  # U, C
                 raise BadTowerOutput(f"{RETRIEVAL} {generation}: {found.shape} for {len(requests)} users")
-            return items_of(vocabulary.encoding, found)
+            return items_of(vocabulary.encoding, found, requests)
 
         return await self._asked(generation, ask)
 
@@ -122,6 +124,13 @@ class TritonTowers:
     async def unknown_values(self, attributes: Sequence[Attributes], generation: int) -> dict[str, int]:
         """By attribute, how many users have a value that is not in the generation's vocabulary."""
         return (await self._vocabulary(generation)).encoding.unknown_values(attributes)
+
+    async def meet(self, items: Mapping[str, Attributes]) -> None:
+        """Take in items that were registered, as the port says: for each, the towers are asked for its kind."""
+        async with self._meeting:
+            self._registered.update(items)
+            for known in list(self._vocabularies.values()):
+                await asyncio.to_thread(known.encoding.meet, items)
 
     async def prepare(self, generation: int) -> None:
         """Bring the vocabulary of a generation."""
@@ -246,7 +255,9 @@ class TritonTowers:
         if not answer:
             return None
         vocabulary = await asyncio.to_thread(_read, answer)
-        self._vocabularies[generation] = vocabulary
+        async with self._meeting:
+            await asyncio.to_thread(vocabulary.encoding.meet, self._registered)
+            self._vocabularies[generation] = vocabulary
         while len(self._vocabularies) > KEPT:
             del self._vocabularies[next(iter(self._vocabularies))]
         return vocabulary

@@ -1,12 +1,13 @@
 """What is read of a log's raw values: the fields of a generation, and what is known of items beside the log."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import pandas as pd
 
+from foretaste.kernel.running.registered_items import RegisteredItem
 from models.data.dataset import read_entities
 from models.data.description_file import read_description
 from models.data.schema import DatasetDescription, FieldKind, InteractionsSection, ItemsSection, UsersSection
@@ -65,3 +66,16 @@ def read_catalogue(folder: Path) -> pd.DataFrame:
     says = read_description(folder).items
     catalogue, _ = read_entities(table_file(folder, "items"), says.id, says.attributes, "item_id")
     return catalogue
+
+
+def with_registered(catalogue: pd.DataFrame | None, items: Sequence[RegisteredItem]) -> pd.DataFrame | None:
+    """The catalogue with the items that were registered, each in place of what it says of it."""
+    if not items:
+        return catalogue
+    names = dict.fromkeys(name for item in items for name in item.attributes)
+    columns = {name: pd.Series([item.attributes.get(name) for item in items], dtype=object) for name in names}
+    registered = pd.DataFrame({"item_id": pd.Series([item.item_id for item in items], dtype=object), **columns})
+    if catalogue is None:
+        return registered
+    others = catalogue[~catalogue["item_id"].isin(registered["item_id"])]
+    return pd.concat([others.astype(object), registered], ignore_index=True)

@@ -15,6 +15,7 @@ from foretaste.kernel.errors import ForetasteError, Unavailable
 from foretaste.kernel.files import naming_a_full_disk
 from foretaste.kernel.ports import Generations, Report, no_report, reported
 from foretaste.kernel.running.erasing import ErasingLog
+from foretaste.kernel.running.registered_items import ItemRegistry, RegisteredItem, every_item
 from models.evaluation.curves import by_step, draw_losses
 from models.evaluation.gate import GateConfig, judge
 from models.evaluation.profile import profile_of
@@ -86,6 +87,8 @@ class LogLearner:
     home: Path
     """The folder of generations, verdicts and records of refreshes."""
     config: LearnConfig = field(default_factory=LearnConfig)
+    items: ItemRegistry | None = None
+    """Tells the attributes of items that were registered."""
 
     async def learn(
         self, request: RefreshRequest, run: UnfinishedRefresh, stop: threading.Event, report: Report
@@ -96,7 +99,8 @@ class LogLearner:
         record = LearningRecord(
             rankings=len(learned_from), impressions=len(learned_from.labels), skipped=tuple(window.skipped)
         )
-        candidate = await asyncio.to_thread(self._train, request, run, learned_from, stop, report)  # 3
+        registered = await self._registered(run)
+        candidate = await asyncio.to_thread(self._train, request, run, learned_from, registered, stop, report)  # 3
         if isinstance(candidate, str):
             return Learned(run.number if self._is_exported(run) else None, candidate, judging, run.learning or record)
         lowest, _ = await free_number(self.generations)
@@ -114,7 +118,7 @@ class LogLearner:
             if needless is not None:
                 return
             learned_from, _ = self._split(run, await self._window(run))
-            prepared = prepare(learned_from, self._start(run), request.plan)
+            prepared = prepare(learned_from, self._start(run), request.plan, await self._registered(run))
             check_same(peers, prepared)
             refreshed(prepared, execution=Execution(request.compile, peers, self._checkpoints()))
 
@@ -134,11 +138,17 @@ class LogLearner:
             logged = await self.log.read(run.since_ms, run.until_ms)
             return await asyncio.to_thread(joined, logged, round(self.config.outcome_window * 1000), run.until_ms)
 
+    async def _registered(self, run: UnfinishedRefresh) -> list[RegisteredItem]:
+        """The items that were registered before the end of the window."""
+        found = [] if self.items is None else await every_item(self.items)
+        return [each for each in found if each.at_ms < run.until_ms]
+
     def _train(
         self,
         request: RefreshRequest,
         run: UnfinishedRefresh,
         learned_from: LogWindow,
+        registered: Sequence[RegisteredItem],
         stop: threading.Event,
         report: Report,
     ) -> _Candidate | str:
@@ -148,7 +158,7 @@ class LogLearner:
             peers.from_first(lambda: (run, needless))  # the other processes wait for this, whatever it says
             if needless is not None:
                 return needless
-            prepared = prepare(learned_from, self._start(run), request.plan)
+            prepared = prepare(learned_from, self._start(run), request.plan, registered)
             check_same(peers, prepared)
             notices = [*prepared.notices, *_counted_anew(run)]
             execution = Execution(request.compile, peers, self._checkpoints(), notices.append)

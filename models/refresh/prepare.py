@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.running.registered_items import RegisteredItem
 from models.data.dataset import Dataset
 from models.data.description_file import read_description
 from models.data.vocabulary import fit_encoding, grown
-from models.log.schema import LOG, LogSchema, read_catalogue
+from models.log.schema import LOG, LogSchema, read_catalogue, with_registered
 from models.log.window import LogWindow
 from models.runtime.encoding import Encoding
 from models.training.config import Device, TrainingConfig
@@ -58,12 +59,15 @@ class Prepared:
     """Who is in the window."""
 
 
-def prepare(window: LogWindow, base: Trained | None, plan: RefreshPlan) -> Prepared:
+def prepare(
+    window: LogWindow, base: Trained | None, plan: RefreshPlan, registered: Sequence[RegisteredItem] = ()
+) -> Prepared:
     """The window as training data, encoded by the base's vocabularies with what is new; by new ones if `cold`.
 
-    Raises `InvalidInput` for a window from which nothing can be learned, and where nothing names the attributes.
+    Items have the attributes that they were `registered` with, else those of the plan's catalogue. Raises
+    `InvalidInput` for a window from which nothing can be learned, and where nothing names the attributes.
     """
-    catalogue = None if plan.catalogue is None else read_catalogue(plan.catalogue)
+    catalogue = with_registered(None if plan.catalogue is None else read_catalogue(plan.catalogue), registered)
     changes: dict[str, Any] = {"seed": plan.seed, "device": plan.device}
     if plan.epochs is not None:
         changes |= {"epochs": plan.epochs, "least_steps": 1}

@@ -8,10 +8,13 @@ import numpy as np
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.retrieval import CandidateRequest
 from foretaste.kernel.values import FloatArray, IndexArray, Scalar
-from models.runtime.encoding import FIRST_KNOWN, PADDING, Encoding, columns_of
+from models.runtime.encoding import FIRST_KNOWN, PADDING, UNKNOWN, Encoding, columns_of
 from models.runtime.fields import CategoricalEncoder
-from models.runtime.retrieval import ALLOW, DENY
+from models.runtime.new_items import NewItems
+from models.runtime.retrieval import ALLOW, DENY, KIND
 
+OF_A_KIND = 3
+"""New items of one kind that a request gets at most: all of them have the same score."""
 Wished = Mapping[str, Sequence[Scalar]]
 _NOBODY = (-1, 0, 0)
 """A filter of no user: a tensor of no rows is no tensor to some."""
@@ -38,19 +41,59 @@ def encode_requests(encoding: Encoding, requests: Sequence[CandidateRequest]) ->
     )
 
 
-def items_of(encoding: Encoding, candidates: IndexArray) -> list[list[str]]:
-    """The items that an index answered with (U, C), without padding."""
-    items = encoding.items
-    return [[items[each - FIRST_KNOWN] for each in row if each != PADDING] for row in candidates.tolist()]
+def items_of(encoding: Encoding, candidates: IndexArray, requests: Sequence[CandidateRequest]) -> list[list[str]]:
+    """The items that an index answered U requests with, (U, C), without padding; the new ones for a kind of items."""
+    items, new = encoding.items, encoding.new_items
+    if not len(new):
+        return [[items[each - FIRST_KNOWN] for each in row if each != PADDING] for row in candidates.tolist()]
+    found = []
+    for row, request in zip(candidates.tolist(), requests, strict=True):
+        wanted = _WantedNewItems.of(encoding, request)
+        named = [
+            wanted.of_kind(each) if each >= encoding.first_kind else [items[each - FIRST_KNOWN]]
+            for each in row
+            if each != PADDING
+        ]
+        nearest = [item for own in named[: request.nearest] for item in own][: request.nearest]
+        found.append(nearest + [item for own in named[request.nearest :] for item in own])
+    return found
+
+
+class _WantedNewItems(NamedTuple):
+    """Which new items a request may be answered with."""
+
+    new: NewItems
+    deny: frozenset[str]
+    allow: frozenset[str] | None
+    columns: Mapping[int, Sequence[int]]
+
+    @classmethod
+    def of(cls, encoding: Encoding, request: CandidateRequest) -> "_WantedNewItems":
+        allow = None if request.allow is None else frozenset(request.allow)
+        columns = attribute_columns(encoding, request.attributes)
+        return cls(encoding.new_items, frozenset(request.deny), allow, columns)
+
+    def of_kind(self, kind: int) -> list[str]:
+        """Those of a kind, `OF_A_KIND` at most, the newest first."""
+        return [item for item in self.new.of_kind(kind) if self._is_wanted(item)][:OF_A_KIND]
+
+    def _is_wanted(self, item: str) -> bool:
+        if item in self.deny or (self.allow is not None and item not in self.allow):
+            return False
+        features = self.new.features(item)
+        return all(features[column] in values and features[column] for column, values in self.columns.items())
 
 
 def matching(encoding: Encoding, items: Sequence[str], attributes: Wished) -> list[str]:
     """Those of the items that are known and have these attributes. Raises `InvalidInput` as `attribute_columns`."""
     columns = attribute_columns(encoding, attributes)
-    found = encoding.encode_items(items)
+    found, new = encoding.encode_items(items), encoding.new_items
+    features = encoding.item_features[np.where(found < encoding.first_kind, found, UNKNOWN)]
+    for place in np.flatnonzero(found >= encoding.first_kind).tolist():
+        features[place] = new.features(items[place])
     kept = found >= FIRST_KNOWN
     for column, values in columns.items():
-        kept &= np.isin(encoding.item_features[found, column], [value for value in values if value])
+        kept &= np.isin(features[:, column], [value for value in values if value])
     return [item for item, keep in zip(items, kept.tolist(), strict=True) if keep]
 
 
@@ -77,7 +120,11 @@ def attribute_columns(encoding: Encoding, attributes: Wished) -> dict[int, list[
 def _filters(encoding: Encoding, requests: Sequence[CandidateRequest]) -> list[tuple[int, int, int]]:
     rows: list[tuple[int, int, int]] = []
     for user, request in enumerate(requests):
-        rows += [(user, DENY, item) for item in encoding.encode_items(request.deny).tolist()]
+        denied = encoding.encode_items(request.deny).tolist()
+        rows += [(user, DENY, item) for item in denied if item < encoding.first_kind]  # a kind stands for others too
+        if len(encoding.new_items):
+            wanted = _WantedNewItems.of(encoding, request)
+            rows += [(user, KIND, kind) for kind in encoding.new_items.kinds() if wanted.of_kind(kind)]
         if request.allow is not None:  # one that is allowed and unknown stands for an empty list
             rows += [(user, ALLOW, item) for item in [PADDING, *encoding.encode_items(request.allow).tolist()]]
         for column, values in attribute_columns(encoding, request.attributes).items():

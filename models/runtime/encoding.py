@@ -1,8 +1,9 @@
 """Raw values to indices, the same in training and in serving: who asks the towers encodes, the towers read indices."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from foretaste.kernel.values import MAX_BEHAVIOUR, MISSING_ACTION, Attributes, I
 from models.runtime.account_age import AgeBounds, bins_of_ages
 from models.runtime.fields import FieldEncoder, encoder_from_dict
 from models.runtime.fields.base import FIELD_UNKNOWN
+from models.runtime.new_items import NewItems, encoded_kinds, nearest_kinds
 
 __all__ = ["FIELD_UNKNOWN", "FIRST_KNOWN", "PADDING", "UNKNOWN", "Encoding", "FieldEncoder", "IndexArray"]
 
@@ -38,11 +40,39 @@ class Encoding:
     item_features: IndexArray
     age_bounds: AgeBounds = ()
     """Of account ages (`models.runtime.account_age`); none where the towers read no age."""
+    kinds: IndexArray = dataclasses.field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
+    """(K, F) the field indices of each kind of item; the kind `kinds[k]` has the index items + 2 + k. None while
+    training: what a generation serves has rows of them (`models.training.new_items`)."""
+    new_items: NewItems = dataclasses.field(default_factory=NewItems)
+    """Items that were registered since, which `meet` takes in."""
 
     @property
     def item_count(self) -> int:
         """Rows of the item embedding table."""
+        return self.first_kind + len(self.kinds)
+
+    @property
+    def first_kind(self) -> int:
+        """The index of the first kind of item: that of any item is below it."""
         return len(self.items) + FIRST_KNOWN
+
+    @property
+    def features_by_index(self) -> IndexArray:
+        """(item_count, F): `item_features`, and those of the kinds behind them."""
+        return np.concatenate([self.item_features, self.kinds]) if len(self.kinds) else self.item_features
+
+    @property
+    def without_kinds(self) -> "Encoding":
+        """As training had it."""
+        return replace(self, kinds=np.zeros((0, 0), dtype=np.int64), new_items=NewItems())
+
+    def meet(self, items: Mapping[str, Attributes]) -> None:
+        """Take in items that were registered, with their raw attributes: one that training did not know is read as the
+        kind with most values in common. Nothing where there are no kinds, as of an earlier version."""
+        new = [item for item in items if item not in self._item_index] if len(self.kinds) else []
+        if new:
+            features = _encode(columns_of(self.item_attributes), [items[item] for item in new])
+            self.new_items.put(new, self.first_kind + nearest_kinds(features, self.kinds), features)
 
     @property
     def action_count(self) -> int:
@@ -92,14 +122,14 @@ class Encoding:
         return _encode(self._context_columns, rows)
 
     def encode_items(self, ids: Sequence[str]) -> IndexArray:
-        """(K,) item ids to indices; what training did not know is `UNKNOWN`."""
-        find = self._item_index.get
-        return np.array([find(item, UNKNOWN) for item in ids], dtype=np.int64)
+        """(K,) item ids to indices; what training did not know is its kind where it was registered, else `UNKNOWN`."""
+        find, new = self._item_index.get, self.new_items.get
+        return np.array([find(item) or new(item, UNKNOWN) for item in ids], dtype=np.int64)
 
     def unknown_items(self, ids: Sequence[str]) -> list[str]:
-        """Those that training did not know."""
-        index = self._item_index
-        return [item for item in ids if item not in index]
+        """Those that training did not know, and that were not registered since."""
+        index, new = self._item_index, self.new_items
+        return [item for item in ids if item not in index and item not in new]
 
     def encode_actions(self, actions: Sequence[str]) -> IndexArray:
         """(K,) actions to indices; what training did not know is `UNKNOWN`."""
@@ -152,6 +182,7 @@ class Encoding:
                 "actions": list(self.actions),
                 "item_features": self.item_features.tolist(),
                 **({"age_bounds": list(self.age_bounds)} if self.age_bounds else {}),
+                **({"kinds": self.kinds.tolist()} if len(self.kinds) else {}),
             }
         )
 
@@ -169,6 +200,7 @@ class Encoding:
             actions=tuple(raw["actions"]),
             item_features=np.array(raw["item_features"], dtype=np.int64).reshape(shape),
             age_bounds=tuple(raw.get("age_bounds", ())),
+            kinds=encoded_kinds(raw, shape[1]),
         )
 
 

@@ -75,7 +75,7 @@ class LocalTowers:
             return []
         asked = encode_requests(self.encoding, requests)
         self.retrieval.check(*asked)
-        return items_of(self.encoding, self.retrieval.run(*asked))
+        return items_of(self.encoding, self.retrieval.run(*asked), requests)
 
     @cached_property
     def retrieval(self) -> ServedRetrieval:

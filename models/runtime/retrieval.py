@@ -32,8 +32,8 @@ FIRST_ITEM = 2
 PADDING = 0
 UNKNOWN_AGE = 0
 """See `models.runtime.account_age`."""
-DENY, ALLOW = -2, -1
-"""Kinds of a filter's rows beside the columns of item attributes, 0 and up."""
+KIND, DENY, ALLOW = -3, -2, -1
+"""Of a filter's rows, beside the columns of item attributes, 0 and up. `KIND`: that kind stands for new items."""
 FEW = 20_000
 """Items that may be candidates, up to which each is compared: no index is asked."""
 KEPT = 256
@@ -138,10 +138,11 @@ class ServedRetrieval:
             self._transitions = StoredTransitions.of(stored)
             self._features: npt.NDArray[np.int32] = stored["features"]
             self._popular: npt.NDArray[np.int32] = stored["popular"]
+            self._first_kind = len(stored["features"]) - (int(stored["kinds"]) if "kinds" in stored else 0)
             self._items: ComparedWhole | InvertedLists = (
                 InvertedLists(stored["index"], int(form[4])) if "index" in stored else ComparedWhole(stored["vectors"])
             )
-        self._all = _bits(np.arange(FIRST_ITEM, len(self._features)), len(self._features))
+        self._all = _bits(np.arange(FIRST_ITEM, self._first_kind), len(self._features))
         self._of_value: OrderedDict[tuple[int, int], Bits] = OrderedDict()
 
     def check(self, behaviour: IndexArray, virtual: FloatArray, wanted: IndexArray, filters: IndexArray) -> None:
@@ -158,7 +159,7 @@ class ServedRetrieval:
         if filters.ndim != 2 or filters.shape[1] != 3:  # noqa: PLR2004  # (P, 3)
             raise BadRequest(f"filters: expected three numbers each, got {filters.shape}")
         owner, kind, value = filters.T
-        if not _within(owner, -1, users) or not _within(kind, DENY, self._features.shape[1]) or (value < 0).any():
+        if not _within(owner, -1, users) or not _within(kind, KIND, self._features.shape[1]) or (value < 0).any():
             raise BadRequest("filters: one is of a user or of an attribute that is not there")
 
     def run(self, behaviour: IndexArray, virtual: FloatArray, wanted: IndexArray, filters: IndexArray) -> IndexArray:
@@ -166,8 +167,8 @@ class ServedRetrieval:
 
         `behaviour` (U, L) are items, oldest first, then `PADDING`, and (U, L + 1) with the bin of the account's age,
         which a caller of an earlier version does not send; `virtual` (U, M, D); `wanted` (U, 4) is `Wanted`;
-        `filters` (P, 3) are the user's row (-1: nobody's), the column of an item attribute or `DENY` or `ALLOW`, and a
-        value or an item.
+        `filters` (P, 3) are the user's row (-1: nobody's), the column of an item attribute or `KIND`, `DENY` or
+        `ALLOW`, and a value, a kind or an item. A kind of item is a candidate by behaviour alone.
         """
         found = [
             self._find(behaviour[user], virtual[user], Wanted(*wanted[user].tolist()), filters[filters[:, 0] == user])
@@ -186,6 +187,9 @@ class ServedRetrieval:
         count = min(wanted.nearest, some)
         found = self._items.nearest(query, allowed, some, count) if count else np.zeros(0, dtype=np.int64)
         _take(allowed, found)
+        kinds = np.unique(filters[filters[:, 1] == KIND, 2])
+        some -= int(_has(allowed, kinds[kinds < len(self._features)]).sum())
+        _take(allowed, kinds)
         popular = self._most_popular(allowed, min(wanted.popular, some - len(found)))
         _take(allowed, popular)
         left = some - len(found) - len(popular)
@@ -231,18 +235,19 @@ class ServedRetrieval:
     def _allowed(self, filters: IndexArray) -> tuple[Bits, int]:
         """The items that may be candidates, a bit each, in a copy; and how many they are."""
         allowed = self._all.copy()
-        kinds = filters[:, 1]
-        for column in np.unique(kinds[kinds >= 0]).tolist():
-            values = filters[kinds == column, 2].tolist()
+        about = filters[:, 1]
+        allowed |= _bits(filters[about == KIND, 2], len(self._features))
+        for column in np.unique(about[about >= 0]).tolist():
+            values = filters[about == column, 2].tolist()
             allowed &= np.bitwise_or.reduce([self._with_value(column, value) for value in values])
-        if (kinds == ALLOW).any():
-            allowed &= _bits(filters[kinds == ALLOW, 2], len(self._features))
-        denied = np.unique(filters[kinds == DENY, 2])
+        if (about == ALLOW).any():
+            allowed &= _bits(filters[about == ALLOW, 2], len(self._features))
+        denied = np.unique(filters[about == DENY, 2])
         _take(allowed, denied)
-        if (kinds > DENY).any():
+        if (about != DENY).any():
             return allowed, int(_ONES[allowed].sum())
-        known = len(self._features) - FIRST_ITEM
-        return allowed, known - int(((denied >= FIRST_ITEM) & (denied < len(self._features))).sum())
+        known = self._first_kind - FIRST_ITEM
+        return allowed, known - int(((denied >= FIRST_ITEM) & (denied < self._first_kind)).sum())
 
     def _with_value(self, column: int, value: int) -> Bits:
         """The items that have this value of an attribute; none for 0, which is no value."""
@@ -273,7 +278,7 @@ class ServedRetrieval:
             return rng.permutation(_items_of(allowed))[:count]
         found = np.zeros(0, dtype=np.int64)
         while len(found) < count:  # of many, each round finds about its share of them
-            drawn = rng.integers(FIRST_ITEM, len(self._features), 2 * count * len(self._features) // left)
+            drawn = rng.integers(FIRST_ITEM, self._first_kind, 2 * count * self._first_kind // left)
             drawn = np.concatenate([found, drawn[_has(allowed, drawn)]])
             found = drawn[np.sort(np.unique(drawn, return_index=True)[1])]
         return found[:count]

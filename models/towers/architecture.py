@@ -136,6 +136,7 @@ def tower_shape(sizes: Sizes, architecture: Architecture) -> TowerShape:
         hidden=architecture.hidden,
         dropout=architecture.dropout,
         ages=sizes.ages,
+        kinds=sizes.kinds,
     )
 
 

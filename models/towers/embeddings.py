@@ -26,6 +26,8 @@ class Sizes:
     item_attributes: tuple[int, ...]
     ages: int = 0
     """A, bins of known account ages; 0 where no age is read."""
+    kinds: int = 0
+    """The last of the items' rows, which are of kinds of items; 0 while training."""
 
     @classmethod
     def of(cls, encoding: Encoding) -> Self:
@@ -37,6 +39,7 @@ class Sizes:
             actions=encoding.action_count,
             item_attributes=sizes_of(encoding.item_attributes),
             ages=len(encoding.age_bounds),
+            kinds=len(encoding.kinds),
         )
 
 

@@ -12,6 +12,7 @@ SCOPES = {
     "/v1/users": _WRITE,
     "/v1/users/{user_id}": _WRITE | _OPERATE,
     "/v1/behaviours": _WRITE,
+    "/v1/items": _WRITE,
     "/v1/generations": _OPERATE,
     "/v1/generations/rollback": _OPERATE,
     "/metrics": _OPERATE,

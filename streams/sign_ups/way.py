@@ -13,13 +13,13 @@ from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.running.durability import OneStepStore
 from foretaste.kernel.users import AttributesVersion, Stage, UserFeatures, VirtualBehaviour
-from streams.attribute_check import AttributeCheck
 from streams.codec import EVENTS
 from streams.decoding import decode_registered
 from streams.parts import SignUpParts
 from streams.profiles.stored_profiles import ProfilesAfterErasures
 from streams.rules import to_ms
 from streams.shares import each_share, shares_by_user
+from streams.sign_ups.attribute_check import AttributeCheck
 from streams.sign_ups.first_registrations import with_first_registrations
 from streams.sign_ups.rows import EnrichedSignUp, KnownSignUp, SignUp, StoredShare, in_order, newest
 from streams.worker.dead_letters import DeadLetters

@@ -107,6 +107,7 @@ class Metrics:
             ["way", "reason"],
             registry=registry,
         )
+        self.items = Counter("foretaste_items", "Registrations of items that are durable", registry=registry)
         self.erasures = Counter(
             "foretaste_erasures",
             "Users erased from the online store, or registered anew since",

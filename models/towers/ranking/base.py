@@ -32,6 +32,8 @@ class TowerShape:
     dropout: float = 0.5
     ages: int = 0
     """A, bins of known account ages; 0 where no age is read."""
+    kinds: int = 0
+    """The last of the items' rows: kinds of items, which stand for new ones; 0 while training."""
 
     @property
     def fields(self) -> int:

@@ -47,7 +47,7 @@ class Experts(nn.Module):
         self.register_buffer("biases", torch.zeros(len(FIRST_OF_SEEN_BIN), shape.items))
         self.register_buffer("seen_bins", torch.from_numpy(SEEN_BINS), persistent=False)
         self.mix = nn.Parameter(torch.ones(len(SEEN_BINS), 2))
-        self.repeats = RepeatTerm()
+        self.repeats = RepeatTerm(shape.items - shape.kinds)
         self.transitions = TransitionTerm(shape)
         self.reads_age = shape.ages > 0
         if self.reads_age:

@@ -18,12 +18,14 @@ class RepeatTerm(nn.Module):
     """Log-odds from how often the candidate is among the behaviour, and how lately: w · (met, log(1 + n), recency).
 
     n counts the behaviours with the candidate, and recency is the sum of `DECAY` to the power of how many came after
-    each. Nothing for a candidate that was not met, nor for one that training did not know. Nothing is learned of it
-    where negatives are drawn from what the user never met (`NegativeSampler.by_moment`).
+    each. Nothing for a candidate that was not met, nor for one that training did not know: the indices of those are not
+    their own, and not below `items`. Nothing is learned of it where negatives are drawn from what the user never met
+    (`NegativeSampler.by_moment`).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, items: int) -> None:
         super().__init__()
+        self.items = items
         self.weights = nn.Parameter(torch.zeros(3, 1))
         self.register_load_state_dict_pre_hook(_without)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
@@ -35,7 +37,7 @@ class RepeatTerm(nn.Module):
         alike = items.index_select(0, inputs.owner) == inputs.candidates.unsqueeze(1)
         count, late = (alike.to(of_place.dtype) @ of_place).unbind(dim=1)
         newest = DECAY ** (seen - 1).clamp(min=0).to(of_place.dtype)
-        known = (inputs.candidates >= FIRST_KNOWN).to(of_place.dtype)
+        known = ((inputs.candidates >= FIRST_KNOWN) & (inputs.candidates < self.items)).to(of_place.dtype)
         features = torch.stack([count.clamp(max=1), count.log1p(), late * newest.index_select(0, inputs.owner)], dim=1)
         logits: Tensor = (features @ (SCALE * self.weights)).squeeze(1) * known
         return logits

@@ -8,8 +8,8 @@ import pytest
 from foretaste.kernel.errors import ForetasteError, Unavailable
 from foretaste.kernel.users import BehavedUser, Behaviour
 from foretaste.kernel.values import Attributes, FloatArray
-from streams.attribute_check import MOST_NAMES, AttributeCheck
 from streams.sign_ups import SignUps
+from streams.sign_ups.attribute_check import MOST_NAMES, AttributeCheck
 from tests.stream_parts import NOW, NOW_MS, ChosenTowers, World, generation, sign_up
 
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -89,8 +90,8 @@ def test_a_number_is_never_in_the_slot_that_serves(
 
 def test_what_a_later_run_needs_travels_along_under_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.generations.export.export_towers", _copy_towers)
-    counted = SimpleNamespace(save=lambda path: path.write_bytes(b"counts"))
-    with_counts: Any = SimpleNamespace(**_parts(trained(0)), counts=counted)
+    counted: Any = SimpleNamespace(save=lambda path: path.write_bytes(b"counts"))
+    with_counts = replace(trained(0), counts=counted)
     folder = export(with_counts, dataset()[0], METRICS, tmp_path, base=4, profile='{"age": [1]}')
     manifest = artifact.read_manifest(folder)
     assert manifest.base == 4
@@ -101,11 +102,6 @@ def test_what_a_later_run_needs_travels_along_under_its_hash(tmp_path: Path, mon
     (folder / files.PROFILE).write_text("{}")
     with pytest.raises(DamagedArtifact, match=r"profile\.json"):
         artifact.generation_record(folder)
-
-
-def _parts(towers: Any) -> Any:
-    names = ("model", "encoding", "config", "mean_virtual", "popularity", "split_ms", "zero_shot", "ranking")
-    return {name: getattr(towers, name) for name in names}
 
 
 def test_a_manifest_of_an_earlier_version_has_no_base_and_no_probes(tmp_path: Path) -> None:

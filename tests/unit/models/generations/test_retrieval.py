@@ -75,7 +75,7 @@ async def test_an_index_answers_a_caller_of_an_earlier_version_which_sends_no_ag
     asked = [CandidateRequest(each.behaviour, each.virtual, 20, 5, 5, 1, age_ms=None) for each in requests(10)]
     tensors = encode_requests(earlier, asked)
     towers.retrieval.check(*tensors)
-    assert items_of(earlier, towers.retrieval.run(*tensors)) == towers.candidates(asked)
+    assert items_of(earlier, towers.retrieval.run(*tensors), asked) == towers.candidates(asked)
 
 
 def test_towers_without_keys_are_asked_for_the_bias_of_each_item(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def test_filters_on_many_values_are_held_no_more_than_kept(
         (3, np.array([[0, 0]]), "filters"),
         (3, np.array([[1, 0, 1]]), "filters"),
         (3, np.array([[0, 2, 1]]), "filters"),
-        (3, np.array([[0, -3, 1]]), "filters"),
+        (3, np.array([[0, -4, 1]]), "filters"),
         (3, np.array([[0, DENY, -1]]), "filters"),
     ],
 )

@@ -11,11 +11,12 @@ from models.towers.ranking.repeats import DECAY, SCALE, RepeatTerm
 from tests.towers_factory import tiny_mail
 
 WEIGHTS = (0.5, -0.3, 0.7)
+ITEMS = 6
 
 
 def _found(items: Any, candidates: Any, owner: Any) -> Any:
     towers = tiny_mail(0, ranking="recency", zero_shot="effects")
-    term = RepeatTerm()
+    term = RepeatTerm(ITEMS)
     with torch.no_grad():
         term.weights.copy_(torch.tensor(WEIGHTS).unsqueeze(1))
     users = len(items)
@@ -54,11 +55,11 @@ def test_items_that_training_did_not_know_are_not_taken_for_one() -> None:
 
 
 def test_untrained_it_says_nothing() -> None:
-    assert not RepeatTerm().weights.any()
+    assert not RepeatTerm(ITEMS).weights.any()
 
 
 def test_towers_of_an_earlier_version_are_loaded_without_it() -> None:
-    term = RepeatTerm()
+    term = RepeatTerm(ITEMS)
     with torch.no_grad():
         term.weights.fill_(1.0)
     term.load_state_dict({})

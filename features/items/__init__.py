@@ -1,0 +1,1 @@
+"""Items that were registered, where every process finds them."""

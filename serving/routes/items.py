@@ -1,0 +1,55 @@
+"""`POST /v1/items`: items that are new, or have other attributes."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Request, Response
+
+from foretaste.kernel.running.registered_items import RegisteredItems
+from foretaste.kernel.service_ports import EventIntake
+from serving.bodies import EventsAccepted, ItemBody, ItemsRegistered
+from serving.idempotency import IdempotentRequests
+from serving.routes.documented import WITH_BODY, IdempotencyKey, Wait, named_in_body, problems
+
+_ITEM = {"item_id": "Gladiator II (2024)", "attributes": {"genre": "Action", "year": 2024}}
+_EXAMPLES = {
+    "one": {"summary": "One item", "value": _ITEM},
+    "batch": {"summary": "A batch", "value": {"items": [_ITEM, _ITEM | {"item_id": "Anora (2024)"}]}},
+}
+
+
+def items_router(intake: EventIntake, items: RegisteredItems, idempotent: IdempotentRequests) -> APIRouter:
+    """An item becomes an event on `item-registered`; a worker keeps it where every service finds it."""
+    router = APIRouter(tags=["items"])
+
+    @router.post(
+        "/v1/items",
+        status_code=202,
+        response_model=EventsAccepted,
+        responses=problems(*WITH_BODY, 409, 503),
+        summary="Register one item or a batch",
+    )
+    async def register(
+        request: Request,
+        body: Annotated[ItemBody, Body(openapi_examples=_EXAMPLES)],
+        wait: Wait = 0.0,
+        idempotency_key: IdempotencyKey = None,
+    ) -> Response:
+        """Answered once Kafka has acknowledged the events, or `wait` seconds later at most.
+
+        From then on the item is ranked, and recommended, as items with its attributes are, until a refresh has learned
+        of it. `readable` says whether the service that answers has it. Registered again with other attributes, it has
+        those; one that the active generation learned of is as that knows it.
+        """
+        batch = isinstance(body, ItemsRegistered)
+        events = body.items if isinstance(body, ItemsRegistered) else [body]
+
+        async def carry_out() -> EventsAccepted:
+            with named_in_body("items", batch=batch):
+                await intake.register_items(events)
+            own = {each.item_id: each.attributes for each in events}
+            return EventsAccepted(accepted=len(events), readable=await items.taken_in(own, wait) if wait else None)
+
+        return await idempotent.answer(request, idempotency_key, carry_out, HTTPStatus.ACCEPTED)
+
+    return router
