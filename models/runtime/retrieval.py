@@ -234,9 +234,9 @@ class ServedRetrieval:
 
     def _allowed(self, filters: IndexArray) -> tuple[Bits, int]:
         """The items that may be candidates, a bit each, in a copy; and how many they are."""
-        allowed = self._all.copy()
-        about = filters[:, 1]
-        allowed |= _bits(filters[about == KIND, 2], len(self._features))
+        allowed, about = self._all.copy(), filters[:, 1]
+        if (about == KIND).any():
+            allowed |= _bits(filters[about == KIND, 2], len(self._features))
         for column in np.unique(about[about >= 0]).tolist():
             values = filters[about == column, 2].tolist()
             allowed &= np.bitwise_or.reduce([self._with_value(column, value) for value in values])
@@ -301,8 +301,7 @@ def _take(bits: Bits, items: IndexArray) -> None:
 
 
 def _has(bits: Bits, items: IndexArray) -> npt.NDArray[np.bool_]:
-    found: npt.NDArray[np.bool_] = (bits[items >> 3] >> (items & 7).astype(np.uint8)) & 1 == 1
-    return found
+    return np.asarray((bits[items >> 3] >> (items & 7).astype(np.uint8)) & 1, dtype=np.bool_)
 
 
 def _items_of(bits: Bits) -> IndexArray:

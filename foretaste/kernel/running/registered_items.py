@@ -97,7 +97,7 @@ class RegisteredItems:
         self._cursor = 0
         self._known: dict[str, Attributes] = {}
         self._streak = FailureStreak("registered items", clock)
-        self._retrying = until_it_succeeds(longest=LONGEST_PAUSE, note=self._streak.note)
+        self._retrying = until_it_succeeds(longest=LONGEST_PAUSE, note=self._streak.note, sleep=sleep)
 
     async def run(self) -> None:
         """Look for ever; while the registry is away, again and again."""

@@ -3,12 +3,15 @@
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from benchmarks.refresh.week_log import log_of, weeks_of
+from foretaste.kernel.running.registered_items import RegisteredItem
 from models.log.join import joined
+from models.log.schema import with_registered
 from models.log.window import LogWindow
-from models.refresh.prepare import MOST_PASSES, WARM_STEPS, RefreshPlan, held_out, prepare
+from models.refresh.prepare import MOST_PASSES, WARM_STEPS, Prepared, RefreshPlan, held_out, prepare
 from models.runtime.account_age import BOUNDS_MS
 from models.training.config import TrainingConfig
 from models.training.trained import Trained
@@ -66,3 +69,33 @@ def test_a_generation_that_read_no_age_goes_on_without_and_that_is_said(window: 
     assert (warm.data.encoding.age_bounds, said in warm.notices) == ((), True)
     assert not warm.data.examples.ages.any()
     assert (cold.data.encoding.age_bounds, said in cold.notices) == (BOUNDS_MS, False)
+
+
+def test_a_new_item_has_the_attributes_that_it_was_registered_with(window: LogWindow) -> None:
+    known, new = window.names.items[0], window.names.items[-1]
+    base, genre = trained(), trained().encoding.item_attributes["genre"].vocabulary[0]
+    encoding = base.encoding
+    items = tuple(item for item in encoding.items if item != new)
+    features = encoding.item_features[: len(items) + 2].copy()
+    features[2:] = [encoding.item_features[encoding.encode_items([item])[0]] for item in items]
+    without = replace(base, encoding=replace(encoding, items=items, item_features=features))
+    registered = [RegisteredItem(new, {"genre": genre, "unheard": [1]}, 1), RegisteredItem(known, {"genre": genre}, 1)]
+
+    def genre_of(item: str, found: Prepared) -> int:
+        made = found.data.encoding
+        return int(made.item_features[made.encode_items([item])[0], 0])
+
+    wanted = int(encoding.item_attributes["genre"].encode([genre])[0, 0])
+    assert genre_of(new, prepare(window, without, RefreshPlan())) == 0
+    found = prepare(window, without, RefreshPlan(), registered)
+    assert (genre_of(new, found), genre_of(known, found)) == (wanted, wanted)
+
+
+def test_registered_items_stand_in_place_of_those_of_a_catalogue() -> None:
+    catalogue = pd.DataFrame({"item_id": ["a", "b"], "genre": ["drama", "opera"], "year": [1990, 1991]})
+    assert with_registered(catalogue, []) is catalogue
+    found = with_registered(catalogue, [RegisteredItem("b", {"genre": "comedy"}, 1), RegisteredItem("c", {}, 1)])
+    assert found is not None
+    assert found["item_id"].tolist() == ["a", "b", "c"]
+    assert found["genre"].tolist()[:2] == ["drama", "comedy"]
+    assert found["year"].isna().tolist() == [False, True, True]

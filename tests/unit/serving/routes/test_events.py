@@ -11,6 +11,7 @@ import pytest
 
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import UserBehaved, UserRegistered
+from foretaste.kernel.running.registered_items import RegisteredItem
 from foretaste.kernel.service_ports import KeptRequest
 from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, VirtualBehaviour
 from serving.api import ServiceConfig
@@ -317,4 +318,48 @@ async def test_a_store_that_is_away_has_it_not_yet(client: httpx.AsyncClient, pa
 @pytest.mark.parametrize("wait", ["-1", "11", "nan", "inf", "soon"])
 async def test_a_wait_that_is_none_is_refused(client: httpx.AsyncClient, parts: Parts, wait: str) -> None:
     assert problem(await client.post(f"/v1/users?wait={wait}", json=ANNA), 422)["field"] == "wait"
+    assert not parts.events.sent
+
+
+ITEM = {"item_id": "i9", "attributes": {"genre": "drama", "tags": ["a", 1], "year": None}}
+
+
+async def test_an_item_reaches_its_topic_keyed_by_item(client: httpx.AsyncClient, parts: Parts) -> None:
+    response = await client.post("/v1/items", json=ITEM | {"unknown": 1})
+    assert (response.status_code, response.json()) == (202, {"accepted": 1, "readable": None})
+    batch = [ITEM | {"item_id": f"i{number}"} for number in range(3)]
+    assert (await client.post("/v1/items", json={"items": batch})).json()["accepted"] == 3
+    assert [sent.key for sent in parts.events.of(NAMES.item_registered)] == [b"i9", b"i0", b"i1", b"i2"]
+
+
+async def test_who_waits_for_an_item_hears_whether_this_service_has_it(client: httpx.AsyncClient, parts: Parts) -> None:
+    assert (await client.post("/v1/items?wait=0.5", json=ITEM)).json() == {"accepted": 1, "readable": False}
+    await parts.item_registry.register([RegisteredItem("i9", ITEM["attributes"], AT)])  # type: ignore[arg-type]
+    await parts.items.look()
+    assert (await client.post("/v1/items?wait=0.5", json=ITEM)).json() == {"accepted": 1, "readable": True}
+
+
+async def test_an_item_under_an_idempotency_key_is_sent_once(client: httpx.AsyncClient, parts: Parts) -> None:
+    for _ in range(2):
+        assert (await client.post("/v1/items", json=ITEM, headers={"Idempotency-Key": "k1"})).status_code == 202
+    assert len(parts.events.of(NAMES.item_registered)) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"item_id": "", "attributes": {}}, "item_id"),
+        ({"item_id": "i1"}, "attributes"),
+        ({"item_id": "i1", "attributes": {"tags": [["a"]]}}, "attributes.tags"),
+        ({"item_id": "i1", "attributes": {"year": 2**70}}, "attributes.year"),
+        ({"items": [ITEM, {"item_id": "i1", "attributes": {"year": 2**70}}]}, "items.1.attributes.year"),
+        ({"items": []}, "items"),
+    ],
+)
+async def test_an_item_that_is_wrong_is_named_and_nothing_is_sent(
+    client: httpx.AsyncClient, parts: Parts, body: dict[str, Any], field: str
+) -> None:
+    response = await client.post("/v1/items", json=body)
+    assert response.status_code == 422
+    assert response.json()["field"].startswith(field)
     assert not parts.events.sent
