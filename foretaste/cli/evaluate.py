@@ -26,7 +26,8 @@ Protocols = Annotated[
     str | None,
     typer.Option(
         "--protocols",
-        help="Of hidden, first_steps, random_40, random_40_steps; by default those of which the data have new users.",
+        help="Of hidden, first_steps, random_40, random_40_steps, new_items; by default those of new users that the "
+        "data have.",
     ),
 ]
 Seeds = Annotated[str, typer.Option("--seeds", help="Of the training; every figure is a mean over them.")]

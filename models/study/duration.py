@@ -8,6 +8,7 @@ from itertools import islice
 from foretaste.kernel.files import write_file
 from models.rivals.methods import Method
 from models.rivals.towers import TowerMethod
+from models.study.new_items import as_asked
 from models.study.scoring import Bench, FitTask, limited_threads, not_kept
 from models.training.config import TrainingConfig
 
@@ -101,9 +102,9 @@ def _pace(bench: Bench, task: FitTask, config: TrainingConfig) -> Pace:
     step = (times[-1] - times[1]) / max(len(times) - 2, 1)
     questions = 0.0
     for name in task.protocols:
-        asked = bench.questions[name]
+        asked, judged = bench.questions[name], as_asked(ranker, name, material.encoding)
         begun = bench.clock()
         for rows, batch in islice(asked.batches(), 1):
-            ranker.scores(batch)
+            judged.scores(batch)
             questions += (bench.clock() - begun) * len(asked.owner) / len(rows)
     return Pace(times[1] - times[0] - step, step, questions)

@@ -1,6 +1,6 @@
 """What a study learns from and what it judges by: one instant, and the users whom a protocol makes new."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, TypeAlias, get_args
@@ -17,14 +17,19 @@ from models.rivals.methods import Material
 from models.runtime.account_age import NEVER_REGISTERED
 from models.runtime.encoding import Encoding, IndexArray
 
-ProtocolName: TypeAlias = Literal["hidden", "first_steps", "random_40", "random_40_steps"]
+ProtocolName: TypeAlias = Literal["hidden", "first_steps", "random_40", "random_40_steps", "new_items"]
 PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
+NEW_ITEMS: ProtocolName = "new_items"
+OF_USERS: tuple[ProtocolName, ...] = tuple(name for name in PROTOCOLS if name != NEW_ITEMS)
+"""Protocols that ask of new users; the other one asks of new items."""
 MAKES_NEW: tuple[ProtocolName, ...] = ("random_40", "random_40_steps")
 """Protocols that make users new; the others ask of those who are new by themselves."""
 BY_STEPS: tuple[ProtocolName, ...] = ("first_steps", "random_40_steps")
 """Protocols whose groups are those of `SEEN`."""
 MADE_NEW = 0.4
 """Of the users, made new by those protocols."""
+MADE_NEW_ITEMS = 0.2
+"""Of the items, made new by `NEW_ITEMS`."""
 VALIDATION_SHARE = 0.8
 """Of the training interactions, before the instant of the validation window."""
 SEED = 1
@@ -46,6 +51,8 @@ class Fold:
     learning: Dataset
     depth: int = 0
     made_new: frozenset[int] = field(default_factory=frozenset)
+    new_items: frozenset[int] = field(default_factory=frozenset)
+    """Rows of the items that a protocol made new: `dataset` holds nothing of them before the instant either."""
 
     @classmethod
     def of(cls, dataset: Dataset, instant_ms: int | None = None, depth: int = 0) -> "Fold":
@@ -61,7 +68,9 @@ class Fold:
         return Fold.of(self.learning, int(times.iloc[int(VALIDATION_SHARE * len(times))]), self.depth + 1)
 
     def under(self, protocol: ProtocolName) -> "Fold":
-        """The fold that a protocol asks of: this one, or the one with users made new."""
+        """The fold that a protocol asks of: this one, or the one with users or items made new."""
+        if protocol == NEW_ITEMS:
+            return self._with_items_made_new
         return self._with_users_made_new if protocol in MAKES_NEW else self
 
     @cached_property
@@ -70,14 +79,17 @@ class Fold:
         drawn = np.random.default_rng(SEED + self.depth).random(len(self.dataset.users))
         new = np.flatnonzero(drawn < MADE_NEW)
         instant = self.split.instant_ms
-        behaviours = self.dataset.behaviours
-        dataset = replace(
-            self.dataset,
-            interactions=_without_past(self.dataset, self.dataset.interactions, new, instant),
-            behaviours=None if behaviours is None else _without_past(self.dataset, behaviours, new, instant),
-        )
+        dataset = _without_past(self.dataset, lambda frame: self.dataset.user_rows(frame["user_id"]), new, instant)
         dataset = replace(dataset, registered_ms=_registered_anew(dataset, new, instant))
         return replace(Fold.of(dataset, instant, self.depth), made_new=frozenset(new.tolist()))
+
+    @cached_property
+    def _with_items_made_new(self) -> "Fold":
+        """A random `MADE_NEW_ITEMS` of the items, without all that was done with them before the instant."""
+        drawn = np.random.default_rng(SEED + self.depth).random(len(self.dataset.items))
+        new, instant = np.flatnonzero(drawn < MADE_NEW_ITEMS), self.split.instant_ms
+        dataset = _without_past(self.dataset, lambda frame: self.dataset.item_rows(frame["item_id"]), new, instant)
+        return replace(Fold.of(dataset, instant, self.depth), new_items=frozenset(new.tolist()))
 
     @property
     def new_users(self) -> IndexArray:
@@ -95,15 +107,26 @@ class Fold:
 
 
 def sharing(protocols: Sequence[ProtocolName]) -> list[tuple[ProtocolName, ...]]:
-    """Protocols by what a method learns from under them: users who are made new want a fit of their own."""
-    parts = [tuple(name for name in protocols if (name in MAKES_NEW) == makes) for makes in (False, True)]
+    """Protocols by what a method learns from under them: users and items that are made new want fits of their own."""
+    by_themselves = tuple(name for name in OF_USERS if name not in MAKES_NEW)
+    parts = [tuple(name for name in protocols if name in part) for part in (by_themselves, MAKES_NEW, (NEW_ITEMS,))]
     return [part for part in parts if part]
 
 
-def _without_past(dataset: Dataset, frame: pd.DataFrame, users: IndexArray, instant_ms: int) -> pd.DataFrame:
-    """A table of the dataset without the rows of `users` that lie before the instant."""
-    past = (frame["time_ms"] < instant_ms).to_numpy() & np.isin(dataset.user_rows(frame["user_id"]), users)
-    return frame[~past].reset_index(drop=True)
+def _without_past(
+    dataset: Dataset, rows_of: Callable[[pd.DataFrame], IndexArray], new: IndexArray, instant_ms: int
+) -> Dataset:
+    """The dataset without what lies before the instant in its tables, of users or items whose rows are in `new`.
+
+    `rows_of` tells these rows of a table's rows (R,).
+    """
+
+    def left(frame: pd.DataFrame) -> pd.DataFrame:
+        past = (frame["time_ms"] < instant_ms).to_numpy() & np.isin(rows_of(frame), new)
+        return frame[~past].reset_index(drop=True)
+
+    behaviours = None if dataset.behaviours is None else left(dataset.behaviours)
+    return replace(dataset, interactions=left(dataset.interactions), behaviours=behaviours)
 
 
 def _registered_anew(dataset: Dataset, users: IndexArray, instant_ms: int) -> IndexArray | None:

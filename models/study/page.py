@@ -10,7 +10,7 @@ from pathlib import Path
 from models.data.sampling import users_repeat
 from models.evaluation.scores import METRICS, Metric
 from models.rivals.methods import TRIALS
-from models.study.fold import BY_STEPS, MADE_NEW, MAKES_NEW, SEED, ProtocolName
+from models.study.fold import BY_STEPS, MADE_NEW, MADE_NEW_ITEMS, MAKES_NEW, SEED, ProtocolName
 from models.study.protocols import NEGATIVES, SEEN, STEPS
 from models.study.rows import ResultRow
 from models.study.study import Result
@@ -20,6 +20,7 @@ TITLES: dict[ProtocolName, str] = {
     "first_steps": "First steps: new users, by how many behaviours were seen before",
     "random_40": "Random 40 %: users made new at random",
     "random_40_steps": "First steps of the users made new at random",
+    "new_items": "New items: 20 % of the items made new at random",
 }
 MEANINGS: dict[ProtocolName, str] = {
     "hidden": "Split by time. New users first act at or after the split; all their events are ranked with behaviour "
@@ -32,6 +33,11 @@ MEANINGS: dict[ProtocolName, str] = {
     "ranked with behaviour hidden. Warm are the others, with what they had done strictly before each event.",
     "random_40_steps": f"The first {STEPS} events after the split of each user made new, each ranked with exactly the "
     "behaviour between the split and it. The columns say how much that is.",
+    "new_items": f"A random {100 * MADE_NEW_ITEMS:.0f} % of all items are made new: all that was done with them before "
+    "the split is taken out of the data, and their attributes are registered at the split. Each event with one of them "
+    "after it is ranked against others of them, drawn by how often they were acted on before the split in the whole "
+    "data: nothing tells them apart but their attributes. New users first act at or after the split, and their "
+    "behaviour is hidden; warm are the others.",
 }
 NAMES: dict[Metric, str] = {
     "auc": "AUC",

@@ -8,13 +8,17 @@ how much that is.
 the instant is taken out of the data, so that it is in nobody's counts, vocabulary, negatives or history. The warm users
 of *random_40* are all others.
 
+*new_items*: a random 20 % of the items are made new: whatever was done with them before the instant is taken out. Their
+events after it are ranked against other new items, of new users with behaviour hidden, of warm ones with what they had
+done strictly before. The attributes of all these items are registered at the instant.
+
 In all of them a user is as old at an event as a product would know: the time since the registration, or since the
 user's first event where the data have none; of a user who is made new, the first that is left. Hidden are the
 behaviours, not the age: the events of a hidden user are ranked as of a user of that age of whom nothing was seen.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +34,8 @@ from models.data.vocabulary import item_counts
 from models.rivals.methods import Ranker
 from models.runtime.account_age import age_bins
 from models.runtime.encoding import PADDING, IndexArray
-from models.study.fold import BY_STEPS, SEED, Fold, ProtocolName, sharing
+from models.study.fold import BY_STEPS, NEW_ITEMS, SEED, Fold, ProtocolName, sharing
+from models.study.new_items import new_negatives, served_encoding
 
 NEW, WARM = "new", "warm"
 SEEN = {"0": (0, 0), "1-2": (1, 2), "3-5": (3, 5), "6-10": (6, 10), "11-20": (11, 20)}
@@ -185,6 +190,9 @@ def questions(fold: Fold, protocols: Sequence[ProtocolName]) -> Mapping[Protocol
     found = {}
     for names in sharing(protocols):
         under = fold.under(names[0])
+        if names == (NEW_ITEMS,):
+            found[NEW_ITEMS] = _of_new_items(under, fold.dataset)
+            continue
         table = _Events.of(under)
         for name in names:
             found[name] = _first_steps(name, under, table) if name in BY_STEPS else _hidden(name, under, table)
@@ -194,6 +202,17 @@ def questions(fold: Fold, protocols: Sequence[ProtocolName]) -> Mapping[Protocol
 def _hidden(protocol: ProtocolName, fold: Fold, table: _Events) -> Questions:
     new = np.isin(table.users, fold.new_users)
     return _questions(protocol, (NEW, WARM), fold, table, hidden=new, group=np.where(new, 0, 1))
+
+
+def _of_new_items(fold: Fold, whole: Dataset) -> Questions:
+    """`whole` is the data set with all that was done with the items that were made new."""
+    encoding = served_encoding(fold)
+    table = _Events.of(replace(fold, encoding=encoding))
+    if not whole.has_labels:
+        table = replace(table, negatives=new_negatives(fold, whole, table.users, encoding, NEGATIVES))
+    new = np.isin(table.users, fold.new_users)
+    group = np.where(table.items >= encoding.first_kind, np.where(new, 0, 1), -1)
+    return _questions(NEW_ITEMS, (NEW, WARM), fold, table, hidden=new, group=group)
 
 
 def _first_steps(protocol: ProtocolName, fold: Fold, table: _Events) -> Questions:

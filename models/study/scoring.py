@@ -20,7 +20,9 @@ from models.evaluation.bootstrap import Estimate, Resamples
 from models.evaluation.scores import Metric, measure
 from models.rivals.methods import Method, Ranker
 from models.rivals.towers import TowerRanker
-from models.study.fold import BY_STEPS, MAKES_NEW, SEED, Fold, ProtocolName
+from models.runtime.encoding import Encoding
+from models.study.fold import BY_STEPS, MAKES_NEW, NEW_ITEMS, SEED, Fold, ProtocolName
+from models.study.new_items import UNKNOWN_ROW, UnknownItems, as_asked
 from models.study.probes import probes
 from models.study.protocols import NEGATIVES, STEPS, Questions, questions
 from models.study.vectors import Vectors, vectors
@@ -141,16 +143,18 @@ def _fit_and_keep(
         material = bench.fold.material(protocols[0], task.seed, bench.threads, bench.device)
         ranker = task.method.fit(replace(material, progress=progress))
         seconds = bench.clock() - started
-        if isinstance(ranker, TowerRanker) and protocols[0] not in MAKES_NEW:
+        if isinstance(ranker, TowerRanker) and protocols[0] not in {*MAKES_NEW, NEW_ITEMS}:
             _keep(folder / "vectors.npz", vectors(ranker, bench.fold, material).arrays())
         for name in protocols:
-            found = _variants(ranker, name, bench.questions[name])
+            found = _variants(ranker, name, bench.questions[name], material.encoding)
             _keep(folder / f"{name}.npz", {"seconds": np.array(seconds), **found})
 
 
-def _variants(ranker: Ranker, protocol: ProtocolName, questions: Questions) -> dict[str, Scores]:
-    """The tower's own scores and, of hidden behaviour, those of its probes."""
-    found = {f"scores {OWN}": questions.scores(ranker)}
+def _variants(ranker: Ranker, protocol: ProtocolName, questions: Questions, encoding: Encoding) -> dict[str, Scores]:
+    """The tower's own scores and, of hidden behaviour and of new items, those of its probes."""
+    found = {f"scores {OWN}": questions.scores(as_asked(ranker, protocol, encoding))}
+    if protocol == NEW_ITEMS:
+        found[f"scores {UNKNOWN_ROW}"] = questions.scores(UnknownItems(ranker, encoding.first_kind))
     if protocol == "hidden" and isinstance(ranker, TowerRanker):
         found |= {f"scores {name}": questions.scores(probe) for name, probe in probes(ranker, questions).items()}
     return found

@@ -15,7 +15,7 @@ from foretaste.kernel.ports import Report, no_report
 from models.data.dataset import Dataset
 from models.rivals.methods import Method, by_name
 from models.rivals.towers import Alike, TowerMethod
-from models.study.fold import MAKES_NEW, PROTOCOLS, Fold, ProtocolName, check_protocols, sharing
+from models.study.fold import MAKES_NEW, OF_USERS, Fold, ProtocolName, check_protocols, sharing
 from models.study.reporting import reported_fits
 from models.study.rows import ResultRow, rows
 from models.study.running import run
@@ -70,7 +70,7 @@ class Study:
         """The protocols of this study on a fold, whose data may have no users who are new by themselves."""
         if self.protocols is not None:
             return self.protocols
-        return PROTOCOLS if fold.split.cold_users else MAKES_NEW
+        return OF_USERS if fold.split.cold_users else MAKES_NEW
 
     @property
     def pairs(self) -> list[tuple[str, str]]:

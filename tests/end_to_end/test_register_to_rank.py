@@ -196,6 +196,23 @@ def test_behaviour_warms_a_user(system: System) -> None:
     until(lambda: system.served_by(user) == "real")
 
 
+def test_a_new_item_is_ranked_and_recommended_by_its_attributes(system: System) -> None:
+    user, new, other = uuid4().hex, uuid4().hex, uuid4().hex
+    system.sign_up(user)
+    until(lambda: system.served_by(user) == "virtual")
+    assert system.rank(user, [new])[1]["ranked"][0]["unknown"]
+    genres = [str(genre) for genre in read_dataset(system.stack.home / "synthetic").items["genre"].unique()[:2]]
+    with Foretaste(system.api, tries=TryPolicy(deadline=30.0, timeout=10.0)) as service:
+        until(lambda: bool(service.register_item(new, {"genre": genres[0]}, wait=10).readable))
+        assert service.register_item(other, {"genre": genres[1]}, wait=10).readable
+    scores = {item["item_id"]: item for item in system.rank(user, [new, other])[1]["ranked"]}
+    assert not any("unknown" in item for item in scores.values())
+    assert scores[new]["score"] != scores[other]["score"]
+    body = {"user_id": user, "k": 5, "filter": {"allow": [new, other, *system.items[:2]]}}
+    found = httpx.post(f"{system.api}/v1/recommend", json=body, timeout=10).json()
+    assert {new, other} <= {item["item_id"] for item in found["ranked"]}
+
+
 def test_bad_events_become_dead_letters_and_the_good_ones_between_go_on(system: System) -> None:
     before, after = uuid4().hex, uuid4().hex
     bad = {

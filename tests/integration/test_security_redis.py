@@ -13,11 +13,12 @@ from redis.exceptions import NoPermissionError
 from features.generations.progress import RedisProgress
 from features.redis.last_erasure import RedisLastErasure
 from foretaste import compose
-from foretaste.compose.ports import idempotency_keys
+from foretaste.compose.ports import idempotency_keys, item_registry
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.ports import Generations
 from foretaste.kernel.running.durability import OffsetStore, WholeUserStore
 from foretaste.kernel.running.erasing import ErasedUser, ErasingStore
+from foretaste.kernel.running.registered_items import RegisteredItem
 from foretaste.kernel.service_ports import KeptRequest
 from foretaste.kernel.users import AttributesVersion, ReenrichedUser, VirtualBehaviour
 from foretaste.settings import Settings
@@ -113,6 +114,11 @@ async def _use_all(settings: Settings) -> None:
     assert await lease.renew()
     await lease.give_back()
     await lease.close()
+    items = item_registry(settings)
+    await items.register([RegisteredItem("i1", {"genre": "drama"}, NOW_MS)])
+    assert len((await items.since(0))[0]) == 1
+    assert await items.known(["i1"]) == [True]
+    await items.close()
     last_erasure = RedisLastErasure(compose.redis_address(settings), prefix=settings.project, timeout=10)
     await last_erasure.change()
     assert await last_erasure.read()

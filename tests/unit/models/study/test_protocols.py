@@ -9,14 +9,15 @@ import pytest
 from foretaste.kernel.errors import ForetasteError, InvalidInput
 from models.runtime.account_age import NEVER_REGISTERED, age_bins
 from models.runtime.encoding import UNKNOWN
-from models.study.fold import MAKES_NEW, PROTOCOLS, Fold, check_protocols
-from models.study.protocols import SEEN, STEPS, questions
+from models.study.fold import MAKES_NEW, NEW_ITEMS, OF_USERS, PROTOCOLS, Fold, check_protocols
+from models.study.new_items import served_encoding, with_new_items
+from models.study.protocols import SEEN, STEPS, Questions, questions
 from tests.study_parts import ByTable, fold
 
 
 @pytest.fixture(scope="module")
 def asked() -> Any:
-    return questions(fold(), PROTOCOLS)
+    return questions(fold(), OF_USERS)
 
 
 def _events(protocol: Any = "hidden") -> Any:
@@ -168,6 +169,44 @@ def test_nothing_of_a_user_made_new_lies_before_the_split(protocol: Any) -> None
         assert np.array_equal(getattr(asked, field), getattr(again, field))
 
 
+@pytest.fixture(scope="module")
+def of_new_items() -> Questions:
+    return questions(fold(), (NEW_ITEMS,))[NEW_ITEMS]
+
+
+def test_of_new_items_nothing_is_learned_and_all_of_their_events_are_asked(of_new_items: Questions) -> None:
+    under, data = fold().under(NEW_ITEMS), fold().dataset
+    new = set(data.items["item_id"].iloc[sorted(under.new_items)])
+    assert 0.1 < len(new) / len(data.items) < 0.3
+    assert not new & set(under.split.train["item_id"])
+    assert not new & set(under.encoding.items)
+    assert under.split.test["item_id"].isin(new).sum() == (of_new_items.labels == 1).sum()
+    assert (of_new_items.candidates >= under.encoding.first_kind).all()
+
+
+def test_a_new_item_is_asked_against_others_that_its_user_never_met(of_new_items: Questions) -> None:
+    under, data = fold().under(NEW_ITEMS), fold().dataset
+    encoding = served_encoding(under)
+    kind_of = {
+        item: int(encoding.encode_items([item])[0]) for item in data.items["item_id"].iloc[sorted(under.new_items)]
+    }
+    rows = _rows(of_new_items)
+    for user, drawn in rows[rows["label"] == 0].groupby("user")["item"]:
+        own = data.interactions[data.user_rows(data.interactions["user_id"]) == user]
+        met = set(own["item_id"].astype(str))
+        assert set(drawn) <= {kind for item, kind in kind_of.items() if item not in met}
+    assert (rows["label"] == 0).sum() == pytest.approx(4 * (rows["label"] == 1).sum(), rel=0.1)
+
+
+def test_a_method_without_kinds_reads_an_unknown_item(of_new_items: Questions) -> None:
+    encoding = fold().under(NEW_ITEMS).encoding
+    table = np.arange(encoding.item_count, dtype=np.float64)
+    found = of_new_items.scores(with_new_items(ByTable(table), encoding))
+    batches = [batch for _, batch in of_new_items.batches()]
+    assert len(found) == sum(len(batch.candidates) for batch in batches)
+    assert found.max() < UNKNOWN + 1 + 0.01 * 100 + 0.001 * len(fold().dataset.users)
+
+
 def test_inside_the_training_period_others_are_made_new(asked: Any) -> None:
     outer = fold().under("random_40")
     inner = outer.validation.under("random_40")
@@ -278,7 +317,7 @@ def test_protocols_that_are_unknown_or_none_are_refused() -> None:
             check_protocols(names)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", OF_USERS)
 def test_an_event_is_as_old_as_its_user_was_then_though_behaviour_is_hidden(asked: Any, protocol: str) -> None:
     questions, known = asked[protocol], fold()
     first: dict[int, int] = {}

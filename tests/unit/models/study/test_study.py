@@ -15,7 +15,7 @@ from models.rivals.methods import Material
 from models.rivals.towers import Alike
 from models.study import rows
 from models.study.figures import draw
-from models.study.fold import BY_STEPS, MAKES_NEW, PROTOCOLS, Fold
+from models.study.fold import BY_STEPS, MAKES_NEW, OF_USERS, Fold
 from models.study.page import file_name, page
 from models.study.protocols import SEEN
 from models.study.rows import ResultRow
@@ -66,7 +66,7 @@ def test_users_are_made_new_where_none_are_by_themselves(tmp_path: Path) -> None
     frame = fold().dataset.interactions
     nobody_new = _with(fold(), frame[frame["user_id"].isin(known)])
     of = Fold.of(nobody_new)
-    assert Study((POPULAR,)).asked_of(fold()) == PROTOCOLS
+    assert Study((POPULAR,)).asked_of(fold()) == OF_USERS
     assert Study((POPULAR,)).asked_of(of) == MAKES_NEW
     assert Study((POPULAR,), protocols=("hidden",)).asked_of(of) == ("hidden",)
     found = evaluate(nobody_new, _study(POPULAR, protocols=None), tmp_path, tmp_path / "tuned.json")
