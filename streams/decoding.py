@@ -3,8 +3,8 @@
 The rules beyond the types in `foretaste.kernel.events` are those of `streams.rules`, and:
 
 - A key that is not the user's or item's id is invalid, since it decides the partition and that decides the order. A
-  sign-up, an erasure or an item may come without a key: time orders those, whoever handles them. A behaviour may not:
-  of equal times the order in the partition decides.
+  sign-up or an erasure may come without a key: time orders those, whoever handles them. A behaviour may not: of equal
+  times the order in the partition decides. Nor may an item, whose topic is compacted.
 - A ranking has as many scores as items, and as many actions and times as behaviours.
 """
 
@@ -53,7 +53,7 @@ def decode_item(message: Message, *, now_ms: int, max_bytes: int) -> ItemRegiste
         ItemRegistered,
         max_bytes,
         lambda event: (
-            _wrong_key(message, event.item_id, optional=True, of="item")
+            _wrong_key(message, event.item_id, optional=False, of="item")
             or _letter(message, wrong_time("registered_at", event.registered_at, now_ms))
             or _letter(message, oversized_integer("attributes", event.attributes))
         ),

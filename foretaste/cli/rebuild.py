@@ -36,6 +36,7 @@ MEANINGS = {
     "behaviours": "behaviours",
     "bad_behaviours": "of them dead letters",
     "logged": "behaviours of the training log",
+    "items": "registrations of items",
 }
 
 

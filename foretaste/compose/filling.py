@@ -25,15 +25,15 @@ async def rebuild(settings: Settings, *, anew: bool = False) -> AsyncIterator["R
     config = RebuildConfig(settings.max_event_bytes, settings.unknown_items, settings.log_days)
     async with AsyncExitStack() as opened:
         users = await opened.enter_async_context(parts(settings))
-        topics = (names.profiles, names.erased, names.behaved)
-        profiles, erasures, behaviours = (KafkaHistory(connection, topic) for topic in topics)
+        topics = (names.profiles, names.erased, names.behaved, names.item_registered)
+        profiles, erasures, behaviours, items = (KafkaHistory(connection, topic) for topic in topics)
         checkpoint = _checkpoint(settings, "rebuild")
-        for part in (profiles, erasures, behaviours, checkpoint):
+        for part in (profiles, erasures, behaviours, items, checkpoint):
             opened.push_async_callback(part.close)
         if anew:
             await checkpoint.forget()
         logged = training_log(settings).read_behaviours
-        yield Rebuild(RebuildParts(users, profiles, erasures, behaviours, logged, checkpoint), config)
+        yield Rebuild(RebuildParts(users, profiles, erasures, behaviours, logged, checkpoint, items), config)
 
 
 @asynccontextmanager

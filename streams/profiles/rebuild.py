@@ -17,6 +17,7 @@ from foretaste.kernel.users import AttributesVersion, Behaviour
 from foretaste.kernel.values import DAY_MS
 from streams.behaviours import Behaviours
 from streams.decoded_erasures import decoded, erasures_in_turns
+from streams.items import Items
 from streams.profiles.profile import ReadProfiles
 from streams.profiles.rebuild_parts import RebuildConfig, RebuildParts, RebuiltUsers, TopicHistory
 from streams.profiles.user_writer import UserWriter, append_all
@@ -63,6 +64,7 @@ class _CountedLetters(DeadLetters):
 class Rebuild:
     """Fills an emptied or partly lost online store. One at a time, which whoever runs it sees to.
 
+    0. `item-registered` is read, by the way of an item itself.
     1. `user-erased` is read, and the store erases once more: it does not take what happened before, nor an older
        registration, whatever comes to it in 2 to 5.
     2. `user-profiles` is read, as it stands when this begins. The newest registration of each user is written, with
@@ -86,11 +88,17 @@ class Rebuild:
         self._config = config or RebuildConfig()
         self._now = now
         self._writer = UserWriter(parts.users)
-        self._letters = _CountedLetters()
+        self._letters, metrics = _CountedLetters(), Metrics(CollectorRegistry())
+        limit, registry = self._config.max_event_bytes, parts.users.items
+        self._items = (
+            None
+            if registry is None
+            else Items(registry, None, _CountedLetters(), metrics, max_event_bytes=limit, now=now)
+        )
         self._behaviours = Behaviours(
             parts.users,
             self._letters,
-            Metrics(CollectorRegistry()),
+            metrics,
             unknown_items=self._config.unknown_items,
             max_event_bytes=self._config.max_event_bytes,
             now=now,
@@ -100,7 +108,11 @@ class Rebuild:
     async def run(self, report: Report = no_report) -> RebuiltUsers:
         """All of it, or the rest where another run was cut short."""
         kept = await self._parts.checkpoint.read()
-        state = _State("erasures") if kept is None else _State.of(kept)
+        state = _State("items") if kept is None else _State.of(kept)
+        if state.step == "items":
+            if self._parts.items is not None:
+                await self._read(state, self._parts.items, self._config.profiles, self._restore_items, report)  # 0
+            await self._next(state, "erasures")
         if state.step == "erasures":
             await self._read(state, self._parts.erasures, self._config.profiles, self._erase_again, report)  # 1
             await self._next(state, "profiles")
@@ -180,6 +192,11 @@ class Rebuild:
         for users in erasures_in_turns(erasures):
             shares = shares_by_user(users, lambda user: user.user_id, self._config.share)
             await each_share(self._parts.users.store.erase, shares)
+
+    async def _restore_items(self, messages: Sequence[Message], counts: RebuiltUsers) -> None:
+        if self._items is not None:
+            await self._items(messages)
+            counts.items += len(messages)
 
     async def _restore_behaviours(self, messages: Sequence[Message], counts: RebuiltUsers) -> None:
         await self._behaviours(messages)

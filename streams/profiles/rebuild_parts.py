@@ -44,6 +44,8 @@ class RebuildParts:
     behaviours: TopicHistory
     logged: LoggedBehaviours
     checkpoint: StateCheckpoint
+    items: TopicHistory | None = None
+    """None where no items are registered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class RebuildConfig:
     share: int = 512
     """Users of one call of the tower, and of one write."""
     profiles: int = 4096
-    """Records of `user-profiles`, and of `user-erased`, between two notes of how far it came."""
+    """Records of `user-profiles`, `user-erased` and `item-registered` between two notes of how far it came."""
     behaviours: int = 16384
     """Of `user-behaved`, likewise."""
 
@@ -77,3 +79,5 @@ class RebuiltUsers(WrittenCounts):
     """Those of them that are no behaviour, as their dead letters say."""
     logged: int = 0
     """Behaviours read from the training log."""
+    items: int = 0
+    """Records of `item-registered`."""

@@ -54,6 +54,9 @@ def _kept_for(days: float) -> dict[str, str]:
 PROFILES = {"cleanup.policy": "compact", "delete.retention.ms": str(366 * DAY_MS)}
 """Of `user-profiles`: each user's newest record is kept for good, and a null value for longer than any behaviour is."""
 
+ITEMS = {"cleanup.policy": "compact"}
+"""Of `item-registered`: each item's newest registration is kept for good."""
+
 
 async def create_topics(
     connection: KafkaConnection,
@@ -69,7 +72,7 @@ async def create_topics(
     Topics that exist are left as they are; one with fewer partitions than asked for is reported in a warning and in
     the answer, since more workers than partitions stay idle. `dead-letters` takes larger records than the others, so
     that an event of any size that arrived fits in it with its headers; `user-erased` keeps events for `erased_days`;
-    `user-profiles` is compacted.
+    `user-profiles` and `item-registered` are compacted.
 
     Raises `Unavailable` when no broker answers, `InvalidInput` when the broker refuses a topic.
     """
@@ -79,6 +82,7 @@ async def create_topics(
         names.replays: letters.replays_config,
         names.erased: _kept_for(erased_days),
         names.profiles: PROFILES,
+        names.item_registered: ITEMS,
         names.erasure_records: {"retention.ms": "-1"},
     }
     wanted = [NewTopic(name, partitions, replication, topic_configs=configs.get(name, {})) for name in names.all()]

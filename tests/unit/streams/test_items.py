@@ -56,12 +56,6 @@ async def test_of_two_registrations_the_later_stands_though_it_is_read_first() -
     assert [each.attributes for each in await way.kept()] == [{"genre": "later"}]
 
 
-async def test_without_a_key_it_is_taken() -> None:
-    way = Way()
-    await way.handle([registration(key=None)])
-    assert [each.item_id for each in await way.kept()] == ["i1"]
-
-
 @pytest.mark.parametrize(
     "bad",
     [
@@ -77,6 +71,8 @@ async def test_without_a_key_it_is_taken() -> None:
         registration(registered_at="1969-01-01T00:00:00Z"),
         registration(registered_at=NOW_MS / 1000 + 10 * 86_400),
         registration(key=b"other"),
+        registration(key=None),
+        message(None, key=b"i1", topic="item-registered"),
     ],
 )
 async def test_a_bad_one_is_a_dead_letter_and_the_others_are_kept(bad: Message) -> None:

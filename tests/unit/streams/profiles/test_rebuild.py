@@ -11,6 +11,7 @@ import pytest
 from features.log.rows import behaviours_table, within
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.events import Message, Origin, UserBehaved
+from foretaste.kernel.running.registered_items import every_item
 from foretaste.kernel.users import Behaviour, Stage, UserFeatures
 from foretaste.kernel.values import DAY_MS
 from foretaste.testing import InMemoryCheckpoint, InMemoryOnlineStore, InMemoryWholeUserStore
@@ -51,6 +52,7 @@ class Emptied:
     profiles: InMemoryHistory = field(default_factory=lambda: InMemoryHistory("user-profiles"))
     erasures: InMemoryHistory = field(default_factory=lambda: InMemoryHistory("user-erased"))
     behaviours: InMemoryHistory = field(default_factory=lambda: InMemoryHistory("user-behaved"))
+    items: InMemoryHistory = field(default_factory=lambda: InMemoryHistory("item-registered"))
     log: list[UserBehaved] = field(default_factory=list)
     checkpoint: StoppingCheckpoint = field(default_factory=StoppingCheckpoint)
 
@@ -60,7 +62,7 @@ class Emptied:
     def rebuild(self, config: RebuildConfig = SMALL) -> Rebuild:
         users = replace(self.world.parts, store=self.store)
         topics = (self.profiles, self.erasures, self.behaviours)
-        parts = RebuildParts(users, *topics, self.logged, self.checkpoint)
+        parts = RebuildParts(users, *topics, self.logged, self.checkpoint, self.items)
         return Rebuild(parts, config, now=lambda: NOW)
 
     async def run(self, config: RebuildConfig = SMALL) -> RebuiltUsers:
@@ -165,7 +167,7 @@ async def test_a_run_that_was_cut_short_is_gone_on_with_wherever_that_was() -> N
 
 async def test_a_resumed_run_reads_no_batch_twice() -> None:
     emptied, _ = await lived()
-    emptied.checkpoint.stops_at = 3
+    emptied.checkpoint.stops_at = 4
     with pytest.raises(Unavailable, match="chosen by the test"):
         await emptied.run()
     emptied.profiles.reads.clear()
@@ -411,6 +413,16 @@ async def test_what_it_does_is_reported_to_its_end() -> None:
     emptied.behaviours.lost = 1
     told_: dict[str, list[tuple[int, int | None]]] = {}
     await emptied.rebuild().run(lambda step, done, total: told_.setdefault(step, []).append((done, total)))
-    assert list(told_) == ["erasures", "profiles", "behaviours", "log", "late profiles"]
+    assert list(told_) == ["items", "erasures", "profiles", "behaviours", "log", "late profiles"]
     assert told_["profiles"][:2] == [(8, 62), (16, 62)]
-    assert [each[-1][0] == each[-1][1] for each in told_.values()] == [True] * 5
+    assert [each[-1][0] == each[-1][1] for each in told_.values()] == [True] * 6
+
+
+async def test_registered_items_come_back_the_latest_of_each() -> None:
+    emptied = Emptied()
+    for place, (item, genre) in enumerate([("i1", "drama"), ("i2", "opera"), ("i1", "comedy"), ("", "none")]):
+        value = json.dumps({"item_id": item, "attributes": {"genre": genre}}).encode()
+        emptied.items.add(item.encode(), value, timestamp_ms=NOW_MS - 100 + place)
+    assert (await emptied.run()).items == 4
+    found = {each.item_id: each.attributes for each in await every_item(emptied.world.items)}
+    assert found == {"i1": {"genre": "comedy"}, "i2": {"genre": "opera"}}
