@@ -23,6 +23,8 @@ def show(result: dict[str, Any], console: Console) -> None:
         _refresh(result),
         _during(result["during"]),
         _generations(result),
+        _first_session(result["first_session"]),
+        _one_session(result["first_session"]),
         _seconds(result["seconds"]),
     ):
         console.print(table)
@@ -84,6 +86,23 @@ def _generations(result: Mapping[str, Any]) -> Table:
         table.add_row(number, _figure(figure), _figure(worth["popularity"][number]))
     if worth["difference"] is not None:
         table.add_row("difference", f"{_figure(worth['difference'])}: {_comparison(worth['difference'])}", "")
+    return table
+
+
+def _first_session(session: Mapping[str, Any]) -> Table:
+    wait = session["click_to_ranking_ms"]
+    table = Table("clicks before", "mean place of what comes next", "among the first ten")
+    table.title = f"First sessions of {session['users']} users; {session['candidates']} candidates"
+    table.caption = f"from a click to a ranking that has read it: p50 {wait['p50']} ms, p99 {wait['p99']} ms"
+    for clicks, (place, share) in enumerate(zip(session["mean_place"], session["among_first_ten"], strict=True)):
+        table.add_row(str(clicks), str(place), "" if share is None else f"{share:.0%}")
+    return table
+
+
+def _one_session(session: Mapping[str, Any]) -> Table:
+    table = Table("clicked", "then the list begins with", "acts on next", "at place", title="One of them")
+    for step in session["one_user"]:
+        table.add_row(step["clicked"] or "", ", ".join(step["first"]), step["next"], str(step["place"]))
     return table
 
 

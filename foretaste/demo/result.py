@@ -5,7 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from foretaste.demo.evaluation import LiveEvaluation
+from foretaste.demo.first_session import CANDIDATES, FirstSessions
 from foretaste.demo.interactions import InteractionResult
 from foretaste.demo.refresh import DemoRefresh
 from foretaste.demo.sign_ups import SignUpResult
@@ -55,6 +58,7 @@ class DemoResult:
     refresh: DemoRefresh
     after: LiveEvaluation | None
     """The later users, ranked by the second generation; None where that was not swapped in."""
+    sessions: FirstSessions
     dead_letters: int
     seed: int
     """Seed of the bootstrap draws of users."""
@@ -73,6 +77,7 @@ def problems(result: DemoResult) -> Iterator[str]:
         "users were not ranked by their virtual behaviour": sum(
             _without_virtual(each) for each in _evaluations(result)
         ),
+        "clicks of a first session were not read in time": result.sessions.unread,
         "later users were ranked by another generation than requested": _by_another_generation(result),
     }
     yield from (f"{count} {what}" for what, count in counts.items() if count)
@@ -104,6 +109,7 @@ def as_json(result: DemoResult, data: str, seconds: Mapping[str, float]) -> dict
         "refresh": _refresh(result.refresh),
         "during": _during(result.refresh),
         "generations": generations(result),
+        "first_session": first_session(result.sessions),
         "seconds": dict(seconds),
         "top_ten": {
             "user": first.after.user_id,
@@ -136,6 +142,27 @@ def generations(result: DemoResult) -> dict[str, Any]:
         old, new = estimates.values()
         figures["difference"] = _figure(_difference(new, old))
     return figures
+
+
+def first_session(sessions: FirstSessions) -> dict[str, Any]:
+    """By clicks before, where the item stood that users acted on next, among `CANDIDATES`; and one user's session."""
+    waits = np.array(sessions.waits) * 1000
+    return {
+        "users": sessions.users,
+        "candidates": CANDIDATES,
+        "mean_place": [_rounded(float(np.mean(places)) if places else math.nan, 1) for places in sessions.places],
+        "among_first_ten": [
+            _rounded(float(np.mean(np.array(places) <= TOP)) if places else math.nan, 3) for places in sessions.places
+        ],
+        "click_to_ranking_ms": {
+            f"p{share}": _rounded(float(np.percentile(waits, share)) if len(waits) else math.nan, 1)
+            for share in (50, 99)
+        },
+        "one_user": [
+            {"clicked": each.clicked, "first": list(each.first), "next": each.next_item, "place": each.place}
+            for each in sessions.shown
+        ],
+    }
 
 
 def _refresh(refresh: DemoRefresh) -> dict[str, Any]:

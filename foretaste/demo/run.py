@@ -64,6 +64,7 @@ def run(settings: Settings, plan: DemoPlan) -> None:
     9. Later users sign up, and are ranked by the first generation.
     10. Both towers are refreshed from what the first users did, while others sign up and are ranked.
     11. The later users are ranked by the generation that serves now.
+    12. Some of them come again under other ids and click ten times each; after each click they are ranked.
     12. Tables, and `demo.json`.
 
     Where a part is the user's own, the demo keeps to a project, topics and a log of its own, so that no pointer,
@@ -111,7 +112,7 @@ def _run_on(stack: Stack, settings: Settings, plan: DemoPlan, timer: StepTimer, 
         report("publish", 1, 1)
     with timer.step("start worker and api"):  # 5
         api = embedded.start_processes(stack, settings)
-    return asyncio.run(_run_live(resolved, plan, dataset, number, api, timer, report))  # 6 to 11
+    return asyncio.run(_run_live(resolved, plan, dataset, number, api, timer, report))  # 6 to 12
 
 
 def _first_generation(settings: Settings, plan: DemoPlan, dataset: "Dataset", report: Report) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 from foretaste.demo.background_traffic import BackgroundTraffic
 from foretaste.demo.context import DemoContext
 from foretaste.demo.evaluation import CandidateSampler, HeldOutCandidates, LiveEvaluation, evaluate
+from foretaste.demo.first_session import FirstSessions, SessionPlanner, first_sessions
 from foretaste.demo.interactions import InteractionReplay, InteractionResult, replay_interactions
 from foretaste.demo.new_users import NewUsers, fresh_ids
 from foretaste.demo.ranking_client import rank
@@ -44,7 +45,7 @@ async def run_scenario(
     ports: RefreshPorts,
     count_dead_letters: Callable[[], Awaitable[int]],
 ) -> DemoResult:
-    """Run steps 6 to 11 of the demo. `pool`: candidates of the two top tens, and of the traffic."""
+    """Run steps 6 to 12 of the demo. `pool`: candidates of the two top tens, and of the traffic."""
     run = f"{int(time.time()):x}"
     letters = await count_dead_letters()
     first = _group(context, users.first, run, users.since_ms)
@@ -69,9 +70,19 @@ async def run_scenario(
     with context.timer.step("refresh"):  # 10
         refresh = await refresh_under_traffic(context, traffic, ports, interactions)
     after = await _evaluate_again(context, later, refresh)  # 11
+    sessions = await _first_sessions(context, users, run, rate)  # 12
     letters = await count_dead_letters() - letters
     return DemoResult(
-        context.generation.number, first_users, interactions, sign_ups, before, refresh, after, letters, context.seed
+        context.generation.number,
+        first_users,
+        interactions,
+        sign_ups,
+        before,
+        refresh,
+        after,
+        sessions,
+        letters,
+        context.seed,
     )
 
 
@@ -99,6 +110,17 @@ async def _replay_interactions(context: DemoContext, users: NewUsers, group: Sig
     rankings = replay.of(group.ids)
     total = sum(map(len, rankings.values()))
     return await replay_interactions(context, rankings, lambda done: context.report("acted", done, total))
+
+
+async def _first_sessions(context: DemoContext, users: NewUsers, run: str, rate: float) -> FirstSessions:
+    """Of later users, under other ids: the refresh has learned nothing of them."""
+    ids = fresh_ids(users.later, f"session.{run}")
+    rng = np.random.default_rng(context.seed)
+    sessions = SessionPlanner(context.dataset, context.encoding, users.until_ms, rng).of(ids)
+    attributes = {live: users.later[user_id] for user_id, live in ids.items() if live in sessions}
+    with context.timer.step("first sessions"):
+        await _sign_up(context, rate, "enriched, in a session", attributes)
+        return await first_sessions(context, sessions)
 
 
 async def _evaluate_again(context: DemoContext, later: SignUpGroup, refresh: DemoRefresh) -> LiveEvaluation | None:

@@ -6,12 +6,14 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from foretaste.demo.background_traffic import BackgroundTraffic, TrafficResult, generate_traffic, running_traffic
 from foretaste.demo.context import DemoContext, StepTimer
+from foretaste.demo.first_session import CANDIDATES, CLICKS, PlannedSession, SessionPlanner, first_sessions
 from foretaste.demo.interactions import ReplayedRanking, replay_interactions
 from foretaste.kernel.errors import ForetasteError, Unavailable
 from foretaste.kernel.events import UserBehaved, UserRegistered
@@ -20,6 +22,7 @@ from foretaste.testing import InMemoryEvents, InMemoryOnlineStore
 from streams.parts import SignUpParts
 from tests.data_factory import dataset_of, encoding_of
 from tests.serving_parts import FakeTowers, KnownGenerations, generation
+from tests.towers_factory import dataset, trained
 
 Answer = Callable[[dict[str, Any]], web.Response]
 
@@ -105,6 +108,86 @@ async def test_a_service_that_refuses_ends_the_acting() -> None:
                 context(api, store, Worker(store)), {"u": [ReplayedRanking(["a"], {"a": "did"})]}, lambda _: None
             )
     assert caught.group_contains(Unavailable, match="503: no generation")
+
+
+def session(*items: str) -> PlannedSession:
+    return PlannedSession(items, ["x", "y", "z"], dict.fromkeys(items, "did"))
+
+
+def of_clicks(store: dict[str, int], place: Callable[[int], int]) -> Answer:
+    """Who acts next stands at a place that depends on the clicks which the service has read."""
+
+    def answer(body: dict[str, Any]) -> web.Response:
+        seen = store.get(body["user_id"], 0)
+        next_item, *others = body["items"]
+        at = place(seen)
+        assert body["shown"] == 0
+        return ranked({**body, "items": [*others[:at], next_item, *others[at:]]}, behaviour_seen=seen)
+
+    return answer
+
+
+async def test_each_click_of_a_session_is_read_before_the_next_ranking_counts() -> None:
+    read: dict[str, int] = {}
+
+    class Late(InMemoryEvents):
+        """A click is read at the second ranking after it."""
+
+        async def send_all(self, topic: str, events: Any) -> None:
+            await super().send_all(topic, events)
+            for key, _ in events:
+                asked[key.decode()] = 0
+
+    asked: dict[str, int] = {}
+    plain = of_clicks(read, lambda seen: max(3 - seen, 0))
+
+    def answer(body: dict[str, Any]) -> web.Response:
+        user = body["user_id"]
+        asked[user] = asked.get(user, 0) + 1
+        if asked[user] == 2:
+            read[user] = read.get(user, 0) + 1
+        return plain(body)
+
+    items = [f"i{at}" for at in range(CLICKS + 1)]
+    events, plans = Late(), {"u": session(*items), "v": session(*items)}
+    asked.update(dict.fromkeys(plans, 10))
+    async with service(answer) as api:
+        found = await first_sessions(context(api, InMemoryOnlineStore(), events), plans)
+    assert [sorted(set(places)) for places in found.places] == [[4], [3], [2], *[[1]] * (CLICKS - 2)]
+    assert (found.users, found.unread, len(found.waits)) == (2, 0, 2 * CLICKS)
+    assert [step.clicked for step in found.shown] == [None, *items[:CLICKS]]
+    assert [step.place for step in found.shown][:3] == [4, 3, 2]
+    sent = [UserBehaved.model_validate_json(each.value or b"") for each in events.of("p-user-behaved")]
+    assert sorted((each.user_id, each.item_id) for each in sent) == sorted(
+        (user, item) for user in plans for item in items[:CLICKS]
+    )
+
+
+async def test_a_click_that_is_never_read_is_counted_and_the_session_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("foretaste.demo.first_session.PATIENCE", 0.0)
+    async with service(of_clicks({}, lambda _: 1)) as api:
+        whole = context(api, InMemoryOnlineStore(), InMemoryEvents())
+        found = await first_sessions(whole, {"u": session(*(f"i{at}" for at in range(CLICKS + 1)))})
+    assert found.unread == CLICKS
+    assert found.places == [[2]] * (CLICKS + 1)
+
+
+def test_sessions_are_of_users_with_enough_to_click_on_and_of_others_that_they_never_met() -> None:
+    data, split = dataset()
+    encoding = trained().encoding
+    frame = data.interactions
+    users = {str(user): f"{user}.live" for user in frame["user_id"].unique()[:60]}
+    planned = SessionPlanner(data, encoding, split.instant_ms, np.random.default_rng(0)).of(users)
+    many = frame[frame["label"] == 1].groupby("user_id", observed=True)["item_id"].nunique()
+    assert set(planned) <= {users[user] for user in users if many.get(user, 0) > CLICKS}
+    assert planned
+    for user, live in users.items():
+        if live in planned:
+            met = frame.loc[frame["user_id"] == user, "item_id"].astype(str)
+            acted = frame.loc[(frame["user_id"] == user) & (frame["label"] == 1), "item_id"].astype(str)
+            assert list(planned[live].items) == acted.drop_duplicates().tolist()[: CLICKS + 1]
+            assert not set(planned[live].others) & set(met)
+            assert len(set(planned[live].others)) == len(planned[live].others) < CANDIDATES
 
 
 def traffic(api: str, events: InMemoryEvents | None = None) -> BackgroundTraffic:

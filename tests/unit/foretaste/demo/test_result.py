@@ -12,6 +12,7 @@ from rich.console import Console
 
 from foretaste.demo.background_traffic import TrafficResult
 from foretaste.demo.evaluation import LiveEvaluation
+from foretaste.demo.first_session import CLICKS, FirstSessions, SessionStep
 from foretaste.demo.interactions import InteractionResult
 from foretaste.demo.refresh import DemoRefresh
 from foretaste.demo.report import show
@@ -87,7 +88,15 @@ def found() -> DemoResult:
     signed = SignUpResult(USERS, USERS, [4.0, 6.0], 1.5)
     first_users = FirstUsersResult(SignUpResult(1, 1, [9.0], 1.0), signed, evaluation(0.1), answer(), answer(), ["x"])
     acted = InteractionResult(USERS, 90, 900, 10.0, 20.0)
-    return DemoResult(FIRST, first_users, acted, signed, evaluation(0.0), refresh(), evaluation(0.4, NEXT), 0, seed=0)
+    before, after = evaluation(0.0), evaluation(0.4, NEXT)
+    return DemoResult(FIRST, first_users, acted, signed, before, refresh(), after, sessions(), 0, seed=0)
+
+
+def sessions() -> FirstSessions:
+    """Of two users; the shown one's next item climbs with each click."""
+    places = [[20 - clicks, 40 - 4 * clicks] for clicks in range(CLICKS + 1)]
+    shown = [SessionStep(f"i{at}" if at else None, ["a", "b"], f"i{at + 1}", 20 - at) for at in range(CLICKS + 1)]
+    return FirstSessions(places, waits=[0.004] * 19 + [0.05], shown=shown)
 
 
 def unlike(**changes: Any) -> Callable[[DemoResult], DemoResult]:
@@ -182,3 +191,29 @@ def test_the_tables_show_every_outcome(change: Callable[[DemoResult], DemoResult
     text = console.export_text()
     assert shown in text
     assert "mixed generations" in text
+
+
+def test_a_first_session_is_told_by_clicks_and_of_one_user() -> None:
+    whole = found()
+    told = as_json(whole, "ml-100k", {})["first_session"]
+    assert told["users"] == 2
+    assert told["mean_place"][0] == 30.0
+    assert told["mean_place"][CLICKS] == 5.0
+    assert (told["among_first_ten"][0], told["among_first_ten"][CLICKS]) == (0.0, 1.0)
+    assert told["click_to_ranking_ms"]["p50"] == 4.0
+    assert told["one_user"][1] == {"clicked": "i1", "first": ["a", "b"], "next": "i2", "place": 19}
+    assert json.loads(json.dumps(told)) == told
+
+
+def test_clicks_that_were_not_read_are_a_problem() -> None:
+    whole = replace(found(), sessions=replace(sessions(), unread=3))
+    assert "3 clicks of a first session were not read in time" in list(problems(whole))
+
+
+def test_nobody_with_enough_clicks_is_no_session() -> None:
+    whole = replace(found(), sessions=FirstSessions())
+    told = as_json(whole, "ml-100k", {})["first_session"]
+    assert told["users"] == 0
+    assert told["mean_place"] == [None] * (CLICKS + 1)
+    console = Console(record=True, width=200)
+    show(as_json(whole, "ml-100k", {}), console)
