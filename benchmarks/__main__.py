@@ -20,7 +20,7 @@ COMMANDS = {
     "candidates": "benchmarks.recommend.candidates:candidates",
     "enrich": "benchmarks.enrich.command:enrich",
     "behave": "benchmarks.behave:behave",
-    "new-items": "benchmarks.new_items:new_items",
+    "new-items": "benchmarks.recommend.new_items:new_items",
     "durability": "benchmarks.durability:durability",
     "online-store": "benchmarks.online_store:online_store",
     "cotrain-once": "benchmarks.cotrain_once:cotrain_once",

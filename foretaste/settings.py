@@ -193,6 +193,8 @@ class Settings(BaseSettings):
     """Of these candidates, the share of popular items beside those by behaviour."""
     recommend_exploratory_share: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Of these candidates, the share drawn at random from the rest of the catalogue."""
+    explore_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Of the rankings, the share whose shown items stand in a drawn order, so that the gate can judge other orders."""
     rank_timeout: Annotated[float, Field(gt=0)] = 0.25
     """Seconds that an answer waits for parts before it falls back to what needs none of those that are late."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None

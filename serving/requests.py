@@ -99,6 +99,9 @@ class RankResponse(BaseModel):
     ranked: list[ScoredItem]
     explanation: list[ExplainedItem] | None = None
     """Of the first items, where the request asked for it and the ranking tower scored."""
+    probabilities: list[float] | None = None
+    """Of each item that is shown, that it stands at its position given those above it; None where no order is drawn
+    (`FORETASTE_EXPLORE_SHARE`)."""
 
 
 MOST_FILTERED = 10_000

@@ -5,7 +5,7 @@ The rules beyond the types in `foretaste.kernel.events` are those of `streams.ru
 - A key that is not the user's or item's id is invalid, since it decides the partition and that decides the order. A
   sign-up or an erasure may come without a key: time orders those, whoever handles them. A behaviour may not: of equal
   times the order in the partition decides. Nor may an item, whose topic is compacted.
-- A ranking has as many scores as items, and as many actions and times as behaviours.
+- A ranking has as many scores as items, probabilities too if any, and as many actions and times as behaviours.
 """
 
 from collections.abc import Callable, Sequence
@@ -143,6 +143,7 @@ def _uneven(message: Message, event: UserRanked) -> DeadLetter | None:
     behaved = len(event.behaviour_items)
     for field, values, expected in (
         ("scores", event.scores, len(event.items)),
+        ("probabilities", event.probabilities, len(event.items) if event.probabilities else 0),
         ("behaviour_actions", event.behaviour_actions, behaved),
         ("behaviour_times", event.behaviour_times, behaved),
     ):

@@ -38,6 +38,7 @@ RANKINGS = pa.schema(
         "ranking_generation": pa.int64(),
         "warm_after": pa.int64(),
         "registered_at": TIME,
+        "probabilities": pa.large_list(pa.float64()),
     }
 )
 """One row a `UserRanked`, its fields as columns; `context` and `attributes` are JSON texts."""

@@ -127,6 +127,7 @@ rankings = _log(
         Field(name="ranking_generation", dtype=Int64),
         Field(name="warm_after", dtype=Int64),
         Field(name="registered_at", dtype=UnixTimestamp, description="when the user had registered first"),
+        Field(name="probabilities", dtype=Array(Float64), description="of each position, where the order was drawn"),
     ],
 )
 behaviours = _log(

@@ -131,6 +131,7 @@ async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegi
     from serving.health import ServiceHealth, examine
     from serving.metrics import RankingMetrics
     from serving.parts import ServiceParts
+    from serving.rankings.exploring import Exploration
     from serving.rankings.impressions import BufferedImpressions, ImpressionPolicy
     from serving.users import StoredUsers
     from streams.codec import EVENTS
@@ -139,7 +140,7 @@ async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegi
 
     metrics, names = RankingMetrics(registry), TopicNames(settings.topic_prefix)
     impressions = BufferedImpressions(found.events, names.ranked, EVENTS.encode, metrics)
-    showing = ImpressionPolicy(impressions, settings.shown)
+    showing = ImpressionPolicy(impressions, settings.shown, exploration=Exploration(settings.explore_share))
     way, active = ranking(settings, found, metrics, showing)
     log_key = settings.api_log_key.get_secret_value().encode()[:64] if settings.api_log_key else None
     config = ServiceConfig(access_policy(settings), settings.api_max_body_bytes, log_key)

@@ -302,18 +302,5 @@ class UserRanked(Event):
     registered_at: AwareDatetime | None = None
     """When the user had registered first, to the millisecond; None where that was not known, and in events of earlier
     versions."""
-
-
-class ErasureRecord(Event):
-    """`erasure-records`: what stays of an erasure. Nothing in it tells of whom."""
-
-    erasure: str
-    """A digest of the sender's `event_id`, else the place of the event in Kafka: `topic/partition@offset`."""
-    occurred_at: AwareDatetime
-    erased_at: AwareDatetime
-    """When all of it was gone from the online store."""
-    behaviours: int
-    """In the online store, before."""
-    had_attributes: bool
-    registered_anew: bool
-    """A later registration stood there already: it stays, with what the user did since."""
+    probabilities: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    """Of each item that it stands at its position, given those above it, where their order was drawn; else empty."""

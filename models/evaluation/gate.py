@@ -16,9 +16,11 @@ from models.data.examples import Batch, Examples, batches
 from models.data.stages import stages_of
 from models.evaluation.bootstrap import Estimate, Resamples
 from models.evaluation.metrics import user_auc
+from models.evaluation.off_policy import DrawnRankings, off_policy
 from models.evaluation.offline import Scores, probabilities, virtual_behaviour
 from models.evaluation.scores import measure
-from models.evaluation.verdict import Comparison, Decision, Figure, GroupVerdict, Verdict
+from models.evaluation.verdict import Comparison, Decision, Figure, FirstItems, GroupVerdict, Verdict
+from models.log.window import DrawnOrders
 from models.runtime.encoding import Encoding, IndexArray
 from models.training.trained import Trained
 
@@ -29,6 +31,11 @@ class HeldOutRankings(Protocol):
     @property
     def user_of_row(self) -> IndexArray:
         """The person of each row of users that `Examples.users` names: one may have signed up with other attributes."""
+        ...
+
+    @property
+    def drawn_orders(self) -> DrawnOrders:
+        """The rankings whose order was drawn, by their rows in `examples`."""
         ...
 
     def examples(self, encoding: Encoding) -> Examples:
@@ -113,7 +120,9 @@ def judge(
         return _decided(found, "fail", f"the candidate's {answers.trouble}")
     if rows.labels.min() == rows.labels.max():
         return _decided(found, "no_decision", f"every outcome in the window is {int(rows.labels[0])}")
+    drawn = window.drawn_orders
     if active is None:
+        found = found.model_copy(update={"first_items": _first_items(drawn, rows, answers, None, config)})
         groups = tuple(_groups(rows, answers, None, candidate.config.warm_after, config))
         return _decided(
             found, "pass", "no generation is active: all outputs are finite, nothing to compare", groups=groups
@@ -125,6 +134,7 @@ def judge(
         groups = tuple(_groups(rows, answers, None, active.config.warm_after, config))
         reason = f"all outputs are finite, nothing to compare: the active generation's {base.trouble}"
         return _decided(found, "pass", reason, groups=groups)
+    found = found.model_copy(update={"first_items": _first_items(drawn, rows, answers, base, config)})
     return _compared(found, tuple(_groups(rows, answers, base, active.config.warm_after, config)))
 
 
@@ -198,6 +208,35 @@ def _groups(
         )
 
 
+def _first_items(
+    drawn: DrawnOrders, rows: _Rows, ours: _Answers, theirs: _Answers | None, config: GateConfig
+) -> FirstItems | None:
+    """What the rankings tell whose order was drawn; what the active generation expects stands for q of both."""
+    kept = np.isin(drawn.first, _drawn(drawn.first, rows.persons, config))
+    first, sizes = drawn.first[kept], drawn.sizes[kept]
+    if not len(first):
+        return None
+    places = np.arange(sizes.sum()) + np.repeat(first - (np.cumsum(sizes) - sizes), sizes)
+    rewards = rows.labels[first].astype(np.float64)
+    rankings = DrawnRankings(rows.persons[first], rewards, drawn.probabilities[kept], sizes)
+    resamples = Resamples.drawn(rankings.persons, config.resamples, config.seed)
+    expected = (theirs or ours).scores[places]
+    new = off_policy(rankings, ours.scores[places], expected, resamples)
+    found: dict[str, Estimate] = {
+        "logged": new.logged,
+        "candidate": new.doubly_robust,
+        "candidate_ips": new.inverse_propensity,
+    }
+    if theirs is not None:
+        old = off_policy(rankings, expected, expected, resamples)
+        found |= {"active": old.doubly_robust, "active_ips": old.inverse_propensity}
+        found["difference"] = new.doubly_robust.relative_to(old.doubly_robust)
+    figures = {name: _figure(estimate) for name, estimate in found.items()}
+    if None in (figures["logged"], figures["candidate"], figures["candidate_ips"]):
+        return None
+    return FirstItems.model_validate({"rankings": len(first), **figures})
+
+
 def _drawn(rows: IndexArray, persons: IndexArray, config: GateConfig) -> IndexArray:
     """The rows of at most `most_users` persons."""
     distinct = np.unique(persons[rows])
@@ -222,7 +261,8 @@ def _figure(estimate: Estimate) -> Figure | None:
 def _compared(found: Verdict, groups: tuple[GroupVerdict, ...]) -> Verdict:
     decisions = {group.decision for group in groups}
     decision: Decision = "fail" if "worse" in decisions else "pass" if "no_worse" in decisions else "no_decision"
-    return _decided(found, decision, *map(_told, groups), groups=groups)
+    reasons = [*map(_told, groups), *([] if found.first_items is None else [_told_first(found.first_items)])]
+    return _decided(found, decision, *reasons, groups=groups)
 
 
 def _decided(found: Verdict, decision: Decision, *reasons: str, groups: tuple[GroupVerdict, ...] = ()) -> Verdict:
@@ -236,4 +276,11 @@ def _told(group: GroupVerdict) -> str:
     return (
         f"{group.group}: {group.decision.replace('_', ' ')}, GAUC {group.candidate} against {group.active}, "
         f"{100 * group.difference.value:+.2f} % [{low}, {high}] over {group.users} users"
+    )
+
+
+def _told_first(first: FirstItems) -> str:
+    return (
+        f"the item at the top is acted on in {first.candidate} of rankings, {first.active} by the active generation "
+        f"(doubly robust, from {first.rankings} rankings whose order was drawn; as served {first.logged})"
     )

@@ -44,6 +44,22 @@ class GroupVerdict(_Kept):
     decision: Comparison = "no_decision"
 
 
+class FirstItems(_Kept):
+    """How often the item is acted on that a generation puts first among those shown, as far as rankings whose order was
+    drawn tell (`models.evaluation.off_policy`). It decides nothing: few rankings are drawn."""
+
+    rankings: int
+    logged: Figure
+    """Of the item that stood first."""
+    candidate: Figure
+    """Doubly robust; `…_ips` by inverse propensity."""
+    candidate_ips: Figure
+    active: Figure | None = None
+    active_ips: Figure | None = None
+    difference: Figure | None = None
+    """(candidate - active) / active, doubly robust, paired by person."""
+
+
 class Verdict(_Kept):
     """Whether a candidate generation may take over from the active one, with the numbers that say so."""
 
@@ -60,6 +76,8 @@ class Verdict(_Kept):
     until_ms: int | None = None
     rankings: int = 0
     impressions: int = 0
+    first_items: FirstItems | None = None
+    """None where no order was drawn."""
     forced: bool = False
     """Somebody asked for the candidate whatever the decision."""
 

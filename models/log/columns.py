@@ -95,6 +95,13 @@ def flat(column: Any) -> Any:
     return pa.chunked_array([chunk.flatten() for chunk in column.chunks], column.type.value_type)
 
 
+def first_of_each(column: Any) -> npt.NDArray[np.float64]:
+    """(G,) the first number of each list of a chunked Arrow column; nan for an empty or a missing one."""
+    starts, values = starts_of(column), np.append(flat(column).to_numpy(), np.nan)
+    found: npt.NDArray[np.float64] = np.where(np.diff(starts) > 0, values[starts[:-1]], np.nan)
+    return found
+
+
 def times_ms(column: Any) -> IndexArray:
     """(R,) a chunked Arrow column of timestamps as whole milliseconds since the epoch."""
     stamps = pc.cast(column, pa.timestamp("ms", tz=column.type.tz), safe=False)

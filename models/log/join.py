@@ -89,6 +89,7 @@ def joined(logged: Logged, window_ms: int, until_ms: int) -> LogWindow:
         generations=log_columns.integers(rankings["ranking_generation"]),
         warm_after=log_columns.integers(rankings["warm_after"]),
         registered_ms=log_columns.times_ms_or_none(rankings["registered_at"]),
+        first_probabilities=log_columns.first_of_each(rankings["probabilities"]),
         served_by=np.asarray(rankings["served_by"].to_numpy(), dtype=object),
         shown=Lists(shown.starts, shown.items, outcome),
         behaviour=behaviour,

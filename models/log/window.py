@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,15 +40,25 @@ class LogNames:
     contexts: Fields
 
 
+class DrawnOrders(NamedTuple):
+    """D rankings whose order was drawn: (D,) the row of the first item among those of `LogWindow.examples`, how many
+    items each shows, and the probability that the first one stood there."""
+
+    first: IndexArray
+    sizes: IndexArray
+    probabilities: npt.NDArray[np.float64]
+
+
 @dataclass(frozen=True, eq=False)
 class LogWindow:
     """G rankings in order of time, each with the items shown, R in all; parts of one window share the rows of users.
 
     A row of users is a user with attributes as they were served once: who signed up again with others has two. `users`,
     `times_ms`, `contexts` (numbers of `names.contexts`), `generations` (the ranking tower's, 0 for none), `warm_after`
-    (0 for none), `registered_ms` (the first registration as known then, `NEVER_REGISTERED` for unknown) and `served_by`
-    are (G,). `shown` has a list of items a ranking, each with the action that it was answered by, -1 for none;
-    `behaviour` has the behaviour as served, newest last.
+    (0 for none), `registered_ms` (the first registration as known then, `NEVER_REGISTERED` for unknown), `served_by`
+    and `first_probabilities` (that the first item stood there, nan where no order was drawn) are (G,). `shown` has a
+    list of items a ranking, each with the action that it was answered by, -1 for none; `behaviour` the behaviour as
+    served, newest last.
 
     Every ranking before `until_ms` is here, but those before the window. Of the whole window, before it was cut:
     `open_rankings`, left out since their outcome is not known yet; `unanswered`, behaviours that answer no ranking in
@@ -62,6 +72,7 @@ class LogWindow:
     warm_after: IndexArray
     registered_ms: IndexArray
     served_by: npt.NDArray[np.object_]
+    first_probabilities: npt.NDArray[np.float64]
     shown: Lists
     behaviour: Lists
     names: LogNames
@@ -104,6 +115,7 @@ class LogWindow:
             warm_after=self.warm_after[one],
             registered_ms=self.registered_ms[one],
             served_by=self.served_by[one],
+            first_probabilities=self.first_probabilities[one],
             shown=self.shown.between(first, end),
             behaviour=self.behaviour.between(first, end),
         )
@@ -120,6 +132,15 @@ class LogWindow:
         registered_ms = np.repeat(self.registered_ms, self.shown.sizes)
         found = Examples.of(dataset, dataset.interactions, encoding, self.histories(encoding), registered_ms)
         return replace(found, persons=self.user_of_row)
+
+    @property
+    def drawn_orders(self) -> DrawnOrders:
+        """The rankings of two items and more whose order was drawn."""
+        order = np.lexsort((self.users, self.times_ms))  # as `Examples.of` has them: no row of users has two at a time
+        sizes, probabilities = self.shown.sizes[order], self.first_probabilities[order]
+        known = (probabilities > 0) & (sizes > 1)  # nan is not greater
+        first = np.cumsum(sizes) - sizes
+        return DrawnOrders(first[known], sizes[known], probabilities[known])
 
     def dataset(self, schema: LogSchema, catalogue: pd.DataFrame | None = None) -> Dataset:
         """The window as any other dataset, for vocabularies, bins and counts.

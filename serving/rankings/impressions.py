@@ -18,6 +18,7 @@ from foretaste.kernel.running.logs import about_nothing
 from foretaste.kernel.users import UserFeatures
 from foretaste.kernel.values import Scalar, utc_time
 from serving.metrics import RankingMetrics
+from serving.rankings.exploring import Exploration
 from serving.requests import RankResponse
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class AnsweredRanking:
             ranking_generation=response.ranking_generation,
             warm_after=None if response.ranking_generation is None else self.warm_after,
             registered_at=None if registered_ms is None else utc_time(registered_ms),
+            probabilities=tuple(response.probabilities or ())[: len(shown)],
         )
 
 
@@ -108,6 +110,11 @@ class ImpressionPolicy:
     now: Clock = time.time
     """Seconds since the epoch."""
     new_id: Callable[[], str] = _new_id
+    exploration: Exploration = field(default_factory=Exploration)
+
+    def shown_of(self, requested: int | None) -> int:
+        """How many items the user gets to see of a request that says so, or does not."""
+        return self.shown if requested is None else requested
 
 
 @dataclass(frozen=True, slots=True)

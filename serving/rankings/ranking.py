@@ -107,7 +107,7 @@ class Ranking:
         2. One read of the users: attributes, behaviour, virtual behaviour.
         3. What stands for the behaviour: see the class. What was computed on the spot is written back.
         4. One call of the ranking tower; by popularity where it is away.
-        5. Best first; equal scores keep the order of the request. Items that the generation does not know are marked.
+        5. Best first, or as is drawn; equal scores keep the order of the request. Unknown items are marked.
         6. An answer that is to be explained gets what moved its first items.
         7. Each answer gets its number, and what its user gets to see is noted for training, which takes no time.
 
@@ -134,6 +134,8 @@ class Ranking:
         """Steps 4 to 7 of `rank`, for the users of `know` in their order; new numbers where none are given."""
         generation, users, tastes, began = known.generation, known.users, known.tastes, known.began
         responses = await self._scored(requests, users, tastes, generation, began)
+        for request, response in zip(requests, responses, strict=True):
+            self._policy.exploration.order(response, self._policy.shown_of(request.shown))
         await self._mark_unknown(responses, generation, began)
         for each in zip(requests, users, tastes, responses, strict=True):
             await self._explain(*each, generation, began)
@@ -298,12 +300,11 @@ class Ranking:
     def _note(
         self, request: RankRequest, response: RankResponse, features: UserFeatures, generation: Generation
     ) -> None:
-        policy = self._policy
-        shown = policy.shown if request.shown is None else request.shown
+        shown = self._policy.shown_of(request.shown)
         if shown:
-            at, vouched = policy.now(), request.vouched
+            at, vouched = self._policy.now(), request.vouched
             served = AnsweredRanking(response, request.context, features, generation.warm_after, shown, at, vouched)
-            policy.impressions.note(served)
+            self._policy.impressions.note(served)
 
     def _now_ms(self) -> int:
         return round(self._policy.now() * 1000)

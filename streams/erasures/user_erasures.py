@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from foretaste.kernel.events import ErasureRecord, Message
+from foretaste.kernel.events import Message
 from foretaste.kernel.ports import Clock
+from foretaste.kernel.running.erasing import ErasureRecord
 from foretaste.kernel.users import UserFeatures
 from streams.codec import EVENTS
 from streams.decoded_erasures import ANY_SLOT, DecodedErasure, decoded, erase_in_turns

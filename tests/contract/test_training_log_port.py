@@ -71,6 +71,7 @@ async def test_a_ranking_is_read_back_field_by_field(log: Log) -> None:
         served_by=Source.FALLBACK,
         cause=Cause.ATTRIBUTES_UNKNOWN,
         reason="ünknown",
+        probabilities=(0.75, 1.0),
     )
     await log.write_rankings([event])
     table = (await everything(log)).rankings

@@ -17,7 +17,7 @@ from foretaste.kernel.events import DeadLetter, Event, Message, Origin, Reason, 
 from foretaste.kernel.users import DIGEST_BYTES
 from serving.requests import RankRequest, RecommendRequest
 from streams.codec import EVENTS
-from streams.decoding import decode_behaved, decode_page, decode_ranked, decode_registered
+from streams.decoding import decode_behaved, decode_item, decode_page, decode_ranked, decode_registered
 from streams.worker.dead_letters import ATTEMPTS, headers_of, message_of, read_dead_letter, replay_headers
 from tests.stream_parts import NOW_MS
 
@@ -95,6 +95,7 @@ DECODERS: dict[str, Decode] = {
     "registered": lambda message: decode_registered(message, now_ms=NOW_MS, max_bytes=MAX_BYTES),
     "behaved": lambda message: decode_behaved(message, now_ms=NOW_MS, max_bytes=MAX_BYTES),
     "ranked": lambda message: decode_ranked(message, now_ms=NOW_MS, max_bytes=MAX_BYTES),
+    "item": lambda message: decode_item(message, now_ms=NOW_MS, max_bytes=MAX_BYTES),
     "page": decode_page,
 }
 

@@ -24,7 +24,6 @@ from foretaste import compose
 from foretaste.cli.main import app
 from foretaste.kernel.events import (
     DeadLetter,
-    ErasureRecord,
     Message,
     Origin,
     Reason,
@@ -32,6 +31,7 @@ from foretaste.kernel.events import (
     UserErased,
     UserRegistered,
 )
+from foretaste.kernel.running.erasing import ErasureRecord
 from foretaste.kernel.users import UserFeatures
 from foretaste.settings import Settings
 from foretaste.testing import InMemoryGenerations

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol
 
+from pydantic import AwareDatetime
+
+from foretaste.kernel.events import Event
 from foretaste.kernel.ports import OnlineStore, TrainingLog
 from foretaste.kernel.users import DIGEST_BYTES, AttributesVersion
 
@@ -27,6 +30,21 @@ def user_digest(user_id: str) -> bytes:
     return blake2b(
         user_id.encode(errors="backslashreplace"), digest_size=DIGEST_BYTES, person=b"foretaste-user"
     ).digest()
+
+
+class ErasureRecord(Event):
+    """`erasure-records`: what stays of an erasure. Nothing in it tells of whom."""
+
+    erasure: str
+    """A digest of the sender's `event_id`, else the place of the event in Kafka: `topic/partition@offset`."""
+    occurred_at: AwareDatetime
+    erased_at: AwareDatetime
+    """When all of it was gone from the online store."""
+    behaviours: int
+    """In the online store, before."""
+    had_attributes: bool
+    registered_anew: bool
+    """A later registration stood there already: it stays, with what the user did since."""
 
 
 @dataclass(frozen=True, slots=True)

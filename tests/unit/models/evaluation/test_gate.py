@@ -22,6 +22,7 @@ from models.evaluation.gate import GateConfig, judge
 from models.evaluation.metrics import gauc
 from models.evaluation.verdict import Figure, GroupVerdict, Verdict, read_verdict, write_verdict
 from models.log.join import joined
+from models.log.window import DrawnOrders
 from models.runtime.encoding import Encoding, IndexArray
 from models.training.cotrain import cotrain
 from models.training.trained import Trained
@@ -32,6 +33,11 @@ from tests.window_factory import acted, logged, shown
 QUICK = GateConfig(resamples=100)
 
 
+def _no_orders() -> DrawnOrders:
+    nothing = np.zeros(0, dtype=np.int64)
+    return DrawnOrders(nothing, nothing, np.zeros(0))
+
+
 @dataclass(frozen=True)
 class Window:
     """Rows of a dataset as a held-out window; `merged` lets so many rows of users be one person."""
@@ -40,6 +46,7 @@ class Window:
     frame: pd.DataFrame
     merged: int = 1
     order: Callable[[pd.DataFrame], pd.DataFrame] = field(default=lambda frame: frame)
+    drawn_orders: DrawnOrders = field(default_factory=_no_orders)
 
     @property
     def user_of_row(self) -> IndexArray:
@@ -295,3 +302,34 @@ def test_a_verdict_that_cannot_be_read_is_said_to_be_damaged(tmp_path: Path, con
         path.write_bytes(content)
     with pytest.raises(DamagedArtifact, match=r"3\.json"):
         read_verdict(path)
+
+
+def drawn_window() -> Window:
+    """Every moment of two rows and more as a ranking whose order was drawn, each item as likely."""
+    sizes = window().examples(towers().encoding).sizes
+    first = np.cumsum(sizes) - sizes
+    kept = sizes > 1
+    return replace(window(), drawn_orders=DrawnOrders(first[kept], sizes[kept], 1 / sizes[kept]))
+
+
+@pytest.mark.skipif(not window().examples(towers().encoding).sizes.max() > 1, reason="no ranking of two items")
+def test_drawn_orders_tell_what_the_first_items_are_worth_and_decide_nothing() -> None:
+    verdict = judge(upside_down(), towers(), drawn_window(), QUICK)
+    found = verdict.first_items
+    assert found is not None
+    assert found.rankings == len(drawn_window().drawn_orders.first)
+    assert found.active is not None
+    assert found.difference is not None
+    assert found.candidate.value < found.active.value
+    assert "doubly robust" in verdict.reasons[-1]
+    assert judge(upside_down(), towers(), window(), QUICK).decision == verdict.decision
+
+
+def test_without_an_active_generation_the_candidates_first_items_are_told_alone() -> None:
+    found = judge(towers(), None, drawn_window(), QUICK).first_items
+    assert found is not None
+    assert (found.active, found.active_ips, found.difference) == (None, None, None)
+
+
+def test_where_no_order_was_drawn_nothing_is_told_of_first_items() -> None:
+    assert judge(towers(), towers(), window(), QUICK).first_items is None

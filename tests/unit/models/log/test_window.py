@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.events import UserRanked
 from foretaste.kernel.ports import Logged
 from foretaste.kernel.values import MAX_BEHAVIOUR, Scalar
 from models.data.dataset import Dataset, read_dataset
@@ -388,3 +389,29 @@ def test_a_moment_is_as_old_as_its_ranking_told_and_an_older_log_tells_no_age() 
         "rankings before their user's registration, whose account's age is unknown: 1",
     ]
     assert window_of(logged(served[:3], [acted("u", 100_010)])).notices(SCHEMA) == []
+
+
+def _drawn(user: str, at_ms: int, items: str, *probabilities: float) -> UserRanked:
+    return shown(user, at_ms, tuple(items)).model_copy(update={"probabilities": probabilities})
+
+
+def test_drawn_orders_are_told_by_their_rows_among_the_examples() -> None:
+    rankings = [
+        _drawn("v", 1000, "abc", 0.5, 0.25, 1.0),
+        _drawn("u", 1000, "cd", 0.75, 1.0),
+        shown("u", 1100, tuple("ab")),
+        _drawn("w", 1200, "d", 1.0),
+        _drawn("u", 1300, "ab", 0.5, 1.0),
+        _drawn("u", 1300, "da", 0.625, 1.0),
+        _drawn("v", 1400, "db", 0.125, 1.0),
+    ]
+    window = window_of(logged(rankings, [acted("v", 1001, "a"), acted("u", 1002, "c"), acted("v", 1410, "b")]))
+    drawn, examples = window.drawn_orders, window.examples(encoding())
+    names = {index: name for name in "abcdef" for index in encoding().encode_items([name])}
+    found = {
+        "".join(names[item] for item in examples.items[first : first + size]): (probability, examples.labels[first])
+        for first, size, probability in zip(*drawn, strict=True)
+    }
+    assert found == {"abc": (0.5, 1), "cd": (0.75, 1), "ab": (0.5, 0), "da": (0.625, 0), "db": (0.125, 0)}
+    assert len(window.since(1400).drawn_orders.first) == 1
+    assert len(window_of(logged([shown("u", 1)], [])).drawn_orders.first) == 0

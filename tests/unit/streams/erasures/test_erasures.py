@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.events import ErasureRecord, Message, Reason, UserProfile
-from foretaste.kernel.running.erasing import IN_FLIGHT_MS, user_digest
+from foretaste.kernel.events import Message, Reason, UserProfile
+from foretaste.kernel.running.erasing import IN_FLIGHT_MS, ErasureRecord, user_digest
 from foretaste.kernel.users import UserFeatures
 from foretaste.testing import InMemoryEvents, InMemoryTrainingLog
 from streams.behaviours import Behaviours
