@@ -113,7 +113,7 @@ async def test_nothing_is_acknowledged_before_it_is_durable(monkeypatch: pytest.
         ({"behaviour_actions": []}, "behaviour_actions: must be 3 values (got 0)"),
         ({"behaviour_times": [1, 2]}, "behaviour_times: must be 3 values (got 2)"),
         ({"probabilities": [0.5]}, "probabilities: must be 2 values (got 1)"),
-        ({"probabilities": [0.5, 1.5]}, "probabilities.1: input should be less than or equal to 1 (got 1.5)"),
+        ({"probabilities": [0.5, 1.5]}, "probabilities.1: Input should be less than or equal to 1 (got 1.5)"),
         ({"behaviour_times": [1, 2, -(2**63) - 1]}, "behaviour_times: must fit in 64 bits"),
         ({"warm_after": 2**63}, "warm_after: must fit in 64 bits"),
         ({"ranking_generation": 2**64}, "ranking_generation: must fit in 64 bits"),
