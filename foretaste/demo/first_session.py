@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -61,7 +62,7 @@ class FirstSessions:
     places: list[list[int]] = field(default_factory=lambda: [[] for _ in range(CLICKS + 1)])
     """By clicks before, one a user; 1 is the top."""
     waits: list[float] = field(default_factory=list)
-    """Seconds from when each click was durable in Kafka until a ranking that had read it was answered."""
+    """Seconds from when each click was made until a ranking that had read it was answered."""
     unread: int = 0
     """Clicks that no ranking had read in time."""
     shown: list[SessionStep] = field(default_factory=list)
@@ -119,13 +120,16 @@ async def first_sessions(context: DemoContext, sessions: Mapping[str, PlannedSes
 
     async def one(user_id: str, plan: PlannedSession, session: aiohttp.ClientSession) -> None:
         async with gate:
+            began = time.monotonic()
             for clicks, item in enumerate(plan.items):
-                answer = await _ranking_after(clicks, [item, *plan.others], user_id, session, context, found)  # 1, 3
+                asked = partial(rank, session, context.api, user_id, [item, *plan.others], shown=0)
+                answer = await _ranking_after(clicks, began, asked, found)  # 1, 3
                 order = [each["item_id"] for each in answer.ranked]
                 found.places[clicks].append(order.index(item) + 1)
                 if user_id == shown:
                     clicked = plan.items[clicks - 1] if clicks else None
                     found.shown.append(SessionStep(clicked, order[:SHOWN], item, order.index(item) + 1))
+                began = time.monotonic()
                 if clicks < CLICKS:
                     await _click(context, user_id, item, plan.actions[item])  # 2
             context.report("first session", len(found.places[CLICKS]), len(sessions))
@@ -137,17 +141,12 @@ async def first_sessions(context: DemoContext, sessions: Mapping[str, PlannedSes
 
 
 async def _ranking_after(
-    clicks: int,
-    items: Sequence[str],
-    user_id: str,
-    session: aiohttp.ClientSession,
-    context: DemoContext,
-    found: FirstSessions,
+    clicks: int, began: float, asked: Callable[[], Awaitable[RankResponse]], found: FirstSessions
 ) -> RankResponse:
-    """The first ranking that has read so many clicks, or the last within `PATIENCE`; how long it took is noted."""
-    began = time.monotonic()
+    """The first ranking that has read so many clicks, or the last within `PATIENCE`; how long since the last one
+    `began` is noted."""
     while True:
-        answer = await rank(session, context.api, user_id, items, shown=0)
+        answer = await asked()
         waited = time.monotonic() - began
         if answer.behaviour_seen >= clicks or waited > PATIENCE:
             break

@@ -70,7 +70,7 @@ async def run_scenario(
     with context.timer.step("refresh"):  # 10
         refresh = await refresh_under_traffic(context, traffic, ports, interactions)
     after = await _evaluate_again(context, later, refresh)  # 11
-    sessions = await _first_sessions(context, users, run, rate)  # 12
+    sessions = await _first_sessions(context, users, run, rate, refresh.active)  # 12
     letters = await count_dead_letters() - letters
     return DemoResult(
         context.generation.number,
@@ -112,14 +112,16 @@ async def _replay_interactions(context: DemoContext, users: NewUsers, group: Sig
     return await replay_interactions(context, rankings, lambda done: context.report("acted", done, total))
 
 
-async def _first_sessions(context: DemoContext, users: NewUsers, run: str, rate: float) -> FirstSessions:
+async def _first_sessions(
+    context: DemoContext, users: NewUsers, run: str, rate: float, active: Generation
+) -> FirstSessions:
     """Of later users, under other ids: the refresh has learned nothing of them."""
     ids = fresh_ids(users.later, f"session.{run}")
     rng = np.random.default_rng(context.seed)
     sessions = SessionPlanner(context.dataset, context.encoding, users.until_ms, rng).of(ids)
     attributes = {live: users.later[user_id] for user_id, live in ids.items() if live in sessions}
     with context.timer.step("first sessions"):
-        await _sign_up(context, rate, "enriched, in a session", attributes)
+        await _sign_up(context, rate, "enriched, in a session", attributes, active)
         return await first_sessions(context, sessions)
 
 
@@ -136,12 +138,15 @@ async def _evaluate(context: DemoContext, group: SignUpGroup, generation: Genera
     )
 
 
-async def _sign_up(context: DemoContext, rate: float, step: str, users: Mapping[str, Attributes]) -> SignUpResult:
+async def _sign_up(
+    context: DemoContext, rate: float, step: str, users: Mapping[str, Attributes], by: Generation | None = None
+) -> SignUpResult:
+    """Until each has virtual behaviour of a generation, the first by default."""
     load = SignUpLoad(
         topic=context.topic(Topic.REGISTERED),
         events=context.parts.events,
         store=context.parts.store,
-        generation=context.generation.number,
+        generation=(by or context.generation).number,
         rate=rate,
         patience=PATIENCE,
         clock=time.monotonic,
