@@ -80,7 +80,7 @@ class ExplainedItem(BaseModel):
 
 
 class RankResponse(BaseModel):
-    """The candidates, best first; equal scores keep the order of the request."""
+    """The candidates, best first, those shown in their drawn order if any; equal scores keep the request's order."""
 
     user_id: str
     ranking_id: str = ""
@@ -100,8 +100,8 @@ class RankResponse(BaseModel):
     explanation: list[ExplainedItem] | None = None
     """Of the first items, where the request asked for it and the ranking tower scored."""
     probabilities: list[float] | None = None
-    """Of each item that is shown, that it stands at its position given those above it; None where no order is drawn
-    (`FORETASTE_EXPLORE_SHARE`)."""
+    """Of each item that is shown, that it stands at its position given those above it: they are to be shown in this
+    order. None where no order is drawn (`FORETASTE_EXPLORE_SHARE`)."""
 
 
 MOST_FILTERED = 10_000

@@ -115,7 +115,7 @@ class FakeTowers:
     async def unknown(self, items: Sequence[str], generation: int) -> list[str]:
         return [item for item in items if not item[1:].isdecimal()]
 
-    async def meet(self, items: Mapping[str, Attributes]) -> None:
+    async def add_items(self, items: Mapping[str, Attributes]) -> None:
         self.met.update(items)
 
     async def prepare(self, generation: int) -> None:

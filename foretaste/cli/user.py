@@ -131,6 +131,7 @@ async def _ranked(settings: Settings, request: RankRequest) -> RankResponse:
     async with compose.parts(settings) as parts:
         way, _ = compose.ranking(settings, parts, RankingMetrics(CollectorRegistry()), seconds=PATIENCE)
         way.check(request)
+        await compose.registered_items(parts).look()
         (response,) = await way.rank([request])
         return response
 
@@ -145,6 +146,7 @@ async def _recommended(settings: Settings, request: RecommendRequest) -> Recomme
         way, _ = compose.ranking(settings, parts, RankingMetrics(CollectorRegistry()), seconds=PATIENCE)
         recommending = compose.recommending(settings, parts, way, seconds=PATIENCE)
         await recommending.check(request)
+        await compose.registered_items(parts).look()
         (response,) = await recommending.recommend([request])
         return response
 

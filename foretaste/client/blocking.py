@@ -89,8 +89,8 @@ class Foretaste:
     def register_item(
         self, item_id: str, attributes: Attributes, *, registered_at: datetime | None = None, wait: float = 0.0
     ) -> EventsAccepted:
-        """Register an item. With `wait` (seconds), until the service ranks it by its attributes; `readable` then says
-        whether it does."""
+        """Register an item. With `wait` (seconds), until the service has read it; `readable` then says whether it has.
+        From then on it ranks the item by its attributes."""
         return self.register_items([calls.item(item_id, attributes, registered_at)], wait=wait)
 
     def register_items(self, events: Sequence[ItemRegistered], *, wait: float = 0.0) -> EventsAccepted:

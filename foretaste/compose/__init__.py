@@ -24,7 +24,7 @@ from foretaste.compose.ports import (
 )
 from foretaste.compose.refresh import learner, publish_parts, refresh_parts
 from foretaste.compose.running import store_watch, task_ends
-from foretaste.compose.service import access_policy, api, ranking, recommending
+from foretaste.compose.service import access_policy, api, ranking, recommending, registered_items
 from foretaste.compose.workers import log_worker, watch_worker, worker
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "redis_address",
     "redis_tls",
     "refresh_parts",
+    "registered_items",
     "resolve",
     "store",
     "store_watch",

@@ -65,7 +65,7 @@ def run(settings: Settings, plan: DemoPlan) -> None:
     10. Both towers are refreshed from what the first users did, while others sign up and are ranked.
     11. The later users are ranked by the generation that serves now.
     12. Some of them come again under other ids and click ten times each; after each click they are ranked.
-    12. Tables, and `demo.json`.
+    13. Tables, and `demo.json`.
 
     Where a part is the user's own, the demo keeps to a project, topics and a log of its own, so that no pointer,
     feature, event or row of theirs is touched. Raises `ForetasteError` with the problems, once everything is

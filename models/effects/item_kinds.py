@@ -17,7 +17,7 @@ from foretaste.kernel.values import IndexArray
 from models.runtime.encoding import FIELD_UNKNOWN, FIRST_KNOWN, Encoding
 
 Doubles = npt.NDArray[np.float64]
-MOST_KINDS, MOST_SINGLE = 2048, 512
+MOST_ITEM_KINDS, MOST_SINGLE = 2048, 512
 """Kinds of a generation, and those of them of which one value alone is known."""
 MOST_VALUES = 2048
 """Attribute values that the regression reads, those of most items: it is dense in them."""
@@ -38,7 +38,7 @@ def kinds_of(encoding: Encoding) -> IndexArray:
     frequent = combinations[np.argsort(-numbers, kind="stable")]
     found = np.concatenate([nothing, _single_values(features), frequent])
     _, first = np.unique(found, axis=0, return_index=True)
-    return found[np.sort(first)[:MOST_KINDS]]
+    return found[np.sort(first)[:MOST_ITEM_KINDS]]
 
 
 @dataclass(frozen=True, eq=False, slots=True)

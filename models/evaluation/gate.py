@@ -234,7 +234,7 @@ def _first_items(
     figures = {name: _figure(estimate) for name, estimate in found.items()}
     if None in (figures["logged"], figures["candidate"], figures["candidate_ips"]):
         return None
-    return FirstItems.model_validate({"rankings": len(first), **figures})
+    return FirstItems.model_validate({"rankings": len(first), "matched": new.matched, **figures})
 
 
 def _drawn(rows: IndexArray, persons: IndexArray, config: GateConfig) -> IndexArray:

@@ -7,7 +7,8 @@ with probability p, and the item that a tower would put first:
 - inverse propensity (IPS): [it is the one that stood first] r / p
 - doubly robust (DR): q(it) + [it is the one that stood first] (r - q(it)) / p, where q is what a tower expects
 
-Both are unbiased, DR with less variance the better q is (Dudík, Langford and Li 2011).
+Of t items with the greatest score each is put first with probability 1 / t, by which the bracket is divided; q is their
+mean then. Both are unbiased, DR with less variance the better q is (Dudík, Langford and Li 2011).
 """
 
 from dataclasses import dataclass
@@ -49,29 +50,25 @@ class OffPolicyEstimates:
     inverse_propensity: Estimate
     doubly_robust: Estimate
     matched: int
-    """Rankings in which the tower puts the same item first."""
+    """Rankings whose first item is the one that the tower puts first, or among several that it scores alike."""
 
 
 def off_policy(drawn: DrawnRankings, scores: Numbers, expected: Numbers, resamples: Resamples) -> OffPolicyEstimates:
     """The estimates for a tower with these `scores` (R,) of the rows; `expected` (R,) is q, of any tower that has not
     learned from these rankings."""
-    best = _greatest(scores, drawn)
-    matches = best == drawn.first
-    weights = matches / drawn.probabilities
-    robust = expected[best] + weights * (drawn.rewards - expected[drawn.first])
+    first, owner = drawn.first, np.repeat(np.arange(len(drawn.sizes)), drawn.sizes)
+    best = scores == np.maximum.reduceat(scores, first)[owner]
+    alike = np.bincount(owner, weights=best)
+    matches = best[first]
+    weights = matches / alike / drawn.probabilities
+    direct = np.bincount(owner, weights=best * expected) / alike
+    robust = direct + weights * (drawn.rewards - expected[first])
     return OffPolicyEstimates(
         logged=_mean(drawn.persons, drawn.rewards, resamples),
         inverse_propensity=_mean(drawn.persons, weights * drawn.rewards, resamples),
         doubly_robust=_mean(drawn.persons, robust, resamples),
         matched=int(matches.sum()),
     )
-
-
-def _greatest(scores: Numbers, drawn: DrawnRankings) -> IndexArray:
-    """(D,) the place of the item with the greatest score of each ranking; of equal ones, that which stood first."""
-    owner = np.repeat(np.arange(len(drawn.sizes)), drawn.sizes)
-    order = np.lexsort((np.arange(len(scores)), -scores, owner))
-    return order[drawn.first]
 
 
 def _mean(persons: IndexArray, values: Numbers, resamples: Resamples) -> Estimate:

@@ -49,6 +49,8 @@ class FirstItems(_Kept):
     drawn tell (`models.evaluation.off_policy`). It decides nothing: few rankings are drawn."""
 
     rankings: int
+    matched: int
+    """Of them, those whose first item is the one that the candidate puts first: they carry the estimate."""
     logged: Figure
     """Of the item that stood first."""
     candidate: Figure

@@ -121,7 +121,7 @@ def _fill(trained: Trained, folder: Path, profile: str | None) -> float:
         (folder / layout.PROFILE).write_text(profile, encoding="utf-8")
     export_towers(served, folder)
     probed = parity.answered(trained)
-    difference = parity.compare(probed, folder)
+    difference = max(parity.compare(probed, folder), parity.compare_kinds(served, folder))
     write_probes(folder / layout.PROBES, probed)
     write_retrieval(folder, folder / layout.RETRIEVAL, trained.config.warm_after)
     return difference

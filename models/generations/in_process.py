@@ -42,7 +42,7 @@ class InProcessTowers:
         self._towers = lru_cache(maxsize=KEPT)(self._opened)
         self._registered: dict[str, Attributes] = {}
         self._open = WeakSet[LocalTowers]()
-        self._meeting = threading.Lock()
+        self._adding = threading.Lock()
 
     async def virtual_behaviour(self, attributes: Sequence[Attributes], generation: int) -> FloatArray:
         """Virtual behaviour (B, M, D). Raises `Unavailable` for a generation that is not published."""
@@ -74,9 +74,9 @@ class InProcessTowers:
         """Those of the items that are not in the generation's vocabulary."""
         return self._towers(generation).unknown(items)
 
-    async def meet(self, items: Mapping[str, Attributes]) -> None:
+    async def add_items(self, items: Mapping[str, Attributes]) -> None:
         """Take in items that were registered, as the port says."""
-        await asyncio.to_thread(self._meet, items)
+        await asyncio.to_thread(self._add, items)
 
     async def prepare(self, generation: int) -> None:
         """Open both towers of a generation. Raises `Unavailable` for one that is not published."""
@@ -123,13 +123,13 @@ class InProcessTowers:
                 problem = f"generation {generation} of {model} is not published at {folder}"
                 raise Unavailable("in-process towers", problem)
         towers = LocalTowers(*folders.values())
-        with self._meeting:
-            towers.encoding.meet(self._registered)
+        with self._adding:
+            towers.encoding.add_items(self._registered)
             self._open.add(towers)
         return towers
 
-    def _meet(self, items: Mapping[str, Attributes]) -> None:
-        with self._meeting:
+    def _add(self, items: Mapping[str, Attributes]) -> None:
+        with self._adding:
             self._registered.update(items)
             for towers in self._open:
-                towers.encoding.meet(items)
+                towers.encoding.add_items(items)

@@ -17,7 +17,7 @@ from foretaste.kernel.files import verify
 from models.effects.state import SavedCounts
 from models.generations.manifest import Manifest, read_manifest
 from models.runtime import layout
-from models.runtime.encoding import FIRST_KNOWN, Encoding
+from models.runtime.encoding import FIRST_KNOWN, NO_KINDS, Encoding
 from models.towers.architecture import TowerPair, build_towers
 from models.towers.embeddings import Sizes
 from models.training.config import TrainingConfig
@@ -38,7 +38,7 @@ def restore(folder: Path) -> Trained:
         raise DamagedArtifact(f"{folder / layout.MANIFEST} names no {missing[0]}")
     counted = layout.COUNTS in manifest.files
     verify(folder, {name: manifest.files[name] for name in (*_READ, *[layout.COUNTS] * counted)})
-    encoding = Encoding.from_json((folder / layout.ENCODING).read_text(encoding="utf-8")).without_kinds
+    encoding = Encoding.from_json((folder / layout.ENCODING).read_text(encoding="utf-8")).with_kinds(NO_KINDS)
     config = training_config_of(manifest.training)
     return Trained(
         model=_towers(folder, encoding, config),

@@ -1,6 +1,7 @@
 """Whether towers as exported answer as the towers that were trained, when both are fed the same raw values."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,24 @@ def compare(probed: Sequence[Probe], folder: Path) -> float:
         difference("exported", "zero-shot", virtual, expected[0]),
         difference("exported", "ranking", np.concatenate(scores), expected[1]),
     )
+
+
+def compare_kinds(served: Trained, folder: Path) -> float:
+    """The greatest difference for new items, one of each of `PROBES` kinds at most; raises as `compare` does.
+
+    No probe travels along for them: what was registered is not the generation's.
+    """
+    towers, kinds = LocalTowers.of(folder), served.encoding.kinds[:PROBES]
+    items = [f"of kind {place}" for place in range(len(kinds))]
+    indices = served.encoding.first_kind + np.arange(len(kinds))
+    for encoding in (served.encoding, towers.encoding):
+        encoding.new_items.put(items, indices, kinds)
+    tried = [
+        replace(each, items=[*items, *each.items]) for each in probes(served, len(LENGTHS), np.random.default_rng(0))
+    ]
+    with torch.inference_mode():
+        expected: FloatArray = served.ranking(*ranking_tensors(served.encoding, tried)).numpy()
+    return difference("exported", "ranking", np.concatenate(towers.score(tried)), expected)
 
 
 def probes(trained: Trained, count: int, rng: np.random.Generator) -> list[RankingInput]:

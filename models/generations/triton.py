@@ -56,7 +56,7 @@ class TritonTowers:
         self._load_timeout = load_timeout
         self._vocabularies: dict[int, KnownVocabulary] = {}
         self._registered: dict[str, Attributes] = {}
-        self._meeting = asyncio.Lock()
+        self._adding = asyncio.Lock()
         self._bringing: dict[tuple[int, int], asyncio.Task[KnownVocabulary | None]] = {}
         """By generation and the digest that is known of it."""
 
@@ -125,12 +125,12 @@ class TritonTowers:
         """By attribute, how many users have a value that is not in the generation's vocabulary."""
         return (await self._vocabulary(generation)).encoding.unknown_values(attributes)
 
-    async def meet(self, items: Mapping[str, Attributes]) -> None:
+    async def add_items(self, items: Mapping[str, Attributes]) -> None:
         """Take in items that were registered, as the port says: for each, the towers are asked for its kind."""
-        async with self._meeting:
+        async with self._adding:
             self._registered.update(items)
             for known in list(self._vocabularies.values()):
-                await asyncio.to_thread(known.encoding.meet, items)
+                await asyncio.to_thread(known.encoding.add_items, items)
 
     async def prepare(self, generation: int) -> None:
         """Bring the vocabulary of a generation."""
@@ -255,8 +255,8 @@ class TritonTowers:
         if not answer:
             return None
         vocabulary = await asyncio.to_thread(_read, answer)
-        async with self._meeting:
-            await asyncio.to_thread(vocabulary.encoding.meet, self._registered)
+        async with self._adding:
+            await asyncio.to_thread(vocabulary.encoding.add_items, self._registered)
             self._vocabularies[generation] = vocabulary
         while len(self._vocabularies) > KEPT:
             del self._vocabularies[next(iter(self._vocabularies))]

@@ -1,6 +1,6 @@
 """What is read of a log's raw values: the fields of a generation, and what is known of items beside the log."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -68,13 +68,14 @@ def read_catalogue(folder: Path) -> pd.DataFrame:
     return catalogue
 
 
-def with_registered(catalogue: pd.DataFrame | None, items: Sequence[RegisteredItem]) -> pd.DataFrame | None:
-    """The catalogue with the items that were registered, each in place of what it says of it."""
+def with_registered(
+    catalogue: pd.DataFrame | None, items: Sequence[RegisteredItem], attributes: Iterable[str]
+) -> pd.DataFrame | None:
+    """The catalogue with the items that were registered, each in place of what it says of it; of these `attributes`."""
     if not items:
         return catalogue
-    names = dict.fromkeys(name for item in items for name in item.attributes)
-    columns = {name: pd.Series([item.attributes.get(name) for item in items], dtype=object) for name in names}
-    registered = pd.DataFrame({"item_id": pd.Series([item.item_id for item in items], dtype=object), **columns})
+    columns = {name: pd.Series([item.attributes.get(name) for item in items], dtype=object) for name in attributes}
+    registered = pd.DataFrame(columns | {"item_id": pd.Series([item.item_id for item in items], dtype=object)})
     if catalogue is None:
         return registered
     others = catalogue[~catalogue["item_id"].isin(registered["item_id"])]

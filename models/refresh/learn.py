@@ -33,6 +33,7 @@ from models.refresh.records import CountsBasis, CountsFrom, LearningRecord, Refr
 from models.refresh.recount import basis_of, counted_with, with_counts
 from models.training.checkpoint import Checkpoints, fingerprint
 from models.training.config import Device
+from models.training.item_kinds import as_served
 from models.training.loop import Step
 from models.training.processes import Execution, ProcessGroup, SingleProcess, is_one_of_several
 from models.training.trained import Trained
@@ -114,11 +115,11 @@ class LogLearner:
     async def accompany(self, request: RefreshRequest) -> None:
         """In a process that torchrun started beside the first one: train along, and leave all else to the first."""
         with joined_process_group(request.plan.device) as peers:
-            run, needless = peers.from_first(_not_on_first)
+            run, needless, registered = peers.from_first(_not_on_first)
             if needless is not None:
                 return
             learned_from, _ = self._split(run, await self._window(run))
-            prepared = prepare(learned_from, self._start(run), request.plan, await self._registered(run))
+            prepared = prepare(learned_from, self._start(run), request.plan, registered)
             check_same(peers, prepared)
             refreshed(prepared, execution=Execution(request.compile, peers, self._checkpoints()))
 
@@ -131,7 +132,7 @@ class LogLearner:
 
     async def judge(self, request: RefreshRequest, run: UnfinishedRefresh, learned: Learned) -> Verdict:
         """As the protocol says; made anew after a kill."""
-        return await asyncio.to_thread(self._judge, request, run, learned)
+        return await asyncio.to_thread(self._judge, request, run, learned, await self._registered(run))
 
     async def _window(self, run: UnfinishedRefresh, report: Report = no_report) -> LogWindow:
         with reported(report, "read the log"):
@@ -139,9 +140,13 @@ class LogLearner:
             return await asyncio.to_thread(joined, logged, round(self.config.outcome_window * 1000), run.until_ms)
 
     async def _registered(self, run: UnfinishedRefresh) -> list[RegisteredItem]:
-        """The items that were registered before the end of the window."""
-        found = [] if self.items is None else await every_item(self.items)
-        return [each for each in found if each.at_ms < run.until_ms]
+        """The items that were registered when the refresh first came here; those once it is resumed too."""
+        records = RefreshRecords(self.home / "runs")
+        found = records.items(run)
+        if found is None:
+            found = [] if self.items is None else await every_item(self.items)
+            records.keep_items(run, found)
+        return found
 
     def _train(
         self,
@@ -155,7 +160,7 @@ class LogLearner:
         """The candidate's towers, or why there is nothing to train."""
         needless = "it was trained before" if self._is_exported(run) else nothing_to_learn(learned_from)
         with joined_process_group(request.plan.device) as peers:
-            peers.from_first(lambda: (run, needless))  # the other processes wait for this, whatever it says
+            peers.from_first(lambda: (run, needless, registered))  # the other processes wait for this, whatever it says
             if needless is not None:
                 return needless
             prepared = prepare(learned_from, self._start(run), request.plan, registered)
@@ -183,11 +188,21 @@ class LogLearner:
         )
         return int(folder.name)
 
-    def _judge(self, request: RefreshRequest, run: UnfinishedRefresh, learned: Learned) -> Verdict:
+    def _judge(
+        self,
+        request: RefreshRequest,
+        run: UnfinishedRefresh,
+        learned: Learned,
+        registered: Sequence[RegisteredItem],
+    ) -> Verdict:
+        """Both generations as they are served: of items that they have not learned of, with the kinds that stand for
+        those that were registered."""
         path = verdict_path(self.home, learned.number or 0)
-        candidate = restore(self._artifact(learned.number))
+        items = {each.item_id: each.attributes for each in registered}
+        candidate, base = restore(self._artifact(learned.number)), self._base(run)
         numbers = {"number": learned.number, "active_number": run.base}
-        verdict = judge(candidate, self._base(run), learned.held_out, self.config.gate, **numbers)
+        active = None if base is None else as_served(base, items)
+        verdict = judge(as_served(candidate, items), active, learned.held_out, self.config.gate, **numbers)
         if request.force:
             verdict = verdict.model_copy(update={"forced": True})
         write_verdict(verdict, path)
@@ -283,5 +298,5 @@ def _thinned(losses: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
     return {name: np.nan_to_num(means[:, place]).round(6).tolist() for place, name in enumerate(names)}
 
 
-def _not_on_first() -> tuple[UnfinishedRefresh, str | None]:
+def _not_on_first() -> tuple[UnfinishedRefresh, str | None, Sequence[RegisteredItem]]:
     raise RuntimeError("only the first process is asked")

@@ -67,17 +67,17 @@ def prepare(
     Items have the attributes that they were `registered` with, else those of the plan's catalogue. Raises
     `InvalidInput` for a window from which nothing can be learned, and where nothing names the attributes.
     """
-    catalogue = with_registered(None if plan.catalogue is None else read_catalogue(plan.catalogue), registered)
+    known = None if plan.catalogue is None else read_catalogue(plan.catalogue)
     changes: dict[str, Any] = {"seed": plan.seed, "device": plan.device}
     if plan.epochs is not None:
         changes |= {"epochs": plan.epochs, "least_steps": 1}
     if base is not None and not plan.cold:
         schema = LogSchema.of(base.encoding)
-        dataset = window.dataset(schema, catalogue)
+        dataset = window.dataset(schema, with_registered(known, registered, schema.item_attributes))
         encoding, config = grown(base.encoding, dataset), _warm(base.config, len(window.labels))
     else:
         schema, base = _cold_schema(base, plan), None
-        dataset = window.dataset(schema, catalogue)
+        dataset = window.dataset(schema, with_registered(known, registered, schema.item_attributes))
         encoding, config = fit_encoding(dataset, window.until_ms), TrainingConfig()
     return Prepared(
         data=TrainingData.of_examples(window.examples(encoding), encoding, window.until_ms),

@@ -11,8 +11,10 @@ from typing import NamedTuple
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from foretaste.kernel.files import remove_whole, write_file
+from foretaste.kernel.running.registered_items import RegisteredItem
 
 UNFINISHED = "unfinished.json"
+ITEMS = "registered-items.json"
 
 
 class RefreshOutcome(StrEnum):
@@ -133,9 +135,23 @@ class RefreshRecords:
         write_file(self.folder / UNFINISHED, run.model_dump_json(indent=2))
         return run
 
+    def items(self, run: UnfinishedRefresh) -> list[RegisteredItem] | None:
+        """The registered items that a refresh learns with; None before they were kept."""
+        try:
+            kept = json.loads((self.folder / ITEMS).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        return [RegisteredItem(*each) for each in kept["items"]] if kept["id"] == run.id else None
+
+    def keep_items(self, run: UnfinishedRefresh, items: Sequence[RegisteredItem]) -> None:
+        """A refresh that is resumed learns with the same."""
+        rows = [(each.item_id, dict(each.attributes), each.at_ms) for each in items]
+        write_file(self.folder / ITEMS, json.dumps({"id": run.id, "items": rows}))
+
     def forget(self) -> None:
         """No refresh is unfinished any more, and its checkpoints are removed."""
         (self.folder / UNFINISHED).unlink(missing_ok=True)
+        (self.folder / ITEMS).unlink(missing_ok=True)
         remove_whole(self.checkpoints)
 
     def add(self, record: RefreshRecord) -> None:

@@ -1,6 +1,7 @@
 """Requests to the index of a generation: items and attributes to numbers, and candidates back to items."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -63,22 +64,46 @@ class _WantedNewItems(NamedTuple):
     """Which new items a request may be answered with."""
 
     new: NewItems
+    features: IndexArray
+    """(K, F) of the kinds."""
+    first_kind: int
     deny: frozenset[str]
-    allow: frozenset[str] | None
+    allow: Sequence[str] | None
     columns: Mapping[int, Sequence[int]]
 
     @classmethod
     def of(cls, encoding: Encoding, request: CandidateRequest) -> "_WantedNewItems":
-        allow = None if request.allow is None else frozenset(request.allow)
         columns = attribute_columns(encoding, request.attributes)
-        return cls(encoding.new_items, frozenset(request.deny), allow, columns)
+        own = encoding.new_items, encoding.kinds, encoding.first_kind
+        return cls(*own, frozenset(request.deny), request.allow, columns)
+
+    def kinds(self) -> Iterable[int]:
+        """The kinds with an item that the request may be answered with."""
+        if self.allow is not None:
+            return sorted({self.new.get(item, 0) for item in self.allow if item in self.new and self._is_wanted(item)})
+        kinds = self.new.kinds()
+        if self.columns:  # the index reads the values of the kind itself
+            own = self.features[np.array(kinds) - self.first_kind]
+            alike = [
+                np.isin(own[:, column], [each for each in values if each]) for column, values in self.columns.items()
+            ]
+            kinds = [kind for kind, is_alike in zip(kinds, np.all(alike, axis=0).tolist(), strict=True) if is_alike]
+        denied = {self.new.get(item, 0) for item in self.deny if item in self.new}
+        looked_at = kinds if self.columns else [kind for kind in kinds if kind in denied]
+        empty = {kind for kind in looked_at if not any(self._wanted_of(kind))}
+        return [kind for kind in kinds if kind not in empty]
 
     def of_kind(self, kind: int) -> list[str]:
-        """Those of a kind, `OF_A_KIND` at most, the newest first."""
-        return [item for item in self.new.of_kind(kind) if self._is_wanted(item)][:OF_A_KIND]
+        """Those of a kind: of an allow list all, else `OF_A_KIND` at most, the newest first."""
+        if self.allow is not None:
+            return [item for item in self.allow if self.new.get(item, 0) == kind and self._is_wanted(item)]
+        return list(islice(self._wanted_of(kind), OF_A_KIND))
+
+    def _wanted_of(self, kind: int) -> Iterator[str]:
+        return (item for item in self.new.of_kind(kind) if self._is_wanted(item))
 
     def _is_wanted(self, item: str) -> bool:
-        if item in self.deny or (self.allow is not None and item not in self.allow):
+        if item in self.deny:
             return False
         features = self.new.features(item)
         return all(features[column] in values and features[column] for column, values in self.columns.items())
@@ -124,7 +149,7 @@ def _filters(encoding: Encoding, requests: Sequence[CandidateRequest]) -> list[t
         rows += [(user, DENY, item) for item in denied if item < encoding.first_kind]  # a kind stands for others too
         if len(encoding.new_items):
             wanted = _WantedNewItems.of(encoding, request)
-            rows += [(user, KIND, kind) for kind in encoding.new_items.kinds() if wanted.of_kind(kind)]
+            rows += [(user, KIND, kind) for kind in wanted.kinds()]
         if request.allow is not None:  # one that is allowed and unknown stands for an empty list
             rows += [(user, ALLOW, item) for item in [PADDING, *encoding.encode_items(request.allow).tolist()]]
         for column, values in attribute_columns(encoding, request.attributes).items():

@@ -22,6 +22,8 @@ __all__ = ["FIELD_UNKNOWN", "FIRST_KNOWN", "PADDING", "UNKNOWN", "Encoding", "Fi
 PADDING, UNKNOWN = 0, 1
 """Of items and actions; known ones count from 2."""
 FIRST_KNOWN = 2
+NO_KINDS: IndexArray = np.zeros((0, 0), dtype=np.int64)
+"""Of an encoding in training, and of generations of earlier versions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +42,11 @@ class Encoding:
     item_features: IndexArray
     age_bounds: AgeBounds = ()
     """Of account ages (`models.runtime.account_age`); none where the towers read no age."""
-    kinds: IndexArray = dataclasses.field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
+    kinds: IndexArray = dataclasses.field(default_factory=lambda: NO_KINDS)
     """(K, F) the field indices of each kind of item; the kind `kinds[k]` has the index items + 2 + k. None while
-    training: what a generation serves has rows of them (`models.training.new_items`)."""
+    training: what a generation serves has rows of them (`models.training.item_kinds`)."""
     new_items: NewItems = dataclasses.field(default_factory=NewItems)
-    """Items that were registered since, which `meet` takes in."""
+    """Items that were registered since, which `add_items` takes in."""
 
     @property
     def item_count(self) -> int:
@@ -61,12 +63,11 @@ class Encoding:
         """(item_count, F): `item_features`, and those of the kinds behind them."""
         return np.concatenate([self.item_features, self.kinds]) if len(self.kinds) else self.item_features
 
-    @property
-    def without_kinds(self) -> "Encoding":
-        """As training had it."""
-        return replace(self, kinds=np.zeros((0, 0), dtype=np.int64), new_items=NewItems())
+    def with_kinds(self, kinds: IndexArray) -> "Encoding":
+        """With these kinds of items (K, F), and no new item yet; none of them is as training has it."""
+        return replace(self, kinds=kinds, new_items=NewItems())
 
-    def meet(self, items: Mapping[str, Attributes]) -> None:
+    def add_items(self, items: Mapping[str, Attributes]) -> None:
         """Take in items that were registered, with their raw attributes: one that training did not know is read as the
         kind with most values in common. Nothing where there are no kinds, as of an earlier version."""
         new = [item for item in items if item not in self._item_index] if len(self.kinds) else []

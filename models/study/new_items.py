@@ -22,14 +22,14 @@ _ROUNDS = 50
 
 def served_encoding(fold: Fold) -> Encoding:
     """The vocabulary of towers that learned from the fold, after all items that were made new were registered."""
-    encoding = replace(fold.encoding, kinds=kinds_of(fold.encoding))
+    encoding = fold.encoding.with_kinds(kinds_of(fold.encoding))
     items = fold.dataset.items.iloc[sorted(fold.new_items)]
     names = list(encoding.item_attributes)
     registered: dict[str, Attributes] = {
         str(item): dict(zip(names, values, strict=True))
         for item, *values in items[["item_id", *names]].itertuples(index=False, name=None)
     }
-    encoding.meet(registered)
+    encoding.add_items(registered)
     return encoding
 
 

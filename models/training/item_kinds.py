@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from foretaste.kernel.values import Attributes
 from models.effects.item_kinds import KindRows, kinds_of
 from models.runtime.encoding import FIRST_KNOWN
 from models.towers.architecture import TowerPair, build_towers
@@ -19,7 +20,7 @@ def with_kinds(trained: Trained) -> Trained:
 
     Nothing else changes, so that what they say of an item is the same. Training goes on from the towers without.
     """
-    encoding = replace(trained.encoding, kinds=kinds_of(trained.encoding))
+    encoding = trained.encoding.with_kinds(kinds_of(trained.encoding))
     rows = KindRows.of(encoding, trained.popularity[FIRST_KNOWN:])
     with torch.random.fork_rng(devices=[]):
         features = torch.from_numpy(encoding.features_by_index)
@@ -27,6 +28,13 @@ def with_kinds(trained: Trained) -> Trained:
     model.load_state_dict(_grown(trained.model, model, rows))
     popularity = np.concatenate([trained.popularity, np.zeros(len(encoding.kinds))])
     return replace(trained, model=model.eval(), encoding=encoding, popularity=popularity)
+
+
+def as_served(trained: Trained, registered: Mapping[str, Attributes]) -> Trained:
+    """The towers as they are served after these items were registered."""
+    served = with_kinds(trained)
+    served.encoding.add_items(registered)
+    return served
 
 
 def _grown(before: TowerPair, after: TowerPair, rows: KindRows) -> Mapping[str, Tensor]:

@@ -1,7 +1,6 @@
 """Exploration: some rankings show their items in a drawn order, with known probabilities, so that other towers can be
 judged by what users did about it (`models.evaluation.off_policy`)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,8 +24,7 @@ class Exploration:
 
     share: float = 0.0
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
-    uniform: Callable[[], float] | None = None
-    """Instead of the generator's, whether a ranking explores: below `share` it does."""
+    """Each ranking draws once from [0, 1) whether it explores, below `share`, and where it does, its order."""
 
     def order(self, response: RankResponse, shown: int) -> None:
         """Put the first `shown` items in the order that is drawn, and note the probability of each position."""
@@ -35,7 +33,7 @@ class Exploration:
             return
         best = response.ranked[:count]
         odds = _odds(np.array([item["score"] for item in best]))
-        drawn = (self.uniform or self.rng.random)() < self.share
+        drawn = self.rng.random() < self.share
         order = np.argsort(-(np.log(odds) + self.rng.gumbel(size=count))) if drawn else np.arange(count)
         response.ranked[:count] = [best[place] for place in order.tolist()]
         response.probabilities = probabilities(odds, order, self.share).tolist()

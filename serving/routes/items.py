@@ -38,8 +38,8 @@ def items_router(intake: EventIntake, items: RegisteredItems, idempotent: Idempo
         """Answered once Kafka has acknowledged the events, or `wait` seconds later at most.
 
         From then on the item is ranked, and recommended, as items with its attributes are, until a refresh has learned
-        of it. `readable` says whether the service that answers has it. Registered again with other attributes, it has
-        those; one that the active generation learned of is as that knows it.
+        of it. `readable` says whether the service that answers has read the registration. Registered again with other
+        attributes, it has those; one that the active generation learned of is as that knows it.
         """
         batch = isinstance(body, ItemsRegistered)
         events = body.items if isinstance(body, ItemsRegistered) else [body]

@@ -103,9 +103,13 @@ async def test_a_redis_that_lost_all_gives_no_cursor_again(redis_url: str) -> No
     _, cursor = await registry.since(0)
     client = RedisAddress.parse(redis_url).client()
     await client.delete(*(f"{{{prefix}}}:{name}" for name in ("items", "item-changes", "item-change")))
-    await client.aclose()
     await registry.register([item(2), item(1), item(3)])
-    assert (await registry.since(cursor))[0] == [item(2), item(1), item(3)]
+    found, later = await registry.since(cursor)
+    assert found == [item(2), item(1), item(3)]
+    await client.set(f"{{{prefix}}}:item-change", cursor)  # only its newest writes are lost
+    await client.aclose()
+    await registry.register([item(4)])
+    assert (await registry.since(later))[0] == [item(4)]
     await registry.close()
 
 

@@ -56,9 +56,9 @@ async def found(towers: TowersForm, request: CandidateRequest, generation: int =
 
 async def test_new_items_are_scored_as_the_trained_towers_score_their_kind(towers: TowersForm) -> None:
     assert isinstance(towers, TakesNewItems)
-    await towers.meet(NEW)
+    await towers.add_items(NEW)
     served = with_kinds(trained())
-    served.encoding.meet(NEW)
+    served.encoding.add_items(NEW)
     wanted = [replace(each, items=[*NEW, *each.items]) for each in requests(8)]
     with torch.inference_mode():
         expected = served.ranking(*ranking_tensors(served.encoding, wanted)).numpy()
@@ -69,7 +69,7 @@ async def test_new_items_are_scored_as_the_trained_towers_score_their_kind(tower
 
 async def test_they_are_unknown_until_they_are_met_and_in_every_generation_from_then_on(towers: TowersForm) -> None:
     assert await towers.unknown([*NEW, "nobody"], 1) == [*NEW, "nobody"]
-    await towers.meet(NEW)
+    await towers.add_items(NEW)
     for generation in (1, 2):
         assert await towers.unknown([*NEW, "nobody"], generation) == ["nobody"]
 
@@ -77,12 +77,12 @@ async def test_they_are_unknown_until_they_are_met_and_in_every_generation_from_
 async def test_they_are_candidates(towers: TowersForm) -> None:
     everything = asked(nearest=1000)
     assert not NEW.keys() & set(await found(towers, everything))
-    await towers.meet(NEW)
+    await towers.add_items(NEW)
     assert NEW.keys() <= set(await found(towers, everything))
 
 
 async def test_what_may_not_be_recommended_holds_for_them(towers: TowersForm) -> None:
-    await towers.meet(NEW)
+    await towers.add_items(NEW)
     first, second = f"new {GENRES[0]}", f"new {GENRES[1]}"
     left = set(await found(towers, asked(nearest=1000, deny=[first])))
     assert NEW.keys() - left == {first}
@@ -94,13 +94,13 @@ async def test_what_may_not_be_recommended_holds_for_them(towers: TowersForm) ->
 
 async def test_as_many_candidates_come_as_were_asked_for(towers: TowersForm) -> None:
     before = len(await found(towers, asked()))
-    await towers.meet(NEW | {f"another {number}": {"genre": GENRES[0]} for number in range(50)})
+    await towers.add_items(NEW | {f"another {number}": {"genre": GENRES[0]} for number in range(50)})
     assert len(await found(towers, asked())) == before == 30
 
 
 async def test_registered_again_an_item_has_its_newest_attributes(towers: TowersForm) -> None:
-    await towers.meet(NEW)
-    await towers.meet({"new bare": {"genre": GENRES[0]}})
+    await towers.add_items(NEW)
+    await towers.add_items({"new bare": {"genre": GENRES[0]}})
     user = requests(1)[0]
     (scores,) = await towers.score([replace(user, items=["new bare", f"new {GENRES[0]}"])], 1)
     assert scores[0] == scores[1]
@@ -110,12 +110,12 @@ async def test_an_item_that_the_generation_learned_of_is_as_it_knows_it(towers: 
     item = trained().encoding.items[0]
     wanted = [RankingInput({}, {}, Behaviour(), requests(1)[0].virtual, [item])]
     before = await towers.score(wanted, 1)
-    await towers.meet({item: {"genre": GENRES[-1]}})
+    await towers.add_items({item: {"genre": GENRES[-1]}})
     np.testing.assert_array_equal(await towers.score(wanted, 1), before)
 
 
 async def test_behaviour_towards_a_new_item_moves_the_ranking(towers: TowersForm) -> None:
-    await towers.meet(NEW)
+    await towers.add_items(NEW)
     known = requests(1)[0]
     action = trained().encoding.actions[0]
     users = [

@@ -61,7 +61,7 @@ class ItemRegistry(Protocol):
 class TakesNewItems(Protocol):
     """Towers that can say something of items that were registered after they had learned."""
 
-    async def meet(self, items: Mapping[str, Attributes]) -> None:
+    async def add_items(self, items: Mapping[str, Attributes]) -> None:
         """Take in items with their raw attributes, each in place of what was known of it.
 
         Those that a generation learned of are as it knows them; of others it knows what items of their kind are like.
@@ -112,7 +112,7 @@ class RegisteredItems:
             page, cursor = await self._registry.since(self._cursor)
             if page:
                 items = {each.item_id: each.attributes for each in page}
-                await self._towers.meet(items)
+                await self._towers.add_items(items)
                 self._known.update(items)
             self._cursor = cursor
             if len(page) < PAGE:

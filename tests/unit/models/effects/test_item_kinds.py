@@ -29,7 +29,7 @@ def test_items_without_attributes_are_of_one_kind() -> None:
 
 
 def test_the_most_frequent_kinds_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_KINDS", 6)
+    monkeypatch.setattr(module, "MOST_ITEM_KINDS", 6)
     assert kinds_of(encoding()).tolist()[-1] == [1, 1]
 
 

@@ -3,9 +3,10 @@
 import shutil
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,15 @@ from foretaste.kernel.events import UserBehaved, UserRanked
 from foretaste.kernel.ports import Coverage, Report
 from foretaste.kernel.ranking import Source
 from foretaste.kernel.running.erasing import LogErasure, user_digest
-from foretaste.testing import InMemoryGenerations, InMemoryLease, InMemoryTrainingLog, LeaseBoard
+from foretaste.kernel.running.registered_items import RegisteredItem
+from foretaste.testing import (
+    InMemoryGenerations,
+    InMemoryItemRegistry,
+    InMemoryLease,
+    InMemoryTrainingLog,
+    LeaseBoard,
+)
+from models.evaluation.gate import judge
 from models.evaluation.verdict import read_verdict, verdict_path
 from models.generations import publish
 from models.generations.counted import CountedUsers, holds_some
@@ -26,6 +35,7 @@ from models.refresh.parts import RefreshConfig, RefreshParts, RefreshRequest
 from models.refresh.prepare import RefreshPlan
 from models.refresh.records import RefreshOutcome, RefreshRecords, UnfinishedRefresh
 from models.refresh.refresh import refresh
+from models.training.trained import Trained
 from tests.tiny_disk import needs_a_disk, tiny_disk
 from tests.towers_factory import artifacts, dataset, trained
 
@@ -126,6 +136,40 @@ def test_without_room_for_the_loss_curves_there_is_a_notice(system: System) -> N
         (notice,) = learner._draw(trained(), run)
         assert "no room is left" in notice
         assert list(system.parts.records.folder.iterdir()) == []
+
+
+async def test_a_refresh_that_is_resumed_learns_with_the_same_registered_items(system: System) -> None:
+    registry = InMemoryItemRegistry()
+    assert isinstance(system.parts.learner, LogLearner)
+    learner = replace(system.parts.learner, items=registry)
+    first, later = RegisteredItem("a", {"genre": "x", "tags": ["p", "q"]}, 5), RegisteredItem("b", {}, 10**15)
+    run, other = (UnfinishedRefresh(id=name, base=1, since_ms=0, until_ms=1) for name in ("1", "2"))
+    system.parts.records.folder.mkdir(exist_ok=True)
+    await registry.register([first])
+    assert await learner._registered(run) == [first]
+    await registry.register([later])
+    assert await learner._registered(run) == [first]
+    assert await learner._registered(other) == [first, later]
+    system.parts.records.forget()
+    assert system.parts.records.items(other) is None
+
+
+async def test_the_gate_judges_new_items_by_their_kinds(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which both generations serve rows, as they stand then."""
+    judged: list[Trained | None] = []
+
+    def watched(*towers: Any, **numbers: Any) -> Any:
+        judged.extend(towers[:2])
+        return judge(*towers, **numbers)
+
+    monkeypatch.setattr("models.refresh.learn.judge", watched)
+    registry = InMemoryItemRegistry()
+    await registry.register([RegisteredItem("new", {"genre": "x"}, 5)])
+    assert isinstance(system.parts.learner, LogLearner)
+    learner = replace(system.parts.learner, items=registry)
+    await system.show(400)
+    await refresh(replace(system.parts, learner=learner), REQUEST)
+    assert [towers.encoding.unknown_items(["new", "nobody"]) for towers in judged if towers] == [["nobody"]] * 2
 
 
 def _verdict(system: System) -> Path:

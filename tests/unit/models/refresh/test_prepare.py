@@ -79,7 +79,10 @@ def test_a_new_item_has_the_attributes_that_it_was_registered_with(window: LogWi
     features = encoding.item_features[: len(items) + 2].copy()
     features[2:] = [encoding.item_features[encoding.encode_items([item])[0]] for item in items]
     without = replace(base, encoding=replace(encoding, items=items, item_features=features))
-    registered = [RegisteredItem(new, {"genre": genre, "unheard": [1]}, 1), RegisteredItem(known, {"genre": genre}, 1)]
+    registered = [
+        RegisteredItem(new, {"genre": genre, "unheard": [1], "item_id": "another"}, 1),
+        RegisteredItem(known, {"genre": genre}, 1),
+    ]
 
     def genre_of(item: str, found: Prepared) -> int:
         made = found.data.encoding
@@ -93,9 +96,12 @@ def test_a_new_item_has_the_attributes_that_it_was_registered_with(window: LogWi
 
 def test_registered_items_stand_in_place_of_those_of_a_catalogue() -> None:
     catalogue = pd.DataFrame({"item_id": ["a", "b"], "genre": ["drama", "opera"], "year": [1990, 1991]})
-    assert with_registered(catalogue, []) is catalogue
-    found = with_registered(catalogue, [RegisteredItem("b", {"genre": "comedy"}, 1), RegisteredItem("c", {}, 1)])
+    fields = ("genre", "year")
+    assert with_registered(catalogue, [], fields) is catalogue
+    registered = [RegisteredItem("b", {"genre": "comedy", "item_id": "b"}, 1), RegisteredItem("c", {"other": 1}, 1)]
+    found = with_registered(catalogue, registered, fields)
     assert found is not None
     assert found["item_id"].tolist() == ["a", "b", "c"]
+    assert set(found) == {"item_id", *fields}
     assert found["genre"].tolist()[:2] == ["drama", "comedy"]
     assert found["year"].isna().tolist() == [False, True, True]

@@ -8,7 +8,7 @@ import numpy as np
 from foretaste.kernel.retrieval import CandidateRequest
 from foretaste.kernel.users import Behaviour
 from models.runtime.candidates import OF_A_KIND, encode_requests, items_of, matching
-from models.runtime.encoding import UNKNOWN, Encoding
+from models.runtime.encoding import NO_KINDS, UNKNOWN, Encoding
 from models.runtime.fields import CategoricalEncoder
 from models.runtime.new_items import NEWEST, NewItems, nearest_kinds
 from models.runtime.packing import packed, unpacked
@@ -42,7 +42,7 @@ def test_of_no_items_there_are_no_kinds() -> None:
 
 def test_a_new_item_has_the_index_of_its_kind_and_is_not_unknown() -> None:
     found = encoding()
-    found.meet({"new": {"genre": "drama", "country": "fr"}, "odd": {"genre": "opera"}, "i0": {"genre": "comedy"}})
+    found.add_items({"new": {"genre": "drama", "country": "fr"}, "odd": {"genre": "opera"}, "i0": {"genre": "comedy"}})
     assert found.encode_items(["new", "odd", "i0", "i1", "nobody"]).tolist() == [7, 4, 2, 3, UNKNOWN]
     assert found.unknown_items(["new", "odd", "i0", "nobody"]) == ["nobody"]
     assert found.first_kind == 4
@@ -51,17 +51,17 @@ def test_a_new_item_has_the_index_of_its_kind_and_is_not_unknown() -> None:
 
 def test_behaviour_towards_a_new_item_is_towards_its_kind() -> None:
     found = encoding()
-    found.meet({"new": {"genre": "drama"}})
+    found.add_items({"new": {"genre": "drama"}})
     assert found.encode_behaviour(["i0", "new"], ["acted"] * 2)[0][:2].tolist() == [2, 5]
 
 
 def test_registered_again_with_other_attributes_it_is_of_another_kind() -> None:
     found = encoding()
-    found.meet({"new": {"genre": "drama"}})
-    found.meet({"new": {"genre": "comedy", "country": "us"}, "other": {"genre": "drama"}})
+    found.add_items({"new": {"genre": "drama"}})
+    found.add_items({"new": {"genre": "comedy", "country": "us"}, "other": {"genre": "drama"}})
     assert found.encode_items(["new", "other"]).tolist() == [8, 5]
     assert found.new_items.of_kind(5) == ("other",)
-    found.meet({"other": {"country": "us"}})
+    found.add_items({"other": {"country": "us"}})
     assert found.new_items.of_kind(5) == ()
     assert sorted(found.new_items.kinds()) == [6, 8]
 
@@ -79,7 +79,7 @@ def test_a_generation_of_an_earlier_version_has_no_kinds_and_takes_none_in() -> 
     stored = json.loads(encoding().to_json())
     del stored["kinds"]
     found = Encoding.from_json(json.dumps(stored))
-    found.meet({"new": {"genre": "drama"}})
+    found.add_items({"new": {"genre": "drama"}})
     assert found.unknown_items(["new"]) == ["new"]
     assert found.item_count == 4
 
@@ -96,13 +96,13 @@ def test_an_older_reader_finds_the_rows_of_items_alone_among_them() -> None:
 
 
 def test_training_goes_on_without_kinds() -> None:
-    found = encoding().without_kinds
+    found = encoding().with_kinds(NO_KINDS)
     assert (found.item_count, found.features_by_index.shape) == (4, (4, 2))
 
 
 def test_the_index_is_told_of_the_kinds_that_stand_for_an_item_that_may_be_a_candidate() -> None:
     found = encoding()
-    found.meet({"new": {"genre": "drama", "country": "fr"}, "odd": {"genre": "opera"}})
+    found.add_items({"new": {"genre": "drama", "country": "fr"}, "odd": {"genre": "opera"}})
     asked = [request(deny=["odd", "i0"]), request(allow=["new", "i1"]), request(attributes={"genre": ["comedy"]})]
     filters = encode_requests(found, asked).filters.tolist()
     assert [row for row in filters if row[1] == KIND] == [[0, KIND, 7], [1, KIND, 7]]
@@ -112,7 +112,7 @@ def test_the_index_is_told_of_the_kinds_that_stand_for_an_item_that_may_be_a_can
 
 def test_a_kind_among_the_candidates_is_its_newest_items() -> None:
     found = encoding()
-    found.meet({f"n{number}": {"genre": "drama", "country": "fr"} for number in range(OF_A_KIND + 2)})
+    found.add_items({f"n{number}": {"genre": "drama", "country": "fr"} for number in range(OF_A_KIND + 2)})
     candidates = np.array([[3, 7, 2, 0], [7, 0, 0, 0]])
     asked = [request(), request(deny=["n4"])]
     nearest, denied = items_of(found, candidates, asked)
@@ -120,15 +120,31 @@ def test_a_kind_among_the_candidates_is_its_newest_items() -> None:
     assert denied == ["n3", "n2", "n1"]
 
 
+def test_an_allow_list_reaches_every_new_item_of_a_kind() -> None:
+    found = encoding()
+    names = [f"n{number}" for number in range(NEWEST + 5)]
+    found.add_items({name: {"genre": "drama", "country": "fr"} for name in names})
+    asked = request(allow=[*names[:5], "nobody"], nearest=10)
+    assert [0, KIND, 7] in encode_requests(found, [asked]).filters.tolist()
+    assert items_of(found, np.array([[7]]), [asked]) == [names[:5]]
+
+
+def test_a_kind_whose_newest_items_are_all_denied_is_no_candidate() -> None:
+    found = encoding()
+    found.add_items({"n0": {"genre": "drama", "country": "fr"}, "n1": {"genre": "drama", "country": "fr"}})
+    some, none = encode_requests(found, [request(deny=["n0"]), request(deny=["n0", "n1"])]).filters[1:], KIND
+    assert [row for row in some.tolist() if row[1] == none] == [[0, KIND, 7]]
+
+
 def test_what_follows_the_nearest_stays() -> None:
     found = encoding()
-    found.meet({"n0": {"genre": "drama", "country": "fr"}, "n1": {"genre": "drama", "country": "fr"}})
+    found.add_items({"n0": {"genre": "drama", "country": "fr"}, "n1": {"genre": "drama", "country": "fr"}})
     assert items_of(found, np.array([[7, 3, 2]]), [request(nearest=2)]) == [["n1", "n0", "i0"]]
 
 
 def test_new_items_match_by_their_own_attributes() -> None:
     found = encoding()
-    found.meet({"new": {"genre": "comedy", "country": "fr"}})
+    found.add_items({"new": {"genre": "comedy", "country": "fr"}})
     assert found.encode_items(["new"]).tolist() == [7], "of a kind of dramas"
     wished = {"genre": ["comedy"]}
     assert matching(found, ["new", "i0", "i1", "nobody"], wished) == ["new", "i1"]

@@ -66,7 +66,7 @@ def test_every_table_of_items_has_rows_of_kinds(towers: Trained) -> None:
 def test_a_new_item_is_scored_by_its_attributes(default: Trained) -> None:
     served = with_kinds(default)
     genres = list(served.encoding.item_attributes["genre"].vocabulary)
-    served.encoding.meet({f"new {genre}": {"genre": genre} for genre in genres})
+    served.encoding.add_items({f"new {genre}": {"genre": genre} for genre in genres})
     asked = replace(requests(1)[0], items=[f"new {genre}" for genre in genres])
     found = scores(served, [asked])
     assert len(set(found.tolist())) == len(genres)
@@ -78,7 +78,7 @@ def test_a_new_item_is_not_met_before_though_another_of_its_kind_was(default: Tr
     """Both have one index."""
     served = with_kinds(default)
     genre = served.encoding.item_attributes["genre"].vocabulary[0]
-    served.encoding.meet({name: {"genre": genre} for name in ("one", "two")})
+    served.encoding.add_items({name: {"genre": genre} for name in ("one", "two")})
     acted = Behaviour(["one"], [served.encoding.actions[0]], [1])
     asked = replace(requests(1)[0], behaviour=acted, items=["two"])
     with torch.no_grad():

@@ -1,5 +1,7 @@
 """Rankings whose shown items stand in a drawn order: which, how often, and what the log hears."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
@@ -27,8 +29,19 @@ def order_of(response: RankResponse) -> list[str]:
     return [item["item_id"] for item in response.ranked]
 
 
+class ChosenUniform(np.random.Generator):
+    """Whether a ranking explores is chosen; the orders are drawn."""
+
+    def __init__(self, uniform: float, seed: int) -> None:
+        super().__init__(np.random.PCG64(seed))
+        self._uniform = uniform
+
+    def random(self, *_: object, **__: object) -> Any:
+        return self._uniform
+
+
 def exploring(share: float, uniform: float = 0.0, seed: int = 0) -> Exploration:
-    return Exploration(share, np.random.default_rng(seed), lambda: uniform)
+    return Exploration(share, ChosenUniform(uniform, seed))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +118,9 @@ def way(parts: Parts, exploration: Exploration) -> Ranking:
 async def test_the_log_hears_the_order_and_its_probabilities(parts: Parts) -> None:
     seen = set()
     for seed in range(30):
-        (response,) = await way(parts, exploring(0.5, seed=seed)).rank([RankRequest(user_id="u1", items=ITEMS)])
+        (response,) = await way(parts, Exploration(0.5, np.random.default_rng(seed))).rank(
+            [RankRequest(user_id="u1", items=ITEMS)]
+        )
         event = parts.noted.served[-1].event()
         assert list(event.items) == order_of(response)[:2]
         assert event.probabilities == tuple(response.probabilities or ())
