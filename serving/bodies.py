@@ -120,6 +120,13 @@ class StoredUser(HttpBody):
     """Feature views whose stored row cannot be read: what they hold counts as never written."""
 
 
+class ItemRemoved(HttpBody):
+    """The event is durable in Kafka; a worker takes the item out."""
+
+    gone: bool | None = None
+    """Whether the service that answers has taken it out within the time that it was to wait; None where it was not."""
+
+
 class GenerationEntry(HttpBody):
     """A generation: its state, what it came from, and what it was worth in its own training's evaluation."""
 

@@ -46,6 +46,9 @@ class TopicIntake:
         keyed = [(each.item_id.encode(), self._checked(place, each, broken)) for place, each in enumerate(events)]
         await self._events.send_all(self._topics.item_registered, keyed)
 
+    async def remove_item(self, item_id: str) -> None:
+        await self._events.send(self._topics.item_registered, item_id.encode(), None)
+
     async def behave(self, events: Sequence[UserBehaved]) -> None:
         now_ms = round(self._now() * 1000)
 

@@ -91,7 +91,7 @@ class FakeTowers:
     calls: list[int] = field(default_factory=list)
     """How many requests each call of the ranking tower scored."""
     prepared: list[int] = field(default_factory=list)
-    met: dict[str, Attributes] = field(default_factory=dict)
+    met: dict[str, Attributes | None] = field(default_factory=dict)
     refusals: dict[str, ForetasteError] = field(default_factory=dict)
     """What a tower raises."""
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -115,7 +115,7 @@ class FakeTowers:
     async def unknown(self, items: Sequence[str], generation: int) -> list[str]:
         return [item for item in items if not item[1:].isdecimal()]
 
-    async def add_items(self, items: Mapping[str, Attributes]) -> None:
+    async def add_items(self, items: Mapping[str, Attributes | None]) -> None:
         self.met.update(items)
 
     async def prepare(self, generation: int) -> None:

@@ -7,6 +7,8 @@ from features.redis.address import OneLoop, RedisAddress, answered_within
 from features.redis.commands import LuaScript, run_all, run_script
 from foretaste.kernel.running.registered_items import PAGE, RegisteredItem
 
+_TAKEN_OUT = " null"
+"""How what is kept of an item ends that was taken out."""
 _REGISTER, _SINCE = (LuaScript(__package__, name) for name in ("register.lua", "since.lua"))
 
 
@@ -48,14 +50,15 @@ class RedisItemRegistry:
         command = (b"HMGET", self._items, *(each.encode() for each in item_ids))
         async with answered_within(self._timeout):
             (found,) = await run_all(self._client, [command])
-        return [each is not None for each in found]
+        return [each is not None and not _text(each).endswith(_TAKEN_OUT) for each in found]
 
     async def close(self) -> None:
         await self._client.aclose()
 
 
 def _stored(item: RegisteredItem) -> tuple[bytes, bytes, bytes]:
-    return item.item_id.encode(), b"%d" % item.at_ms, json.dumps(dict(item.attributes)).encode()
+    attributes = None if item.attributes is None else dict(item.attributes)
+    return item.item_id.encode(), b"%d" % item.at_ms, json.dumps(attributes).encode()
 
 
 def _read(item_id: bytes | str, value: bytes | str) -> RegisteredItem:

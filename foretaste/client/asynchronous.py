@@ -15,7 +15,7 @@ from foretaste.client.tries import TryPolicy
 from foretaste.kernel.events import UserBehaved, UserRegistered
 from foretaste.kernel.running.registered_items import ItemRegistered
 from foretaste.kernel.values import MISSING_ACTION, Attributes
-from serving.bodies import ErasureAccepted, EventsAccepted, GenerationEntry, RollbackDone, StoredUser
+from serving.bodies import ErasureAccepted, EventsAccepted, GenerationEntry, ItemRemoved, RollbackDone, StoredUser
 from serving.requests import RankResponse
 
 T = TypeVar("T")
@@ -97,6 +97,10 @@ class AsyncForetaste:
     async def register_items(self, events: Sequence[ItemRegistered], *, wait: float = 0.0) -> EventsAccepted:
         """Register up to 1000 items at once."""
         return await self._answer(calls.items_call(events, wait))
+
+    async def remove_item(self, item_id: str, *, wait: float = 0.0) -> ItemRemoved:
+        """Take a registered item out. With `wait` (seconds), until the service has; `gone` then says whether."""
+        return await self._answer(calls.remove_item_call(item_id, wait))
 
     async def user(self, user_id: str) -> StoredUser | None:
         """All that is stored of a user; None where nothing is."""

@@ -23,6 +23,7 @@ from serving.bodies import (
     EventsAccepted,
     GenerationEntry,
     GenerationList,
+    ItemRemoved,
     Problem,
     RollbackDone,
     StoredUser,
@@ -80,17 +81,28 @@ def items_call(events: Sequence[ItemRegistered], wait: float) -> Call[EventsAcce
     return _write("/v1/items", "items", events, wait)
 
 
+def remove_item_call(item_id: str, wait: float) -> Call[ItemRemoved]:
+    return Call(
+        "DELETE",
+        _path_of(item_id, "items", "item_id"),
+        lambda answer: _model(answer, ItemRemoved),
+        params={"wait": str(wait)} if wait else {},
+        headers={"Idempotency-Key": str(uuid.uuid4())},
+        waits=wait,
+    )
+
+
 def user_call(user_id: str) -> Call[StoredUser | None]:
     def read(answer: httpx.Response) -> StoredUser | None:
         return None if answer.status_code == HTTPStatus.NOT_FOUND else _model(answer, StoredUser)
 
-    return Call("GET", _path_of(user_id), read)
+    return Call("GET", _path_of(user_id, "users", "user_id"), read)
 
 
 def erase_call(user_id: str, wait: float) -> Call[ErasureAccepted]:
     return Call(
         "DELETE",
-        _path_of(user_id),
+        _path_of(user_id, "users", "user_id"),
         lambda answer: _model(answer, ErasureAccepted),
         params={"wait": str(wait)} if wait else {},
         headers={"Idempotency-Key": str(uuid.uuid4())},
@@ -170,15 +182,15 @@ def _write(
     )
 
 
-def _path_of(user_id: str) -> str:
+def _path_of(name: str, resource: str, field: str) -> str:
     """Raises `InvalidInput` for an id that no path can name."""
-    if not user_id:
-        raise InvalidInput("user_id", user_id, "expected one or more characters")
+    if not name:
+        raise InvalidInput(field, name, "expected one or more characters")
     try:
-        name = quote(user_id, safe="").replace(".", "%2E")  # a path of dots alone would lead elsewhere
+        quoted = quote(name, safe="").replace(".", "%2E")  # a path of dots alone would lead elsewhere
     except UnicodeEncodeError as error:
-        raise InvalidInput("user_id", user_id, f"cannot be sent in UTF-8: {error.reason}") from error
-    return f"/v1/users/{name}"
+        raise InvalidInput(field, name, f"cannot be sent in UTF-8: {error.reason}") from error
+    return f"/v1/{resource}/{quoted}"
 
 
 _JSON = {"Content-Type": "application/json"}

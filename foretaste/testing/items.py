@@ -29,7 +29,8 @@ class InMemoryItemRegistry:
 
     async def known(self, item_ids: Sequence[str]) -> list[bool]:
         self._check()
-        return [each in self._items for each in item_ids]
+        held = (self._items.get(each) for each in item_ids)
+        return [each is not None and each[1].attributes is not None for each in held]
 
     async def close(self) -> None:
         """Nothing is held open."""

@@ -40,7 +40,7 @@ class InProcessTowers:
     def __init__(self, repository: Path) -> None:
         self._repository = repository
         self._towers = lru_cache(maxsize=KEPT)(self._opened)
-        self._registered: dict[str, Attributes] = {}
+        self._registered: dict[str, Attributes | None] = {}
         self._open = WeakSet[LocalTowers]()
         self._adding = threading.Lock()
 
@@ -74,7 +74,7 @@ class InProcessTowers:
         """Those of the items that are not in the generation's vocabulary."""
         return self._towers(generation).unknown(items)
 
-    async def add_items(self, items: Mapping[str, Attributes]) -> None:
+    async def add_items(self, items: Mapping[str, Attributes | None]) -> None:
         """Take in items that were registered, as the port says."""
         await asyncio.to_thread(self._add, items)
 
@@ -128,7 +128,7 @@ class InProcessTowers:
             self._open.add(towers)
         return towers
 
-    def _add(self, items: Mapping[str, Attributes]) -> None:
+    def _add(self, items: Mapping[str, Attributes | None]) -> None:
         with self._adding:
             self._registered.update(items)
             for towers in self._open:

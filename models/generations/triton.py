@@ -55,7 +55,7 @@ class TritonTowers:
         self._timeout = timeout
         self._load_timeout = load_timeout
         self._vocabularies: dict[int, KnownVocabulary] = {}
-        self._registered: dict[str, Attributes] = {}
+        self._registered: dict[str, Attributes | None] = {}
         self._adding = asyncio.Lock()
         self._bringing: dict[tuple[int, int], asyncio.Task[KnownVocabulary | None]] = {}
         """By generation and the digest that is known of it."""
@@ -125,7 +125,7 @@ class TritonTowers:
         """By attribute, how many users have a value that is not in the generation's vocabulary."""
         return (await self._vocabulary(generation)).encoding.unknown_values(attributes)
 
-    async def add_items(self, items: Mapping[str, Attributes]) -> None:
+    async def add_items(self, items: Mapping[str, Attributes | None]) -> None:
         """Take in items that were registered, as the port says: for each, the towers are asked for its kind."""
         async with self._adding:
             self._registered.update(items)

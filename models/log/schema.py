@@ -74,7 +74,9 @@ def with_registered(
     """The catalogue with the items that were registered, each in place of what it says of it; of these `attributes`."""
     if not items:
         return catalogue
-    columns = {name: pd.Series([item.attributes.get(name) for item in items], dtype=object) for name in attributes}
+    columns = {
+        name: pd.Series([(item.attributes or {}).get(name) for item in items], dtype=object) for name in attributes
+    }
     registered = pd.DataFrame(columns | {"item_id": pd.Series([item.item_id for item in items], dtype=object)})
     if catalogue is None:
         return registered

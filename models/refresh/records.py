@@ -145,7 +145,7 @@ class RefreshRecords:
 
     def keep_items(self, run: UnfinishedRefresh, items: Sequence[RegisteredItem]) -> None:
         """A refresh that is resumed learns with the same."""
-        rows = [(each.item_id, dict(each.attributes), each.at_ms) for each in items]
+        rows = [(each.item_id, dict(each.attributes or {}), each.at_ms) for each in items]
         write_file(self.folder / ITEMS, json.dumps({"id": run.id, "items": rows}))
 
     def forget(self) -> None:

@@ -67,12 +67,15 @@ class Encoding:
         """With these kinds of items (K, F), and no new item yet; none of them is as training has it."""
         return replace(self, kinds=kinds, new_items=NewItems())
 
-    def add_items(self, items: Mapping[str, Attributes]) -> None:
+    def add_items(self, items: Mapping[str, Attributes | None]) -> None:
         """Take in items that were registered, with their raw attributes: one that training did not know is read as the
-        kind with most values in common. Nothing where there are no kinds, as of an earlier version."""
-        new = [item for item in items if item not in self._item_index] if len(self.kinds) else []
-        if new:
-            features = _encode(columns_of(self.item_attributes), [items[item] for item in new])
+        kind with most values in common; None takes one out. Nothing where there are no kinds, as of an earlier version.
+        """
+        self.new_items.remove(item for item, own in items.items() if own is None)
+        known = self._item_index if len(self.kinds) else items
+        rows = {item: own for item, own in items.items() if own is not None and item not in known}
+        if rows:
+            new, features = list(rows), _encode(columns_of(self.item_attributes), list(rows.values()))
             self.new_items.put(new, self.first_kind + nearest_kinds(features, self.kinds), features)
 
     @property

@@ -4,7 +4,7 @@ A generation holds rows for kinds of items beside those of the items that it lea
 attribute values. An index beyond the items is that of a kind.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
@@ -62,6 +62,13 @@ class NewItems:
             self._features[item], self._kind[item] = own, kind
             others = (each for each in self.of_kind(kind) if each != item)
             self._of_kind[kind] = (item, *islice(others, NEWEST - 1))
+
+    def remove(self, items: Iterable[str]) -> None:
+        """Take items out; one that is not new changes nothing. Its features stay for who is about to read them."""
+        for item in items:
+            kind = self._kind.pop(item, None)
+            if kind is not None:
+                self._forget(item, kind)
 
     def _forget(self, item: str, kind: int) -> None:
         left = tuple(each for each in self.of_kind(kind) if each != item)

@@ -30,7 +30,7 @@ def with_kinds(trained: Trained) -> Trained:
     return replace(trained, model=model.eval(), encoding=encoding, popularity=popularity)
 
 
-def as_served(trained: Trained, registered: Mapping[str, Attributes]) -> Trained:
+def as_served(trained: Trained, registered: Mapping[str, Attributes | None]) -> Trained:
     """The towers as they are served after these items were registered."""
     served = with_kinds(trained)
     served.encoding.add_items(registered)

@@ -13,6 +13,7 @@ SCOPES = {
     "/v1/users/{user_id}": _WRITE | _OPERATE,
     "/v1/behaviours": _WRITE,
     "/v1/items": _WRITE,
+    "/v1/items/{item_id}": _WRITE,
     "/v1/generations": _OPERATE,
     "/v1/generations/rollback": _OPERATE,
     "/metrics": _OPERATE,
@@ -23,7 +24,7 @@ SCOPES = {
     "/v1/map/user": _OPERATE,
 }
 """By path as it stands in the OpenAPI document: any one of the scopes is enough."""
-ONE_USER = "/v1/users/"
+ONE_USER, ONE_ITEM = "/v1/users/", "/v1/items/"
 ERASING = "DELETE"
 """The method that asks for `operate` on the path of one user."""
 
@@ -34,4 +35,4 @@ def scopes_for(path: str, method: str) -> frozenset[Scope] | None:
         return None
     if path.startswith(ONE_USER):
         return _OPERATE if method == ERASING else SCOPES["/v1/users/{user_id}"]
-    return SCOPES.get(path, _OPERATE)
+    return _WRITE if path.startswith(ONE_ITEM) else SCOPES.get(path, _OPERATE)

@@ -3,11 +3,12 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Request, Response
+from fastapi import APIRouter, Body, Path, Request, Response
 
+from foretaste.kernel.events import MAX_ID
 from foretaste.kernel.running.registered_items import RegisteredItems
 from foretaste.kernel.service_ports import EventIntake
-from serving.bodies import EventsAccepted, ItemBody, ItemsRegistered
+from serving.bodies import EventsAccepted, ItemBody, ItemRemoved, ItemsRegistered
 from serving.idempotency import IdempotentRequests
 from serving.routes.documented import WITH_BODY, IdempotencyKey, Wait, named_in_body, problems
 
@@ -49,6 +50,31 @@ def items_router(intake: EventIntake, items: RegisteredItems, idempotent: Idempo
                 await intake.register_items(events)
             own = {each.item_id: each.attributes for each in events}
             return EventsAccepted(accepted=len(events), readable=await items.taken_in(own, wait) if wait else None)
+
+        return await idempotent.answer(request, idempotency_key, carry_out, HTTPStatus.ACCEPTED)
+
+    @router.delete(
+        "/v1/items/{item_id:path}",
+        status_code=202,
+        response_model=ItemRemoved,
+        responses=problems(409, 422, 503),
+        summary="Take an item out",
+    )
+    async def remove(
+        request: Request,
+        item_id: Annotated[str, Path(min_length=1, max_length=MAX_ID, examples=["Anora (2024)"])],
+        wait: Wait = 0.0,
+        idempotency_key: IdempotencyKey = None,
+    ) -> Response:
+        """Answered once Kafka has acknowledged the event, or `wait` seconds later at most.
+
+        What was registered of the item is forgotten. One that the active generation learned of stays as that knows it:
+        deny it in requests.
+        """
+
+        async def carry_out() -> ItemRemoved:
+            await intake.remove_item(item_id)
+            return ItemRemoved(gone=await items.taken_in({item_id: None}, wait) if wait else None)
 
         return await idempotent.answer(request, idempotency_key, carry_out, HTTPStatus.ACCEPTED)
 

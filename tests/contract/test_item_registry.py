@@ -86,6 +86,24 @@ async def test_it_knows_what_was_registered(registry: ItemRegistry) -> None:
     assert await registry.known([]) == []
 
 
+async def test_an_item_that_is_taken_out_comes_as_a_change_and_is_known_no_more(registry: ItemRegistry) -> None:
+    await registry.register([item(1), item(2)])
+    _, cursor = await registry.since(0)
+    await registry.register([RegisteredItem("i1", None, AT + 1)])
+    assert (await registry.since(cursor))[0] == [RegisteredItem("i1", None, AT + 1)]
+    assert await registry.known(["i1", "i2"]) == [False, True]
+    assert await every_item(registry) == [item(2)]
+    await registry.register([item(1, AT)])
+    assert await registry.known(["i1"]) == [False], "from before"
+    await registry.register([item(1, AT + 2, genre="comedy")])
+    assert await every_item(registry) == [item(2), item(1, AT + 2, genre="comedy")]
+
+
+async def test_an_attribute_that_ends_like_one_that_was_taken_out_is_none(registry: ItemRegistry) -> None:
+    await registry.register([item(1, brand=" null"), item(2, brand=None)])
+    assert await registry.known(["i1", "i2"]) == [True, True]
+
+
 async def test_nothing_is_nothing(registry: ItemRegistry) -> None:
     await registry.register([])
     assert await every_item(registry) == []

@@ -106,6 +106,15 @@ async def test_registered_again_an_item_has_its_newest_attributes(towers: Towers
     assert scores[0] == scores[1]
 
 
+async def test_taken_out_an_item_is_unknown_again_and_no_candidate(towers: TowersForm) -> None:
+    await towers.add_items(NEW)
+    first = f"new {GENRES[0]}"
+    await towers.add_items({first: None, "nobody": None, trained().encoding.items[0]: None})
+    for generation in (1, 2):
+        assert await towers.unknown([*NEW, trained().encoding.items[0]], generation) == [first]
+    assert NEW.keys() - set(await found(towers, asked(nearest=1000))) == {first}
+
+
 async def test_an_item_that_the_generation_learned_of_is_as_it_knows_it(towers: TowersForm) -> None:
     item = trained().encoding.items[0]
     wanted = [RankingInput({}, {}, Behaviour(), requests(1)[0].virtual, [item])]

@@ -211,6 +211,11 @@ def test_a_new_item_is_ranked_and_recommended_by_its_attributes(system: System) 
     body = {"user_id": user, "k": 5, "filter": {"allow": [new, other, *system.items[:2]]}}
     found = httpx.post(f"{system.api}/v1/recommend", json=body, timeout=10).json()
     assert {new, other} <= {item["item_id"] for item in found["ranked"]}
+    with Foretaste(system.api, tries=TryPolicy(deadline=30.0, timeout=10.0)) as service:
+        assert service.remove_item(new, wait=10).gone
+    ranked = {item["item_id"]: item for item in system.rank(user, [new, other])[1]["ranked"]}
+    assert ranked[new]["unknown"]
+    assert "unknown" not in ranked[other]
 
 
 def test_bad_events_become_dead_letters_and_the_good_ones_between_go_on(system: System) -> None:

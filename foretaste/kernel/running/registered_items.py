@@ -29,10 +29,10 @@ class ItemRegistered(Event):
 
 @dataclass(frozen=True, slots=True)
 class RegisteredItem:
-    """An item with raw attributes, as of `at_ms` (epoch milliseconds)."""
+    """An item with raw attributes, as of `at_ms` (epoch milliseconds); None: it was taken out."""
 
     item_id: str
-    attributes: Attributes
+    attributes: Attributes | None
     at_ms: int
 
 
@@ -51,7 +51,7 @@ class ItemRegistry(Protocol):
         ...
 
     async def known(self, item_ids: Sequence[str]) -> list[bool]:
-        """Whether each was registered."""
+        """Whether each was registered, and not taken out since."""
         ...
 
     async def close(self) -> None: ...
@@ -61,8 +61,8 @@ class ItemRegistry(Protocol):
 class TakesNewItems(Protocol):
     """Towers that can say something of items that were registered after they had learned."""
 
-    async def add_items(self, items: Mapping[str, Attributes]) -> None:
-        """Take in items with their raw attributes, each in place of what was known of it.
+    async def add_items(self, items: Mapping[str, Attributes | None]) -> None:
+        """Take in items with their raw attributes, each in place of what was known of it; None takes an item out.
 
         Those that a generation learned of are as it knows them; of others it knows what items of their kind are like.
         """
@@ -70,13 +70,13 @@ class TakesNewItems(Protocol):
 
 
 async def every_item(registry: ItemRegistry) -> list[RegisteredItem]:
-    """All items that were registered. Raises `Unavailable`."""
+    """All items that were registered and not taken out since. Raises `Unavailable`."""
     found, cursor = list[RegisteredItem](), 0
     while True:
         page, cursor = await registry.since(cursor)
         found += page
         if len(page) < PAGE:
-            return found
+            return [each for each in found if each.attributes is not None]
 
 
 class RegisteredItems:
@@ -95,7 +95,7 @@ class RegisteredItems:
         self._clock = clock
         self._sleep = sleep
         self._cursor = 0
-        self._known: dict[str, Attributes] = {}
+        self._known: dict[str, Attributes | None] = {}
         self._streak = FailureStreak("registered items", clock)
         self._retrying = until_it_succeeds(longest=LONGEST_PAUSE, note=self._streak.note, sleep=sleep)
 
@@ -118,8 +118,8 @@ class RegisteredItems:
             if len(page) < PAGE:
                 return
 
-    async def taken_in(self, items: Mapping[str, Attributes], seconds: float) -> bool:
-        """Whether, within so many seconds, the towers have taken in all these items with these attributes."""
+    async def taken_in(self, items: Mapping[str, Attributes | None], seconds: float) -> bool:
+        """Whether, within so many seconds, the towers have taken in all these items with these attributes, or out."""
         until, left = self._clock() + seconds, dict(items)
         while True:
             left = {item: own for item, own in left.items() if not self._has(item, own)}
@@ -129,9 +129,11 @@ class RegisteredItems:
                 return False
             await self._sleep(PAUSE)
 
-    def _has(self, item_id: str, attributes: Attributes) -> bool:
+    def _has(self, item_id: str, attributes: Attributes | None) -> bool:
         held = self._known.get(item_id)
-        return held is not None and _plain(held) == _plain(attributes)
+        if held is None or attributes is None:
+            return held is attributes
+        return _plain(held) == _plain(attributes)
 
 
 def _plain(attributes: Attributes) -> dict[str, Scalar | list[Scalar]]:

@@ -79,6 +79,7 @@ def test_the_routes_are_these(document: dict[str, Any]) -> None:
         ("/v1/users/{user_id}", "delete"),
         ("/v1/behaviours", "post"),
         ("/v1/items", "post"),
+        ("/v1/items/{item_id}", "delete"),
         ("/v1/generations", "get"),
         ("/v1/generations/rollback", "post"),
         ("/v1/overview", "get"),

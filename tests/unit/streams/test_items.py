@@ -56,6 +56,16 @@ async def test_of_two_registrations_the_later_stands_though_it_is_read_first() -
     assert [each.attributes for each in await way.kept()] == [{"genre": "later"}]
 
 
+async def test_a_null_value_takes_the_item_out_as_of_its_record() -> None:
+    way = Way()
+    gone = message(None, key=b"i1", topic="item-registered", timestamp_ms=NOW_MS - 500)
+    await way.handle([registration("i1"), registration("i2"), gone])
+    assert [each.item_id for each in await way.kept()] == ["i2"]
+    await way.handle([registration("i1", at_ms=NOW_MS - 600)])
+    assert [each.item_id for each in await way.kept()] == ["i2"], "it was there before"
+    assert way.letters() == []
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -72,7 +82,10 @@ async def test_of_two_registrations_the_later_stands_though_it_is_read_first() -
         registration(registered_at=NOW_MS / 1000 + 10 * 86_400),
         registration(key=b"other"),
         registration(key=None),
-        message(None, key=b"i1", topic="item-registered"),
+        message(None, key=None, topic="item-registered"),
+        message(None, key=b"\xff", topic="item-registered"),
+        message(None, key=b"i" * 257, topic="item-registered"),
+        message(b"", key=b"i1", topic="item-registered"),
     ],
 )
 async def test_a_bad_one_is_a_dead_letter_and_the_others_are_kept(bad: Message) -> None:

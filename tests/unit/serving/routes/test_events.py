@@ -345,6 +345,19 @@ async def test_an_item_under_an_idempotency_key_is_sent_once(client: httpx.Async
     assert len(parts.events.of(NAMES.item_registered)) == 1
 
 
+async def test_an_item_that_is_taken_out_is_a_null_value_under_its_key(client: httpx.AsyncClient, parts: Parts) -> None:
+    answer = await client.delete("/v1/items/a%2Fb%20c")
+    assert (answer.status_code, answer.json()) == (202, {"gone": None})
+    (sent,) = parts.events.of(NAMES.item_registered)
+    assert (sent.key, sent.value) == (b"a/b c", None)
+    await parts.item_registry.register([RegisteredItem("i9", {"genre": "drama"}, AT)])
+    await parts.items.look()
+    assert (await client.delete("/v1/items/i9?wait=0.5")).json() == {"gone": False}
+    await parts.item_registry.register([RegisteredItem("i9", None, AT + 1)])
+    await parts.items.look()
+    assert (await client.delete("/v1/items/i9?wait=0.5")).json() == {"gone": True}
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
