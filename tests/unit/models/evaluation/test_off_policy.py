@@ -47,16 +47,13 @@ class World:
         return 1 / (1 + np.exp(-logits))
 
     def _logged(self) -> tuple[IndexArray, Numbers]:
-        """Orders (G, n) as numbers of the items, and the probability of each first one: by the serving code."""
-        exploration = Exploration(SHARE, rng=np.random.default_rng(1))
-        orders, first = np.zeros((RANKINGS, SHOWN), dtype=np.int64), np.zeros(RANKINGS)
-        for place, scores in enumerate(self.served):
-            best = np.argsort(-scores)
-            answer = answered((str(item), float(scores[item])) for item in best)
-            exploration.order(answer, SHOWN)
-            assert answer.probabilities is not None
-            orders[place] = [int(item["item_id"]) for item in answer.ranked]
-            first[place] = answer.probabilities[0]
+        """Orders (G, n) as numbers of the items, and the probability of each first one, as serving draws them."""
+        odds = self.served / (1 - self.served)
+        best = np.argsort(-odds, axis=1)
+        drawn = np.argsort(-(np.log(odds) + self.rng.gumbel(size=odds.shape)), axis=1)
+        orders = np.where(self.rng.random((RANKINGS, 1)) < SHARE, drawn, best)
+        rows = np.arange(RANKINGS)
+        first = SHARE * odds[rows, orders[:, 0]] / odds.sum(axis=1) + (1 - SHARE) * (orders[:, 0] == best[:, 0])
         return orders, first
 
     def as_shown(self, scores: Numbers) -> Numbers:
@@ -140,6 +137,16 @@ def test_the_probabilities_of_all_orders_add_up_to_one() -> None:
     assert sum(together.values()) == pytest.approx(1.0)
     assert together[0, 1, 2] == pytest.approx(0.6 + 0.4 * (3 / 4.5) * (1 / 1.5))
     assert together[2, 1, 0] == pytest.approx(0.4 * (0.5 / 4.5) * (1 / 4))
+
+
+def test_serving_tells_the_same_first_probabilities(world: World) -> None:
+    for place in range(200):
+        scores = world.served[place]
+        answer = answered((str(item), float(scores[item])) for item in np.argsort(-scores))
+        Exploration(SHARE, np.random.default_rng(place)).order(answer, SHOWN)
+        odds, first = scores / (1 - scores), int(answer.ranked[0]["item_id"])
+        expected = SHARE * odds[first] / odds.sum() + (1 - SHARE) * (first == int(scores.argmax()))
+        assert (answer.probabilities or [])[0] == pytest.approx(expected)
 
 
 def test_orders_come_as_often_as_is_said() -> None:

@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ class System:
     parts: RefreshParts
     log: InMemoryTrainingLog
     towers: InProcessTowers
+    items: InMemoryItemRegistry
 
     async def show(self, rankings: int) -> None:
         """Rankings of `SHOWN` items each, of which users act on those of the first half of the catalogue."""
@@ -81,17 +82,18 @@ class System:
 async def system(tmp_path: Path) -> AsyncIterator[System]:
     shutil.copytree(artifacts()[0], tmp_path / "generations" / "1")
     log, generations, towers = InMemoryTrainingLog(), InMemoryGenerations(), InProcessTowers(tmp_path / "triton_repo")
+    items = InMemoryItemRegistry()
     parts = RefreshParts(
         lease=InMemoryLease(LeaseBoard(), "refresh", seconds=60),
         records=RefreshRecords(tmp_path / "runs"),
         unlogged=_nothing,
-        learner=LogLearner(log, generations, tmp_path, LearnConfig(outcome_window=1.0)),
+        learner=LogLearner(log, generations, tmp_path, LearnConfig(outcome_window=1.0), items),
         publish=publish.PublishParts(towers, generations, tmp_path, tmp_path / "triton_repo"),
         reenrich=_reenriched,
         config=RefreshConfig(log_settles=0.0),
     )
     await publish.publish(parts.publish, 1)
-    yield System(parts, log, towers)
+    yield System(parts, log, towers, items)
     await towers.close()
 
 
@@ -103,9 +105,19 @@ async def _reenriched(_number: int, _report: Report) -> Coverage:
     return Coverage(users=60, missing=0, rounds=1)
 
 
-async def test_what_was_logged_becomes_the_active_generation(system: System) -> None:
+async def test_what_was_logged_becomes_the_active_generation(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate judges both as they are served: an item that was registered is none that they know nothing of."""
+    judged: list[Trained] = []
+
+    def watched(candidate: Trained, active: Trained, *others: Any, **numbers: Any) -> Any:
+        judged.extend([candidate, active])
+        return judge(candidate, active, *others, **numbers)
+
+    monkeypatch.setattr("models.refresh.learn.judge", watched)
+    await system.items.register([RegisteredItem("new", {"genre": "x"}, 5)])
     await system.show(400)
     record = await refresh(system.parts, REQUEST)
+    assert [towers.encoding.unknown_items(["new", "nobody"]) for towers in judged] == [["nobody"]] * 2
     assert (record.outcome, record.base, record.number) == (RefreshOutcome.SWAPPED, 1, 2)
     active = await system.parts.publish.generations.active()
     assert active is not None
@@ -139,9 +151,8 @@ def test_without_room_for_the_loss_curves_there_is_a_notice(system: System) -> N
 
 
 async def test_a_refresh_that_is_resumed_learns_with_the_same_registered_items(system: System) -> None:
-    registry = InMemoryItemRegistry()
-    assert isinstance(system.parts.learner, LogLearner)
-    learner = replace(system.parts.learner, items=registry)
+    registry, learner = system.items, system.parts.learner
+    assert isinstance(learner, LogLearner)
     first, later = RegisteredItem("a", {"genre": "x", "tags": ["p", "q"]}, 5), RegisteredItem("b", {}, 10**15)
     run, other = (UnfinishedRefresh(id=name, base=1, since_ms=0, until_ms=1) for name in ("1", "2"))
     system.parts.records.folder.mkdir(exist_ok=True)
@@ -152,24 +163,6 @@ async def test_a_refresh_that_is_resumed_learns_with_the_same_registered_items(s
     assert await learner._registered(other) == [first, later]
     system.parts.records.forget()
     assert system.parts.records.items(other) is None
-
-
-async def test_the_gate_judges_new_items_by_their_kinds(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of which both generations serve rows, as they stand then."""
-    judged: list[Trained | None] = []
-
-    def watched(*towers: Any, **numbers: Any) -> Any:
-        judged.extend(towers[:2])
-        return judge(*towers, **numbers)
-
-    monkeypatch.setattr("models.refresh.learn.judge", watched)
-    registry = InMemoryItemRegistry()
-    await registry.register([RegisteredItem("new", {"genre": "x"}, 5)])
-    assert isinstance(system.parts.learner, LogLearner)
-    learner = replace(system.parts.learner, items=registry)
-    await system.show(400)
-    await refresh(replace(system.parts, learner=learner), REQUEST)
-    assert [towers.encoding.unknown_items(["new", "nobody"]) for towers in judged if towers] == [["nobody"]] * 2
 
 
 def _verdict(system: System) -> Path:
