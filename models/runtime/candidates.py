@@ -1,5 +1,6 @@
 """Requests to the index of a generation: items and attributes to numbers, and candidates back to items."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -44,8 +45,8 @@ def encode_requests(encoding: Encoding, requests: Sequence[CandidateRequest]) ->
 
 def items_of(encoding: Encoding, candidates: IndexArray, requests: Sequence[CandidateRequest]) -> list[list[str]]:
     """The items that an index answered U requests with, (U, C), without padding; the new ones for a kind of items."""
-    items, new = encoding.items, encoding.new_items
-    if not len(new):
+    items = encoding.items
+    if not (candidates >= encoding.first_kind).any():
         return [[items[each - FIRST_KNOWN] for each in row if each != PADDING] for row in candidates.tolist()]
     found = []
     for row, request in zip(candidates.tolist(), requests, strict=True):
@@ -68,19 +69,27 @@ class _WantedNewItems(NamedTuple):
     """(K, F) of the kinds."""
     first_kind: int
     deny: frozenset[str]
-    allow: Sequence[str] | None
     columns: Mapping[int, Sequence[int]]
+    allowed: Mapping[int, Sequence[str]] | None
+    """Of an allow list, by their kind."""
 
     @classmethod
     def of(cls, encoding: Encoding, request: CandidateRequest) -> "_WantedNewItems":
-        columns = attribute_columns(encoding, request.attributes)
-        own = encoding.new_items, encoding.kinds, encoding.first_kind
-        return cls(*own, frozenset(request.deny), request.allow, columns)
+        new, columns = encoding.new_items, attribute_columns(encoding, request.attributes)
+        found = cls(new, encoding.kinds, encoding.first_kind, frozenset(request.deny), columns, None)
+        if request.allow is None:
+            return found
+        allowed: defaultdict[int, list[str]] = defaultdict(list)
+        for item in request.allow:
+            kind = new.get(item, UNKNOWN)
+            if kind != UNKNOWN and found._is_wanted(item):
+                allowed[kind].append(item)
+        return found._replace(allowed=allowed)
 
     def kinds(self) -> Iterable[int]:
         """The kinds with an item that the request may be answered with."""
-        if self.allow is not None:
-            return sorted({self.new.get(item, 0) for item in self.allow if item in self.new and self._is_wanted(item)})
+        if self.allowed is not None:
+            return list(self.allowed)
         kinds = self.new.kinds()
         if self.columns:  # the index reads the values of the kind itself
             own = self.features[np.array(kinds) - self.first_kind]
@@ -88,15 +97,15 @@ class _WantedNewItems(NamedTuple):
                 np.isin(own[:, column], [each for each in values if each]) for column, values in self.columns.items()
             ]
             kinds = [kind for kind, is_alike in zip(kinds, np.all(alike, axis=0).tolist(), strict=True) if is_alike]
-        denied = {self.new.get(item, 0) for item in self.deny if item in self.new}
+        denied = {self.new.get(item, UNKNOWN) for item in self.deny}
         looked_at = kinds if self.columns else [kind for kind in kinds if kind in denied]
         empty = {kind for kind in looked_at if not any(self._wanted_of(kind))}
         return [kind for kind in kinds if kind not in empty]
 
     def of_kind(self, kind: int) -> list[str]:
         """Those of a kind: of an allow list all, else `OF_A_KIND` at most, the newest first."""
-        if self.allow is not None:
-            return [item for item in self.allow if self.new.get(item, 0) == kind and self._is_wanted(item)]
+        if self.allowed is not None:
+            return list(self.allowed.get(kind, ()))
         return list(islice(self._wanted_of(kind), OF_A_KIND))
 
     def _wanted_of(self, kind: int) -> Iterator[str]:

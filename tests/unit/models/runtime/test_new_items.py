@@ -136,6 +136,14 @@ def test_a_kind_whose_newest_items_are_all_denied_is_no_candidate() -> None:
     assert [row for row in some.tolist() if row[1] == none] == [[0, KIND, 7]]
 
 
+def test_a_kind_whose_items_were_taken_out_meanwhile_is_nothing() -> None:
+    found = encoding()
+    found.add_items({"n0": {"genre": "drama", "country": "fr"}})
+    found.add_items({"n0": None})
+    assert items_of(found, np.array([[7, 3, 0]]), [request()]) == [["i1"]]
+    assert len(found.new_items) == 0
+
+
 def test_what_follows_the_nearest_stays() -> None:
     found = encoding()
     found.add_items({"n0": {"genre": "drama", "country": "fr"}, "n1": {"genre": "drama", "country": "fr"}})
