@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import UserBehaved, UserErased, UserRegistered, oversized_integer
@@ -10,6 +11,8 @@ from foretaste.kernel.running.registered_items import ItemRegistered
 from streams.codec import EVENTS, EventT
 from streams.rules import wrong_time
 from streams.topics import TopicNames
+
+RegisteredT = TypeVar("RegisteredT", UserRegistered, ItemRegistered)
 
 
 class TopicIntake:
@@ -25,25 +28,11 @@ class TopicIntake:
         self._now = now
 
     async def register(self, events: Sequence[UserRegistered]) -> None:
-        now_ms = round(self._now() * 1000)
-
-        def broken(event: UserRegistered) -> InvalidInput | None:
-            return wrong_time("registered_at", event.registered_at, now_ms) or oversized_integer(
-                "attributes", event.attributes
-            )
-
-        keyed = [(each.user_id.encode(), self._checked(place, each, broken)) for place, each in enumerate(events)]
+        keyed = [(each.user_id.encode(), value) for each, value in self._registrations(events)]
         await self._events.send_all(self._topics.registered, keyed)
 
     async def register_items(self, events: Sequence[ItemRegistered]) -> None:
-        now_ms = round(self._now() * 1000)
-
-        def broken(event: ItemRegistered) -> InvalidInput | None:
-            return wrong_time("registered_at", event.registered_at, now_ms) or oversized_integer(
-                "attributes", event.attributes
-            )
-
-        keyed = [(each.item_id.encode(), self._checked(place, each, broken)) for place, each in enumerate(events)]
+        keyed = [(each.item_id.encode(), value) for each, value in self._registrations(events)]
         await self._events.send_all(self._topics.item_registered, keyed)
 
     async def remove_item(self, item_id: str) -> None:
@@ -65,6 +54,17 @@ class TopicIntake:
             return wrong_time("occurred_at", event.occurred_at, now_ms)
 
         await self._events.send(self._topics.erased, event.user_id.encode(), self._checked(0, event, broken))
+
+    def _registrations(self, events: Sequence[RegisteredT]) -> list[tuple[RegisteredT, bytes]]:
+        """Each registration with its value on the topic."""
+        now_ms = round(self._now() * 1000)
+
+        def broken(event: RegisteredT) -> InvalidInput | None:
+            return wrong_time("registered_at", event.registered_at, now_ms) or oversized_integer(
+                "attributes", event.attributes
+            )
+
+        return [(each, self._checked(place, each, broken)) for place, each in enumerate(events)]
 
     def _checked(self, place: int, event: EventT, broken: Callable[[EventT], InvalidInput | None]) -> bytes:
         """The event's value on the topic."""

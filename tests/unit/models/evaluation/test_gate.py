@@ -312,7 +312,6 @@ def drawn_window() -> Window:
     return replace(window(), drawn_orders=DrawnOrders(first[kept], sizes[kept], 1 / sizes[kept]))
 
 
-@pytest.mark.skipif(not window().examples(towers().encoding).sizes.max() > 1, reason="no ranking of two items")
 def test_drawn_orders_tell_what_the_first_items_are_worth_and_decide_nothing() -> None:
     verdict = judge(upside_down(), towers(), drawn_window(), QUICK)
     found = verdict.first_items
