@@ -59,6 +59,7 @@ class TritonHttp:
         self._hedge_after = hedge_after
         self._one_hedge = asyncio.Semaphore(1)
         self._hedges: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def infer(
         self, model: str, version: int, inputs: Mapping[str, Tensor], output: str, seconds: float
@@ -85,6 +86,8 @@ class TritonHttp:
             raise Unavailable("triton", answer.refusal.partition("\n")[0])  # below it are lines of the server's Python
 
     def close(self) -> None:
+        """Close what is kept; what is asked still, and what is asked from now on, keeps no connection."""
+        self._closed = True
         for hedge in self._hedges:
             hedge.cancel()
         self._abort_idle()
@@ -130,7 +133,7 @@ class TritonHttp:
         try:
             return await connection.ask(request)
         finally:
-            if connection.is_whole and connection.is_open:
+            if connection.is_whole and connection.is_open and not self._closed:
                 self._idle.append(connection)
             else:  # cancelled too: its answer must not be read as that of the next request
                 connection.abort()

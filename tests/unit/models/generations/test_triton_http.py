@@ -347,6 +347,17 @@ async def test_a_hedge_ends_with_its_client() -> None:
         assert not hedges()
 
 
+async def test_what_is_answered_after_the_client_was_closed_keeps_no_connection() -> None:
+    answer, gate = held_back({1})
+    async with triton(answer) as (client, server):
+        asked = asyncio.create_task(infer(client))
+        await until(lambda: len(server.bodies) == 1)
+        client.close()
+        gate.set()
+        assert await asked == [0.25]
+        await until(lambda: not server.serving)
+
+
 async def test_a_load_is_never_sent_twice() -> None:
     gate = asyncio.Event()
 
