@@ -12,6 +12,7 @@ from foretaste.kernel.errors import ForetasteError, InvalidInput
 
 COMMANDS = {
     "train": "benchmarks.training.command:train",
+    "zero-shot": "benchmarks.zero_shot.command:zero_shot",
     "refresh": "benchmarks.refresh.command:refresh",
     "swap": "benchmarks.swap.command:swap",
     "reenrichment": "benchmarks.reenrichment:reenrichment",

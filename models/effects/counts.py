@@ -72,8 +72,8 @@ class CountingConfig:
 
     user_weight: UnitShare = 0.75
     """A user of n interactions counts as n to this power: the heaviest users are not everyone."""
-    most_counts: PositiveInt = 1 << 23
-    """Cells times items at most: of more cells a random part is counted, of more items the most frequent."""
+    most_counts: PositiveInt | None = 1 << 23
+    """Cells times items at most: of more cells a random part is counted, of more items the most frequent. None: all."""
     least_users: PositiveInt = 5
     """With an attribute value; a rarer one is not told from an unknown one."""
 
@@ -85,6 +85,8 @@ class TableSizes(NamedTuple):
     items: int
     ages: int = 0
     """A, bins of known account ages; 0 where no age is read."""
+    item_features: IndexArray | None = None
+    """(items, F): the encoded attributes of all items; None where they are not read."""
 
     @property
     def offsets(self) -> IndexArray:
@@ -165,6 +167,11 @@ class Counting:
         return cls(users, items, frequency[items], cells, member, value_places, of_design, design, user_counts, moved)
 
     @property
+    def size(self) -> int:
+        """Cells times items."""
+        return len(self.cells.users) * len(self.items)
+
+    @property
     def cell(self) -> IndexArray:
         """(users of the dataset,): the cell of each in the design; -1 for who is not counted."""
         return np.append(self.of_design, -1)[self.member]
@@ -211,10 +218,12 @@ def _cells(attributes: IndexArray, before: UserCells) -> tuple[UserCells, IndexA
 
 
 def _within(
-    cells: UserCells, frequency: Doubles, most_counts: int, rng: np.random.Generator
+    cells: UserCells, frequency: Doubles, most_counts: int | None, rng: np.random.Generator
 ) -> tuple[IndexArray, IndexArray]:
     """Which cells and items are counted, sorted: all that came, or as many cells and items as are let in."""
     count = len(cells.users)
+    if most_counts is None:
+        return np.arange(count), np.flatnonzero(frequency)
     items = _most_frequent(frequency, max(most_counts // max(min(count, _CELLS), 1), 1))
     most = max(most_counts // max(len(items), 1), 1)
     kept = np.arange(count) if count <= most else np.sort(rng.choice(count, most, replace=False))

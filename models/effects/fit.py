@@ -11,47 +11,35 @@ code · key is the effect. Training must not show the ranking tower what a user'
 so the codes are fitted without each fold of the users as well.
 """
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass, field, replace
-from functools import reduce
-from operator import add
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pydantic.dataclasses
 from numpy.random import Generator
 from pydantic import Field, PositiveInt
-from scipy.linalg import block_diag
 from threadpoolctl import threadpool_limits
 
 from foretaste.kernel.configuration import NO_OTHER_FIELDS, PositiveFloat, raises_invalid_input
 from models.data.examples import Examples
 from models.data.sampling import NegativeSampler
 from models.effects.age_bias import age_biases, evidence_bins
+from models.effects.by_gradient.factors import DescentConfig
+from models.effects.codes import Combinations, codes_and_keys
 from models.effects.counts import Counting, CountingConfig, ExpectedNegatives, InteractionRows, TableSizes, folds_of
 from models.effects.decayed_popularity import DecayedPopularity, fit_decayed_popularity
-from models.effects.item_keys import add_keys_of_kind, combined_keys, design_of_items, separated_keys
-from models.effects.low_rank import (
-    Counts,
-    Doubles,
-    Fit,
-    Penalty,
-    Weights,
-    begin,
-    fitted,
-    resumed,
-    slope_at_zero,
-    strength,
-)
+from models.effects.fits import Descent, Fits, Shrinking, fits_by_gradient, fits_of_counts
+from models.effects.item_keys import add_keys_of_kind, design_of_items
+from models.effects.low_rank import Doubles
 from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS, Evidence, Judgements, correction
 from models.effects.state import SavedCounts
 from models.effects.transitions import Transitions, fit_transitions
 from models.runtime.encoding import PADDING, IndexArray
 
 Floats = npt.NDArray[np.float32]
-WARM_ITERATIONS, WARM_FOLD_ITERATIONS = 4, 1
-"""Of L-BFGS where a fit goes on from an earlier one: of the fit of all users, and of each without a fold."""
+Solver: TypeAlias = Literal["auto", "counts", "gradient"]
 
 
 @raises_invalid_input
@@ -82,6 +70,10 @@ class EffectsConfig:
     """Whether an item's key is its own and the sum of its attribute values'; else its own alone."""
     popularity_with_time: bool = True
     """Whether biases follow what was acted on lately, as far as the data say that it tells anything."""
+    solver: Solver = "auto"
+    """counts: over dense counts, within `counting.most_counts`, beyond which cells and items are left out. gradient: by
+    descent over what was seen alone, at any size. auto: the first where all counts are within the limit."""
+    descent: DescentConfig = field(default_factory=DescentConfig)
     transitions: bool = True
     """Whether the ranking tower reads which items follow which."""
 
@@ -107,6 +99,8 @@ class Effects:
     """(1 + 2 A, items): what the age adds to `biases` (`models.effects.age_bias`); None where none is read."""
     transitions: Transitions | None = None
     """Which items follow which; None: nothing is known of it."""
+    combinations: Combinations | None = None
+    """What values say together, beside the sum of codes; None: nothing."""
 
     @property
     def served(self) -> "Effects":
@@ -129,10 +123,10 @@ def fit_effects(
     config: EffectsConfig,
     rng: Generator,
     earlier: SavedCounts | None = None,
-    item_features: IndexArray | None = None,
+    descent: Descent | None = None,
 ) -> Effects:
     """Fit what `examples` say; `width` is H. `negatives` is None where the data have labels of their own.
-    `item_features` (items, F) are the encoded attributes of all items, None where they are not to be read.
+    `descent`: how and where it is fitted by gradient, if it is; None: as configured, on the CPU.
 
     With `earlier` counts the examples add to them, those that lie before its `until_ms` left out, as they were counted.
     A user's code is then without that user's behaviour among the examples that were added; what the same user did
@@ -146,22 +140,27 @@ def fit_effects(
         until_ms = max(until_ms, earlier.until_ms)
     past, evidence = (earlier.past, earlier.evidence) if earlier else (None, None)
     expected = None if negatives is None else ExpectedNegatives(negatives.number, negatives.sampler.by_moment)
-    counting = Counting.of(rows, tables, expected, config.counting, rng, past)
+    descent = None if config.solver == "counts" else descent or Descent(config.descent)
+    limits = config.counting if descent is None else replace(config.counting, most_counts=None)
+    counting = Counting.of(rows, tables, expected, limits, rng, past)
+    if config.solver == "auto" and counting.size <= (config.counting.most_counts or math.inf):
+        descent = None
     of_all = None
-    if item_features is not None and config.item_attributes:
-        of_all = design_of_items(item_features, counting.items)
+    if tables.item_features is not None and config.item_attributes:
+        of_all = design_of_items(tables.item_features, counting.items)
     if of_all is not None:
         of_counted = replace(of_all, values=of_all.values[counting.items])
         counting = replace(counting, design=replace(counting.design, items=of_counted))
     fold = folds_of(counting.users, examples, config.folds, rng)
     with threadpool_limits(1, user_api="blas"):  # on matrices this small, threads only wait for each other
-        found = _fits(fold, counting, tables, config, rng, earlier)
-        codes, keys = _codes_and_keys(found.fits, counting, tables, width)
+        found = _fits(fold, counting, tables, config, rng, earlier, descent)
+        codes, keys, combinations = codes_and_keys(found, counting, tables, width)
         if of_all is not None:
             add_keys_of_kind(keys, counting.items, of_all, found.weights)
     base = np.full(len(keys), found.log_odds)  # nothing is known of an unknown item
     base[counting.items] = found.fits[0].bias.numpy()
-    effects = Effects(codes, fold, keys, np.repeat(base.astype(np.float32)[None], len(FIRST_OF_SEEN_BIN), axis=0))
+    same = np.repeat(base.astype(np.float32)[None], len(FIRST_OF_SEEN_BIN), axis=0)
+    effects = Effects(codes, fold, keys, same, combinations=combinations)
     biases, of_ages, evidence = stage_biases(effects, rows, tables, negatives, config, rng, evidence)
     popularity, state = None, earlier.popularity if earlier else None
     if config.popularity_with_time:
@@ -172,17 +171,7 @@ def fit_effects(
         transitions, pairs = fit_transitions(examples, fold, config.folds, tables.items, seed, span_ms, pairs)
     values, noise = tables.values(counting.value_places), found.noise
     counts = SavedCounts(counting.together(), found.fits[0], values, noise, evidence, until_ms, state, pairs)
-    return Effects(codes, fold, keys, biases, counts, popularity, of_ages, transitions)
-
-
-class _Found(NamedTuple):
-    """The fit of the whole, then without each fold, with each item's key whole; the log-odds of all counts; what noise
-    alone would tell; and R and S."""
-
-    fits: Sequence[Fit]
-    log_odds: float
-    noise: float
-    weights: Weights
+    return Effects(codes, fold, keys, biases, counts, popularity, of_ages, transitions, combinations)
 
 
 def _fits(
@@ -192,34 +181,13 @@ def _fits(
     config: EffectsConfig,
     rng: Generator,
     earlier: SavedCounts | None,
-) -> _Found:
-    parts = [counting.counts(np.flatnonzero(fold == part)) for part in range(1, config.folds + 1)]
-    before = counting.counts_before()
-    whole = reduce(add, parts if before is None else [before, *parts])
-    design, seed = counting.design, int(rng.integers(1 << 31))
-    weights = Weights.of(whole, design)
-    dealt = counting.dealt(rng)
-    noise = strength(slope_at_zero(dealt.counts(dealt.users), design, weights), seed)
-    if earlier is not None:
-        noise = float(np.hypot(noise, earlier.noise))  # of independent draws the squares add up
-
-    def fit(counts: Counts, iterations: int, resumed_iterations: int) -> Fit:
-        """Noise is as the root of how much was counted.
-
-        Begun where no behaviour of the fold is known: from the whole's fit it would remember the part.
-        """
-        share = float(counts.met.sum()) / max(float(whole.met.sum()), 1.0)
-        penalty = Penalty(config.shrinkage * noise * share**0.5, weights, config.bias_precision)
-        if earlier is None:
-            first = begin(counts, design, weights, penalty.threshold, config.most_directions, seed)
-            return fitted(counts, design, penalty, first, iterations)
-        start = earlier.start(counts.item_log_odds, counting.items, counting.value_places, tables.offsets)
-        first = resumed(counts, design, penalty, separated_keys(start, design, weights), config.most_directions, seed)
-        return fitted(counts, design, penalty, first, resumed_iterations)
-
-    rest = [fit(whole - part, -(-config.iterations // 2), WARM_FOLD_ITERATIONS) for part in parts]
-    fits = [fit(whole, config.iterations, WARM_ITERATIONS), *rest]
-    return _Found([combined_keys(each, design) for each in fits], whole.log_odds, noise, weights)
+    descent: Descent | None,
+) -> Fits:
+    shrinking = Shrinking(config.shrinkage, config.bias_precision, config.most_directions, config.iterations)
+    if descent is None:
+        return fits_of_counts(fold, config.folds, counting, tables, shrinking, rng, earlier)
+    noise = 0.0 if earlier is None else earlier.noise
+    return fits_by_gradient(fold, config.folds, counting, shrinking, descent, rng, noise)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -231,27 +199,10 @@ class HeldOutCodes:
 
     def of(self, users: IndexArray, attributes: IndexArray) -> Floats:
         """(B, H), for rows of `Dataset.users` (B,) with these values (B, N)."""
-        fold = self.effects.fold[users][:, None]
-        codes: Floats = self.effects.codes[fold, self.tables.places(attributes)].sum(axis=1)
-        return codes
-
-
-def _codes_and_keys(fits: Sequence[Fit], counting: Counting, tables: TableSizes, width: int) -> tuple[Floats, Floats]:
-    """Codes (fits, ΣA, H) and keys (items, H) with code · key = W, as nearly as H allows.
-
-    The fits are turned to common keys by the singular value decomposition of all their W, one below the other. A key's
-    entries are of size 1, so that a code is of the size of an effect.
-    """
-    codes = np.zeros((len(fits), sum(tables.attributes), width), dtype=np.float32)
-    keys = np.zeros((tables.items, width), dtype=np.float32)
-    of_values, small = np.linalg.qr(block_diag(*(fit.left.double().numpy() for fit in fits)))
-    of_items, other = np.linalg.qr(np.concatenate([fit.right.double().numpy() for fit in fits], axis=1))
-    left, strength, right = np.linalg.svd(small @ other.T, full_matrices=False)
-    rank, scale = min(width, len(strength)), np.sqrt(len(counting.items))
-    keys[counting.items, :rank] = (of_items @ right[:rank].T) * scale
-    turned = of_values @ (left[:, :rank] * strength[:rank]) / scale
-    codes[:, counting.value_places, :rank] = turned.reshape(len(fits), len(counting.value_places), rank)
-    return codes, keys
+        fold = self.effects.fold[users]
+        places, combinations = self.tables.places(attributes), self.effects.combinations
+        codes: Floats = self.effects.codes[fold[:, None], places].sum(axis=1)
+        return codes if combinations is None else codes + combinations.codes(fold, places)
 
 
 def stage_biases(

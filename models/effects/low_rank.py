@@ -115,10 +115,15 @@ class Weights(NamedTuple):
         item is then of one size, and the few great values do not set the threshold for all.
         """
 
+        return cls.of_sums(design.gathered(counts.met).sum(1), counts.met.sum(0), design)
+
+    @classmethod
+    def of_sums(cls, of_values: Tensor, of_items: Tensor, design: Design) -> "Weights":
+        """The same of how much was counted of each value (G,) and of each item (I,)."""
+
         def root(met: Tensor, mean: Tensor, power: float = 0.25) -> Tensor:
             return (met / mean.clamp(min=1e-12)).clamp(min=_LEAST_COUNT) ** power
 
-        of_values, of_items = design.gathered(counts.met).sum(1), counts.met.sum(0)
         weight, mean = root(of_items, of_items.mean()), of_items.mean()
         if design.items is not None:
             shared = design.items.gathered(of_items.unsqueeze(1)).squeeze(1)

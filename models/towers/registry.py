@@ -21,6 +21,7 @@ RANKING: Mapping[str, str] = {
 """Import paths; each is built as `Tower(shape: TowerShape)` and is a `RankingTower`."""
 ZERO_SHOT: Mapping[str, str] = {
     "effects": "models.towers.zero_shot.effects:AttributeEffects",
+    "trained-effects": "models.towers.zero_shot.effects:TrainedEffects",
     "absent": "models.towers.zero_shot.plain:Absent",
     "none": "models.towers.zero_shot.plain:LinearMap",
     "single": "models.towers.zero_shot.mail:SingleAutoencoder",

@@ -19,6 +19,7 @@ from torch import Tensor
 from foretaste.kernel.errors import DamagedArtifact, Unavailable
 from foretaste.kernel.files import AlreadyThere, hash_file, remove_whole, verify, write_whole
 from foretaste.kernel.ports import Clock
+from models.effects.codes import Combinations
 from models.effects.decayed_popularity import DecayedPopularity
 from models.effects.fit import Effects
 from models.effects.state import SavedCounts
@@ -156,6 +157,9 @@ def _write_effects(folder: Path, effects: Effects | None) -> None:
             arrays |= {f"popularity_{one.name}": getattr(popularity, one.name) for one in fields(popularity)}
         if effects.transitions is not None:
             arrays |= {f"transition_{one.name}": getattr(effects.transitions, one.name) for one in fields(Transitions)}
+        if effects.combinations is not None:
+            combinations = effects.combinations
+            arrays |= {f"combination_{one.name}": getattr(combinations, one.name) for one in fields(combinations)}
         np.savez(folder / _ARRAYS, **arrays)
         if effects.counts is not None:
             effects.counts.save(folder / COUNTS)
@@ -175,9 +179,11 @@ def _read_effects(folder: Path) -> Effects | None:
             arrays = dict(file)
         popularity = {one.name: arrays.pop(f"popularity_{one.name}", None) for one in fields(DecayedPopularity)}
         transitions = {one.name: arrays.pop(f"transition_{one.name}", None) for one in fields(Transitions)}
+        combinations = {one.name: arrays.pop(f"combination_{one.name}", None) for one in fields(Combinations)}
         return Effects(
             **arrays,
             counts=counts,
+            combinations=None if combinations["values"] is None else Combinations(**combinations),
             popularity=None if popularity["lifts"] is None else DecayedPopularity(**popularity),
             transitions=None if transitions["sources"] is None else Transitions(**transitions),
         )

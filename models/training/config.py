@@ -18,7 +18,7 @@ Masked: TypeAlias = Literal["rows", "users", "nobody"]
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 
 
-UNLEARNED = ("effects", "absent")
+UNLEARNED = ("effects", "trained-effects", "absent")
 """Zero-shot towers that need no hidden behaviour to learn from."""
 
 

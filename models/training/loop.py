@@ -11,13 +11,15 @@ from foretaste.kernel.errors import ForetasteError, InvalidInput
 from models.data.sampling import NegativeSampler
 from models.effects.counts import TableSizes
 from models.effects.fit import Effects, HeldOutCodes, Negatives, fit_effects
+from models.effects.fits import Descent
 from models.towers.architecture import Architecture, TowerPair, build_towers
 from models.towers.embeddings import Sizes
 from models.towers.ranking.experts import Experts
 from models.towers.zero_shot.base import WithZeroShotLosses
+from models.towers.zero_shot.effects import TrainedEffects
 from models.training.batches import StepPlan, rows_of, with_new_users
 from models.training.checkpoint import Checkpoint, RunCheckpoints, fingerprint
-from models.training.config import TrainingConfig
+from models.training.config import TrainingConfig, device_of
 from models.training.data import TrainingData
 from models.training.processes import Execution, ProcessGroup
 from models.training.step import LEAST_ROWS, CoTrainer, finite
@@ -174,8 +176,12 @@ def fitted(
     negatives = Negatives(sampler, config.negatives) if sampler is not None else None
     width = config.architecture.virtual_vectors * config.architecture.dimension
     earlier = start.counts if start is not None else None
-    features = data.encoding.item_features
-    return fit_effects(data.examples, _tables(model), width, negatives, config.effects, rng, earlier, features)
+    tables = _tables(model)._replace(item_features=data.encoding.item_features)
+    combines = isinstance(model.zero_shot, TrainedEffects)
+    effects = replace(config.effects, solver="gradient") if combines else config.effects
+    descent = effects.descent if combines else replace(effects.descent, combined_directions=0)
+    on = Descent(descent, device_of(config.device))
+    return fit_effects(data.examples, tables, width, negatives, effects, rng, earlier, on)
 
 
 def adopted(model: TowerPair, effects: Effects | None) -> HeldOutCodes | None:

@@ -85,23 +85,16 @@ class Deployment:
                 await asyncio.sleep(0.02)
 
     async def handled(self) -> None:
-        """All that was sent until now, by the users' ways: markers behind it have come through."""
-        marker = f"marker {uuid.uuid4().hex}"
-        await self.send(self.names.registered, UserRegistered(user_id=marker, attributes={}))
-        await self.send(self.names.behaved, UserBehaved(user_id=marker, item_id="i", at=datetime.now(UTC)))
-
-        async def through() -> bool:
-            found = await self.read(marker)
-            return found.attributes is not None and len(found.behaviour) == 1
-
-        await self.seconds_until(through)
+        """All that was sent until now, by the users' ways."""
+        await self._read_to_the_end(self.names.group, self.names.registered, self.names.behaved, self.names.erased)
 
     async def logged(self) -> None:
         """All that was sent until now, by the ways of the log."""
-        topics = (self.names.behaved, self.names.ranked, self.names.erased)
+        await self._read_to_the_end(self.names.log_group, self.names.behaved, self.names.ranked, self.names.erased)
 
+    async def _read_to_the_end(self, group: str, *topics: str) -> None:
         async def done() -> bool:
-            return await lag_of(self.connection, self.names.log_group, topics, 1) == 0
+            return await lag_of(self.connection, group, topics, 1) == 0
 
         await self.seconds_until(done)
 

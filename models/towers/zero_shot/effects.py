@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from models.effects.by_gradient.factors import EMBEDDING, HIDDEN
 from models.effects.fit import Effects
 from models.towers.zero_shot.base import ZeroShotShape
 
@@ -34,3 +35,40 @@ class AttributeEffects(nn.Module):
     def adopt(self, effects: Effects) -> None:
         """Take the codes that all users' behaviour has given."""
         self.codes.copy_(torch.from_numpy(effects.codes[0]))
+
+
+class TrainedEffects(AttributeEffects):
+    """The default's codes, trained by gradient, and beside their sum what values say together.
+
+    v̂ = Σ code + relu(e A + b) B, with e the embeddings of all of a user's values. It is trained before the first step
+    of Algorithm 1, on the device of the training: its loss (`models.effects.by_gradient.descent`) reads nothing that
+    L_rt trains, so that steps taken in turn with those of L_rt would give the same codes.
+    """
+
+    values: Tensor
+    """(ΣA, E)."""
+    first: Tensor
+    """(N E, X)."""
+    bias: Tensor
+    """(X,)."""
+    second: Tensor
+    """(X, H)."""
+
+    def __init__(self, shape: ZeroShotShape) -> None:
+        super().__init__(shape)
+        self.register_buffer("values", torch.zeros(sum(shape.sizes), EMBEDDING))
+        self.register_buffer("first", torch.zeros(shape.attributes * EMBEDDING, HIDDEN))
+        self.register_buffer("bias", torch.zeros(HIDDEN))
+        self.register_buffer("second", torch.zeros(HIDDEN, shape.vectors * shape.dimension))
+
+    def forward(self, attributes: Tensor, values: Tensor) -> Tensor:
+        """As that of the sum."""
+        embedded = self.values[values + self.offsets].flatten(1)
+        together = torch.addmm(self.bias, embedded, self.first).relu() @ self.second
+        return super().forward(attributes, values) + together.view(-1, *self._vectors)
+
+    def adopt(self, effects: Effects) -> None:
+        super().adopt(effects)
+        if effects.combinations is not None:
+            for name in ("values", "first", "bias", "second"):
+                getattr(self, name).copy_(torch.from_numpy(getattr(effects.combinations, name)[0]))

@@ -1,24 +1,8 @@
-"""What the losses of zero-shot towers are made of, eqs. 3 to 6."""
+"""What the losses of zero-shot towers are made of, eqs. 3 and 4."""
 
-import torch
 from torch import Tensor
 
 
 def squared_error(guess: Tensor, target: Tensor) -> Tensor:
     """‖guess - target‖², summed over everything of an example and averaged over the B examples."""
     return (guess - target).square().flatten(1).sum(dim=1).mean()
-
-
-def gaussian_kernel(x: Tensor, y: Tensor, sigma: float = 1.0) -> Tensor:
-    """Eq. 6 between each of `x` (A, H) and each of `y` (B, H): (A, B)."""
-    distance = x.square().sum(1, keepdim=True) + y.square().sum(1) - 2 * (x @ y.T)
-    return torch.exp(-distance.clamp(min=0) / (2 * sigma**2))
-
-
-def discrepancy(p: Tensor, q: Tensor, sigma: float = 1.0) -> Tensor:
-    """Eq. 5: the squared maximum mean discrepancy between the codes `p` (B, H) and `q` (B, H)."""
-    return (
-        gaussian_kernel(p, p, sigma).mean()
-        + gaussian_kernel(q, q, sigma).mean()
-        - 2 * gaussian_kernel(p, q, sigma).mean()
-    )

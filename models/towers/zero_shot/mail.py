@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from models.effects.discrepancy import discrepancy
 from models.towers.behaviour import condense
 from models.towers.zero_shot.attention import AttentionPooling
 from models.towers.zero_shot.autoencoder import ResidualDecoder, ResidualEncoder
 from models.towers.zero_shot.base import ZeroShotShape
-from models.towers.zero_shot.losses import discrepancy, squared_error
+from models.towers.zero_shot.losses import squared_error
 
 
 class Reconstruction(NamedTuple):

@@ -11,16 +11,17 @@ from scipy.special import expit
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from models.data.examples import Examples
+from models.effects.codes import codes_and_keys
 from models.effects.counts import Counting, CountingConfig, InteractionRows, TableSizes
 from models.effects.fit import (
     Effects,
     EffectsConfig,
     HeldOutCodes,
-    _codes_and_keys,
     fit_effects,
     stage_biases,
 )
-from models.effects.low_rank import Fit
+from models.effects.fits import Fits
+from models.effects.low_rank import Fit, Weights
 from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS
 from models.evaluation import metrics
 from models.runtime.encoding import FIRST_KNOWN, UNKNOWN
@@ -62,7 +63,9 @@ def _factors(rng: np.random.Generator, width: Any) -> Any:
         Fit(*(torch.from_numpy(rng.normal(size=shape)).float() for shape in ((items,), (values, 3), (items, 3))))
         for _ in range(3)
     ]
-    codes, keys = _codes_and_keys(fits, counting, TABLES, width)
+    codes, keys, _ = codes_and_keys(
+        Fits(fits, 0.0, 1.0, Weights(torch.ones(1), torch.ones(1))), counting, TABLES, width
+    )
     assert codes.shape == (3, sum(TABLES.attributes), width)
     assert keys.shape == (ITEMS, width)
     made = codes[:, counting.value_places] @ keys[counting.items].T
@@ -104,13 +107,15 @@ def _a_heavy_user(rng: np.random.Generator) -> tuple[Examples, Examples, npt.NDA
     )
 
 
+@pytest.mark.parametrize("solver", ["counts", "gradient"])
 def test_what_a_user_did_is_not_in_the_code_that_training_shows_of_that_user(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    solver: Any, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """How strong noise would be, one number, is found of all users; whatever else moves is a leak."""
-    monkeypatch.setattr("models.effects.fit.strength", lambda *_: 1.0)
+    monkeypatch.setattr("models.effects.fits.strength", lambda *_: 1.0)
+    monkeypatch.setattr("models.effects.fits.strength_of", lambda *_: 1.0)
     *pair, attributes = _a_heavy_user(rng)
-    one, other = (_fit(examples) for examples in pair)
+    one, other = (_fit(examples, solver=solver) for examples in pair)
     assert np.array_equal(one.fold, other.fold)
 
     def held_out(effects: Any, user: Any) -> Any:

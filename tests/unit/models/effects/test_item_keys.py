@@ -22,7 +22,8 @@ FEATURES: IndexArray = np.where(np.arange(ITEMS) < FIRST_KNOWN, 0, np.arange(ITE
 
 def _fit(examples: Any, features: Any, earlier: Any = None, **changes: Any) -> Effects:
     config = EffectsConfig(**changes)
-    return fit_effects(examples, TABLES, 16, None, config, np.random.default_rng(1), earlier, features)
+    tables = TABLES._replace(item_features=features)
+    return fit_effects(examples, tables, 16, None, config, np.random.default_rng(1), earlier)
 
 
 def _tells(effects: Effects, item: int) -> Any:

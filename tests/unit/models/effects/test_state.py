@@ -155,7 +155,8 @@ def test_what_a_user_did_is_not_in_the_code_that_training_shows_of_that_user(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a first fit: of the window that is added, and with how strong noise is held still."""
-    monkeypatch.setattr("models.effects.fit.strength", lambda *_: 1.0)
+    monkeypatch.setattr("models.effects.fits.strength", lambda *_: 1.0)
+    monkeypatch.setattr("models.effects.fits.strength_of", lambda *_: 1.0)
     attributes = attributes_of(80, rng)
     attributes[:, 0] = np.where(np.arange(80) < 10, 1, 2)
     counts = _fit(impressions(attributes, 6, rng)).counts
@@ -207,11 +208,24 @@ def test_sampled_negatives_and_then_labels_add_up(rng: np.random.Generator) -> N
 def test_no_more_is_counted_than_allowed(rng: np.random.Generator) -> None:
     config = CountingConfig(most_counts=60)
     early, late = _halves(_by_time(rng))
-    first = _fit(early, counting=config)
-    both = _fit(late, first.counts, counting=config)
+    first = _fit(early, counting=config, solver="counts")
+    both = _fit(late, first.counts, counting=config, solver="counts")
     past = both.counts.past
     assert 0 < len(past.items) * len(past.cells.users) <= 60
     assert np.isfinite(both.codes).all()
+
+
+def test_what_is_too_much_for_dense_counts_is_fitted_by_gradient_and_all_of_it_counts(rng: np.random.Generator) -> None:
+    early, late = _halves(_by_time(rng))
+    config = CountingConfig(most_counts=60)
+    first = _fit(early, counting=config)
+    both = _fit(late, first.counts, counting=config)
+    for past in (first.counts.past, both.counts.past):
+        assert len(past.items) * len(past.cells.users) > 60
+    dense = _fit(late, _fit(early).counts)
+    assert np.array_equal(both.counts.past.frequency, dense.counts.past.frequency)
+    assert _likeness(dense, both) > 0.99
+    assert _size(both, dense) == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize(

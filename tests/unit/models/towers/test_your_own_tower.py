@@ -108,7 +108,7 @@ def test_it_keeps_its_own_initialisation(monkeypatch: pytest.MonkeyPatch) -> Non
     ("field", "name", "problem"),
     [
         ("ranking", "dnm", "expected one of recency, dnn, din, dmr"),
-        ("zero_shot", "nothing", "expected one of effects, absent, none, single"),
+        ("zero_shot", "nothing", "expected one of effects, trained-effects, absent"),
         ("ranking", "", "expected one of"),
         ("ranking", ":Likeness", "expected one of"),
         ("ranking", "shop_towers:", "expected one of"),

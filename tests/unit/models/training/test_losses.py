@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from models.effects.discrepancy import discrepancy, gaussian_kernel
 from models.towers.behaviour import condense
-from models.towers.zero_shot.losses import discrepancy, gaussian_kernel, squared_error
+from models.towers.zero_shot.losses import squared_error
 from models.training.losses import ranking_loss, zero_shot_loss
 from tests.towers_factory import tiny_mail
 

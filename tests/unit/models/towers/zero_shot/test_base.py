@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from models.effects.discrepancy import discrepancy
 from models.towers.architecture import Architecture, TowerPair
 from models.towers.behaviour import condense
 from models.towers.forms import RankingForm, ZeroShotForm
 from models.towers.registry import ZERO_SHOT
-from models.towers.zero_shot.losses import discrepancy
 from models.training.cotrain import cotrain
 from models.training.losses import ranking_loss, zero_shot_loss
 from tests.ranking_checks import Indices
@@ -21,6 +21,7 @@ from tests.towers_factory import SIZES, TINY, config, dataset, tiny_mail
 B, L, M, D, N = 6, 9, TINY.virtual_vectors, TINY.dimension, len(SIZES.attributes)
 PARTS = {
     "effects": [],
+    "trained-effects": [],
     "absent": [],
     "none": [],
     "single": ["attributes"],
@@ -39,10 +40,11 @@ def _seeded() -> Iterator[None]:
 
 
 def _towers(name: Any, seed: int = 0, **changes: Any) -> TowerPair:
-    """Beside BaseDNN; "effects" with codes, as if it had been fitted."""
+    """Beside BaseDNN; those of effects with codes, as if they had been fitted."""
     towers = tiny_mail(seed, ranking="dnn", zero_shot=name, **changes)
-    if name == "effects":
-        towers.zero_shot.codes.normal_(generator=torch.Generator().manual_seed(seed))
+    if name in ("effects", "trained-effects"):
+        for part in towers.zero_shot.state_dict().values():
+            part.normal_(generator=torch.Generator().manual_seed(seed))
     return towers
 
 

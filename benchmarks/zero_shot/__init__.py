@@ -1,0 +1,1 @@
+"""The zero-shot tower trained on planted tastes, at any size."""

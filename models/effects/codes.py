@@ -1,0 +1,107 @@
+"""Fits turned to common keys: the code of each attribute value, and of what values say together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.linalg import block_diag
+from torch import nn
+
+from models.effects.by_gradient.factors import Combination
+from models.effects.counts import Counting, TableSizes
+from models.effects.fits import Fits
+from models.runtime.encoding import IndexArray
+
+Floats = npt.NDArray[np.float32]
+_CELLS = 4096
+"""Read of the perceptrons, to find in which directions they tell something."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Combinations:
+    """Perceptrons of X hidden units over embeddings of E, beside the codes of 1 + folds fits: relu(e A + b) B.
+
+    `values` (1 + folds, ΣA, E), `first` (1 + folds, N E, X), `bias` (1 + folds, X), `second` (1 + folds, X, H).
+    """
+
+    values: Floats
+    first: Floats
+    bias: Floats
+    second: Floats
+
+    def codes(self, fit: IndexArray, places: IndexArray) -> Floats:
+        """(B, H) of rows whose values lie at `places` (B, N) among all ΣA, by the `fit` (B,) of each."""
+        found = np.zeros((len(places), self.second.shape[2]), dtype=np.float32)
+        for number in np.unique(fit):
+            own = np.flatnonzero(fit == number)
+            read = self.values[number][places[own]].reshape(len(own), -1)
+            found[own] = np.maximum(read @ self.first[number] + self.bias[number], 0) @ self.second[number]
+        return found
+
+
+def codes_and_keys(
+    found: Fits, counting: Counting, tables: TableSizes, width: int
+) -> tuple[Floats, Floats, Combinations | None]:
+    """Codes (fits, ΣA, H) and keys (items, H) with code · key = W, as nearly as H allows, and the perceptrons of codes.
+
+    The fits are turned to common keys by the singular value decomposition of all their W, one below the other. A key's
+    entries are of size 1, so that a code is of the size of an effect.
+    """
+    fits = found.fits
+    codes = np.zeros((len(fits), sum(tables.attributes), width), dtype=np.float32)
+    keys = np.zeros((tables.items, width), dtype=np.float32)
+    lefts = [fit.left.double().numpy() for fit in fits]
+    for number, combination in enumerate(found.combinations):
+        lefts[number] = np.concatenate([lefts[number], _told_together(combination, counting)])
+    _, small = np.linalg.qr(block_diag(*lefts))
+    of_items, other = np.linalg.qr(np.concatenate([fit.right.double().numpy() for fit in fits], axis=1))
+    _, strength, right = np.linalg.svd(small @ other.T, full_matrices=False)
+    rank, scale = min(width, len(strength)), np.sqrt(len(counting.items))
+    keys[counting.items, :rank] = of_items @ right[:rank].T * scale
+    directions = np.split(other.T @ right[:rank].T / scale, np.cumsum([fit.right.shape[1] for fit in fits])[:-1])
+    for number, (fit, turned) in enumerate(zip(fits, directions, strict=True)):
+        codes[number, counting.value_places, :rank] = fit.left.double().numpy() @ turned
+    return codes, keys, _turned(found.combinations, directions, counting, tables, width)
+
+
+def _told_together(combination: Combination, counting: Counting) -> npt.NDArray[np.float64]:
+    """Of some cells (C, K)."""
+    with torch.inference_mode():
+        found: npt.NDArray[np.float64] = combination(counting.design.values[:_CELLS]).double().numpy()
+    return found
+
+
+def _turned(
+    combinations: Sequence[Combination],
+    directions: Sequence[npt.NDArray[np.float64]],
+    counting: Counting,
+    tables: TableSizes,
+    width: int,
+) -> Combinations | None:
+    """The perceptrons over all values, those that are not counted at zero, and with codes (H,)."""
+    if not combinations:
+        return None
+
+    def stacked(layer: nn.Module, name: str) -> Floats:
+        found: Floats = layer.get_parameter(name).detach().numpy()
+        return found
+
+    def of_all(combination: Combination) -> Floats:
+        table = stacked(combination.values, "weight")
+        values = np.zeros((sum(tables.attributes), table.shape[1]), dtype=np.float32)
+        values[counting.value_places] = table[:-1]
+        return values
+
+    def of_codes(combination: Combination, turned: npt.NDArray[np.float64]) -> Floats:
+        second = np.zeros((len(combination.second.weight.T), width), dtype=np.float32)
+        second[:, : turned.shape[1]] = stacked(combination.second, "weight").T @ turned
+        return second
+
+    return Combinations(
+        np.stack([of_all(each) for each in combinations]),
+        np.stack([stacked(each.first, "weight").T for each in combinations]),
+        np.stack([stacked(each.first, "bias") for each in combinations]),
+        np.stack([of_codes(each, turned) for each, turned in zip(combinations, directions, strict=True)]),
+    )
