@@ -126,7 +126,7 @@ def fit_effects(
     descent: Descent | None = None,
 ) -> Effects:
     """Fit what `examples` say; `width` is H. `negatives` is None where the data have labels of their own.
-    `descent`: how and where it is fitted by gradient, if it is; None: as configured, on the CPU.
+    `descent`: how and where it is fitted by gradient, if it is; None: on the CPU, codes being sums alone.
 
     With `earlier` counts the examples add to them, those that lie before its `until_ms` left out, as they were counted.
     A user's code is then without that user's behaviour among the examples that were added; what the same user did
@@ -140,7 +140,7 @@ def fit_effects(
         until_ms = max(until_ms, earlier.until_ms)
     past, evidence = (earlier.past, earlier.evidence) if earlier else (None, None)
     expected = None if negatives is None else ExpectedNegatives(negatives.number, negatives.sampler.by_moment)
-    descent = None if config.solver == "counts" else descent or Descent(config.descent)
+    descent = None if config.solver == "counts" else descent or Descent(replace(config.descent, combined_directions=0))
     limits = config.counting if descent is None else replace(config.counting, most_counts=None)
     counting = Counting.of(rows, tables, expected, limits, rng, past)
     if config.solver == "auto" and counting.size <= (config.counting.most_counts or math.inf):

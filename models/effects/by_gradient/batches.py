@@ -12,15 +12,26 @@ from models.effects.low_rank import Design
 
 
 class RowBatch(NamedTuple):
-    """Entries (E,) of the rows of a batch; its pool (P,), and what is expected of its items (C, P)."""
+    """Entries (E,) of C rows, by row; of the same entries by item; and a pool of items.
+
+    `used` (X,) are the items of the entries, rising, and behind them those of the pool (P,). `row` (E,) and `place`
+    (E,): the row of each entry, and the place of its item in `used`. `row_starts` (C,): where the entries of each row
+    begin. `by_item` (E,): the entries by item, and `item_starts` (X,) where those of each begin.
+    """
 
     values: Tensor
-    rows: Tensor
-    items: Tensor
+    used: Tensor
+    row: Tensor
+    place: Tensor
+    row_starts: Tensor
+    by_item: Tensor
+    item_starts: Tensor
     acted: Tensor
     met: Tensor
-    pool: Tensor
-    expected: Tensor
+    drawn: Tensor
+    """(W, C): how many negatives of each window are expected of each row."""
+    ratio: Tensor
+    """(W, P): what each item of the pool stands for of each window's popularity."""
 
 
 class Batches:
@@ -36,7 +47,7 @@ class Batches:
         self.met = max(float(rows.met_items.sum()), 1.0)
         self.generator = torch.Generator(device).manual_seed(seed)
         self._starts = torch.from_numpy(entries.indptr.astype(np.int64)).to(device)
-        self._items = torch.from_numpy(entries.indices.astype(np.int32)).to(device)
+        self._items = torch.from_numpy(entries.indices.astype(np.int64)).to(device)
         self._acted = torch.from_numpy(entries.data.real.astype(np.float32)).to(device)
         self._met = torch.from_numpy(entries.data.imag.astype(np.float32)).to(device)
         self._values, self._device = design.values.to(device), device
@@ -54,13 +65,27 @@ class Batches:
     def batch(self, chosen: Tensor) -> RowBatch:
         starts = self._starts[chosen]
         sizes = self._starts[chosen + 1] - starts
-        ends = sizes.cumsum(0)
-        rows = torch.arange(len(chosen), device=self._device).repeat_interleave(sizes)
-        places = torch.arange(int(ends[-1]), device=self._device) + (starts - ends + sizes)[rows]
+        row_starts = sizes.cumsum(0) - sizes
+        row = torch.arange(len(chosen), device=self._device).repeat_interleave(sizes)
+        entries = torch.arange(len(row), device=self._device) + (starts - row_starts).index_select(0, row)
+        items, by_item = self._items[entries].sort(stable=True)
+        used, counts = torch.unique_consecutive(items, return_counts=True)
+        place = torch.empty_like(by_item)
+        place[by_item] = torch.arange(len(used), device=self._device).repeat_interleave(counts)
         pool, ratio = self._pool()
-        expected = self._drawn[:, chosen].T @ ratio
-        items = self._items[places].long()
-        return RowBatch(self._values[chosen], rows, items, self._acted[places], self._met[places], pool, expected)
+        return RowBatch(
+            self._values[chosen],
+            torch.cat([used, pool]),
+            row,
+            place,
+            row_starts,
+            by_item,
+            counts.cumsum(0) - counts,
+            self._acted[entries],
+            self._met[entries],
+            self._drawn[:, chosen],
+            ratio,
+        )
 
     def _pool(self) -> tuple[Tensor, Tensor]:
         """Items (P,), and what each stands for of each window's popularity (W, P)."""

@@ -31,7 +31,7 @@ _PARTS_RATE = 0.02
 
 
 class Slopes(NamedTuple):
-    """Of what a batch's codes (C, K), the keys (I, K) and b (I,) lose."""
+    """Of what a batch loses in its codes (C, K), and in the keys (X, K) and b (X,) of the items used."""
 
     codes: Tensor
     keys: Tensor
@@ -87,12 +87,12 @@ def _differentiate(
 
     Those of the log loss are written out: through autograd a step takes four times as long.
     """
-    codes, keys, bias = factors.codes(batch.values), factors.keys(), factors.bias
+    codes, keys, bias = factors.codes(batch.values), factors.keys(batch.used), factors.biases(batch.used)
     slopes = _slopes(codes.detach(), keys.detach(), bias.detach(), batch, share / met)
     of_keys, of_bias = slopes.keys, slopes.bias
     outputs, given = [codes], [slopes.codes]
     if factors.encoder is not None:
-        q = factors.encoder(batch.rows, batch.items, batch.acted, len(codes))
+        q = factors.encoder(batch)
         others = config.discrepancy * discrepancy(codes, q)
         if config.reconstruction:
             more = _slopes(q.detach(), keys.detach(), bias.detach(), batch, config.reconstruction * share / met)
@@ -100,29 +100,39 @@ def _differentiate(
             outputs, given = [*outputs, q], [*given, more.codes]
             others = others + config.reconstruction * (_of_attributes(factors.encoder, codes, q, batch.values))
         outputs, given = [*outputs, others], [*given, torch.ones_like(others)]
-    torch.autograd.backward([*outputs, keys], [*given, of_keys])
+    torch.autograd.backward([*outputs, keys, bias], [*given, of_keys, of_bias])
     with torch.no_grad():
-        bias.grad = of_bias + penalty.bias_precision / met * bias
-        for factor in (factors.left, factors.right):
-            if factor.grad is not None:
-                factor.grad.add_(factor, alpha=penalty.threshold / met)
+        ridges = (
+            (factors.bias, penalty.bias_precision),
+            (factors.left, penalty.threshold),
+            (factors.right, penalty.threshold),
+        )
+        for parameter, precision in ridges:
+            if parameter.grad is not None:
+                parameter.grad.add_(parameter, alpha=precision / met)
 
 
 def _slopes(codes: Tensor, keys: Tensor, bias: Tensor, batch: RowBatch, weight: float) -> Slopes:
     """Of Σ (acted + passed) log(1 + eᶻ) - acted z, times `weight`."""
-    own, of_items = codes[batch.rows], keys[batch.items]
-    z = (own * of_items).sum(1) + bias[batch.items]
-    error = (batch.met * z.sigmoid_() - batch.acted).mul_(weight)
-    of_codes = torch.zeros_like(codes).index_add_(0, batch.rows, of_items * error.unsqueeze(1))
-    of_keys = torch.zeros_like(keys).index_add_(0, batch.items, own * error.unsqueeze(1))
-    of_bias = torch.zeros_like(bias).index_add_(0, batch.items, error)
-    if len(batch.pool):
-        of_pool = keys[batch.pool]
-        error = torch.addmm(bias[batch.pool], codes, of_pool.T).sigmoid_().mul_(batch.expected).mul_(weight)
-        of_codes.addmm_(error, of_pool)
-        of_keys.index_add_(0, batch.pool, error.T @ codes)
-        of_bias.index_add_(0, batch.pool, error.sum(0))
-    return Slopes(of_codes, of_keys, of_bias)
+    count = len(batch.item_starts)
+    (keys, of_pool), (bias, pool_bias) = keys.tensor_split([count]), bias.tensor_split([count])
+    z = (codes.index_select(0, batch.row) * keys.index_select(0, batch.place)).sum(1)
+    error = (z + bias.index_select(0, batch.place)).sigmoid_().mul_(batch.met).sub_(batch.acted).mul_(weight)
+    by_item = error.index_select(0, batch.by_item)
+    of_codes = functional.embedding_bag(batch.place, keys, batch.row_starts, mode="sum", per_sample_weights=error)
+    rows = batch.row.index_select(0, batch.by_item)
+    of_keys = functional.embedding_bag(rows, codes, batch.item_starts, mode="sum", per_sample_weights=by_item)
+    of_bias = torch.zeros_like(bias).index_add_(0, batch.place, error)
+    if not len(of_pool):
+        return Slopes(of_codes, of_keys, of_bias)
+    p = torch.addmm(pool_bias, codes, of_pool.T).sigmoid_()
+    drawn, ratio = weight * batch.drawn.unsqueeze(2), batch.ratio.unsqueeze(2)
+    keys_slope, bias_slope = torch.zeros_like(of_pool), torch.zeros_like(pool_bias)
+    for each_drawn, each_ratio in zip(drawn, ratio, strict=True):  # a window's part is one number a row and an item
+        of_codes += each_drawn * (p @ (each_ratio * of_pool))
+        keys_slope += each_ratio * (p.T @ (each_drawn * codes))
+        bias_slope += each_ratio.squeeze(1) * (each_drawn.T @ p).squeeze(0)
+    return Slopes(of_codes, torch.cat([of_keys, keys_slope]), torch.cat([of_bias, bias_slope]))
 
 
 def _of_attributes(encoder: BehaviourEncoder, p: Tensor, q: Tensor, values: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from foretaste.kernel.configuration import (
     raises_invalid_input,
 )
 from foretaste.kernel.errors import ForetasteError
+from models.effects.by_gradient.batches import RowBatch
 from models.effects.low_rank import Design, Fit, Penalty
 
 EMBEDDING, HIDDEN = 16, 64
@@ -43,7 +44,7 @@ class DescentConfig:
     part is exact, the others are drawn."""
     rate: PositiveFloat = 0.05
     """Of Adam at first, in sizes of what it moves; it falls to 0 along a cosine."""
-    combined_directions: Annotated[int, Field(ge=0)] = 0
+    combined_directions: Annotated[int, Field(ge=0)] = 8
     """Beside those of the sum, for what values say together; 0: codes are sums alone."""
     dropout: ShareBelowOne = 0.5
     """Of the perceptron's hidden layer, and of what the behaviour encoder reads."""
@@ -114,13 +115,17 @@ class Factors(nn.Module):
         found = functional.embedding_bag(values, _with_none(self.left * self.of_values), mode="sum")
         return found if self.combination is None else found + self.combination(values)
 
-    def keys(self) -> Tensor:
-        """(I, K)."""
-        right = self.right * self.of_items
+    def keys(self, items: Tensor) -> Tensor:
+        """(X, K) of these items (X,)."""
+        own = functional.embedding(items, self.right) * self.of_items.index_select(0, items)
         if not self.members.shape[1]:
-            return right
-        shared = functional.embedding_bag(self.members, _with_none(right[self.count :]), mode="sum")
-        return right[: self.count] + shared
+            return own
+        shared = self.right[self.count :] * self.of_items[self.count :]
+        return own + functional.embedding_bag(self.members.index_select(0, items), _with_none(shared), mode="sum")
+
+    def biases(self, items: Tensor) -> Tensor:
+        """(X,) of these items (X,)."""
+        return functional.embedding(items, self.bias.unsqueeze(1)).squeeze(1)
 
     def found(self) -> Found:
         """What was learned, on the CPU. Raises `ForetasteError` where it is not finite."""
@@ -147,9 +152,10 @@ class BehaviourEncoder(nn.Module):
         self.attributes = nn.Linear(width, size)
         self._dropout = config.dropout
 
-    def forward(self, rows: Tensor, items: Tensor, acted: Tensor, count: int) -> Tensor:
-        """(C, K) of entries (E,) of `count` rows, those dropped left out: none is told by itself alone."""
-        acted = functional.dropout(acted, self._dropout, self.training)
-        norm = acted.new_zeros(count).index_add(0, rows, acted.square()).clamp(min=1e-12).sqrt()
-        read = functional.embedding(items, self.items) * (acted / norm[rows]).unsqueeze(1)
-        return torch.zeros(count, read.shape[1], device=read.device).index_add(0, rows, read) * self.scale
+    def forward(self, batch: RowBatch) -> Tensor:
+        """(C, K) of a batch, entries left out at random: none is told by itself alone."""
+        acted = functional.dropout(batch.acted, self._dropout, self.training)
+        norm = acted.new_zeros(len(batch.values)).index_add(0, batch.row, acted.square()).clamp(min=1e-12).sqrt()
+        weights, items = acted / norm[batch.row], batch.used[batch.place]
+        read = functional.embedding_bag(items, self.items, batch.row_starts, mode="sum", per_sample_weights=weights)
+        return read * self.scale

@@ -10,7 +10,7 @@ from scipy import sparse
 from torch.nn import functional
 
 from foretaste.kernel.errors import ForetasteError, InvalidInput
-from models.effects.by_gradient.batches import RowBatch
+from models.effects.by_gradient.batches import Batches
 from models.effects.by_gradient.descent import _slopes, descended
 from models.effects.by_gradient.factors import DescentConfig, Factors, Found
 from models.effects.by_gradient.rows import SparseRows
@@ -33,6 +33,7 @@ from models.effects.low_rank import (
 pytestmark = pytest.mark.usefixtures("one_thread")
 CELLS, ITEMS, SIZE = 60, 30, 8
 CPU = torch.device("cpu")
+PLAIN = DescentConfig(combined_directions=0)
 OF_ITEMS = Design(torch.arange(ITEMS).unsqueeze(1) % 3, 3)
 
 
@@ -69,25 +70,47 @@ def test_it_comes_to_about_the_least_loss(items: Any, pool: Any, tolerance: Any,
     begun, least = (
         _loss_of(fit, counts, design, penalty) for fit in (first, fitted(counts, design, penalty, first, 400))
     )
-    found = descended(rows, design, penalty, first, DescentConfig(batch=CELLS // 2, pool=pool), 1, CPU)
+    found = descended(rows, design, penalty, first, replace(PLAIN, batch=CELLS // 2, pool=pool), 1, CPU)
     assert begun > least + 10
     assert _loss_of(found.fit, counts, design, penalty) - least < tolerance * (begun - least)
     assert found.combination is None
 
 
-def test_the_slopes_are_those_of_the_loss(rng: np.random.Generator) -> None:
-    codes, keys, bias = (torch.randn(shape, requires_grad=True) for shape in ((4, 3), (ITEMS, 3), (ITEMS,)))
-    rows, items = torch.tensor([0, 0, 2, 3, 3]), torch.tensor([1, 5, 1, 0, 1])
-    acted, met = torch.rand(5), 1 + torch.rand(5)
-    pool, expected = torch.tensor([5, 1, 9]), torch.rand(4, 3)
-    batch = RowBatch(torch.zeros(4, 1, dtype=torch.int64), rows, items, acted, met, pool, expected)
-    z = (codes[rows] * keys[items]).sum(1) + bias[items]
-    loss = (met * functional.softplus(z) - acted * z).sum()
-    loss = 0.5 * (loss + (expected * functional.softplus(codes @ keys[pool].T + bias[pool])).sum())
+@pytest.mark.parametrize("pool", [4096, 6], ids=["all items", "a pool"])
+def test_the_slopes_are_those_of_the_loss(pool: Any, rng: np.random.Generator) -> None:
+    rows, _, design = _problem(rng)
+    two_windows = SparseRows(rows.counts + replace(rows.counts, popularity=rows.counts.popularity[:, ::-1]))
+    batch = Batches(two_windows, design, pool, CPU, seed=1).batch(torch.tensor([7, 3, 40]))
+    codes, keys, bias = (torch.randn(shape, requires_grad=True) for shape in ((3, 2), (ITEMS, 2), (ITEMS,)))
+    item, of_pool = batch.used[batch.place], batch.used[len(batch.item_starts) :]
+    assert len(of_pool) == min(pool, ITEMS)
+    z = (codes[batch.row] * keys[item]).sum(1) + bias[item]
+    loss = (batch.met * functional.softplus(z) - batch.acted * z).sum()
+    expected = batch.drawn.T @ batch.ratio
+    loss = 0.5 * (loss + (expected * functional.softplus(codes @ keys[of_pool].T + bias[of_pool])).sum())
     loss.backward()
-    slopes = _slopes(codes.detach(), keys.detach(), bias.detach(), batch, 0.5)
-    for own, parameter in zip(slopes, (codes, keys, bias), strict=True):
-        torch.testing.assert_close(own, parameter.grad)
+    slopes = _slopes(codes.detach(), keys.detach()[batch.used], bias.detach()[batch.used], batch, 0.5)
+    torch.testing.assert_close(slopes.codes, codes.grad)
+    for own, parameter in ((slopes.keys, keys), (slopes.bias, bias)):
+        torch.testing.assert_close(torch.zeros_like(parameter).index_add(0, batch.used, own), parameter.grad)
+
+
+def test_a_batch_holds_all_entries_of_its_rows(rng: np.random.Generator) -> None:
+    rows, _, design = _problem(rng)
+    chosen = torch.tensor([7, 3, 40, 7])
+    batch = Batches(rows, design, 4096, CPU, seed=1).batch(chosen)
+    acted = torch.zeros(len(chosen), ITEMS)
+    acted[batch.row, batch.used[batch.place]] = batch.acted
+    np.testing.assert_array_equal(acted, rows.counts.acted[chosen.numpy()].todense())
+
+
+def test_a_pool_stands_for_all_items_on_average(rng: np.random.Generator) -> None:
+    rows, _, design = _problem(rng)
+    batches, found = Batches(rows, design, 8, CPU, seed=1), torch.zeros(ITEMS)
+    for _ in range(3000):
+        batch = batches.batch(torch.tensor([0]))
+        found.index_add_(0, batch.used[len(batch.item_starts) :], batch.ratio[0] / 3000)
+    np.testing.assert_allclose(found, rows.counts.popularity[0], atol=0.003)
 
 
 def _either_or(rng: np.random.Generator) -> tuple[SparseRows, Counts, Design]:
@@ -145,8 +168,8 @@ def test_the_papers_losses_draw_the_codes_of_behaviour_and_attributes_together(r
         codes = design.of_cells(descended(rows, design, penalty, first, config, 1, CPU).fit.left)
         return float(codes.norm())
 
-    plain = spread(DescentConfig(reconstruction=0.1))
-    drawn = spread(DescentConfig(reconstruction=0.1, discrepancy=10.0))
+    plain = spread(replace(PLAIN, reconstruction=0.1))
+    drawn = spread(replace(PLAIN, reconstruction=0.1, discrepancy=10.0))
     assert abs(drawn - plain) > 0.05 * plain
 
 
@@ -154,7 +177,7 @@ def test_what_a_code_of_behaviour_tells_of_items_is_learned_with_the_keys(rng: n
     rows, counts, design = _problem(rng)
     penalty, first = _start(counts, design)
     plain, with_losses = (
-        descended(rows, design, penalty, first, DescentConfig(reconstruction=weight), 1, CPU).fit
+        descended(rows, design, penalty, first, replace(PLAIN, reconstruction=weight), 1, CPU).fit
         for weight in (0.0, 1.0)
     )
     assert not torch.allclose(plain.right, with_losses.right, atol=1e-2)
@@ -182,7 +205,7 @@ def test_no_directions_are_fitted_too(rng: np.random.Generator) -> None:
     rows, counts, design = _problem(rng)
     penalty, first = _start(counts, design)
     none = Fit(first.bias, first.left[:, :0], first.right[:, :0])
-    found = descended(rows, design, penalty, none, DescentConfig(least_steps=50), 1, CPU)
+    found = descended(rows, design, penalty, none, replace(PLAIN, least_steps=50), 1, CPU)
     assert found.fit.left.shape == (SIZE, 0)
-    assert Factors(design, penalty, none, DescentConfig()).keys().shape == (ITEMS, 0)
+    assert Factors(design, penalty, none, PLAIN).keys(torch.arange(ITEMS)).shape == (ITEMS, 0)
     assert discrepancy(torch.zeros(3, 0), torch.zeros(4, 0)) == 0
