@@ -4,7 +4,8 @@ MAIL's zero-shot tower is trained by L_a + L_v + L_d (eq. 7). "single" has L_a a
 (`models.rivals.towers`); here are L_a + L_d, L_v + L_d, and no loss at all. The default's cold expert is a sum of the
 effects of attributes and of biases by what was seen and by the account's age, beside a warm expert, which alone is
 "recency", and item-to-item transitions; here are the cold expert alone, its biases alone, and both experts without the
-effects of attributes, and without transitions.
+effects of attributes, and without transitions. And the default with its effects trained by gradient: as sums of codes,
+with what values say together beside the sums, and with the paper's losses added to the sums.
 """
 
 from collections.abc import Mapping
@@ -15,11 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from models.rivals.towers import TowerMethod, foretaste, papers_towers
+from models.towers.architecture import Architecture
 from models.towers.ranking.base import RankingInputs, TowerShape
 from models.towers.zero_shot.mail import MailAutoencoder
+from models.training.config import TrainingConfig
 
 NOTHING = 1e9
 """A shrinkage that no direction of the effects outlasts."""
+PAPERS_WEIGHT = 0.1
+"""Of each of the paper's losses beside the fit by gradient."""
 
 
 class WithoutLosses(MailAutoencoder):
@@ -85,6 +90,37 @@ def without_effects() -> TowerMethod:
 def without_transitions() -> TowerMethod:
     """The default without item-to-item transitions."""
     return _with_effects(foretaste(), transitions=False)
+
+
+def by_gradient() -> TowerMethod:
+    """The default, whose effects are fitted by gradient."""
+    return _with_effects(foretaste(), solver="gradient")
+
+
+def combined() -> TowerMethod:
+    """The default with the trained zero-shot tower: beside the sum of codes, what values say together."""
+    return TowerMethod(TrainingConfig(architecture=Architecture(zero_shot="trained-effects")))
+
+
+def with_reconstruction() -> TowerMethod:
+    """By gradient, with a code of behaviour that tells behaviour and attributes as that of attributes does: eqs. 3 and
+    4."""
+    return _with_descent(reconstruction=PAPERS_WEIGHT)
+
+
+def with_discrepancy() -> TowerMethod:
+    """By gradient, with the codes of attributes and of behaviour drawn together: eq. 5."""
+    return _with_descent(discrepancy=PAPERS_WEIGHT)
+
+
+def with_papers_losses() -> TowerMethod:
+    """By gradient, with all of the paper's losses: eq. 7."""
+    return _with_descent(reconstruction=PAPERS_WEIGHT, discrepancy=PAPERS_WEIGHT)
+
+
+def _with_descent(**changes: Any) -> TowerMethod:
+    method = by_gradient()
+    return _with_effects(method, descent=replace(method.config.effects.descent, **changes))
 
 
 def _with_effects(method: TowerMethod, **changes: Any) -> TowerMethod:

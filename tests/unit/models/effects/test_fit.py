@@ -20,11 +20,13 @@ from models.effects.fit import (
     fit_effects,
     stage_biases,
 )
-from models.effects.fits import Fits
+from models.effects.fits import Descent, Fits
 from models.effects.low_rank import Fit, Weights
 from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS
 from models.evaluation import metrics
 from models.runtime.encoding import FIRST_KNOWN, UNKNOWN
+from models.towers.zero_shot.base import ZeroShotShape
+from models.towers.zero_shot.effects import TrainedEffects
 from tests.effects_factory import ITEMS, TABLES, attributes_of, examples_of, impressions, liked, rows_of, sampled
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -400,3 +402,41 @@ def test_all_rows_of_one_person_are_in_one_fold(rng: np.random.Generator) -> Non
     fold = _fit(examples).fold.reshape(-1, 3)
     assert (fold == fold[:, :1]).all()
     assert set(fold.ravel()) == {1, 2, 3, 4, 5}
+
+
+def _either_or(rng: np.random.Generator, users: int = 400) -> Examples:
+    """Users act on even items where their segment is 1 as their city is, or neither is, and else on odd ones."""
+    attributes = rng.integers(1, 3, (users, 2))
+    owner = np.repeat(np.arange(users), 12)
+    items = rng.integers(FIRST_KNOWN, ITEMS, len(owner))
+    agree = (attributes[owner, 0] == attributes[owner, 1]) == (items % 2 == 0)
+    return examples_of(owner, items, rng.random(len(owner)) < np.where(agree, 0.8, 0.2), attributes)
+
+
+def test_what_values_say_together_is_in_the_codes_that_training_shows_and_in_the_tower_that_is_served(
+    rng: np.random.Generator,
+) -> None:
+    examples, width = _either_or(rng), 64
+    config = EffectsConfig(solver="gradient", transitions=False)
+    descent = Descent(replace(config.descent, rate=0.1))
+    effects = fit_effects(examples, TABLES, width, None, config, np.random.default_rng(1), descent=descent)
+    assert effects.combinations is not None
+    shape = ZeroShotShape(sizes=TABLES.attributes, vectors=4, dimension=width // 4)
+    tower = TrainedEffects(shape)
+    tower.adopt(effects)
+    every = np.array([[1, 1], [1, 2], [2, 1], [2, 2]])
+    virtual = tower(torch.empty(0), torch.from_numpy(every)).flatten(1).numpy()
+    np.testing.assert_allclose(
+        virtual,
+        _whole(effects, every) + effects.combinations.codes(np.zeros(4, dtype=int), TABLES.places(every)),
+        atol=1e-5,
+    )
+    users = np.array([int(np.flatnonzero((examples.attributes == values).all(axis=1))[0]) for values in every])
+    for codes in (virtual, HeldOutCodes(effects, TABLES).of(users, every)):
+        told = codes @ effects.keys.T
+        even, odd = told[:, FIRST_KNOWN::2].mean(axis=1), told[:, FIRST_KNOWN + 1 :: 2].mean(axis=1)
+        assert np.array_equal(even > odd, [True, False, False, True])
+        assert np.abs(even - odd).min() > 1.0
+    alone = _fit(examples, solver="gradient")
+    assert alone.combinations is None
+    assert np.abs(_whole(alone, every) @ alone.keys.T).max() < 0.7

@@ -21,7 +21,9 @@ def _fitted(name: str) -> Any:
     shape = method.config.architecture
     small = replace(SMALL, ranking=shape.ranking, zero_shot=shape.zero_shot)
     settings = config(rows=2000, epochs=1, architecture=small, masked=method.config.masked)
-    return TowerMethod(replace(settings, effects=method.config.effects)).fit(fold().material("hidden", seed=0))
+    effects = method.config.effects
+    effects = replace(effects, descent=replace(effects.descent, least_steps=20, batch=64))
+    return TowerMethod(replace(settings, effects=effects)).fit(fold().material("hidden", seed=0))
 
 
 @pytest.mark.parametrize(
@@ -65,3 +67,17 @@ def test_without_transitions_nothing_follows_anything() -> None:
 
 def test_what_is_left_out_is_named_by_an_import_path() -> None:
     assert by_name("cold-expert").config.architecture.ranking == f"{ablated_towers.__name__}:NoWarmExpert"
+
+
+def test_effects_by_gradient_tell_new_users_apart_and_each_part_changes_them() -> None:
+    names = ("gradient", "combined", "reconstruction", "discrepancy", "papers-losses")
+    _, batch = next(iter(questions(fold(), ("hidden",))["hidden"].batches(400)))
+    others = replace(batch, attributes=np.roll(batch.attributes, 1, axis=0))
+    new = np.flatnonzero(batch.seen[batch.owner] == 0)
+    found = set()
+    for name in names:
+        ranker = _fitted(f"foretaste-{name}")
+        scores = ranker.scores(batch)[new]
+        assert not np.allclose(scores, ranker.scores(others)[new])
+        found.add(scores.tobytes())
+    assert len(found) == len(names)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from models.data.histories import Histories
+from models.effects.codes import Combinations
 from models.effects.fit import Effects
 from models.effects.transitions import Transitions
 from models.log.join import joined
@@ -24,6 +25,9 @@ EFFECTS = Effects(
     np.ones((6, 4), np.float32),
     np.ones((7, 6), np.float32),
     transitions=Transitions(np.full((2, 6, 3), 2.0, np.float32), np.full((2, 6, 3), 3.0, np.float32)),
+    combinations=Combinations(
+        *(np.full(shape, 4.0, np.float32) for shape in ((2, 3, 5), (2, 5, 6), (2, 6), (2, 6, 4)))
+    ),
 )
 
 CITY = {"city": CategoricalEncoder(("north",))}
@@ -64,11 +68,13 @@ def test_the_newest_comes_back_whole(run: RunCheckpoints, heard: Any) -> None:
     assert all(torch.equal(value, expected.tensors[name]) for name, value in found.tensors.items())
     for name in ("codes", "fold", "keys", "biases"):
         assert np.array_equal(getattr(effects, name), getattr(EFFECTS, name))
-    assert EFFECTS.transitions is not None
     assert effects is not None
-    assert effects.transitions is not None
-    for name in ("sources", "targets"):
-        assert np.array_equal(getattr(effects.transitions, name), getattr(EFFECTS.transitions, name))
+    for part, names in (
+        ("transitions", ("sources", "targets")),
+        ("combinations", ("values", "first", "bias", "second")),
+    ):
+        for name in names:
+            assert np.array_equal(getattr(getattr(effects, part), name), getattr(getattr(EFFECTS, part), name))
     assert not heard
 
 

@@ -69,11 +69,12 @@ def same(one: Any, other: Any) -> Any:
     [
         (SMALL, False),
         (SMALL, True),
+        (replace(SMALL, zero_shot="trained-effects"), False),
         (TINY, False),
         (replace(TINY, ranking="din", zero_shot="none"), False),
         (replace(SMALL, ranking="dmr"), True),
     ],
-    ids=["default", "default with labels", "paper", "none with din", "dmr"],
+    ids=["default", "default with labels", "trained effects", "paper", "none with din", "dmr"],
 )
 def test_resumed_it_ends_as_if_it_had_never_been_killed(tmp_path: Path, architecture: Any, labels: bool) -> None:
     notices: list[Any]
@@ -89,7 +90,7 @@ def test_resumed_it_ends_as_if_it_had_never_been_killed(tmp_path: Path, architec
     assert numbers[0] == KILLED_AFTER + 1
     assert numbers[-1] == len(resumed.losses)
     assert same(resumed, run(settings, labels=labels))
-    assert (resumed.counts is None) == (architecture.zero_shot != "effects")
+    assert (resumed.counts is None) == (architecture.zero_shot not in ("effects", "trained-effects"))
     assert notices == []
 
 
