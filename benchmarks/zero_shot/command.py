@@ -6,7 +6,6 @@ popularity, by what was planted, by the tower, and by popularity alone.
 """
 
 import json
-import os
 import resource
 import time
 from dataclasses import dataclass
@@ -62,7 +61,6 @@ def zero_shot(
         if name not in CONTESTANTS:
             raise InvalidInput("contestants", name, f"expected some of {', '.join(CONTESTANTS)}")
     facts, rng = machine(), np.random.default_rng(seed)
-    torch.set_num_threads(os.cpu_count() or 1)
     planted = Planted.drawn(items, together, rng)
     values = planted.users(users, rng)
     began = time.perf_counter()
