@@ -42,7 +42,8 @@ def train(  # noqa: PLR0913, PLR0917  # a command's options
         str | None, typer.Option(help="recency, dnn, din, dmr, dcn, dcn-low-rank, deepfm, or package.module:Class.")
     ] = None,
     zero_shot: Annotated[
-        str | None, typer.Option(help="effects, mail, dual, single, none, absent, or package.module:Class.")
+        str | None,
+        typer.Option(help="effects, trained-effects, mail, dual, single, none, absent, or package.module:Class."),
     ] = None,
     tune: Annotated[
         bool | None,

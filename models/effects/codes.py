@@ -15,6 +15,11 @@ from models.effects.fits import Fits
 from models.runtime.encoding import IndexArray
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+_ITEMS = 1 << 16
+"""Of which squares are summed at once."""
+_LEAST_SQUARE = 1e-12
+"""Of a direction, relative to the greatest: what is weaker is rounding."""
 _CELLS = 4096
 """Read of the perceptrons, to find in which directions they tell something."""
 
@@ -56,26 +61,44 @@ def codes_and_keys(
     for number, combination in enumerate(found.combinations):
         lefts[number] = np.concatenate([lefts[number], _told_together(combination, counting)])
     _, small = np.linalg.qr(block_diag(*lefts))
-    of_items, other = np.linalg.qr(np.concatenate([fit.right.double().numpy() for fit in fits], axis=1))
-    _, strength, right = np.linalg.svd(small @ other.T, full_matrices=False)
+    rights = [fit.right.numpy() for fit in fits]
+    basis, lengths = _basis(rights)
+    _, strength, right = np.linalg.svd((small @ basis) * lengths, full_matrices=False)
     rank, scale = min(width, len(strength)), np.sqrt(len(counting.items))
-    keys[counting.items, :rank] = of_items @ right[:rank].T * scale
-    directions = np.split(other.T @ right[:rank].T / scale, np.cumsum([fit.right.shape[1] for fit in fits])[:-1])
+    widths = np.cumsum([part.shape[1] for part in rights])[:-1]
+    parts = np.split(basis / lengths @ right[:rank].T * scale, widths)
+    keys[counting.items, :rank] = sum(own @ part.astype(np.float32) for own, part in zip(rights, parts, strict=True))
+    directions = np.split((basis * lengths) @ right[:rank].T / scale, widths)
     for number, (fit, turned) in enumerate(zip(fits, directions, strict=True)):
         codes[number, counting.value_places, :rank] = fit.left.double().numpy() @ turned
     return codes, keys, _turned(found.combinations, directions, counting, tables, width)
 
 
-def _told_together(combination: Combination, counting: Counting) -> npt.NDArray[np.float64]:
+def _basis(rights: Sequence[Floats]) -> tuple[Doubles, Doubles]:
+    """V (ΣK, X) and s (X,): the right factors (I, K) side by side are Q diag(s) Vᵀ, with an orthonormal Q that is never
+    made, since it would be as large as all of them in double precision."""
+    chunks = range(0, max(len(rights[0]), 1), _ITEMS)
+    squares = sum(_gram(np.concatenate([part[at : at + _ITEMS] for part in rights], axis=1)) for at in chunks)
+    squared, basis = np.linalg.eigh(squares)
+    kept = squared > _LEAST_SQUARE * max(squared.max(initial=0.0), 1e-300)
+    return basis[:, kept], np.sqrt(squared[kept])
+
+
+def _gram(rows: Floats) -> Doubles:
+    found: Doubles = rows.astype(np.float64).T @ rows.astype(np.float64)
+    return found
+
+
+def _told_together(combination: Combination, counting: Counting) -> Doubles:
     """Of some cells (C, K)."""
     with torch.inference_mode():
-        found: npt.NDArray[np.float64] = combination(counting.design.values[:_CELLS]).double().numpy()
+        found: Doubles = combination(counting.design.values[:_CELLS]).double().numpy()
     return found
 
 
 def _turned(
     combinations: Sequence[Combination],
-    directions: Sequence[npt.NDArray[np.float64]],
+    directions: Sequence[Doubles],
     counting: Counting,
     tables: TableSizes,
     width: int,
@@ -94,7 +117,7 @@ def _turned(
         values[counting.value_places] = table[:-1]
         return values
 
-    def of_codes(combination: Combination, turned: npt.NDArray[np.float64]) -> Floats:
+    def of_codes(combination: Combination, turned: Doubles) -> Floats:
         second = np.zeros((len(combination.second.weight.T), width), dtype=np.float32)
         second[:, : turned.shape[1]] = stacked(combination.second, "weight").T @ turned
         return second

@@ -159,6 +159,8 @@ def fit_effects(
             add_keys_of_kind(keys, counting.items, of_all, found.weights)
     base = np.full(len(keys), found.log_odds)  # nothing is known of an unknown item
     base[counting.items] = found.fits[0].bias.numpy()
+    whole = counting.together(), found.fits[0], tables.values(counting.value_places), found.noise
+    del counting, found  # at a million users and items they are a gigabyte
     same = np.repeat(base.astype(np.float32)[None], len(FIRST_OF_SEEN_BIN), axis=0)
     effects = Effects(codes, fold, keys, same, combinations=combinations)
     biases, of_ages, evidence = stage_biases(effects, rows, tables, negatives, config, rng, evidence)
@@ -169,8 +171,7 @@ def fit_effects(
     if config.transitions:
         span_ms, seed = (earlier.until_ms if earlier else 0, until_ms), int(rng.integers(1 << 31))
         transitions, pairs = fit_transitions(examples, fold, config.folds, tables.items, seed, span_ms, pairs)
-    values, noise = tables.values(counting.value_places), found.noise
-    counts = SavedCounts(counting.together(), found.fits[0], values, noise, evidence, until_ms, state, pairs)
+    counts = SavedCounts(*whole, evidence, until_ms, state, pairs)
     return Effects(codes, fold, keys, biases, counts, popularity, of_ages, transitions, combinations)
 
 

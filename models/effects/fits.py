@@ -1,6 +1,6 @@
 """The fits of W: of all users, and without each fold of them; over dense counts, or by gradient at any size."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import add
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from numpy.random import Generator
 
 from models.effects.by_gradient.descent import descended
 from models.effects.by_gradient.factors import Combination, DescentConfig, Found
-from models.effects.by_gradient.rows import SparseRows, begun, strength_of
+from models.effects.by_gradient.rows import SparseRows, begun, part_of, strength_of
 from models.effects.counts import Counting, TableSizes
 from models.effects.item_keys import combined_keys, separated_keys
 from models.effects.low_rank import Counts, Fit, Penalty, Weights, begin, fitted, resumed, slope_at_zero, strength
@@ -68,7 +68,8 @@ def fits_of_counts(
     design, seed = counting.design, int(rng.integers(1 << 31))
     weights = Weights.of(whole, design)
     dealt = counting.dealt(rng)
-    noise = strength(slope_at_zero(dealt.counts(dealt.users), design, weights), seed)
+    slope = slope_at_zero(dealt.counts(dealt.users), design, weights)
+    noise, weights = _levelled(weights, len(counting.items), lambda first, end: strength(slope[:, first:end], seed))
     if earlier is not None:
         noise = float(np.hypot(noise, earlier.noise))  # of independent draws the squares add up
 
@@ -107,7 +108,10 @@ def fits_by_gradient(
     weights = whole.weights(design)
     dealt = counting.dealt(rng)
     slope = _sparse(dealt, dealt.cell, with_past=False).slope_at_zero(design, weights)
-    noise = float(np.hypot(strength_of(slope, seed), noise_before))  # as in `fits_of_counts`
+    noise, weights = _levelled(
+        weights, len(counting.items), lambda first, end: strength_of(part_of(slope, first, end), seed)
+    )
+    noise = float(np.hypot(noise, noise_before))  # as in `fits_of_counts`
     met = max(float(whole.met_items.sum()), 1.0)
 
     def fit(rows: SparseRows) -> Found:
@@ -123,6 +127,20 @@ def fits_by_gradient(
     fits = [combined_keys(each.fit, design) for each in found]
     combinations = [each.combination for each in found if each.combination is not None]
     return Fits(fits, whole.log_odds, noise, weights, combinations)
+
+
+def _levelled(weights: Weights, items: int, strength: Callable[[int, int], float]) -> tuple[float, Weights]:
+    """How strong noise is in the keys of items, and weights by which it is as strong in those of their values.
+
+    `strength` tells it of a range of S. Attribute values are fewer by far: shrunk as their items' own keys are, most of
+    what they tell would be lost.
+    """
+    of_items = strength(0, items)
+    of_values = strength(items, len(weights.items))
+    if not of_items or not of_values:
+        return of_items, weights
+    levelled = torch.cat([weights.items[:items], weights.items[items:] * (of_values / of_items)])
+    return of_items, weights._replace(items=levelled)
 
 
 def _sparse(counting: Counting, cell: IndexArray, *, with_past: bool) -> SparseRows:

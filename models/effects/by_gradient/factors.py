@@ -48,7 +48,7 @@ class DescentConfig:
     """Beside those of the sum, for what values say together; 0: codes are sums alone."""
     dropout: ShareBelowOne = 0.5
     """Of the perceptron's hidden layer, and of what the behaviour encoder reads."""
-    decay: NonNegativeFloat = 0.01
+    decay: NonNegativeFloat = 5.0
     """Of the perceptron's weights and of the encoder's, as AdamW's."""
     reconstruction: NonNegativeFloat = 0.0
     """Weight of eqs. 3 and 4 where they go beyond what the fit asks: behaviour and attributes from the code of

@@ -115,6 +115,22 @@ def strongest(slope: LinearOperator, rank: int, seed: int) -> tuple[Doubles, Dou
     return left[:, :rank], values[:rank], right[:rank]
 
 
+def part_of(slope: LinearOperator, first: int, end: int) -> LinearOperator:
+    """Its columns from `first` to before `end`."""
+
+    def onto(right: Doubles) -> Doubles:
+        whole = np.zeros(slope.shape[1])
+        whole[first:end] = right.ravel()
+        found: Doubles = slope.matvec(whole)
+        return found
+
+    def back(left: Doubles) -> Doubles:
+        found: Doubles = slope.rmatvec(left)[first:end]
+        return found
+
+    return LinearOperator((slope.shape[0], end - first), matvec=onto, rmatvec=back, dtype=np.float64)
+
+
 def strength_of(slope: LinearOperator, seed: int) -> float:
     """As `low_rank.strength`."""
     return float(strongest(slope, 1, seed)[1].sum())
