@@ -17,7 +17,7 @@ from models.runtime.encoding import IndexArray
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 _ITEMS = 1 << 16
-"""Of which squares are summed at once."""
+"""Turned at once."""
 _LEAST_SQUARE = 1e-12
 """Of a direction, relative to the greatest: what is weaker is rounding."""
 _CELLS = 4096
@@ -59,15 +59,18 @@ def codes_and_keys(
     keys = np.zeros((tables.items, width), dtype=np.float32)
     lefts = [fit.left.double().numpy() for fit in fits]
     for number, combination in enumerate(found.combinations):
-        lefts[number] = np.concatenate([lefts[number], _told_together(combination, counting)])
-    _, small = np.linalg.qr(block_diag(*lefts))
+        lefts[number] = np.concatenate([lefts[number], _combined_codes(combination, counting)])
+    small = block_diag(*(np.linalg.qr(left, mode="r") for left in lefts))
     rights = [fit.right.numpy() for fit in fits]
     basis, lengths = _basis(rights)
     _, strength, right = np.linalg.svd((small @ basis) * lengths, full_matrices=False)
     rank, scale = min(width, len(strength)), np.sqrt(len(counting.items))
     widths = np.cumsum([part.shape[1] for part in rights])[:-1]
     parts = np.split(basis / lengths @ right[:rank].T * scale, widths)
-    keys[counting.items, :rank] = sum(own @ part.astype(np.float32) for own, part in zip(rights, parts, strict=True))
+    for at in range(0, len(counting.items), _ITEMS):
+        chunk = slice(at, at + _ITEMS)
+        together = (own[chunk] @ part.astype(np.float32) for own, part in zip(rights, parts, strict=True))
+        keys[counting.items[chunk], :rank] = sum(together)
     directions = np.split((basis * lengths) @ right[:rank].T / scale, widths)
     for number, (fit, turned) in enumerate(zip(fits, directions, strict=True)):
         codes[number, counting.value_places, :rank] = fit.left.double().numpy() @ turned
@@ -89,11 +92,14 @@ def _gram(rows: Floats) -> Doubles:
     return found
 
 
-def _told_together(combination: Combination, counting: Counting) -> Doubles:
-    """Of some cells (C, K)."""
+def _combined_codes(combination: Combination, counting: Counting) -> Doubles:
+    """Of some cells from all over the table (X, K), to weigh as much as a code of each value."""
+    values = counting.design.values
+    chosen = np.unique(np.linspace(0, max(len(values) - 1, 0), min(len(values), _CELLS)).astype(np.int64))
     with torch.inference_mode():
-        found: Doubles = combination(counting.design.values[:_CELLS]).double().numpy()
-    return found
+        found: Doubles = combination(values[torch.from_numpy(chosen)]).double().numpy()
+    scaled: Doubles = found * (counting.design.size / max(len(chosen), 1)) ** 0.5
+    return scaled
 
 
 def _turned(

@@ -72,8 +72,8 @@ class CountingConfig:
 
     user_weight: UnitShare = 0.75
     """A user of n interactions counts as n to this power: the heaviest users are not everyone."""
-    most_counts: PositiveInt | None = 1 << 23
-    """Cells times items at most: of more cells a random part is counted, of more items the most frequent. None: all."""
+    most_counts: PositiveInt = 1 << 23
+    """Cells times items at most: of more cells a random part is counted, of more items the most frequent."""
     least_users: PositiveInt = 5
     """With an attribute value; a rarer one is not told from an unknown one."""
 
@@ -144,8 +144,10 @@ class Counting:
         limits: CountingConfig,
         rng: np.random.Generator,
         past: EarlierCounts | None = None,
+        *,
+        all_counts: bool = False,
     ) -> "Counting":
-        """Count all rows with a known item, and all of the `past`, within the limits.
+        """Count all rows with a known item, and all of the `past`, within the limits; with `all_counts` whatever it is.
 
         `negatives` None: the rows have labels of their own.
         """
@@ -155,7 +157,7 @@ class Counting:
         cells, own[users], others = _cells(rows.attributes[users], before.cells)
         frequency = np.bincount(rows.items[known], minlength=tables.items).astype(np.float64)
         frequency[before.items] += before.frequency
-        kept, items = _within(cells, frequency, limits.most_counts, rng)
+        kept, items = _within(cells, frequency, None if all_counts else limits.most_counts, rng)
         place, column = _places(kept, len(cells.users)), _places(items, tables.items)
         users = users[place[own[users]] >= 0]
         member = np.full(len(rows.attributes), -1)

@@ -11,7 +11,6 @@ code · key is the effect. Training must not show the ranking tower what a user'
 so the codes are fitted without each fold of the users as well.
 """
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, NamedTuple, TypeAlias
 
@@ -140,11 +139,9 @@ def fit_effects(
         until_ms = max(until_ms, earlier.until_ms)
     past, evidence = (earlier.past, earlier.evidence) if earlier else (None, None)
     expected = None if negatives is None else ExpectedNegatives(negatives.number, negatives.sampler.by_moment)
-    descent = None if config.solver == "counts" else descent or Descent(replace(config.descent, combined_directions=0))
-    limits = config.counting if descent is None else replace(config.counting, most_counts=None)
-    counting = Counting.of(rows, tables, expected, limits, rng, past)
-    if config.solver == "auto" and counting.size <= (config.counting.most_counts or math.inf):
-        descent = None
+    counting = Counting.of(rows, tables, expected, config.counting, rng, past, all_counts=config.solver != "counts")
+    fits_in = counting.size <= config.counting.most_counts
+    by_gradient = config.solver == "gradient" or (config.solver == "auto" and not fits_in)
     of_all = None
     if tables.item_features is not None and config.item_attributes:
         of_all = design_of_items(tables.item_features, counting.items)
@@ -153,7 +150,8 @@ def fit_effects(
         counting = replace(counting, design=replace(counting.design, items=of_counted))
     fold = folds_of(counting.users, examples, config.folds, rng)
     with threadpool_limits(1, user_api="blas"):  # on matrices this small, threads only wait for each other
-        found = _fits(fold, counting, tables, config, rng, earlier, descent)
+        chosen = (descent or Descent.of(config.descent)) if by_gradient else None
+        found = _fits(fold, counting, tables, config, rng, earlier, chosen)
         codes, keys, combinations = codes_and_keys(found, counting, tables, width)
         if of_all is not None:
             add_keys_of_kind(keys, counting.items, of_all, found.weights)

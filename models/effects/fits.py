@@ -1,6 +1,7 @@
 """The fits of W: of all users, and without each fold of them; over dense counts, or by gradient at any size."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import add
 from typing import NamedTuple
@@ -10,9 +11,9 @@ import numpy.typing as npt
 import torch
 from numpy.random import Generator
 
-from models.effects.by_gradient.descent import descended
-from models.effects.by_gradient.factors import Combination, DescentConfig, Found
-from models.effects.by_gradient.rows import SparseRows, begun, part_of, strength_of
+from models.effects.by_gradient.descent import fit_by_gradient
+from models.effects.by_gradient.factors import Combination, DescentConfig, GradientFit
+from models.effects.by_gradient.rows import SparseRows, first_step, part_of, strength_of
 from models.effects.counts import Counting, TableSizes
 from models.effects.item_keys import combined_keys, separated_keys
 from models.effects.low_rank import Counts, Fit, Penalty, Weights, begin, fitted, resumed, slope_at_zero, strength
@@ -37,7 +38,13 @@ class Descent(NamedTuple):
     """How a fit is found by gradient, and where."""
 
     config: DescentConfig
-    device: torch.device = torch.device("cpu")
+    device: torch.device
+
+    @classmethod
+    def of(cls, config: DescentConfig, device: torch.device | None = None, *, combined: bool = False) -> "Descent":
+        """As configured, for a tower that can have combined directions or not; by default on the CPU."""
+        own = config if combined else replace(config, combined_directions=0)
+        return cls(own, device or torch.device("cpu"))
 
 
 class Fits(NamedTuple):
@@ -114,11 +121,14 @@ def fits_by_gradient(
     noise = float(np.hypot(noise, noise_before))  # as in `fits_of_counts`
     met = max(float(whole.met_items.sum()), 1.0)
 
-    def fit(rows: SparseRows) -> Found:
+    def fit(rows: SparseRows) -> GradientFit:
         part = float(rows.met_items.sum()) / met
         penalty = Penalty(shrinking.share * noise * part**0.5, weights, shrinking.bias_precision)
-        first = begun(rows, design, weights, penalty.threshold, shrinking.most_directions, seed)
-        return descended(rows, design, penalty, first, descent.config, seed, descent.device)
+        first = first_step(rows, design, weights, penalty.threshold, shrinking.most_directions, seed)
+        try:
+            return fit_by_gradient(rows, design, penalty, first, descent.config, seed, descent.device)
+        except torch.OutOfMemoryError:  # the towers may find room on the device nevertheless
+            return fit_by_gradient(rows, design, penalty, first, descent.config, seed, torch.device("cpu"))
 
     def without(part: int) -> SparseRows:
         return _sparse(counting, np.where(fold == part, -1, counting.cell), with_past=True)

@@ -140,7 +140,7 @@ class TritonHttp:
 
     def _hedge(self, connection: "_Connection", request: bytes) -> None:
         answer = connection.unanswered
-        if answer is not None:
+        if answer is not None and not self._closed:
             hedge = asyncio.create_task(self._ask_another(request, answer))
             self._hedges.add(hedge)
             hedge.add_done_callback(self._hedges.discard)

@@ -108,13 +108,8 @@ def with_reconstruction() -> TowerMethod:
     return _with_descent(reconstruction=PAPERS_WEIGHT)
 
 
-def with_discrepancy() -> TowerMethod:
-    """By gradient, with the codes of attributes and of behaviour drawn together: eq. 5."""
-    return _with_descent(discrepancy=PAPERS_WEIGHT)
-
-
 def with_papers_losses() -> TowerMethod:
-    """By gradient, with all of the paper's losses: eq. 7."""
+    """By gradient, with the codes of attributes and of behaviour drawn together as well: eq. 7."""
     return _with_descent(reconstruction=PAPERS_WEIGHT, discrepancy=PAPERS_WEIGHT)
 
 

@@ -91,7 +91,6 @@ FACTORIES: dict[str, str] = {
     "foretaste-gradient": "models.rivals.ablated_towers:by_gradient",
     "foretaste-combined": "models.rivals.ablated_towers:combined",
     "foretaste-reconstruction": "models.rivals.ablated_towers:with_reconstruction",
-    "foretaste-discrepancy": "models.rivals.ablated_towers:with_discrepancy",
     "foretaste-papers-losses": "models.rivals.ablated_towers:with_papers_losses",
     "popularity": "models.rivals.popularity:Popularity",
     "recent-popularity": "models.rivals.recent_popularity:RecentPopularity",

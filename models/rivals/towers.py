@@ -13,6 +13,7 @@ from models.data.examples import Batch
 from models.rivals.methods import Material, Method
 from models.towers.architecture import Architecture
 from models.towers.forms import ranking_arguments
+from models.towers.registry import FITTED
 from models.training.config import Masked, TrainingConfig, device_of
 from models.training.cotrain import cotrain
 from models.training.loop import Step
@@ -95,7 +96,7 @@ class TowerMethod:
         longer = lengthened(self.config)
         mildest = longer.with_dropout(MILDEST)
         slower = TowerMethod(slowed(mildest))
-        if self.config.architecture.zero_shot == "effects":
+        if self.config.architecture.zero_shot in FITTED:
             precision = self.config.effects.first_precision * FIRST_SHARE
             effects = replace(self.config.effects, first_precision=precision)
             first = TowerMethod(replace(mildest, effects=effects))

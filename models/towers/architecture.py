@@ -30,8 +30,8 @@ class Architecture:
     ranking: str = "recency"
     """A name of `registry.RANKING`, or "package.module:Class" for a tower of one's own."""
     zero_shot: str = "effects"
-    """A name of `registry.ZERO_SHOT`, or "package.module:Class". With "effects" the ranking tower becomes the warm one
-    of two experts."""
+    """A name of `registry.ZERO_SHOT`, or "package.module:Class". With one of `FITTED` the ranking tower becomes the
+    warm one of two experts."""
     dimension: PositiveInt = 32
     """D, floats in an embedding."""
     virtual_vectors: PositiveInt = 4

@@ -29,6 +29,8 @@ ZERO_SHOT: Mapping[str, str] = {
     "mail": "models.towers.zero_shot.mail:MailAutoencoder",
 }
 """Import paths; each is built as `Tower(shape: ZeroShotShape)` and is a `ZeroShotTower`."""
+FITTED = ("effects", "trained-effects")
+"""Those whose codes are fitted before the first step, and beside which the ranking tower becomes one of two experts."""
 
 
 def tower_class(field: str, name: str, known: Mapping[str, str]) -> type[nn.Module]:

@@ -12,13 +12,14 @@ from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from models.effects.fit import EffectsConfig
 from models.towers.architecture import Architecture
+from models.towers.registry import FITTED
 
 Device: TypeAlias = Literal["cpu", "cuda", "auto"]
 Masked: TypeAlias = Literal["rows", "users", "nobody"]
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 
 
-UNLEARNED = ("effects", "trained-effects", "absent")
+UNLEARNED = (*FITTED, "absent")
 """Zero-shot towers that need no hidden behaviour to learn from."""
 
 
@@ -29,7 +30,7 @@ class TrainingConfig:
 
     architecture: Architecture = field(default_factory=Architecture)
     effects: EffectsConfig = field(default_factory=EffectsConfig)
-    """How the codes of the zero-shot tower "effects" are fitted; not read for another."""
+    """How the codes of the zero-shot towers `FITTED` are fitted; not read for another."""
     warm_after: Annotated[int, Field(ge=1, le=MAX_BEHAVIOUR)] = 20
     """Behaviours after which a user is warm, 1 to 100 (= L); the paper's flag (eq. 9) is 1."""
     zero_shot_rate: NonNegativeFloat = 0.001

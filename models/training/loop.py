@@ -177,11 +177,12 @@ def fitted(
     width = config.architecture.virtual_vectors * config.architecture.dimension
     earlier = start.counts if start is not None else None
     tables = _tables(model)._replace(item_features=data.encoding.item_features)
-    combines = isinstance(model.zero_shot, TrainedEffects)
-    effects = replace(config.effects, solver="gradient") if combines else config.effects
-    descent = effects.descent if combines else replace(effects.descent, combined_directions=0)
-    on = Descent(descent, device_of(config.device))
-    return fit_effects(data.examples, tables, width, negatives, effects, rng, earlier, on)
+    combined = isinstance(model.zero_shot, TrainedEffects)
+    if combined and config.effects.solver == "counts":
+        raise InvalidInput("effects.solver", "counts", f"{config.architecture.zero_shot} is fitted by gradient")
+    effects = replace(config.effects, solver="gradient") if combined else config.effects
+    descent = Descent.of(effects.descent, device_of(config.device), combined=combined)
+    return fit_effects(data.examples, tables, width, negatives, effects, rng, earlier, descent)
 
 
 def adopted(model: TowerPair, effects: Effects | None) -> HeldOutCodes | None:

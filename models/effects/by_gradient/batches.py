@@ -8,15 +8,18 @@ from scipy import sparse
 from torch import Tensor
 
 from models.effects.by_gradient.rows import SparseRows
-from models.effects.low_rank import Design
+from models.effects.low_rank import Design, Doubles
 
 
 class RowBatch(NamedTuple):
-    """Entries (E,) of C rows, by row; of the same entries by item; and a pool of items.
+    """Entries (E,) of C rows, by row; where the same entries lie by item; and all items that negatives are expected of.
 
-    `used` (X,) are the items of the entries, rising, and behind them those of the pool (P,). `row` (E,) and `place`
-    (E,): the row of each entry, and the place of its item in `used`. `row_starts` (C,): where the entries of each row
-    begin. `by_item` (E,): the entries by item, and `item_starts` (X,) where those of each begin.
+    `values` (C, N) are the rows' attribute values. `used` (X + P + Q,) are the items of the entries (X,), rising;
+    behind them those of the pool (P,), of which most negatives are expected; and behind these the rest (Q,).
+
+    `row` (E,) and `place` (E,): the row of each entry, and the place of its item in `used`. `row_starts` (C,): where
+    the entries of each row begin. `by_item` (E,): the entries by item, and `item_starts` (X,) where those of each
+    begin. `acted` (E,) and `met` (E,): the counts of each entry.
     """
 
     values: Tensor
@@ -30,39 +33,36 @@ class RowBatch(NamedTuple):
     met: Tensor
     drawn: Tensor
     """(W, C): how many negatives of each window are expected of each row."""
-    ratio: Tensor
-    """(W, P): what each item of the pool stands for of each window's popularity."""
+    of_pool: Tensor
+    """(W, P): the share of each item of the pool in them."""
+    of_rest: Tensor
+    """(W, Q): that of the rest."""
 
 
 class Batches:
-    """The rows on the device, and batches of them."""
+    """The counts of C rows on the device, and batches of them."""
 
-    def __init__(self, rows: SparseRows, design: Design, pool: int, device: torch.device, seed: int) -> None:
+    def __init__(self, rows: SparseRows, design: Design, pool: int, device: torch.device) -> None:
         counts = rows.counts
         entries = sparse.csr_matrix(counts.acted + 1j * (counts.acted + counts.passed))  # one pattern for both
         expected = counts.drawn.sum(axis=1) @ counts.popularity
-        order = np.argsort(-expected, kind="stable")
-        most, others = order[: pool if len(order) <= pool else pool // 2], order[pool // 2 :]
-        rest = expected[others] if len(order) > pool else np.zeros(0)
+        order = np.argsort(-expected, kind="stable")[: np.count_nonzero(expected)]
         self.met = max(float(rows.met_items.sum()), 1.0)
-        self.generator = torch.Generator(device).manual_seed(seed)
         self._starts = torch.from_numpy(entries.indptr.astype(np.int64)).to(device)
         self._items = torch.from_numpy(entries.indices.astype(np.int64)).to(device)
         self._acted = torch.from_numpy(entries.data.real.astype(np.float32)).to(device)
-        self._met = torch.from_numpy(entries.data.imag.astype(np.float32)).to(device)
+        self._met = torch.from_numpy(_least_met(entries, rows).astype(np.float32)).to(device)
         self._values, self._device = design.values.to(device), device
         self._drawn = torch.from_numpy(counts.drawn.astype(np.float32)).to(device)
-        self._popularity = torch.from_numpy(counts.popularity.astype(np.float32)).to(device)
-        self._most = torch.from_numpy(most[expected[most] > 0]).to(device)
-        self._others = torch.from_numpy(others).to(device)
-        self._sampled = pool // 2 if rest.sum() > 0 else 0
-        self._ends = torch.from_numpy(np.cumsum(rest) / max(rest.sum(), 1e-300)).to(device)
-        self._likely = torch.from_numpy((rest / max(rest.sum(), 1e-300)).astype(np.float32)).to(device)
+        popularity = torch.from_numpy(counts.popularity[:, order].astype(np.float32)).to(device)
+        self._of_pool, self._of_rest = popularity[:, :pool].contiguous(), popularity[:, pool:].contiguous()
+        self._expected_of = torch.from_numpy(order).to(device)
 
     def __len__(self) -> int:
         return len(self._values)
 
     def batch(self, chosen: Tensor) -> RowBatch:
+        """That of the rows `chosen` (C,)."""
         starts = self._starts[chosen]
         sizes = self._starts[chosen + 1] - starts
         row_starts = sizes.cumsum(0) - sizes
@@ -72,10 +72,9 @@ class Batches:
         used, counts = torch.unique_consecutive(items, return_counts=True)
         place = torch.empty_like(by_item)
         place[by_item] = torch.arange(len(used), device=self._device).repeat_interleave(counts)
-        pool, ratio = self._pool()
         return RowBatch(
             self._values[chosen],
-            torch.cat([used, pool]),
+            torch.cat([used, self._expected_of]),
             row,
             place,
             row_starts,
@@ -84,16 +83,20 @@ class Batches:
             self._acted[entries],
             self._met[entries],
             self._drawn[:, chosen],
-            ratio,
+            self._of_pool,
+            self._of_rest,
         )
 
-    def _pool(self) -> tuple[Tensor, Tensor]:
-        """Items (P,), and what each stands for of each window's popularity (W, P)."""
-        if not self._sampled:
-            return self._most, self._popularity[:, self._most]
-        points = torch.rand(self._sampled, generator=self.generator, device=self._device, dtype=torch.float64)
-        drawn = torch.searchsorted(self._ends, points).clamp(max=len(self._others) - 1)
-        pool = torch.cat([self._most, self._others[drawn]])
-        ratio = self._popularity[:, pool]
-        ratio[:, len(self._most) :] /= self._likely[drawn] * self._sampled
-        return pool, ratio
+
+def _least_met(entries: sparse.csr_matrix, rows: SparseRows) -> Doubles:
+    """(E,) how often each entry was met beside what is expected of it: with that, no fewer were passed by than none.
+
+    Where windows were put together, more may be taken off an entry than is expected of it.
+    """
+    counts = rows.counts
+    row = np.repeat(np.arange(entries.shape[0]), np.diff(entries.indptr))
+    expected = np.zeros(entries.nnz)
+    for drawn, popularity in zip(counts.drawn, counts.popularity, strict=True):
+        expected += drawn[row] * popularity[entries.indices]
+    found: Doubles = np.maximum(entries.data.imag, entries.data.real - expected)
+    return found

@@ -19,7 +19,7 @@ from foretaste.kernel.configuration import (
     ShareBelowOne,
     raises_invalid_input,
 )
-from foretaste.kernel.errors import ForetasteError
+from foretaste.kernel.errors import ForetasteError, InvalidInput
 from models.effects.by_gradient.batches import RowBatch
 from models.effects.low_rank import Design, Fit, Penalty
 
@@ -39,9 +39,8 @@ class DescentConfig:
     """More epochs are taken until there are so many."""
     batch: PositiveInt | None = None
     """Rows a step; None: a 64th of all, 512 to 8192."""
-    pool: Annotated[int, Field(ge=2)] = 4096
-    """Items over which what is expected of sampled negatives is estimated: half of it are those expected most, whose
-    part is exact, the others are drawn."""
+    pool: PositiveInt = 4096
+    """Items of which most sampled negatives are expected, over which that is exact; over the rest it is bounded."""
     rate: PositiveFloat = 0.05
     """Of Adam at first, in sizes of what it moves; it falls to 0 along a cosine."""
     combined_directions: Annotated[int, Field(ge=0)] = 8
@@ -54,7 +53,13 @@ class DescentConfig:
     """Weight of eqs. 3 and 4 where they go beyond what the fit asks: behaviour and attributes from the code of
     behaviour, attributes from that of attributes."""
     discrepancy: NonNegativeFloat = 0.0
-    """Weight of eq. 5."""
+    """Weight of eq. 5; it needs a `reconstruction`, by which the code of behaviour is learned."""
+
+    def __post_init__(self) -> None:
+        """Raises `InvalidInput` for eq. 5 alone."""
+        if self.discrepancy and not self.reconstruction:
+            problem = "needs a reconstruction above 0: nothing else would teach the code of behaviour"
+            raise InvalidInput("discrepancy", self.discrepancy, problem)
 
 
 class Combination(nn.Module):
@@ -74,7 +79,7 @@ class Combination(nn.Module):
         return found
 
 
-class Found(NamedTuple):
+class GradientFit(NamedTuple):
     """The factors, and the perceptron where there is one."""
 
     fit: Fit
@@ -95,20 +100,21 @@ class Factors(nn.Module):
         super().__init__()
         weights, more = penalty.weights, config.combined_directions
         left, right = first.left * weights.values.unsqueeze(1), first.right * weights.items.unsqueeze(1)
+        self.sizes = tuple(float(part.square().mean()) ** 0.5 if part.numel() else 1.0 for part in (left, right))
+        """Of an entry of each factor as they begin."""
         if more:
-            size = _KEY_START * (float(right.square().mean()) ** 0.5 if right.numel() else 1.0)
             left = torch.cat([left, left.new_zeros(len(left), more)], dim=1)
-            right = torch.cat([right, size * torch.randn(len(right), more)], dim=1)
-        self.count, self.size, width = len(first.bias), design.size, left.shape[1]
+            right = torch.cat([right, _KEY_START * self.sizes[1] * torch.randn(len(right), more)], dim=1)
+        count, width = len(first.bias), left.shape[1]
         self.bias = nn.Parameter(first.bias.float().clone())
         self.left, self.right = nn.Parameter(left.float().contiguous()), nn.Parameter(right.float().contiguous())
         self.register_buffer("of_values", 1 / weights.values.float().unsqueeze(1))
         self.register_buffer("of_items", 1 / weights.items.float().unsqueeze(1))
-        no_members = torch.zeros(self.count, 0, dtype=torch.int64)
+        no_members = torch.zeros(count, 0, dtype=torch.int64)
         self.register_buffer("members", no_members if design.items is None else design.items.values)
         self.combination = Combination(design.values.shape[1], design.size, width, config) if more else None
-        has_encoder = config.reconstruction > 0 or config.discrepancy > 0
-        self.encoder = BehaviourEncoder(self.count, design.size, width, config) if has_encoder else None
+        has_encoder = config.reconstruction > 0 and width > 0 and design.size > 0
+        self.encoder = BehaviourEncoder(count, design.size, width, config) if has_encoder else None
 
     def codes(self, values: Tensor) -> Tensor:
         """(C, K) of rows with these values (C, N)."""
@@ -120,21 +126,22 @@ class Factors(nn.Module):
         own = functional.embedding(items, self.right) * self.of_items.index_select(0, items)
         if not self.members.shape[1]:
             return own
-        shared = self.right[self.count :] * self.of_items[self.count :]
+        count = len(self.bias)
+        shared = self.right[count:] * self.of_items[count:]
         return own + functional.embedding_bag(self.members.index_select(0, items), _with_none(shared), mode="sum")
 
     def biases(self, items: Tensor) -> Tensor:
         """(X,) of these items (X,)."""
         return functional.embedding(items, self.bias.unsqueeze(1)).squeeze(1)
 
-    def found(self) -> Found:
+    def found(self) -> GradientFit:
         """What was learned, on the CPU. Raises `ForetasteError` where it is not finite."""
         self.cpu().eval()
         with torch.no_grad():
             fit = Fit(self.bias.clone(), self.left * self.of_values, self.right * self.of_items)
         if not all(bool(torch.isfinite(part).all()) for part in fit):
             raise ForetasteError("the fit of the attributes' effects diverged: its factors are not finite")
-        return Found(fit, self.combination)
+        return GradientFit(fit, self.combination)
 
 
 def _with_none(table: Tensor) -> Tensor:
@@ -153,7 +160,7 @@ class BehaviourEncoder(nn.Module):
         self._dropout = config.dropout
 
     def forward(self, batch: RowBatch) -> Tensor:
-        """(C, K) of a batch, entries left out at random: none is told by itself alone."""
+        """(C, K) of a batch, a share of the entries left out at random."""
         acted = functional.dropout(batch.acted, self._dropout, self.training)
         norm = acted.new_zeros(len(batch.values)).index_add(0, batch.row, acted.square()).clamp(min=1e-12).sqrt()
         weights, items = acted / norm[batch.row], batch.used[batch.place]

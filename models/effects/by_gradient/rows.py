@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy import sparse
-from scipy.sparse.linalg import LinearOperator, svds
+from scipy.sparse.linalg import ArpackError, LinearOperator, svds
 from torch import Tensor
 
+from foretaste.kernel.errors import ForetasteError
 from models.effects.cells import SparseCounts
 from models.effects.low_rank import Design, Doubles, Fit, Weights
 
@@ -105,8 +106,15 @@ def strongest(slope: LinearOperator, rank: int, seed: int) -> tuple[Doubles, Dou
     if not rank:
         return np.zeros((slope.shape[0], 0)), np.zeros(0), np.zeros((0, slope.shape[1]))
     if rank < least - 1:
-        start = np.random.default_rng(seed).standard_normal(least)
-        left, values, right = svds(slope, rank, v0=start, random_state=seed)
+        start = np.random.default_rng(seed).standard_normal(slope.shape[1])
+        if not np.any(slope.matvec(start)):
+            return np.zeros((slope.shape[0], 0)), np.zeros(0), np.zeros((0, slope.shape[1]))
+        try:
+            left, values, right = svds(slope, rank, random_state=seed)
+        except ArpackError as error:
+            raise ForetasteError(
+                f"the strongest directions of the attributes' effects were not found: {error}"
+            ) from error
         order = np.argsort(-values)
         return left[:, order], values[order], right[order]
     wide = slope.shape[0] == least  # few rows: each is found, and the whole decomposed
@@ -136,7 +144,7 @@ def strength_of(slope: LinearOperator, seed: int) -> float:
     return float(strongest(slope, 1, seed)[1].sum())
 
 
-def begun(rows: SparseRows, design: Design, weights: Weights, threshold: float, rank: int, seed: int) -> Fit:
+def first_step(rows: SparseRows, design: Design, weights: Weights, threshold: float, rank: int, seed: int) -> Fit:
     """As `low_rank.begin`."""
     bias = rows.item_log_odds
     left, strengths, right = strongest(rows.slope_at_zero(design, weights), rank, seed)
@@ -158,9 +166,8 @@ def _mean_curvature(rows: SparseRows, design: Design, weights: Weights, bias: Do
     keys = bend * (item_members(design, len(bend)) @ of_items)
     codes = members(design.values, design.size) @ of_values
     kept = float(codes @ ((rows.counts.acted + rows.counts.passed) @ keys))
-    return (kept + float((rows.counts.drawn @ codes) @ (rows.counts.popularity @ keys))) / (
-        len(of_values) * len(of_items)
-    )
+    expected = float((rows.counts.drawn @ codes) @ (rows.counts.popularity @ keys))
+    return (kept + expected) / max(len(of_values) * len(of_items), 1)
 
 
 def _column(values: Doubles) -> Tensor:

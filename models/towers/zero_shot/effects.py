@@ -69,6 +69,8 @@ class TrainedEffects(AttributeEffects):
 
     def adopt(self, effects: Effects) -> None:
         super().adopt(effects)
-        if effects.combinations is not None:
-            for name in ("values", "first", "bias", "second"):
-                getattr(self, name).copy_(torch.from_numpy(getattr(effects.combinations, name)[0]))
+        for name in ("values", "first", "bias", "second"):
+            if effects.combinations is None:  # sums alone, whatever an earlier generation had
+                self.get_buffer(name).zero_()
+            else:
+                self.get_buffer(name).copy_(torch.from_numpy(getattr(effects.combinations, name)[0]))

@@ -418,7 +418,7 @@ def test_what_values_say_together_is_in_the_codes_that_training_shows_and_in_the
 ) -> None:
     examples, width = _either_or(rng), 64
     config = EffectsConfig(solver="gradient", transitions=False)
-    descent = Descent(replace(config.descent, rate=0.1))
+    descent = Descent.of(replace(config.descent, rate=0.1), combined=True)
     effects = fit_effects(examples, TABLES, width, None, config, np.random.default_rng(1), descent=descent)
     assert effects.combinations is not None
     shape = ZeroShotShape(sizes=TABLES.attributes, vectors=4, dimension=width // 4)

@@ -8,12 +8,22 @@ import numpy as np
 import pytest
 import torch
 
+from models.effects.counts import TableSizes
 from models.effects.fit import Effects, EffectsConfig, fit_effects
 from models.effects.item_keys import combined_keys, design_of_items, separated_keys
 from models.effects.low_rank import Design, Fit, Weights
 from models.effects.state import SavedCounts
 from models.runtime.encoding import FIRST_KNOWN, IndexArray
-from tests.effects_factory import ITEMS, SEGMENTS, TABLES, attributes_of, impressions, liked, part_of_examples
+from tests.effects_factory import (
+    ITEMS,
+    SEGMENTS,
+    TABLES,
+    attributes_of,
+    examples_of,
+    impressions,
+    liked,
+    part_of_examples,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FEATURES: IndexArray = np.where(np.arange(ITEMS) < FIRST_KNOWN, 0, np.arange(ITEMS) % SEGMENTS + 1)[:, None]
@@ -62,6 +72,25 @@ def test_where_little_is_counted_kinds_tell_more_than_items_alone(rng: np.random
         return np.corrcoef(found.ravel(), truth.ravel())[0, 1]
 
     assert likeness(FEATURES) > likeness(None) + 0.02
+
+
+@pytest.mark.parametrize("solver", ["counts", "gradient"])
+def test_what_a_kind_of_many_rare_items_tells_is_not_shrunk_as_what_each_item_does(
+    solver: Any, rng: np.random.Generator
+) -> None:
+    """Five times an item was shown, a thousand times a kind."""
+    items = 602
+    features = np.where(np.arange(items) < FIRST_KNOWN, 0, np.arange(items) % SEGMENTS + 1)[:, None]
+    attributes, users = attributes_of(300, rng), np.repeat(np.arange(300), 10)
+    shown = rng.integers(FIRST_KNOWN, items, len(users))
+    chance = np.where(shown % SEGMENTS == attributes[users, 0] % SEGMENTS, 0.7, 0.3)
+    examples = examples_of(users, shown, rng.random(len(users)) < chance, attributes)
+    tables = TableSizes(TABLES.attributes, items, item_features=features)
+    config = EffectsConfig(solver=solver, transitions=False, popularity_with_time=False)
+    effects = fit_effects(examples, tables, 64, None, config, np.random.default_rng(1))
+    found = effects.codes[0, 1 : SEGMENTS + 1] @ effects.keys[FIRST_KNOWN:].T
+    own = np.arange(FIRST_KNOWN, items) % SEGMENTS == np.arange(1, SEGMENTS + 1)[:, None] % SEGMENTS
+    assert 1.2 < found[own].mean() - found[~own].mean() < 2.2, "2 log(.7 / .3) is 1.7"
 
 
 def test_a_later_window_goes_on_from_the_keys(rng: np.random.Generator, tmp_path: Path) -> None:

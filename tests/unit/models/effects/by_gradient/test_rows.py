@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from models.effects.by_gradient.rows import SparseRows, begun, strength_of
+from models.effects.by_gradient.rows import SparseRows, first_step, strength_of
 from models.effects.by_gradient.rows import strongest as strongest_of
 from models.effects.cells import SparseCounts
 from models.effects.low_rank import Counts, Design, Weights, begin, slope_at_zero, strongest
@@ -77,11 +77,20 @@ def test_no_directions_are_none(both: Any) -> None:
     assert (left.shape, values.shape, right.shape) == ((slope.shape[0], 0), (0,), (0, slope.shape[1]))
 
 
+def test_where_nothing_is_told_there_is_no_direction() -> None:
+    nothing = sparse.csr_matrix((CELLS, ITEMS))
+    rows = SparseRows(SparseCounts(nothing, nothing, np.zeros((0, CELLS)), np.zeros((0, ITEMS))))
+    wide = Design(torch.arange(CELLS).unsqueeze(1), CELLS)
+    slope = rows.slope_at_zero(wide, rows.weights(wide))
+    assert strength_of(slope, seed=3) == 0
+    assert first_step(rows, wide, rows.weights(wide), 0.5, 4, 3).left.shape == (CELLS, 0)
+
+
 def test_the_first_step_is_that_of_dense_counts(both: Any) -> None:
     rows, counts, design = both
     weights = Weights.of(counts, design)
     threshold = 0.5 * strength_of(rows.slope_at_zero(design, weights), seed=3)
-    own, dense = (make(each, design, weights, threshold, 4, 3) for make, each in ((begun, rows), (begin, counts)))
+    own, dense = (make(each, design, weights, threshold, 4, 3) for make, each in ((first_step, rows), (begin, counts)))
     assert own.left.shape[1] >= 1
     np.testing.assert_allclose(own.bias, dense.bias, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(own.effects, dense.effects, atol=1e-3)
