@@ -9,13 +9,17 @@ from torch import Tensor
 
 from models.effects.by_gradient.rows import SparseRows
 from models.effects.low_rank import Design, Doubles
+from models.runtime.encoding import IndexArray
+
+_REST_PARTS = 4
+"""Few enough that Adam's momentum, which is of ten steps, holds all of them."""
 
 
 class RowBatch(NamedTuple):
     """Entries (E,) of C rows, by row; where the same entries lie by item; and all items that negatives are expected of.
 
     `values` (C, N) are the rows' attribute values. `used` (X + P + Q,) are the items of the entries (X,), rising;
-    behind them those of the pool (P,), of which most negatives are expected; and behind these the rest (Q,).
+    behind them those of the pool (P,), of which most negatives are expected; and behind these a part of the rest (Q,).
 
     `row` (E,) and `place` (E,): the row of each entry, and the place of its item in `used`. `row_starts` (C,): where
     the entries of each row begin. `by_item` (E,): the entries by item, and `item_starts` (X,) where those of each
@@ -36,7 +40,7 @@ class RowBatch(NamedTuple):
     of_pool: Tensor
     """(W, P): the share of each item of the pool in them."""
     of_rest: Tensor
-    """(W, Q): that of the rest."""
+    """(W, Q): that of the rest, which comes in parts by turns, each standing for all of it."""
 
 
 class Batches:
@@ -54,9 +58,11 @@ class Batches:
         self._met = torch.from_numpy(_least_met(entries, rows).astype(np.float32)).to(device)
         self._values, self._device = design.values.to(device), device
         self._drawn = torch.from_numpy(counts.drawn.astype(np.float32)).to(device)
-        popularity = torch.from_numpy(counts.popularity[:, order].astype(np.float32)).to(device)
-        self._of_pool, self._of_rest = popularity[:, :pool].contiguous(), popularity[:, pool:].contiguous()
-        self._expected_of = torch.from_numpy(order).to(device)
+        parts = min(max(len(order) // pool - 1, 1), _REST_PARTS)
+        of_pool, *of_rest = order[:pool], *(order[pool + part :: parts] for part in range(parts))
+        self._pool = _expected_of(of_pool, counts.popularity, device)
+        self._rest = [_expected_of(part, parts * counts.popularity, device) for part in of_rest]
+        self._made = 0
 
     def __len__(self) -> int:
         return len(self._values)
@@ -72,9 +78,11 @@ class Batches:
         used, counts = torch.unique_consecutive(items, return_counts=True)
         place = torch.empty_like(by_item)
         place[by_item] = torch.arange(len(used), device=self._device).repeat_interleave(counts)
+        (pool, of_pool), (rest, of_rest) = self._pool, self._rest[self._made % len(self._rest)]
+        self._made += 1
         return RowBatch(
             self._values[chosen],
-            torch.cat([used, self._expected_of]),
+            torch.cat([used, pool, rest]),
             row,
             place,
             row_starts,
@@ -83,9 +91,15 @@ class Batches:
             self._acted[entries],
             self._met[entries],
             self._drawn[:, chosen],
-            self._of_pool,
-            self._of_rest,
+            of_pool,
+            of_rest,
         )
+
+
+def _expected_of(items: IndexArray, popularity: Doubles, device: torch.device) -> tuple[Tensor, Tensor]:
+    """These items (P,) and their share in each window (W, P)."""
+    share = torch.from_numpy(popularity[:, items].astype(np.float32))
+    return torch.from_numpy(items).to(device), share.to(device)
 
 
 def _least_met(entries: sparse.csr_matrix, rows: SparseRows) -> Doubles:

@@ -87,7 +87,7 @@ def test_the_slopes_are_those_of_the_loss(pool: Any, rng: np.random.Generator) -
     batch = Batches(_two_windows(rows), design, pool, CPU).batch(torch.tensor([7, 3, 40]))
     codes, keys, bias = (torch.randn(shape, requires_grad=True) for shape in ((3, 2), (ITEMS, 2), (ITEMS,)))
     item, expected_of = batch.used[batch.place], batch.used[len(batch.item_starts) :]
-    assert len(expected_of) == ITEMS
+    assert len(expected_of) == (ITEMS if pool > ITEMS else pool + (ITEMS - pool) // 4)
     z = (codes[batch.row] * keys[item]).sum(1) + bias[item]
     loss = (batch.met * functional.softplus(z) - batch.acted * z).sum()
     near, far = expected_of.split([batch.of_pool.shape[1], batch.of_rest.shape[1]])
@@ -102,6 +102,17 @@ def test_the_slopes_are_those_of_the_loss(pool: Any, rng: np.random.Generator) -
     for own, parameter in ((slopes.keys, keys), (slopes.bias, bias)):
         found = torch.zeros_like(parameter).index_add(0, batch.used, own)
         torch.testing.assert_close(found, parameter.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_the_rest_comes_in_parts_that_make_up_the_whole(rng: np.random.Generator) -> None:
+    rows, _, design = _problem(rng)
+    batches, found = Batches(rows, design, 4, CPU), torch.zeros(ITEMS)
+    for _ in range(4):
+        batch = batches.batch(torch.tensor([0]))
+        near, far = batch.used[len(batch.item_starts) :].split([4, batch.of_rest.shape[1]])
+        found[near] = batch.of_pool[0]
+        found[far] += batch.of_rest[0] / 4
+    np.testing.assert_allclose(found, rows.counts.popularity[0], rtol=1e-5)
 
 
 def test_a_batch_holds_all_entries_of_its_rows(rng: np.random.Generator) -> None:
