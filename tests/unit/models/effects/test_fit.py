@@ -109,7 +109,7 @@ def _a_heavy_user(rng: np.random.Generator) -> tuple[Examples, Examples, npt.NDA
     )
 
 
-@pytest.mark.parametrize("solver", ["counts", "gradient"])
+@pytest.mark.parametrize("solver", ["counts", "gradient", "combined"])
 def test_what_a_user_did_is_not_in_the_code_that_training_shows_of_that_user(
     solver: Any, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,15 +117,23 @@ def test_what_a_user_did_is_not_in_the_code_that_training_shows_of_that_user(
     monkeypatch.setattr("models.effects.fits.strength", lambda *_: 1.0)
     monkeypatch.setattr("models.effects.fits.strength_of", lambda *_: 1.0)
     *pair, attributes = _a_heavy_user(rng)
-    one, other = (_fit(examples, solver=solver) for examples in pair)
+    config = EffectsConfig(solver="counts" if solver == "counts" else "gradient")
+    descent = Descent.of(config.descent, combined=solver == "combined")
+    one, other = (
+        fit_effects(examples, TABLES, 64, None, config, np.random.default_rng(1), descent=descent) for examples in pair
+    )
     assert np.array_equal(one.fold, other.fold)
+    assert (one.combinations is not None) == (solver == "combined")
 
     def held_out(effects: Any, user: Any) -> Any:
         code = HeldOutCodes(effects, TABLES).of(np.array([user]), attributes[[user]])
         return (code @ effects.keys.T)[0]
 
     def whole(effects: Any) -> Any:
-        return (_whole(effects, attributes[:1]) @ effects.keys.T)[0]
+        code = _whole(effects, attributes[:1])
+        if effects.combinations is not None:
+            code = code + effects.combinations.codes(np.zeros(1, dtype=int), TABLES.places(attributes[:1]))
+        return (code @ effects.keys.T)[0]
 
     moved = np.abs(whole(one) - whole(other)).max()
     assert moved > 0.2
@@ -440,3 +448,33 @@ def test_what_values_say_together_is_in_the_codes_that_training_shows_and_in_the
     alone = _fit(examples, solver="gradient")
     assert alone.combinations is None
     assert np.abs(_whole(alone, every) @ alone.keys.T).max() < 0.7
+
+
+@pytest.mark.parametrize("combined", [False, True])
+@pytest.mark.parametrize("case", ["nothing", "one user", "unknown attributes"])
+def test_where_attributes_tell_nothing_the_descent_finds_nothing(
+    case: Any, combined: Any, rng: np.random.Generator
+) -> None:
+    attributes = attributes_of(1 if case == "one user" else 40, rng)
+    if case == "unknown attributes":
+        attributes[:] = 0
+    examples = impressions(attributes, 0 if case == "nothing" else 12, rng)
+    config = EffectsConfig(solver="gradient")
+    descent = Descent.of(replace(config.descent, least_steps=5), combined=combined)
+    effects = fit_effects(examples, TABLES, WIDTH, None, config, np.random.default_rng(1), descent=descent)
+    assert not effects.codes.any()
+    assert np.isfinite(effects.biases).all()
+    codes = HeldOutCodes(effects, TABLES).of(np.arange(1), attributes[:1])
+    assert np.isfinite(codes).all()
+
+
+def test_sums_alone_take_the_perceptron_of_an_earlier_generation_away(rng: np.random.Generator) -> None:
+    effects = _fit(impressions(attributes_of(60, rng), 12, rng))
+    tower = TrainedEffects(ZeroShotShape(sizes=TABLES.attributes, vectors=1, dimension=WIDTH))
+    for part in tower.state_dict().values():
+        part.fill_(1.0)
+    tower.adopt(effects)
+    every = np.array([[1, 1], [2, 3]])
+    np.testing.assert_allclose(
+        tower(torch.empty(0), torch.from_numpy(every)).flatten(1), _whole(effects, every), atol=1e-6
+    )

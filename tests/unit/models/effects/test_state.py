@@ -151,20 +151,21 @@ def test_without_anything_new_the_effects_stay(rng: np.random.Generator) -> None
     assert again.counts.past.frequency.sum() == len(early.users)
 
 
+@pytest.mark.parametrize("solver", ["counts", "gradient"])
 def test_what_a_user_did_is_not_in_the_code_that_training_shows_of_that_user(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    solver: Any, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a first fit: of the window that is added, and with how strong noise is held still."""
     monkeypatch.setattr("models.effects.fits.strength", lambda *_: 1.0)
     monkeypatch.setattr("models.effects.fits.strength_of", lambda *_: 1.0)
     attributes = attributes_of(80, rng)
     attributes[:, 0] = np.where(np.arange(80) < 10, 1, 2)
-    counts = _fit(impressions(attributes, 6, rng)).counts
+    counts = _fit(impressions(attributes, 6, rng), solver=solver).counts
     late = impressions(attributes, 12, rng)
     late = replace(late, times_ms=late.times_ms + counts.until_ms)
     own, likes = late.users == 0, liked(attributes[:1, 0])[0, late.items]
     one, other = (
-        _fit(replace(late, labels=np.where(own, labels, late.labels).astype(np.float32)), counts)
+        _fit(replace(late, labels=np.where(own, labels, late.labels).astype(np.float32)), counts, solver=solver)
         for labels in (likes, ~likes)
     )
 
