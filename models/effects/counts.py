@@ -117,13 +117,14 @@ class ExpectedNegatives(NamedTuple):
 class Counting:
     """Which users, cells and items are counted, and what each user did, weighted; a user counts as n to a power.
 
-    `users` are rows of `Dataset.users`, `items` (I,) are indices with their `frequency` (I,). `cells`: of equal
+    `covered`: about which share of all interactions, earlier ones among them, is counted. `users` are rows of `Dataset.users`, `items` (I,) are indices with their `frequency` (I,). `cells`: of equal
     attributes; `member` (users of the dataset,) of them, -1 for who is not counted. `value_places` (G,): where each
     counted attribute value lies among all ΣA, field after field. `of_design` (cells,): cells that differ in values that
     are not counted are one in the `design`. `user_counts`: of the users of the dataset, and `past` of the
     cells, both over the items.
     """
 
+    covered: float
     users: IndexArray
     items: IndexArray
     frequency: Doubles
@@ -158,6 +159,8 @@ class Counting:
         frequency = np.bincount(rows.items[known], minlength=tables.items).astype(np.float64)
         frequency[before.items] += before.frequency
         kept, items = _within(cells, frequency, None if all_counts else limits.most_counts, rng)
+        covered = float(frequency[items].sum() / max(frequency.sum(), 1.0))
+        covered *= float(cells.users[kept].sum() / max(cells.users.sum(), 1.0))
         place, column = _places(kept, len(cells.users)), _places(items, tables.items)
         users = users[place[own[users]] >= 0]
         member = np.full(len(rows.attributes), -1)
@@ -166,12 +169,9 @@ class Counting:
         design, of_design, value_places = _designed(cells, tables.attributes, limits.least_users)
         user_counts = _user_counts(rows, member >= 0, column, len(items), negatives, limits.user_weight)
         moved = None if past is None else past.counts.over(column[past.items], len(items)).by(place[others], len(kept))
-        return cls(users, items, frequency[items], cells, member, value_places, of_design, design, user_counts, moved)
-
-    @property
-    def size(self) -> int:
-        """Cells times items."""
-        return len(self.cells.users) * len(self.items)
+        return cls(
+            covered, users, items, frequency[items], cells, member, value_places, of_design, design, user_counts, moved
+        )
 
     @property
     def cell(self) -> IndexArray:

@@ -38,6 +38,8 @@ from models.effects.transitions import Transitions, fit_transitions
 from models.runtime.encoding import PADDING, IndexArray
 
 Floats = npt.NDArray[np.float32]
+LEAST_COVERED = 0.9
+"""Of all interactions: dense counts of fewer are no fit of the data."""
 Solver: TypeAlias = Literal["auto", "counts", "gradient"]
 
 
@@ -71,7 +73,7 @@ class EffectsConfig:
     """Whether biases follow what was acted on lately, as far as the data say that it tells anything."""
     solver: Solver = "auto"
     """counts: over dense counts, within `counting.most_counts`, beyond which cells and items are left out. gradient: by
-    descent over what was seen alone, at any size. auto: the first where all counts are within the limit."""
+    descent over what was seen alone, at any size. auto: the first where it leaves out little (`LEAST_COVERED`)."""
     descent: DescentConfig = field(default_factory=DescentConfig)
     transitions: bool = True
     """Whether the ranking tower reads which items follow which."""
@@ -139,9 +141,11 @@ def fit_effects(
         until_ms = max(until_ms, earlier.until_ms)
     past, evidence = (earlier.past, earlier.evidence) if earlier else (None, None)
     expected = None if negatives is None else ExpectedNegatives(negatives.number, negatives.sampler.by_moment)
-    counting = Counting.of(rows, tables, expected, config.counting, rng, past, all_counts=config.solver != "counts")
-    fits_in = counting.size <= config.counting.most_counts
-    by_gradient = config.solver == "gradient" or (config.solver == "auto" and not fits_in)
+    by_gradient = config.solver == "gradient"
+    counting = Counting.of(rows, tables, expected, config.counting, rng, past, all_counts=by_gradient)
+    if config.solver == "auto" and counting.covered < LEAST_COVERED:
+        by_gradient = True
+        counting = Counting.of(rows, tables, expected, config.counting, rng, past, all_counts=True)
     of_all = None
     if tables.item_features is not None and config.item_attributes:
         of_all = design_of_items(tables.item_features, counting.items)
