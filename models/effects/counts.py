@@ -118,10 +118,10 @@ class Counting:
     """Which users, cells and items are counted, and what each user did, weighted; a user counts as n to a power.
 
     `covered`: about which share of all interactions, earlier ones among them, is counted. `users` are rows of
-    `Dataset.users`, `items` (I,) are indices with their `frequency` (I,). `cells`: of equal attributes; `member` (users of the dataset,) of them, -1 for who is not counted. `value_places` (G,): where each
-    counted attribute value lies among all ΣA, field after field. `of_design` (cells,): cells that differ in values that
-    are not counted are one in the `design`. `user_counts`: of the users of the dataset, and `past` of the
-    cells, both over the items.
+    `Dataset.users`, `items` (I,) are indices with their `frequency` (I,). `cells`: of equal attributes; `member` (users
+    of the dataset,) of them, -1 for who is not counted. `value_places` (G,): where each counted attribute value lies
+    among all ΣA, field after field. `of_design` (cells,): cells that differ in values that are not counted are one in
+    the `design`. `user_counts`: of the users of the dataset, and `past` of the cells, both over the items.
     """
 
     covered: float
