@@ -128,9 +128,11 @@ def _turned(
         second[:, : turned.shape[1]] = stacked(combination.second, "weight").T @ turned
         return second
 
-    return Combinations(
-        np.stack([of_all(each) for each in combinations]),
-        np.stack([stacked(each.first, "weight").T for each in combinations]),
-        np.stack([stacked(each.first, "bias") for each in combinations]),
-        np.stack([of_codes(each, turned) for each, turned in zip(combinations, directions, strict=True)]),
+    parts = (
+        [of_all(each) for each in combinations],
+        [stacked(each.first, "weight").T for each in combinations],
+        [stacked(each.first, "bias") for each in combinations],
+        [of_codes(each, turned) for each, turned in zip(combinations, directions, strict=True)],
     )
+    # in the order in which a file keeps them: a product over another order differs in its last bits
+    return Combinations(*(np.ascontiguousarray(np.stack(part)) for part in parts))

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from foretaste.kernel.files import hash_file
 from models.data.dataset import read_dataset
 from models.data.split import split_by_time
 from models.data.vocabulary import grown
+from models.effects.by_gradient.factors import DescentConfig
 from models.effects.fit import EffectsConfig
 from models.generations.export import export
 from models.generations.load import restore, training_config_of
@@ -181,6 +182,7 @@ def test_a_generation_written_before_is_read_as_it_was(tmp_path: Path) -> None:
     assert np.array_equal(virtual, np.array(expected, dtype=np.float32))
     config_then = json.loads((WRITTEN_BEFORE / files.MANIFEST).read_text(encoding="utf-8"))["training"]
     config_then["effects"] |= {"item_attributes": True, "popularity_with_time": True, "transitions": True}  # by default
+    config_then["effects"] |= {"solver": "auto", "descent": asdict(DescentConfig())}  # likewise
     assert json.loads(json.dumps(restored.config.to_dict())) == config_then
     assert restored.counts is not None
     assert restored.counts.until_ms == 1702219245001
