@@ -118,7 +118,7 @@ def test_what_a_user_did_is_not_in_the_code_that_training_shows_of_that_user(
     monkeypatch.setattr("models.effects.fits.strength_of", lambda *_: 1.0)
     *pair, attributes = _a_heavy_user(rng)
     config = EffectsConfig(solver="counts" if solver == "counts" else "gradient")
-    descent = Descent.of(config.descent, combined=solver == "combined")
+    descent = Descent.of(replace(config.descent, least_steps=100), combined=solver == "combined")
     one, other = (
         fit_effects(examples, TABLES, 64, None, config, np.random.default_rng(1), descent=descent) for examples in pair
     )

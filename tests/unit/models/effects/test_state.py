@@ -10,6 +10,7 @@ import pytest
 
 from foretaste.kernel.errors import InvalidInput
 from models.data.examples import Examples
+from models.effects.by_gradient.factors import DescentConfig
 from models.effects.counts import CountingConfig, TableSizes
 from models.effects.fit import Effects, EffectsConfig, HeldOutCodes, fit_effects
 from models.effects.state import SavedCounts
@@ -160,12 +161,13 @@ def test_what_a_user_did_is_not_in_the_code_that_training_shows_of_that_user(
     monkeypatch.setattr("models.effects.fits.strength_of", lambda *_: 1.0)
     attributes = attributes_of(80, rng)
     attributes[:, 0] = np.where(np.arange(80) < 10, 1, 2)
-    counts = _fit(impressions(attributes, 6, rng), solver=solver).counts
+    changes = {"solver": solver, "descent": DescentConfig(least_steps=100)}
+    counts = _fit(impressions(attributes, 6, rng), **changes).counts
     late = impressions(attributes, 12, rng)
     late = replace(late, times_ms=late.times_ms + counts.until_ms)
     own, likes = late.users == 0, liked(attributes[:1, 0])[0, late.items]
     one, other = (
-        _fit(replace(late, labels=np.where(own, labels, late.labels).astype(np.float32)), counts, solver=solver)
+        _fit(replace(late, labels=np.where(own, labels, late.labels).astype(np.float32)), counts, **changes)
         for labels in (likes, ~likes)
     )
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.effects.by_gradient.factors import DescentConfig
+from models.effects.fit import EffectsConfig
 from models.generations.export import export_towers
 from models.generations.parity import answered, compare
 from models.runtime import layout as files
@@ -25,7 +27,10 @@ PAIRS = list(zip_longest(RANKING, ZERO_SHOT))
 def test_every_tower_is_served_as_it_was_trained(ranking: Any, zero_shot: Any, tmp_path: Path) -> None:
     data, split = dataset()
     architecture = replace(TINY, ranking=ranking or "dnn", zero_shot=zero_shot or "absent")
-    trained = cotrain(data, split, config(architecture=architecture, epochs=1, rows=1500, warm_after=4))
+    effects = EffectsConfig(descent=DescentConfig(least_steps=20))
+    trained = cotrain(
+        data, split, config(architecture=architecture, effects=effects, epochs=1, rows=1500, warm_after=4)
+    )
     (tmp_path / files.ENCODING).write_text(trained.encoding.to_json(), encoding="utf-8")
     export_towers(trained, tmp_path)
     assert compare(answered(trained), tmp_path) <= 1e-5

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.effects.by_gradient.factors import DescentConfig
 from models.effects.fit import EffectsConfig
 from models.training.checkpoint import Checkpoints
 from models.training.config import TrainingConfig
@@ -21,7 +22,7 @@ from tests.towers_factory import SMALL, TINY, config, dataset
 from tests.training_towers import MEMORY_ROWS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-QUICK = EffectsConfig(iterations=4, folds=3)
+QUICK = EffectsConfig(iterations=4, folds=3, descent=DescentConfig(least_steps=20))
 KILLED_AFTER = 5
 
 
