@@ -35,7 +35,6 @@ NEW_USERS = 4000
 NEGATIVES = 20
 """Others that each act is told from."""
 
-
 CONTESTANTS: dict[str, tuple[str, Solver, int]] = {
     "counts": ("effects", "counts", 0),
     "gradient": ("effects", "gradient", 0),

@@ -126,9 +126,10 @@ def fits_by_gradient(
         penalty = Penalty(shrinking.share * noise * part**0.5, weights, shrinking.bias_precision)
         first = first_step(rows, design, weights, penalty.threshold, shrinking.most_directions, seed)
         try:
-            return fit_by_gradient(rows, design, penalty, first, descent.config, seed, descent.device)
+            learned = fit_by_gradient(rows, design, penalty, first, descent.config, seed, descent.device)
         except torch.OutOfMemoryError:  # the towers may find room on the device nevertheless
-            return fit_by_gradient(rows, design, penalty, first, descent.config, seed, torch.device("cpu"))
+            learned = fit_by_gradient(rows, design, penalty, first, descent.config, seed, torch.device("cpu"))
+        return learned.found()
 
     def without(part: int) -> SparseRows:
         return _sparse(counting, np.where(fold == part, -1, counting.cell), with_past=True)

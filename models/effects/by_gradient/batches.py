@@ -61,7 +61,7 @@ class Batches:
         parts = min(max(len(order) // pool - 1, 1), _REST_PARTS)
         of_pool, *of_rest = order[:pool], *(order[pool + part :: parts] for part in range(parts))
         self._pool = _expected_of(of_pool, counts.popularity, device)
-        self._rest = [_expected_of(part, parts * counts.popularity, device) for part in of_rest]
+        self._rest = [_expected_of(part, counts.popularity, device, times=parts) for part in of_rest]
         self._made = 0
 
     def __len__(self) -> int:
@@ -96,9 +96,9 @@ class Batches:
         )
 
 
-def _expected_of(items: IndexArray, popularity: Doubles, device: torch.device) -> tuple[Tensor, Tensor]:
-    """These items (P,) and their share in each window (W, P)."""
-    share = torch.from_numpy(popularity[:, items].astype(np.float32))
+def _expected_of(items: IndexArray, popularity: Doubles, device: torch.device, times: int = 1) -> tuple[Tensor, Tensor]:
+    """These items (P,) and so many `times` their share in each window (W, P)."""
+    share = torch.from_numpy((times * popularity[:, items]).astype(np.float32))
     return torch.from_numpy(items).to(device), share.to(device)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.effects.by_gradient.batches import Batches, RowBatch
-from models.effects.by_gradient.factors import BehaviourEncoder, DescentConfig, Factors, GradientFit
+from models.effects.by_gradient.factors import BehaviourEncoder, DescentConfig, Factors
 from models.effects.by_gradient.rows import SparseRows
 from models.effects.discrepancy import discrepancy
 from models.effects.low_rank import Design, Fit, Penalty
@@ -52,21 +52,8 @@ def fit_by_gradient(
     config: DescentConfig,
     seed: int,
     device: torch.device,
-) -> GradientFit:
-    """The factors of about the least loss, from `first` on. Raises `ForetasteError` where they are not finite."""
-    return learned(rows, design, penalty, first, config, seed, device).found()
-
-
-def learned(
-    rows: SparseRows,
-    design: Design,
-    penalty: Penalty,
-    first: Fit,
-    config: DescentConfig,
-    seed: int,
-    device: torch.device,
 ) -> Factors:
-    """The same, with all that was learned beside the factors."""
+    """The factors of about the least loss, from `first` on, and all that was learned beside them."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         factors = Factors(design, penalty, first, config).to(device).train()

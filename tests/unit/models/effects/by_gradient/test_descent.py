@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from foretaste.kernel.errors import ForetasteError, InvalidInput
 from models.effects.by_gradient.batches import Batches
-from models.effects.by_gradient.descent import _slopes, fit_by_gradient, learned
+from models.effects.by_gradient.descent import _slopes, fit_by_gradient
 from models.effects.by_gradient.factors import DescentConfig, Factors, GradientFit
 from models.effects.by_gradient.rows import SparseRows
 from models.effects.cells import SparseCounts
@@ -57,6 +57,10 @@ def _start(counts: Counts, design: Design, share: float = 0.1) -> tuple[Penalty,
     return Penalty(threshold, weights, 0.5), begin(counts, design, weights, threshold, 4, seed=1)
 
 
+def _fitted(*arguments: Any) -> GradientFit:
+    return fit_by_gradient(*arguments).found()
+
+
 def _loss_of(fit: Fit, counts: Counts, design: Design, penalty: Penalty) -> float:
     return _loss(counts, penalty, fit, _logits(design, fit))
 
@@ -70,7 +74,7 @@ def test_it_comes_to_about_the_least_loss(items: Any, pool: Any, tolerance: Any,
     begun, least = (
         _loss_of(fit, counts, design, penalty) for fit in (first, fitted(counts, design, penalty, first, 400))
     )
-    found = fit_by_gradient(rows, design, penalty, first, replace(PLAIN, batch=CELLS // 2, pool=pool), 1, CPU)
+    found = _fitted(rows, design, penalty, first, replace(PLAIN, batch=CELLS // 2, pool=pool), 1, CPU)
     assert begun > least + 10
     assert _loss_of(found.fit, counts, design, penalty) - least < tolerance * (begun - least)
     assert found.combination is None
@@ -138,7 +142,7 @@ def test_rare_items_beyond_the_pool_are_no_likelier_than_they_are(rng: np.random
     dense = counts.counts(number, number, cells)
     penalty, first = _start(dense, design, share=0.6)
     least = fitted(dense, design, penalty, first, 400)
-    found = fit_by_gradient(SparseRows(counts), design, penalty, least, replace(PLAIN, pool=16), 1, CPU).fit
+    found = _fitted(SparseRows(counts), design, penalty, least, replace(PLAIN, pool=16), 1, CPU).fit
     rare = torch.from_numpy((acted.sum(axis=0) > 0) & (acted.sum(axis=0) <= 10))
     assert rare.sum() > 500
     assert abs(float((found.bias - least.bias)[rare].mean())) < 0.1
@@ -185,7 +189,7 @@ def test_a_perceptron_tells_what_no_sum_of_values_can(rng: np.random.Generator) 
     penalty = Penalty(1.0, weights, 0.5)
     first = begin(counts, design, weights, 1.0, 2, seed=1)
     alone, together = (
-        fit_by_gradient(rows, design, penalty, first, DescentConfig(combined_directions=directions, rate=0.1), 1, CPU)
+        _fitted(rows, design, penalty, first, DescentConfig(combined_directions=directions, rate=0.1), 1, CPU)
         for directions in (0, 2)
     )
     assert _told(alone, design, rows) < 0.7
@@ -196,7 +200,7 @@ def test_one_seed_gives_the_same_factors(rng: np.random.Generator) -> None:
     rows, counts, design = _problem(rng)
     penalty, first = _start(counts, design)
     config = DescentConfig(combined_directions=2, reconstruction=0.1, discrepancy=0.1, least_steps=20, pool=8)
-    one, same, other = (fit_by_gradient(rows, design, penalty, first, config, seed, CPU) for seed in (1, 1, 2))
+    one, same, other = (_fitted(rows, design, penalty, first, config, seed, CPU) for seed in (1, 1, 2))
     for own, again in zip(one.fit, same.fit, strict=True):
         assert torch.equal(own, again)
     assert not torch.equal(one.fit.right, other.fit.right)
@@ -208,7 +212,7 @@ def test_the_papers_losses_draw_the_codes_of_behaviour_and_attributes_together(r
     batch = Batches(rows, design, 4096, CPU).batch(torch.arange(CELLS))
 
     def apart(config: DescentConfig) -> float:
-        factors = learned(rows, design, penalty, first, config, 1, CPU).eval()
+        factors = fit_by_gradient(rows, design, penalty, first, config, 1, CPU).eval()
         assert factors.encoder is not None
         with torch.inference_mode():
             return float(discrepancy(factors.codes(batch.values), factors.encoder(batch)))
@@ -222,7 +226,7 @@ def test_the_papers_losses_draw_the_codes_of_behaviour_and_attributes_together(r
 def test_a_code_of_behaviour_tells_what_its_row_acts_on(rng: np.random.Generator) -> None:
     rows, counts, design = _problem(rng)
     penalty, first = _start(counts, design)
-    factors = learned(rows, design, penalty, first, replace(PLAIN, reconstruction=1.0), 1, CPU).eval()
+    factors = fit_by_gradient(rows, design, penalty, first, replace(PLAIN, reconstruction=1.0), 1, CPU).eval()
     batch = Batches(rows, design, 4096, CPU).batch(torch.arange(CELLS))
     assert factors.encoder is not None
     with torch.inference_mode():
@@ -240,7 +244,7 @@ def test_what_decays_is_small(rng: np.random.Generator) -> None:
 
     def size(decay: float) -> float:
         config = DescentConfig(combined_directions=2, decay=decay)
-        combination = fit_by_gradient(rows, design, Penalty(1.0, weights, 0.5), first, config, 1, CPU).combination
+        combination = _fitted(rows, design, Penalty(1.0, weights, 0.5), first, config, 1, CPU).combination
         assert combination is not None
         return float(combination.second.weight.detach().norm())
 
@@ -252,7 +256,7 @@ def test_factors_that_are_not_finite_are_an_error(rng: np.random.Generator) -> N
     penalty, first = _start(counts, design)
     broken = first._replace(bias=torch.full_like(first.bias, torch.nan))
     with pytest.raises(ForetasteError, match="not finite"):
-        fit_by_gradient(rows, design, penalty, broken, DescentConfig(least_steps=2), 1, CPU)
+        _fitted(rows, design, penalty, broken, DescentConfig(least_steps=2), 1, CPU)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +273,7 @@ def test_no_directions_are_fitted_too(rng: np.random.Generator) -> None:
     penalty, first = _start(counts, design)
     none = Fit(first.bias, first.left[:, :0], first.right[:, :0])
     for config in (PLAIN, replace(PLAIN, reconstruction=0.1, discrepancy=0.1)):
-        found = fit_by_gradient(rows, design, penalty, none, replace(config, least_steps=50), 1, CPU)
+        found = _fitted(rows, design, penalty, none, replace(config, least_steps=50), 1, CPU)
         assert found.fit.left.shape == (SIZE, 0)
     assert Factors(design, penalty, none, PLAIN).keys(torch.arange(ITEMS)).shape == (ITEMS, 0)
     assert discrepancy(torch.zeros(3, 0), torch.zeros(4, 0)) == 0
