@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -34,19 +35,10 @@ for part in ("RANK", "REDIS", "TRITON"):  # a full machine is slow, and what is 
     os.environ.setdefault(f"FORETASTE_{part}_TIMEOUT", "10")
 
 ROOT = Path(__file__).parents[1]
-LONGEST_FIRST = (
-    "faults",
-    "end_to_end",
-    "simulation",
-    "integration",
-    "browser",
-    "contract",
-    "fuzz",
-    "benchmarks_peers",
-    "containers",
-    "unit",
-)
-"""The folders of tests, by how long one file of them takes."""
+LONGEST_FIRST = ("faults", "end_to_end", "simulation", "integration", "browser", "contract", "fuzz")
+"""Folders of tests, by how long one file of them takes; those of other folders are short, and compute throughout."""
+SHORT_AFTER, LONG_UNTIL = 0.1, 0.85
+"""Of a run: where short files begin to come between long ones, and where the last long one comes."""
 NIGHTLY_EXAMPLES = 50_000
 """Of each property of tests/fuzz, by `make fuzz`: more than a million of all together."""
 ON_DEMAND = ("containers", "faults")
@@ -181,9 +173,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files come first, so that no process is left with one of them at the end."""
+    """The longest files come first, so that no process is left with one of them at the end; files that compute lie
+    between those that wait for servers, so that the cores are busy meanwhile."""
     watch_connections(item for item in items if _folder(item) in ON_REAL_SERVERS)
-    items.sort(key=lambda item: LONGEST_FIRST.index(_folder(item)))
+    long, short = (
+        list(dict.fromkeys(item.path for item in items if (_folder(item) in LONGEST_FIRST) == is_long))
+        for is_long in (True, False)
+    )
+    long.sort(key=lambda path: LONGEST_FIRST.index(_folder_of(path)))
+    places = dict(zip(long, np.linspace(0.0, LONG_UNTIL, len(long)), strict=True))
+    places |= zip(short, np.linspace(SHORT_AFTER, 1.0, len(short)), strict=True)
+    items.sort(key=lambda item: places[item.path])
 
 
 def pytest_collection_finish() -> None:
@@ -193,7 +193,11 @@ def pytest_collection_finish() -> None:
 
 
 def _folder(item: pytest.Item) -> str:
-    return item.path.relative_to(ROOT / "tests").parts[0]
+    return _folder_of(item.path)
+
+
+def _folder_of(path: Path) -> str:
+    return path.relative_to(ROOT / "tests").parts[0]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from benchmarks.__main__ import app
 from benchmarks.zero_shot.planted import VALUES, Planted, dataset_of
 
-SMALL = ["--users", "1500", "--items", "1000", "--json"]
+SMALL = ["--users", "1000", "--items", "1000", "--acts", "6", "--json"]
 
 
 def _run(*more: str) -> Any:
