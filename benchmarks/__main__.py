@@ -22,6 +22,7 @@ COMMANDS = {
     "enrich": "benchmarks.enrich.command:enrich",
     "behave": "benchmarks.behave:behave",
     "new-items": "benchmarks.recommend.new_items:new_items",
+    "onboarding": "benchmarks.zero_shot.onboarding:onboarding",
     "durability": "benchmarks.durability:durability",
     "online-store": "benchmarks.online_store:online_store",
     "cotrain-once": "benchmarks.cotrain_once:cotrain_once",

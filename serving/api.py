@@ -23,6 +23,7 @@ from serving.routes.console import console_router
 from serving.routes.docs import docs_router
 from serving.routes.generations import generations_router
 from serving.routes.items import items_router
+from serving.routes.onboard import onboard_router
 from serving.routes.operating import operating_router
 from serving.routes.operations import operations_router
 from serving.routes.rank import rank_router
@@ -72,6 +73,7 @@ def build_api(parts: ServiceParts) -> FastAPI:
     api.include_router(rank_router(parts.ranking))
     api.include_router(recommend_router(parts.recommending))
     api.include_router(users_router(parts.intake, parts.users, idempotent))
+    api.include_router(onboard_router(parts.onboarding, parts.intake, parts.users, idempotent))
     api.include_router(behaviours_router(parts.intake, parts.users, idempotent))
     api.include_router(items_router(parts.intake, parts.items, idempotent))
     api.include_router(generations_router(parts.generations))

@@ -1,11 +1,12 @@
 """The bodies of users, behaviours, generations and problems. Those of a ranking are in `serving.requests`."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StrictBool, Tag
 
-from foretaste.kernel.events import UserBehaved, UserRegistered
+from foretaste.kernel.events import EventId, Id, Text, UserBehaved, UserRegistered, WireValue
 from foretaste.kernel.running.registered_items import ItemRegistered
 from foretaste.kernel.users import Stage
 from foretaste.kernel.values import Scalar
@@ -13,6 +14,8 @@ from serving.requests import whole_number
 
 MAX_BATCH = 1000
 """Events of one request, at most."""
+MOST_QUESTIONS = 64
+"""Of one request."""
 MAX_WAIT = 10.0
 """Seconds that a request may wait until what it sent can be read, at most."""
 
@@ -64,6 +67,34 @@ BehaviourBody: TypeAlias = Annotated[
 ItemBody: TypeAlias = Annotated[
     Annotated[ItemRegistered, Tag(ONE)] | Annotated[ItemsRegistered, Tag(BATCH)], _form("items")
 ]
+
+
+class OnboardRequest(HttpBody):
+    """A user, and what the user answered to questions that were asked before."""
+
+    user_id: Id
+    attributes: Mapping[Text, WireValue] | None = None
+    """Of a user who signs up with this; None: those that are stored."""
+    answers: Annotated[Mapping[Id, StrictBool], Field(max_length=MOST_QUESTIONS)] = Field(default_factory=dict)
+    """By item, whether the user likes it, or knows it."""
+    questions: Annotated[int, Field(ge=0, le=MOST_QUESTIONS, strict=True), BeforeValidator(whole_number)] = 5
+    """How many more are wanted, at most."""
+    event_id: EventId = None
+    """The sender's own name of this sign-up."""
+
+
+class OnboardResponse(HttpBody):
+    """What to ask the user next. What was answered is durable in Kafka; a worker reads it."""
+
+    user_id: str
+    generation: int
+    """Which asks."""
+    items: list[str]
+    """Whether the user likes each of them: the one whose answer tells most first; none where nothing is left to ask."""
+    answered: int
+    """Questions that the user has answered."""
+    readable: bool | None = None
+    """Whether a ranking could read the answers within the `wait`; None where none was asked for or nothing was sent."""
 
 
 class EventsAccepted(HttpBody):

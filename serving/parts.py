@@ -12,6 +12,7 @@ from serving.active import ActiveGeneration
 from serving.console.comparison import Comparison
 from serving.console.overview import OverviewReader
 from serving.health import ServiceHealth
+from serving.onboarding import Onboarding
 from serving.rankings.impressions import BufferedImpressions
 from serving.rankings.ranking import Ranking
 from serving.rankings.recommending import Recommending
@@ -27,6 +28,7 @@ class ServiceParts:
     users: StoredUsers
     intake: EventIntake
     items: RegisteredItems
+    onboarding: Onboarding
     idempotency: IdempotencyKeys
     generations: GenerationAdmin
     health: Callable[[], Awaitable[ServiceHealth]]

@@ -26,6 +26,7 @@ from serving.api import ServiceConfig, build_service
 from serving.console.comparison import Comparison
 from serving.console.overview import OverviewReader
 from serving.health import examine
+from serving.onboarding import Onboarding
 from serving.parts import ServiceParts
 from serving.rankings.impressions import BufferedImpressions
 from serving.users import StoredUsers
@@ -139,6 +140,7 @@ class HttpParts(Parts):
             recommending=self.recommending,
             users=StoredUsers(self.store, self.active, clock=lambda: self.now, now=self.wall, sleep=self._sleep),
             items=self.items,
+            onboarding=Onboarding(self.store, self.towers, self.active),
             intake=TopicIntake(self.events, NAMES, max_event_bytes=2000, now=self.wall),
             idempotency=self.keys,
             generations=self.summaries,

@@ -92,6 +92,8 @@ class FakeTowers:
     """How many requests each call of the ranking tower scored."""
     prepared: list[int] = field(default_factory=list)
     met: dict[str, Attributes | None] = field(default_factory=dict)
+    asks: tuple[str, ...] = ("i1", "i2", "i3")
+    """Items that new users are asked about."""
     refusals: dict[str, ForetasteError] = field(default_factory=dict)
     """What a tower raises."""
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -114,6 +116,10 @@ class FakeTowers:
 
     async def unknown(self, items: Sequence[str], generation: int) -> list[str]:
         return [item for item in items if not item[1:].isdecimal()]
+
+    async def questions(self, generation: int) -> Sequence[str]:
+        self._check("questions")
+        return self.asks
 
     async def add_items(self, items: Mapping[str, Attributes | None]) -> None:
         self.met.update(items)

@@ -1,4 +1,4 @@
-"""`foretaste register | behave | rank | recommend`: one user, by hand, by a service or past it."""
+"""`foretaste register | onboard | behave | rank | recommend`: one user, by hand, by a service or past it."""
 
 import asyncio
 import csv
@@ -18,7 +18,7 @@ from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import Topic, UserBehaved, UserErased, UserRegistered
 from foretaste.kernel.values import MISSING_ACTION
 from foretaste.settings import Settings
-from serving.bodies import MAX_BATCH
+from serving.bodies import MAX_BATCH, OnboardRequest, OnboardResponse
 from serving.requests import RankRequest, RankResponse, RecommendRequest, RecommendResponse
 
 if TYPE_CHECKING:
@@ -89,6 +89,32 @@ def register(
     console.print(f"{len(values)} sent to {Topic.REGISTERED}")
 
 
+def onboard(
+    user: str,
+    attributes: Annotated[str | None, typer.Option(help="A JSON object: signs the user up with it.")] = None,
+    answers: Annotated[str, typer.Option(help="A JSON object, such as '{\"Heat (1995)\": true}'.")] = "{}",
+    questions: Annotated[int, typer.Option(min=0, help="How many items to ask about, at most.")] = 5,
+    ask: Annotated[bool, typer.Option("--ask", help="Ask here, and send the answers.")] = False,
+) -> None:
+    """Ask a new user about a few items, those whose answers tell most of the taste; and send answers."""
+    request = OnboardRequest.model_validate(
+        {
+            "user_id": user,
+            "attributes": None if attributes is None else _json_object("attributes", attributes),
+            "answers": _json_object("answers", answers),
+            "questions": questions,
+        }
+    )
+    response = _onboard(request)
+    if not ask:
+        console.print_json(response.model_dump_json(exclude_none=True))
+        return
+    given = {item: typer.confirm(f"{item}: do you like it?") for item in response.items}
+    if given:
+        response = _onboard(OnboardRequest(user_id=user, attributes=request.attributes, answers=given, questions=0))
+    console.print(f"{response.answered} questions answered")
+
+
 def behave(
     user: str, item: str, action: Annotated[str, typer.Option(help="What the user did.")] = MISSING_ACTION
 ) -> None:
@@ -120,6 +146,32 @@ async def send(settings: Settings, topic: str, values: Sequence[UserRegistered |
         await events.send_all(f"{settings.topic_prefix}{topic}", keyed)
     finally:
         await events.close()
+
+
+def _onboard(request: OnboardRequest) -> OnboardResponse:
+    settings = Settings()
+    if settings.url is not None:
+        with service_of(settings, settings.url) as service:
+            return service.onboard(
+                request.user_id, request.answers, attributes=request.attributes, questions=request.questions
+            )
+    return asyncio.run(_onboarded(compose.resolve(settings), request))
+
+
+async def _onboarded(settings: Settings, request: OnboardRequest) -> OnboardResponse:
+    """One exchange with a user, without the HTTP service."""
+    from prometheus_client import CollectorRegistry
+
+    from serving.metrics import RankingMetrics
+
+    async with compose.parts(settings) as parts:
+        _, active = compose.ranking(settings, parts, RankingMetrics(CollectorRegistry()), seconds=PATIENCE)
+        step = await compose.onboarding(parts, active).step(request)
+    if step is None:
+        raise InvalidInput("user", request.user_id, "nothing is stored of it: --attributes sign it up")
+    if step.event is not None:
+        await send(settings, Topic.REGISTERED, [step.event])
+    return step.response
 
 
 async def _ranked(settings: Settings, request: RankRequest) -> RankResponse:

@@ -1,7 +1,7 @@
 """The asynchronous client: the blocking one's calls, awaited."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Self, TypeVar
@@ -15,7 +15,15 @@ from foretaste.client.tries import TryPolicy
 from foretaste.kernel.events import UserBehaved, UserRegistered
 from foretaste.kernel.running.registered_items import ItemRegistered
 from foretaste.kernel.values import MISSING_ACTION, Attributes
-from serving.bodies import ErasureAccepted, EventsAccepted, GenerationEntry, ItemRemoved, RollbackDone, StoredUser
+from serving.bodies import (
+    ErasureAccepted,
+    EventsAccepted,
+    GenerationEntry,
+    ItemRemoved,
+    OnboardResponse,
+    RollbackDone,
+    StoredUser,
+)
 from serving.requests import RankResponse
 
 T = TypeVar("T")
@@ -66,6 +74,20 @@ class AsyncForetaste:
     async def register_many(self, events: Sequence[UserRegistered], *, wait: float = 0.0) -> EventsAccepted:
         """Sign up to 1000 users up at once."""
         return await self._answer(calls.register_call(events, wait))
+
+    async def onboard(
+        self,
+        user_id: str,
+        answers: Mapping[str, bool] | None = None,
+        *,
+        attributes: Attributes | None = None,
+        questions: int = 5,
+        wait: float = 0.0,
+    ) -> OnboardResponse:
+        """Tell what a new user answered about items, and get up to so many to ask about next.
+
+        `attributes` sign the user up with it. With `wait` (seconds), until a ranking can read it, as in `register`."""
+        return await self._answer(calls.onboard_call(calls.onboarding(user_id, answers, attributes, questions), wait))
 
     async def behave(
         self,

@@ -24,6 +24,8 @@ from serving.bodies import (
     GenerationEntry,
     GenerationList,
     ItemRemoved,
+    OnboardRequest,
+    OnboardResponse,
     Problem,
     RollbackDone,
     StoredUser,
@@ -71,6 +73,18 @@ def rank_call(
 
 def register_call(events: Sequence[UserRegistered], wait: float) -> Call[EventsAccepted]:
     return _write("/v1/users", "users", events, wait)
+
+
+def onboard_call(request: OnboardRequest, wait: float) -> Call[OnboardResponse]:
+    return Call(
+        "POST",
+        "/v1/onboard",
+        lambda answer: _model(answer, OnboardResponse),
+        request.model_dump_json().encode(),
+        params={"wait": str(wait)} if wait else {},
+        headers={**_JSON, "Idempotency-Key": str(uuid.uuid4())},
+        waits=wait,
+    )
 
 
 def behave_call(events: Sequence[UserBehaved], wait: float) -> Call[EventsAccepted]:
@@ -141,6 +155,16 @@ def registration(
     """Raises `InvalidInput` for what the service would refuse."""
     try:
         return UserRegistered(user_id=user_id, attributes=attributes, registered_at=registered_at, event_id=event_id)
+    except ValidationError as error:
+        raise invalid_input(error) from error
+
+
+def onboarding(
+    user_id: str, answers: Mapping[str, bool] | None, attributes: Attributes | None, questions: int
+) -> OnboardRequest:
+    """Raises `InvalidInput` for what the service would refuse."""
+    try:
+        return OnboardRequest(user_id=user_id, answers=answers or {}, attributes=attributes, questions=questions)
     except ValidationError as error:
         raise invalid_input(error) from error
 

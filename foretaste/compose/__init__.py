@@ -24,7 +24,7 @@ from foretaste.compose.ports import (
 )
 from foretaste.compose.refresh import learner, publish_parts, refresh_parts
 from foretaste.compose.running import store_watch, task_ends
-from foretaste.compose.service import access_policy, api, ranking, recommending, registered_items
+from foretaste.compose.service import access_policy, api, onboarding, ranking, recommending, registered_items
 from foretaste.compose.workers import log_worker, watch_worker, worker
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "learner",
     "lease",
     "log_worker",
+    "onboarding",
     "parts",
     "publish_parts",
     "ranking",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from serving.access.access_control import AccessPolicy
     from serving.active import ActiveGeneration
     from serving.metrics import RankingMetrics
+    from serving.onboarding import Onboarding
     from serving.rankings.impressions import ImpressionPolicy
     from serving.rankings.ranking import Ranking
     from serving.rankings.recommending import Recommending
@@ -98,6 +99,19 @@ def registered_items(found: "SignUpParts") -> "RegisteredItems":
     return RegisteredItems(found.items, found.towers, time.monotonic)
 
 
+def onboarding(found: "SignUpParts", active: "ActiveGeneration") -> "Onboarding":
+    """Questions to new users.
+
+    Raises `TypeError` for towers that know of none, which neither form of them is.
+    """
+    from foretaste.kernel.running.answers import AsksQuestions
+    from serving.onboarding import Onboarding
+
+    if not isinstance(found.towers, AsksQuestions):
+        raise TypeError(f"{type(found.towers).__name__} knows of no questions")
+    return Onboarding(found.store, found.towers, active)
+
+
 def access_policy(settings: Settings) -> "AccessPolicy":
     """Who may do what, by the settings.
 
@@ -166,6 +180,7 @@ async def api(settings: Settings, found: "SignUpParts", registry: "CollectorRegi
                 recommending=recommending(settings, found, way, showing),
                 users=StoredUsers(found.store, active),
                 items=items,
+                onboarding=onboarding(found, active),
                 intake=TopicIntake(found.events, names, max_event_bytes=settings.max_event_bytes),
                 idempotency=keys,
                 generations=PublishedGenerations(publishing),

@@ -15,6 +15,9 @@ MAX_BEHAVIOUR = 100
 """L: behaviours kept for a user, at most (the paper's setting)."""
 
 
+ANSWERED = ("answered_no", "answered_yes")
+"""Attributes that hold a user's answers to questions about items: the ids of items, by the answer."""
+
 MISSING_ACTION = "acted"
 """The action where data or an event name none."""
 

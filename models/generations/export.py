@@ -32,6 +32,7 @@ from models.generations.retrieval import write_retrieval
 from models.runtime import layout
 from models.runtime.encoding import FIRST_KNOWN, sizes_of
 from models.training.item_kinds import with_kinds
+from models.training.questions import asked_items, with_questions
 from models.training.trained import Trained
 
 
@@ -81,7 +82,7 @@ def _write(
     trained: Trained, dataset: Dataset, metrics: Mapping[str, float], folder: Path, clock: Clock, extras: _Extras
 ) -> None:
     def fill(unfinished: Path) -> None:
-        difference = _fill(trained, unfinished, extras.profile)
+        difference = _fill(trained, dataset, unfinished, extras.profile)
         write_map(trained, dataset, unfinished / layout.MAP)
         if extras.counted is not None:
             extras.counted.write(unfinished)
@@ -109,9 +110,11 @@ def _write(
     write_whole(folder, fill)
 
 
-def _fill(trained: Trained, folder: Path, profile: str | None) -> float:
+def _fill(trained: Trained, dataset: Dataset, folder: Path, profile: str | None) -> float:
     """Write all files but the manifest; the greatest difference of the exported towers from the trained ones."""
-    served = with_kinds(trained)
+    questions = asked_items(trained, dataset)
+    asking = trained if questions is None else with_questions(trained, questions)
+    served = with_kinds(asking)
     (folder / layout.ENCODING).write_text(served.encoding.to_json(), encoding="utf-8")
     (folder / layout.POPULARITY).write_text(json.dumps(_popularity(trained)), encoding="utf-8")
     _save_weights(trained, folder / layout.WEIGHTS)
@@ -120,7 +123,9 @@ def _fill(trained: Trained, folder: Path, profile: str | None) -> float:
     if profile is not None:
         (folder / layout.PROFILE).write_text(profile, encoding="utf-8")
     export_towers(served, folder)
-    probed = parity.answered(trained)
+    if questions is not None:
+        questions.write(folder / layout.QUESTIONS)
+    probed = parity.answered(asking)
     difference = max(parity.compare(probed, folder), parity.compare_kinds(served, folder))
     write_probes(folder / layout.PROBES, probed)
     write_retrieval(folder, folder / layout.RETRIEVAL, trained.config.warm_after)

@@ -66,6 +66,10 @@ class InProcessTowers:
         """Those of the items that have these attributes, as the port says."""
         return await asyncio.to_thread(lambda: matching(self._towers(generation).encoding, items, attributes))
 
+    async def questions(self, generation: int) -> Sequence[str]:
+        """The items that the generation asks new users about, best first."""
+        return await asyncio.to_thread(lambda: self._towers(generation).encoding.questions)
+
     async def unknown_values(self, attributes: Sequence[Attributes], generation: int) -> dict[str, int]:
         """By attribute, how many users have a value that is not in the generation's vocabulary."""
         return await asyncio.to_thread(lambda: self._towers(generation).encoding.unknown_values(attributes))

@@ -38,7 +38,8 @@ def restore(folder: Path) -> Trained:
         raise DamagedArtifact(f"{folder / layout.MANIFEST} names no {missing[0]}")
     counted = layout.COUNTS in manifest.files
     verify(folder, {name: manifest.files[name] for name in (*_READ, *[layout.COUNTS] * counted)})
-    encoding = Encoding.from_json((folder / layout.ENCODING).read_text(encoding="utf-8")).with_kinds(NO_KINDS)
+    served = Encoding.from_json((folder / layout.ENCODING).read_text(encoding="utf-8"))
+    encoding = served.with_kinds(NO_KINDS).with_questions(())
     config = training_config_of(manifest.training)
     return Trained(
         model=_towers(folder, encoding, config),

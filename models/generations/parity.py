@@ -10,8 +10,9 @@ from torch import Tensor
 
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import Behaviour
-from foretaste.kernel.values import MAX_BEHAVIOUR, FloatArray, Value
+from foretaste.kernel.values import ANSWERED, MAX_BEHAVIOUR, FloatArray, Value
 from models.generations.probes import Probe, difference
+from models.runtime.answers import ANSWERS, encode_answers
 from models.runtime.encoding import Encoding, FieldEncoder
 from models.runtime.local import LocalTowers
 from models.training.trained import Trained
@@ -31,6 +32,8 @@ def answered(trained: Trained, seed: int = 0) -> list[Probe]:
     with torch.inference_mode():
         scores: FloatArray = trained.ranking(*ranking_tensors(trained.encoding, tried)).numpy()
         virtual: FloatArray = trained.zero_shot(attribute_tensor(trained.encoding, tried)).numpy()
+    answers = encode_answers(trained.encoding.question_places, [request.attributes for request in tried])
+    virtual = trained.answers.added(virtual, answers)
     of_each = np.split(scores, np.cumsum([len(request.items) for request in tried])[:-1])
     return [Probe(*answer) for answer in zip(tried, virtual, of_each, strict=True)]
 
@@ -77,7 +80,7 @@ def probes(trained: Trained, count: int, rng: np.random.Generator) -> list[Ranki
 
     return [
         RankingInput(
-            attributes=_raw(encoding.attributes, rng),
+            attributes=_raw(encoding.attributes, rng) | _answers(encoding, rng),
             context=_raw(encoding.context, rng),
             behaviour=_behaviour(draw, items, actions, LENGTHS[position % len(LENGTHS)]),
             virtual=rng.normal(size=shape).astype(np.float32) * (position % NONE_STORED > 0),
@@ -120,6 +123,16 @@ def _behaviour(
     draw: Callable[[Sequence[str], int], list[str]], items: Sequence[str], actions: Sequence[str], length: int
 ) -> Behaviour:
     return Behaviour(draw(items, length), draw(actions, length), range(length))
+
+
+def _answers(encoding: Encoding, rng: np.random.Generator) -> dict[str, Value]:
+    """Answers to questions, where any are asked: more than are read, or some, or none; one to a strange one."""
+    if not encoding.questions:
+        return {}
+    count = int(rng.choice((0, 1, 5, ANSWERS + 1)))
+    asked = [encoding.questions[place] for place in rng.integers(0, len(encoding.questions), count)]
+    liked = int(rng.integers(0, count + 1))
+    return {name: [*of_name, STRANGE] for name, of_name in zip(ANSWERED, (asked[liked:], asked[:liked]), strict=True)}
 
 
 def _raw(fields: Mapping[str, FieldEncoder], rng: np.random.Generator) -> dict[str, Value]:

@@ -87,7 +87,7 @@ def write_retrieval(folder: Path, path: Path, warm_after: int) -> None:
 
 def item_vectors(folder: Path, encoding: Encoding, warm_after: int) -> ItemVectors:
     """Those of the generation in `folder`, whose vocabulary is `encoding`."""
-    weights = _with_kinds(folder, encoding, load_file(folder / layout.WEIGHTS))
+    weights = _with_kinds(folder, encoding, _with_questions(folder, load_file(folder / layout.WEIGHTS)))
     taste = _of_length_one(weights["embeddings.items.weight"])
     if "ranking.keys" in weights:
         keys, biases, gain, seen_bins = weights["ranking.keys"], weights["ranking.biases"].T, GAIN, SEEN_BINS
@@ -100,6 +100,15 @@ def item_vectors(folder: Path, encoding: Encoding, warm_after: int) -> ItemVecto
     targets, transitions = _following(weights, sum(each.shape[1] for each in columns))
     values = np.hstack([*columns, targets]).astype(np.float32)
     return ItemVectors(values, keys.shape[1], gain, BiasPlaces(seen_bins, stages), transitions)
+
+
+def _with_questions(folder: Path, weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """The weights, with the keys of what answers to questions put into virtual behaviour."""
+    found, path = dict(weights), folder / layout.QUESTIONS
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as questions:
+            found["ranking.keys"][:, questions["columns"]] = questions["item_keys"]
+    return found
 
 
 def _with_kinds(

@@ -121,6 +121,10 @@ class TritonTowers:
         """Those of the items that are not in the generation's vocabulary."""
         return (await self._vocabulary(generation)).encoding.unknown_items(items)
 
+    async def questions(self, generation: int) -> Sequence[str]:
+        """The items that the generation asks new users about, best first."""
+        return (await self._vocabulary(generation)).encoding.questions
+
     async def unknown_values(self, attributes: Sequence[Attributes], generation: int) -> dict[str, int]:
         """By attribute, how many users have a value that is not in the generation's vocabulary."""
         return (await self._vocabulary(generation)).encoding.unknown_values(attributes)
@@ -180,7 +184,7 @@ class TritonTowers:
         """The tower's answer, and how the users' attributes were encoded for it."""
 
         async def ask(vocabulary: KnownVocabulary) -> tuple[FloatArray, Encoding, IndexArray]:
-            rows = vocabulary.encoding.encode_attributes(attributes)
+            rows = vocabulary.encoding.encode_sign_ups(attributes)
             inputs = {"attributes": rows, "vocabulary": _digests(vocabulary, len(rows))}
             answer = await self._infer(ZERO_SHOT_TOWER, generation, inputs, "virtual_behaviour")
             return answer, vocabulary.encoding, rows

@@ -18,7 +18,7 @@ from models.runtime.retrieval import ALLOW, DENY, KIND
 OF_A_KIND = 3
 """New items of one kind that a request gets at most: all of them have the same score."""
 Wished = Mapping[str, Sequence[Scalar]]
-_NOBODY = (-1, 0, 0)
+_NOBODY = (-1, DENY, 0)
 """A filter of no user: a tensor of no rows is no tensor to some."""
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.values import MAX_BEHAVIOUR, MISSING_ACTION, Attributes, IndexArray, canonical, is_missing
 from models.runtime.account_age import AgeBounds, bins_of_ages
+from models.runtime.answers import encode_answers
 from models.runtime.fields import FieldEncoder, encoder_from_dict
 from models.runtime.fields.base import FIELD_UNKNOWN
 from models.runtime.new_items import NewItems, encoded_kinds, nearest_kinds
@@ -47,6 +48,9 @@ class Encoding:
     training: what a generation serves has rows of them (`models.training.item_kinds`)."""
     new_items: NewItems = dataclasses.field(default_factory=NewItems)
     """Items that were registered since, which `add_items` takes in."""
+    questions: tuple[str, ...] = ()
+    """Ids of the items that new users are asked about, best first (`models.training.questions`); none while training,
+    and where a generation asks nothing."""
 
     @property
     def item_count(self) -> int:
@@ -66,6 +70,10 @@ class Encoding:
     def with_kinds(self, kinds: IndexArray) -> "Encoding":
         """With these kinds of items (K, F), and no new item yet; none of them is as training has it."""
         return replace(self, kinds=kinds, new_items=NewItems())
+
+    def with_questions(self, items: Sequence[str]) -> "Encoding":
+        """With questions about these items, best first; none of them is as training has it."""
+        return replace(self, questions=tuple(items))
 
     def add_items(self, items: Mapping[str, Attributes | None]) -> None:
         """Take in items that were registered, with their raw attributes: one that training did not know is read as the
@@ -92,6 +100,11 @@ class Encoding:
         return columns_of(self.context)
 
     @cached_property
+    def question_places(self) -> dict[str, int]:
+        """Of each of `questions`."""
+        return {item: place for place, item in enumerate(self.questions)}
+
+    @cached_property
     def _item_index(self) -> dict[str, int]:
         return {item: position for position, item in enumerate(self.items, start=FIRST_KNOWN)}
 
@@ -107,10 +120,18 @@ class Encoding:
         """B users' raw attributes to (B, N). Names that training did not know are ignored, missing ones are unknown."""
         return _encode(self._attribute_columns, rows)
 
+    def encode_sign_ups(self, rows: Sequence[Attributes]) -> IndexArray:
+        """What the zero-shot tower reads of B users: (B, N) attributes; (B, N + A) with answers behind them, where the
+        generation asks questions."""
+        attributes = self.encode_attributes(rows)
+        if not self.questions:
+            return attributes
+        return np.concatenate([attributes, encode_answers(self.question_places, rows)], axis=1)
+
     def unknown_values(self, rows: Sequence[Attributes], encoded: IndexArray | None = None) -> dict[str, int]:
         """By attribute, how many of B users have a value that training did not know; a missing one is none.
 
-        `encoded` is what `encode_attributes` made of them, where that is known.
+        `encoded` is what `encode_sign_ups` made of them, where that is known.
         """
         indices = self.encode_attributes(rows) if encoded is None else encoded
         found: dict[str, int] = {}
@@ -187,6 +208,7 @@ class Encoding:
                 "item_features": self.item_features.tolist(),
                 **({"age_bounds": list(self.age_bounds)} if self.age_bounds else {}),
                 **({"kinds": self.kinds.tolist()} if len(self.kinds) else {}),
+                **({"questions": list(self.questions)} if self.questions else {}),
             }
         )
 
@@ -205,6 +227,7 @@ class Encoding:
             item_features=np.array(raw["item_features"], dtype=np.int64).reshape(shape),
             age_bounds=tuple(raw.get("age_bounds", ())),
             kinds=encoded_kinds(raw, shape[1]),
+            questions=tuple(raw.get("questions", ())),
         )
 
 

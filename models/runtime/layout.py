@@ -13,6 +13,7 @@ COUNTED = "counted.npz"
 FIRST_COUNTS = "first_counts.npz"
 PROFILE = "profile.json"
 PROBES = "probes.json"
+QUESTIONS = "questions.npz"
 MAP = "map.json"
 
 MOST_USERS = 64

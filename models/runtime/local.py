@@ -40,11 +40,11 @@ class LocalTowers:
 
     def virtual_behaviour(self, rows: Sequence[Attributes]) -> FloatArray:
         """Virtual behaviour (B, M, D) of the raw attributes of B users, which may be none."""
-        return self._zero_shot.run(self.encoding.encode_attributes(rows))
+        return self._zero_shot.run(self.encoding.encode_sign_ups(rows))
 
     def counted_virtual_behaviour(self, rows: Sequence[Attributes]) -> tuple[FloatArray, dict[str, int]]:
         """The same, and by attribute how many of the users have a value that training did not know."""
-        encoded = self.encoding.encode_attributes(rows)
+        encoded = self.encoding.encode_sign_ups(rows)
         return self._zero_shot.run(encoded), self.encoding.unknown_values(rows, encoded)
 
     def score(self, requests: Sequence[RankingInput]) -> list[FloatArray]:

@@ -11,6 +11,7 @@ SCOPES = {
     "/v1/recommend": _RANK,
     "/v1/users": _WRITE,
     "/v1/users/{user_id}": _WRITE | _OPERATE,
+    "/v1/onboard": _WRITE,
     "/v1/behaviours": _WRITE,
     "/v1/items": _WRITE,
     "/v1/items/{item_id}": _WRITE,

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from foretaste.kernel.events import Message, UserRegistered, event_digest
 from foretaste.kernel.generations import Generation
+from foretaste.kernel.running.answers import with_kept_answers
 from foretaste.kernel.users import (
     AttributesVersion,
     EnrichedUser,
@@ -49,6 +50,21 @@ class SignUp:
         return not is_as_claimed or self.at_ms == stored_ms
 
 
+def with_answers_before(sign_ups: Sequence[SignUp]) -> list[SignUp]:
+    """The sign-ups of a batch, each with the answers that came with an earlier one of its user, if it says nothing of
+    them: one of several is stored."""
+    found, last = list(sign_ups), dict[str, SignUp]()
+    for place in sorted(range(len(found)), key=lambda each: (found[each].at_ms, each)):
+        own = found[place]
+        before = last.get(own.event.user_id)
+        if before is not None:
+            attributes = with_kept_answers(own.event.attributes, before.event.attributes)
+            if attributes is not own.event.attributes:
+                own = found[place] = replace(own, event=own.event.model_copy(update={"attributes": attributes}))
+        last[own.event.user_id] = own
+    return found
+
+
 @dataclass(frozen=True)
 class KnownSignUp:
     """A sign-up beside what is stored of its user, with the slot of `generation`."""
@@ -87,7 +103,9 @@ class KnownSignUp:
     @property
     def attributes(self) -> Attributes:
         """The user's from now on: virtual behaviour is made from these, so that it belongs to what is stored."""
-        return self.sign_up.event.attributes if self.newer else self.stored.attributes or {}
+        if self.newer:
+            return with_kept_answers(self.sign_up.event.attributes, self.stored.attributes)
+        return self.stored.attributes or {}
 
     @property
     def stage(self) -> Stage:
@@ -155,7 +173,7 @@ class EnrichedSignUp:
         if not known.newer and not known.outdone:
             return None
         virtual = self.virtual if known.newer else None
-        version, attributes = self.version, known.sign_up.event.attributes
+        version, attributes = self.version, known.attributes if known.newer else known.sign_up.event.attributes
         return EnrichedUser(
             self.user_id, attributes, virtual, version.at_ms, version.place, version.digests, self.first_ms
         )

@@ -21,7 +21,15 @@ from streams.rules import to_ms
 from streams.shares import each_share, shares_by_user
 from streams.sign_ups.attribute_check import AttributeCheck
 from streams.sign_ups.first_registrations import with_first_registrations
-from streams.sign_ups.rows import EnrichedSignUp, KnownSignUp, SignUp, StoredShare, in_order, newest
+from streams.sign_ups.rows import (
+    EnrichedSignUp,
+    KnownSignUp,
+    SignUp,
+    StoredShare,
+    in_order,
+    newest,
+    with_answers_before,
+)
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
 from streams.zero_shot import finite, virtual_behaviour
@@ -68,6 +76,8 @@ class SignUps:
     and the store decides in one step whether it takes the place of what is stored by then, whoever else writes and
     however long this worker stood still. Dead letters are produced last, so that waiting for a part repeats none.
 
+    Answers to questions stay with a user until a sign-up says something else of them.
+
     Of several sign-ups of a user the latest stays, in one batch as in several: by `event_time_ms`, and of those of one
     time the later in the topic. Sign-ups without a key lie in any partition, so that time alone orders them, and where
     it is one, Kafka's timestamp. `user-enriched` is produced once for each user whose
@@ -113,7 +123,7 @@ class SignUps:
         """Steps 1 to 6 for one batch."""
         sign_ups, bad = self._decode(messages)  # 1
         if sign_ups:
-            bad += await self._enrich(sign_ups)  # 2 to 6
+            bad += await self._enrich(with_answers_before(sign_ups))  # 2 to 6
         await self._dead_letters.keep(bad)  # 6
 
     async def _enrich(self, sign_ups: Sequence[SignUp]) -> list[DeadLetter]:

@@ -104,7 +104,7 @@ def test_the_index_is_told_of_the_kinds_that_stand_for_an_item_that_may_be_a_can
     found = encoding()
     found.add_items({"new": {"genre": "drama", "country": "fr"}, "odd": {"genre": "opera"}})
     asked = [request(deny=["odd", "i0"]), request(allow=["new", "i1"]), request(attributes={"genre": ["comedy"]})]
-    filters = encode_requests(found, asked).filters.tolist()
+    _of_nobody, *filters = encode_requests(found, asked).filters.tolist()
     assert [row for row in filters if row[1] == KIND] == [[0, KIND, 7], [1, KIND, 7]]
     assert [row for row in filters if row[1] == DENY] == [[0, DENY, 2]], "a kind stands for others too"
     assert [row for row in filters if row[1] == ALLOW] == [[1, ALLOW, 0], [1, ALLOW, 7], [1, ALLOW, 3]]

@@ -1,0 +1,128 @@
+"""`python -m benchmarks onboarding`: what five answers at sign-up tell of a new user's next ten events.
+
+The towers learn what lies before a data set's split. Each user who first acts after it is asked whether the items are
+liked that the generation asks about first; whatever the user acts on at any time is liked. The first ten other items
+that the user acts on are then ranked, each among four that popularity draws, as of an account of one minute: by
+attributes alone, and with the answers. Users without ten others are left out.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import typer
+
+from benchmarks.machine import machine
+from foretaste.console import progress
+from foretaste.settings import Settings
+from models.data.dataset import read_dataset
+from models.data.examples import encode_users
+from models.data.sources.public import fetch
+from models.evaluation.bootstrap import Estimate, Resamples, mean
+from models.rivals.towers import TowerMethod
+from models.runtime.encoding import PADDING, IndexArray
+from models.study.fold import Fold, ProtocolName
+from models.training.questions import ACTS, ASKED, AskedItems, FirstActs, KnownItems, asked_items, logits_at_sign_up
+
+Doubles = npt.NDArray[np.float64]
+RESAMPLES = 1000
+PROTOCOL: Mapping[str, ProtocolName] = {"complete-journey": "random_40"}
+"""Of data sets that have no new users by themselves."""
+ORDERS = ("best first", "most popular", "at random")
+"""Which of a generation's questions are asked: the first ones, as in production, or others of them."""
+
+
+class Answered(NamedTuple):
+    """GAUC by attributes alone and with answers, and how many of them were yes; zeros where nothing is asked."""
+
+    without: Estimate
+    answered: Estimate
+    liked: float
+
+
+def onboarding(
+    data: Annotated[str, typer.Option(help="ml-100k, ml-1m or complete-journey, or a dataset folder.")] = "ml-100k",
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings.")] = 3,
+    validation: Annotated[bool, typer.Option("--validation", help="Inside the training part alone.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Rank new users' first events by attributes alone, and with five answers."""
+    facts = machine()
+    with progress() as report:
+        folder = Path(data) if Path(data).is_dir() else fetch(data, Settings().home / "data", report=report)
+    protocol = PROTOCOL.get(data, "hidden")
+    fold = Fold.of(read_dataset(folder)).under(protocol)
+    if validation:
+        fold = fold.validation.under(protocol)
+    trials = [_trial(fold, protocol, seed) for seed in range(1, seeds + 1)]
+    found: dict[str, Any] = {"data": data, "seeds": seeds, "validation": validation, "orders": {}}
+    for order in ORDERS:
+        own = [trial[order] for trial in trials]
+        base = mean([each.without for each in own])
+        gain = mean([each.answered for each in own]).relative_to(base)
+        found["orders"][order] = {
+            "liked": round(float(np.mean([each.liked for each in own])), 2),
+            "without": round(base.value, 4),
+            "gain": [round(each, 4) for each in (gain.value, *gain.interval)],
+        }
+    typer.echo(json.dumps({"machine": facts, **found}) if as_json else _text(found))
+
+
+def _trial(fold: Fold, protocol: ProtocolName, seed: int) -> Mapping[str, Answered]:
+    """One training, by the order of the questions."""
+    trained = TowerMethod().fit(fold.material(protocol, seed)).trained
+    asked = asked_items(trained, fold.learning)
+    after = KnownItems.of(trained, fold.dataset, [fold.split.test[fold.split.test["label"] == 1]])
+    users, numbers = np.unique(after.users, return_counts=True)
+    users = users[np.isin(users, fold.new_users) & (numbers >= ACTS + ASKED)]
+    attributes = encode_users(fold.dataset, trained.encoding)
+    found = {}
+    for order in ORDERS:
+        items = np.zeros(0, dtype=np.int64) if asked is None else asked.items[_places(asked, order, seed)]
+        first = FirstActs.of(after, users, items, trained.popularity, np.random.default_rng(seed))
+        base = logits_at_sign_up(trained, attributes[first.users], first.candidates, first.owner)
+        moved = 0.0 if asked is None else _moved(asked, first, items)
+        liked = float((first.answers % 2 == 0).sum(axis=1).mean())
+        without, answered = (_gauc(first, scores) for scores in (base, base + moved))
+        found[order] = Answered(without, answered, liked)
+    return found
+
+
+def _places(asked: AskedItems, order: str, seed: int) -> IndexArray:
+    """Of the five questions among those of the generation."""
+    if order == "best first":
+        return np.arange(ASKED)
+    if order == "most popular":
+        return np.argsort(-asked.posterior.log_odds, kind="stable")[:ASKED]
+    return np.random.default_rng(seed).permutation(len(asked.items))[:ASKED]
+
+
+def _moved(asked: AskedItems, first: FirstActs, items: IndexArray) -> Doubles:
+    """(R, K) what the answers of each act's user add to the candidates."""
+    places = np.array([int(np.flatnonzero(asked.items == item)[0]) for item in items])
+    answers = 1 + 2 * places + (first.answers % 2 == 0)
+    taste = asked.posterior.taste(answers)[first.owner]
+    found: Doubles = np.einsum("rkt,rt->rk", asked.keys[first.candidates], taste)
+    return found
+
+
+def _gauc(first: FirstActs, scores: Doubles) -> Estimate:
+    """How often a user's act is above one of the others that are there, a tie being a half: the mean over users."""
+    there = first.candidates[:, 1:] != PADDING
+    above = (scores[:, :1] > scores[:, 1:]) + 0.5 * (scores[:, :1] == scores[:, 1:])
+    of_user = np.bincount(first.owner, (above * there).sum(axis=1)) / np.bincount(first.owner, there.sum(axis=1))
+    draws = Resamples.drawn(first.users, RESAMPLES, 7)
+    return Estimate(float(of_user.mean()), draws.sums(first.users, of_user) / draws.counts.sum(axis=1))
+
+
+def _text(found: Mapping[str, Any]) -> str:
+    lines = [f"{found['data']}, {found['seeds']} trainings: GAUC of the next {ACTS} events"]
+    for order, each in found["orders"].items():
+        gain, low, high = (f"{100 * value:+.1f} %" for value in each["gain"])
+        lines.append(
+            f"  {order}: {each['without']} by attributes, {gain} ({low} to {high}) with {each['liked']} of five liked"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,304 @@
+"""Questions to new users about items: which are asked, and what their answers tell of taste.
+
+Who acted on an item stands for who would say yes to it. How much likelier a user of asked item q acts on item i is
+
+    lift(q, i) = log[(C(q, i) + κ) / (E(q, i) + κ)],    C(q, i) = Σ_u x_uq x_ui / n_u,
+
+where x_ui says whether user u acted on i, n_u counts these items, and E is what popularity alone would give. If taste
+is u ~ N(0, I) and log-odds are k · u, lifts are k(q) · k(i): the greatest eigenvalues of the asked items' lifts among
+themselves give their k, and each other item's k is the one that fits its lifts to all of them (Nyström). How much of
+it counts is what tells other users' first acts best; where that is surely nothing, a generation asks nothing.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from numpy.random import Generator
+from scipy import sparse
+
+from foretaste.kernel.values import MAX_BEHAVIOUR
+from models.data.dataset import Dataset
+from models.data.examples import Batch, encode_users
+from models.data.indices import item_indices
+from models.runtime.account_age import age_bins
+from models.runtime.answers import ACTIVITY, AnswerPosterior
+from models.runtime.encoding import FIRST_KNOWN, PADDING, IndexArray
+from models.towers.forms import ranking_arguments
+from models.towers.ranking.experts import Experts
+from models.towers.registry import FITTED
+from models.training.trained import Trained
+
+Doubles = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float32]
+QUESTIONS = 64
+"""Q, at most: the items that most users acted on, which a new one may know."""
+DIRECTIONS = 8
+"""T, at most."""
+SHRINKAGE = 0.3
+"""κ, users of one item that are added to what is counted and to what is expected."""
+LEAST_USERS = 200
+"""Who acted on two items: of fewer, chance tells more than taste."""
+ASKED = 5
+"""AskedItems whose answers the weight is chosen for."""
+WEIGHTS = (0.5, 1.0, 1.5, 2.0)
+"""Of what answers tell, against the lifts."""
+JUDGED, ACTS, OTHERS = 1000, 10, 4
+"""Users whose first acts the weight is chosen by, acts of each, and items that each act is told from."""
+AT_SIGN_UP_MS = 60_000
+"""Age of an account whose user has answered."""
+_CHUNK = 65_536
+"""Items whose lifts are found at once."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class AskedItems:
+    """Items that a generation asks of, best first, and what answers tell. `items` (Q,) are indices of items, `keys`
+    (item_count, T) those of all items, as the ranking tower reads them beside its own."""
+
+    items: IndexArray
+    posterior: AnswerPosterior
+    keys: Doubles
+
+    def write(self, path: Path) -> None:
+        """As one archive, which `AnswerPosterior.read` and `item_keys` read."""
+        posterior = self.posterior
+        with path.open("wb") as file:
+            np.savez(
+                file,
+                keys=posterior.keys,
+                log_odds=posterior.log_odds,
+                columns=posterior.columns,
+                item_keys=self.keys.astype(np.float32),
+            )
+
+
+class KnownItems(NamedTuple):
+    """Who acted on what: `users` (R,) rows of users and `items` (R,) indices, each pair once.
+
+    In order of users and, of each, of time.
+    """
+
+    users: IndexArray
+    items: IndexArray
+
+    @classmethod
+    def before(cls, trained: Trained, dataset: Dataset) -> "KnownItems":
+        """What the towers could learn of: interactions that were acted on before their split, and behaviours."""
+        acted = dataset.interactions[dataset.interactions["label"] == 1]
+        frames = [each for each in (acted, dataset.behaviours) if each is not None]
+        return cls.of(trained, dataset, [each[each["time_ms"] < trained.split_ms] for each in frames])
+
+    @classmethod
+    def of(cls, trained: Trained, dataset: Dataset, frames: Sequence[pd.DataFrame]) -> "KnownItems":
+        """Of tables whose every row is an act."""
+        users = np.concatenate([dataset.user_rows(each["user_id"]) for each in frames]).astype(np.int64)
+        items = np.concatenate([item_indices(dataset, trained.encoding, each["item_id"]) for each in frames])
+        times = np.concatenate([each["time_ms"].to_numpy(dtype=np.int64) for each in frames])
+        order = np.lexsort((times, users))
+        users, items = users[order], items[order].astype(np.int64)
+        _, first = np.unique(users * trained.encoding.item_count + items, return_index=True)
+        kept = np.sort(first[(items[first] >= FIRST_KNOWN) & (users[first] >= 0)])
+        return cls(users[kept], items[kept])
+
+    def only(self, users: IndexArray) -> "KnownItems":
+        """Those of `users`."""
+        kept = np.isin(self.users, users)
+        return KnownItems(self.users[kept], self.items[kept])
+
+
+def with_questions(trained: Trained, questions: AskedItems) -> Trained:
+    """The towers as they are served: what answers put into virtual behaviour has its keys. Nothing else changes, and
+    training goes on from the towers without."""
+    model = copy.deepcopy(trained.model)
+    tower = model.ranking
+    if not isinstance(tower, Experts):
+        raise TypeError("only a tower of experts has keys")
+    tower.keys[:, torch.from_numpy(questions.posterior.columns)] = torch.from_numpy(questions.keys.astype(np.float32))
+    items = [trained.encoding.items[index - FIRST_KNOWN] for index in questions.items.tolist()]
+    return replace(trained, model=model, encoding=trained.encoding.with_questions(items), answers=questions.posterior)
+
+
+def asked_items(trained: Trained, dataset: Dataset) -> AskedItems | None:
+    """What a generation asks; None where it asks nothing: its ranking tower has no keys, attributes leave no number of
+    virtual behaviour free, too few users are known, or their acts bear out that answers tell nothing."""
+    tower = trained.model.ranking
+    if not isinstance(tower, Experts) or trained.config.architecture.zero_shot not in FITTED:
+        return None
+    columns = _free_columns(tower)
+    acts = KnownItems.before(trained, dataset)
+    users, numbers = np.unique(acts.users, return_counts=True)
+    users = users[numbers > 1]
+    if not len(columns) or len(users) < LEAST_USERS:
+        return None
+    rng = np.random.default_rng(trained.config.seed)
+    shuffled = rng.permutation(users)
+    half = len(users) // 2
+    tried = _fitted(acts.only(shuffled[:half]), trained, columns)
+    first = FirstActs.of(acts, shuffled[half:][:JUDGED], tried.items[:ASKED], trained.popularity, rng)
+    weight = _weight(trained, dataset, tried, first)
+    if not weight:
+        return None
+    found = _fitted(acts, trained, columns)
+    return replace(found, keys=weight * found.keys)
+
+
+def _free_columns(tower: Experts) -> IndexArray:
+    """Of the keys, those that the fit on attributes left empty."""
+    return np.flatnonzero(~tower.keys.any(dim=0).numpy())[:DIRECTIONS]
+
+
+def _fitted(acts: KnownItems, trained: Trained, columns: IndexArray) -> AskedItems:
+    users, rows = np.unique(acts.users, return_inverse=True)
+    shape = len(users), trained.encoding.item_count
+    acted = sparse.csr_array((np.ones(len(rows)), (rows, acts.items)), shape=shape)
+    by_user = np.asarray(acted.sum(axis=1)).ravel()
+    by_item = np.asarray(acted.sum(axis=0)).ravel()
+    asked = np.argsort(-by_item, kind="stable")[:QUESTIONS]
+    asked = asked[by_item[asked] > 0]
+    share = acted.T @ (1 - 1 / by_user)
+    keys = _keys(acted, by_user, share, asked)[:, : len(columns)]
+    rates = np.clip(by_item[asked] / len(users), 1e-3, 1 - 1e-3)
+    order = _best_first(keys[asked], rates, keys.T @ (share[:, None] / share.sum() * keys))
+    asked, rates = asked[order], rates[order]
+    log_odds = np.log(rates / (1 - rates))
+    posterior = AnswerPosterior(keys[asked].astype(np.float32), log_odds.astype(np.float32), columns[: keys.shape[1]])
+    return AskedItems(asked, posterior, keys)
+
+
+def _keys(acted: sparse.csr_array, by_user: Doubles, share: Doubles, asked: IndexArray) -> Doubles:
+    """(items, T): k of each item, centred over what everybody acts on."""
+    of_asked = sparse.csc_array(acted[:, asked]).multiply(1 / by_user[:, None]).T.tocsr()
+    expected = share[asked] / share.sum()
+
+    def lifts(start: int, stop: int) -> Floats:
+        counted = (of_asked @ acted[:, start:stop]).toarray().astype(np.float32)
+        found: Floats = np.log(
+            (counted + SHRINKAGE) / (np.outer(expected, share[start:stop]).astype(np.float32) + SHRINKAGE)
+        )
+        return found
+
+    items = acted.shape[1]
+    every = [lifts(at, min(at + _CHUNK, items)) for at in range(0, items, _CHUNK)]
+    whole = np.concatenate(every, axis=1)
+    whole[np.arange(len(asked)), asked] = 0.0  # an item's lift to itself is no taste
+    values, vectors = np.linalg.eigh(whole[:, asked])
+    greatest = np.argsort(-values)[:DIRECTIONS]
+    greatest = greatest[values[greatest] > 0]
+    keys: Doubles = whole.T @ (vectors[:, greatest] / np.sqrt(values[greatest]))
+    keys -= share @ keys / share.sum()
+    keys[share == 0] = 0.0  # padding, unknown and whatever nobody acted on
+    return keys
+
+
+def _best_first(keys: Doubles, rates: Doubles, spread: Doubles) -> IndexArray:
+    """AskedItems by how much each narrows what is expected of the items, given those before it: greedy in the trace of
+    `spread` (T, T) times the posterior covariance of taste."""
+    covariance = np.eye(keys.shape[1])
+    variances = 1 / (rates * (1 - rates)) + ACTIVITY
+    left = list(range(len(keys)))
+    order = []
+    while left:
+        moved = keys[left] @ covariance
+        gains = np.einsum("qs,st,qt->q", moved, spread, moved)
+        gains /= np.einsum("qt,qt->q", moved, keys[left]) + variances[left]
+        best = int(gains.argmax())
+        own = moved[best]
+        covariance -= np.outer(own, own) / (own @ keys[left[best]] + variances[left[best]])
+        order.append(left.pop(best))
+    return np.array(order, dtype=np.int64)
+
+
+class FirstActs(NamedTuple):
+    """What users of whom nothing was learned did first, beside other items, and what they answer."""
+
+    users: IndexArray
+    """(U,) rows of users."""
+    answers: IndexArray
+    """(U, A) to the first `ASKED` questions."""
+    owner: IndexArray
+    """(R,) the place of the user of each act."""
+    candidates: IndexArray
+    """(R, 1 + `OTHERS`): the item acted on, and others, drawn by popularity; `PADDING` for one that the user met."""
+
+    @classmethod
+    def of(
+        cls, acts: KnownItems, users: IndexArray, asked: IndexArray, popularity: Doubles, rng: Generator
+    ) -> "FirstActs":
+        """Of `users` who acted on something that is not asked about."""
+        starts = np.searchsorted(acts.users, users).tolist()
+        ends = np.searchsorted(acts.users, users, side="right").tolist()
+        kept: list[int] = []
+        answers, owner, rows = [], [], []
+        for user, start, end in zip(users.tolist(), starts, ends, strict=True):
+            own = acts.items[start:end]
+            first = own[~np.isin(own, asked)][:ACTS]
+            if not len(first):
+                continue
+            others = rng.choice(len(popularity), (len(first), OTHERS), p=popularity / popularity.sum())
+            others[np.isin(others, own) | np.isin(others, asked)] = PADDING
+            owner += [len(kept)] * len(first)
+            kept.append(user)
+            answers.append(1 + 2 * np.arange(len(asked)) + np.isin(asked, own))
+            rows.append(np.concatenate([first[:, None], others], axis=1))
+        return cls(
+            np.array(kept, dtype=np.int64),
+            np.array(answers, dtype=np.int64).reshape(len(kept), len(asked)),
+            np.array(owner, dtype=np.int64),
+            np.concatenate([np.zeros((0, 1 + OTHERS), dtype=np.int64), *rows]),
+        )
+
+
+def _weight(trained: Trained, dataset: Dataset, fitted: AskedItems, first: FirstActs) -> float:
+    """Of what answers tell: with which the acts are likeliest among the others; 0 where they are no likelier than
+    without answers, by two standard errors over users."""
+    if not len(first.users):
+        return 0.0
+    attributes = encode_users(dataset, trained.encoding)[first.users]
+    base = logits_at_sign_up(trained, attributes, first.candidates, first.owner)
+    taste = fitted.posterior.taste(first.answers)[first.owner]
+    moved = np.einsum("rkt,rt->rk", fitted.keys[first.candidates], taste)
+
+    def likelihood(weight: float) -> Doubles:
+        logits = np.where(first.candidates == PADDING, -np.inf, base + weight * moved)
+        own = logits[:, 0] - np.logaddexp.reduce(logits, axis=1)
+        found: Doubles = np.bincount(first.owner, own) / np.bincount(first.owner)
+        return found
+
+    without = likelihood(0.0)
+    gains = {weight: likelihood(weight) - without for weight in WEIGHTS}
+    best = max(gains, key=lambda weight: gains[weight].mean())
+    error = gains[best].std() / np.sqrt(len(without))
+    return best if gains[best].mean() > 2 * error else 0.0
+
+
+def logits_at_sign_up(trained: Trained, attributes: IndexArray, candidates: IndexArray, owner: IndexArray) -> Doubles:
+    """(R, K) for candidates (R, K) of users without behaviour, as they sign up."""
+    users = len(attributes)
+    nothing = np.full((users, MAX_BEHAVIOUR), PADDING, dtype=np.int64)
+    zeros = np.zeros(users, dtype=np.int64)
+    encoding = trained.encoding
+    batch = Batch(
+        users=zeros,
+        attributes=attributes,
+        context=encoding.encode_context([{}] * users),
+        items=nothing,
+        actions=nothing,
+        candidates=candidates.ravel(),
+        labels=np.zeros(candidates.size, dtype=np.float32),
+        owner=np.repeat(owner, candidates.shape[1]),
+        times_ms=zeros,
+        seen=zeros,
+        ages=age_bins(zeros, zeros + AT_SIGN_UP_MS, encoding.age_bounds),
+    )
+    with torch.inference_mode():
+        virtual = trained.zero_shot(torch.from_numpy(attributes))
+        logits = trained.ranking.logits(*ranking_arguments(batch, virtual, virtual.device))
+    found: Doubles = logits.double().numpy().reshape(candidates.shape)
+    return found
