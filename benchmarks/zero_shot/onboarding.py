@@ -16,7 +16,6 @@ import numpy.typing as npt
 import typer
 
 from benchmarks.machine import machine
-from foretaste.console import progress
 from foretaste.settings import Settings
 from models.data.dataset import read_dataset
 from models.data.examples import encode_users
@@ -51,8 +50,7 @@ def onboarding(
 ) -> None:
     """Rank new users' first events by attributes alone, and with five answers."""
     facts = machine()
-    with progress() as report:
-        folder = Path(data) if Path(data).is_dir() else fetch(data, Settings().home / "data", report=report)
+    folder = Path(data) if Path(data).is_dir() else fetch(data, Settings().home / "data")
     protocol = PROTOCOL.get(data, "hidden")
     fold = Fold.of(read_dataset(folder)).under(protocol)
     if validation:

@@ -86,6 +86,21 @@ async def test_sign_ups(ask: Ask, parts: HttpParts) -> None:
     assert (sent[0].attributes, sent[0].event_id) == ({"age": 41, "vip": True}, "e1")
 
 
+async def test_questions(ask: Ask, parts: HttpParts) -> None:
+    asked = await ask("onboard", "ben", attributes={"age": 41}, questions=2)
+    assert (asked.items, asked.answered) == (["i1", "i2"], 0)
+    told = await ask("onboard", "anna", {"i1": True, "i2": False}, wait=0.1)
+    assert (told.items, told.answered, told.readable) == (["i3"], 2, True)
+    sent = [
+        UserRegistered.model_validate_json(each.value or b"").attributes for each in parts.events.of(NAMES.registered)
+    ]
+    assert sent == [{"age": 41}, {"age": 25, "answered_no": ["i2"], "answered_yes": ["i1"]}]
+    with pytest.raises(RequestRefused, match="404"):
+        await ask("onboard", "nobody")
+    with pytest.raises(InvalidInput, match="questions"):
+        await ask("onboard", "anna", questions=65)
+
+
 async def test_behaviours(ask: Ask, parts: HttpParts) -> None:
     parts.now = datetime.now(UTC).timestamp() - AT / 1000
     await ask("behave", "anna", "i1", action="liked", ranking_id="r1", event_id="e1")

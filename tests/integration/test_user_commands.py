@@ -1,4 +1,4 @@
-"""`foretaste register | behave | rank` through a running service: its address and a token are enough."""
+"""`foretaste register | onboard | behave | rank` through a running service: its address and a token are enough."""
 
 import asyncio
 import json
@@ -56,6 +56,40 @@ async def test_many_sign_up_from_standard_input(parts: HttpParts) -> None:
     made = await command("register", given=lines)
     assert made.stdout.startswith("1500 sent")
     assert len(parts.events.of(NAMES.registered)) == 1500
+
+
+@pytest.mark.usefixtures("service")
+async def test_a_user_is_asked_and_answers(parts: HttpParts) -> None:
+    made = await command("onboard", "anna", "--questions", "2")
+    assert json.loads(made.stdout) == {"user_id": "anna", "generation": 1, "items": ["i1", "i2"], "answered": 0}
+    made = await command("onboard", "anna", "--answers", '{"i2": false}')
+    assert json.loads(made.stdout)["items"] == ["i1", "i3"]
+    (event,) = parts.events.of(NAMES.registered)
+    assert json.loads(event.value or b"")["attributes"] == {"age": 25, "answered_no": ["i2"], "answered_yes": []}
+
+
+@pytest.mark.usefixtures("service")
+async def test_questions_are_asked_in_the_terminal(parts: HttpParts) -> None:
+    made = await command("onboard", "ben", "--attributes", '{"age": 41}', "--questions", "2", "--ask", given="y\nn\n")
+    assert "i1: do you like it?" in made.stdout
+    assert made.stdout.endswith("2 questions answered\n")
+    *_, event = parts.events.of(NAMES.registered)
+    assert json.loads(event.value or b"")["attributes"] == {"age": 41, "answered_no": ["i2"], "answered_yes": ["i1"]}
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--answers", '{"i9": true}'], "answers"),
+        (["--answers", "[]"], "answers: expected a JSON object"),
+        (["--attributes", "{"], "attributes: not JSON"),
+    ],
+)
+async def test_answers_that_cannot_be_are_named(arguments: list[str], problem: str) -> None:
+    made = await command("onboard", "anna", *arguments)
+    assert made.exit_code == 1
+    assert problem in str(made.exception)
 
 
 @pytest.mark.usefixtures("service")
