@@ -50,21 +50,6 @@ class SignUp:
         return not is_as_claimed or self.at_ms == stored_ms
 
 
-def with_answers_before(sign_ups: Sequence[SignUp]) -> list[SignUp]:
-    """The sign-ups of a batch, each with the answers that came with an earlier one of its user, if it says nothing of
-    them: one of several is stored."""
-    found, last = list(sign_ups), dict[str, SignUp]()
-    for place in sorted(range(len(found)), key=lambda each: (found[each].at_ms, each)):
-        own = found[place]
-        before = last.get(own.event.user_id)
-        if before is not None:
-            attributes = with_kept_answers(own.event.attributes, before.event.attributes)
-            if attributes is not own.event.attributes:
-                own = found[place] = replace(own, event=own.event.model_copy(update={"attributes": attributes}))
-        last[own.event.user_id] = own
-    return found
-
-
 @dataclass(frozen=True)
 class KnownSignUp:
     """A sign-up beside what is stored of its user, with the slot of `generation`."""
@@ -115,6 +100,26 @@ class KnownSignUp:
     def needs_virtual(self) -> bool:
         """No virtual behaviour is stored that this generation can read and that belongs to the attributes."""
         return self.stage is not Stage.WARM if self.newer else self.generation.lacks(self.stored)
+
+
+def with_answers_before(known: Sequence[KnownSignUp]) -> Sequence[KnownSignUp]:
+    """The sign-ups of a batch, each with the answers that came with an earlier one of its user, if it says nothing of
+    them: one of several is stored. One that what is stored outdoes, an erasure for example, passes nothing on."""
+    if len({each.stored.user_id for each in known}) == len(known):
+        return known
+    found, last = list(known), dict[str, KnownSignUp]()
+    for place in sorted(range(len(found)), key=lambda each: (found[each].sign_up.at_ms, each)):
+        own = found[place]
+        event = own.sign_up.event
+        if not own.newer:
+            continue
+        if event.user_id in last:
+            attributes = with_kept_answers(event.attributes, last[event.user_id].sign_up.event.attributes)
+            if attributes is not event.attributes:
+                event = event.model_copy(update={"attributes": attributes})
+                own = found[place] = replace(own, sign_up=replace(own.sign_up, event=event))
+        last[event.user_id] = own
+    return found
 
 
 @dataclass(frozen=True, slots=True)

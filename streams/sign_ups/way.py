@@ -123,7 +123,7 @@ class SignUps:
         """Steps 1 to 6 for one batch."""
         sign_ups, bad = self._decode(messages)  # 1
         if sign_ups:
-            bad += await self._enrich(with_answers_before(sign_ups))  # 2 to 6
+            bad += await self._enrich(sign_ups)  # 2 to 6
         await self._dead_letters.keep(bad)  # 6
 
     async def _enrich(self, sign_ups: Sequence[SignUp]) -> list[DeadLetter]:
@@ -178,7 +178,7 @@ class SignUps:
         `previous_reads` holds what of them was read in the last round, and then what is read now: where that is the
         same, the store has told the same row twice that it is out of place, and what was stored stays.
         """
-        known = await self._known(sign_ups, active)  # 3
+        known = with_answers_before(await self._known(sign_ups, active))  # 3
         share.unseen += sum(each.stored.attributes is None for each in known) if not previous_reads else 0
         needing = [each for each in known if each.needs_virtual]
         made, not_finite = await self._made(needing, active, share.unknown)  # 4, 5
@@ -195,14 +195,15 @@ class SignUps:
         reads = {user.user_id: _StoredVersions(user.attributes_version, user.virtual_ms) for user in refused_users}
         again = {user_id for user_id in again if previous_reads.get(user_id) != reads[user_id]}
         previous_reads |= reads
-        bad = {id(each.sign_up) for each in not_finite}
-        return [each for each in sign_ups if each.event.user_id in again and id(each) not in bad]
+        bad = {id(each.sign_up.message) for each in not_finite}
+        return [each for each in sign_ups if each.event.user_id in again and id(each.message) not in bad]
 
     async def _new(
         self, sign_ups: Sequence[SignUp], generation: Generation, store: OneStepStore
     ) -> tuple[StoredShare, list[SignUp]]:
         """Those of users of whom nothing was stored, written; and the others, whose users are to be read."""
-        nothing = [KnownSignUp(each, UserFeatures(each.event.user_id), generation) for each in sign_ups]
+        unknown = [KnownSignUp(each, UserFeatures(each.event.user_id), generation) for each in sign_ups]
+        nothing = with_answers_before(unknown)
         share = StoredShare()
         try:
             made, not_finite = await self._made(nothing, generation, share.unknown)

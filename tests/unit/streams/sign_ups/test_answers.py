@@ -6,6 +6,8 @@ import pytest
 
 from foretaste.kernel.events import Message, UserProfile
 from foretaste.kernel.running.answers import with_answers, with_kept_answers
+from foretaste.kernel.running.erasing import ErasedUser
+from foretaste.kernel.users import AttributesVersion, Place
 from foretaste.kernel.values import Value
 from streams.profiles.profile import registered_user
 from tests.stream_parts import NOW_MS, ChosenOneStepStore, ChosenStore, World, message
@@ -42,6 +44,25 @@ async def test_an_older_sign_up_that_comes_late_takes_nothing_away(world: World)
     await way(world)([registered_at(NOW_MS - 5000, 1, age=26, **ANSWERS)])
     await way(world)([registered_at(NOW_MS - 9000, 0, age=25)])
     assert (await world.features("u1")).attributes == {"age": 26, **ANSWERS}
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_those_from_before_an_erasure_do_not_come_back(world: World, together: bool) -> None:
+    at_ms = NOW_MS - 7000
+    erased = AttributesVersion(at_ms, Place("user-erased-0", 1, at_ms), (b"erasure1",))
+    await world.store.erase([ErasedUser("u1", erased)])
+    messages = [registered_at(NOW_MS - 9000, 0, age=25, **ANSWERS), registered_at(NOW_MS - 5000, 1, age=25)]
+    for batch in [messages] if together else [[each] for each in messages]:
+        await way(world)(batch)
+    assert (await world.features("u1")).attributes == {"age": 25}
+
+
+async def test_one_whose_virtual_behaviour_is_not_finite_is_one_dead_letter(world: World) -> None:
+    """Though the answers of the one before were passed on to it."""
+    messages = [registered_at(NOW_MS - 9000, 0, age=25, **ANSWERS), registered_at(NOW_MS - 5000, 1, age=-1)]
+    await way(world)(messages)
+    assert len(world.events.of(world.names.dead_letters)) == 1
+    assert (await world.features("u1")).attributes == {"age": 25, **ANSWERS}
 
 
 async def test_an_empty_list_takes_them_back(world: World) -> None:
