@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from models.effects.by_gradient.factors import DescentConfig
 from models.effects.fit import EffectsConfig
 from models.training.checkpoint import Checkpoints
 from models.training.config import TrainingConfig
@@ -27,6 +28,12 @@ EXACT = replace(SMALL, ranking="tests.training_towers:Dot")
 RUNS: dict[str, TrainingConfig] = {
     "exact": config(architecture=EXACT, effects=QUICK, rows=1500, precision="float32"),
     "default": config(architecture=replace(SMALL, dropout=0.0), effects=QUICK, rows=6000, precision="float32"),
+    "trained": config(
+        architecture=replace(SMALL, dropout=0.0, zero_shot="trained-effects"),
+        effects=replace(QUICK, descent=DescentConfig(epochs=1, least_steps=10, dropout=0.0)),
+        rows=3000,
+        precision="float32",
+    ),
     "paper": config(architecture=replace(TINY, dropout=0.0), rows=3000, precision="float32"),
     "none": config(architecture=replace(TINY, zero_shot="none", dropout=0.0), rows=3000, precision="float32"),
     "few rows": config(architecture=TINY, batch=4, epochs=1, rows=120),

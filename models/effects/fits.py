@@ -1,5 +1,6 @@
 """The fits of W: of all users, and without each fold of them; over dense counts, or by gradient at any size."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import reduce
@@ -19,6 +20,8 @@ from models.effects.item_keys import combined_keys, separated_keys
 from models.effects.low_rank import Counts, Fit, Penalty, Weights, begin, fitted, resumed, slope_at_zero, strength
 from models.effects.state import SavedCounts
 from models.runtime.encoding import IndexArray
+
+log = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float32]
 WARM_ITERATIONS, WARM_FOLD_ITERATIONS = 4, 1
@@ -127,7 +130,8 @@ def fits_by_gradient(
         first = first_step(rows, design, weights, penalty.threshold, shrinking.most_directions, seed)
         try:
             learned = fit_by_gradient(rows, design, penalty, first, descent.config, seed, descent.device)
-        except torch.OutOfMemoryError:  # the towers may find room on the device nevertheless
+        except torch.OutOfMemoryError as error:  # the towers may find room on the device nevertheless
+            log.warning("no memory on %s for the fit by gradient, which goes on on the CPU: %s", descent.device, error)
             learned = fit_by_gradient(rows, design, penalty, first, descent.config, seed, torch.device("cpu"))
         return learned.found()
 

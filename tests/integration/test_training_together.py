@@ -69,7 +69,7 @@ def test_what_is_not_normalised_by_batch_is_as_one_process_has_it(ended: Path) -
         torch.testing.assert_close(first["state"][name], value, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["default", "paper", "none"])
+@pytest.mark.parametrize("name", ["default", "trained", "paper", "none"])
 def test_the_loss_curve_is_nearly_one_processs(ended: Path, name: str) -> None:
     first, second = left(ended, name)
     assert_alike(first, second)

@@ -11,6 +11,8 @@ from scipy.special import expit
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from models.data.examples import Examples
+from models.effects.by_gradient.descent import fit_by_gradient
+from models.effects.by_gradient.factors import DescentConfig
 from models.effects.codes import codes_and_keys
 from models.effects.counts import Counting, CountingConfig, InteractionRows, TableSizes
 from models.effects.fit import (
@@ -448,6 +450,27 @@ def test_what_values_say_together_is_in_the_codes_that_training_shows_and_in_the
     alone = _fit(examples, solver="gradient")
     assert alone.combinations is None
     assert np.abs(_whole(alone, every) @ alone.keys.T).max() < 0.7
+
+
+def test_where_the_device_has_no_room_the_descent_goes_on_on_the_cpu_and_says_so(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    examples = impressions(attributes_of(40, rng), 12, rng)
+    quick = DescentConfig(epochs=1, least_steps=5)
+    expected = _fit(examples, solver="gradient", descent=quick)
+    calls = []
+
+    def full(*arguments: Any) -> Any:
+        calls.append(arguments[-1])
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("tried to allocate 9 GiB")
+        return fit_by_gradient(*arguments)
+
+    monkeypatch.setattr("models.effects.fits.fit_by_gradient", full)
+    found = _fit(examples, solver="gradient", descent=quick)
+    np.testing.assert_array_equal(found.keys, expected.keys)
+    (said,) = caplog.messages
+    assert said.startswith("no memory on cpu for the fit by gradient")
 
 
 @pytest.mark.parametrize("combined", [False, True])
