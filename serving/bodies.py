@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StrictBool, Tag
 
-from foretaste.kernel.events import EventId, Id, Text, UserBehaved, UserRegistered, WireValue
+from foretaste.kernel.events import Id, Text, UserBehaved, UserRegistered, WireValue
 from foretaste.kernel.running.registered_items import ItemRegistered
 from foretaste.kernel.users import Stage
 from foretaste.kernel.values import Scalar
@@ -74,17 +74,15 @@ class OnboardRequest(HttpBody):
 
     user_id: Id
     attributes: Mapping[Text, WireValue] | None = None
-    """Of a user who signs up with this; None: those that are stored."""
-    answers: Annotated[Mapping[Id, StrictBool], Field(max_length=MOST_QUESTIONS)] = Field(default_factory=dict)
-    """By item, whether the user likes it, or knows it."""
+    """Of a user who signs up with this; None: nobody signs up."""
+    answers: Annotated[Mapping[Id, StrictBool | None], Field(max_length=MOST_QUESTIONS)] = Field(default_factory=dict)
+    """By item, whether the user likes it; null for one that is passed over, which this answer does not ask again."""
     questions: Annotated[int, Field(ge=0, le=MOST_QUESTIONS, strict=True), BeforeValidator(whole_number)] = 5
     """How many more are wanted, at most."""
-    event_id: EventId = None
-    """The sender's own name of this sign-up."""
 
 
 class OnboardResponse(HttpBody):
-    """What to ask the user next. What was answered is durable in Kafka; a worker reads it."""
+    """What to ask the user next. What was answered is durable in Kafka; a worker stores it."""
 
     user_id: str
     generation: int
@@ -92,9 +90,9 @@ class OnboardResponse(HttpBody):
     items: list[str]
     """Whether the user likes each of them: the one whose answer tells most first; none where nothing is left to ask."""
     answered: int
-    """Questions that the user has answered."""
+    """Items that the user has answered about."""
     readable: bool | None = None
-    """Whether a ranking could read the answers within the `wait`; None where none was asked for or nothing was sent."""
+    """Whether a ranking could read it all within the `wait`; None where none was asked for or nothing was sent."""
 
 
 class EventsAccepted(HttpBody):

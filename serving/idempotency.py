@@ -48,7 +48,7 @@ class IdempotentRequests:
             return _again(kept, fingerprint, status)
         try:
             text = (await carry_out()).model_dump_json()
-        except (ForetasteError, HTTPException):
+        except ForetasteError:
             await self._freed(name)
             raise
         await self._finished(name, KeptRequest(fingerprint, text))

@@ -1,66 +1,89 @@
-"""Questions to a new user: which to ask next, and the sign-up that carries the answers."""
+"""Questions to a new user: which to ask next, and the events that carry the answers."""
 
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.events import UserRegistered
-from foretaste.kernel.ports import OnlineStore
-from foretaste.kernel.running.answers import AsksQuestions, answered, with_answers, with_kept_answers
-from foretaste.kernel.values import ANSWERED
+from foretaste.kernel.events import UserBehaved, UserRegistered
+from foretaste.kernel.ports import Clock, OnlineStore
+from foretaste.kernel.service_ports import AsksQuestions
+from foretaste.kernel.values import ANSWERS
 from serving.active import ActiveGeneration
 from serving.bodies import OnboardRequest, OnboardResponse
+
+ACTION = {is_yes: action for action, is_yes in ANSWERS.items()}
+"""Of the behaviour that an answer is, by whether it says yes."""
+
+
+def no_event_id(_place: int) -> None:
+    """Events without ids of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class OnboardStep:
-    """One exchange with a user: what is sent, None where nothing was said, and what is asked next."""
+    """One exchange with a user: the events of what was said, and what is asked next."""
 
-    event: UserRegistered | None
+    registrations: Sequence[UserRegistered]
+    answers: Sequence[UserBehaved]
     response: OnboardResponse
 
 
 class Onboarding:
-    """The questions of the active generation, and answers as part of a user's attributes.
+    """The questions of the active generation; an answer is a behaviour of an action of its own.
 
-    A worker makes virtual behaviour of attributes and answers together, so that the next ranking reads both, and a
-    later generation makes it anew of both.
+    So the store keeps it and a ranking reads it as it does any behaviour: in order, once, until an erasure. `now` is in
+    seconds since the epoch.
     """
 
-    def __init__(self, store: OnlineStore, towers: AsksQuestions, active: ActiveGeneration) -> None:
+    def __init__(
+        self, store: OnlineStore, towers: AsksQuestions, active: ActiveGeneration, now: Clock = time.time
+    ) -> None:
         self._store = store
         self._towers = towers
         self._active = active
+        self._now = now
 
-    async def step(self, request: OnboardRequest) -> OnboardStep | None:
+    async def step(self, request: OnboardRequest, event_id: Callable[[int], str | None] = no_event_id) -> OnboardStep:
         """What a request says, and what is asked next.
 
-        1. What the active generation asks; an answer to something else is refused.
-        2. What is stored of the user.
-        3. The attributes with all answers so far; what was not answered yet, nor acted on, is asked next.
+        1. An answer about an item that the active generation does not know is refused.
+        2. What the user answered, passed over just now, or acted on is not asked again.
+        3. Answers become behaviours of this moment, attributes a sign-up. `event_id` names each, by its place.
 
-        None for a user of whom neither the request nor the store has attributes. Raises `InvalidInput` that names the
-        item of an answer that no question asked for, and `Unavailable`.
+        Raises `InvalidInput` that names the unknown items, and `Unavailable`.
         """
         generation = await self._active.get()
-        asked = await self._towers.questions(generation.number)  # 1
-        for item in request.answers:
-            if item not in asked:
-                problem = f"an answer about an item that generation {generation.number} does not ask about"
-                raise InvalidInput("answers", item, problem)
-        (stored,) = await self._store.read([request.user_id], generation.number)  # 2
-        given = stored.attributes if request.attributes is None else request.attributes
-        if given is None:
-            return None
-        attributes = with_answers(with_kept_answers(given, stored.attributes), request.answers)  # 3
-        known = {item for name in ANSWERED for item in answered(attributes, name)}
-        left = [item for item in asked if item not in known and item not in stored.behaviour.items]
-        event = None
-        if request.answers or request.attributes is not None:
-            event = UserRegistered(user_id=request.user_id, attributes=attributes, event_id=request.event_id)
+        unknown = await self._towers.unknown(list(request.answers), generation.number)  # 1
+        if unknown:
+            raise InvalidInput("answers", unknown, f"generation {generation.number} knows no such item")
+        asked = await self._towers.questions(generation.number)  # 2
+        (stored,) = await self._store.read([request.user_id], generation.number)
+        behaviour = stored.behaviour
+        given = zip(behaviour.items, behaviour.actions, strict=True)
+        answered = {item for item, action in given if action in ANSWERS}
+        answered |= {item for item, is_yes in request.answers.items() if is_yes is not None}
+        known = answered | request.answers.keys() | set(behaviour.items)
         response = OnboardResponse(
             user_id=request.user_id,
             generation=generation.number,
-            items=left[: request.questions],
-            answered=len(known),
+            items=[item for item in asked if item not in known][: request.questions],
+            answered=len(answered),
         )
-        return OnboardStep(event, response)
+        return OnboardStep(self._registrations(request, event_id), self._answers(request, event_id), response)  # 3
+
+    def _registrations(
+        self, request: OnboardRequest, event_id: Callable[[int], str | None]
+    ) -> Sequence[UserRegistered]:
+        if request.attributes is None:
+            return []
+        return [UserRegistered(user_id=request.user_id, attributes=request.attributes, event_id=event_id(0))]
+
+    def _answers(self, request: OnboardRequest, event_id: Callable[[int], str | None]) -> Sequence[UserBehaved]:
+        at = datetime.fromtimestamp(self._now(), UTC)
+        said = [(item, is_yes) for item, is_yes in request.answers.items() if is_yes is not None]
+        return [
+            UserBehaved(user_id=request.user_id, item_id=item, at=at, action=ACTION[is_yes], event_id=event_id(place))
+            for place, (item, is_yes) in enumerate(said, 1)
+        ]

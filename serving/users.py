@@ -141,7 +141,7 @@ def _shown(features: UserFeatures, generation: Generation | None) -> StoredUser:
     acts = zip(behaviour.items, behaviour.actions, behaviour.times, strict=True)
     return StoredUser(
         user_id=features.user_id,
-        stage=None if generation is None else generation.stage(len(behaviour)),
+        stage=None if generation is None else generation.stage(len(behaviour.acts)),
         generation=None if generation is None else generation.number,
         attributes=None if features.attributes is None else dict(features.attributes),
         attributes_at=_at(features.attributes_ms),

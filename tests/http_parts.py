@@ -140,7 +140,7 @@ class HttpParts(Parts):
             recommending=self.recommending,
             users=StoredUsers(self.store, self.active, clock=lambda: self.now, now=self.wall, sleep=self._sleep),
             items=self.items,
-            onboarding=Onboarding(self.store, self.towers, self.active),
+            onboarding=Onboarding(self.store, self.towers, self.active, now=self.wall),
             intake=TopicIntake(self.events, NAMES, max_event_bytes=2000, now=self.wall),
             idempotency=self.keys,
             generations=self.summaries,

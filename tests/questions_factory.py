@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from foretaste.kernel.users import Behaviour
 from models.data.dataset import Dataset, read_dataset
 from models.data.split import split_by_time
 from models.generations.export import export
@@ -61,5 +62,16 @@ def asking() -> tuple[Trained, Dataset, Path]:
 
 def questions_of(generation: Path) -> list[str]:
     """The items that an exported generation asks about."""
-    found: list[str] = json.loads((generation / "encoding.json").read_text(encoding="utf-8")).get("questions", [])
+    found: list[str] = json.loads((generation / "encoding.json").read_text(encoding="utf-8"))["questions"]["items"]
     return found
+
+
+def answers(*, even: bool, count: int = 5) -> Behaviour:
+    """Those of a user who likes even items, or odd ones, to the first questions."""
+    asked = questions_of(asking()[2])[:count]
+    actions = ["answered_yes" if is_even(item) == even else "answered_no" for item in asked]
+    return Behaviour(asked, actions, range(count))
+
+
+def is_even(item: str) -> bool:
+    return int(item[1:]) % 2 == 0

@@ -92,6 +92,8 @@ class FakeTowers:
     """How many requests each call of the ranking tower scored."""
     prepared: list[int] = field(default_factory=list)
     met: dict[str, Attributes | None] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)
+    """Items beside i0, i1, and so on."""
     asks: tuple[str, ...] = ("i1", "i2", "i3")
     """Items that new users are asked about."""
     refusals: dict[str, ForetasteError] = field(default_factory=dict)
@@ -115,7 +117,7 @@ class FakeTowers:
         return [self._score(each, generation) for each in requests]
 
     async def unknown(self, items: Sequence[str], generation: int) -> list[str]:
-        return [item for item in items if not item[1:].isdecimal()]
+        return [item for item in items if not item[1:].isdecimal() and item not in self.known]
 
     async def questions(self, generation: int) -> Sequence[str]:
         self._check("questions")

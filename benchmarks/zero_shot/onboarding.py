@@ -3,7 +3,7 @@
 The towers learn what lies before a data set's split. Each user who first acts after it is asked whether the items are
 liked that the generation asks about first; whatever the user acts on at any time is liked. The first ten other items
 that the user acts on are then ranked, each among four that popularity draws, as of an account of one minute: by
-attributes alone, and with the answers. Users without ten others are left out.
+attributes alone, and with the answers. Users with fewer than fifteen acts are left out.
 """
 
 import json
@@ -18,7 +18,6 @@ import typer
 from benchmarks.machine import machine
 from foretaste.settings import Settings
 from models.data.dataset import read_dataset
-from models.data.examples import encode_users
 from models.data.sources.public import fetch
 from models.evaluation.bootstrap import Estimate, Resamples, mean
 from models.rivals.towers import TowerMethod
@@ -76,14 +75,13 @@ def _trial(fold: Fold, protocol: ProtocolName, seed: int) -> Mapping[str, Answer
     after = KnownItems.of(trained, fold.dataset, [fold.split.test[fold.split.test["label"] == 1]])
     users, numbers = np.unique(after.users, return_counts=True)
     users = users[np.isin(users, fold.new_users) & (numbers >= ACTS + ASKED)]
-    attributes = encode_users(fold.dataset, trained.encoding)
     found = {}
     for order in ORDERS:
         items = np.zeros(0, dtype=np.int64) if asked is None else asked.items[_places(asked, order, seed)]
         first = FirstActs.of(after, users, items, trained.popularity, np.random.default_rng(seed))
-        base = logits_at_sign_up(trained, attributes[first.users], first.candidates, first.owner)
+        base = logits_at_sign_up(trained, fold.dataset, first)
         moved = 0.0 if asked is None else _moved(asked, first, items)
-        liked = float((first.answers % 2 == 0).sum(axis=1).mean())
+        liked = float(first.answers.sum(axis=1).mean())
         without, answered = (_gauc(first, scores) for scores in (base, base + moved))
         found[order] = Answered(without, answered, liked)
     return found
@@ -100,10 +98,10 @@ def _places(asked: AskedItems, order: str, seed: int) -> IndexArray:
 
 def _moved(asked: AskedItems, first: FirstActs, items: IndexArray) -> Doubles:
     """(R, K) what the answers of each act's user add to the candidates."""
-    places = np.array([int(np.flatnonzero(asked.items == item)[0]) for item in items])
-    answers = 1 + 2 * places + (first.answers % 2 == 0)
-    taste = asked.posterior.taste(answers)[first.owner]
-    found: Doubles = np.einsum("rkt,rt->rk", asked.keys[first.candidates], taste)
+    places = [int(np.flatnonzero(asked.items == item)[0]) for item in items]
+    found: Doubles = np.einsum(
+        "rkt,rt->rk", asked.keys[first.candidates], first.taste(asked.posterior, places), dtype=np.float64
+    )
     return found
 
 

@@ -25,8 +25,8 @@ from foretaste.kernel.users import (
     Erasure,
     Place,
     UserFeatures,
-    first_registration,
 )
+from foretaste.kernel.values import first_registration
 
 REGISTRATION = f"_registration:{ATTRIBUTES_VIEW}".encode()
 APPLIED = f"_applied:{BEHAVIOUR_VIEW}".encode()

@@ -109,10 +109,16 @@ def onboard(
     if not ask:
         console.print_json(response.model_dump_json(exclude_none=True))
         return
-    given = {item: typer.confirm(f"{item}: do you like it?") for item in response.items}
-    if given:
-        response = _onboard(OnboardRequest(user_id=user, attributes=request.attributes, answers=given, questions=0))
-    console.print(f"{response.answered} questions answered")
+    given = {item: _asked(item) for item in response.items}
+    if any(each is not None for each in given.values()):
+        _onboard(OnboardRequest(user_id=user, answers=given, questions=0))
+    console.print(f"{sum(each is not None for each in given.values())} answers sent")
+
+
+def _asked(item: str) -> bool | None:
+    """Whether the person at the terminal likes the item; None where that is passed over."""
+    said = typer.prompt(f"{item}: do you like it? (y, n; Enter passes it over)", default="", show_default=False)
+    return {"y": True, "n": False}.get(said.strip().lower()[:1])
 
 
 def behave(
@@ -167,10 +173,8 @@ async def _onboarded(settings: Settings, request: OnboardRequest) -> OnboardResp
     async with compose.parts(settings) as parts:
         _, active = compose.ranking(settings, parts, RankingMetrics(CollectorRegistry()), seconds=PATIENCE)
         step = await compose.onboarding(parts, active).step(request)
-    if step is None:
-        raise InvalidInput("user", request.user_id, "nothing is stored of it: --attributes sign it up")
-    if step.event is not None:
-        await send(settings, Topic.REGISTERED, [step.event])
+    await send(settings, Topic.REGISTERED, step.registrations)
+    await send(settings, Topic.BEHAVED, step.answers)
     return step.response
 
 

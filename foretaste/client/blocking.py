@@ -77,13 +77,13 @@ class Foretaste:
     def onboard(
         self,
         user_id: str,
-        answers: Mapping[str, bool] | None = None,
+        answers: Mapping[str, bool | None] | None = None,
         *,
         attributes: Attributes | None = None,
         questions: int = 5,
         wait: float = 0.0,
     ) -> OnboardResponse:
-        """Tell what a new user answered about items, and get up to so many to ask about next.
+        """Tell what a new user answered about items (None passes one over), and get up to so many to ask about next.
 
         `attributes` sign the user up with it. With `wait` (seconds), until a ranking can read it, as in `register`."""
         return self._answer(calls.onboard_call(calls.onboarding(user_id, answers, attributes, questions), wait))

@@ -160,7 +160,7 @@ def registration(
 
 
 def onboarding(
-    user_id: str, answers: Mapping[str, bool] | None, attributes: Attributes | None, questions: int
+    user_id: str, answers: Mapping[str, bool | None] | None, attributes: Attributes | None, questions: int
 ) -> OnboardRequest:
     """Raises `InvalidInput` for what the service would refuse."""
     try:

@@ -104,7 +104,7 @@ def onboarding(found: "SignUpParts", active: "ActiveGeneration") -> "Onboarding"
 
     Raises `TypeError` for towers that know of none, which neither form of them is.
     """
-    from foretaste.kernel.running.answers import AsksQuestions
+    from foretaste.kernel.service_ports import AsksQuestions
     from serving.onboarding import Onboarding
 
     if not isinstance(found.towers, AsksQuestions):

@@ -52,7 +52,7 @@ class Generation:
 
     def lacks(self, user: UserFeatures) -> bool:
         """Whether a user whose attributes are known is cold or warming and has no current virtual behaviour."""
-        if user.attributes is None or self.stage(len(user.behaviour)) is Stage.WARM:
+        if user.attributes is None or self.stage(len(user.behaviour.acts)) is Stage.WARM:
             return False
         return self.virtual_of(user) is None
 

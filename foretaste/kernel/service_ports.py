@@ -2,11 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from foretaste.kernel.events import UserBehaved, UserErased, UserRegistered
 from foretaste.kernel.running.registered_items import ItemRegistered
 from foretaste.kernel.values import FloatArray, Value
+
+
+@runtime_checkable
+class AsksQuestions(Protocol):
+    """Towers that know what a generation asks new users about (Triton)."""
+
+    async def questions(self, generation: int) -> Sequence[str]:
+        """Ids of items, those whose answers tell most first; none where it asks nothing. Raises `Unavailable`."""
+        ...
+
+    async def unknown(self, items: Sequence[str], generation: int) -> list[str]:
+        """As `Towers.unknown`."""
+        ...
 
 
 class EventIntake(Protocol):

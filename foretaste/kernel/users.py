@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from foretaste.kernel.values import Attributes, FloatArray, Partition, grown
+from foretaste.kernel.values import ANSWERS, Attributes, FloatArray, Partition, grown
 
 DIGEST_BYTES = 8
 """Of an event's digest. Two events of a user have equal ones by chance once in 2^64."""
@@ -48,6 +48,15 @@ class Behaviour:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    @property
+    def acts(self) -> "Behaviour":
+        """Without answers to questions: what makes a user warm, and what towers read as behaviour."""
+        if ANSWERS.keys().isdisjoint(self.actions):
+            return self
+        rows = zip(self.items, self.actions, self.times, strict=True)
+        kept = [row for row in rows if row[1] not in ANSWERS]
+        return Behaviour(*zip(*kept, strict=True)) if kept else Behaviour()
 
     def then(self, item: str, action: str, at_ms: int) -> "Behaviour":
         """With one more, no older than any; the newest `MAX_BEHAVIOUR` of them."""
@@ -241,16 +250,6 @@ class EnrichedUser:
     @property
     def version(self) -> AttributesVersion:
         return AttributesVersion(self.at_ms, self.place, self.digests)
-
-
-def first_registration(at_ms: int, *others_ms: int | None) -> int:
-    """`first_ms` of a user whose newest registration is at `at_ms`: the earliest of the others, where it is before
-    that; else 0. None and 0 are no registration."""
-    earliest = at_ms
-    for each in others_ms:
-        if each and each < earliest:
-            earliest = each
-    return 0 if earliest == at_ms else earliest
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ MAX_BEHAVIOUR = 100
 """L: behaviours kept for a user, at most (the paper's setting)."""
 
 
-ANSWERED = ("answered_no", "answered_yes")
-"""Attributes that hold a user's answers to questions about items: the ids of items, by the answer."""
+ANSWERS = {"answered_no": False, "answered_yes": True}
+"""Actions of behaviours that are answers to questions about items, and whether they say yes. An answer is no act."""
+
 
 MISSING_ACTION = "acted"
 """The action where data or an event name none."""
@@ -145,3 +146,13 @@ def grown(column: Sequence[T], value: T) -> Sequence[T]:
     if isinstance(column, GrowingColumn):
         return column.grown(value, MAX_BEHAVIOUR)
     return (*column, value)[-MAX_BEHAVIOUR:]
+
+
+def first_registration(at_ms: int, *others_ms: int | None) -> int:
+    """`first_ms` of a user whose newest registration is at `at_ms`: the earliest of the others, where it is before
+    that; else 0. None and 0 are no registration."""
+    earliest = at_ms
+    for each in others_ms:
+        if each and each < earliest:
+            earliest = each
+    return 0 if earliest == at_ms else earliest

@@ -17,9 +17,8 @@ from foretaste.kernel.users import (
     ReenrichedUser,
     UserFeatures,
     VirtualBehaviour,
-    first_registration,
 )
-from foretaste.kernel.values import Attributes
+from foretaste.kernel.values import Attributes, first_registration
 
 
 class InMemoryOnlineStore:

@@ -68,7 +68,7 @@ class InProcessTowers:
 
     async def questions(self, generation: int) -> Sequence[str]:
         """The items that the generation asks new users about, best first."""
-        return await asyncio.to_thread(lambda: self._towers(generation).encoding.questions)
+        return await asyncio.to_thread(lambda: self._towers(generation).encoding.questions.items)
 
     async def unknown_values(self, attributes: Sequence[Attributes], generation: int) -> dict[str, int]:
         """By attribute, how many users have a value that is not in the generation's vocabulary."""

@@ -17,7 +17,7 @@ from foretaste.kernel.files import verify
 from models.effects.state import SavedCounts
 from models.generations.manifest import Manifest, read_manifest
 from models.runtime import layout
-from models.runtime.encoding import FIRST_KNOWN, NO_KINDS, Encoding
+from models.runtime.encoding import FIRST_KNOWN, Encoding
 from models.towers.architecture import TowerPair, build_towers
 from models.towers.embeddings import Sizes
 from models.training.config import TrainingConfig
@@ -38,8 +38,7 @@ def restore(folder: Path) -> Trained:
         raise DamagedArtifact(f"{folder / layout.MANIFEST} names no {missing[0]}")
     counted = layout.COUNTS in manifest.files
     verify(folder, {name: manifest.files[name] for name in (*_READ, *[layout.COUNTS] * counted)})
-    served = Encoding.from_json((folder / layout.ENCODING).read_text(encoding="utf-8"))
-    encoding = served.with_kinds(NO_KINDS).with_questions(())
+    encoding = Encoding.from_json((folder / layout.ENCODING).read_text(encoding="utf-8")).as_training_has_it()
     config = training_config_of(manifest.training)
     return Trained(
         model=_towers(folder, encoding, config),

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import Behaviour
-from foretaste.kernel.values import ANSWERED, MAX_BEHAVIOUR, FloatArray, Value
+from foretaste.kernel.values import ANSWERS, MAX_BEHAVIOUR, FloatArray, Value
 from models.generations.probes import Probe, difference
-from models.runtime.answers import ANSWERS, encode_answers
 from models.runtime.encoding import Encoding, FieldEncoder
 from models.runtime.local import LocalTowers
 from models.training.trained import Trained
@@ -32,8 +31,6 @@ def answered(trained: Trained, seed: int = 0) -> list[Probe]:
     with torch.inference_mode():
         scores: FloatArray = trained.ranking(*ranking_tensors(trained.encoding, tried)).numpy()
         virtual: FloatArray = trained.zero_shot(attribute_tensor(trained.encoding, tried)).numpy()
-    answers = encode_answers(trained.encoding.question_places, [request.attributes for request in tried])
-    virtual = trained.answers.added(virtual, answers)
     of_each = np.split(scores, np.cumsum([len(request.items) for request in tried])[:-1])
     return [Probe(*answer) for answer in zip(tried, virtual, of_each, strict=True)]
 
@@ -74,13 +71,15 @@ def probes(trained: Trained, count: int, rng: np.random.Generator) -> list[Ranki
     architecture = trained.config.architecture
     shape = (architecture.virtual_vectors, architecture.dimension)
     items, actions = [*encoding.items, STRANGE], [*encoding.actions, STRANGE]
+    if encoding.questions.items:
+        actions += ANSWERS
 
     def draw(values: Sequence[str], size: int) -> list[str]:
         return [values[index] for index in rng.integers(0, len(values), size)]
 
     return [
         RankingInput(
-            attributes=_raw(encoding.attributes, rng) | _answers(encoding, rng),
+            attributes=_raw(encoding.attributes, rng),
             context=_raw(encoding.context, rng),
             behaviour=_behaviour(draw, items, actions, LENGTHS[position % len(LENGTHS)]),
             virtual=rng.normal(size=shape).astype(np.float32) * (position % NONE_STORED > 0),
@@ -98,7 +97,8 @@ def attribute_tensor(encoding: Encoding, requests: Sequence[RankingInput]) -> Te
 
 def ranking_tensors(encoding: Encoding, requests: Sequence[RankingInput]) -> tuple[Tensor, ...]:
     """What `RankingForm` reads, in its order."""
-    behaviour = [encoding.encode_behaviour(request.behaviour.items, request.behaviour.actions) for request in requests]
+    acts = [request.behaviour.acts for request in requests]
+    behaviour = [encoding.encode_behaviour(each.items, each.actions) for each in acts]
     counts = [len(request.items) for request in requests]
     ages = [encoding.encode_ages([request.age_ms for request in requests])] if encoding.age_bounds else []
     return (
@@ -106,7 +106,7 @@ def ranking_tensors(encoding: Encoding, requests: Sequence[RankingInput]) -> tup
         torch.from_numpy(encoding.encode_context([request.context for request in requests])),
         torch.from_numpy(np.stack([items for items, _ in behaviour])),
         torch.from_numpy(np.stack([actions for _, actions in behaviour])),
-        torch.from_numpy(np.stack([request.virtual for request in requests])),
+        torch.from_numpy(encoding.virtual_of(requests)),
         torch.from_numpy(encoding.encode_items([item for request in requests for item in request.items])),
         torch.from_numpy(np.repeat(np.arange(len(requests)), counts)),
         *map(torch.from_numpy, ages),
@@ -123,16 +123,6 @@ def _behaviour(
     draw: Callable[[Sequence[str], int], list[str]], items: Sequence[str], actions: Sequence[str], length: int
 ) -> Behaviour:
     return Behaviour(draw(items, length), draw(actions, length), range(length))
-
-
-def _answers(encoding: Encoding, rng: np.random.Generator) -> dict[str, Value]:
-    """Answers to questions, where any are asked: more than are read, or some, or none; one to a strange one."""
-    if not encoding.questions:
-        return {}
-    count = int(rng.choice((0, 1, 5, ANSWERS + 1)))
-    asked = [encoding.questions[place] for place in rng.integers(0, len(encoding.questions), count)]
-    liked = int(rng.integers(0, count + 1))
-    return {name: [*of_name, STRANGE] for name, of_name in zip(ANSWERED, (asked[liked:], asked[:liked]), strict=True)}
 
 
 def _raw(fields: Mapping[str, FieldEncoder], rng: np.random.Generator) -> dict[str, Value]:

@@ -41,7 +41,6 @@ CODE = {
     "models": ("__init__.py",),
     "models.runtime": (
         "__init__.py",
-        "answers.py",
         "digest.py",
         "layout.py",
         "packing.py",
@@ -154,9 +153,8 @@ def _fill(folder: Path, model: str, served: str, version: Path) -> None:
         verify(folder, manifest.files)
         write_retrieval(folder, version / served, manifest.warm_after)
     else:
-        for name in (served, *[layout.QUESTIONS] * (served == layout.ZERO_SHOT and layout.QUESTIONS in manifest.files)):
-            _copy(folder, version, name)
-            verify(version, {name: manifest.files[name]})
+        _copy(folder, version, served)
+        verify(version, {served: manifest.files[served]})
     (version / "model.py").write_text(_of_model(model, "model.py"), encoding="utf-8")
     for package, modules in CODE.items():
         copied = version.joinpath(*package.split("."))

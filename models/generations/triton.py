@@ -123,7 +123,7 @@ class TritonTowers:
 
     async def questions(self, generation: int) -> Sequence[str]:
         """The items that the generation asks new users about, best first."""
-        return (await self._vocabulary(generation)).encoding.questions
+        return (await self._vocabulary(generation)).encoding.questions.items
 
     async def unknown_values(self, attributes: Sequence[Attributes], generation: int) -> dict[str, int]:
         """By attribute, how many users have a value that is not in the generation's vocabulary."""
@@ -184,7 +184,7 @@ class TritonTowers:
         """The tower's answer, and how the users' attributes were encoded for it."""
 
         async def ask(vocabulary: KnownVocabulary) -> tuple[FloatArray, Encoding, IndexArray]:
-            rows = vocabulary.encoding.encode_sign_ups(attributes)
+            rows = vocabulary.encoding.encode_attributes(attributes)
             inputs = {"attributes": rows, "vocabulary": _digests(vocabulary, len(rows))}
             answer = await self._infer(ZERO_SHOT_TOWER, generation, inputs, "virtual_behaviour")
             return answer, vocabulary.encoding, rows
@@ -201,7 +201,7 @@ class TritonTowers:
             encoding = vocabulary.encoding
             inputs: dict[str, IndexArray | FloatArray] = {
                 "users": encoding.encode_users(requests),
-                "virtual_behaviour": np.stack([each.virtual for each in requests]).astype(np.float32, copy=False),
+                "virtual_behaviour": encoding.virtual_of(requests),
                 "candidates": np.stack([encoding.encode_items(each.items) for each in requests]),
                 "vocabulary": _digests(vocabulary, len(requests)),
             }

@@ -33,11 +33,12 @@ class EncodedRequests(NamedTuple):
 
 def encode_requests(encoding: Encoding, requests: Sequence[CandidateRequest]) -> EncodedRequests:
     """The requests of U users as tensors. Raises `InvalidInput` as `attribute_columns` does."""
-    behaviour = [encoding.encode_behaviour(each.behaviour.items, each.behaviour.actions)[0] for each in requests]
+    acts = [each.behaviour.acts for each in requests]
+    behaviour = [encoding.encode_behaviour(each.items, each.actions)[0] for each in acts]
     ages = [encoding.encode_ages([each.age_ms for each in requests])[:, None]] if encoding.age_bounds else []
     return EncodedRequests(
         np.hstack([np.stack(behaviour), *ages]),
-        np.stack([each.virtual for each in requests]).astype(np.float32, copy=False),
+        encoding.virtual_of(requests),
         np.array([(each.nearest, each.popular, each.exploratory, each.seed) for each in requests], dtype=np.int64),
         np.array([_NOBODY, *_filters(encoding, requests)], dtype=np.int64),
     )

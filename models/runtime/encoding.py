@@ -11,9 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from foretaste.kernel.ranking import RankingInput
-from foretaste.kernel.values import MAX_BEHAVIOUR, MISSING_ACTION, Attributes, IndexArray, canonical, is_missing
+from foretaste.kernel.retrieval import CandidateRequest
+from foretaste.kernel.values import (
+    MAX_BEHAVIOUR,
+    MISSING_ACTION,
+    Attributes,
+    FloatArray,
+    IndexArray,
+    canonical,
+    is_missing,
+)
 from models.runtime.account_age import AgeBounds, bins_of_ages
-from models.runtime.answers import encode_answers
+from models.runtime.answers import AnswerPosterior
 from models.runtime.fields import FieldEncoder, encoder_from_dict
 from models.runtime.fields.base import FIELD_UNKNOWN
 from models.runtime.new_items import NewItems, encoded_kinds, nearest_kinds
@@ -48,9 +57,8 @@ class Encoding:
     training: what a generation serves has rows of them (`models.training.item_kinds`)."""
     new_items: NewItems = dataclasses.field(default_factory=NewItems)
     """Items that were registered since, which `add_items` takes in."""
-    questions: tuple[str, ...] = ()
-    """Ids of the items that new users are asked about, best first (`models.training.questions`); none while training,
-    and where a generation asks nothing."""
+    questions: AnswerPosterior = dataclasses.field(default_factory=lambda: AnswerPosterior.from_dict(None))
+    """What new users are asked (`models.training.questions`); nothing while training."""
 
     @property
     def item_count(self) -> int:
@@ -71,9 +79,18 @@ class Encoding:
         """With these kinds of items (K, F), and no new item yet; none of them is as training has it."""
         return replace(self, kinds=kinds, new_items=NewItems())
 
-    def with_questions(self, items: Sequence[str]) -> "Encoding":
-        """With questions about these items, best first; none of them is as training has it."""
-        return replace(self, questions=tuple(items))
+    def with_questions(self, questions: AnswerPosterior) -> "Encoding":
+        """With these questions to new users."""
+        return replace(self, questions=questions)
+
+    def as_training_has_it(self) -> "Encoding":
+        """Without kinds of items and without questions, which a generation gets when it is exported."""
+        return self.with_kinds(NO_KINDS).with_questions(AnswerPosterior.from_dict(None))
+
+    def virtual_of(self, requests: Sequence[RankingInput | CandidateRequest]) -> FloatArray:
+        """Virtual behaviour (U, M, D) of U users as towers and index read it: their answers to questions are in it."""
+        virtual = np.stack([request.virtual for request in requests]).astype(np.float32, copy=False)
+        return self.questions.added(virtual, [request.behaviour for request in requests])
 
     def add_items(self, items: Mapping[str, Attributes | None]) -> None:
         """Take in items that were registered, with their raw attributes: one that training did not know is read as the
@@ -100,11 +117,6 @@ class Encoding:
         return columns_of(self.context)
 
     @cached_property
-    def question_places(self) -> dict[str, int]:
-        """Of each of `questions`."""
-        return {item: place for place, item in enumerate(self.questions)}
-
-    @cached_property
     def _item_index(self) -> dict[str, int]:
         return {item: position for position, item in enumerate(self.items, start=FIRST_KNOWN)}
 
@@ -120,18 +132,10 @@ class Encoding:
         """B users' raw attributes to (B, N). Names that training did not know are ignored, missing ones are unknown."""
         return _encode(self._attribute_columns, rows)
 
-    def encode_sign_ups(self, rows: Sequence[Attributes]) -> IndexArray:
-        """What the zero-shot tower reads of B users: (B, N) attributes; (B, N + A) with answers behind them, where the
-        generation asks questions."""
-        attributes = self.encode_attributes(rows)
-        if not self.questions:
-            return attributes
-        return np.concatenate([attributes, encode_answers(self.question_places, rows)], axis=1)
-
     def unknown_values(self, rows: Sequence[Attributes], encoded: IndexArray | None = None) -> dict[str, int]:
         """By attribute, how many of B users have a value that training did not know; a missing one is none.
 
-        `encoded` is what `encode_sign_ups` made of them, where that is known.
+        `encoded` is what `encode_attributes` made of them, where that is known.
         """
         indices = self.encode_attributes(rows) if encoded is None else encoded
         found: dict[str, int] = {}
@@ -174,7 +178,7 @@ class Encoding:
         """What the ranking tower reads of U users beside their virtual behaviour: (U, W).
 
         The columns are those of `encode_attributes` (N), of `encode_context` (C), of both halves of `encode_behaviour`
-        (L each), and the bin of the account's age where the towers read it.
+        (L each) of the acts, and the bin of the account's age where the towers read it.
         """
         of_attributes, of_context = _width(self._attribute_columns), _width(self._context_columns)
         start = of_attributes + of_context
@@ -185,7 +189,7 @@ class Encoding:
         users[:, :of_attributes] = self.encode_attributes([request.attributes for request in requests])
         users[:, of_attributes:start] = self.encode_context([request.context for request in requests])
         for row, request in zip(users, requests, strict=True):
-            behaviour = request.behaviour
+            behaviour = request.behaviour.acts
             if behaviour.items:
                 row[start : start + MAX_BEHAVIOUR], row[start + MAX_BEHAVIOUR : end] = self.encode_behaviour(
                     behaviour.items, behaviour.actions
@@ -208,7 +212,7 @@ class Encoding:
                 "item_features": self.item_features.tolist(),
                 **({"age_bounds": list(self.age_bounds)} if self.age_bounds else {}),
                 **({"kinds": self.kinds.tolist()} if len(self.kinds) else {}),
-                **({"questions": list(self.questions)} if self.questions else {}),
+                **({"questions": self.questions.to_dict()} if self.questions.items else {}),
             }
         )
 
@@ -227,7 +231,7 @@ class Encoding:
             item_features=np.array(raw["item_features"], dtype=np.int64).reshape(shape),
             age_bounds=tuple(raw.get("age_bounds", ())),
             kinds=encoded_kinds(raw, shape[1]),
-            questions=tuple(raw.get("questions", ())),
+            questions=AnswerPosterior.from_dict(raw.get("questions")),
         )
 
 

@@ -40,11 +40,11 @@ class LocalTowers:
 
     def virtual_behaviour(self, rows: Sequence[Attributes]) -> FloatArray:
         """Virtual behaviour (B, M, D) of the raw attributes of B users, which may be none."""
-        return self._zero_shot.run(self.encoding.encode_sign_ups(rows))
+        return self._zero_shot.run(self.encoding.encode_attributes(rows))
 
     def counted_virtual_behaviour(self, rows: Sequence[Attributes]) -> tuple[FloatArray, dict[str, int]]:
         """The same, and by attribute how many of the users have a value that training did not know."""
-        encoded = self.encoding.encode_sign_ups(rows)
+        encoded = self.encoding.encode_attributes(rows)
         return self._zero_shot.run(encoded), self.encoding.unknown_values(rows, encoded)
 
     def score(self, requests: Sequence[RankingInput]) -> list[FloatArray]:
@@ -63,7 +63,7 @@ class LocalTowers:
         counts = [len(request.items) for request in requests]
         scores = self._ranking.run(
             users,
-            np.stack([request.virtual for request in requests]).astype(np.float32, copy=False),
+            self.encoding.virtual_of(requests),
             self.encoding.encode_items([item for request in requests for item in request.items]),
             np.repeat(np.arange(len(requests)), counts),
         )

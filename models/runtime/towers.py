@@ -14,7 +14,6 @@ from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 
 from foretaste.kernel.values import FloatArray, IndexArray
 from models.runtime import layout
-from models.runtime.answers import ANSWERS, AnswerPosterior
 from models.runtime.refusals import BadRequest
 
 UNKNOWN_AGE = 0
@@ -51,29 +50,18 @@ class ServedZeroShot:
         self._session = _session(folder / layout.ZERO_SHOT, providers, threads)
         _, self._fields = self._session.get_inputs()[0].shape
         _, self._vectors, self._dimension = self._session.get_outputs()[0].shape
-        self._posterior = AnswerPosterior.read(folder / layout.QUESTIONS)
-        self._width = self._fields + ANSWERS * self._posterior.asks
 
-    def checked(self, sign_ups: IndexArray) -> IndexArray:
-        """The rows of users (B, N), or (B, N + A) of a generation that asks questions: a caller of an earlier version
-        sends no answers.
+    def check(self, attributes: IndexArray) -> None:
+        """Raises `BadRequest` unless there is a column a field."""
+        if attributes.ndim != 2 or attributes.shape[1] != self._fields:  # noqa: PLR2004  # (B, N)
+            raise BadRequest(f"attributes: expected the shape (users, {self._fields}), got {attributes.shape}")
 
-        Raises `BadRequest` for rows of another width, and for answers to questions that there are not.
-        """
-        if self._posterior.asks and sign_ups.ndim == 2 and sign_ups.shape[1] == self._fields:  # noqa: PLR2004  # (B, N)
-            sign_ups = np.pad(sign_ups, ((0, 0), (0, ANSWERS)))
-        if sign_ups.ndim != 2 or sign_ups.shape[1] != self._width:  # noqa: PLR2004  # (B, W)
-            raise BadRequest(f"attributes: expected the shape (users, {self._width}), got {sign_ups.shape}")
-        if not self._posterior.knows(sign_ups[:, self._fields :]):
-            raise BadRequest("attributes: an answer to a question that the generation does not ask")
-        return sign_ups
-
-    def run(self, sign_ups: IndexArray) -> FloatArray:
-        """Virtual behaviour (B, M, D) of users as `Encoding.encode_sign_ups` makes them; B may be 0."""
-        if not len(sign_ups):
+    def run(self, attributes: IndexArray) -> FloatArray:
+        """Virtual behaviour (B, M, D) of encoded attributes (B, N); B may be 0."""
+        if not len(attributes):
             return np.zeros((0, self._vectors, self._dimension), dtype=np.float32)
-        (virtual,) = self._session.run(None, {"attributes": sign_ups[:, : self._fields]})
-        return self._posterior.added(virtual, sign_ups[:, self._fields :])
+        (virtual,) = self._session.run(None, {"attributes": attributes})
+        return virtual  # type: ignore[no-any-return]  # onnxruntime ships no types
 
 
 class ServedRanking:

@@ -14,7 +14,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,7 @@ SHRINKAGE = 0.3
 LEAST_USERS = 200
 """Who acted on two items: of fewer, chance tells more than taste."""
 ASKED = 5
-"""AskedItems whose answers the weight is chosen for."""
+"""Questions whose answers the weight is chosen for."""
 WEIGHTS = (0.5, 1.0, 1.5, 2.0)
 """Of what answers tell, against the lifts."""
 JUDGED, ACTS, OTHERS = 1000, 10, 4
@@ -59,24 +59,17 @@ _CHUNK = 65_536
 
 @dataclass(frozen=True, eq=False, slots=True)
 class AskedItems:
-    """Items that a generation asks of, best first, and what answers tell. `items` (Q,) are indices of items, `keys`
-    (item_count, T) those of all items, as the ranking tower reads them beside its own."""
+    """What a generation asks, and the keys of all items, (item_count, T), as the ranking tower reads them beside its
+    own. `items` (Q,) are the indices of the items that are asked about, best first."""
 
     items: IndexArray
     posterior: AnswerPosterior
-    keys: Doubles
+    keys: Floats
 
     def write(self, path: Path) -> None:
-        """As one archive, which `AnswerPosterior.read` and `item_keys` read."""
-        posterior = self.posterior
+        """The keys and their columns, as `models.generations.retrieval` reads them."""
         with path.open("wb") as file:
-            np.savez(
-                file,
-                keys=posterior.keys,
-                log_odds=posterior.log_odds,
-                columns=posterior.columns,
-                item_keys=self.keys.astype(np.float32),
-            )
+            np.savez(file, columns=self.posterior.columns, item_keys=self.keys)
 
 
 class KnownItems(NamedTuple):
@@ -113,16 +106,16 @@ class KnownItems(NamedTuple):
         return KnownItems(self.users[kept], self.items[kept])
 
 
-def with_questions(trained: Trained, questions: AskedItems) -> Trained:
-    """The towers as they are served: what answers put into virtual behaviour has its keys. Nothing else changes, and
-    training goes on from the towers without."""
-    model = copy.deepcopy(trained.model)
-    tower = model.ranking
-    if not isinstance(tower, Experts):
-        raise TypeError("only a tower of experts has keys")
-    tower.keys[:, torch.from_numpy(questions.posterior.columns)] = torch.from_numpy(questions.keys.astype(np.float32))
-    items = [trained.encoding.items[index - FIRST_KNOWN] for index in questions.items.tolist()]
-    return replace(trained, model=model, encoding=trained.encoding.with_questions(items), answers=questions.posterior)
+def with_questions(trained: Trained, asked: AskedItems) -> Trained:
+    """The towers as they are served: what answers put into virtual behaviour has its keys.
+
+    Nothing else changes, and training goes on from the towers without. The other tables are those of `trained`.
+    """
+    keys = trained.model.ranking.get_buffer("keys")
+    others = [each for each in (*trained.model.parameters(), *trained.model.buffers()) if each is not keys]
+    model = copy.deepcopy(trained.model, {id(each): each for each in others})
+    model.ranking.get_buffer("keys")[:, torch.from_numpy(asked.posterior.columns)] = torch.from_numpy(asked.keys)
+    return replace(trained, model=model, encoding=trained.encoding.with_questions(asked.posterior))
 
 
 def asked_items(trained: Trained, dataset: Dataset) -> AskedItems | None:
@@ -168,11 +161,12 @@ def _fitted(acts: KnownItems, trained: Trained, columns: IndexArray) -> AskedIte
     order = _best_first(keys[asked], rates, keys.T @ (share[:, None] / share.sum() * keys))
     asked, rates = asked[order], rates[order]
     log_odds = np.log(rates / (1 - rates))
-    posterior = AnswerPosterior(keys[asked].astype(np.float32), log_odds.astype(np.float32), columns[: keys.shape[1]])
+    items = tuple(trained.encoding.items[index - FIRST_KNOWN] for index in asked.tolist())
+    posterior = AnswerPosterior(items, keys[asked], log_odds.astype(np.float32), columns[: keys.shape[1]])
     return AskedItems(asked, posterior, keys)
 
 
-def _keys(acted: sparse.csr_array, by_user: Doubles, share: Doubles, asked: IndexArray) -> Doubles:
+def _keys(acted: sparse.csr_array, by_user: Doubles, share: Doubles, asked: IndexArray) -> Floats:
     """(items, T): k of each item, centred over what everybody acts on."""
     of_asked = sparse.csc_array(acted[:, asked]).multiply(1 / by_user[:, None]).T.tocsr()
     expected = share[asked] / share.sum()
@@ -194,16 +188,20 @@ def _keys(acted: sparse.csr_array, by_user: Doubles, share: Doubles, asked: Inde
     keys: Doubles = whole.T @ (vectors[:, greatest] / np.sqrt(values[greatest]))
     keys -= share @ keys / share.sum()
     keys[share == 0] = 0.0  # padding, unknown and whatever nobody acted on
-    return keys
+    return keys.astype(np.float32)
 
 
-def _best_first(keys: Doubles, rates: Doubles, spread: Doubles) -> IndexArray:
-    """AskedItems by how much each narrows what is expected of the items, given those before it: greedy in the trace of
-    `spread` (T, T) times the posterior covariance of taste."""
-    covariance = np.eye(keys.shape[1])
-    variances = 1 / (rates * (1 - rates)) + ACTIVITY
-    left = list(range(len(keys)))
-    order = []
+def _best_first(keys: Floats, rates: Doubles, spread: Doubles) -> IndexArray:
+    """The places of the questions, by how much each narrows what is expected of the items, given those before it.
+
+    Greedy in the trace of `spread` (T, T), the items' second moments, times the posterior covariance of taste.
+    """
+    directions = keys.shape[1]
+    keys = np.hstack([keys, np.ones((len(keys), 1))])
+    covariance = np.diag([*np.ones(directions), ACTIVITY])
+    spread = np.pad(spread, (0, 1))  # how much a user does moves no ranking
+    variances = 1 / (rates * (1 - rates))
+    left, order = list(range(len(keys))), []
     while left:
         moved = keys[left] @ covariance
         gains = np.einsum("qs,st,qt->q", moved, spread, moved)
@@ -216,43 +214,40 @@ def _best_first(keys: Doubles, rates: Doubles, spread: Doubles) -> IndexArray:
 
 
 class FirstActs(NamedTuple):
-    """What users of whom nothing was learned did first, beside other items, and what they answer."""
+    """What users did first, beside other items, and what they answer."""
 
     users: IndexArray
     """(U,) rows of users."""
-    answers: IndexArray
-    """(U, A) to the first `ASKED` questions."""
+    answers: npt.NDArray[np.bool_]
+    """(U, A): whether each says yes to the items that are asked about."""
     owner: IndexArray
     """(R,) the place of the user of each act."""
     candidates: IndexArray
     """(R, 1 + `OTHERS`): the item acted on, and others, drawn by popularity; `PADDING` for one that the user met."""
 
     @classmethod
-    def of(
-        cls, acts: KnownItems, users: IndexArray, asked: IndexArray, popularity: Doubles, rng: Generator
-    ) -> "FirstActs":
+    def of(cls, acts: KnownItems, users: IndexArray, asked: IndexArray, popularity: Doubles, rng: Generator) -> Self:
         """Of `users` who acted on something that is not asked about."""
         starts = np.searchsorted(acts.users, users).tolist()
         ends = np.searchsorted(acts.users, users, side="right").tolist()
-        kept: list[int] = []
-        answers, owner, rows = [], [], []
-        for user, start, end in zip(users.tolist(), starts, ends, strict=True):
-            own = acts.items[start:end]
-            first = own[~np.isin(own, asked)][:ACTS]
-            if not len(first):
-                continue
-            others = rng.choice(len(popularity), (len(first), OTHERS), p=popularity / popularity.sum())
-            others[np.isin(others, own) | np.isin(others, asked)] = PADDING
-            owner += [len(kept)] * len(first)
-            kept.append(user)
-            answers.append(1 + 2 * np.arange(len(asked)) + np.isin(asked, own))
-            rows.append(np.concatenate([first[:, None], others], axis=1))
-        return cls(
-            np.array(kept, dtype=np.int64),
-            np.array(answers, dtype=np.int64).reshape(len(kept), len(asked)),
-            np.array(owner, dtype=np.int64),
-            np.concatenate([np.zeros((0, 1 + OTHERS), dtype=np.int64), *rows]),
-        )
+        every = [acts.items[start:end] for start, end in zip(starts, ends, strict=True)]
+        firsts = [own[~np.isin(own, asked)][:ACTS] for own in every]
+        kept = np.flatnonzero([len(each) > 0 for each in firsts])
+        owner = np.repeat(np.arange(len(kept)), [len(firsts[place]) for place in kept])
+        acted = np.concatenate([np.zeros(0, dtype=np.int64), *(firsts[place] for place in kept)])
+        others = rng.choice(len(popularity), (len(owner), OTHERS), p=popularity / popularity.sum())
+        answers = np.zeros((len(kept), len(asked)), dtype=np.bool_)
+        for user, place in enumerate(kept):
+            answers[user] = np.isin(asked, every[place])
+            own = others[owner == user]
+            own[np.isin(own, every[place]) | np.isin(own, asked)] = PADDING
+            others[owner == user] = own
+        return cls(users[kept], answers, owner, np.concatenate([acted[:, None], others], axis=1))
+
+    def taste(self, posterior: AnswerPosterior, places: Sequence[int]) -> Floats:
+        """(R, T) û of each act's user, by the answers to the questions at these places."""
+        found = [posterior.taste(dict(zip(places, row, strict=True))) for row in self.answers.tolist()]
+        return np.array(found, dtype=np.float32)[self.owner]
 
 
 def _weight(trained: Trained, dataset: Dataset, fitted: AskedItems, first: FirstActs) -> float:
@@ -260,9 +255,8 @@ def _weight(trained: Trained, dataset: Dataset, fitted: AskedItems, first: First
     without answers, by two standard errors over users."""
     if not len(first.users):
         return 0.0
-    attributes = encode_users(dataset, trained.encoding)[first.users]
-    base = logits_at_sign_up(trained, attributes, first.candidates, first.owner)
-    taste = fitted.posterior.taste(first.answers)[first.owner]
+    base = logits_at_sign_up(trained, dataset, first)
+    taste = first.taste(fitted.posterior, range(first.answers.shape[1]))
     moved = np.einsum("rkt,rt->rk", fitted.keys[first.candidates], taste)
 
     def likelihood(weight: float) -> Doubles:
@@ -278,21 +272,21 @@ def _weight(trained: Trained, dataset: Dataset, fitted: AskedItems, first: First
     return best if gains[best].mean() > 2 * error else 0.0
 
 
-def logits_at_sign_up(trained: Trained, attributes: IndexArray, candidates: IndexArray, owner: IndexArray) -> Doubles:
-    """(R, K) for candidates (R, K) of users without behaviour, as they sign up."""
-    users = len(attributes)
+def logits_at_sign_up(trained: Trained, dataset: Dataset, first: FirstActs) -> Doubles:
+    """(R, K) for the candidates of users without behaviour, as they sign up; `dataset` has their attributes."""
+    users, encoding = len(first.users), trained.encoding
+    attributes = encode_users(replace(dataset, users=dataset.users.iloc[first.users]), encoding)
     nothing = np.full((users, MAX_BEHAVIOUR), PADDING, dtype=np.int64)
     zeros = np.zeros(users, dtype=np.int64)
-    encoding = trained.encoding
     batch = Batch(
         users=zeros,
         attributes=attributes,
         context=encoding.encode_context([{}] * users),
         items=nothing,
         actions=nothing,
-        candidates=candidates.ravel(),
-        labels=np.zeros(candidates.size, dtype=np.float32),
-        owner=np.repeat(owner, candidates.shape[1]),
+        candidates=first.candidates.ravel(),
+        labels=np.zeros(first.candidates.size, dtype=np.float32),
+        owner=np.repeat(first.owner, first.candidates.shape[1]),
         times_ms=zeros,
         seen=zeros,
         ages=age_bins(zeros, zeros + AT_SIGN_UP_MS, encoding.age_bounds),
@@ -300,5 +294,5 @@ def logits_at_sign_up(trained: Trained, attributes: IndexArray, candidates: Inde
     with torch.inference_mode():
         virtual = trained.zero_shot(torch.from_numpy(attributes))
         logits = trained.ranking.logits(*ranking_arguments(batch, virtual, virtual.device))
-    found: Doubles = logits.double().numpy().reshape(candidates.shape)
+    found: Doubles = logits.double().numpy().reshape(first.candidates.shape)
     return found

@@ -1,14 +1,13 @@
 """What a training run leaves."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from foretaste.kernel.values import FloatArray
 from models.effects.state import SavedCounts
-from models.runtime.answers import AnswerPosterior
 from models.runtime.encoding import Encoding
 from models.towers.architecture import TowerPair
 from models.towers.forms import RankingForm, ZeroShotForm
@@ -29,8 +28,6 @@ class Trained:
     split_ms: int
     counts: SavedCounts | None = None
     """What the fit of a later run's effects goes on from."""
-    answers: AnswerPosterior = field(default_factory=AnswerPosterior.nothing)
-    """What answers to questions tell; nothing while training (`models.training.questions`)."""
     losses: Sequence[Mapping[str, float]] = ()
     """Of every step, those before a resumption among them."""
 

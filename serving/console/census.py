@@ -55,7 +55,7 @@ class UserCensus:
 
 
 def _counted(user: UserFeatures, generation: Generation) -> list[str]:
-    stage = generation.stage(len(user.behaviour))
+    stage = generation.stage(len(user.behaviour.acts))
     needed = stage is not Stage.WARM and generation.virtual_of(user) is not None
     return [stage.value, _VIRTUAL] if needed else [stage.value]
 

@@ -50,7 +50,7 @@ class Comparison:
         return ComparedRankings(
             user_id=user_id,
             generation=generation.number,
-            stage=generation.stage(len(user.behaviour)),
+            stage=generation.stage(len(user.behaviour.acts)),
             ranked=[
                 ComparedItem(item_id=items[at], score=float(own[at]), without=float(without[at]), lift=float(lifts[at]))
                 for at in np.argsort(-own, kind="stable").tolist()

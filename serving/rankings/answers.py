@@ -22,7 +22,7 @@ def scored_answer(
         reason=None if taste.why is None else taste.why.reason,
         zero_shot_generation=taste.generation,
         ranking_generation=generation.number,
-        behaviour_seen=len(features.behaviour),
+        behaviour_seen=len(features.behaviour.acts),
         ranked=_best_first(request, scores),
     )
 
@@ -37,7 +37,7 @@ def popular_answer(
         fallback=Fallback.POPULARITY,
         cause=why.cause,
         reason=why.reason,
-        behaviour_seen=len(features.behaviour),
+        behaviour_seen=len(features.behaviour.acts),
         ranked=_best_first(request, shares),
     )
 

@@ -62,7 +62,7 @@ class AnsweredRanking:
 
     def event(self) -> UserRanked:
         """As `user-ranked` carries it. By popularity no generation served, so none is named."""
-        response, behaviour = self.response, self.features.behaviour
+        response, behaviour = self.response, self.features.behaviour.acts
         registered_ms = self.features.registered_ms
         shown = response.ranked[: self.shown]
         # all of it was checked where it came in, and a second time costs more than everything else here

@@ -49,7 +49,7 @@ UNKNOWN = FallbackReason(Cause.ATTRIBUTES_UNKNOWN, "the attributes of this user 
 
 def known_taste(features: UserFeatures, away: FallbackReason | None, generation: Generation) -> UserTaste | None:
     """What stands for the behaviour without asking a tower; None where the zero-shot tower is to be asked."""
-    stage, stored = generation.stage(len(features.behaviour)), generation.virtual_of(features)
+    stage, stored = generation.stage(len(features.behaviour.acts)), generation.virtual_of(features)
     if stage is Stage.WARM:
         return UserTaste(generation.mean_virtual, Source.REAL)
     if stored is not None:

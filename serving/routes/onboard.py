@@ -1,15 +1,16 @@
 """`POST /v1/onboard`: a few questions to a new user, and the answers."""
 
+import asyncio
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Request, Response
-from starlette.exceptions import HTTPException
 
 from foretaste.kernel.service_ports import EventIntake
 from serving.bodies import OnboardRequest, OnboardResponse
 from serving.idempotency import IdempotentRequests
-from serving.onboarding import Onboarding
+from serving.onboarding import Onboarding, OnboardStep
 from serving.routes.documented import WITH_BODY, IdempotencyKey, Wait, named_in_body, problems
 from serving.users import StoredUsers
 
@@ -25,13 +26,13 @@ _EXAMPLES = {
 def onboard_router(
     onboarding: Onboarding, intake: EventIntake, users: StoredUsers, idempotent: IdempotentRequests
 ) -> APIRouter:
-    """Answers become an event on `user-registered`; a worker makes virtual behaviour of attributes and answers."""
+    """Answers become events on `user-behaved`, attributes one on `user-registered`."""
     router = APIRouter(tags=["users"])
 
     @router.post(
         "/v1/onboard",
         response_model=OnboardResponse,
-        responses=problems(*WITH_BODY, 404, 409, 503),
+        responses=problems(*WITH_BODY, 409, 503),
         summary="Ask a new user, and take the answers",
     )
     async def onboard(
@@ -45,21 +46,22 @@ def onboard_router(
         Answered once Kafka has acknowledged what was said, or `wait` seconds later at most. A generation that learned
         nothing from such answers asks nothing.
         """
-        if body.event_id is None:
-            body = body.model_copy(update={"event_id": idempotent.event_id(request, idempotency_key, 0)})
 
         async def carry_out() -> OnboardResponse:
-            step = await onboarding.step(body)
-            if step is None:
-                detail = f"nothing is stored of the user {body.user_id[:80]!r}: send attributes too"
-                raise HTTPException(HTTPStatus.NOT_FOUND.value, detail)
-            if step.event is None:
-                return step.response
+            step = await onboarding.step(body, partial(idempotent.event_id, request, idempotency_key))
             with named_in_body("users", batch=False):
-                await intake.register([step.event])
-            readable = await users.registered([step.event], wait) if wait else None
-            return step.response.model_copy(update={"readable": readable})
+                await intake.register(step.registrations)
+                await intake.behave(step.answers)
+            return step.response.model_copy(update={"readable": await _readable(users, step, wait)})
 
         return await idempotent.answer(request, idempotency_key, carry_out, HTTPStatus.OK)
 
     return router
+
+
+async def _readable(users: StoredUsers, step: OnboardStep, wait: float) -> bool | None:
+    """As `OnboardResponse.readable`."""
+    if not wait or not (step.registrations or step.answers):
+        return None
+    both = users.registered(step.registrations, wait), users.behaved(step.answers, wait)
+    return all(await asyncio.gather(*both))

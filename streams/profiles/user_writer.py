@@ -15,9 +15,8 @@ from foretaste.kernel.users import (
     Stage,
     UserFeatures,
     VirtualBehaviour,
-    first_registration,
 )
-from foretaste.kernel.values import MAX_BEHAVIOUR, Attributes
+from foretaste.kernel.values import MAX_BEHAVIOUR, Attributes, first_registration
 from streams.behaviours import ROUNDS, append
 from streams.parts import SignUpParts
 from streams.zero_shot import finite, virtual_behaviour
@@ -94,7 +93,7 @@ class UserWriter:
         """The users with virtual behaviour, where they need it; and for how many it is not finite."""
         if generation is None:
             return list(users), 0
-        needing = [user for user in users if generation.stage(len(user.behaviour)) is not Stage.WARM]
+        needing = [user for user in users if generation.stage(len(user.behaviour.acts)) is not Stage.WARM]
         virtual = await self._virtual([user.attributes or {} for user in needing], generation)
         of_user = {user.user_id: found for user, found in zip(needing, virtual, strict=True) if found is not None}
         made = [user if (found := of_user.get(user.user_id)) is None else _with_virtual(user, found) for user in users]
@@ -117,7 +116,7 @@ class UserWriter:
         for user, there in zip(users, stored, strict=True):
             version = user.attributes_version
             if version.replaces(there.attributes_version) and not _is_stored(user, there):
-                warm = generation is not None and generation.stage(len(there.behaviour)) is Stage.WARM
+                warm = generation is not None and generation.stage(len(there.behaviour.acts)) is Stage.WARM
                 first_ms = first_registration(version.at_ms, user.first_ms, there.registered_ms)
                 virtual = None if warm else user.virtual
                 place, digests = version.place, version.digests

@@ -10,7 +10,7 @@ from foretaste.kernel.errors import ForetasteError
 from foretaste.kernel.events import MAX_FIELD
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Towers
-from foretaste.kernel.values import ANSWERED, Attributes, FloatArray
+from foretaste.kernel.values import Attributes, FloatArray
 from streams.worker.metrics import Metrics
 from streams.zero_shot import AttributeVocabulary, counted_virtual_behaviour, virtual_behaviour
 
@@ -50,7 +50,7 @@ class AttributeCheck:
 
         `counted` are unknown values that were counted on the way, `uncounted` those of the attributes that were not.
         """
-        known = {*generation.attributes, *ANSWERED}
+        known = generation.attributes.keys()
         names = Counter(name for each in attributes for name in each.keys() - known)
         for name, count in names.items():
             self._metrics.unknown_attributes.labels(self._label(name)).inc(count)

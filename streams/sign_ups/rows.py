@@ -7,7 +7,6 @@ from functools import cached_property
 
 from foretaste.kernel.events import Message, UserRegistered, event_digest
 from foretaste.kernel.generations import Generation
-from foretaste.kernel.running.answers import with_kept_answers
 from foretaste.kernel.users import (
     AttributesVersion,
     EnrichedUser,
@@ -15,9 +14,8 @@ from foretaste.kernel.users import (
     Stage,
     UserFeatures,
     VirtualBehaviour,
-    first_registration,
 )
-from foretaste.kernel.values import Attributes
+from foretaste.kernel.values import Attributes, first_registration
 from streams.profiles.profile import checked_record, profile_record
 from streams.rules import to_ms
 
@@ -88,38 +86,16 @@ class KnownSignUp:
     @property
     def attributes(self) -> Attributes:
         """The user's from now on: virtual behaviour is made from these, so that it belongs to what is stored."""
-        if self.newer:
-            return with_kept_answers(self.sign_up.event.attributes, self.stored.attributes)
-        return self.stored.attributes or {}
+        return self.sign_up.event.attributes if self.newer else self.stored.attributes or {}
 
     @property
     def stage(self) -> Stage:
-        return self.generation.stage(len(self.stored.behaviour))
+        return self.generation.stage(len(self.stored.behaviour.acts))
 
     @property
     def needs_virtual(self) -> bool:
         """No virtual behaviour is stored that this generation can read and that belongs to the attributes."""
         return self.stage is not Stage.WARM if self.newer else self.generation.lacks(self.stored)
-
-
-def with_answers_before(known: Sequence[KnownSignUp]) -> Sequence[KnownSignUp]:
-    """The sign-ups of a batch, each with the answers that came with an earlier one of its user, if it says nothing of
-    them: one of several is stored. One that what is stored outdoes, an erasure for example, passes nothing on."""
-    if len({each.stored.user_id for each in known}) == len(known):
-        return known
-    found, last = list(known), dict[str, KnownSignUp]()
-    for place in sorted(range(len(found)), key=lambda each: (found[each].sign_up.at_ms, each)):
-        own = found[place]
-        event = own.sign_up.event
-        if not own.newer:
-            continue
-        if event.user_id in last:
-            attributes = with_kept_answers(event.attributes, last[event.user_id].sign_up.event.attributes)
-            if attributes is not event.attributes:
-                event = event.model_copy(update={"attributes": attributes})
-                own = found[place] = replace(own, sign_up=replace(own.sign_up, event=event))
-        last[event.user_id] = own
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +154,7 @@ class EnrichedSignUp:
         if not known.newer and not known.outdone:
             return None
         virtual = self.virtual if known.newer else None
-        version, attributes = self.version, known.attributes if known.newer else known.sign_up.event.attributes
+        version, attributes = self.version, known.sign_up.event.attributes
         return EnrichedUser(
             self.user_id, attributes, virtual, version.at_ms, version.place, version.digests, self.first_ms
         )

@@ -21,15 +21,7 @@ from streams.rules import to_ms
 from streams.shares import each_share, shares_by_user
 from streams.sign_ups.attribute_check import AttributeCheck
 from streams.sign_ups.first_registrations import with_first_registrations
-from streams.sign_ups.rows import (
-    EnrichedSignUp,
-    KnownSignUp,
-    SignUp,
-    StoredShare,
-    in_order,
-    newest,
-    with_answers_before,
-)
+from streams.sign_ups.rows import EnrichedSignUp, KnownSignUp, SignUp, StoredShare, in_order, newest
 from streams.worker.dead_letters import DeadLetters
 from streams.worker.metrics import Metrics
 from streams.zero_shot import finite, virtual_behaviour
@@ -75,8 +67,6 @@ class SignUps:
     Raising at any step leaves nothing acknowledged, and all steps may be repeated: what is written is keyed by user,
     and the store decides in one step whether it takes the place of what is stored by then, whoever else writes and
     however long this worker stood still. Dead letters are produced last, so that waiting for a part repeats none.
-
-    Answers to questions stay with a user until a sign-up says something else of them.
 
     Of several sign-ups of a user the latest stays, in one batch as in several: by `event_time_ms`, and of those of one
     time the later in the topic. Sign-ups without a key lie in any partition, so that time alone orders them, and where
@@ -178,7 +168,7 @@ class SignUps:
         `previous_reads` holds what of them was read in the last round, and then what is read now: where that is the
         same, the store has told the same row twice that it is out of place, and what was stored stays.
         """
-        known = with_answers_before(await self._known(sign_ups, active))  # 3
+        known = await self._known(sign_ups, active)  # 3
         share.unseen += sum(each.stored.attributes is None for each in known) if not previous_reads else 0
         needing = [each for each in known if each.needs_virtual]
         made, not_finite = await self._made(needing, active, share.unknown)  # 4, 5
@@ -195,15 +185,14 @@ class SignUps:
         reads = {user.user_id: _StoredVersions(user.attributes_version, user.virtual_ms) for user in refused_users}
         again = {user_id for user_id in again if previous_reads.get(user_id) != reads[user_id]}
         previous_reads |= reads
-        bad = {id(each.sign_up.message) for each in not_finite}
-        return [each for each in sign_ups if each.event.user_id in again and id(each.message) not in bad]
+        bad = {id(each.sign_up) for each in not_finite}
+        return [each for each in sign_ups if each.event.user_id in again and id(each) not in bad]
 
     async def _new(
         self, sign_ups: Sequence[SignUp], generation: Generation, store: OneStepStore
     ) -> tuple[StoredShare, list[SignUp]]:
         """Those of users of whom nothing was stored, written; and the others, whose users are to be read."""
-        unknown = [KnownSignUp(each, UserFeatures(each.event.user_id), generation) for each in sign_ups]
-        nothing = with_answers_before(unknown)
+        nothing = [KnownSignUp(each, UserFeatures(each.event.user_id), generation) for each in sign_ups]
         share = StoredShare()
         try:
             made, not_finite = await self._made(nothing, generation, share.unknown)

@@ -1,23 +1,24 @@
 """What towers make of answers to questions: in this process, and on the real Triton."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.retrieval import CandidateRequest
-from foretaste.kernel.running.answers import AsksQuestions
+from foretaste.kernel.service_ports import AsksQuestions
 from foretaste.kernel.users import Behaviour
-from foretaste.kernel.values import Attributes
 from models.generations.in_process import InProcessTowers
 from models.generations.probes import TOLERANCE, check_served, read_probes
 from models.generations.repository import write_version
 from models.generations.triton import TritonTowers
 from models.runtime.local import LocalTowers
 from tests.conftest import TritonServer
-from tests.questions_factory import asking, questions_of
-from tests.towers_factory import artifacts
+from tests.questions_factory import answers, asking, questions_of
+from tests.towers_factory import artifacts, requests
 
 ASKING = 3
 """The number of the generation that asks; those beside it ask nothing."""
@@ -47,8 +48,8 @@ async def towers(request: pytest.FixtureRequest, folder: Path, tmp_path: Path) -
 
 
 async def test_the_answers_of_training_come_back(towers: TowersForm, folder: Path) -> None:
-    probed = [each.request.attributes for each in read_probes(folder)]
-    assert any("answered_yes" in each for each in probed)
+    probed = [each.request.behaviour for each in read_probes(folder)]
+    assert any("answered_yes" in each.actions for each in probed)
     assert await check_served(towers, folder, ASKING) < TOLERANCE
 
 
@@ -59,21 +60,26 @@ async def test_it_is_known_what_is_asked(towers: TowersForm, folder: Path) -> No
 
 
 async def test_users_with_and_without_answers_share_a_call(towers: TowersForm, folder: Path) -> None:
-    asked = questions_of(folder)
-    users: list[Attributes] = [
-        {"city": "north"},
-        {"city": "north", "answered_yes": asked[:2]},
-        {"answered_no": ["nobody asks"]},
-    ]
-    found = await towers.virtual_behaviour(users, ASKING)
-    np.testing.assert_allclose(found, LocalTowers.of(folder).virtual_behaviour(users), atol=TOLERANCE)
-    assert (found[1] != found[0]).any()
-    of_another = await towers.virtual_behaviour([{"segment": "cook"}, {"segment": "cook", "answered_yes": asked}], 1)
-    np.testing.assert_array_equal(*of_another)
+    (virtual,) = await towers.virtual_behaviour([{"city": "north"}], ASKING)
+    behaviours = (Behaviour(), answers(even=True), answers(even=False))
+    users = [RankingInput({"city": "north"}, {}, each, virtual, ["i7", "i8", "i9"]) for each in behaviours]
+    found = await towers.score(users, ASKING)
+    for own, expected in zip(found, LocalTowers.of(folder).score(users), strict=True):
+        np.testing.assert_allclose(own, expected, atol=TOLERANCE)
+    nobody, even, odd = found
+    assert even[1] - odd[1] > nobody[1] - odd[1] > 0
+
+
+async def test_a_generation_that_asks_nothing_passes_answers_over(towers: TowersForm) -> None:
+    known = requests(1)[0]
+    users = [replace(known, behaviour=each) for each in (Behaviour(), Behaviour(["i1"], ["answered_yes"], [1]))]
+    without, answered = await towers.score(users, 1)
+    np.testing.assert_array_equal(without, answered)
 
 
 async def test_a_catalogue_without_attributes_is_recommended_from(towers: TowersForm, folder: Path) -> None:
     (virtual,) = await towers.virtual_behaviour([{"city": "north"}], ASKING)
-    request = CandidateRequest(Behaviour(), virtual, nearest=5, popular=2, exploratory=1, seed=0)
+    request = CandidateRequest(answers(even=True), virtual, nearest=5, popular=2, exploratory=1, seed=0)
     (found,) = await towers.candidates([request], ASKING)
     assert len(found) == 8
+    assert found == LocalTowers.of(folder).candidates([request])[0]

@@ -89,14 +89,14 @@ async def test_sign_ups(ask: Ask, parts: HttpParts) -> None:
 async def test_questions(ask: Ask, parts: HttpParts) -> None:
     asked = await ask("onboard", "ben", attributes={"age": 41}, questions=2)
     assert (asked.items, asked.answered) == (["i1", "i2"], 0)
-    told = await ask("onboard", "anna", {"i1": True, "i2": False}, wait=0.1)
-    assert (told.items, told.answered, told.readable) == (["i3"], 2, True)
-    sent = [
-        UserRegistered.model_validate_json(each.value or b"").attributes for each in parts.events.of(NAMES.registered)
-    ]
-    assert sent == [{"age": 41}, {"age": 25, "answered_no": ["i2"], "answered_yes": ["i1"]}]
-    with pytest.raises(RequestRefused, match="404"):
-        await ask("onboard", "nobody")
+    told = await ask("onboard", "anna", {"i1": True, "i2": False, "i3": None}, wait=0.1)
+    assert (told.items, told.answered, told.readable) == ([], 2, False)
+    (signed_up,) = [UserRegistered.model_validate_json(each.value or b"") for each in parts.events.of(NAMES.registered)]
+    assert (signed_up.user_id, signed_up.attributes) == ("ben", {"age": 41})
+    sent = [UserBehaved.model_validate_json(each.value or b"") for each in parts.events.of(NAMES.behaved)]
+    assert [(each.item_id, each.action) for each in sent] == [("i1", "answered_yes"), ("i2", "answered_no")]
+    with pytest.raises(RequestRefused, match="answers"):
+        await ask("onboard", "anna", {"nobody": True})
     with pytest.raises(InvalidInput, match="questions"):
         await ask("onboard", "anna", questions=65)
 

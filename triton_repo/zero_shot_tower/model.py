@@ -37,15 +37,16 @@ class TritonPythonModel:
         return [_response(answer) for answer in run_together([self._read(each) for each in requests], self._run)]
 
     def _read(self, request: Any) -> Any:
-        """The users as encoded, or a `BadRequest`."""
+        """The encoded attributes (B, N), or a `BadRequest`."""
         attributes, vocabulary = (
             pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in ("attributes", "vocabulary")
         )
         try:
             check_vocabulary(vocabulary, self.vocabulary)
-            return self.tower.checked(attributes)
+            self.tower.check(attributes)
         except BadRequest as error:
             return error
+        return attributes
 
     def _run(self, batches: list[Any]) -> list[Any]:
         return np.split(self.tower.run(np.concatenate(batches)), np.cumsum([len(each) for each in batches])[:-1])

@@ -6,7 +6,8 @@ from typing import Any
 
 from foretaste.kernel import leasing
 from foretaste.kernel.generations import SLOTS, Serving, slot
-from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser, first_registration
+from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser
+from foretaste.kernel.values import first_registration
 from foretaste.testing import InMemoryGenerations, InMemoryLease, InMemoryOnlineStore, LeaseBoard, generations
 from foretaste.testing.features import _own
 from models.generations import publish

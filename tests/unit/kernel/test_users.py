@@ -57,6 +57,17 @@ def test_virtual_behaviour_is_current_or_lacking(features: UserFeatures, current
     assert made.lacks(features) is lacking
 
 
+def test_an_answer_to_a_question_is_no_act() -> None:
+    answers = Behaviour(["a", "b"], ["answered_yes", "answered_no"], [1, 2])
+    both = answers.then("c", "clicked", 3).then("d", "answered_yes", 4)
+    acts = both.acts
+    assert (acts.items, acts.actions, acts.times) == (("c",), ("clicked",), (3,))
+    assert len(answers.acts) == 0
+    assert acts.acts is acts
+    lacking = UserFeatures("u1", {}, Behaviour(["a"] * 9, ["answered_yes"] * 9, range(9)))
+    assert generation(warm_after=3).lacks(lacking), "nine answers warm nobody"
+
+
 def test_in_use_are_the_active_and_the_filling_generation() -> None:
     assert Serving().in_use == {}
     one, two = generation(1), generation(2)

@@ -43,7 +43,7 @@ def started() -> HttpParts:
     async def start() -> None:
         await parts.start()
         await parts.sign_up("anna")
-        parts.towers.asks = ("Heat (1995)", "Toy Story (1995)")
+        parts.towers.known |= {"Heat (1995)", "Toy Story (1995)"}
 
     asyncio.run(start())
     return parts

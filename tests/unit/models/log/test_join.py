@@ -226,6 +226,15 @@ def test_acts_alone_answer_nothing() -> None:
     assert (len(window), window.unanswered) == (0, 2)
 
 
+def test_an_answer_at_sign_up_is_no_act_but_tells_that_the_user_is_real() -> None:
+    asked = shown("u", 1000).model_copy(update={"attributes": None})
+    answers = [acted("u", 1010, action="answered_yes"), acted("u", 1020, "b", action="answered_no")]
+    window = join([asked], answers)
+    assert window.strangers == 0
+    assert outcomes(window) == [[None, None]]
+    assert window.unanswered == 0
+
+
 def test_files_that_were_skipped_are_carried_along() -> None:
     log = replace(logged([shown("u", 1000)]), skipped=["day=2026-01-01/x.parquet"])
     assert joined(log, WINDOW, LATER).skipped == ("day=2026-01-01/x.parquet",)

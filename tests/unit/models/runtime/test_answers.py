@@ -1,79 +1,75 @@
-"""Answers to questions: what of a user's attributes they are, and what they tell of taste."""
+"""Answers to questions: which of a user's behaviours they are, and what they tell of taste."""
+
+import json
 
 import numpy as np
 import pytest
 
-from foretaste.kernel.values import Attributes
-from models.runtime.answers import ACTIVITY, ANSWERS, AnswerPosterior, encode_answers
+from foretaste.kernel.users import Behaviour
+from models.runtime.answers import ACTIVITY, AnswerPosterior
 
-PLACES = {"heat": 0, "alien": 1, "50": 2}
-
-
-def posterior(rng: np.random.Generator, questions: int = 6, directions: int = 3) -> AnswerPosterior:
-    keys, log_odds = rng.normal(size=(questions, directions)), rng.normal(size=questions)
-    return AnswerPosterior(keys.astype(np.float32), log_odds.astype(np.float32), np.array([7, 2, 9])[:directions])
+ITEMS = ("heat", "alien", "brazil", "casablanca", "dune", "elf")
 
 
-def rows(*answers: list[int]) -> np.ndarray:
-    found = np.zeros((len(answers), ANSWERS), dtype=np.int64)
-    for row, own in zip(found, answers, strict=True):
-        row[: len(own)] = own
-    return found
+def posterior(rng: np.random.Generator) -> AnswerPosterior:
+    keys, log_odds = rng.normal(size=(len(ITEMS), 3)), rng.normal(size=len(ITEMS))
+    return AnswerPosterior(ITEMS, keys.astype(np.float32), log_odds.astype(np.float32), np.array([7, 2, 9]))
+
+
+def said(*answers: tuple[str, str]) -> Behaviour:
+    items, actions = zip(*answers, strict=True)
+    return Behaviour(items, actions, range(len(answers)))
 
 
 @pytest.mark.parametrize(
-    ("attributes", "expected"),
+    ("behaviour", "expected"),
     [
-        ({}, []),
-        ({"answered_yes": ["heat"], "answered_no": ["alien"]}, [3, 2]),
-        ({"answered_yes": "heat"}, [2]),
-        ({"answered_yes": ("alien", "alien")}, [4]),
-        ({"answered_yes": ["heat"], "answered_no": ["heat"]}, [2]),
-        ({"answered_yes": [50]}, [6]),
-        ({"answered_no": [50.0, None, "nobody asks", True]}, [5]),
-        ({"answered_yes": None, "answered_no": []}, []),
+        (Behaviour(), {}),
+        (said(("heat", "clicked")), {}),
+        (said(("heat", "answered_yes"), ("alien", "answered_no")), {0: True, 1: False}),
+        (said(("heat", "answered_yes"), ("dune", "clicked"), ("heat", "answered_no")), {0: False}),
+        (said(("nobody asks", "answered_yes"), ("elf", "answered_yes")), {5: True}),
     ],
 )
-def test_answers_are_read_by_the_place_of_their_question(attributes: Attributes, expected: list[int]) -> None:
-    (found,) = encode_answers(PLACES, [attributes])
-    assert found[found > 0].tolist() == expected
-    assert len(found) == ANSWERS
-
-
-def test_of_more_answers_than_are_read_the_last_count() -> None:
-    places = {str(place): place for place in range(40)}
-    (found,) = encode_answers(places, [{"answered_yes": [str(place) for place in range(40)]}])
-    assert found.tolist() == [2 + 2 * place for place in range(40 - ANSWERS, 40)]
+def test_an_answer_is_a_behaviour_of_an_action_of_its_own_and_the_newest_counts(
+    behaviour: Behaviour, expected: dict[int, bool], rng: np.random.Generator
+) -> None:
+    assert posterior(rng).answers(behaviour) == expected
 
 
 def test_taste_is_one_step_of_newton_from_the_prior(rng: np.random.Generator) -> None:
-    """Over taste and activity together, whose prior is normal."""
+    """Written as the conditional mean of a normal model: K' (K K' + a + V)^-1 V (x - p)."""
     found = posterior(rng)
-    answers = [1 + 2 * 3, 2 + 2 * 0, 2 + 2 * 5]
-    keys = np.hstack([found.keys[[3, 0, 5]], np.ones((3, 1))]).astype(np.float64)
-    rates = 1 / (1 + np.exp(-found.log_odds[[3, 0, 5]].astype(np.float64)))
-    precision = np.diag([1.0] * 3 + [1 / ACTIVITY]) + keys.T @ np.diag(rates * (1 - rates)) @ keys
-    expected = np.linalg.solve(precision, keys.T @ (np.array([0, 1, 1]) - rates))[:3]
-    np.testing.assert_allclose(found.taste(rows(answers))[0], expected, rtol=1e-5)
+    keys, odds = found.keys[[3, 0, 5]].astype(np.float64), found.log_odds[[3, 0, 5]].astype(np.float64)
+    rates = 1 / (1 + np.exp(-odds))
+    variances = 1 / (rates * (1 - rates))
+    covariance = keys @ keys.T + ACTIVITY + np.diag(variances)
+    expected = keys.T @ np.linalg.solve(covariance, variances * (np.array([0, 1, 1]) - rates))
+    np.testing.assert_allclose(found.taste({3: False, 0: True, 5: True}), expected, rtol=1e-5)
 
 
 def test_who_answered_nothing_keeps_the_virtual_behaviour_that_attributes_make(rng: np.random.Generator) -> None:
     virtual = rng.normal(size=(3, 4, 3)).astype(np.float32)
-    found = posterior(rng).added(virtual, rows([], [2], []))
+    asked = posterior(rng)
+    users = [said(("heat", "clicked")), said(("heat", "answered_yes")), Behaviour()]
+    found = asked.added(virtual, users)
     np.testing.assert_array_equal(found[[0, 2]], virtual[[0, 2]])
-    moved = np.flatnonzero((found - virtual)[1].ravel())
-    assert sorted(moved.tolist()) == [2, 7, 9]
-    nobody = np.zeros((3, 0), dtype=np.int64)
-    assert AnswerPosterior.nothing().added(virtual, nobody) is virtual
+    moved = (found - virtual)[1].ravel()
+    assert sorted(np.flatnonzero(moved).tolist()) == [2, 7, 9]
+    np.testing.assert_allclose(moved[[7, 2, 9]], asked.taste({0: True}), rtol=1e-4, atol=1e-6)
+    assert AnswerPosterior.from_dict(None).added(virtual, users) is virtual
 
 
-def test_users_do_not_move_each_other(rng: np.random.Generator) -> None:
-    found = posterior(rng)
-    together = found.taste(rows([2, 3], [5, 8, 9], [12]))
-    for own, answers in zip(together, ([2, 3], [5, 8, 9], [12]), strict=True):
-        np.testing.assert_allclose(found.taste(rows(answers))[0], own, rtol=1e-5)
+def test_virtual_behaviour_of_another_generation_is_left_alone(rng: np.random.Generator) -> None:
+    """Whoever reads it refuses its shape."""
+    virtual = np.zeros((1, 2, 2), dtype=np.float32)
+    assert posterior(rng).added(virtual, [said(("heat", "answered_yes"))]) is virtual
 
 
-@pytest.mark.parametrize(("answer", "known"), [(0, True), (12, True), (13, False), (-1, False)])
-def test_an_answer_to_a_question_that_there_is_not_is_told(answer: int, known: bool, rng: np.random.Generator) -> None:
-    assert posterior(rng).knows(rows([answer])) is known
+def test_it_is_the_same_after_a_file(rng: np.random.Generator) -> None:
+    asked = posterior(rng)
+    read = AnswerPosterior.from_dict(json.loads(json.dumps(asked.to_dict())))
+    assert read.items == ITEMS
+    for name in ("keys", "log_odds", "columns"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(asked, name))
+        assert getattr(read, name).dtype == getattr(asked, name).dtype

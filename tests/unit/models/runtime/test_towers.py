@@ -68,7 +68,7 @@ def test_a_batch_that_the_graph_has_no_row_for_is_refused_alone(folder: Path) ->
 def test_rows_of_another_width_are_refused_by_name(folder: Path, shape: Any) -> None:
     wrong = np.zeros(shape, dtype=np.int64)
     with pytest.raises(BadRequest, match="attributes: expected the shape"):
-        ServedZeroShot(folder).checked(wrong)
+        ServedZeroShot(folder).check(wrong)
     with pytest.raises(BadRequest, match="users: expected the shape"):
         ServedRanking(folder).checked(wrong, np.zeros((2, 3, 8), dtype=np.float32))
 

@@ -12,7 +12,7 @@ from foretaste.kernel.errors import BadTowerOutput, ForetasteError, InvalidInput
 from foretaste.kernel.events import UserRanked
 from foretaste.kernel.ports import Generations
 from foretaste.kernel.ranking import Cause, Fallback, RankingInput, Source
-from foretaste.kernel.users import EnrichedUser
+from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser
 from foretaste.kernel.values import FloatArray
 from serving.rankings.ranking import RankingLimits
 from serving.requests import RankRequest, RankResponse
@@ -74,6 +74,18 @@ async def test_a_warming_user_is_served_by_both(parts: Parts) -> None:
     tower_input, _ = given(parts)
     assert list(tower_input.behaviour.items) == ["a", "b"]
     assert (tower_input.virtual == 7.0).all()
+
+
+async def test_a_user_who_only_answered_questions_is_cold_and_the_tower_is_told_the_answers(parts: Parts) -> None:
+    await parts.sign_up()
+    answers = Behaviour(["a", "b", "c"], ["answered_yes", "answered_no", "answered_yes"], [AT] * 3)
+    await parts.store.write_behaviour([BehavedUser("u1", answers)])
+    response = await rank(parts)
+    assert (response.served_by, response.zero_shot_generation, response.behaviour_seen) == (Source.VIRTUAL, 1, 0)
+    tower_input, _ = given(parts)
+    assert list(tower_input.behaviour.actions) == list(answers.actions)
+    (noted,) = parts.noted.served
+    assert noted.event().behaviour_items == (), "training learns of acts alone"
 
 
 @pytest.mark.parametrize("virtual_of", [None, 1])

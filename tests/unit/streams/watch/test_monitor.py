@@ -141,8 +141,8 @@ class Bench:
         }
         return UserRanked.model_validate(values | changed).model_dump_json()
 
-    async def acted(self, user: str, item: str) -> None:
-        event = UserBehaved(user_id=user, item_id=item, at=datetime.fromtimestamp(self.time, UTC))
+    async def acted(self, user: str, item: str, action: str = "clicked") -> None:
+        event = UserBehaved(user_id=user, item_id=item, action=action, at=datetime.fromtimestamp(self.time, UTC))
         await self.watch.acts([message(json.loads(event.model_dump_json()))])
 
     async def active(self) -> int | None:
@@ -226,6 +226,7 @@ async def test_predicted_and_acted_by_group() -> None:
         bench.time += 1
     await bench.ranked(1, user_id="eve", behaviour_items=("x",) * 3, served_by=Source.REAL, scores=(0.5, 0.1))
     await bench.acted("ada", "a")
+    await bench.acted("ada", "b", "answered_yes")  # at sign-up: no act
     await bench.acted("eve", "a")
     bench.time += 61
     await bench.acted("bob", "a")
