@@ -172,7 +172,7 @@ def fit_effects(
     transitions, pairs = None, earlier.transitions if earlier else None
     if config.transitions:
         span_ms, seed = (earlier.until_ms if earlier else 0, until_ms), int(rng.integers(1 << 31))
-        transitions, pairs = fit_transitions(examples, fold, config.folds, tables.items, seed, span_ms, pairs)
+        transitions, pairs = fit_transitions(examples, fold > 0, tables.items, seed, span_ms, pairs)
     counts = SavedCounts(*whole, evidence, until_ms, state, pairs)
     return Effects(codes, fold, keys, biases, counts, popularity, of_ages, transitions, combinations)
 

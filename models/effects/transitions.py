@@ -6,8 +6,10 @@ p(i) the share of all that was counted, and κ counts of p(i) added to each row,
     lift(j, i) = log[(T(j, i) + κ p(i)) / ((T(j) + κ) p(i))] = log[1 + T(j, i) / (κ p(i))] + a constant of j,
 
 of which the first term is 0 for whatever never followed, and the second the same for all candidates. So the lifts are
-one sparse matrix, and its H greatest singular values give each item a vector as a source and one as a target. A
-training user must not meet the own acts in them: they are found without each fold of the users as well, as codes are.
+one sparse matrix, and its H greatest singular values give each item a vector as a source and one as a target.
+
+What is served was counted before whatever it is asked of. So is what training reads: the time is cut into stretches of
+as many acts each, and a moment reads what was counted before its stretch.
 """
 
 from collections.abc import Iterator, Mapping
@@ -37,6 +39,8 @@ COUNTED = 10
 COUNTED_POWER = -1.5
 READ_DECAY = 0.6
 """Weight of a behaviour against the one after it, where transitions are read."""
+STRETCHES = 6
+"""S, of the time of a training. Measured: decision 89."""
 READ = 24
 """Behaviours that are read in training; what lies further back weighs nothing."""
 LEAST = COUNTED**COUNTED_POWER / 2
@@ -49,25 +53,27 @@ _ITERATIONS = 2
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Transitions:
-    """Sources and targets (1 + F, items, H): from all users, then without each of F folds.
+    """Sources and targets (1 + S, items, H): of all that was counted, then of what was before each stretch of time.
 
-    The log-odds of a candidate i after behaviours j₀ (the newest), j₁, … are in proportion to
-    Σ_d `READ_DECAY`^d source(j_d) · target(i). Targets are centred over what everybody acts on, so that an item without
-    counts, whose vectors are zeros, is an average one.
+    `begins_ms` (S - 1,) is when each stretch but the first begins. The log-odds of a candidate i after behaviours j₀
+    (the newest), j₁, … are in proportion to Σ_d `READ_DECAY`^d source(j_d) · target(i). Targets are centred over what
+    everybody acts on, so that an item without counts, whose vectors are zeros, is an average one.
     """
 
     sources: Floats
     targets: Floats
+    begins_ms: IndexArray
 
-    def of(self, folds: IndexArray, items: IndexArray, owner: IndexArray, candidates: IndexArray) -> Floats:
-        """(R,) for candidates (R,) of the users in rows `owner` (R,), whose behaviour is `items` (U, L) and who may see
-        what was found without their `folds` (U,)."""
+    def of(self, times_ms: IndexArray, items: IndexArray, owner: IndexArray, candidates: IndexArray) -> Floats:
+        """(R,) for candidates (R,) at the moments in rows `owner` (R,), which are at `times_ms` (U,) and have behaviour
+        `items` (U, L) before them."""
+        known = 1 + np.searchsorted(self.begins_ms, times_ms, side="right")
         seen = (items != PADDING).sum(axis=1)
         back = np.arange(min(READ, items.shape[1]))
         places = seen[:, None] - 1 - back
         read = np.where(places >= 0, np.take_along_axis(items, places.clip(0), axis=1), PADDING)
-        taste = np.einsum("uld,l->ud", self.sources[folds[:, None], read], READ_DECAY ** back.astype(np.float32))
-        found: Floats = np.einsum("rd,rd->r", taste[owner], self.targets[folds[owner], candidates])
+        taste = np.einsum("uld,l->ud", self.sources[known[:, None], read], READ_DECAY ** back.astype(np.float32))
+        found: Floats = np.einsum("rd,rd->r", taste[owner], self.targets[known[owner], candidates])
         return found
 
 
@@ -144,8 +150,7 @@ class TransitionCounts:
 
 def fit_transitions(
     examples: Examples,
-    fold: IndexArray,
-    folds: int,
+    learned: npt.NDArray[np.bool_],
     items: int,
     seed: int,
     span_ms: tuple[int, int],
@@ -153,44 +158,53 @@ def fit_transitions(
 ) -> tuple[Transitions, TransitionCounts]:
     """What was found of examples from the first moment of `span_ms` on, and what a later window goes on from.
 
-    `fold` (users,): from 1, the fold of each user who is learned from, and 0 for the others, who are not counted.
-    `before`: what was counted in earlier windows, of everybody, as of the first moment; it counts as of the second.
+    `learned` (users,) are those who are counted. `before`: what was counted in earlier windows, as of the first moment;
+    it counts as of the second, and every stretch reads it.
     """
     since_ms, until_ms = span_ms
-    gathered = [_Gathered(items) for _ in range(folds)]
-    for moments in _chunks(np.flatnonzero((examples.times_ms >= since_ms) & (fold[examples.users] > 0))):
-        users, sources, targets, weights = _counted(examples, moments)
-        for number in np.unique(fold[users]).tolist():
-            own = fold[users] == number
-            gathered[number - 1].add(sources[own], targets[own], weights[own])
-    parts = [each.pairs() for each in gathered]
-    earlier = before.grown(items).after(until_ms - since_ms) if before else TransitionCounts.none(items)
-    whole = sum(parts, earlier.pairs)
-    found = Transitions(*(np.zeros((1 + folds, items, DIRECTIONS), dtype=np.float32) for _ in range(2)))
-    for number, part in enumerate([None, *parts]):
-        pairs = whole if part is None else _counted_at_all(whole - part)
-        found.sources[number], found.targets[number] = TransitionCounts(pairs).only(MOST_PAIRS).vectors(seed)
-    return found, TransitionCounts(whole).only(MOST_PAIRS)
+    moments = np.flatnonzero((examples.times_ms >= since_ms) & learned[examples.users])
+    begins_ms = _begins_of_stretches(examples, moments)
+    stretches = np.searchsorted(begins_ms, examples.times_ms[moments], side="right")
+    shape = 1 + STRETCHES, items, DIRECTIONS
+    sources, targets = (np.zeros(shape, dtype=np.float32) for _ in range(2))
+    counts = before.grown(items).after(until_ms - since_ms) if before else TransitionCounts.none(items)
+    for stretch in range(STRETCHES):
+        sources[1 + stretch], targets[1 + stretch] = counts.vectors(seed)
+        gathered = _Gathered(counts)
+        for chunk in _chunks(moments[stretches == stretch]):
+            gathered.add(_counted(examples, chunk))
+        counts = gathered.counts().only(MOST_PAIRS)
+    sources[0], targets[0] = counts.vectors(seed)
+    return Transitions(sources, targets, begins_ms), counts
+
+
+def _begins_of_stretches(examples: Examples, moments: IndexArray) -> IndexArray:
+    """(S - 1,): all stretches have about as many rows."""
+    times_ms = np.sort(np.repeat(examples.times_ms[moments], examples.sizes[moments]))
+    if not len(times_ms):
+        return np.zeros(STRETCHES - 1, dtype=np.int64)
+    found: IndexArray = times_ms[np.arange(1, STRETCHES) * len(times_ms) // STRETCHES]
+    return found
 
 
 class _Gathered:
-    """Pairs of one fold, added up once many have come: to add few to many takes as long as to add many."""
+    """Counts, and pairs that are added up once many have come: to add few to many takes as long as to add many."""
 
-    def __init__(self, items: int) -> None:
-        self._pairs = TransitionCounts.none(items).pairs
-        self._waiting: list[tuple[IndexArray, IndexArray, Floats]] = []
+    def __init__(self, counts: TransitionCounts) -> None:
+        self._pairs = counts.pairs
+        self._waiting: list[_Pairs] = []
         self._count = 0
 
-    def add(self, sources: IndexArray, targets: IndexArray, weights: Floats) -> None:
-        self._waiting.append((sources, targets, weights))
-        self._count += len(weights)
+    def add(self, pairs: "_Pairs") -> None:
+        self._waiting.append(pairs)
+        self._count += len(pairs.weights)
         if self._count >= max(_WAITING, self._pairs.nnz // 4):
             self._merge()
 
-    def pairs(self) -> sparse.csr_array:
+    def counts(self) -> TransitionCounts:
         """All of them, added up."""
         self._merge()
-        return self._pairs
+        return TransitionCounts(self._pairs)
 
     def _merge(self) -> None:
         if self._waiting:
@@ -208,9 +222,8 @@ def _counted_at_all(pairs: sparse.csr_array) -> sparse.csr_array:
 
 
 class _Pairs(NamedTuple):
-    """P times that an item was acted on after another: by whom, and how much it counts, (P,) each."""
+    """P times that an item was acted on after another, and how much it counts, (P,) each."""
 
-    users: IndexArray
     sources: IndexArray
     targets: IndexArray
     weights: Floats
@@ -230,7 +243,7 @@ def _counted(examples: Examples, moments: IndexArray) -> _Pairs:
         kept = (sources >= FIRST_KNOWN) & (sources != targets[there])
         there = there[kept]
         weights = np.full(len(there), back**COUNTED_POWER, dtype=np.float32)
-        found.append((users[owner[there]], sources[kept], targets[there], weights))
+        found.append((sources[kept], targets[there], weights))
     return _Pairs(*(np.concatenate(each) for each in zip(*found, strict=True)))
 
 

@@ -151,12 +151,11 @@ class CoTrainer:
         return self._tensor(popularity.of(batch.times_ms[owner], batch.seen[owner], batch.candidates))
 
     def _transition(self, batch: Batch) -> Tensor | None:
-        """(R,) the transitions to each candidate, found without the fold of its user."""
+        """(R,) the transitions to each candidate, as they were known by then."""
         transitions = None if self._codes is None else self._codes.effects.transitions
-        if self._codes is None or transitions is None:
+        if transitions is None:
             return None
-        folds = self._codes.effects.fold[batch.users]
-        return self._tensor(transitions.of(folds, batch.items, batch.owner, batch.candidates))
+        return self._tensor(transitions.of(batch.times_ms, batch.items, batch.owner, batch.candidates))
 
     def _tensor(self, values: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(values).to(self._device)

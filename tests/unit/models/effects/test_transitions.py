@@ -9,6 +9,7 @@ from models.effects.transitions import (
     DIRECTIONS,
     HALF_LIFE_MS,
     READ_DECAY,
+    STRETCHES,
     TransitionCounts,
     Transitions,
     fit_transitions,
@@ -18,7 +19,6 @@ from tests.effects_factory import ITEMS, examples_of, part_of_examples
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 KNOWN = np.arange(FIRST_KNOWN, ITEMS)
-FOLDS = 3
 
 
 def _walks(users: int, steps: int, rng: np.random.Generator) -> Any:
@@ -30,25 +30,36 @@ def _walks(users: int, steps: int, rng: np.random.Generator) -> Any:
     return examples_of(owner, items, np.ones(len(items)), np.ones((users, 2)), times_ms)
 
 
-def _fit(examples: Any, fold: Any = None, since_ms: int = 0, before: Any = None, items: int = ITEMS) -> Any:
-    own = 1 + np.arange(len(examples.attributes)) % FOLDS if fold is None else np.asarray(fold)
-    return fit_transitions(examples, own, FOLDS, items, 1, (since_ms, since_ms), before)
+def _fit(examples: Any, learned: Any = True, since_ms: int = 0, before: Any = None, items: int = ITEMS) -> Any:
+    own = np.full(len(examples.attributes), learned) if isinstance(learned, bool) else learned
+    return fit_transitions(examples, own, items, 1, (since_ms, since_ms), before)
 
 
-def _lifts(transitions: Transitions, behaviour: list[int], fold: int = 0) -> Any:
-    """Of all items after a behaviour, oldest first."""
+def _always(sources: Any, targets: Any) -> Transitions:
+    """Those vectors at any time."""
+    every = [np.repeat(each[None], 1 + STRETCHES, axis=0) for each in (sources, targets)]
+    return Transitions(every[0], every[1], np.arange(STRETCHES - 1))
+
+
+def _as_served(transitions: Transitions, behaviour: list[int]) -> Any:
+    """Lifts of all items after a behaviour, oldest first."""
+    return _lifts(_always(transitions.sources[0], transitions.targets[0]), behaviour)
+
+
+def _lifts(transitions: Transitions, behaviour: list[int], at_ms: int = 0) -> Any:
+    """The same as they were known at a time."""
     padded = np.full((1, 100), PADDING)
     padded[0, : len(behaviour)] = behaviour
     candidates = np.arange(transitions.targets.shape[1])
-    return transitions.of(np.array([fold]), padded, np.zeros(len(candidates), dtype=np.int64), candidates)
+    return transitions.of(np.array([at_ms]), padded, np.zeros(len(candidates), dtype=np.int64), candidates)
 
 
 def test_what_follows_comes_first_and_the_newest_behaviour_counts_most() -> None:
     transitions, _ = _fit(_walks(300, 5, np.random.default_rng(0)))
     for place, item in enumerate(KNOWN):
         following = KNOWN[(place + 1) % len(KNOWN)]
-        assert np.argmax(_lifts(transitions, [int(item)])) == following
-        assert np.argmax(_lifts(transitions, [int(KNOWN[place - 5]), int(item)])) == following
+        assert np.argmax(_as_served(transitions, [int(item)])) == following
+        assert np.argmax(_as_served(transitions, [int(KNOWN[place - 5]), int(item)])) == following
 
 
 def test_a_lift_is_that_of_the_counts() -> None:
@@ -69,7 +80,7 @@ def test_a_lift_is_that_of_the_counts() -> None:
 
 def test_behaviours_before_an_act_are_counted_by_how_far_back_they_are() -> None:
     examples = examples_of([0] * 4, [2, 3, 3, 4], np.ones(4), np.ones((1, 2)))
-    _, counts = _fit(examples, fold=[1])
+    _, counts = _fit(examples)
     found = counts.pairs.toarray()
     np.testing.assert_allclose(found[2, 3], 1 + 2**COUNTED_POWER)
     np.testing.assert_allclose([found[3, 4], found[2, 4]], [1 + 2**COUNTED_POWER, 3**COUNTED_POWER], rtol=1e-6)
@@ -78,34 +89,44 @@ def test_behaviours_before_an_act_are_counted_by_how_far_back_they_are() -> None
 
 def test_what_was_passed_by_is_no_target_and_unknown_items_are_neither() -> None:
     items, labels = [2, UNKNOWN, 3, 4], [1, 1, 0, 1]
-    _, counts = _fit(examples_of([0] * 4, items, labels, np.ones((1, 2))), fold=[1])
+    _, counts = _fit(examples_of([0] * 4, items, labels, np.ones((1, 2))))
     found = counts.pairs.toarray()
     assert np.argwhere(found).tolist() == [[2, 4]]
     np.testing.assert_allclose(found[2, 4], 2**COUNTED_POWER)
 
 
 def test_events_of_one_time_do_not_follow_each_other() -> None:
-    _, counts = _fit(examples_of([0, 0, 0], [2, 3, 4], np.ones(3), np.ones((1, 2)), [0, 0, 1]), fold=[1])
+    _, counts = _fit(examples_of([0, 0, 0], [2, 3, 4], np.ones(3), np.ones((1, 2)), [0, 0, 1]))
     assert np.argwhere(counts.pairs.toarray()).tolist() == [[2, 4], [3, 4]]
 
 
-def test_a_training_user_does_not_meet_the_own_acts() -> None:
-    walks = _walks(90, 5, np.random.default_rng(1))
-    own = [(2, 9), (2, 9)]  # a jump that nobody else makes
-    users = np.concatenate([walks.users, [90, 90, 91, 91]])
-    items = np.concatenate([walks.items, np.ravel(own)])
-    times = np.concatenate([walks.times_ms, [0, 1, 0, 1]])
-    examples = examples_of(users, items, np.ones(len(users)), np.ones((92, 2)), times)
-    fold = np.append(1 + np.arange(90) % 2, [3, 3])
-    transitions, _ = _fit(examples, fold=fold)
-    without, _ = _fit(walks, fold=1 + np.arange(90) % 2)
-    seen_by_others, by_itself = _lifts(transitions, [2])[9], _lifts(transitions, [2], fold=3)[9]
-    np.testing.assert_allclose(by_itself, _lifts(without, [2])[9], atol=1e-4)
-    assert seen_by_others > by_itself + 0.05
+def test_a_moment_reads_what_was_counted_before_its_stretch() -> None:
+    """Every other user goes from 5 to 6, and the others from 2 to 3 until the middle, and then to 4."""
+    number = np.arange(1200)
+    follows = np.where(number % 2 == 0, np.where(number < 600, 3, 4), 6)
+    items = np.stack([np.where(number % 2 == 0, 2, 5), follows], axis=1).ravel()
+    times_ms = (10 * number[:, None] + np.array([0, 1])).ravel()
+    transitions, _ = _fit(examples_of(np.repeat(number, 2), items, np.ones(2400), np.ones((1200, 2)), times_ms))
+    assert transitions.begins_ms.tolist() == [2000, 4000, 6000, 8000, 10000]
+    assert not _lifts(transitions, [2], 1999).any(), "nothing was known yet"
+    for at_ms in (2000, 4500, 7999):
+        first, other = _lifts(transitions, [2], at_ms)[[3, 4]]
+        assert first > 0 >= other, "what is counted by then is of the first half alone"
+    late, served = _lifts(transitions, [2], 11999)[4], _as_served(transitions, [2])[4]
+    assert served > late > 0, "what is served was counted to the end"
 
 
-def test_who_is_in_no_fold_is_not_counted() -> None:
-    _, counts = _fit(_walks(9, 5, np.random.default_rng(2)), fold=np.zeros(9))
+def test_what_earlier_windows_counted_is_known_from_the_first_stretch_on() -> None:
+    _, earlier = _fit(_walks(60, 5, np.random.default_rng(3)))
+    later = _walks(60, 5, np.random.default_rng(4))
+    transitions, _ = _fit(later, before=earlier)
+    known = _lifts(transitions, [int(KNOWN[0])], -1)
+    expected = _always(*earlier.vectors(1))
+    np.testing.assert_allclose(known, _lifts(expected, [int(KNOWN[0])]), atol=1e-4)
+
+
+def test_who_is_not_learned_from_is_not_counted() -> None:
+    _, counts = _fit(_walks(9, 5, np.random.default_rng(2)), learned=False)
     assert not counts.pairs.nnz
 
 
@@ -123,7 +144,7 @@ def test_what_was_counted_grows_with_the_items() -> None:
     _, counts = _fit(examples)
     transitions, grown = _fit(examples, since_ms=100, before=counts, items=ITEMS + 3)
     np.testing.assert_allclose(grown.pairs.toarray()[:ITEMS, :ITEMS], counts.pairs.toarray())
-    assert transitions.sources.shape == (1 + FOLDS, ITEMS + 3, DIRECTIONS)
+    assert transitions.sources.shape == (1 + STRETCHES, ITEMS + 3, DIRECTIONS)
     assert not transitions.targets[:, ITEMS:].any()
 
 
@@ -157,10 +178,10 @@ def test_behaviour_weighs_less_the_further_back_it_is() -> None:
 def test_what_earlier_windows_counted_counts_less_and_less() -> None:
     examples = _walks(60, 5, np.random.default_rng(7))
     _, counts = _fit(examples)
-    nobody = np.zeros(60, dtype=np.int64)
-    _, later = fit_transitions(examples, nobody, FOLDS, ITEMS, 1, (100, 100 + HALF_LIFE_MS), counts)
+    nobody = np.zeros(60, dtype=np.bool_)
+    _, later = fit_transitions(examples, nobody, ITEMS, 1, (100, 100 + HALF_LIFE_MS), counts)
     np.testing.assert_allclose(later.pairs.toarray(), counts.pairs.toarray() / 2, rtol=1e-5)
-    _, gone = fit_transitions(examples, nobody, FOLDS, ITEMS, 1, (100, 100 + 100 * HALF_LIFE_MS), counts)
+    _, gone = fit_transitions(examples, nobody, ITEMS, 1, (100, 100 + 100 * HALF_LIFE_MS), counts)
     assert not gone.pairs.nnz
 
 

@@ -24,7 +24,7 @@ EFFECTS = Effects(
     np.arange(5),
     np.ones((6, 4), np.float32),
     np.ones((7, 6), np.float32),
-    transitions=Transitions(np.full((2, 6, 3), 2.0, np.float32), np.full((2, 6, 3), 3.0, np.float32)),
+    transitions=Transitions(np.full((2, 6, 3), 2.0, np.float32), np.full((2, 6, 3), 3.0, np.float32), np.arange(1)),
     combinations=Combinations(
         *(np.full(shape, 4.0, np.float32) for shape in ((2, 3, 5), (2, 5, 6), (2, 6), (2, 6, 4)))
     ),

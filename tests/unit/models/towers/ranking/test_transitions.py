@@ -23,7 +23,8 @@ def _towers() -> tuple[Any, Transitions]:
     sources, targets = (rng.normal(size=shape).astype(np.float32) for _ in range(2))
     for table in (sources, targets):
         table[:, [PADDING, UNKNOWN]] = 0.0
-    return towers, Transitions(sources, targets)
+        table[1] = table[0]  # what is known at any time is all
+    return towers, Transitions(sources, targets, np.zeros(0, dtype=np.int64))
 
 
 def _inputs(towers: Any) -> tuple[RankingInputs, Any]:
