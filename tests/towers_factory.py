@@ -70,7 +70,7 @@ def _kept() -> tempfile.TemporaryDirectory[str]:
 
 
 @contextmanager
-def _made_once(name: str) -> Iterator[Path]:
+def made_once(name: str) -> Iterator[Path]:
     """Where `name` lies; who finds nothing there makes it, and the other processes of the test run wait for that."""
     path = Path(os.environ.get(SHARED, folder())) / name
     with FileLock(f"{path}.lock"):
@@ -92,7 +92,7 @@ def dataset(*, labels: bool = False) -> tuple[Dataset, TimeSplit]:
 @cache
 def trained(seed: int = 0, warm_after: int = 4) -> Trained:
     """The default towers."""
-    with _made_once(f"trained-{seed}-{warm_after}") as path:
+    with made_once(f"trained-{seed}-{warm_after}") as path:
         if not path.exists():
             data, split = dataset()
             made = cotrain(data, split, config(architecture=SMALL, seed=seed, warm_after=warm_after))
@@ -104,7 +104,7 @@ def trained(seed: int = 0, warm_after: int = 4) -> Trained:
 @cache
 def artifacts() -> tuple[Path, Path]:
     """Generations 1 and 2, of `trained(0)` and `trained(1)`."""
-    with _made_once("generations") as shared:
+    with made_once("generations") as shared:
         if not shared.exists():
             data, _ = dataset()
             for seed in (0, 1):

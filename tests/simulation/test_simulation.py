@@ -13,7 +13,7 @@ from tests.simulation.planted.fault import PlantedFault
 from tests.simulation.run import simulate
 
 ROOT = Path(foretaste.__file__).parents[1]
-SEEDS = int(os.environ.get("SEEDS", "500"))
+SEEDS = int(os.environ.get("SEEDS", "300"))
 PARTS = 10
 QUICKLY_FOUND = ("acknowledge_first", "no_seek", "any_replaces", "announce_first", "filled_by_active")
 TOLD = (3, 11, 12)
@@ -22,7 +22,7 @@ TOLD = (3, 11, 12)
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_seed_finds_anything(part: int) -> None:
-    """`SEEDS` of them in all, 500 unless the environment says otherwise."""
+    """`SEEDS` of them in all, 300 unless the environment says otherwise."""
     wrong = []
     for seed in range(1 + part, SEEDS + 1, PARTS):
         outcome = simulate(seed)

@@ -67,7 +67,7 @@ class RankingInputs(NamedTuple):
     popularity_bias: Tensor | None = None
     """(R,): in training, what popularity at that time adds to the cold expert's biases, which hold it when served."""
     transition: Tensor | None = None
-    """(R,): in training, the transitions to each candidate as its user may see them; served, they are in the tower."""
+    """(R,): in training, the transitions to each candidate as known at its moment; served, they are in the tower."""
     age: Tensor | None = None
     """(U,): the bin of each account's age, 0 for unknown; None where no age is read."""
 
