@@ -23,15 +23,15 @@ LIKED = 0.85
 """Share of a user's acts that are on items of the own taste: even ones or odd ones."""
 
 
-def two_tastes(path: Path, *, users: int = USERS, liked: float = LIKED, seed: int = 0) -> Dataset:
+def two_tastes(path: Path, *, users: int = USERS, liked: float = LIKED, acts: int = ACTS) -> Dataset:
     """Half of the users act on even items, half on odd ones; their one attribute says nothing of it."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     path.mkdir(parents=True)
     likes_even = rng.random(users) < 0.5
     rows = []
     for user in range(users):
         weights = np.where((np.arange(ITEMS) % 2 == 0) == likes_even[user], liked, 1 - liked) / (1 + np.arange(ITEMS))
-        chosen = rng.choice(ITEMS, ACTS, replace=False, p=weights / weights.sum())
+        chosen = rng.choice(ITEMS, acts, replace=False, p=weights / weights.sum())
         rows += [(f"u{user}", f"i{item}", 1_700_000_000 + 1000 * user + at) for at, item in enumerate(chosen)]
     says = {
         "name": "two tastes",

@@ -65,7 +65,7 @@ def onboarding(
             "without": round(base.value, 4),
             "gain": [round(each, 4) for each in (gain.value, *gain.interval)],
         }
-    typer.echo(json.dumps({"machine": facts, **found}) if as_json else _text(found))
+    typer.echo(json.dumps({"machine": facts, **found}) if as_json else text_of(found))
 
 
 def _trial(fold: Fold, protocol: ProtocolName, seed: int) -> Mapping[str, Answered]:
@@ -114,7 +114,8 @@ def _gauc(first: FirstActs, scores: Doubles) -> Estimate:
     return Estimate(float(of_user.mean()), draws.sums(first.users, of_user) / draws.counts.sum(axis=1))
 
 
-def _text(found: Mapping[str, Any]) -> str:
+def text_of(found: Mapping[str, Any]) -> str:
+    """For a person to read."""
     lines = [f"{found['data']}, {found['seeds']} trainings: GAUC of the next {ACTS} events"]
     for order, each in found["orders"].items():
         gain, low, high = (f"{100 * value:+.1f} %" for value in each["gain"])
