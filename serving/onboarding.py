@@ -9,6 +9,7 @@ from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.events import UserBehaved, UserRegistered
 from foretaste.kernel.ports import Clock, OnlineStore
 from foretaste.kernel.service_ports import AsksQuestions
+from foretaste.kernel.users import Stage
 from foretaste.kernel.values import ANSWERS
 from serving.active import ActiveGeneration
 from serving.bodies import OnboardRequest, OnboardResponse
@@ -49,13 +50,14 @@ class Onboarding:
         """What a request says, and what is asked next.
 
         1. An answer about an item that the active generation does not know is refused.
-        2. What the user answered, passed over just now, or acted on is not asked again.
+        2. What the user answered, passed over just now, or acted on is not asked again, and a warm user nothing.
         3. Answers become behaviours of this moment, attributes a sign-up. `event_id` names each, by its place.
 
         Raises `InvalidInput` that names the unknown items, and `Unavailable`.
         """
         generation = await self._active.get()
-        unknown = await self._towers.unknown(list(request.answers), generation.number)  # 1
+        said = [item for item, is_yes in request.answers.items() if is_yes is not None]
+        unknown = await self._towers.unknown(said, generation.number)  # 1
         if unknown:
             raise InvalidInput("answers", unknown, f"generation {generation.number} knows no such item")
         asked = await self._towers.questions(generation.number)  # 2
@@ -63,12 +65,13 @@ class Onboarding:
         behaviour = stored.behaviour
         given = zip(behaviour.items, behaviour.actions, strict=True)
         answered = {item for item, action in given if action in ANSWERS}
-        answered |= {item for item, is_yes in request.answers.items() if is_yes is not None}
+        answered |= set(said)
         known = answered | request.answers.keys() | set(behaviour.items)
+        is_warm = generation.stage(len(behaviour.acts)) is Stage.WARM
         response = OnboardResponse(
             user_id=request.user_id,
             generation=generation.number,
-            items=[item for item in asked if item not in known][: request.questions],
+            items=[] if is_warm else [item for item in asked if item not in known][: request.questions],
             answered=len(answered),
         )
         return OnboardStep(self._registrations(request, event_id), self._answers(request, event_id), response)  # 3

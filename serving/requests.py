@@ -130,7 +130,7 @@ class RecommendRequest(BaseModel):
     user_id: Id
     k: Annotated[int, Field(ge=1, strict=True), BeforeValidator(whole_number)] = 20
     exclude_seen: StrictBool = True
-    """Leave out what the user acted on, as far as it is stored (the newest 100)."""
+    """Leave out what the user acted on, or said no to at sign-up, as far as it is stored (the newest 100)."""
     filter: ItemFilter = Field(default_factory=ItemFilter)
     context: Mapping[Text, WireScalar] = Field(default_factory=dict)
     shown: Annotated[int, Field(ge=0, strict=True), BeforeValidator(whole_number)] | None = None

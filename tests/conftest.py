@@ -35,7 +35,7 @@ for part in ("RANK", "REDIS", "TRITON"):  # a full machine is slow, and what is 
     os.environ.setdefault(f"FORETASTE_{part}_TIMEOUT", "10")
 
 ROOT = Path(__file__).parents[1]
-LONGEST_FIRST = ("faults", "end_to_end", "simulation", "integration", "browser", "contract", "fuzz")
+LONGEST_FIRST = ("faults", "end_to_end", "simulation", "integration", "browser", "contract", "fuzz", "containers")
 """Folders of tests, by how long one file of them takes; those of other folders are short, and compute throughout."""
 SHORT_AFTER, LONG_UNTIL = 0.1, 0.85
 """Of a run: where short files begin to come between long ones, and where the last long one comes."""

@@ -21,9 +21,10 @@ from models.data.dataset import read_dataset
 from models.data.sources.public import fetch
 from models.evaluation.bootstrap import Estimate, Resamples, mean
 from models.rivals.towers import TowerMethod
+from models.runtime.answers import AskedItems
 from models.runtime.encoding import PADDING, IndexArray
 from models.study.fold import Fold, ProtocolName
-from models.training.questions import ACTS, ASKED, AskedItems, FirstActs, KnownItems, asked_items, logits_at_sign_up
+from models.training.questions import ACTS, ASKED, FirstActs, KnownItems, asked_items, logits_at_sign_up
 
 Doubles = npt.NDArray[np.float64]
 RESAMPLES = 1000
@@ -109,9 +110,11 @@ def _gauc(first: FirstActs, scores: Doubles) -> Estimate:
     """How often a user's act is above one of the others that are there, a tie being a half: the mean over users."""
     there = first.candidates[:, 1:] != PADDING
     above = (scores[:, :1] > scores[:, 1:]) + 0.5 * (scores[:, :1] == scores[:, 1:])
-    of_user = np.bincount(first.owner, (above * there).sum(axis=1)) / np.bincount(first.owner, there.sum(axis=1))
-    draws = Resamples.drawn(first.users, RESAMPLES, 7)
-    return Estimate(float(of_user.mean()), draws.sums(first.users, of_user) / draws.counts.sum(axis=1))
+    others = np.bincount(first.owner, there.sum(axis=1))
+    of_user = (np.bincount(first.owner, (above * there).sum(axis=1)) / others.clip(1))[others > 0]
+    users = first.users[others > 0]
+    draws = Resamples.drawn(users, RESAMPLES, 7)
+    return Estimate(float(of_user.mean()), draws.sums(users, of_user) / draws.counts.sum(axis=1))
 
 
 def text_of(found: Mapping[str, Any]) -> str:

@@ -9,7 +9,8 @@ of which the first term is 0 for whatever never followed, and the second the sam
 one sparse matrix, and its H greatest singular values give each item a vector as a source and one as a target.
 
 What is served was counted before whatever it is asked of. So is what training reads: the time is cut into stretches of
-as many acts each, and a moment reads what was counted before its stretch.
+as many rows each, and a moment reads what was counted before its stretch. A moment that an earlier window counted
+already reads all of what the earlier windows counted.
 """
 
 from collections.abc import Iterator, Mapping
@@ -180,10 +181,12 @@ def fit_transitions(
 
 def _begins_of_stretches(examples: Examples, moments: IndexArray) -> IndexArray:
     """(S - 1,): all stretches have about as many rows."""
-    times_ms = np.sort(np.repeat(examples.times_ms[moments], examples.sizes[moments]))
-    if not len(times_ms):
+    if not len(moments):
         return np.zeros(STRETCHES - 1, dtype=np.int64)
-    found: IndexArray = times_ms[np.arange(1, STRETCHES) * len(times_ms) // STRETCHES]
+    order = moments[np.argsort(examples.times_ms[moments], kind="stable")]
+    rows = np.cumsum(examples.sizes[order])
+    places = np.searchsorted(rows, rows[-1] * np.arange(1, STRETCHES) / STRETCHES, side="right")
+    found: IndexArray = examples.times_ms[order[places.clip(max=len(order) - 1)]]
     return found
 
 

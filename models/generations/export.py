@@ -30,6 +30,7 @@ from models.generations.manifest import Manifest, hash_json, next_free, next_num
 from models.generations.probes import write_probes
 from models.generations.retrieval import write_retrieval
 from models.runtime import layout
+from models.runtime.answers import AskedItems
 from models.runtime.encoding import FIRST_KNOWN, sizes_of
 from models.training.item_kinds import with_kinds
 from models.training.questions import asked_items, with_questions
@@ -43,6 +44,7 @@ class _Extras:
     profile: str | None
     base: int | None
     counted: CountedUsers | None
+    asked_before: AskedItems | None
 
 
 def export(  # noqa: PLR0913  # flat, each an option of the artifact
@@ -57,17 +59,19 @@ def export(  # noqa: PLR0913  # flat, each an option of the artifact
     base: int | None = None,
     profile: str | None = None,
     counted: CountedUsers | None = None,
+    asked_before: AskedItems | None = None,
 ) -> Path:
     """Write the next generation under `generations` and return its folder, which appears whole or not at all.
 
     Its number is 1 + the highest there, and at least `lowest`; never in the slot of generation `unlike`, the active
     one. Of two exports that end at once, one takes the number and the other the next. `base` is the generation whose
     weights the training started from, `profile` the JSON that tells drift, `counted` whose interactions are in its
-    counts. Raises `ParityError` when the exported
-    towers, fed raw values, answer differently from the trained ones, and `Unavailable` when the disk is full.
+    counts, `asked_before` what the base asks new users, which stays where too few users tell what to ask. Raises
+    `ParityError` when the exported towers, fed raw values, answer differently from the trained ones, and `Unavailable`
+    when the disk is full.
     """
     sweep(generations, clock)
-    extras = _Extras(profile, base, counted)
+    extras = _Extras(profile, base, counted, asked_before)
     while True:
         number = next_free(lowest - 1, next_number(generations) - 1, unlike)
         folder = generations / str(number)
@@ -82,7 +86,7 @@ def _write(
     trained: Trained, dataset: Dataset, metrics: Mapping[str, float], folder: Path, clock: Clock, extras: _Extras
 ) -> None:
     def fill(unfinished: Path) -> None:
-        difference = _fill(trained, dataset, unfinished, extras.profile)
+        difference = _fill(trained, dataset, unfinished, extras)
         write_map(trained, dataset, unfinished / layout.MAP)
         if extras.counted is not None:
             extras.counted.write(unfinished)
@@ -110,9 +114,9 @@ def _write(
     write_whole(folder, fill)
 
 
-def _fill(trained: Trained, dataset: Dataset, folder: Path, profile: str | None) -> float:
+def _fill(trained: Trained, dataset: Dataset, folder: Path, extras: _Extras) -> float:
     """Write all files but the manifest; the greatest difference of the exported towers from the trained ones."""
-    questions = asked_items(trained, dataset)
+    questions = asked_items(trained, dataset, extras.asked_before)
     asking = trained if questions is None else with_questions(trained, questions)
     served = with_kinds(asking)
     (folder / layout.ENCODING).write_text(served.encoding.to_json(), encoding="utf-8")
@@ -120,8 +124,8 @@ def _fill(trained: Trained, dataset: Dataset, folder: Path, profile: str | None)
     _save_weights(trained, folder / layout.WEIGHTS)
     if trained.counts is not None:
         trained.counts.save(folder / layout.COUNTS)
-    if profile is not None:
-        (folder / layout.PROFILE).write_text(profile, encoding="utf-8")
+    if extras.profile is not None:
+        (folder / layout.PROFILE).write_text(extras.profile, encoding="utf-8")
     export_towers(served, folder)
     if questions is not None:
         questions.write(folder / layout.QUESTIONS)

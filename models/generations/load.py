@@ -17,6 +17,7 @@ from foretaste.kernel.files import verify
 from models.effects.state import SavedCounts
 from models.generations.manifest import Manifest, read_manifest
 from models.runtime import layout
+from models.runtime.answers import AskedItems
 from models.runtime.encoding import FIRST_KNOWN, Encoding
 from models.towers.architecture import TowerPair, build_towers
 from models.towers.embeddings import Sizes
@@ -36,9 +37,10 @@ def restore(folder: Path) -> Trained:
     missing = [name for name in _READ if name not in manifest.files]
     if missing:
         raise DamagedArtifact(f"{folder / layout.MANIFEST} names no {missing[0]}")
-    counted = layout.COUNTS in manifest.files
-    verify(folder, {name: manifest.files[name] for name in (*_READ, *[layout.COUNTS] * counted)})
-    encoding = Encoding.from_json((folder / layout.ENCODING).read_text(encoding="utf-8")).as_training_has_it()
+    others = [name for name in (layout.COUNTS, layout.QUESTIONS) if name in manifest.files]
+    verify(folder, {name: manifest.files[name] for name in (*_READ, *others)})
+    served = Encoding.from_json((folder / layout.ENCODING).read_text(encoding="utf-8"))
+    encoding = served.as_training_has_it()
     config = training_config_of(manifest.training)
     return Trained(
         model=_towers(folder, encoding, config),
@@ -48,6 +50,7 @@ def restore(folder: Path) -> Trained:
         popularity=_popularity(folder, encoding),
         split_ms=manifest.split_ms,
         counts=_counts(folder, manifest),
+        asked=AskedItems.read(folder / layout.QUESTIONS, served.questions) if layout.QUESTIONS in others else None,
     )
 
 

@@ -81,7 +81,7 @@ def probes(trained: Trained, count: int, rng: np.random.Generator) -> list[Ranki
         RankingInput(
             attributes=_raw(encoding.attributes, rng),
             context=_raw(encoding.context, rng),
-            behaviour=_behaviour(draw, items, actions, LENGTHS[position % len(LENGTHS)]),
+            behaviour=_behaviour(draw, items, actions, LENGTHS[position % len(LENGTHS)], encoding.questions.items),
             virtual=rng.normal(size=shape).astype(np.float32) * (position % NONE_STORED > 0),
             items=draw(items, int(rng.integers(1, 20))),
             age_ms=_age(encoding, position),
@@ -120,9 +120,20 @@ def _age(encoding: Encoding, position: int) -> int | None:
 
 
 def _behaviour(
-    draw: Callable[[Sequence[str], int], list[str]], items: Sequence[str], actions: Sequence[str], length: int
+    draw: Callable[[Sequence[str], int], list[str]],
+    items: Sequence[str],
+    actions: Sequence[str],
+    length: int,
+    asked: Sequence[str],
 ) -> Behaviour:
-    return Behaviour(draw(items, length), draw(actions, length), range(length))
+    """Answers among it are about items that are asked about."""
+    acted, did = draw(items, length), draw(actions, length)
+    if asked:
+        acted = [
+            other if action in ANSWERS else item
+            for item, action, other in zip(acted, did, draw(asked, length), strict=True)
+        ]
+    return Behaviour(acted, did, range(length))
 
 
 def _raw(fields: Mapping[str, FieldEncoder], rng: np.random.Generator) -> dict[str, Value]:

@@ -14,6 +14,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,3 +85,28 @@ class AnswerPosterior:
     @cached_property
     def _places(self) -> dict[str, int]:
         return {item: place for place, item in enumerate(self.items)}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class AskedItems:
+    """What a generation asks, and the keys of all items, (item_count, T), as the ranking tower reads them beside its
+    own. `items` (Q,) are the indices of the items that are asked about, best first."""
+
+    items: IndexArray
+    posterior: AnswerPosterior
+    keys: FloatArray
+
+    def grown(self, item_count: int) -> "AskedItems":
+        """For so many items: of those that came since, nothing is known."""
+        return AskedItems(self.items, self.posterior, np.pad(self.keys, ((0, item_count - len(self.keys)), (0, 0))))
+
+    def write(self, path: Path) -> None:
+        """Beside the posterior, which is in the encoding."""
+        with path.open("wb") as file:
+            np.savez(file, items=self.items, columns=self.posterior.columns, item_keys=self.keys)
+
+    @classmethod
+    def read(cls, path: Path, posterior: AnswerPosterior) -> "AskedItems":
+        """What `write` wrote of these questions."""
+        with np.load(path, allow_pickle=False) as stored:
+            return cls(stored["items"], posterior, stored["item_keys"])

@@ -167,6 +167,13 @@ def _write_effects(folder: Path, effects: Effects | None) -> None:
     (folder / _STATE).write_text(json.dumps(hashes), encoding="utf-8")
 
 
+def _transitions(arrays: dict[str, Any]) -> Transitions | None:
+    """Taken out of the arrays. Raises `KeyError` for those of an earlier version, which lack some."""
+    if "transition_sources" not in arrays:
+        return None
+    return Transitions(**{one.name: arrays.pop(f"transition_{one.name}") for one in fields(Transitions)})
+
+
 def _read_effects(folder: Path) -> Effects | None:
     """Raises `DamagedArtifact`."""
     try:
@@ -178,14 +185,14 @@ def _read_effects(folder: Path) -> Effects | None:
         with np.load(folder / _ARRAYS, allow_pickle=False) as file:
             arrays = dict(file)
         popularity = {one.name: arrays.pop(f"popularity_{one.name}", None) for one in fields(DecayedPopularity)}
-        transitions = {one.name: arrays.pop(f"transition_{one.name}", None) for one in fields(Transitions)}
+        transitions = _transitions(arrays)
         combinations = {one.name: arrays.pop(f"combination_{one.name}", None) for one in fields(Combinations)}
         return Effects(
             **arrays,
             counts=counts,
             combinations=None if combinations["values"] is None else Combinations(**combinations),
             popularity=None if popularity["lifts"] is None else DecayedPopularity(**popularity),
-            transitions=None if transitions["sources"] is None else Transitions(**transitions),
+            transitions=transitions,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedArtifact(f"{folder} cannot be read: {error}") from error

@@ -12,8 +12,7 @@ it counts is what tells other users' first acts best; where that is surely nothi
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -28,7 +27,7 @@ from models.data.dataset import Dataset
 from models.data.examples import Batch, encode_users
 from models.data.indices import item_indices
 from models.runtime.account_age import age_bins
-from models.runtime.answers import ACTIVITY, AnswerPosterior
+from models.runtime.answers import ACTIVITY, AnswerPosterior, AskedItems
 from models.runtime.encoding import FIRST_KNOWN, PADDING, IndexArray
 from models.towers.forms import ranking_arguments
 from models.towers.ranking.experts import Experts
@@ -57,21 +56,6 @@ _CHUNK = 65_536
 """Items whose lifts are found at once."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class AskedItems:
-    """What a generation asks, and the keys of all items, (item_count, T), as the ranking tower reads them beside its
-    own. `items` (Q,) are the indices of the items that are asked about, best first."""
-
-    items: IndexArray
-    posterior: AnswerPosterior
-    keys: Floats
-
-    def write(self, path: Path) -> None:
-        """The keys and their columns, as `models.generations.retrieval` reads them."""
-        with path.open("wb") as file:
-            np.savez(file, columns=self.posterior.columns, item_keys=self.keys)
-
-
 class KnownItems(NamedTuple):
     """Who acted on what: `users` (R,) rows of users and `items` (R,) indices, each pair once.
 
@@ -85,7 +69,7 @@ class KnownItems(NamedTuple):
     def before(cls, trained: Trained, dataset: Dataset) -> "KnownItems":
         """What the towers could learn of: interactions that were acted on before their split, and behaviours."""
         acted = dataset.interactions[dataset.interactions["label"] == 1]
-        frames = [each for each in (acted, dataset.behaviours) if each is not None]
+        frames = [each for each in (dataset.behaviours, acted) if each is not None]  # of one time, what was seen before
         return cls.of(trained, dataset, [each[each["time_ms"] < trained.split_ms] for each in frames])
 
     @classmethod
@@ -118,9 +102,12 @@ def with_questions(trained: Trained, asked: AskedItems) -> Trained:
     return replace(trained, model=model, encoding=trained.encoding.with_questions(asked.posterior))
 
 
-def asked_items(trained: Trained, dataset: Dataset) -> AskedItems | None:
+def asked_items(trained: Trained, dataset: Dataset, before: AskedItems | None = None) -> AskedItems | None:
     """What a generation asks; None where it asks nothing: its ranking tower has no keys, attributes leave no number of
-    virtual behaviour free, too few users are known, or their acts bear out that answers tell nothing."""
+    virtual behaviour free, too few users are known, or their acts bear out that answers tell nothing.
+
+    Of too few users it asks what the generation `before` it did, whose vocabulary it continues.
+    """
     tower = trained.model.ranking
     if not isinstance(tower, Experts) or trained.config.architecture.zero_shot not in FITTED:
         return None
@@ -128,8 +115,11 @@ def asked_items(trained: Trained, dataset: Dataset) -> AskedItems | None:
     acts = KnownItems.before(trained, dataset)
     users, numbers = np.unique(acts.users, return_counts=True)
     users = users[numbers > 1]
-    if not len(columns) or len(users) < LEAST_USERS:
+    if not len(columns):
         return None
+    if len(users) < LEAST_USERS:
+        is_free = before is not None and np.isin(before.posterior.columns, _free_columns(tower)).all()
+        return before.grown(trained.encoding.item_count) if before is not None and is_free else None
     rng = np.random.default_rng(trained.config.seed)
     shuffled = rng.permutation(users)
     half = len(users) // 2

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from foretaste.kernel.values import FloatArray
 from models.effects.state import SavedCounts
+from models.runtime.answers import AskedItems
 from models.runtime.encoding import Encoding
 from models.towers.architecture import TowerPair
 from models.towers.forms import RankingForm, ZeroShotForm
@@ -28,6 +29,8 @@ class Trained:
     split_ms: int
     counts: SavedCounts | None = None
     """What the fit of a later run's effects goes on from."""
+    asked: AskedItems | None = None
+    """What the generation that these were restored from asks new users; None: nothing, or they were just trained."""
     losses: Sequence[Mapping[str, float]] = ()
     """Of every step, those before a resumption among them."""
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Towers
 from foretaste.kernel.ranking import RankingInput, Source
-from foretaste.kernel.users import Behaviour
+from foretaste.kernel.users import Behaviour, Stage
 from foretaste.kernel.values import FloatArray
 from serving.rankings.tastes import UserTaste
 from serving.requests import ExplainedItem, Influence, RankResponse
@@ -45,7 +45,7 @@ async def explained(
     """
     first = [each["item_id"] for each in response.ranked[:ITEMS]]
     known = replace(tower_input, items=first)
-    others = [*await _without_attributes(towers, known, taste, generation), *_without_behaviours(known)]
+    others = [*await _without_attributes(towers, known, taste, generation), *_without_behaviours(known, generation)]
     scores = await towers.score([known, *(each.tower_input for each in others)], generation.number)
     whole, *without = (log_odds(each) for each in scores)
     return [
@@ -76,8 +76,10 @@ async def _without_attributes(
     ]
 
 
-def _without_behaviours(known: RankingInput) -> list[_Without]:
+def _without_behaviours(known: RankingInput, generation: Generation) -> list[_Without]:
     behaviour = known.behaviour
+    if generation.stage(len(behaviour.acts)) is Stage.WARM:
+        behaviour = behaviour.acts  # answers to questions move nothing any more
     newest = range(len(behaviour))[-BEHAVIOURS:]
     return [
         _Without(

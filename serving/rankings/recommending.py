@@ -10,7 +10,8 @@ from foretaste.kernel.events import oversized_integer
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.ranking import Cause, account_age_ms
 from foretaste.kernel.retrieval import CandidateRequest, Retrieval
-from foretaste.kernel.users import UserFeatures
+from foretaste.kernel.users import Behaviour, UserFeatures
+from foretaste.kernel.values import ANSWERS
 from serving.rankings.breaker import PartBreaker
 from serving.rankings.impressions import ImpressionPolicy
 from serving.rankings.ranking import Ranking
@@ -110,7 +111,7 @@ class Recommending:
         self, request: RecommendRequest, features: UserFeatures, taste: UserTaste, ranking_id: str
     ) -> CandidateRequest:
         nearest, popular, exploratory = self._shares.of(request.k)
-        seen = features.behaviour.items if request.exclude_seen else ()
+        seen = _seen(features.behaviour) if request.exclude_seen else ()
         return CandidateRequest(
             features.behaviour,
             taste.vectors,
@@ -178,6 +179,11 @@ class Recommending:
 def seed_of(ranking_id: str) -> int:
     """The seed of what a recommendation draws at random: whoever knows its number can draw the same again."""
     return int.from_bytes(hashlib.sha256(ranking_id.encode()).digest()[:7])
+
+
+def _seen(behaviour: Behaviour) -> list[str]:
+    """What the user acted on, or does not like by the own answer."""
+    return [item for item, action in zip(behaviour.items, behaviour.actions, strict=True) if not ANSWERS.get(action)]
 
 
 def _response(request: RecommendRequest, response: RankResponse, why: FallbackReason | None) -> RecommendResponse:

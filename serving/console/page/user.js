@@ -67,7 +67,7 @@ function draw(found) {
   if (focused) refocus(focused);
   if (changes) {
     const stage = changes.stage === user.stage ? `still ${user.stage}` : `now ${user.stage}`;
-    say(`${id} is ${stage}, ${plural(user.behaviour.length, "behaviour")} seen; ${changes.moved} of ${names.length} places of the list changed.`);
+    say(`${id} is ${stage}, ${plural(acts(user), "behaviour")} seen; ${changes.moved} of ${names.length} places of the list changed.`);
   }
   before = { id, names, stage: user.stage };
 }
@@ -85,15 +85,20 @@ function shown(value) {
   return value.length > MOST_SHOWN ? `${value.slice(0, MOST_SHOWN).join(", ")}, … (${value.length})` : value.join(", ") || "none";
 }
 
+// An answer to a question is no act: it warms nobody.
+function acts(user) {
+  return user.behaviour.filter(({ action }) => !["answered_yes", "answered_no"].includes(action)).length;
+}
+
 function stored({ user, known }) {
-  const seen = user.behaviour.length, facts = Object.entries(user.attributes ?? {}).flatMap(([name, value]) => [
+  const seen = acts(user), facts = Object.entries(user.attributes ?? {}).flatMap(([name, value]) => [
     made("dt", {}, name), made("dd", {}, shown(value))]);
   return made("div", { class: "panel" }, made("h3", {}, "What is stored"),
     made("p", {}, made("span", { class: `badge ${user.stage}`, id: "stage" }, user.stage ?? "no generation"), " ",
       `${plural(seen, "behaviour")}; warm from ${known.warm_after} on`),
     made("progress", { class: "progress", max: known.warm_after, value: Math.min(seen, known.warm_after), "aria-label": "Behaviours until warm" }),
     facts.length ? made("dl", { class: "facts" }, ...facts) : made("p", { class: "soft" }, "No sign-up was read."),
-    seen ? made("ol", { class: "acts", tabindex: "0", "aria-label": "Behaviour, the newest first" },
+    user.behaviour.length ? made("ol", { class: "acts", tabindex: "0", "aria-label": "Behaviour, the newest first" },
       ...[...user.behaviour].reverse().map((act) => made("li", {}, `${act.item_id} `, made("span", { class: "soft" }, act.action))))
       : made("p", { class: "soft" }, "Has not acted yet."),
     ...user.damaged.map((view) => made("p", { class: "bad" }, `The stored row of ${view} cannot be read.`)));

@@ -12,7 +12,7 @@ import yaml
 from foretaste.kernel.errors import InvalidInput
 from models.data import table_files
 from models.data.dataset import Dataset, read_dataset
-from tests.data_factory import description, write_dataset
+from tests.data_factory import ACTIONS, description, write_dataset
 
 START_MS = 1_700_000_000_000
 TABLES: dict[str, dict[str, list[Any]]] = {
@@ -77,6 +77,18 @@ def test_rows_are_sorted_by_time_and_those_of_one_time_keep_their_order(tmp_path
     assert rows["item_id"].tolist() == ["y", "x", "x"]
     assert rows["label"].tolist() == [0, 1, 1]
     assert rows["action"].tolist() == ["clicked", "acted", "bought"]
+
+
+def test_what_users_answered_is_no_act(tmp_path: Path) -> None:
+    """Data may be made of behaviours as they were stored."""
+    folder = write_dataset(tmp_path, fmt="csv")
+    acts = pd.read_csv(folder / "interactions.csv")
+    acts.loc[:9, "did"] = "answered_no"
+    acts.to_csv(folder / "interactions.csv", index=False)
+    found = read_dataset(folder).interactions
+    assert len(found) == len(acts) - 10
+    assert set(found["action"]) == set(ACTIONS)
+    assert found.index.tolist() == list(range(len(found)))
 
 
 def test_without_labels_every_interaction_was_acted_on(tmp_path: Path) -> None:

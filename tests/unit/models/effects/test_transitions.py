@@ -116,6 +116,21 @@ def test_a_moment_reads_what_was_counted_before_its_stretch() -> None:
     assert served > late > 0, "what is served was counted to the end"
 
 
+@pytest.mark.parametrize("users", [0, 40])
+def test_where_all_happens_at_one_time_or_nothing_does_only_earlier_windows_are_known(users: int) -> None:
+    _, earlier = _fit(_walks(60, 5, np.random.default_rng(3)))
+    items = np.tile([2, 3], users)
+    examples = examples_of(
+        np.repeat(np.arange(users), 2), items, np.ones(2 * users), np.ones((40, 2)), np.zeros(2 * users)
+    )
+    for before in (None, earlier):
+        transitions, _ = _fit(examples, before=before)
+        assert transitions.begins_ms.tolist() == [0] * (STRETCHES - 1)
+        expected = TransitionCounts.none(ITEMS) if before is None else before
+        for found, vectors in zip((transitions.sources, transitions.targets), expected.vectors(1), strict=True):
+            np.testing.assert_allclose(found[1], vectors, atol=1e-4)
+
+
 def test_what_earlier_windows_counted_is_known_from_the_first_stretch_on() -> None:
     _, earlier = _fit(_walks(60, 5, np.random.default_rng(3)))
     later = _walks(60, 5, np.random.default_rng(4))

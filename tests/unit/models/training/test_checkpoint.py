@@ -1,4 +1,5 @@
 import errno
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from foretaste.kernel.files import hash_file
 from models.data.histories import Histories
 from models.effects.codes import Combinations
 from models.effects.fit import Effects
@@ -111,6 +113,20 @@ def test_a_damaged_one_is_passed_over_aloud_for_the_one_before(
 @pytest.mark.parametrize("file", ["effects.npz", "state.json"])
 def test_without_what_was_fitted_nothing_is_resumed(run: RunCheckpoints, tmp_path: Path, heard: Any, file: str) -> None:
     (folder(tmp_path, 0).parent / "effects" / file).unlink()
+    assert run.latest(64) is None
+    assert len(heard) == KEPT
+
+
+def test_one_whose_transitions_are_of_an_earlier_version_is_passed_over(
+    run: RunCheckpoints, tmp_path: Path, heard: Any
+) -> None:
+    effects = folder(tmp_path, 0).parent / "effects"
+    with np.load(effects / "effects.npz") as file:
+        arrays = dict(file)
+    del arrays["transition_begins_ms"]
+    np.savez(effects / "effects.npz", **arrays)
+    hashes = {name: hash_file(effects / name) for name in json.loads((effects / "state.json").read_text())}
+    (effects / "state.json").write_text(json.dumps(hashes))
     assert run.latest(64) is None
     assert len(heard) == KEPT
 

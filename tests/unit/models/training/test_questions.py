@@ -15,8 +15,9 @@ from models.generations.load import restore
 from models.generations.manifest import read_manifest
 from models.generations.parity import attribute_tensor, probes, ranking_tensors
 from models.runtime import layout
+from models.runtime.answers import AskedItems
 from models.runtime.local import LocalTowers
-from models.training.questions import AskedItems, KnownItems, asked_items, with_questions
+from models.training.questions import KnownItems, asked_items, with_questions
 from models.training.trained import Trained
 from tests.questions_factory import ITEMS, answers, asking, is_even, questions_of, trained_on, two_tastes
 from tests.towers_factory import TINY, config
@@ -117,9 +118,27 @@ def test_where_answers_tell_nothing_nothing_is_asked(tmp_path: Path) -> None:
     assert asked_items(trained_on(data), data) is None
 
 
-def test_of_few_users_nothing_is_asked(tmp_path: Path) -> None:
+def test_of_few_users_what_was_asked_before_is_asked(asked: AskedItems, tmp_path: Path) -> None:
+    """Indices of items never move; of those that came since, nothing is known."""
     data = two_tastes(tmp_path / "data", users=150)
-    assert asked_items(trained_on(data), data) is None
+    trained = trained_on(data)
+    assert asked_items(trained, data) is None
+    fewer = replace(asked, keys=asked.keys[:-3])
+    found = asked_items(trained, data, fewer)
+    assert found is not None
+    assert found.posterior is asked.posterior
+    np.testing.assert_array_equal(found.keys[:-3], fewer.keys)
+    assert not found.keys[-3:].any()
+    taken = with_questions(trained, found)
+    assert asked_items(taken, data, asked) is None, "attributes have come to need these numbers"
+
+
+def test_a_restored_generation_tells_what_it_asks(asked: AskedItems) -> None:
+    restored = restore(asking()[2]).asked
+    assert restored is not None
+    assert restored.posterior.items == asked.posterior.items
+    np.testing.assert_array_equal(restored.items, asked.items)
+    np.testing.assert_array_equal(restored.keys, asked.keys)
 
 
 def _without_keys(trained: Trained) -> Trained:

@@ -8,9 +8,10 @@ import pytest
 from foretaste.kernel.errors import Unavailable
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ranking import RankingInput, Source
+from foretaste.kernel.users import BehavedUser, Behaviour
 from foretaste.kernel.values import Attributes, FloatArray
 from serving.requests import ExplainedItem, RankRequest, RankResponse
-from tests.serving_parts import SHAPE, FakeTowers, Parts, generation
+from tests.serving_parts import AT, SHAPE, FakeTowers, Parts, generation
 
 AGE, CITY, LIKED = 0.5, -0.25, 0.125
 """Log odds that an attribute or a behaviour adds, times the number of the item."""
@@ -80,6 +81,17 @@ async def test_of_a_user_with_behaviour_each_act_is_told_too(parts: Parts) -> No
         (None, "b", "liked"),
     ]
     assert [each.effect for each in only.influences] == pytest.approx([2 * AGE, 2 * LIKED, 2 * LIKED], abs=1e-4)
+
+
+async def test_of_a_warm_user_acts_are_told_and_no_answers(parts: Parts) -> None:
+    acts = Behaviour(["a", "b", "c"], ["liked"] * 3, [AT] * 3)
+    behaviour = acts
+    for number in range(12):
+        behaviour = behaviour.then(f"q{number}", "answered_yes", AT)
+    await parts.store.write_behaviour([BehavedUser("u1", behaviour)])
+    _, explained = await explanation(parts, "i2")
+    (only,) = explained
+    assert {each.behaviour for each in only.influences} == {"a", "b", "c"}
 
 
 async def test_the_first_items_and_the_strongest_influences_alone_are_told(parts: Parts) -> None:

@@ -9,11 +9,12 @@ import pytest
 from foretaste.kernel.errors import BadTowerOutput, InvalidInput, Unavailable
 from foretaste.kernel.ranking import Cause, Fallback, Source
 from foretaste.kernel.retrieval import CandidateRequest
+from foretaste.kernel.users import BehavedUser, Behaviour
 from foretaste.kernel.values import Scalar
 from foretaste.testing import InMemoryRetrieval
 from serving.rankings.recommending import CandidateShares, seed_of
 from serving.requests import CandidateSource, RecommendRequest, RecommendResponse
-from tests.serving_parts import GENRES, Parts
+from tests.serving_parts import AT, GENRES, Parts
 
 POPULARITY = {f"i{number}": number / 1000 for number in range(40)}
 
@@ -80,6 +81,12 @@ async def test_what_was_seen_is_left_out_unless_it_is_asked_for(parts: Parts) ->
     await parts.behave("i0", "i39")
     assert not {"i0", "i39"} & set(items(await recommended(parts, k=20)))
     assert {"i0", "i39"} <= set(items(await recommended(parts, k=20, exclude_seen=False)))
+
+
+async def test_of_items_that_a_user_answered_about_those_not_liked_are_left_out(parts: Parts) -> None:
+    behaviour = Behaviour(["i0", "i39"], ["answered_yes", "answered_no"], [AT, AT])
+    await parts.store.write_behaviour([BehavedUser("u1", behaviour)])
+    assert {"i0", "i39"} & set(items(await recommended(parts, k=20, filter={"allow": ["i0", "i39"]}))) == {"i0"}
 
 
 async def test_filters_go_to_the_index_and_hold(parts: Parts) -> None:

@@ -67,6 +67,15 @@ async def test_a_question_that_is_passed_over_is_not_asked_again_at_once(parts: 
     assert (body["items"], body["answered"], sent(parts)) == (["i2", "i3"], 0, [])
 
 
+async def test_a_warm_user_is_asked_nothing(parts: HttpParts) -> None:
+    await parts.behave("a", "b", "c", user_id="anna")
+    assert (await onboard(parts)).json()["items"] == []
+
+
+async def test_what_is_passed_over_may_be_an_item_that_nobody_knows_any_more(parts: HttpParts) -> None:
+    assert (await onboard(parts, answers={"Heat (1995)": None, "i1": True})).json()["answered"] == 1
+
+
 async def test_an_answer_to_a_question_of_another_generation_is_taken(parts: HttpParts) -> None:
     """A swap may come between question and answer."""
     parts.towers.asks = ("i1",)
