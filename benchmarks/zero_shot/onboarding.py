@@ -21,7 +21,7 @@ from models.data.dataset import read_dataset
 from models.data.sources.public import fetch
 from models.evaluation.bootstrap import Estimate, Resamples, mean
 from models.rivals.towers import TowerMethod
-from models.runtime.answers import AskedItems
+from models.runtime.answers import AnswerPosterior, AskedItems
 from models.runtime.encoding import PADDING, IndexArray
 from models.study.fold import Fold, ProtocolName
 from models.training.questions import ACTS, ASKED, FirstActs, KnownItems, asked_items, logits_at_sign_up
@@ -78,31 +78,31 @@ def _trial(fold: Fold, protocol: ProtocolName, seed: int) -> Mapping[str, Answer
     users = users[np.isin(users, fold.new_users) & (numbers >= ACTS + ASKED)]
     found = {}
     for order in ORDERS:
-        items = np.zeros(0, dtype=np.int64) if asked is None else asked.items[_places(asked, order, seed)]
+        places = np.zeros(0, dtype=np.int64) if asked is None else _places(asked.posterior, order, seed)
+        named = [] if asked is None else [asked.posterior.items[place] for place in places]
+        items = trained.encoding.encode_items(named)
         first = FirstActs.of(after, users, items, trained.popularity, np.random.default_rng(seed))
         base = logits_at_sign_up(trained, fold.dataset, first)
-        moved = 0.0 if asked is None else _moved(asked, first, items)
+        moved = 0.0 if asked is None else _moved(asked, first, places)
         liked = float(first.answers.sum(axis=1).mean())
         without, answered = (_gauc(first, scores) for scores in (base, base + moved))
         found[order] = Answered(without, answered, liked)
     return found
 
 
-def _places(asked: AskedItems, order: str, seed: int) -> IndexArray:
+def _places(asked: AnswerPosterior, order: str, seed: int) -> IndexArray:
     """Of the five questions among those of the generation."""
     if order == "best first":
         return np.arange(ASKED)
     if order == "most popular":
-        return np.argsort(-asked.posterior.log_odds, kind="stable")[:ASKED]
+        return np.argsort(-asked.log_odds, kind="stable")[:ASKED]
     return np.random.default_rng(seed).permutation(len(asked.items))[:ASKED]
 
 
-def _moved(asked: AskedItems, first: FirstActs, items: IndexArray) -> Doubles:
-    """(R, K) what the answers of each act's user add to the candidates."""
-    places = [int(np.flatnonzero(asked.items == item)[0]) for item in items]
-    found: Doubles = np.einsum(
-        "rkt,rt->rk", asked.keys[first.candidates], first.taste(asked.posterior, places), dtype=np.float64
-    )
+def _moved(asked: AskedItems, first: FirstActs, places: IndexArray) -> Doubles:
+    """(R, K) what the answers of each act's user, to the questions at these places, add to the candidates."""
+    taste = first.taste(asked.posterior, places.tolist())
+    found: Doubles = np.einsum("rkt,rt->rk", asked.keys[first.candidates], taste, dtype=np.float64)
     return found
 
 

@@ -17,6 +17,7 @@ that such a client wrote keeps the mark that stood there; its event time tells t
 from collections.abc import Sequence
 
 from features.online.layout import ATTRIBUTES_VIEW, BEHAVIOUR_VIEW, Raw, StoredRow, features_of, readable_nanos
+from foretaste.kernel.events import first_registration
 from foretaste.kernel.users import (
     DIGEST_BYTES,
     REMEMBERED_REGISTRATIONS,
@@ -26,7 +27,6 @@ from foretaste.kernel.users import (
     Place,
     UserFeatures,
 )
-from foretaste.kernel.values import first_registration
 
 REGISTRATION = f"_registration:{ATTRIBUTES_VIEW}".encode()
 APPLIED = f"_applied:{BEHAVIOUR_VIEW}".encode()

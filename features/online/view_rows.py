@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from features.feast_api import Value
 from features.online.layout import ATTRIBUTES_VIEW, Column, Raw, columns_of, version_stored
+from foretaste.kernel.events import first_registration
 from foretaste.kernel.generations import SLOTS
 from foretaste.kernel.users import BehavedUser
-from foretaste.kernel.values import first_registration
 
 FIRST_VIEW = "user_first_registration"
 FIRST_COLUMNS: tuple[Column, ...] = ((FIRST_VIEW, "registered"), (FIRST_VIEW, None))

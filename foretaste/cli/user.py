@@ -143,8 +143,11 @@ def service_of(settings: Settings, url: str) -> "Foretaste":
 
 
 async def send(settings: Settings, topic: str, values: Sequence[UserRegistered | UserBehaved | UserErased]) -> None:
-    """Produce events to `topic`, keyed by user id; all durable on return."""
+    """Produce events to `topic`, keyed by user id; all durable on return. None need no connection."""
     from streams.codec import EVENTS
+
+    if not values:
+        return
 
     events = compose.events(settings)
     try:

@@ -304,3 +304,13 @@ class UserRanked(Event):
     versions."""
     probabilities: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
     """Of each item that it stands at its position, given those above it, where their order was drawn; else empty."""
+
+
+def first_registration(at_ms: int, *others_ms: int | None) -> int:
+    """`first_ms` of a user whose newest registration is at `at_ms`: the earliest of the others, where it is before
+    that; else 0. None and 0 are no registration."""
+    earliest = at_ms
+    for each in others_ms:
+        if each and each < earliest:
+            earliest = each
+    return 0 if earliest == at_ms else earliest

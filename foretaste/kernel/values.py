@@ -146,13 +146,3 @@ def grown(column: Sequence[T], value: T) -> Sequence[T]:
     if isinstance(column, GrowingColumn):
         return column.grown(value, MAX_BEHAVIOUR)
     return (*column, value)[-MAX_BEHAVIOUR:]
-
-
-def first_registration(at_ms: int, *others_ms: int | None) -> int:
-    """`first_ms` of a user whose newest registration is at `at_ms`: the earliest of the others, where it is before
-    that; else 0. None and 0 are no registration."""
-    earliest = at_ms
-    for each in others_ms:
-        if each and each < earliest:
-            earliest = each
-    return 0 if earliest == at_ms else earliest

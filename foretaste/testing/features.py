@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from foretaste.kernel.events import first_registration
 from foretaste.kernel.generations import SLOTS, slot
 from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import (
@@ -18,7 +19,7 @@ from foretaste.kernel.users import (
     UserFeatures,
     VirtualBehaviour,
 )
-from foretaste.kernel.values import Attributes, first_registration
+from foretaste.kernel.values import Attributes
 
 
 class InMemoryOnlineStore:

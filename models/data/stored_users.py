@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.events import oversized_integer
+from foretaste.kernel.events import first_registration, oversized_integer
 from foretaste.kernel.users import Behaviour, UserFeatures
-from foretaste.kernel.values import MAX_BEHAVIOUR, Scalar, Value, first_registration, is_several
+from foretaste.kernel.values import MAX_BEHAVIOUR, Scalar, Value, is_several
 from models.data.dataset import Dataset
 from models.data.times import utc_text
 

@@ -19,6 +19,7 @@ from models.effects.seen_bias import SEEN_BINS
 from models.effects.transitions import READ_DECAY
 from models.generations.probes import read_probes
 from models.runtime import layout
+from models.runtime.answers import AskedItems
 from models.runtime.encoding import FIRST_KNOWN, Encoding
 from models.runtime.local import LocalTowers
 from models.runtime.retrieval import StoredTransitions
@@ -87,7 +88,7 @@ def write_retrieval(folder: Path, path: Path, warm_after: int) -> None:
 
 def item_vectors(folder: Path, encoding: Encoding, warm_after: int) -> ItemVectors:
     """Those of the generation in `folder`, whose vocabulary is `encoding`."""
-    weights = _with_kinds(folder, encoding, _with_questions(folder, load_file(folder / layout.WEIGHTS)))
+    weights = _with_kinds(folder, encoding, _with_questions(folder, encoding, load_file(folder / layout.WEIGHTS)))
     taste = _of_length_one(weights["embeddings.items.weight"])
     if "ranking.keys" in weights:
         keys, biases, gain, seen_bins = weights["ranking.keys"], weights["ranking.biases"].T, GAIN, SEEN_BINS
@@ -102,13 +103,14 @@ def item_vectors(folder: Path, encoding: Encoding, warm_after: int) -> ItemVecto
     return ItemVectors(values, keys.shape[1], gain, BiasPlaces(seen_bins, stages), transitions)
 
 
-def _with_questions(folder: Path, weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+def _with_questions(
+    folder: Path, encoding: Encoding, weights: Mapping[str, npt.NDArray[Any]]
+) -> Mapping[str, npt.NDArray[Any]]:
     """The weights, with the keys of what answers to questions put into virtual behaviour."""
-    found, path = dict(weights), folder / layout.QUESTIONS
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as questions:
-            found["ranking.keys"][:, questions["columns"]] = questions["item_keys"]
-    return found
+    if encoding.questions.items:
+        asked = AskedItems.read(folder / layout.QUESTIONS, encoding.questions)
+        weights["ranking.keys"][:, asked.posterior.columns] = asked.keys
+    return weights
 
 
 def _with_kinds(

@@ -44,11 +44,12 @@ class AnswerPosterior:
         flat = virtual.reshape(len(virtual), -1)
         if not self.items or flat.shape[1] <= self.columns.max():  # another shape than the generation's is refused
             return virtual
+        answered = {row: own for row, behaviour in enumerate(behaviours) if (own := self.answers(behaviour))}
+        if not answered:
+            return virtual
         found = flat.copy()
-        for row, behaviour in zip(found, behaviours, strict=True):
-            answers = self.answers(behaviour)
-            if answers:
-                row[self.columns] += self.taste(answers)
+        for row, own in answered.items():
+            found[row, self.columns] += self.taste(own)
         return found.reshape(virtual.shape)
 
     def answers(self, behaviour: Behaviour) -> dict[int, bool]:
@@ -90,23 +91,22 @@ class AnswerPosterior:
 @dataclass(frozen=True, eq=False, slots=True)
 class AskedItems:
     """What a generation asks, and the keys of all items, (item_count, T), as the ranking tower reads them beside its
-    own. `items` (Q,) are the indices of the items that are asked about, best first."""
+    own."""
 
-    items: IndexArray
     posterior: AnswerPosterior
     keys: FloatArray
 
     def grown(self, item_count: int) -> "AskedItems":
         """For so many items: of those that came since, nothing is known."""
-        return AskedItems(self.items, self.posterior, np.pad(self.keys, ((0, item_count - len(self.keys)), (0, 0))))
+        return AskedItems(self.posterior, np.pad(self.keys, ((0, item_count - len(self.keys)), (0, 0))))
 
     def write(self, path: Path) -> None:
-        """Beside the posterior, which is in the encoding."""
+        """The keys alone: the posterior is in the encoding."""
         with path.open("wb") as file:
-            np.savez(file, items=self.items, columns=self.posterior.columns, item_keys=self.keys)
+            np.savez(file, keys=self.keys)
 
     @classmethod
     def read(cls, path: Path, posterior: AnswerPosterior) -> "AskedItems":
         """What `write` wrote of these questions."""
         with np.load(path, allow_pickle=False) as stored:
-            return cls(stored["items"], posterior, stored["item_keys"])
+            return cls(posterior, stored["keys"])

@@ -19,7 +19,7 @@ OF_A_KIND = 3
 """New items of one kind that a request gets at most: all of them have the same score."""
 Wished = Mapping[str, Sequence[Scalar]]
 _NOBODY = (-1, DENY, 0)
-"""A filter of no user: a tensor of no rows is no tensor to some."""
+"""A filter of no user, of a kind that every catalogue has: a tensor of no rows is no tensor to some."""
 
 
 class EncodedRequests(NamedTuple):

@@ -111,30 +111,28 @@ def asked_items(trained: Trained, dataset: Dataset, before: AskedItems | None = 
     tower = trained.model.ranking
     if not isinstance(tower, Experts) or trained.config.architecture.zero_shot not in FITTED:
         return None
-    columns = _free_columns(tower)
+    free = np.flatnonzero(~tower.keys.any(dim=0).numpy())
+    columns = free[:DIRECTIONS]
     acts = KnownItems.before(trained, dataset)
     users, numbers = np.unique(acts.users, return_counts=True)
     users = users[numbers > 1]
     if not len(columns):
         return None
     if len(users) < LEAST_USERS:
-        is_free = before is not None and np.isin(before.posterior.columns, _free_columns(tower)).all()
-        return before.grown(trained.encoding.item_count) if before is not None and is_free else None
+        if before is None or not np.isin(before.posterior.columns, free).all():
+            return None
+        return before.grown(trained.encoding.item_count)
     rng = np.random.default_rng(trained.config.seed)
     shuffled = rng.permutation(users)
     half = len(users) // 2
     tried = _fitted(acts.only(shuffled[:half]), trained, columns)
-    first = FirstActs.of(acts, shuffled[half:][:JUDGED], tried.items[:ASKED], trained.popularity, rng)
+    first_asked = trained.encoding.encode_items(tried.posterior.items[:ASKED])
+    first = FirstActs.of(acts, shuffled[half:][:JUDGED], first_asked, trained.popularity, rng)
     weight = _weight(trained, dataset, tried, first)
     if not weight:
         return None
     found = _fitted(acts, trained, columns)
     return replace(found, keys=weight * found.keys)
-
-
-def _free_columns(tower: Experts) -> IndexArray:
-    """Of the keys, those that the fit on attributes left empty."""
-    return np.flatnonzero(~tower.keys.any(dim=0).numpy())[:DIRECTIONS]
 
 
 def _fitted(acts: KnownItems, trained: Trained, columns: IndexArray) -> AskedItems:
@@ -153,7 +151,7 @@ def _fitted(acts: KnownItems, trained: Trained, columns: IndexArray) -> AskedIte
     log_odds = np.log(rates / (1 - rates))
     items = tuple(trained.encoding.items[index - FIRST_KNOWN] for index in asked.tolist())
     posterior = AnswerPosterior(items, keys[asked], log_odds.astype(np.float32), columns[: keys.shape[1]])
-    return AskedItems(asked, posterior, keys)
+    return AskedItems(posterior, keys)
 
 
 def _keys(acted: sparse.csr_array, by_user: Doubles, share: Doubles, asked: IndexArray) -> Floats:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.events import first_registration
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import OnlineStore
 from foretaste.kernel.running.durability import WholeUserStore
@@ -16,7 +17,7 @@ from foretaste.kernel.users import (
     UserFeatures,
     VirtualBehaviour,
 )
-from foretaste.kernel.values import MAX_BEHAVIOUR, Attributes, first_registration
+from foretaste.kernel.values import MAX_BEHAVIOUR, Attributes
 from streams.behaviours import ROUNDS, append
 from streams.parts import SignUpParts
 from streams.zero_shot import finite, virtual_behaviour

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from foretaste.kernel.events import Message, UserRegistered, event_digest
+from foretaste.kernel.events import Message, UserRegistered, event_digest, first_registration
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.users import (
     AttributesVersion,
@@ -15,7 +15,7 @@ from foretaste.kernel.users import (
     UserFeatures,
     VirtualBehaviour,
 )
-from foretaste.kernel.values import Attributes, first_registration
+from foretaste.kernel.values import Attributes
 from streams.profiles.profile import checked_record, profile_record
 from streams.rules import to_ms
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from foretaste.kernel import leasing
+from foretaste.kernel.events import first_registration
 from foretaste.kernel.generations import SLOTS, Serving, slot
 from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser
-from foretaste.kernel.values import first_registration
 from foretaste.testing import InMemoryGenerations, InMemoryLease, InMemoryOnlineStore, LeaseBoard, generations
 from foretaste.testing.features import _own
 from models.generations import publish
