@@ -43,6 +43,7 @@ def config(**changes: Any) -> TrainingConfig:
         warm_after=1,
         batch=256,
         epochs=2,
+        least_steps=1,
         ranking_rate=0.005,
         zero_shot_rate=0.005,
         device="cpu",

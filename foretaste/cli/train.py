@@ -58,7 +58,7 @@ def train(  # noqa: PLR0913, PLR0917  # a command's options
     from models.data.sources.public import open_dataset
     from models.refresh.train import train as train_generation
 
-    options = _given({"seed": seed, "device": device, "warm_after": warm_after, "masked": masked, "epochs": epochs})
+    options = _given({"seed": seed, "device": device, "warm_after": warm_after, "masked": masked}) | passes(epochs)
     config = training_config(options, _given({"ranking": ranking, "zero_shot": zero_shot}))
     settings = Settings()
     notices: list[str] = []
@@ -95,6 +95,11 @@ def tuned_config(
     if kept is None:
         return config, []
     return replace(kept, **options), [f"settings that --tune chose are used, from {path}; --untuned trains without"]
+
+
+def passes(epochs: int | None) -> dict[str, Any]:
+    """The options for exactly so many epochs; None: as many as the settings take."""
+    return {} if epochs is None else {"epochs": epochs, "least_steps": 1}
 
 
 def training_config(options: Mapping[str, Any], towers: Mapping[str, Any]) -> "TrainingConfig":

@@ -94,13 +94,12 @@ class TowerMethod:
         Of effects, one is with more of what users do first: it is worth most there, and costs where it is not.
         """
         longer = lengthened(self.config)
-        mildest = longer.with_dropout(MILDEST)
-        slower = TowerMethod(slowed(mildest))
+        slower = TowerMethod(slowed(longer.with_dropout(MILDEST)))
         if self.config.architecture.zero_shot in FITTED:
             precision = self.config.effects.first_precision * FIRST_SHARE
             effects = replace(self.config.effects, first_precision=precision)
-            first = TowerMethod(replace(mildest, effects=effects))
-            return self, TowerMethod(longer), TowerMethod(mildest), first, slower
+            first = TowerMethod(replace(longer.with_dropout(MILDEST), effects=effects))
+            return self, *(TowerMethod(longer.with_dropout(share)) for share in (MILDER, MILDEST)), first, slower
         return self, *(TowerMethod(longer.with_dropout(share)) for share in (MILDER, MILDEST, 0.0)), slower
 
 
@@ -129,13 +128,14 @@ class Alike:
         """The method with this training; one that is no tower as it is. Raises `InvalidInput` naming what is wrong."""
         if not isinstance(method, TowerMethod):
             return method
-        config = replace(method.config, epochs=self.epochs, batch=self.batch, ranking_rate=self.rate)
+        exactly = replace(method.config, epochs=self.epochs, least_steps=1)
+        config = replace(exactly, batch=self.batch, ranking_rate=self.rate)
         return TowerMethod(config.with_dropout(self.dropout))
 
 
 def lengthened(config: TrainingConfig) -> TrainingConfig:
-    """Twice the epochs, and more where the data are so small that these have few steps; each step is smaller."""
-    return replace(config, epochs=2 * config.epochs, least_steps=1000, ranking_rate=0.6 * config.ranking_rate)
+    """More epochs where the data are so small that they have few steps; each step is smaller."""
+    return replace(config, least_steps=2 * config.least_steps, ranking_rate=0.6 * config.ranking_rate)
 
 
 def slowed(config: TrainingConfig) -> TrainingConfig:

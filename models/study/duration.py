@@ -78,7 +78,7 @@ def steps_of(config: TrainingConfig, rows: int) -> int:
     """The steps of a training on so many rows, sampled negatives among them (`models.training.batches.StepPlan`)."""
     drawn = rows if config.rows is None else min(rows, config.rows)
     epoch = max(round(drawn / config.batch), 1)
-    return epoch * max(config.epochs, -(-config.least_steps // epoch))
+    return epoch * max(config.epochs, min(-(-config.least_steps // epoch), config.most_epochs))
 
 
 def told(seconds: float) -> str:

@@ -43,7 +43,7 @@ class Architecture:
     """Eq. 15, 1024-512-512; the decoders run it backwards (eq. 16)."""
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = None
     """Widths of the ranking tower's perceptron; None: those of the tower's own paper, 512-256 in eq. 12."""
-    dropout: ShareBelowOne = 0.3
+    dropout: ShareBelowOne = 0.1
 
     def __post_init__(self) -> None:
         """Raises `InvalidInput` naming the field of a tower that cannot be found."""

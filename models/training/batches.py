@@ -25,7 +25,9 @@ class StepPlan:
         moments = max(round(share * len(sizes)), 1)
         steps: list[tuple[int, npt.NDArray[np.intp]]] = []
         epoch = 0
-        while len(sizes) and (epoch < config.epochs or len(steps) < config.least_steps):
+        while len(sizes) and (
+            epoch < config.epochs or (epoch < config.most_epochs and len(steps) < config.least_steps)
+        ):
             epoch += 1
             drawn = rng.choice(len(sizes), moments, replace=False) if moments < len(sizes) else np.arange(len(sizes))
             steps += [(epoch, drawn[part]) for part in batches(sizes[drawn], config.batch, rng)]

@@ -39,9 +39,11 @@ class TrainingConfig:
     """Of the ranking optimiser, which owns the embeddings; 0.001 in the paper, which takes far more steps."""
     batch: Annotated[int, Field(ge=2)] = 4096
     """Rows a step, about; 1024 in the paper, which takes longer for the same."""
-    epochs: PositiveInt = 1
-    least_steps: PositiveInt = 1
+    epochs: PositiveInt = 2
+    least_steps: PositiveInt = 500
     """More epochs are taken until there are so many steps: small data need more passes."""
+    most_epochs: PositiveInt = 10
+    """How many `least_steps` may ask for: the smallest data would be learned by heart."""
     rows: Annotated[int, Field(ge=2)] | None = None
     """Rows an epoch, drawn at random anew each time; None: all."""
     negatives: PositiveInt = 4

@@ -46,6 +46,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "get-started.md"
 SMALL: Mapping[str, Any] = {
     "architecture": Architecture(dimension=8, encoder=(32, 16, 16), hidden=(32, 16)),
     "epochs": 5,
+    "least_steps": 1,
     "batch": 1024,
     "device": "cpu",
 }

@@ -64,6 +64,7 @@ SETTINGS: Mapping[str, Any] = {
 TRAINING: Mapping[str, Any] = {
     "architecture": Architecture(dimension=8, encoder=(32, 16, 16), hidden=(32, 16)),
     "epochs": 3,
+    "least_steps": 1,
     "batch": 128,
     "device": "cpu",
     "threads": 1,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from foretaste.cli.train import tuned_config
+from foretaste.cli.train import passes, tuned_config
 from models.study.tuned_settings import TunedSettings, record_path
 from models.study.tuning import Trial, Tuned
 from models.training.config import TrainingConfig
@@ -37,8 +37,10 @@ def test_kept_settings_are_used_and_that_is_said(home: Path) -> None:
 
 
 def test_what_is_asked_for_stays_as_asked(home: Path) -> None:
-    config, _ = _tuned(home, {"seed": 0, "device": "cpu", "epochs": 7, "warm_after": 5})
+    config, _ = _tuned(home, {"seed": 0, "device": "cpu", "warm_after": 5} | passes(7))
     assert (config.epochs, config.warm_after, config.ranking_rate) == (7, 5, CHOSEN.ranking_rate)
+    assert config.least_steps == 1, "those that were chosen ask for no more epochs"
+    assert passes(None) == {}
 
 
 def test_where_nothing_is_kept_the_defaults_are_used_and_nothing_is_said(tmp_path: Path) -> None:

@@ -38,7 +38,16 @@ def _task(method: Any, name: str = "tower", seed: int = 0) -> FitTask:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"epochs": 3}, {"least_steps": 100}, {"rows": 1500, "epochs": 2}, {"batch": 9999}]
+    "changes",
+    [
+        {},
+        {"epochs": 3},
+        {"least_steps": 100},
+        {"least_steps": 10_000},
+        {"least_steps": 100, "most_epochs": 1},
+        {"rows": 1500, "epochs": 2},
+        {"batch": 9999},
+    ],
 )
 def test_the_steps_told_before_are_about_those_that_are_planned(changes: Any) -> None:
     sizes = np.full(900, 5)

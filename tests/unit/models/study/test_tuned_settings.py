@@ -54,7 +54,7 @@ def test_every_trial_is_shown_with_what_it_came_to(chosen: TunedSettings, home: 
     lines = chosen.lines()
     assert [line.startswith("chosen: ") for line in lines] == [place == chosen.tuned.chosen for place in range(TRIALS)]
     assert all(f"mean {trial.criterion:.4f}" in line for line, trial in zip(lines, chosen.tuned.trials, strict=True))
-    assert "architecture.dropout=0.1" in lines[2]
+    assert "architecture.dropout=0.3" in lines[1]
     record = json.loads(record_path(home, fold().dataset).read_text(encoding="utf-8"))
     trials = record["towers"]["absent + dnn"]["trials"]
     assert [trial["criterion"] for trial in trials] == [one.criterion for one in chosen.tuned.trials]
