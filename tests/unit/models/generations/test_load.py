@@ -182,6 +182,7 @@ def test_a_generation_written_before_is_read_as_it_was(tmp_path: Path) -> None:
     assert np.array_equal(virtual, np.array(expected, dtype=np.float32))
     config_then = json.loads((WRITTEN_BEFORE / files.MANIFEST).read_text(encoding="utf-8"))["training"]
     config_then["effects"] |= {"item_attributes": True, "popularity_with_time": True, "transitions": True}  # by default
+    config_then["most_epochs"] = TrainingConfig().most_epochs  # likewise
     config_then["effects"] |= {"solver": "auto", "descent": asdict(DescentConfig())}  # likewise
     assert json.loads(json.dumps(restored.config.to_dict())) == config_then
     assert restored.counts is not None
