@@ -119,7 +119,7 @@ class ItemFilter(BaseModel):
     attributes: Mapping[Text, Annotated[list[WireScalar], Field(min_length=1, max_length=MOST_FILTERED)]] = Field(
         default_factory=dict
     )
-    """By categorical attribute of items, the values of which an item must have one."""
+    """By attribute of items, a categorical one or a list, the values of which an item must have one."""
 
 
 class RecommendRequest(BaseModel):

@@ -42,7 +42,7 @@ class Retrieval(Protocol):
         """The candidates of each request: the nearest first, best first, then the popular, then the exploratory ones.
 
         Each once, none that is denied, and fewer than asked for only where fewer may be candidates. Raises
-        `InvalidInput` for an attribute that items lack, or that is no categorical one.
+        `InvalidInput` for an attribute that items lack, or that is neither categorical nor a list.
         """
         ...
 

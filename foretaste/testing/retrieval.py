@@ -6,7 +6,7 @@ import numpy as np
 
 from foretaste.kernel.errors import InvalidInput, Unavailable
 from foretaste.kernel.retrieval import CandidateRequest
-from foretaste.kernel.values import Attributes, Scalar, canonical
+from foretaste.kernel.values import Attributes, Scalar, canonical, texts_of
 
 
 class InMemoryRetrieval:
@@ -45,7 +45,9 @@ class InMemoryRetrieval:
 
     def _has(self, item: str, attributes: Mapping[str, Sequence[Scalar]]) -> bool:
         own = self.items[item]
-        return all(canonical(own[name]) in set(map(canonical, values)) for name, values in attributes.items())
+        return all(
+            not set(map(canonical, values)).isdisjoint(texts_of(own[name])) for name, values in attributes.items()
+        )
 
     def _found(self, request: CandidateRequest) -> list[str]:
         denied, only = set(request.deny), self.items if request.allow is None else set(request.allow)

@@ -6,14 +6,14 @@ from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.retrieval import CandidateRequest
 from foretaste.kernel.values import FloatArray, IndexArray, Scalar
 from models.runtime.encoding import FIRST_KNOWN, PADDING, UNKNOWN, Encoding, columns_of
-from models.runtime.fields import CategoricalEncoder
 from models.runtime.new_items import NewItems
-from models.runtime.retrieval import ALLOW, DENY, KIND
+from models.runtime.retrieval import ALLOW, DENY, KIND, OF_COLUMN
 
 OF_A_KIND = 3
 """New items of one kind that a request gets at most: all of them have the same score."""
@@ -32,7 +32,7 @@ class EncodedRequests(NamedTuple):
 
 
 def encode_requests(encoding: Encoding, requests: Sequence[CandidateRequest]) -> EncodedRequests:
-    """The requests of U users as tensors. Raises `InvalidInput` as `attribute_columns` does."""
+    """The requests of U users as tensors. Raises `InvalidInput` as `wished_attributes` does."""
     acts = [each.behaviour.acts for each in requests]
     behaviour = [encoding.encode_behaviour(each.items, each.actions)[0] for each in acts]
     ages = [encoding.encode_ages([each.age_ms for each in requests])[:, None]] if encoding.age_bounds else []
@@ -70,14 +70,14 @@ class _WantedNewItems(NamedTuple):
     """(K, F) of the kinds."""
     first_kind: int
     deny: frozenset[str]
-    columns: Mapping[int, Sequence[int]]
+    attributes: Sequence["WishedAttribute"]
     allowed: Mapping[int, Sequence[str]] | None
     """Of an allow list, by their kind."""
 
     @classmethod
     def of(cls, encoding: Encoding, request: CandidateRequest) -> "_WantedNewItems":
-        new, columns = encoding.new_items, attribute_columns(encoding, request.attributes)
-        found = cls(new, encoding.kinds, encoding.first_kind, frozenset(request.deny), columns, None)
+        new, attributes = encoding.new_items, wished_attributes(encoding, request.attributes)
+        found = cls(new, encoding.kinds, encoding.first_kind, frozenset(request.deny), attributes, None)
         if request.allow is None:
             return found
         allowed: defaultdict[int, list[str]] = defaultdict(list)
@@ -92,14 +92,11 @@ class _WantedNewItems(NamedTuple):
         if self.allowed is not None:
             return list(self.allowed)
         kinds = self.new.kinds()
-        if self.columns:  # the index reads the values of the kind itself
-            own = self.features[np.array(kinds) - self.first_kind]
-            alike = [
-                np.isin(own[:, column], [each for each in values if each]) for column, values in self.columns.items()
-            ]
-            kinds = [kind for kind, is_alike in zip(kinds, np.all(alike, axis=0).tolist(), strict=True) if is_alike]
+        if self.attributes:  # the index reads the values of the kind itself
+            alike = _having(self.features[np.array(kinds, dtype=np.int64) - self.first_kind], self.attributes)
+            kinds = [kind for kind, is_alike in zip(kinds, alike.tolist(), strict=True) if is_alike]
         denied = {self.new.get(item, UNKNOWN) for item in self.deny}
-        looked_at = kinds if self.columns else [kind for kind in kinds if kind in denied]
+        looked_at = kinds if self.attributes else [kind for kind in kinds if kind in denied]
         empty = {kind for kind in looked_at if not any(self._wanted_of(kind))}
         return [kind for kind in kinds if kind not in empty]
 
@@ -115,40 +112,63 @@ class _WantedNewItems(NamedTuple):
     def _is_wanted(self, item: str) -> bool:
         if item in self.deny:
             return False
-        features = self.new.features(item)
-        return all(features[column] in values and features[column] for column, values in self.columns.items())
+        return not self.attributes or bool(_having(self.new.features(item)[None], self.attributes)[0])
+
+
+class WishedAttribute(NamedTuple):
+    """An attribute of items of which a request wishes one of some values."""
+
+    first: int
+    """Its first column of `Encoding.item_features`."""
+    columns: Mapping[int, Sequence[int]]
+    """By column, from there on, the indices of an item that has one; those of no value are not among them."""
+
+    def rows(self) -> list[tuple[int, int]]:
+        """Column and value of each row of `ServedRetrieval.run`'s filters; a value of nothing where none is known."""
+        values = [place * OF_COLUMN + index for place, indices in self.columns.items() for index in indices]
+        return [(self.first, value) for value in values or [0]]
+
+
+def _having(features: IndexArray, attributes: Sequence[WishedAttribute]) -> npt.NDArray[np.bool_]:
+    """(K,) which rows of features (K, F) have a value of each attribute."""
+    found = np.ones(len(features), dtype=np.bool_)
+    for first, columns in attributes:
+        of_any = [np.isin(features[:, first + place], indices) for place, indices in columns.items()]
+        found &= np.any(of_any, axis=0) if of_any else False
+    return found
 
 
 def matching(encoding: Encoding, items: Sequence[str], attributes: Wished) -> list[str]:
-    """Those of the items that are known and have these attributes. Raises `InvalidInput` as `attribute_columns`."""
-    columns = attribute_columns(encoding, attributes)
+    """Those of the items that are known and have these attributes. Raises `InvalidInput` as `wished_attributes`."""
+    wished = wished_attributes(encoding, attributes)
     found, new = encoding.encode_items(items), encoding.new_items
     features = encoding.item_features[np.where(found < encoding.first_kind, found, UNKNOWN)]
     for place in np.flatnonzero(found >= encoding.first_kind).tolist():
         features[place] = new.features(items[place])
-    kept = found >= FIRST_KNOWN
-    for column, values in columns.items():
-        kept &= np.isin(features[:, column], [value for value in values if value])
+    kept = (found >= FIRST_KNOWN) & _having(features, wished)
     return [item for item, keep in zip(items, kept.tolist(), strict=True) if keep]
 
 
-def attribute_columns(encoding: Encoding, attributes: Wished) -> dict[int, list[int]]:
-    """By column of `Encoding.item_features`, the indices of the values that are wished for; 0 for an unknown one.
+def wished_attributes(encoding: Encoding, attributes: Wished) -> list[WishedAttribute]:
+    """What each attribute that is wished for is in `Encoding.item_features`.
 
-    Raises `InvalidInput`, naming the field and the values, for an attribute that items lack or that is not categorical.
+    Raises `InvalidInput`, naming the field and the values, for an attribute that items lack or that is neither
+    categorical nor a list.
     """
     names = list(encoding.item_attributes)
-    columns = {each.name: each.columns.start for each in columns_of(encoding.item_attributes)}
-    found = {}
+    firsts = {each.name: each.columns.start for each in columns_of(encoding.item_attributes)}
+    found = []
     for name, values in attributes.items():
         field = f"filter.attributes.{name}"
         encoder = encoding.item_attributes.get(name)
         if encoder is None:
             known = f"they have {', '.join(names)}" if names else "they have none"
             raise InvalidInput(field, list(values), f"items have no attribute of this name; {known}")
-        if not isinstance(encoder, CategoricalEncoder):
-            raise InvalidInput(field, list(values), f"expected a categorical attribute, this one is {encoder.kind}")
-        found[columns[name]] = encoder.encode(values)[:, 0].tolist()
+        columns = encoder.having(values)
+        if columns is None:
+            problem = f"expected an attribute that is categorical or a list, this one is {encoder.kind}"
+            raise InvalidInput(field, list(values), problem)
+        found.append(WishedAttribute(firsts[name], columns))
     return found
 
 
@@ -162,6 +182,6 @@ def _filters(encoding: Encoding, requests: Sequence[CandidateRequest]) -> list[t
             rows += [(user, KIND, kind) for kind in wanted.kinds()]
         if request.allow is not None:  # one that is allowed and unknown stands for an empty list
             rows += [(user, ALLOW, item) for item in [PADDING, *encoding.encode_items(request.allow).tolist()]]
-        for column, values in attribute_columns(encoding, request.attributes).items():
-            rows += [(user, column, value) for value in values or [0]]
+        for attribute in wished_attributes(encoding, request.attributes):
+            rows += [(user, *row) for row in attribute.rows()]
     return rows

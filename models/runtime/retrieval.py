@@ -34,6 +34,8 @@ UNKNOWN_AGE = 0
 """See `models.runtime.account_age`."""
 KIND, DENY, ALLOW = -3, -2, -1
 """Of a filter's rows, beside the columns of item attributes, 0 and up. `KIND`: that kind stands for new items."""
+OF_COLUMN = 1 << 32
+"""Times c, it is added to a filter's value in the column c of its field, from 0: a list of values has several."""
 FEW = 20_000
 """Items that may be candidates, up to which each is compared: no index is asked."""
 KEPT = 256
@@ -75,8 +77,7 @@ class InvertedLists:
         self._probes = probes
 
     def rows(self, items: IndexArray) -> FloatArray:
-        found: FloatArray = self._index.reconstruct_batch(np.ascontiguousarray(items))
-        return found
+        return np.asarray(self._index.reconstruct_batch(np.ascontiguousarray(items)), dtype=np.float32)
 
     def nearest(self, query: FloatArray, allowed: Bits, some: int, count: int) -> IndexArray:
         """As `ComparedWhole.nearest`, but for the share that recall tells; `some` is how many are allowed."""
@@ -92,8 +93,7 @@ class InvertedLists:
         chosen = self._faiss.IDSelectorBitmap(allowed)
         parameters = self._faiss.SearchParametersIVF(sel=chosen, nprobe=probes)
         _, (found,) = self._index.search(query[None], count, params=parameters)
-        kept: IndexArray = found[found >= 0]
-        return kept
+        return np.asarray(found[found >= 0], dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -121,8 +121,7 @@ class StoredTransitions:
         full, each before it `decay` times the one after."""
         decayed = self.decay ** np.arange(len(items) - 1, -1, -1, dtype=np.float32)
         weight = self.weights[min(len(items), len(self.weights) - 1)]
-        found: FloatArray = weight * (decayed @ self.sources[items].astype(np.float32))
-        return found
+        return np.asarray(weight * (decayed @ self.sources[items].astype(np.float32)), dtype=np.float32)
 
 
 class ServedRetrieval:
@@ -159,7 +158,8 @@ class ServedRetrieval:
         if filters.ndim != 2 or filters.shape[1] != 3:  # noqa: PLR2004  # (P, 3)
             raise BadRequest(f"filters: expected three numbers each, got {filters.shape}")
         owner, kind, value = filters.T
-        if not _within(owner, -1, users) or not _within(kind, KIND, self._features.shape[1]) or (value < 0).any():
+        columns = np.stack([kind, kind + value // OF_COLUMN])
+        if not _within(owner, -1, users) or not _within(columns, KIND, self._features.shape[1]) or (value < 0).any():
             raise BadRequest("filters: one is of a user or of an attribute that is not there")
 
     def run(self, behaviour: IndexArray, virtual: FloatArray, wanted: IndexArray, filters: IndexArray) -> IndexArray:
@@ -167,8 +167,8 @@ class ServedRetrieval:
 
         `behaviour` (U, L) are items, oldest first, then `PADDING`, and (U, L + 1) with the bin of the account's age,
         which a caller of an earlier version does not send; `virtual` (U, M, D); `wanted` (U, 4) is `Wanted`;
-        `filters` (P, 3) are the user's row (-1: nobody's), the column of an item attribute or `KIND`, `DENY` or
-        `ALLOW`, and a value, a kind or an item. A kind of item is a candidate by behaviour alone.
+        `filters` (P, 3) are the user's row (-1: nobody's), the first column of an item attribute or `KIND`, `DENY` or
+        `ALLOW`, and a value (see `OF_COLUMN`), a kind or an item. A kind of item is a candidate by behaviour alone.
         """
         found = [
             self._find(behaviour[user], virtual[user], Wanted(*wanted[user].tolist()), filters[filters[:, 0] == user])
@@ -220,8 +220,7 @@ class ServedRetrieval:
         if self._age_stages is None:
             return np.zeros(0, dtype=np.float32)
         stages = np.arange(1, int(self._age_stages.max()) + 1)  # the first is that of an unknown age
-        found: FloatArray = (stages == self._age_stages[seen, age]).astype(np.float32)
-        return found
+        return np.asarray(stages == self._age_stages[seen, age], dtype=np.float32)
 
     @property
     def _most(self) -> int:
@@ -249,9 +248,9 @@ class ServedRetrieval:
         known = self._first_kind - FIRST_ITEM
         return allowed, known - int(((denied >= FIRST_ITEM) & (denied < self._first_kind)).sum())
 
-    def _with_value(self, column: int, value: int) -> Bits:
-        """The items that have this value of an attribute; none for 0, which is no value."""
-        key = column, value
+    def _with_value(self, first: int, value: int) -> Bits:
+        """The items that have this value of the attribute with this first column; none for 0, which is no value."""
+        key = column, value = first + value // OF_COLUMN, value % OF_COLUMN
         if key not in self._of_value:
             with_value = self._features[:, column] == value if value else np.zeros(len(self._features), dtype=np.bool_)
             self._of_value[key] = np.packbits(with_value, bitorder="little")

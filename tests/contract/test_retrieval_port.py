@@ -159,7 +159,7 @@ async def test_requests_together_are_answered_as_one_by_one(retrieval: Retrieval
 
 
 async def test_a_numeric_attribute_is_refused(towers: TowersForm) -> None:
-    with pytest.raises(InvalidInput, match="expected a categorical attribute, this one is numeric") as refused:
+    with pytest.raises(InvalidInput, match="categorical or a list, this one is numeric") as refused:
         await towers.matching((), {"price": [3]}, 1)
     assert refused.value.field == "filter.attributes.price"
 

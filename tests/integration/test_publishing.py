@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,6 +21,8 @@ from foretaste import compose
 from foretaste.kernel.errors import BadTowerOutput, DamagedArtifact, InvalidInput, Unavailable
 from foretaste.kernel.generations import Serving
 from foretaste.kernel.ports import Generations
+from foretaste.kernel.retrieval import CandidateRequest
+from foretaste.kernel.users import Behaviour
 from foretaste.kernel.values import Value
 from foretaste.settings import Settings
 from foretaste.stack.environment import TritonEnvironment
@@ -435,7 +437,11 @@ async def test_on_triton_lists_and_vectors_are_read_as_they_were_trained(on_trit
     users: list[dict[str, Value]] = [{"interests": ["cook", "new"], "portrait": [0.5] * PORTRAIT}, {"portrait": [1.0]}]
     towers = TritonTowers(on_triton.triton or "", timeout=10)
     virtual, unknown = await towers.counted_virtual_behaviour(users, number)
+    asked = CandidateRequest(Behaviour(), virtual[0], nearest=20, popular=0, exploratory=0, seed=1)
+    (found,) = await towers.candidates([replace(asked, attributes={"tags": ["winter", "never seen"]})], number)
     await towers.close()
+    of_winter = {item for item, tags in zip(data.items["item_id"], data.items["tags"], strict=True) if "winter" in tags}
+    assert set(found) == of_winter & set(trained.encoding.items)
     with torch.inference_mode():
         expected = trained.zero_shot(torch.from_numpy(trained.encoding.encode_attributes(users))).numpy()
     np.testing.assert_allclose(virtual, expected, atol=1e-5)

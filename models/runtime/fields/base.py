@@ -93,6 +93,13 @@ class FieldEncoder(Protocol):
         """Which of (B, C) indices are those of a value that was never seen in training, or of a missing one."""
         ...
 
+    def having(self, values: Sequence[Value]) -> Mapping[int, Sequence[int]] | None:
+        """By column, the indices of the rows that have one of these values; a row needs one of them in one column.
+
+        Values that are not known have none. None: the field is not asked for single values.
+        """
+        ...
+
     def grown(self, texts: Sequence[str]) -> "FieldEncoder":
         """The encoder with those canonical texts appended that it does not know yet; no index moves.
 

@@ -63,6 +63,9 @@ class NumericEncoder:
         found: npt.NDArray[np.bool_] = indices[:, 0] == FIELD_UNKNOWN
         return found
 
+    def having(self, values: Sequence[Value]) -> None:
+        return None
+
     def grown(self, texts: Sequence[str]) -> "NumericEncoder":
         if texts:
             raise ValueError("the bins of a numeric field stay as they are")

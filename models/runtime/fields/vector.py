@@ -112,6 +112,9 @@ class VectorEncoder:
         found: npt.NDArray[np.bool_] = indices[:, 0] == FIELD_UNKNOWN
         return found
 
+    def having(self, values: Sequence[Value]) -> None:
+        return None
+
     def grown(self, texts: Sequence[str]) -> "VectorEncoder":
         if texts:
             raise ValueError("the components of a vector stay as they are")

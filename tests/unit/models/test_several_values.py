@@ -1,6 +1,7 @@
 """Lists and vectors from the files of a data set to a served generation, and on to the next one."""
 
 import json
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -15,8 +16,9 @@ import torch
 
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.ranking import RankingInput
+from foretaste.kernel.retrieval import CandidateRequest
 from foretaste.kernel.users import Behaviour
-from foretaste.kernel.values import Value
+from foretaste.kernel.values import Scalar, Value
 from models.data.dataset import Dataset, read_dataset
 from models.data.split import split_by_time
 from models.data.stored_users import DatasetUsers
@@ -26,6 +28,7 @@ from models.generations.export import export
 from models.generations.load import restore
 from models.log.join import joined
 from models.log.schema import LogSchema
+from models.runtime.candidates import matching
 from models.runtime.fields import ListEncoder, VectorEncoder
 from models.runtime.local import LocalTowers
 from models.training.cotrain import cotrain
@@ -167,6 +170,27 @@ def test_they_are_served_as_they_were_trained_and_go_on_in_the_next_generation(t
     encoding = grown(restored.encoding, data)
     later = cotrain(data, split, restored.config, encoding=encoding, start=WarmStart.of(restored, encoding))
     assert later.encoding.attributes["interests"] == found.encoding.attributes["interests"]
+
+
+def test_candidates_have_one_of_the_values_of_a_list(trained: Any, tmp_path: Path) -> None:
+    data, _, found = trained
+    towers = LocalTowers.of(export(found, data, {}, tmp_path))
+    tags = dict(zip(data.items["item_id"], map(set, data.items["tags"]), strict=True))
+    known, genre = list(found.encoding.items), next(iter(tags[found.encoding.items[0]] - {"winter", "summer"}))
+    virtual = towers.virtual_behaviour([{"interests": [SEGMENTS[0]]}])[0]
+    asked = CandidateRequest(Behaviour(), virtual, nearest=len(known), popular=0, exploratory=0, seed=1)
+    wishes: list[list[Scalar]] = [["winter"], [genre, "never seen"], ["winter", genre], ["never seen"]]
+    for wished in wishes:
+        expected = {item for item in known if tags[item] & set(wished)}
+        (answer,) = towers.candidates([replace(asked, attributes={"tags": wished})])
+        assert set(answer) == expected
+        assert set(matching(towers.encoding, known, {"tags": wished})) == expected
+    towers.encoding.add_items({"new": {"tags": [genre, "winter"]}, "other": {"tags": ["summer"]}})
+    (answer,) = towers.candidates([replace(asked, nearest=100, attributes={"tags": ["winter"]})])
+    assert {"new", "other"} & set(answer) == {"new"}
+    assert matching(towers.encoding, ["new", "other"], {"tags": ["summer"]}) == ["other"]
+    with pytest.raises(InvalidInput, match=r"filter\.attributes\.price: .*categorical or a list, this one is numeric"):
+        towers.candidates([replace(asked, attributes={"price": [3]})])
 
 
 def test_the_log_brings_them_back(trained: Any) -> None:

@@ -17,7 +17,17 @@ from models.generations.export import export
 from models.generations.load import restore
 from models.runtime import fields
 from models.runtime.encoding import FIELD_UNKNOWN, Encoding
-from models.runtime.fields import KINDS, FieldEncoder, FieldShares, FieldValues, encoder_from_dict
+from models.runtime.fields import (
+    KINDS,
+    CategoricalEncoder,
+    FieldEncoder,
+    FieldShares,
+    FieldValues,
+    ListEncoder,
+    NumericEncoder,
+    VectorEncoder,
+    encoder_from_dict,
+)
 from models.training.cotrain import cotrain
 from models.training.warm_start import WarmStart
 from tests.data_factory import write_dataset
@@ -83,6 +93,9 @@ class Initials:
     def unknown(self, indices: Any) -> Any:
         return indices[:, 0] == FIELD_UNKNOWN
 
+    def having(self, values: Sequence[Value]) -> Mapping[int, Sequence[int]]:
+        return {0: [index for index in self.encode(values)[:, 0].tolist() if index]}
+
     def grown(self, texts: Sequence[str]) -> "Initials":
         return Initials(tuple(dict.fromkeys([*self.letters, *texts])))
 
@@ -127,6 +140,20 @@ def test_it_survives_its_file(kind: type[FieldEncoder], monkeypatch: pytest.Monk
 def test_probes_are_known(kind: type[FieldEncoder]) -> None:
     field = kind.fit(Column(VALUES))
     assert (field.encode(field.probes) != FIELD_UNKNOWN).all()
+
+
+@pytest.mark.parametrize("kind", [CategoricalEncoder, ListEncoder])
+@pytest.mark.parametrize("wished", [["north"], ["south", 3], ["never seen"], [None], ["never seen", True]])
+def test_who_has_one_of_some_values_is_told_by_the_columns(kind: type[FieldEncoder], wished: Sequence[Scalar]) -> None:
+    field = kind.fit(Column(VALUES))
+    columns, rows = field.having(wished) or {}, field.encode(VALUES).tolist()
+    found = [any(row[column] in indices for column, indices in columns.items()) for row in rows]
+    assert found == [canonical(value) in {canonical(each) for each in wished} - {None} for value in VALUES]
+
+
+@pytest.mark.parametrize("kind", [NumericEncoder, VectorEncoder])
+def test_a_number_or_a_vector_is_not_asked_for_single_values(kind: type[FieldEncoder]) -> None:
+    assert kind.fit(Column((*VALUES, *VECTORS))).having([3]) is None
 
 
 @every_kind
