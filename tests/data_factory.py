@@ -206,7 +206,7 @@ def with_several_values(folder: Path) -> Path:
     _write(_as_written(people.drop(columns="segment"), users_file), users_file)
     _write(_as_written(catalogue.drop(columns="genre"), items_file), items_file)
     says["users"]["attributes"] = {"interests": "list", "portrait": "vector", "age": "numeric", "city": "categorical"}
-    says["items"]["attributes"] = {"tags": "list", "price": "numeric"}
+    says["items"]["attributes"] = {"price": "numeric", "tags": "list"}
     (folder / "dataset.yaml").write_text(yaml.safe_dump(says, sort_keys=False), encoding="utf-8")
     return folder
 

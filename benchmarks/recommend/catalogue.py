@@ -42,9 +42,8 @@ _ITEM_AXES = {
 def export_catalogue(data: Path, name: str, items: int, generations: Path, number: int) -> tuple[Trained, Dataset]:
     """Write a generation of so many items under `generations`; its towers and the data that they were trained on."""
     dataset = open_dataset(name, data)
-    trained = cotrain(
-        dataset, split_by_time(dataset), TrainingConfig(architecture=NUMBERS, device="cpu"), lambda _: None
-    )
+    config = TrainingConfig(architecture=NUMBERS, epochs=1, least_steps=1, device="cpu")
+    trained = cotrain(dataset, split_by_time(dataset), config, lambda _: None)
     larger = enlarged(trained, items, np.random.default_rng(0))
     export(larger, dataset, {}, generations, lowest=number)
     return larger, dataset

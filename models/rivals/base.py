@@ -41,7 +41,7 @@ def base_config() -> TrainingConfig:
 
 
 def longer(config: TrainingConfig) -> TrainingConfig:
-    """Longer, with less dropout: what tuning also tries of the towers themselves."""
+    """As `lengthened`, with less dropout: what tuning also tries of the towers themselves."""
     return lengthened(config).with_dropout(MILDEST)
 
 

@@ -89,7 +89,7 @@ class TowerMethod:
         return TowerRanker(trained, device, losses)
 
     def trials(self) -> Sequence["TowerMethod"]:
-        """Longer training in smaller steps, with less and less dropped; the last in smaller steps still.
+        """Smaller steps, more of them on small data, with other shares dropped; the last in smaller steps still.
 
         Of effects, one is with more of what users do first: it is worth most there, and costs where it is not.
         """
@@ -134,7 +134,7 @@ class Alike:
 
 
 def lengthened(config: TrainingConfig) -> TrainingConfig:
-    """More epochs where the data are so small that they have few steps; each step is smaller."""
+    """Smaller steps, and more of them where an epoch has few, as far as `most_epochs` goes."""
     return replace(config, least_steps=2 * config.least_steps, ranking_rate=0.6 * config.ranking_rate)
 
 

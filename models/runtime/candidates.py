@@ -32,7 +32,7 @@ class EncodedRequests(NamedTuple):
 
 
 def encode_requests(encoding: Encoding, requests: Sequence[CandidateRequest]) -> EncodedRequests:
-    """The requests of U users as tensors. Raises `InvalidInput` as `wished_attributes` does."""
+    """The requests of U users as tensors. Raises `InvalidInput` as `attribute_filters` does."""
     acts = [each.behaviour.acts for each in requests]
     behaviour = [encoding.encode_behaviour(each.items, each.actions)[0] for each in acts]
     ages = [encoding.encode_ages([each.age_ms for each in requests])[:, None]] if encoding.age_bounds else []
@@ -66,18 +66,15 @@ class _WantedNewItems(NamedTuple):
     """Which new items a request may be answered with."""
 
     new: NewItems
-    features: IndexArray
-    """(K, F) of the kinds."""
-    first_kind: int
     deny: frozenset[str]
-    attributes: Sequence["WishedAttribute"]
+    attributes: Sequence["AttributeFilter"]
     allowed: Mapping[int, Sequence[str]] | None
     """Of an allow list, by their kind."""
 
     @classmethod
     def of(cls, encoding: Encoding, request: CandidateRequest) -> "_WantedNewItems":
-        new, attributes = encoding.new_items, wished_attributes(encoding, request.attributes)
-        found = cls(new, encoding.kinds, encoding.first_kind, frozenset(request.deny), attributes, None)
+        new, attributes = encoding.new_items, attribute_filters(encoding, request.attributes)
+        found = cls(new, frozenset(request.deny), attributes, None)
         if request.allow is None:
             return found
         allowed: defaultdict[int, list[str]] = defaultdict(list)
@@ -92,9 +89,6 @@ class _WantedNewItems(NamedTuple):
         if self.allowed is not None:
             return list(self.allowed)
         kinds = self.new.kinds()
-        if self.attributes:  # the index reads the values of the kind itself
-            alike = _having(self.features[np.array(kinds, dtype=np.int64) - self.first_kind], self.attributes)
-            kinds = [kind for kind, is_alike in zip(kinds, alike.tolist(), strict=True) if is_alike]
         denied = {self.new.get(item, UNKNOWN) for item in self.deny}
         looked_at = kinds if self.attributes else [kind for kind in kinds if kind in denied]
         empty = {kind for kind in looked_at if not any(self._wanted_of(kind))}
@@ -112,45 +106,49 @@ class _WantedNewItems(NamedTuple):
     def _is_wanted(self, item: str) -> bool:
         if item in self.deny:
             return False
-        return not self.attributes or bool(_having(self.new.features(item)[None], self.attributes)[0])
+        features = self.new.features(item)
+        return all(each.is_met(features) for each in self.attributes)
 
 
-class WishedAttribute(NamedTuple):
-    """An attribute of items of which a request wishes one of some values."""
+class AttributeFilter(NamedTuple):
+    """An attribute of items, and the values of which an item must have one."""
 
     first: int
     """Its first column of `Encoding.item_features`."""
-    columns: Mapping[int, Sequence[int]]
-    """By column, from there on, the indices of an item that has one; those of no value are not among them."""
+    columns: Mapping[int, frozenset[int]]
+    """`FieldEncoder.indices_of` these values."""
+
+    def is_met(self, features: IndexArray) -> bool:
+        """Whether an item with these features (F,) has one of the values."""
+        return any(features[self.first + place] in indices for place, indices in self.columns.items())
+
+    def are_met(self, features: IndexArray) -> npt.NDArray[np.bool_]:
+        """(I,) the same of items with features (I, F)."""
+        found = np.zeros(len(features), dtype=np.bool_)
+        for place, indices in self.columns.items():
+            found |= np.isin(features[:, self.first + place], list(indices))
+        return found
 
     def rows(self) -> list[tuple[int, int]]:
-        """Column and value of each row of `ServedRetrieval.run`'s filters; a value of nothing where none is known."""
+        """Column and value of each row of `ServedRetrieval.run`'s filters; 0, which no item has, if none is known."""
         values = [place * OF_COLUMN + index for place, indices in self.columns.items() for index in indices]
         return [(self.first, value) for value in values or [0]]
 
 
-def _having(features: IndexArray, attributes: Sequence[WishedAttribute]) -> npt.NDArray[np.bool_]:
-    """(K,) which rows of features (K, F) have a value of each attribute."""
-    found = np.ones(len(features), dtype=np.bool_)
-    for first, columns in attributes:
-        of_any = [np.isin(features[:, first + place], indices) for place, indices in columns.items()]
-        found &= np.any(of_any, axis=0) if of_any else False
-    return found
-
-
 def matching(encoding: Encoding, items: Sequence[str], attributes: Wished) -> list[str]:
-    """Those of the items that are known and have these attributes. Raises `InvalidInput` as `wished_attributes`."""
-    wished = wished_attributes(encoding, attributes)
+    """Those of the items that are known and have these attributes. Raises `InvalidInput` as `attribute_filters`."""
     found, new = encoding.encode_items(items), encoding.new_items
     features = encoding.item_features[np.where(found < encoding.first_kind, found, UNKNOWN)]
     for place in np.flatnonzero(found >= encoding.first_kind).tolist():
         features[place] = new.features(items[place])
-    kept = (found >= FIRST_KNOWN) & _having(features, wished)
+    kept = found >= FIRST_KNOWN
+    for each in attribute_filters(encoding, attributes):
+        kept &= each.are_met(features)
     return [item for item, keep in zip(items, kept.tolist(), strict=True) if keep]
 
 
-def wished_attributes(encoding: Encoding, attributes: Wished) -> list[WishedAttribute]:
-    """What each attribute that is wished for is in `Encoding.item_features`.
+def attribute_filters(encoding: Encoding, attributes: Wished) -> list[AttributeFilter]:
+    """The attributes and values in the terms of `Encoding.item_features`.
 
     Raises `InvalidInput`, naming the field and the values, for an attribute that items lack or that is neither
     categorical nor a list.
@@ -164,11 +162,11 @@ def wished_attributes(encoding: Encoding, attributes: Wished) -> list[WishedAttr
         if encoder is None:
             known = f"they have {', '.join(names)}" if names else "they have none"
             raise InvalidInput(field, list(values), f"items have no attribute of this name; {known}")
-        columns = encoder.having(values)
+        columns = encoder.indices_of(values)
         if columns is None:
             problem = f"expected an attribute that is categorical or a list, this one is {encoder.kind}"
             raise InvalidInput(field, list(values), problem)
-        found.append(WishedAttribute(firsts[name], columns))
+        found.append(AttributeFilter(firsts[name], columns))
     return found
 
 
@@ -182,6 +180,6 @@ def _filters(encoding: Encoding, requests: Sequence[CandidateRequest]) -> list[t
             rows += [(user, KIND, kind) for kind in wanted.kinds()]
         if request.allow is not None:  # one that is allowed and unknown stands for an empty list
             rows += [(user, ALLOW, item) for item in [PADDING, *encoding.encode_items(request.allow).tolist()]]
-        for attribute in wished_attributes(encoding, request.attributes):
+        for attribute in attribute_filters(encoding, request.attributes):
             rows += [(user, *row) for row in attribute.rows()]
     return rows

@@ -35,7 +35,7 @@ UNKNOWN_AGE = 0
 KIND, DENY, ALLOW = -3, -2, -1
 """Of a filter's rows, beside the columns of item attributes, 0 and up. `KIND`: that kind stands for new items."""
 OF_COLUMN = 1 << 32
-"""Times c, it is added to a filter's value in the column c of its field, from 0: a list of values has several."""
+"""A filter's value is c times this + index; c counts the columns of its field, from 0: a list has several."""
 FEW = 20_000
 """Items that may be candidates, up to which each is compared: no index is asked."""
 KEPT = 256
@@ -234,11 +234,11 @@ class ServedRetrieval:
     def _allowed(self, filters: IndexArray) -> tuple[Bits, int]:
         """The items that may be candidates, a bit each, in a copy; and how many they are."""
         allowed, about = self._all.copy(), filters[:, 1]
-        if (about == KIND).any():
-            allowed |= _bits(filters[about == KIND, 2], len(self._features))
         for column in np.unique(about[about >= 0]).tolist():
             values = filters[about == column, 2].tolist()
             allowed &= np.bitwise_or.reduce([self._with_value(column, value) for value in values])
+        if (about == KIND).any():  # behind the attributes: a new item may have others than its kind
+            allowed |= _bits(filters[about == KIND, 2], len(self._features))
         if (about == ALLOW).any():
             allowed &= _bits(filters[about == ALLOW, 2], len(self._features))
         denied = np.unique(filters[about == DENY, 2])
@@ -250,9 +250,9 @@ class ServedRetrieval:
 
     def _with_value(self, first: int, value: int) -> Bits:
         """The items that have this value of the attribute with this first column; none for 0, which is no value."""
-        key = column, value = first + value // OF_COLUMN, value % OF_COLUMN
+        column, index = key = first + value // OF_COLUMN, value % OF_COLUMN
         if key not in self._of_value:
-            with_value = self._features[:, column] == value if value else np.zeros(len(self._features), dtype=np.bool_)
+            with_value = self._features[:, column] == index if index else np.zeros(len(self._features), dtype=np.bool_)
             self._of_value[key] = np.packbits(with_value, bitorder="little")
             if len(self._of_value) > KEPT:
                 self._of_value.popitem(last=False)

@@ -131,6 +131,12 @@ async def test_an_attribute_has_one_of_its_values(retrieval: Retrieval) -> None:
         assert sorted(await retrieval.matching(known(), {"genre": genres}, 1)) == sorted(found)
 
 
+async def test_in_memory_a_list_has_one_of_the_values() -> None:
+    retrieval = InMemoryRetrieval({"a": {"tags": ["new", 3]}, "b": {"tags": []}, "c": {"tags": "new"}})
+    assert await retrieval.matching(["a", "b", "c"], {"tags": ["new"]}, 1) == ["a", "c"]
+    assert await retrieval.matching(["a", "b", "c"], {"tags": ["3", "old"]}, 1) == ["a"]
+
+
 async def test_an_attribute_that_items_lack_is_refused(retrieval: Retrieval) -> None:
     for call in (
         _found(retrieval, replace(cold_request(), attributes={"colour": ["red"]})),

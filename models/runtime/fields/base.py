@@ -93,10 +93,10 @@ class FieldEncoder(Protocol):
         """Which of (B, C) indices are those of a value that was never seen in training, or of a missing one."""
         ...
 
-    def having(self, values: Sequence[Value]) -> Mapping[int, Sequence[int]] | None:
-        """By column, the indices of the rows that have one of these values; a row needs one of them in one column.
+    def indices_of(self, values: Sequence[Value]) -> Mapping[int, frozenset[int]] | None:
+        """For each column, the indices that stand for one of these values; a row has one where any of its columns does.
 
-        Values that are not known have none. None: the field is not asked for single values.
+        Values that are not known have none. None: the field cannot be filtered by value.
         """
         ...
 

@@ -70,8 +70,8 @@ class CategoricalEncoder:
         found: npt.NDArray[np.bool_] = indices[:, 0] == FIELD_UNKNOWN
         return found
 
-    def having(self, values: Sequence[Value]) -> Mapping[int, Sequence[int]]:
-        return {0: [index for index in self.encode(values)[:, 0].tolist() if index != FIELD_UNKNOWN]}
+    def indices_of(self, values: Sequence[Value]) -> Mapping[int, frozenset[int]]:
+        return {0: frozenset(self.encode(values)[:, 0].tolist()) - {FIELD_UNKNOWN}}
 
     def grown(self, texts: Sequence[str]) -> "CategoricalEncoder":
         fresh = [text for text in texts if canonical(text) not in self._index]

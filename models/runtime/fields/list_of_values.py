@@ -70,10 +70,10 @@ class ListEncoder:
         found: npt.NDArray[np.bool_] = (indices[:, 0] > 1) & ~(indices[:, 1:] == PRESENT).any(axis=1)
         return found
 
-    def having(self, values: Sequence[Value]) -> Mapping[int, Sequence[int]]:
+    def indices_of(self, values: Sequence[Value]) -> Mapping[int, frozenset[int]]:
         """Of a value that has no column, none."""
         wanted = {text for value in values if not is_missing(value) for text in texts_of(value)}
-        return {place: [PRESENT] for place, known in enumerate(self.values, start=1) if known in wanted}
+        return {place: frozenset([PRESENT]) for place, known in enumerate(self.values, start=1) if known in wanted}
 
     def grown(self, texts: Sequence[str]) -> "ListEncoder":
         if texts:

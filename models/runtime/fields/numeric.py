@@ -63,7 +63,7 @@ class NumericEncoder:
         found: npt.NDArray[np.bool_] = indices[:, 0] == FIELD_UNKNOWN
         return found
 
-    def having(self, values: Sequence[Value]) -> None:
+    def indices_of(self, values: Sequence[Value]) -> None:
         return None
 
     def grown(self, texts: Sequence[str]) -> "NumericEncoder":

@@ -112,7 +112,7 @@ class VectorEncoder:
         found: npt.NDArray[np.bool_] = indices[:, 0] == FIELD_UNKNOWN
         return found
 
-    def having(self, values: Sequence[Value]) -> None:
+    def indices_of(self, values: Sequence[Value]) -> None:
         return None
 
     def grown(self, texts: Sequence[str]) -> "VectorEncoder":

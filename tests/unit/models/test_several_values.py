@@ -185,10 +185,12 @@ def test_candidates_have_one_of_the_values_of_a_list(trained: Any, tmp_path: Pat
         (answer,) = towers.candidates([replace(asked, attributes={"tags": wished})])
         assert set(answer) == expected
         assert set(matching(towers.encoding, known, {"tags": wished})) == expected
-    towers.encoding.add_items({"new": {"tags": [genre, "winter"]}, "other": {"tags": ["summer"]}})
-    (answer,) = towers.candidates([replace(asked, nearest=100, attributes={"tags": ["winter"]})])
-    assert {"new", "other"} & set(answer) == {"new"}
-    assert matching(towers.encoding, ["new", "other"], {"tags": ["summer"]}) == ["other"]
+    new = {"one": [genre, "winter"], "other": ["summer"], "both": [genre, "winter", "summer"]}  # no kind has both
+    towers.encoding.add_items({item: {"tags": own} for item, own in new.items()})
+    for season, expected in (("winter", {"one", "both"}), ("summer", {"other", "both"}), ("never seen", set())):
+        (answer,) = towers.candidates([replace(asked, nearest=100, attributes={"tags": [season]})])
+        assert new.keys() & set(answer) == expected
+        assert set(matching(towers.encoding, list(new), {"tags": [season]})) == expected
     with pytest.raises(InvalidInput, match=r"filter\.attributes\.price: .*categorical or a list, this one is numeric"):
         towers.candidates([replace(asked, attributes={"price": [3]})])
 

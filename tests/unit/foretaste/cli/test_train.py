@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from foretaste.cli.main import app
 from foretaste.cli.train import passes, tuned_config
+from foretaste.kernel.errors import InvalidInput
 from models.study.tuned_settings import TunedSettings, record_path
 from models.study.tuning import Trial, Tuned
 from models.training.config import TrainingConfig
+from tests.data_factory import write_dataset
 from tests.study_parts import fold
 
 CHOSEN = replace(TrainingConfig(), epochs=2, ranking_rate=0.0006, least_steps=1000).with_dropout(0.1)
@@ -41,6 +45,23 @@ def test_what_is_asked_for_stays_as_asked(home: Path) -> None:
     assert (config.epochs, config.warm_after, config.ranking_rate) == (7, 5, CHOSEN.ranking_rate)
     assert config.least_steps == 1, "those that were chosen ask for no more epochs"
     assert passes(None) == {}
+
+
+def test_the_command_takes_exactly_the_epochs_that_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[TrainingConfig] = []
+
+    def end(_dataset: Any, config: TrainingConfig, *_: Any) -> Any:
+        asked.append(config)
+        raise InvalidInput("training", 0, "is another test's")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("models.refresh.train.train", end)
+    folder = write_dataset(tmp_path / "data", users=30, items=20, interactions=300)
+    with pytest.raises(InvalidInput, match="another test's"):
+        CliRunner().invoke(app, ["train", "--data", str(folder), "--epochs", "3"], catch_exceptions=False)
+    assert [(config.epochs, config.least_steps) for config in asked] == [(3, 1)]
 
 
 def test_where_nothing_is_kept_the_defaults_are_used_and_nothing_is_said(tmp_path: Path) -> None:

@@ -215,6 +215,7 @@ def test_one_training_for_all_towers_leaves_the_towers_as_they_are() -> None:
         before, after = by_name(name).config, alike.of(by_name(name)).config
         trained = (after.epochs, after.batch, after.ranking_rate, after.architecture.dropout)
         assert trained == (3, 64, 0.002, 0.2)
+        assert after.least_steps == 1
         assert after.architecture.ranking == before.architecture.ranking
         assert (after.masked, after.warm_after) == (before.masked, before.warm_after)
     assert alike.of(by_name("popularity")) == by_name("popularity")

@@ -93,8 +93,8 @@ class Initials:
     def unknown(self, indices: Any) -> Any:
         return indices[:, 0] == FIELD_UNKNOWN
 
-    def having(self, values: Sequence[Value]) -> Mapping[int, Sequence[int]]:
-        return {0: [index for index in self.encode(values)[:, 0].tolist() if index]}
+    def indices_of(self, values: Sequence[Value]) -> Mapping[int, frozenset[int]]:
+        return {0: frozenset(self.encode(values)[:, 0].tolist()) - {FIELD_UNKNOWN}}
 
     def grown(self, texts: Sequence[str]) -> "Initials":
         return Initials(tuple(dict.fromkeys([*self.letters, *texts])))
@@ -146,14 +146,14 @@ def test_probes_are_known(kind: type[FieldEncoder]) -> None:
 @pytest.mark.parametrize("wished", [["north"], ["south", 3], ["never seen"], [None], ["never seen", True]])
 def test_who_has_one_of_some_values_is_told_by_the_columns(kind: type[FieldEncoder], wished: Sequence[Scalar]) -> None:
     field = kind.fit(Column(VALUES))
-    columns, rows = field.having(wished) or {}, field.encode(VALUES).tolist()
+    columns, rows = field.indices_of(wished) or {}, field.encode(VALUES).tolist()
     found = [any(row[column] in indices for column, indices in columns.items()) for row in rows]
     assert found == [canonical(value) in {canonical(each) for each in wished} - {None} for value in VALUES]
 
 
 @pytest.mark.parametrize("kind", [NumericEncoder, VectorEncoder])
 def test_a_number_or_a_vector_is_not_asked_for_single_values(kind: type[FieldEncoder]) -> None:
-    assert kind.fit(Column((*VALUES, *VECTORS))).having([3]) is None
+    assert kind.fit(Column((*VALUES, *VECTORS))).indices_of([3]) is None
 
 
 @every_kind
