@@ -32,11 +32,8 @@ def short(name: str) -> Any:
     config = trained_config(method)
     if config is None:
         return method
-    return replace(method, **{_place_of(method): replace(config, epochs=1, least_steps=1)})
-
-
-def _place_of(method: Any) -> str:
-    return "config" if isinstance(method, TowerMethod) else "base"
+    place = "config" if isinstance(method, TowerMethod) else "base"
+    return replace(method, **{place: replace(config, epochs=1, least_steps=1)})
 
 
 @pytest.mark.parametrize("protocol", ["hidden", "random_40"])

@@ -72,7 +72,7 @@ class ListEncoder:
 
     def indices_of(self, values: Sequence[Value]) -> Mapping[int, frozenset[int]]:
         """Of a value that has no column, none."""
-        wanted = {text for value in values if not is_missing(value) for text in texts_of(value)}
+        wanted = {text for value in values for text in texts_of(value)}
         return {place: frozenset([PRESENT]) for place, known in enumerate(self.values, start=1) if known in wanted}
 
     def grown(self, texts: Sequence[str]) -> "ListEncoder":
