@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from foretaste.kernel.errors import InvalidInput
 from models.data.dataset import Dataset
-from models.data.indices import item_indices
+from models.data.indices import Indices, item_indices
 from models.runtime.encoding import FIRST_KNOWN, PADDING, Encoding, IndexArray
 
 LEAST_REPEATS = 0.01
@@ -87,6 +87,11 @@ class NegativeSampler:
             slots = open_slots[rows[open_slots] == row]
             drawn[slots] = self._draw_exactly(met.between(int(row) * self._items, self._items), len(slots))
         return drawn.reshape(len(users), count)
+
+    def draws(self, items: Indices | IndexArray) -> npt.NDArray[np.bool_]:
+        """(B,) whether each of these items can be drawn: one that cannot is never wrong, which anybody could learn."""
+        found: npt.NDArray[np.bool_] = self._weights[items] > 0.0
+        return found
 
     def _moments_of(self, users: IndexArray, times_ms: IndexArray) -> IndexArray:
         """(B,) the number of each moment; one above all of them where nothing was met."""

@@ -18,6 +18,7 @@ from foretaste.kernel.errors import ForetasteError
 from models.data.dataset import Dataset
 from models.data.examples import Batch, Examples, batches
 from models.data.histories import Histories
+from models.data.indices import item_indices
 from models.data.sampling import NegativeSampler
 from models.data.split import TimeSplit
 from models.data.vocabulary import item_counts
@@ -68,15 +69,19 @@ def evaluate(
     Flat names: `cold.virtual.auc`, `cold.virtual.gauc` with `…gauc_low` and `…gauc_high` (95 % bootstrap interval over
     users), the same for `cold.none` (the same tower without virtual behaviour), `cold.popularity`, `warm.real` and
     `warm.popularity`, and the counts `cold.users`, `cold.rows`, `warm.users`, `warm.rows`. A group without rows, or of
-    one class, gives nan. `progress` hears of batches done and in all.
+    one class, gives nan. An event whose item cannot be drawn as a negative of another one is not asked, since it would
+    always be right. `progress` hears of batches done and in all.
     """
     config = config or EvaluationConfig()
     rng = np.random.default_rng(config.seed)
     counts = item_counts(dataset, trained.encoding, split.instant_ms)
     sampler = None if dataset.has_labels else NegativeSampler(dataset, trained.encoding, counts, rng)
     histories = Histories.of(dataset, trained.encoding)
+    asked = split.test
+    if sampler is not None:
+        asked = asked[sampler.draws(item_indices(dataset, trained.encoding, asked["item_id"]))]
     groups = {
-        name: Examples.of(dataset, _drawn(split.test, users, config, rng), trained.encoding, histories)
+        name: Examples.of(dataset, _drawn(asked, users, config, rng), trained.encoding, histories)
         for name, users in (("cold", split.cold_users), ("warm", split.warm_users))
     }
     plan = {

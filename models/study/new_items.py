@@ -33,17 +33,23 @@ def served_encoding(fold: Fold) -> Encoding:
     return encoding
 
 
-def new_negatives(fold: Fold, whole: Dataset, users: IndexArray, encoding: Encoding, count: int) -> IndexArray:
-    """(E, count) indices of new items for E events of `users`, drawn by how often they were acted on before the split
-    in the `whole` data set, never one that the user ever met; `PADDING` where none is found.
+def new_negatives(  # flat
+    fold: Fold, whole: Dataset, users: IndexArray, items: IndexArray, encoding: Encoding, count: int
+) -> tuple[IndexArray, npt.NDArray[np.bool_]]:
+    """(E, count) indices of new items for E events of `users` with `items`, and whether each item can be drawn so.
+
+    Drawn by how often they were acted on before the split in the `whole` data set, never one that the user ever met;
+    `PADDING` where none is found.
     """
     rows = np.array(sorted(fold.new_items), dtype=np.int64)
     frame = whole.interactions
     of_item, times = whole.item_rows(frame["item_id"]), frame["time_ms"].to_numpy(dtype=np.int64)
     acted = (times < fold.split.instant_ms) & (frame["label"].to_numpy() == 1)
     weights = np.bincount(of_item[acted], minlength=len(whole.items))[rows].astype(np.float64)
+    index = encoding.encode_items(whole.items["item_id"].tolist())
+    drawable = np.isin(items, index[rows[weights > 0.0]])
     if not weights.any():
-        return np.full((len(users), count), PADDING, dtype=np.int64)
+        return np.full((len(users), count), PADDING, dtype=np.int64), drawable
     met = np.unique(whole.user_rows(frame["user_id"]) * len(whole.items) + of_item)
     rng, share = np.random.default_rng(SEED), weights / weights.sum()
     owner = np.repeat(users, count)
@@ -53,8 +59,7 @@ def new_negatives(fold: Fold, whole: Dataset, users: IndexArray, encoding: Encod
         fresh = ~np.isin(owner[open_slots] * len(whole.items) + drawn, met)
         found[open_slots[fresh]] = drawn[fresh]
         open_slots = open_slots[~fresh]
-    index = encoding.encode_items(whole.items["item_id"].tolist())
-    return np.where(found >= 0, index[found], PADDING).reshape(len(users), count)
+    return np.where(found >= 0, index[found], PADDING).reshape(len(users), count), drawable
 
 
 def as_asked(ranker: Ranker, protocol: ProtocolName, encoding: Encoding) -> Ranker:

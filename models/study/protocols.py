@@ -12,6 +12,9 @@ of *random_40* are all others.
 events after it are ranked against other new items, of new users with behaviour hidden, of warm ones with what they had
 done strictly before. The attributes of all these items are registered at the instant.
 
+An event whose item could not have been drawn against another one is not asked: of items that nobody had acted on before
+the instant the only candidates are right ones, and whoever puts the unknown first would win.
+
 In all of them a user is as old at an event as a product would know: the time since the registration, or since the
 user's first event where the data have none; of a user who is made new, the first that is left. Hidden are the
 behaviours, not the age: the events of a hidden user are ranked as of a user of that age of whom nothing was seen.
@@ -117,8 +120,8 @@ class Questions:
 class _Events:
     """E test events in time order: `users`, `times_ms`, `items`, `labels` (E,), `context` (E, C), and of each `seen`
     (E,), the behaviours strictly earlier, whether it is a `repeat` (E,) of one of them, and `ages` (E,), the bin of the
-    account's age; `negatives` (E, 4), none
-    (E, 0) for data with labels of their own."""
+    account's age. `negatives` (E, 4) of each, none (E, 0) for data with labels of their own, and whether its item is
+    `drawable` (E,), as a negative of another event: only such an event is asked."""
 
     users: IndexArray
     times_ms: IndexArray
@@ -129,6 +132,7 @@ class _Events:
     repeat: npt.NDArray[np.bool_]
     ages: IndexArray
     negatives: IndexArray
+    drawable: npt.NDArray[np.bool_]
     histories: Histories
     attributes: IndexArray
 
@@ -137,18 +141,21 @@ class _Events:
         frame, encoding = fold.split.test, fold.encoding
         users = fold.dataset.user_rows(frame["user_id"])
         times = frame["time_ms"].to_numpy(dtype=np.int64)
+        items = item_indices(fold.dataset, encoding, frame["item_id"]).astype(np.int64)
+        negatives, drawable = _negatives(fold, users, times, items)
         histories = Histories.of(fold.dataset, encoding)
         columns = [field_indices(field, frame[name]).astype(np.int64) for name, field in encoding.context.items()]
         return cls(
             users=users,
             times_ms=times,
-            items=item_indices(fold.dataset, encoding, frame["item_id"]).astype(np.int64),
+            items=items,
             labels=frame["label"].to_numpy(dtype=np.int8),
             context=np.hstack(columns) if columns else np.zeros((len(frame), 0), dtype=np.int64),
             seen=_seen(histories, users, times),
             repeat=_repeats(fold.dataset)[len(fold.split.train) :],
             ages=age_bins(fold.dataset.registrations_ms[users], times, encoding.age_bounds),
-            negatives=_negatives(fold, users, times),
+            negatives=negatives,
+            drawable=drawable,
             histories=histories,
             attributes=encode_users(fold.dataset, encoding),
         )
@@ -175,14 +182,19 @@ def _repeats(dataset: Dataset) -> npt.NDArray[np.bool_]:
     return repeated
 
 
-def _negatives(fold: Fold, users: IndexArray, times_ms: IndexArray) -> IndexArray:
-    """By popularity in the training window, never an item that the user ever met, on either side of the instant; where
-    users repeat what they did, never one that the user met at that moment."""
+def _negatives(
+    fold: Fold, users: IndexArray, times_ms: IndexArray, items: IndexArray
+) -> tuple[IndexArray, npt.NDArray[np.bool_]]:
+    """(E, 4) by popularity in the training window, and whether each event's own item can be drawn so.
+
+    Never an item that the user ever met, on either side of the instant; where users repeat what they did, never one
+    that the user met at that moment.
+    """
     if fold.dataset.has_labels:
-        return np.zeros((len(users), 0), dtype=np.int64)
+        return np.zeros((len(users), 0), dtype=np.int64), np.ones(len(users), dtype=np.bool_)
     counts = item_counts(fold.learning, fold.encoding, fold.split.instant_ms)
     sampler = NegativeSampler(fold.dataset, fold.encoding, counts, np.random.default_rng(SEED))
-    return sampler.sample(users, NEGATIVES, times_ms)
+    return sampler.sample(users, NEGATIVES, times_ms), sampler.draws(items)
 
 
 def questions(fold: Fold, protocols: Sequence[ProtocolName]) -> Mapping[ProtocolName, Questions]:
@@ -209,7 +221,8 @@ def _of_new_items(fold: Fold, whole: Dataset) -> Questions:
     encoding = served_encoding(fold)
     table = _Events.of(replace(fold, encoding=encoding))
     if not whole.has_labels:
-        table = replace(table, negatives=new_negatives(fold, whole, table.users, encoding, NEGATIVES))
+        negatives, drawable = new_negatives(fold, whole, table.users, table.items, encoding, NEGATIVES)
+        table = replace(table, negatives=negatives, drawable=drawable)
     new = np.isin(table.users, fold.new_users)
     group = np.where(table.items >= encoding.first_kind, np.where(new, 0, 1), -1)
     return _questions(NEW_ITEMS, (NEW, WARM), fold, table, hidden=new, group=group)
@@ -233,9 +246,10 @@ def _questions(
     hidden: npt.NDArray[np.bool_],
     group: IndexArray,
 ) -> Questions:
-    """Of the events with a `group` (E,) of 0 or more. A user's hidden moments of one context and one bin of age are
-    one, at the split: behaviour is hidden, and how long the user has been one is not."""
-    asked = np.flatnonzero(group >= 0)
+    """Of the events with a `group` (E,) of 0 or more, but for those whose item is not drawable. A user's hidden moments
+    of one context and one bin of age are one, at the split: behaviour is hidden, and how long the user has been one is
+    not."""
+    asked = np.flatnonzero((group >= 0) & table.drawable)
     times = np.where(hidden, fold.split.instant_ms, table.times_ms)[asked]
     keys = np.column_stack([times, table.users[asked], hidden[asked], table.ages[asked], table.context[asked]])
     moments, owner = np.unique(keys, axis=0, return_inverse=True)

@@ -59,6 +59,17 @@ def test_at_most_so_many_events_of_a_user_are_judged() -> None:
     assert everything["cold.rows"] + everything["warm.rows"] == 5 * len(split.test)
 
 
+def test_an_event_whose_item_training_never_met_is_not_judged() -> None:
+    data, split = dataset()
+    item = split.test["item_id"].iloc[0]
+    early = (data.interactions["time_ms"] < split.instant_ms) & (data.interactions["item_id"] == item)
+    without = replace(data, interactions=data.interactions[~early])
+    found = evaluate(without, split, trained(), EvaluationConfig(events_a_user=None))
+    judged = (split.test["item_id"] != item).sum()
+    assert 0 < judged < len(split.test)
+    assert found["cold.rows"] + found["warm.rows"] == 5 * judged
+
+
 def test_a_group_of_nobody_gives_nan_and_zero_counts() -> None:
     data, split = dataset()
     found = evaluate(data, replace(split, warm_users=()), trained())

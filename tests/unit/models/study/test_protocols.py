@@ -299,15 +299,43 @@ def test_scores_that_cannot_be_judged_are_refused(asked: Any, bad: Any) -> None:
         asked["hidden"].scores(Broken())
 
 
-def test_an_item_that_training_never_met_is_ranked_as_unknown() -> None:
-    data = fold().dataset
-    late = data.interactions.copy()
-    item = late["item_id"].iloc[0]
-    early = (late["time_ms"] < fold().split.instant_ms) & (late["item_id"] == item)
-    without = type(fold()).of(replace(data, interactions=late[~early]), fold().split.instant_ms)
-    rows = _rows(_asked(without))
-    assert (rows["item"] == UNKNOWN).any()
-    assert (rows.loc[rows["item"] == UNKNOWN, "label"] == 1).all()
+def _without_past(*items: str, labels: bool = False) -> Fold:
+    """The fold where nobody had acted on the items before the split."""
+    of = fold(labels=labels)
+    frame = of.dataset.interactions
+    early = (frame["time_ms"] < of.split.instant_ms) & frame["item_id"].isin(items)
+    return Fold.of(replace(of.dataset, interactions=frame[~early]), of.split.instant_ms)
+
+
+def test_an_item_that_training_never_met_is_no_question_but_behaviour_of_what_comes_after() -> None:
+    """It would be right whenever it is a candidate, and whoever puts the unknown first would win."""
+    item = fold().dataset.interactions["item_id"].iloc[0]
+    without = _without_past(item)
+    own = without.split.test["item_id"] == item
+    found = questions(without, ("hidden", "first_steps"))
+    assert own.sum() > 5
+    assert (found["hidden"].labels == 1).sum() == len(without.split.test) - own.sum()
+    for each in found.values():
+        assert not (each.candidates == UNKNOWN).any()
+    assert any((batch.items == UNKNOWN).any() for _, batch in found["hidden"].batches())
+
+
+def test_an_item_that_training_never_met_is_asked_where_the_data_say_who_passed_it_by() -> None:
+    without = _without_past(fold(labels=True).dataset.interactions["item_id"].iloc[0], labels=True)
+    asked = _asked(without)
+    assert len(asked.labels) == len(without.split.test)
+    assert set(asked.labels[asked.candidates == UNKNOWN]) == {0, 1}
+
+
+def test_a_kind_of_new_items_that_nobody_had_acted_on_is_no_question_either() -> None:
+    under = fold().under(NEW_ITEMS)
+    new = fold().dataset.items["item_id"].iloc[sorted(under.new_items)].astype(str).to_numpy()
+    kinds = served_encoding(under).encode_items(new.tolist())
+    alike = new[kinds == kinds[0]].tolist()
+    before, after = (questions(of, (NEW_ITEMS,))[NEW_ITEMS] for of in (fold(), _without_past(*alike)))
+    own = fold().split.test["item_id"].isin(alike).sum()
+    assert own > 0
+    assert (before.labels == 1).sum() - (after.labels == 1).sum() == own
 
 
 def test_protocols_that_are_unknown_or_none_are_refused() -> None:
