@@ -59,7 +59,7 @@ def cotrain_once(
     environment = ensure_triton_environment(settings.home, _print_step)
     with tempfile.TemporaryDirectory(prefix="foretaste-cotrain-") as folder, ExitStack() as opened:
         own = own_settings(settings.model_copy(update={"home": Path(folder)}))
-        config = TrainingConfig(epochs=1, least_steps=1, device="cpu")
+        config = TrainingConfig(device="cpu").with_epochs(1)
         write_generations(dataset, config, own.generations, FIRST, 0, _print_step)
         brought = {"kafka": own.kafka} if own.kafka else {}
         stack = opened.enter_context(Stack(own.home, plan(own.home, brought, triton_environment=environment)))

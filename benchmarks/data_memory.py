@@ -116,7 +116,7 @@ def measure(
     laps.append(clock())
     split = split_by_time(dataset)
     laps.append(clock())
-    once = TrainingConfig(architecture=small, rows=size.trained, epochs=1, least_steps=1, threads=threads, device="cpu")
+    once = TrainingConfig(architecture=small, rows=size.trained, threads=threads, device="cpu").with_epochs(1)
     cotrain(dataset, split, once)
     laps.append(clock())
     seconds = dict(zip(("write", "read", "split", "train"), np.diff(laps).round(1).tolist(), strict=True))

@@ -83,7 +83,7 @@ def train(settings: Settings, data: str, numbers: Sequence[int], zero_shot: str 
     missing = [number for number in numbers if not Path(settings.generations, str(number)).exists()]
     if missing:
         errors.print("training for one epoch")
-        config = TrainingConfig(epochs=1, least_steps=1, device="cpu", architecture=Architecture(zero_shot=zero_shot))
+        config = TrainingConfig(device="cpu", architecture=Architecture(zero_shot=zero_shot)).with_epochs(1)
         trained = cotrain(dataset, split_by_time(dataset), config, lambda _: None)
         for number in missing:
             export(trained, dataset, {}, settings.generations, lowest=number)

@@ -42,7 +42,7 @@ _ITEM_AXES = {
 def export_catalogue(data: Path, name: str, items: int, generations: Path, number: int) -> tuple[Trained, Dataset]:
     """Write a generation of so many items under `generations`; its towers and the data that they were trained on."""
     dataset = open_dataset(name, data)
-    config = TrainingConfig(architecture=NUMBERS, epochs=1, least_steps=1, device="cpu")
+    config = TrainingConfig(architecture=NUMBERS, device="cpu").with_epochs(1)
     trained = cotrain(dataset, split_by_time(dataset), config, lambda _: None)
     larger = enlarged(trained, items, np.random.default_rng(0))
     export(larger, dataset, {}, generations, lowest=number)

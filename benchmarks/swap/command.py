@@ -40,7 +40,7 @@ def swap(  # noqa: PLR0913, PLR0917  # a command's options
     plan = SwapPlan(swaps, rank_rate, sign_up_rate, users, seconds_before, rest, warm_up, broker=broker)
     dataset = open_dataset(data, settings.home / "data", _print_step)
     environment = ensure_triton_environment(settings.home, _print_step)
-    training = TrainingConfig(epochs=1, least_steps=1, device="cpu")
+    training = TrainingConfig(device="cpu").with_epochs(1)
     with tempfile.TemporaryDirectory(prefix="foretaste-swap-") as temporary:
         own = own_settings(settings.model_copy(update={"home": home or Path(temporary)}))
         result = swap_benchmark(own, plan, dataset, training, environment, _print_step)

@@ -91,7 +91,7 @@ def train_benchmark(
     progress: Callable[[str], None] = lambda _: None,
 ) -> TrainingBenchmarkResult:
     """Run every contestant `plan.rounds` times, interleaved. Raises `InvalidInput` for data too small to time."""
-    config = replace(plan.training, rows=plan.rows, epochs=1, least_steps=1, threads=plan.threads, device="cpu")
+    config = replace(plan.training, rows=plan.rows, threads=plan.threads, device="cpu").with_epochs(1)
     split = split_by_time(dataset)
     encoding = fit_encoding(dataset, split.instant_ms)
     total = _rows(dataset, split, config)

@@ -113,7 +113,7 @@ def refreshed(
 def _warm(config: TrainingConfig, rows: int) -> TrainingConfig:
     """For a window of so many rows."""
     passes = math.ceil(WARM_STEPS * config.batch / max(rows, 1))
-    return replace(config, epochs=min(passes, MOST_PASSES), least_steps=1)
+    return config.with_epochs(min(passes, MOST_PASSES))
 
 
 def held_out(window: LogWindow, share: float, learned_ms: int = 0) -> tuple[LogWindow, LogWindow]:

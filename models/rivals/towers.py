@@ -128,9 +128,8 @@ class Alike:
         """The method with this training; one that is no tower as it is. Raises `InvalidInput` naming what is wrong."""
         if not isinstance(method, TowerMethod):
             return method
-        exactly = replace(method.config, epochs=self.epochs, least_steps=1)
-        config = replace(exactly, batch=self.batch, ranking_rate=self.rate)
-        return TowerMethod(config.with_dropout(self.dropout))
+        config = replace(method.config, batch=self.batch, ranking_rate=self.rate)
+        return TowerMethod(config.with_epochs(self.epochs).with_dropout(self.dropout))
 
 
 def lengthened(config: TrainingConfig) -> TrainingConfig:

@@ -97,7 +97,7 @@ def _rows(bench: Bench, task: FitTask, config: TrainingConfig) -> int:
 def _pace(bench: Bench, task: FitTask, config: TrainingConfig) -> Pace:
     times = [bench.clock()]
     material = bench.fold.material(task.protocols[0], task.seed, bench.threads, bench.device)
-    short = replace(config, rows=STEPS * config.batch, epochs=1, least_steps=1)
+    short = replace(config, rows=STEPS * config.batch).with_epochs(1)
     ranker = TowerMethod(short).fit(replace(material, progress=lambda _done, _total: times.append(bench.clock())))
     step = (times[-1] - times[1]) / max(len(times) - 2, 1)
     questions = 0.0

@@ -76,6 +76,10 @@ class TrainingConfig:
         """The configuration with another share of the ranking tower dropped."""
         return replace(self, architecture=replace(self.architecture, dropout=share))
 
+    def with_epochs(self, epochs: int) -> "TrainingConfig":
+        """The configuration with exactly so many epochs, however few steps these are."""
+        return replace(self, epochs=epochs, least_steps=1)
+
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON keeps it."""
         return asdict(self)

@@ -33,7 +33,7 @@ def short(name: str) -> Any:
     if config is None:
         return method
     place = "config" if isinstance(method, TowerMethod) else "base"
-    return replace(method, **{place: replace(config, epochs=1, least_steps=1)})
+    return replace(method, **{place: config.with_epochs(1)})
 
 
 @pytest.mark.parametrize("protocol", ["hidden", "random_40"])
