@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -188,6 +189,17 @@ def test_sessions_are_of_users_with_enough_to_click_on_and_of_others_that_they_n
             assert list(planned[live].items) == acted.drop_duplicates().tolist()[: CLICKS + 1]
             assert not set(planned[live].others) & set(met)
             assert len(set(planned[live].others)) == len(planned[live].others) < CANDIDATES
+
+
+def test_a_session_has_no_click_on_an_item_that_is_never_drawn_beside_others() -> None:
+    data, split = dataset()
+    frame = data.interactions
+    item = frame["item_id"].iloc[0]
+    late = replace(data, interactions=frame[(frame["item_id"] != item) | (frame["time_ms"] >= split.instant_ms)])
+    users = {str(user): str(user) for user in frame["user_id"].unique()}
+    planned = SessionPlanner(late, trained().encoding, split.instant_ms, np.random.default_rng(0)).of(users)
+    assert planned
+    assert str(item) not in {each for plan in planned.values() for each in [*plan.items, *plan.others]}
 
 
 def traffic(api: str, events: InMemoryEvents | None = None) -> BackgroundTraffic:

@@ -127,3 +127,17 @@ def test_a_user_is_asked_about_what_was_acted_on_first(tmp_path: Path, labels: b
         assert acted == set(liked[:3])
         assert len(set(each.items)) == len(each.items)
         assert not (set(each.items) - acted) & set(liked)
+
+
+def test_an_item_that_is_never_drawn_beside_others_is_not_asked_about(tmp_path: Path) -> None:
+    dataset = read(tmp_path)
+    users = new_users(dataset, MOST)
+    encoding = fit_encoding(dataset, users.since_ms)
+    counts = item_counts(dataset, encoding, users.until_ms)
+    everything = CandidateSampler(dataset, encoding, counts, 3, 2, np.random.default_rng(0))
+    ids = {user_id: user_id for user_id in users.first}
+    asked = [item for each in everything.of(ids) for item, label in zip(each.items, each.labels, strict=True) if label]
+    counts[encoding.encode_items([asked[0]])] = 0
+    without = CandidateSampler(dataset, encoding, counts, 3, 2, np.random.default_rng(0)).of(ids)
+    assert without
+    assert asked[0] not in {item for each in without for item in each.items}
