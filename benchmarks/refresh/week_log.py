@@ -77,19 +77,25 @@ def log_of(dataset: Dataset, week: Week, negatives: int, seed: int) -> Logged:
 
     All events of one user, time and context are one ranking, with the behaviour strictly earlier. Where the data have
     no labels, each event brings `negatives` items that were popular before the week and that the user had not met by
-    its end, or at that moment where users repeat what they did: nothing here depends on what comes later.
+    its end, or at that moment where users repeat what they did: nothing here depends on what comes later. An event
+    whose item nobody had acted on before the week is left out, since it would always be right.
     """
     known = up_to(dataset, week.until_ms)
     encoding = fit_encoding(known, week.until_ms)
     context = list(known.description.interactions.context)
     events = known.interactions[known.interactions["time_ms"] >= week.since_ms]
     events = events.drop_duplicates(["user_id", "item_id", "time_ms", "label", *context])  # a ranking shows it once
+    sampler = _sampler(known, week, encoding, seed)
+    if sampler is not None:
+        events = events[sampler.drawable(item_indices(known, encoding, events["item_id"]))]
     users = known.user_rows(events["user_id"])
     contexts, context_of = _contexts(events, context)
     keys = np.column_stack([events["time_ms"].to_numpy(dtype=np.int64), users, context_of])
     moments, owner = np.unique(keys, axis=0, return_inverse=True)
     owner = owner.ravel()
-    drawn = _negatives(known, week, encoding, keys[:, 1], keys[:, 0], negatives, seed)
+    drawn = np.zeros((len(events), 0), dtype=np.int64)
+    if sampler is not None:
+        drawn = sampler.sample(keys[:, 1], negatives, keys[:, 0])
     given = drawn != PADDING  # a user who has met everything has none
     items = item_indices(known, encoding, events["item_id"])
     shown, owners = np.concatenate([items, drawn[given]]), np.concatenate([owner, owner[np.nonzero(given)[0]]])
@@ -119,15 +125,12 @@ def log_of(dataset: Dataset, week: Week, negatives: int, seed: int) -> Logged:
     return Logged(conformed(pa.table(rankings), RANKINGS), conformed(pa.table(behaviours), BEHAVIOURS))
 
 
-def _negatives(  # flat
-    known: Dataset, week: Week, encoding: Encoding, users: IndexArray, times_ms: IndexArray, number: int, seed: int
-) -> IndexArray:
-    """(E, number) of events of `users` at times (E,), by popularity before the week; (E, 0) for data with labels."""
+def _sampler(known: Dataset, week: Week, encoding: Encoding, seed: int) -> NegativeSampler | None:
+    """Draws by popularity before the week; None for data with labels."""
     if known.has_labels:
-        return np.zeros((len(users), 0), dtype=np.int64)
+        return None
     counts = item_counts(known, encoding, week.since_ms)
-    rng = np.random.default_rng([seed, week.number])
-    return NegativeSampler(known, encoding, counts, rng).sample(users, number, times_ms)
+    return NegativeSampler(known, encoding, counts, np.random.default_rng([seed, week.number]))
 
 
 def _contexts(events: pd.DataFrame, fields: list[str]) -> tuple[_Texts, IndexArray]:

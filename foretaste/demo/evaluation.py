@@ -76,8 +76,8 @@ class CandidateSampler:
 
     At most `events_a_user` are the items that the user acted on first: what follows a sign-up, when the account is as
     old as it is where it is ranked. The others are the first impressions of label 0 where the data have labels, else
-    sampled by popularity: `negatives` for each item acted on, and none that the user ever met. An item that cannot be
-    sampled so is not asked about: it would always be right.
+    sampled by popularity: `negatives` for each item acted on, and none that the user ever met. Where the data
+    have no labels, an item that cannot be sampled so is not asked about: it would always be right.
     """
 
     dataset: Dataset
@@ -93,7 +93,7 @@ class CandidateSampler:
         own = frame[frame["user_id"].isin(set(live_ids))]
         sampler = NegativeSampler(self.dataset, self.encoding, self.counts, self.rng)
         if not self.dataset.has_labels:
-            own = own[sampler.draws(item_indices(self.dataset, self.encoding, own["item_id"]))]
+            own = own[sampler.drawable(item_indices(self.dataset, self.encoding, own["item_id"]))]
         held = []
         for user_id, rows in own.groupby("user_id", sort=False, observed=True):
             liked = rows.loc[rows["label"] == 1, "item_id"].drop_duplicates()

@@ -84,7 +84,7 @@ class SessionPlanner:
     rng: np.random.Generator
 
     def of(self, live_ids: Mapping[str, str]) -> dict[str, PlannedSession]:
-        """Of at most `MOST_USERS` who act on more than `CLICKS` items, by the id that signs up."""
+        """Of at most `MOST_USERS` who act on more than `CLICKS` items that can be drawn, by the id that signs up."""
         from models.data.indices import item_indices
         from models.data.sampling import NegativeSampler
         from models.data.vocabulary import item_counts
@@ -94,7 +94,7 @@ class SessionPlanner:
         sampler = NegativeSampler(self.dataset, self.encoding, counts, self.rng)
         frame = self.dataset.interactions
         own = frame[frame["user_id"].isin(set(live_ids)) & (frame["label"] == 1)]
-        own = own[sampler.draws(item_indices(self.dataset, self.encoding, own["item_id"]))]
+        own = own[sampler.drawable(item_indices(self.dataset, self.encoding, own["item_id"]))]
         planned: dict[str, PlannedSession] = {}
         for user_id, rows in own.groupby("user_id", sort=False, observed=True):
             acted = rows.drop_duplicates("item_id").iloc[: CLICKS + 1]

@@ -61,8 +61,8 @@ class InteractionReplay:
 
     A ranking holds the items of `EVENTS_A_RANKING` consecutive events, a user's first ones, and `NEGATIVES` times as
     many others that the user never met. Those are drawn by the popularity until `until_ms`, which is that of the later
-    users' candidates too. Where the data have labels, a ranking is as many consecutive impressions, and its actions are
-    those of label 1.
+    users' candidates too; an event whose item cannot be drawn is left out, since it would always be acted on. Where the
+    data have labels, a ranking is as many consecutive impressions, and its actions are those of label 1.
     """
 
     dataset: "Dataset"
@@ -73,6 +73,7 @@ class InteractionReplay:
 
     def of(self, live_ids: Mapping[str, str]) -> dict[str, list[ReplayedRanking]]:
         """At most `RANKINGS_A_USER` for each user with events, by the id that signed up, in the order of `live_ids`."""
+        from models.data.indices import item_indices
         from models.data.sampling import NegativeSampler
         from models.data.vocabulary import item_counts
 
@@ -81,6 +82,8 @@ class InteractionReplay:
         frame = self.dataset.interactions
         inside = frame["time_ms"].between(self.since_ms, self.until_ms, inclusive="left")
         own = frame[inside & frame["user_id"].isin(set(live_ids))]
+        if not self.dataset.has_labels:
+            own = own[sampler.drawable(item_indices(self.dataset, self.encoding, own["item_id"]))]
         rows_of = {str(user_id): rows for user_id, rows in own.groupby("user_id", sort=False, observed=True)}
         return {
             live_id: list(self._rankings(user, rows_of[user], sampler))

@@ -88,8 +88,8 @@ class NegativeSampler:
             drawn[slots] = self._draw_exactly(met.between(int(row) * self._items, self._items), len(slots))
         return drawn.reshape(len(users), count)
 
-    def draws(self, items: Indices | IndexArray) -> npt.NDArray[np.bool_]:
-        """(B,) whether each of these items can be drawn: one that cannot is never wrong, which anybody could learn."""
+    def drawable(self, items: Indices | IndexArray) -> npt.NDArray[np.bool_]:
+        """(B,) whether each of `items` (B,) has a weight. One without is never drawn: a row with it is always right."""
         found: npt.NDArray[np.bool_] = self._weights[items] > 0.0
         return found
 

@@ -69,8 +69,8 @@ def evaluate(
     Flat names: `cold.virtual.auc`, `cold.virtual.gauc` with `…gauc_low` and `…gauc_high` (95 % bootstrap interval over
     users), the same for `cold.none` (the same tower without virtual behaviour), `cold.popularity`, `warm.real` and
     `warm.popularity`, and the counts `cold.users`, `cold.rows`, `warm.users`, `warm.rows`. A group without rows, or of
-    one class, gives nan. An event whose item cannot be drawn as a negative of another one is not asked, since it would
-    always be right. `progress` hears of batches done and in all.
+    one class, gives nan. Where the data have no labels, an event whose item cannot be drawn as a negative is
+    not asked, since it would always be right. `progress` hears of batches done and in all.
     """
     config = config or EvaluationConfig()
     rng = np.random.default_rng(config.seed)
@@ -79,7 +79,7 @@ def evaluate(
     histories = Histories.of(dataset, trained.encoding)
     asked = split.test
     if sampler is not None:
-        asked = asked[sampler.draws(item_indices(dataset, trained.encoding, asked["item_id"]))]
+        asked = asked[sampler.drawable(item_indices(dataset, trained.encoding, asked["item_id"]))]
     groups = {
         name: Examples.of(dataset, _drawn(asked, users, config, rng), trained.encoding, histories)
         for name, users in (("cold", split.cold_users), ("warm", split.warm_users))

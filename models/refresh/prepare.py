@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -68,9 +67,6 @@ def prepare(
     `InvalidInput` for a window from which nothing can be learned, and where nothing names the attributes.
     """
     known = None if plan.catalogue is None else read_catalogue(plan.catalogue)
-    changes: dict[str, Any] = {"seed": plan.seed, "device": plan.device}
-    if plan.epochs is not None:
-        changes |= {"epochs": plan.epochs, "least_steps": 1}
     if base is not None and not plan.cold:
         schema = LogSchema.of(base.encoding)
         dataset = window.dataset(schema, with_registered(known, registered, schema.item_attributes))
@@ -79,9 +75,10 @@ def prepare(
         schema, base = _cold_schema(base, plan), None
         dataset = window.dataset(schema, with_registered(known, registered, schema.item_attributes))
         encoding, config = fit_encoding(dataset, window.until_ms), TrainingConfig()
+    config = replace(config, seed=plan.seed, device=plan.device)
     return Prepared(
         data=TrainingData.of_examples(window.examples(encoding), encoding, window.until_ms),
-        config=replace(config, **changes),
+        config=config if plan.epochs is None else config.with_epochs(plan.epochs),
         base=base,
         dataset=dataset,
         notices=[*window.notices(schema), *_without_age(encoding)],

@@ -36,10 +36,10 @@ def served_encoding(fold: Fold) -> Encoding:
 def new_negatives(  # flat
     fold: Fold, whole: Dataset, users: IndexArray, items: IndexArray, encoding: Encoding, count: int
 ) -> tuple[IndexArray, npt.NDArray[np.bool_]]:
-    """(E, count) indices of new items for E events of `users` with `items`, and whether each item can be drawn so.
+    """(E, count) indices of new items for E events of `users` (E,), and (E,) whether each of `items` (E,) is drawable.
 
     Drawn by how often they were acted on before the split in the `whole` data set, never one that the user ever met;
-    `PADDING` where none is found.
+    `PADDING` where none is found. An item of the same kind as a drawable one is one too: its row is the same.
     """
     rows = np.array(sorted(fold.new_items), dtype=np.int64)
     frame = whole.interactions

@@ -73,7 +73,8 @@ def _how(result: Result, command: str) -> str:
         spared = "met at that moment" if users_repeat(fold.dataset) else "ever met"
         candidates = (
             f"Each event is ranked against {NEGATIVES} items drawn by their popularity before the split, never one "
-            f"that the user {spared} (seed {SEED}; the same candidates for every tower and every seed)."
+            f"that the user {spared} (seed {SEED}; the same candidates for every tower and every seed). An event whose "
+            f"item could not be drawn itself is not asked."
         )
     makes_new = [name for name in result.protocols if name in MAKES_NEW]
     fewer = f", {len(fold.under(makes_new[0]).split.train):,} of them where users are made new" if makes_new else ""

@@ -12,8 +12,8 @@ of *random_40* are all others.
 events after it are ranked against other new items, of new users with behaviour hidden, of warm ones with what they had
 done strictly before. The attributes of all these items are registered at the instant.
 
-An event whose item could not have been drawn against another one is not asked: of items that nobody had acted on before
-the instant the only candidates are right ones, and whoever puts the unknown first would win.
+Where data have no labels, an event whose item could not have been drawn for another event is not asked: of items that
+nobody had acted on before the instant the only candidates are right ones, and whoever puts the unknown first would win.
 
 In all of them a user is as old at an event as a product would know: the time since the registration, or since the
 user's first event where the data have none; of a user who is made new, the first that is left. Hidden are the
@@ -185,7 +185,7 @@ def _repeats(dataset: Dataset) -> npt.NDArray[np.bool_]:
 def _negatives(
     fold: Fold, users: IndexArray, times_ms: IndexArray, items: IndexArray
 ) -> tuple[IndexArray, npt.NDArray[np.bool_]]:
-    """(E, 4) by popularity in the training window, and whether each event's own item can be drawn so.
+    """(E, 4) negatives by popularity in the training window, and (E,) whether each of `items` (E,) is drawable.
 
     Never an item that the user ever met, on either side of the instant; where users repeat what they did, never one
     that the user met at that moment.
@@ -194,7 +194,7 @@ def _negatives(
         return np.zeros((len(users), 0), dtype=np.int64), np.ones(len(users), dtype=np.bool_)
     counts = item_counts(fold.learning, fold.encoding, fold.split.instant_ms)
     sampler = NegativeSampler(fold.dataset, fold.encoding, counts, np.random.default_rng(SEED))
-    return sampler.sample(users, NEGATIVES, times_ms), sampler.draws(items)
+    return sampler.sample(users, NEGATIVES, times_ms), sampler.drawable(items)
 
 
 def questions(fold: Fold, protocols: Sequence[ProtocolName]) -> Mapping[ProtocolName, Questions]:
@@ -246,9 +246,11 @@ def _questions(
     hidden: npt.NDArray[np.bool_],
     group: IndexArray,
 ) -> Questions:
-    """Of the events with a `group` (E,) of 0 or more, but for those whose item is not drawable. A user's hidden moments
-    of one context and one bin of age are one, at the split: behaviour is hidden, and how long the user has been one is
-    not."""
+    """The questions of the events that are drawable and have a `group` (E,) of 0 or more.
+
+    A user's hidden moments of one context and one bin of age are one, at the split: behaviour is hidden, and how long
+    the user has been one is not.
+    """
     asked = np.flatnonzero((group >= 0) & table.drawable)
     times = np.where(hidden, fold.split.instant_ms, table.times_ms)[asked]
     keys = np.column_stack([times, table.users[asked], hidden[asked], table.ages[asked], table.context[asked]])

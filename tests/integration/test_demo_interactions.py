@@ -193,13 +193,16 @@ def test_sessions_are_of_users_with_enough_to_click_on_and_of_others_that_they_n
 
 def test_a_session_has_no_click_on_an_item_that_is_never_drawn_beside_others() -> None:
     data, split = dataset()
-    frame = data.interactions
-    item = frame["item_id"].iloc[0]
-    late = replace(data, interactions=frame[(frame["item_id"] != item) | (frame["time_ms"] >= split.instant_ms)])
-    users = {str(user): str(user) for user in frame["user_id"].unique()}
-    planned = SessionPlanner(late, trained().encoding, split.instant_ms, np.random.default_rng(0)).of(users)
-    assert planned
-    assert str(item) not in {each for plan in planned.values() for each in [*plan.items, *plan.others]}
+    frame, encoding = data.interactions, trained().encoding
+    users = {user: user for user in split.cold_users}
+    before = SessionPlanner(data, encoding, split.instant_ms, np.random.default_rng(0)).of(users)
+    user, plan = next(iter(before.items()))
+    item = plan.items[0]
+    early = (frame["item_id"] == item) & (frame["time_ms"] < split.instant_ms)
+    late = replace(data, interactions=frame[~early])
+    after = SessionPlanner(late, encoding, split.instant_ms, np.random.default_rng(0)).of(users)
+    assert list(after[user].items)[:CLICKS] == list(plan.items)[1:]
+    assert item not in {each for plan in after.values() for each in [*plan.items, *plan.others]}
 
 
 def traffic(api: str, events: InMemoryEvents | None = None) -> BackgroundTraffic:

@@ -72,7 +72,7 @@ def test_one_rare_item_left_is_found_for_a_user_who_met_all_others() -> None:
 def test_what_has_no_weight_and_what_is_unknown_cannot_be_drawn() -> None:
     counts = np.array([5, 5, 6, 0, 3, 1, 0, 0], dtype=np.int64)
     sampler = NegativeSampler(dataset_of([(0, 0, 1, 1)]), encoding_of(), counts, rng())
-    assert sampler.draws(np.arange(8)).tolist() == [False, False, True, False, True, True, False, False]
+    assert sampler.drawable(np.arange(8)).tolist() == [False, False, True, False, True, True, False, False]
 
 
 def test_the_same_seed_draws_the_same(dataset: Dataset, encoding: Encoding) -> None:

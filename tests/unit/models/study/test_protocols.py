@@ -317,6 +317,10 @@ def test_an_item_that_training_never_met_is_no_question_but_behaviour_of_what_co
     assert (found["hidden"].labels == 1).sum() == len(without.split.test) - own.sum()
     for each in found.values():
         assert not (each.candidates == UNKNOWN).any()
+    cold = without.split.test[without.split.test["user_id"].isin(without.split.cold_users)]
+    steps = cold.groupby("user_id", observed=True).head(STEPS)
+    asked_of = (steps["item_id"] != item).sum()
+    assert (found["first_steps"].labels == 1).sum() == asked_of < len(steps), "a first step, though not asked"
     assert any((batch.items == UNKNOWN).any() for _, batch in found["hidden"].batches())
 
 
