@@ -129,8 +129,9 @@ def test_a_user_is_asked_about_what_was_acted_on_first(tmp_path: Path, labels: b
         assert not (set(each.items) - acted) & set(liked)
 
 
-def test_an_item_that_is_never_drawn_beside_others_is_not_asked_about(tmp_path: Path) -> None:
-    dataset = read(tmp_path)
+@pytest.mark.parametrize("labels", [False, True])
+def test_an_item_that_is_never_drawn_is_asked_about_only_where_users_passed_it_by(tmp_path: Path, labels: bool) -> None:
+    dataset = read(tmp_path, labels=labels)
     users = new_users(dataset, MOST)
     encoding = fit_encoding(dataset, users.since_ms)
     counts = item_counts(dataset, encoding, users.until_ms)
@@ -140,4 +141,4 @@ def test_an_item_that_is_never_drawn_beside_others_is_not_asked_about(tmp_path: 
     counts[encoding.encode_items([asked[0]])] = 0
     without = CandidateSampler(dataset, encoding, counts, 3, 2, np.random.default_rng(0)).of(ids)
     assert without
-    assert asked[0] not in {item for each in without for item in each.items}
+    assert (asked[0] in {item for each in without for item in each.items}) is labels

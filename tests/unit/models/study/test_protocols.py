@@ -342,6 +342,12 @@ def test_a_kind_of_new_items_that_nobody_had_acted_on_is_no_question_either() ->
     assert (before.labels == 1).sum() - (after.labels == 1).sum() == own
 
 
+def test_new_items_of_which_none_has_a_past_leave_nothing_to_ask() -> None:
+    new = fold().dataset.items["item_id"].iloc[sorted(fold().under(NEW_ITEMS).new_items)].astype(str)
+    asked = questions(_without_past(*new), (NEW_ITEMS,))[NEW_ITEMS]
+    assert not len(asked.labels)
+
+
 def test_protocols_that_are_unknown_or_none_are_refused() -> None:
     assert check_protocols(["random_40", "hidden"]) == ("hidden", "random_40")
     for names, said in (([], "names none"), (["seen"], "seen")):
