@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from foretaste.demo import interactions
-from foretaste.demo.evaluation import CandidateSampler
+from foretaste.demo.evaluation import CandidateSampler, HeldOutCandidates
 from foretaste.demo.interactions import InteractionReplay, ReplayedRanking
 from foretaste.demo.new_users import NewUsers, fresh_ids, new_users
 from foretaste.kernel.errors import InvalidInput
@@ -29,6 +29,16 @@ def rankings_of(dataset: Dataset, users: NewUsers) -> dict[str, list[ReplayedRan
     rng = np.random.default_rng(0)
     replay = InteractionReplay(dataset, encoding, users.since_ms, users.until_ms, rng)
     return replay.of({user_id: user_id for user_id in users.first})
+
+
+def candidates_of(dataset: Dataset, users: NewUsers, undrawable: str | None = None) -> list[HeldOutCandidates]:
+    """Of the first users; nobody had acted on `undrawable`."""
+    encoding = fit_encoding(dataset, users.since_ms)
+    counts = item_counts(dataset, encoding, users.until_ms)
+    if undrawable is not None:
+        counts[encoding.encode_items([undrawable])] = 0
+    sampler = CandidateSampler(dataset, encoding, counts, 3, 2, np.random.default_rng(0))
+    return sampler.of({user_id: f"live {user_id}" for user_id in users.first})
 
 
 def test_new_users_sign_up_in_order_and_the_later_ones_after_the_first_have_acted(tmp_path: Path) -> None:
@@ -114,10 +124,7 @@ def test_a_user_is_asked_about_what_was_acted_on_first(tmp_path: Path, labels: b
     """Later acts are those of an older account, which is not the one that is ranked."""
     dataset = read(tmp_path, labels=labels)
     users = new_users(dataset, MOST)
-    encoding = fit_encoding(dataset, users.since_ms)
-    counts = item_counts(dataset, encoding, users.until_ms)
-    sampler = CandidateSampler(dataset, encoding, counts, 3, 2, np.random.default_rng(0))
-    found = sampler.of({user_id: f"live {user_id}" for user_id in users.first})
+    found = candidates_of(dataset, users)
     assert {each.user_id for each in found} <= {f"live {user_id}" for user_id in users.first}
     frame = dataset.interactions
     for each in found:
@@ -133,12 +140,8 @@ def test_a_user_is_asked_about_what_was_acted_on_first(tmp_path: Path, labels: b
 def test_an_item_that_is_never_drawn_is_asked_about_only_where_users_passed_it_by(tmp_path: Path, labels: bool) -> None:
     dataset = read(tmp_path, labels=labels)
     users = new_users(dataset, MOST)
-    encoding = fit_encoding(dataset, users.since_ms)
-    counts = item_counts(dataset, encoding, users.until_ms)
-    everything = CandidateSampler(dataset, encoding, counts, 3, 2, np.random.default_rng(0))
-    ids = {user_id: user_id for user_id in users.first}
-    asked = [item for each in everything.of(ids) for item, label in zip(each.items, each.labels, strict=True) if label]
-    counts[encoding.encode_items([asked[0]])] = 0
-    without = CandidateSampler(dataset, encoding, counts, 3, 2, np.random.default_rng(0)).of(ids)
+    first = candidates_of(dataset, users)[0]
+    acted = next(item for item, label in zip(first.items, first.labels, strict=True) if label)
+    without = candidates_of(dataset, users, undrawable=acted)
     assert without
-    assert (asked[0] in {item for each in without for item in each.items}) is labels
+    assert (acted in {item for each in without for item in each.items}) is labels
