@@ -87,7 +87,7 @@ def log_of(dataset: Dataset, week: Week, negatives: int, seed: int) -> Logged:
     events = events.drop_duplicates(["user_id", "item_id", "time_ms", "label", *context])  # a ranking shows it once
     sampler = _sampler(known, week, encoding, seed)
     if sampler is not None:
-        events = events[sampler.drawable(item_indices(known, encoding, events["item_id"]))]
+        events = sampler.drawable_rows(events)
     users = known.user_rows(events["user_id"])
     contexts, context_of = _contexts(events, context)
     keys = np.column_stack([events["time_ms"].to_numpy(dtype=np.int64), users, context_of])

@@ -19,7 +19,6 @@ from foretaste.kernel.ranking import RankingInput, account_age_ms
 from foretaste.kernel.users import Behaviour
 from foretaste.kernel.values import Attributes
 from models.data.dataset import Dataset
-from models.data.indices import item_indices
 from models.data.sampling import NegativeSampler
 from models.evaluation.metrics import auc, gauc
 from models.runtime.encoding import FIRST_KNOWN, Encoding
@@ -93,7 +92,7 @@ class CandidateSampler:
         own = frame[frame["user_id"].isin(set(live_ids))]
         sampler = NegativeSampler(self.dataset, self.encoding, self.counts, self.rng)
         if not self.dataset.has_labels:
-            own = own[sampler.drawable(item_indices(self.dataset, self.encoding, own["item_id"]))]
+            own = sampler.drawable_rows(own)
         held = []
         for user_id, rows in own.groupby("user_id", sort=False, observed=True):
             liked = rows.loc[rows["label"] == 1, "item_id"].drop_duplicates()

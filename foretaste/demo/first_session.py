@@ -85,7 +85,6 @@ class SessionPlanner:
 
     def of(self, live_ids: Mapping[str, str]) -> dict[str, PlannedSession]:
         """Of at most `MOST_USERS` who act on more than `CLICKS` items that can be drawn, by the id that signs up."""
-        from models.data.indices import item_indices
         from models.data.sampling import NegativeSampler
         from models.data.vocabulary import item_counts
         from models.runtime.encoding import FIRST_KNOWN
@@ -94,7 +93,7 @@ class SessionPlanner:
         sampler = NegativeSampler(self.dataset, self.encoding, counts, self.rng)
         frame = self.dataset.interactions
         own = frame[frame["user_id"].isin(set(live_ids)) & (frame["label"] == 1)]
-        own = own[sampler.drawable(item_indices(self.dataset, self.encoding, own["item_id"]))]
+        own = sampler.drawable_rows(own)
         planned: dict[str, PlannedSession] = {}
         for user_id, rows in own.groupby("user_id", sort=False, observed=True):
             acted = rows.drop_duplicates("item_id").iloc[: CLICKS + 1]

@@ -73,7 +73,6 @@ class InteractionReplay:
 
     def of(self, live_ids: Mapping[str, str]) -> dict[str, list[ReplayedRanking]]:
         """At most `RANKINGS_A_USER` for each user with events, by the id that signed up, in the order of `live_ids`."""
-        from models.data.indices import item_indices
         from models.data.sampling import NegativeSampler
         from models.data.vocabulary import item_counts
 
@@ -83,7 +82,7 @@ class InteractionReplay:
         inside = frame["time_ms"].between(self.since_ms, self.until_ms, inclusive="left")
         own = frame[inside & frame["user_id"].isin(set(live_ids))]
         if not self.dataset.has_labels:
-            own = own[sampler.drawable(item_indices(self.dataset, self.encoding, own["item_id"]))]
+            own = sampler.drawable_rows(own)
         rows_of = {str(user_id): rows for user_id, rows in own.groupby("user_id", sort=False, observed=True)}
         return {
             live_id: list(self._rankings(user, rows_of[user], sampler))

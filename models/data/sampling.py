@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from foretaste.kernel.errors import InvalidInput
 from models.data.dataset import Dataset
@@ -46,6 +47,7 @@ class NegativeSampler:
 
     def __init__(self, dataset: Dataset, encoding: Encoding, counts: IndexArray, rng: np.random.Generator) -> None:
         self._rng = rng
+        self._dataset, self._encoding = dataset, encoding
         self._items = encoding.item_count
         self._weights = counts.astype(np.float64)
         self._weights[:FIRST_KNOWN] = 0.0
@@ -92,6 +94,10 @@ class NegativeSampler:
         """(B,) whether each of `items` (B,) has a weight. One without is never drawn: a row with it is always right."""
         found: npt.NDArray[np.bool_] = self._weights[items] > 0.0
         return found
+
+    def drawable_rows(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a table of interactions whose item is `drawable`."""
+        return frame[self.drawable(item_indices(self._dataset, self._encoding, frame["item_id"]))]
 
     def _moments_of(self, users: IndexArray, times_ms: IndexArray) -> IndexArray:
         """(B,) the number of each moment; one above all of them where nothing was met."""

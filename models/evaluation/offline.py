@@ -18,7 +18,6 @@ from foretaste.kernel.errors import ForetasteError
 from models.data.dataset import Dataset
 from models.data.examples import Batch, Examples, batches
 from models.data.histories import Histories
-from models.data.indices import item_indices
 from models.data.sampling import NegativeSampler
 from models.data.split import TimeSplit
 from models.data.vocabulary import item_counts
@@ -79,7 +78,7 @@ def evaluate(
     histories = Histories.of(dataset, trained.encoding)
     asked = split.test
     if sampler is not None:
-        asked = asked[sampler.drawable(item_indices(dataset, trained.encoding, asked["item_id"]))]
+        asked = sampler.drawable_rows(asked)
     groups = {
         name: Examples.of(dataset, _drawn(asked, users, config, rng), trained.encoding, histories)
         for name, users in (("cold", split.cold_users), ("warm", split.warm_users))

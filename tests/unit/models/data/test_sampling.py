@@ -75,6 +75,12 @@ def test_what_has_no_weight_and_what_is_unknown_cannot_be_drawn() -> None:
     assert sampler.drawable(np.arange(8)).tolist() == [False, False, True, False, True, True, False, False]
 
 
+def test_rows_whose_item_cannot_be_drawn_are_left_out() -> None:
+    dataset = dataset_of([(0, item, time, 1) for time, item in enumerate([4, 0, 1, 2])])
+    sampler = NegativeSampler(dataset, encoding_of(), np.array([5, 5, 6, 0, 3, 1, 0, 0], dtype=np.int64), rng())
+    assert sampler.drawable_rows(dataset.interactions)["item_id"].tolist() == ["item-0", "item-2"]
+
+
 def test_the_same_seed_draws_the_same(dataset: Dataset, encoding: Encoding) -> None:
     counts = item_counts(dataset, encoding, 2**60)
     users = np.arange(100)
