@@ -117,6 +117,7 @@ async def known(deployment: Deployment, users: Sequence[str]) -> list[str]:
     return [each for each in users if (await deployment.world.features(each)).attributes is not None]
 
 
+@pytest.mark.one_broker
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 async def test_a_compressed_batch_is_read_as_any_other(deployment: Deployment, codec: str) -> None:
     async with deployment, deployment.worker(), producer(deployment, compression_type=codec) as compressing:

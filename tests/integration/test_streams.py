@@ -228,6 +228,7 @@ async def attributes_known(deployment: Deployment, user_id: str) -> bool:
     return (await deployment.world.features(user_id)).attributes is not None
 
 
+@pytest.mark.one_broker
 async def test_a_worker_stopped_in_an_outage_loses_nothing(deployment: Deployment) -> None:
     good = users(100)
     async with deployment:
@@ -245,6 +246,7 @@ async def test_a_worker_stopped_in_an_outage_loses_nothing(deployment: Deploymen
         assert sorted(await deployment.announced()) == sorted(good)
 
 
+@pytest.mark.one_broker
 async def test_an_outage_is_waited_out_by_the_worker(deployment: Deployment) -> None:
     good = users(100)
     async with deployment, deployment.worker():
@@ -290,6 +292,7 @@ async def test_workers_of_both_kinds_share_a_group(deployment: Deployment) -> No
         assert set(await deployment.announced()) == {*first, *second, *third}
 
 
+@pytest.mark.one_broker
 async def test_a_way_that_is_stuck_holds_up_no_other(deployment: Deployment) -> None:
     stuck = users(3000)
     async with deployment, deployment.worker():
@@ -305,6 +308,7 @@ async def test_a_way_that_is_stuck_holds_up_no_other(deployment: Deployment) -> 
         await until(lambda: lag_is_over(deployment))
 
 
+@pytest.mark.one_broker
 async def test_the_process_form_ends_cleanly_on_sigterm(deployment: Deployment) -> None:
     good = users(100)
     async with deployment:
@@ -333,6 +337,7 @@ async def test_the_process_form_waits_for_a_broker_and_can_be_stopped_meanwhile(
     await asyncio.wait_for(running, PATIENCE)
 
 
+@pytest.mark.one_broker
 async def test_the_process_form_raises_a_defect(deployment: Deployment) -> None:
     async with deployment:
         deployment.world.towers.virtual_behaviour = None  # type: ignore[assignment,method-assign]
@@ -351,7 +356,7 @@ def restarted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 
 @pytest.mark.skipif("KAFKA_HOME" not in os.environ, reason="KAFKA_HOME names no Kafka, and Tansu forgets its topics")
-@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
+@pytest.mark.parametrize(("consumer", "kill"), [("aiokafka", False), ("faust", True)], ids=["stopped", "killed"])
 async def test_a_broker_that_is_restarted_is_waited_for(
     restarted: Broker, tmp_path: Path, kill: bool, consumer: ConsumerName
 ) -> None:
