@@ -92,8 +92,7 @@ class SessionPlanner:
         counts = item_counts(self.dataset, self.encoding, self.until_ms)
         sampler = NegativeSampler(self.dataset, self.encoding, counts, self.rng)
         frame = self.dataset.interactions
-        own = frame[frame["user_id"].isin(set(live_ids)) & (frame["label"] == 1)]
-        own = sampler.drawable_rows(own)
+        own = sampler.drawable_rows(frame[frame["user_id"].isin(set(live_ids)) & (frame["label"] == 1)])
         planned: dict[str, PlannedSession] = {}
         for user_id, rows in own.groupby("user_id", sort=False, observed=True):
             acted = rows.drop_duplicates("item_id").iloc[: CLICKS + 1]

@@ -76,9 +76,7 @@ def evaluate(
     counts = item_counts(dataset, trained.encoding, split.instant_ms)
     sampler = None if dataset.has_labels else NegativeSampler(dataset, trained.encoding, counts, rng)
     histories = Histories.of(dataset, trained.encoding)
-    asked = split.test
-    if sampler is not None:
-        asked = sampler.drawable_rows(asked)
+    asked = split.test if sampler is None else sampler.drawable_rows(split.test)
     groups = {
         name: Examples.of(dataset, _drawn(asked, users, config, rng), trained.encoding, histories)
         for name, users in (("cold", split.cold_users), ("warm", split.warm_users))

@@ -228,7 +228,6 @@ async def attributes_known(deployment: Deployment, user_id: str) -> bool:
     return (await deployment.world.features(user_id)).attributes is not None
 
 
-@pytest.mark.one_broker
 async def test_a_worker_stopped_in_an_outage_loses_nothing(deployment: Deployment) -> None:
     good = users(100)
     async with deployment:
@@ -292,7 +291,6 @@ async def test_workers_of_both_kinds_share_a_group(deployment: Deployment) -> No
         assert set(await deployment.announced()) == {*first, *second, *third}
 
 
-@pytest.mark.one_broker
 async def test_a_way_that_is_stuck_holds_up_no_other(deployment: Deployment) -> None:
     stuck = users(3000)
     async with deployment, deployment.worker():
@@ -356,7 +354,9 @@ def restarted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 
 @pytest.mark.skipif("KAFKA_HOME" not in os.environ, reason="KAFKA_HOME names no Kafka, and Tansu forgets its topics")
-@pytest.mark.parametrize(("consumer", "kill"), [("aiokafka", False), ("faust", True)], ids=["stopped", "killed"])
+@pytest.mark.parametrize(  # each consumer once: a restart takes long
+    ("consumer", "kill"), [("aiokafka", False), ("faust", True)], ids=["stopped-aiokafka", "killed-faust"]
+)
 async def test_a_broker_that_is_restarted_is_waited_for(
     restarted: Broker, tmp_path: Path, kill: bool, consumer: ConsumerName
 ) -> None:

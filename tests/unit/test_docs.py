@@ -31,6 +31,7 @@ from tests.http_parts import HttpParts
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKING = [*PAGES[:2], *sorted((ROOT / "docs").rglob("*.md"))]
 GENERATED = {"commands.md", "settings.md"}
 MOST_README_LINES = 150
 
@@ -78,10 +79,14 @@ def test_every_command_on_a_page_is_one(page: str, command: str) -> None:
         assert {word for word in words[1:] if "=" not in word} <= set(targets), page
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+def test_no_page_names_a_folder_of_one_machine() -> None:
+    assert [str(page) for page in LINKING if re.search(r"/(tmp|home|root)/", page.read_text(encoding="utf-8"))] == []
 
 
 def test_every_file_on_the_architecture_page_is_there() -> None:
