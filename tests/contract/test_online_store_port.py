@@ -657,7 +657,7 @@ async def walked(
 
 
 async def signed_up(store: OnlineStore, users: Sequence[str]) -> None:
-    """A hundred at a time: with more, on a full machine, a store on Feast's API takes itself for one that stood still."""
+    """A hundred at a time: with more, on a full machine, Feast's form takes itself for one that stood still."""
     for start in range(0, len(users), 100):
         await store.write_enriched([enriched(user, generation=None) for user in users[start : start + 100]])
 
