@@ -18,6 +18,7 @@ from features.online.redis_store import RedisStore
 from features.repo_config import close_connections
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import OnlineStore
+from foretaste.kernel.retrying import until_it_succeeds
 from foretaste.kernel.users import (
     REMEMBERED_BEHAVIOURS,
     REMEMBERED_REGISTRATIONS,
@@ -657,9 +658,10 @@ async def walked(
 
 
 async def signed_up(store: OnlineStore, users: Sequence[str]) -> None:
-    """A hundred at a time: with more, on a full machine, Feast's form takes itself for one that stood still."""
-    for start in range(0, len(users), 100):
-        await store.write_enriched([enriched(user, generation=None) for user in users[start : start + 100]])
+    """A write is tried again, as a worker does: on a full machine, Feast's form may refuse one as too late."""
+    for start in range(0, len(users), 500):
+        several = [enriched(user, generation=None) for user in users[start : start + 500]]
+        await until_it_succeeds(longest=1)(store.write_enriched, several)
 
 
 async def test_a_walk_finds_whoever_has_attributes_and_nobody_else(store: OnlineStore) -> None:

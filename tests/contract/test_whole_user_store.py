@@ -131,7 +131,7 @@ async def test_whoever_was_erased_is_not_written_whole(store: ErasingStore) -> N
 
 
 async def test_many_come_back_in_their_order(store: OnlineStore) -> None:
-    users = [replace(WHOLE, user_id=f"u{each}") for each in range(200)]
+    users = [replace(WHOLE, user_id=f"u{each}") for each in range(700)]
     assert await whole(store).write_whole(users[::2]) == []
     assert await whole(store).write_whole(users) == [each.user_id for each in users[::2]]
     assert await whole(store).write_whole([]) == []
