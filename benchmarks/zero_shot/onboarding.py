@@ -24,7 +24,7 @@ from models.rivals.towers import TowerMethod
 from models.runtime.answers import AnswerPosterior, AskedItems
 from models.runtime.encoding import PADDING, IndexArray
 from models.study.fold import Fold, ProtocolName
-from models.training.questions import ACTS, ASKED, FirstActs, KnownItems, asked_items, logits_at_sign_up
+from models.training.questions import ACTS, ASKED, FirstActs, KnownItems, logits_at_sign_up
 
 Doubles = npt.NDArray[np.float64]
 RESAMPLES = 1000
@@ -72,7 +72,7 @@ def onboarding(
 def _trial(fold: Fold, protocol: ProtocolName, seed: int) -> Mapping[str, Answered]:
     """One training, by the order of the questions."""
     trained = TowerMethod().fit(fold.material(protocol, seed)).trained
-    asked = asked_items(trained, fold.learning)
+    asked = trained.asked
     after = KnownItems.of(trained, fold.dataset, [fold.split.test[fold.split.test["label"] == 1]])
     users, numbers = np.unique(after.users, return_counts=True)
     users = users[np.isin(users, fold.new_users) & (numbers >= ACTS + ASKED)]

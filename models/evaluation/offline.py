@@ -24,6 +24,7 @@ from models.data.vocabulary import item_counts
 from models.evaluation.metrics import auc, user_auc
 from models.towers.behaviour import condense
 from models.towers.forms import ranking_arguments
+from models.training.questions import with_questions
 from models.training.trained import Trained
 
 Scores: TypeAlias = npt.NDArray[np.float64]
@@ -63,7 +64,7 @@ def evaluate(
     config: EvaluationConfig | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> dict[str, float]:
-    """AUC and GAUC of three ways of ranking for cold users, behaviour hidden, and of real behaviour for warm ones.
+    """AUC and GAUC of the towers as served: three ways of ranking for cold users, behaviour hidden, and warm ones' own.
 
     Flat names: `cold.virtual.auc`, `cold.virtual.gauc` with `…gauc_low` and `…gauc_high` (95 % bootstrap interval over
     users), the same for `cold.none` (the same tower without virtual behaviour), `cold.popularity`, `warm.real` and
@@ -72,6 +73,7 @@ def evaluate(
     not asked, since it would always be right. `progress` hears of batches done and in all.
     """
     config = config or EvaluationConfig()
+    trained = with_questions(trained)
     rng = np.random.default_rng(config.seed)
     counts = item_counts(dataset, trained.encoding, split.instant_ms)
     sampler = None if dataset.has_labels else NegativeSampler(dataset, trained.encoding, counts, rng)

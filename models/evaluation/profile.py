@@ -17,6 +17,7 @@ from models.effects.seen_bias import FIRST_OF_SEEN_BIN
 from models.evaluation.offline import pooled_behaviour, probabilities, virtual_behaviour
 from models.runtime.encoding import FIRST_KNOWN, IndexArray, columns_of
 from models.runtime.fields.base import FieldShares, shares_of_values
+from models.training.questions import with_questions
 from models.training.trained import Trained
 
 LENGTHS = FIRST_OF_SEEN_BIN[1:]
@@ -52,13 +53,14 @@ def profile_of(
     negatives: int = 4,
     config: ProfileConfig | None = None,
 ) -> Profile:
-    """The profile of the `examples` that `trained` learned from.
+    """The profile of the `examples` that `trained` learned from, with the towers as served.
 
     With a `sampler`, calibration is against so many `negatives` a row.
 
     Where the JSON text would be longer than `MOST_BYTES`, fewer values and items are kept, and then fewer attributes.
     """
     config = config or ProfileConfig()
+    trained = with_questions(trained)
     users = examples.users.astype(np.int64)
     columns = examples.attributes[users]
     fields = trained.encoding.attributes

@@ -30,10 +30,9 @@ from models.generations.manifest import Manifest, hash_json, next_free, next_num
 from models.generations.probes import write_probes
 from models.generations.retrieval import write_retrieval
 from models.runtime import layout
-from models.runtime.answers import AskedItems
 from models.runtime.encoding import FIRST_KNOWN, sizes_of
 from models.training.item_kinds import with_kinds
-from models.training.questions import asked_items, with_questions
+from models.training.questions import with_questions
 from models.training.trained import Trained
 
 
@@ -44,7 +43,6 @@ class _Extras:
     profile: str | None
     base: int | None
     counted: CountedUsers | None
-    asked_before: AskedItems | None
 
 
 def export(  # noqa: PLR0913  # flat, each an option of the artifact
@@ -59,19 +57,17 @@ def export(  # noqa: PLR0913  # flat, each an option of the artifact
     base: int | None = None,
     profile: str | None = None,
     counted: CountedUsers | None = None,
-    asked_before: AskedItems | None = None,
 ) -> Path:
     """Write the next generation under `generations` and return its folder, which appears whole or not at all.
 
     Its number is 1 + the highest there, and at least `lowest`; never in the slot of generation `unlike`, the active
     one. Of two exports that end at once, one takes the number and the other the next. `base` is the generation whose
     weights the training started from, `profile` the JSON that tells drift, `counted` whose interactions are in its
-    counts, `asked_before` what the base asks new users, which stays where too few users tell what to ask. Raises
-    `ParityError` when the exported towers, fed raw values, answer differently from the trained ones, and `Unavailable`
-    when the disk is full.
+    counts. Raises `ParityError` when the exported towers, fed raw values, answer differently from the trained ones, and
+    `Unavailable` when the disk is full.
     """
     sweep(generations, clock)
-    extras = _Extras(profile, base, counted, asked_before)
+    extras = _Extras(profile, base, counted)
     while True:
         number = next_free(lowest - 1, next_number(generations) - 1, unlike)
         folder = generations / str(number)
@@ -116,8 +112,7 @@ def _write(
 
 def _fill(trained: Trained, dataset: Dataset, folder: Path, extras: _Extras) -> float:
     """Write all files but the manifest; the greatest difference of the exported towers from the trained ones."""
-    questions = asked_items(trained, dataset, extras.asked_before)
-    asking = trained if questions is None else with_questions(trained, questions)
+    asking = with_questions(trained)
     served = with_kinds(asking)
     (folder / layout.ENCODING).write_text(served.encoding.to_json(), encoding="utf-8")
     (folder / layout.POPULARITY).write_text(json.dumps(_popularity(trained)), encoding="utf-8")
@@ -127,8 +122,8 @@ def _fill(trained: Trained, dataset: Dataset, folder: Path, extras: _Extras) -> 
     if extras.profile is not None:
         (folder / layout.PROFILE).write_text(extras.profile, encoding="utf-8")
     export_towers(served, folder)
-    if questions is not None:
-        questions.write(folder / layout.QUESTIONS)
+    if trained.asked is not None:
+        trained.asked.write(folder / layout.QUESTIONS)
     probed = parity.answered(asking)
     difference = max(parity.compare(probed, folder), parity.compare_kinds(served, folder))
     write_probes(folder / layout.PROBES, probed)

@@ -41,6 +41,7 @@ CODE = {
     "models": ("__init__.py",),
     "models.runtime": (
         "__init__.py",
+        "acts.py",
         "digest.py",
         "layout.py",
         "packing.py",
@@ -48,6 +49,7 @@ CODE = {
         "refusals.py",
         "retrieval.py",
         "towers.py",
+        "transitions.py",
     ),
 }
 """Modules by package that travel with each version, so that old generations keep the code they were exported with."""

@@ -19,10 +19,11 @@ from models.effects.seen_bias import SEEN_BINS
 from models.effects.transitions import READ_DECAY
 from models.generations.probes import read_probes
 from models.runtime import layout
+from models.runtime.acts import StoredActs
 from models.runtime.answers import AskedItems
 from models.runtime.encoding import FIRST_KNOWN, Encoding
 from models.runtime.local import LocalTowers
-from models.runtime.retrieval import StoredTransitions
+from models.runtime.transitions import StoredTransitions
 from models.towers.ranking.transitions import SCALE
 
 EXACT = 50_000
@@ -71,6 +72,7 @@ class ItemVectors(NamedTuple):
     gain: float
     places: BiasPlaces
     transitions: StoredTransitions | None = None
+    acts: StoredActs | None = None
 
 
 def write_retrieval(folder: Path, path: Path, warm_after: int) -> None:
@@ -88,7 +90,8 @@ def write_retrieval(folder: Path, path: Path, warm_after: int) -> None:
 
 def item_vectors(folder: Path, encoding: Encoding, warm_after: int) -> ItemVectors:
     """Those of the generation in `folder`, whose vocabulary is `encoding`."""
-    weights = _with_kinds(folder, encoding, _with_questions(folder, encoding, load_file(folder / layout.WEIGHTS)))
+    asked = AskedItems.read(folder / layout.QUESTIONS, encoding.questions) if encoding.questions.items else None
+    weights = _with_kinds(folder, encoding, _with_questions(load_file(folder / layout.WEIGHTS), asked))
     taste = _of_length_one(weights["embeddings.items.weight"])
     if "ranking.keys" in weights:
         keys, biases, gain, seen_bins = weights["ranking.keys"], weights["ranking.biases"].T, GAIN, SEEN_BINS
@@ -100,15 +103,15 @@ def item_vectors(folder: Path, encoding: Encoding, warm_after: int) -> ItemVecto
     columns = [keys, biases, of_ages, taste]
     targets, transitions = _following(weights, sum(each.shape[1] for each in columns))
     values = np.hstack([*columns, targets]).astype(np.float32)
-    return ItemVectors(values, keys.shape[1], gain, BiasPlaces(seen_bins, stages), transitions)
+    acts = None if asked is None or asked.acts is None else StoredActs(asked.acts.steps, asked.posterior.columns)
+    return ItemVectors(values, keys.shape[1], gain, BiasPlaces(seen_bins, stages), transitions, acts)
 
 
 def _with_questions(
-    folder: Path, encoding: Encoding, weights: Mapping[str, npt.NDArray[Any]]
+    weights: Mapping[str, npt.NDArray[Any]], asked: AskedItems | None
 ) -> Mapping[str, npt.NDArray[Any]]:
-    """The weights, with the keys of what answers to questions put into virtual behaviour."""
-    if encoding.questions.items:
-        asked = AskedItems.read(folder / layout.QUESTIONS, encoding.questions)
+    """The weights, with the keys of what answers to questions and first acts put into virtual behaviour."""
+    if asked is not None:
         weights["ranking.keys"][:, asked.posterior.columns] = asked.keys
     return weights
 
@@ -158,7 +161,7 @@ def write_index(
     kinds: int = 0,
 ) -> None:
     """Write an index over the vectors of items, the last `kinds` of which are kinds; see `ServedRetrieval`."""
-    values, effects, gain, places, transitions = vectors
+    values, effects, gain, places, transitions, acts = vectors
     values[:FIRST_KNOWN] = 0
     lists = 2 ** round(np.log2(LISTS * np.sqrt(len(values) / 1e6)))
     probed = min(lists, max(-(-lists // SHARE), -(-COMPARED * lists // len(values))))
@@ -170,6 +173,8 @@ def write_index(
     if transitions is not None:
         members |= {"sources": transitions.sources, "transition_weights": transitions.weights}
         members["transition_form"] = np.array([transitions.decay, transitions.begins], dtype=np.float64)
+    if acts is not None:
+        members |= {"act_steps": acts.steps, "act_columns": acts.columns}
     if len(values) <= EXACT:
         members["vectors"] = values
     else:

@@ -185,7 +185,6 @@ class LogLearner:
             base=run.base if prepared.base is not None else None,
             profile=profile.model_dump_json(),
             counted=self._counted(run, prepared),
-            asked_before=None if prepared.base is None else prepared.base.asked,
         )
         return int(folder.name)
 

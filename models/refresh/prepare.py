@@ -20,6 +20,7 @@ from models.training.cotrain import learn
 from models.training.data import TrainingData
 from models.training.loop import Step
 from models.training.processes import Execution
+from models.training.questions import asked_items
 from models.training.trained import Trained
 from models.training.warm_start import WarmStart
 
@@ -95,10 +96,12 @@ def _without_age(encoding: Encoding) -> list[str]:
 def refreshed(
     prepared: Prepared, progress: Callable[[Step], None] = lambda _: None, execution: Execution | None = None
 ) -> Trained:
-    """The towers after the window. Raises what `learn` raises."""
+    """The towers after the window, and what to ask new users. Raises what `learn` raises."""
     base = prepared.base
     start = None if base is None else WarmStart.of(base, prepared.data.encoding)
     trained = learn(prepared.data, prepared.config, progress, start, execution or Execution())
+    asked = asked_items(trained, prepared.dataset, None if base is None else base.asked)
+    trained = replace(trained, asked=asked)
     if base is None or not base.popularity.any():
         return trained
     # of what the window does not show, the base knows how popular it was

@@ -17,6 +17,7 @@ from models.towers.registry import FITTED
 from models.training.config import Masked, TrainingConfig, device_of
 from models.training.cotrain import cotrain
 from models.training.loop import Step
+from models.training.questions import with_questions
 from models.training.trained import Trained
 
 ABSENT = "absent"
@@ -31,7 +32,7 @@ FIRST_SHARE = 0.1
 
 @dataclass(frozen=True, eq=False)
 class TowerRanker:
-    """Both towers as trained: the ranking tower reads v̂ made from the attributes, and the behaviour of the batch."""
+    """Both towers as served: the ranking tower reads v̂ made from the attributes, and the behaviour of the batch."""
 
     trained: Trained
     device: torch.device
@@ -85,6 +86,7 @@ class TowerMethod:
             histories=material.histories,
         )
         device = device_of(material.device)
+        trained = with_questions(trained)
         trained.model.to(device)
         return TowerRanker(trained, device, losses)
 

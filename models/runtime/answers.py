@@ -12,7 +12,7 @@ the answers; â moves nothing.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 
 from foretaste.kernel.users import Behaviour
 from foretaste.kernel.values import ANSWERS, FloatArray, IndexArray
+from models.runtime.acts import ActPosterior
 
 ACTIVITY = 0.5
 """Variance of how much a user does, in log-odds."""
@@ -90,23 +91,31 @@ class AnswerPosterior:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class AskedItems:
-    """What a generation asks, and the keys of all items, (item_count, T), as the ranking tower reads them beside its
-    own."""
+    """What a generation asks, the keys of all items, (item_count, T), as the ranking tower reads them beside its own,
+    and how acts move taste along them; None in a generation of an earlier version."""
 
     posterior: AnswerPosterior
     keys: FloatArray
+    acts: ActPosterior | None
+
+    def weighted(self, weight: float) -> "AskedItems":
+        """With answers that count so much; acts count as before."""
+        acts = None if self.acts is None else self.acts.of_keys_times(weight)
+        return AskedItems(self.posterior, weight * self.keys, acts)
 
     def grown(self, item_count: int) -> "AskedItems":
         """For so many items: of those that came since, nothing is known."""
-        return AskedItems(self.posterior, np.pad(self.keys, ((0, item_count - len(self.keys)), (0, 0))))
+        return replace(self, keys=np.pad(self.keys, ((0, item_count - len(self.keys)), (0, 0))))
 
     def write(self, path: Path) -> None:
-        """The keys alone: the posterior is in the encoding."""
+        """All but the questions, which are in the encoding."""
+        acts = {} if self.acts is None else self.acts._asdict()
         with path.open("wb") as file:
-            np.savez(file, keys=self.keys)
+            np.savez(file, keys=self.keys, **acts)
 
     @classmethod
     def read(cls, path: Path, posterior: AnswerPosterior) -> "AskedItems":
         """What `write` wrote of these questions."""
         with np.load(path, allow_pickle=False) as stored:
-            return cls(posterior, stored["keys"])
+            acts = ActPosterior(stored["steps"], stored["spread"]) if "steps" in stored else None
+            return cls(posterior, stored["keys"], acts)

@@ -6,7 +6,7 @@ the vector of the user:
 
 | columns | of an item | of a user |
 |---|---|---|
-| M D, where the ranking tower has keys | its key | virtual behaviour; zeros once warm |
+| M D, where the ranking tower has keys | its key | virtual behaviour, zeros once warm; and what first acts tell |
 | S | its bias at each number of behaviours seen | 1 at the own number, else 0 |
 | 2 A, where it reads ages | what each age adds to that, with behaviour and without any | 1 at the own age |
 | D | its embedding, of length 1 | `gain` × the mean over real behaviour, the newest in full, each before it `decay` |
@@ -14,7 +14,7 @@ the vector of the user:
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -25,7 +25,9 @@ import numpy.typing as npt
 
 from foretaste.kernel.values import FloatArray, IndexArray
 from models.runtime import layout
+from models.runtime.acts import StoredActs
 from models.runtime.refusals import BadRequest
+from models.runtime.transitions import StoredTransitions
 
 FIRST_ITEM = 2
 """Index of the first item: see `models.runtime.encoding`."""
@@ -96,34 +98,6 @@ class InvertedLists:
         return np.asarray(found[found >= 0], dtype=np.int64)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class StoredTransitions:
-    """What makes a user's vector for the items that follow real behaviour: `sources` (items, H), how much they weigh at
-    each number of behaviours seen, `weights` (L + 1,), and by how much less than the one after it each does, `decay`.
-    `begins` is the first column of an item's target.
-    """
-
-    sources: npt.NDArray[np.float16]
-    weights: FloatArray
-    decay: float
-    begins: int
-
-    @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> "StoredTransitions | None":
-        """Out of the file of an index; None where the tower reads none, or an earlier version wrote it."""
-        if "sources" not in stored:
-            return None
-        decay, begins = stored["transition_form"].tolist()
-        return cls(stored["sources"], stored["transition_weights"], decay, int(begins))
-
-    def query(self, items: IndexArray) -> FloatArray:
-        """(H,) of a user who acted on these items, oldest first: the weight × the sum of their sources, the newest in
-        full, each before it `decay` times the one after."""
-        decayed = self.decay ** np.arange(len(items) - 1, -1, -1, dtype=np.float32)
-        weight = self.weights[min(len(items), len(self.weights) - 1)]
-        return np.asarray(weight * (decayed @ self.sources[items].astype(np.float32)), dtype=np.float32)
-
-
 class ServedRetrieval:
     """The index of the generation in a folder."""
 
@@ -135,6 +109,7 @@ class ServedRetrieval:
             self._seen_bins: IndexArray = stored["seen_bins"]
             self._age_stages: IndexArray | None = stored.get("age_stages")
             self._transitions = StoredTransitions.of(stored)
+            self._acts = StoredActs.of(stored)
             self._features: npt.NDArray[np.int32] = stored["features"]
             self._popular: npt.NDArray[np.int32] = stored["popular"]
             self._first_kind = len(stored["features"]) - (int(stored["kinds"]) if "kinds" in stored else 0)
@@ -201,7 +176,9 @@ class ServedRetrieval:
         seen, bins = len(items), int(self._seen_bins[-1]) + 1
         of_age = self._of_age(min(seen, self._most), age)
         biases = bins + len(of_age)
-        of_virtual = virtual.ravel()[: self._effects] * (seen < self._warm_after)
+        of_virtual = virtual.ravel()[: self._effects] * np.float32(seen < self._warm_after)
+        if self._acts is not None:
+            of_virtual[self._acts.columns] += self._acts.taste(self._items.rows(items)[:, self._acts.columns])
         of_seen = (np.arange(bins) == self._seen_bins[min(seen, len(self._seen_bins) - 1)]).astype(np.float32)
         first, end, following = self._effects + biases, self._width, np.zeros(0, dtype=np.float32)
         if self._transitions is not None:  # what lies behind the targets is padding

@@ -18,6 +18,7 @@ from models.training.config import TrainingConfig, device_of
 from models.training.data import TrainingData
 from models.training.loop import Step, begin
 from models.training.processes import Execution
+from models.training.questions import asked_items
 from models.training.step import LEAST_ROWS
 
 if TYPE_CHECKING:
@@ -42,12 +43,14 @@ def cotrain(
     start: "WarmStart | None" = None,
     execution: Execution = Execution(),  # noqa: B008  # frozen
 ) -> Trained:
-    """Learn from what lies before the split. The same arguments give the same towers, bit for bit on the CPU.
+    """Learn from what lies before the split, and find what to ask new users. The same arguments give the same towers,
+    bit for bit on the CPU.
 
     `histories`: the behaviour that the towers may see; by default all of the dataset's. The rest is `learn`'s.
     Raises `InvalidInput` for data of one class, and what `learn` raises.
     """
-    return learn(TrainingData.of(dataset, split, encoding, histories), config, progress, start, execution)
+    trained = learn(TrainingData.of(dataset, split, encoding, histories), config, progress, start, execution)
+    return replace(trained, asked=asked_items(trained, dataset))
 
 
 def learn(

@@ -12,6 +12,8 @@ from models.effects.item_kinds import KindRows, kinds_of
 from models.runtime.encoding import FIRST_KNOWN
 from models.towers.architecture import TowerPair, build_towers
 from models.towers.embeddings import Sizes
+from models.towers.ranking.experts import Experts
+from models.training.questions import with_questions
 from models.training.trained import Trained
 
 
@@ -26,13 +28,16 @@ def with_kinds(trained: Trained) -> Trained:
         features = torch.from_numpy(encoding.features_by_index)
         model = build_towers(Sizes.of(encoding), features, trained.config.architecture)
     model.load_state_dict(_grown(trained.model, model, rows))
+    ranking = trained.model.ranking
+    if isinstance(ranking, Experts) and ranking.acts is not None:
+        model.ranking.acts = ranking.acts.with_rows(rows.of_table(ranking.acts.keys))
     popularity = np.concatenate([trained.popularity, np.zeros(len(encoding.kinds))])
     return replace(trained, model=model.eval(), encoding=encoding, popularity=popularity)
 
 
 def as_served(trained: Trained, registered: Mapping[str, Attributes | None]) -> Trained:
     """The towers as they are served after these items were registered."""
-    served = with_kinds(trained)
+    served = with_kinds(with_questions(trained))
     served.encoding.add_items(registered)
     return served
 

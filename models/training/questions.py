@@ -27,9 +27,11 @@ from models.data.dataset import Dataset
 from models.data.examples import Batch, encode_users
 from models.data.indices import item_indices
 from models.runtime.account_age import age_bins
+from models.runtime.acts import ActPosterior
 from models.runtime.answers import ACTIVITY, AnswerPosterior, AskedItems
 from models.runtime.encoding import FIRST_KNOWN, PADDING, IndexArray
 from models.towers.forms import ranking_arguments
+from models.towers.ranking.acts import ActTerm
 from models.towers.ranking.experts import Experts
 from models.towers.registry import FITTED
 from models.training.trained import Trained
@@ -90,15 +92,20 @@ class KnownItems(NamedTuple):
         return KnownItems(self.users[kept], self.items[kept])
 
 
-def with_questions(trained: Trained, asked: AskedItems) -> Trained:
-    """The towers as they are served: what answers put into virtual behaviour has its keys.
+def with_questions(trained: Trained) -> Trained:
+    """The towers as they are served: what answers put into virtual behaviour has its keys, and first acts count.
 
     Nothing else changes, and training goes on from the towers without. The other tables are those of `trained`.
     """
+    asked = trained.asked
+    if asked is None:
+        return trained
     keys = trained.model.ranking.get_buffer("keys")
     others = [each for each in (*trained.model.parameters(), *trained.model.buffers()) if each is not keys]
     model = copy.deepcopy(trained.model, {id(each): each for each in others})
     model.ranking.get_buffer("keys")[:, torch.from_numpy(asked.posterior.columns)] = torch.from_numpy(asked.keys)
+    if asked.acts is not None:
+        model.ranking.acts = ActTerm(asked.keys, asked.acts)
     return replace(trained, model=model, encoding=trained.encoding.with_questions(asked.posterior))
 
 
@@ -131,8 +138,7 @@ def asked_items(trained: Trained, dataset: Dataset, before: AskedItems | None = 
     weight = _weight(trained, dataset, tried, first)
     if not weight:
         return None
-    found = _fitted(acts, trained, columns)
-    return replace(found, keys=weight * found.keys)
+    return _fitted(acts, trained, columns).weighted(weight)
 
 
 def _fitted(acts: KnownItems, trained: Trained, columns: IndexArray) -> AskedItems:
@@ -146,12 +152,13 @@ def _fitted(acts: KnownItems, trained: Trained, columns: IndexArray) -> AskedIte
     share = acted.T @ (1 - 1 / by_user)
     keys = _keys(acted, by_user, share, asked)[:, : len(columns)]
     rates = np.clip(by_item[asked] / len(users), 1e-3, 1 - 1e-3)
-    order = _best_first(keys[asked], rates, keys.T @ (share[:, None] / share.sum() * keys))
+    spread = keys.T @ (share[:, None] / share.sum() * keys)
+    order = _best_first(keys[asked], rates, spread)
     asked, rates = asked[order], rates[order]
     log_odds = np.log(rates / (1 - rates))
     items = tuple(trained.encoding.items[index - FIRST_KNOWN] for index in asked.tolist())
     posterior = AnswerPosterior(items, keys[asked], log_odds.astype(np.float32), columns[: keys.shape[1]])
-    return AskedItems(posterior, keys)
+    return AskedItems(posterior, keys, ActPosterior.of(spread))
 
 
 def _keys(acted: sparse.csr_array, by_user: Doubles, share: Doubles, asked: IndexArray) -> Floats:

@@ -30,7 +30,7 @@ class Trained:
     counts: SavedCounts | None = None
     """What the fit of a later run's effects goes on from."""
     asked: AskedItems | None = None
-    """What the generation that these were restored from asks new users; None: nothing, or they were just trained."""
+    """What new users are asked, and how acts and answers move taste; None: nothing. `model` is without it."""
     losses: Sequence[Mapping[str, float]] = ()
     """Of every step, those before a resumption among them."""
 

@@ -7,6 +7,7 @@ from models.data.stages import reads_virtual
 from models.effects.age_bias import age_stages
 from models.effects.fit import Effects
 from models.effects.seen_bias import FIRST_OF_SEEN_BIN, SEEN_BINS
+from models.towers.ranking.acts import ActTerm
 from models.towers.ranking.base import RankingInputs, TowerShape, WithAuxiliaryLoss
 from models.towers.ranking.repeats import RepeatTerm
 from models.towers.ranking.transitions import TransitionTerm
@@ -17,12 +18,12 @@ and learned as fast it made the first steps worse (record 67)."""
 
 
 class Experts(nn.Module):
-    """The logit is a(seen) × cold + b(seen) × warm + what item-to-item transitions tell.
+    """The logit is a(seen) × cold + b(seen) × warm + what item-to-item transitions tell + what first acts tell.
 
     The cold expert reads the stored vector alone: v̂ · key(i) + the bias of the item at so many behaviours seen and at
     the account's age, where v̂ counts until `warm_after` behaviours are seen. The warm expert is any ranking tower, and
     reads real behaviour. a and b are learned for each number of behaviours seen, with a difference for each bin of the
-    account's age; of a user without any behaviour, only the cold one answers.
+    account's age; of a user without any behaviour, only the cold one answers. `acts` is there in served towers alone.
     """
 
     keys: Tensor
@@ -37,6 +38,7 @@ class Experts(nn.Module):
     """(1 + 2 A, items): added to `biases`. This and the next two are there where the account's age is read."""
     age_stages: Tensor
     """(1 + L, 1 + A): the row of `age_biases` for each number seen and each bin of age."""
+    acts: ActTerm | None
     age_mix: Tensor
     """(1 + A, 2): added to a and b by the bin of age, times `AGE_MIX_SHARE`."""
 
@@ -49,6 +51,7 @@ class Experts(nn.Module):
         self.mix = nn.Parameter(torch.ones(len(SEEN_BINS), 2))
         self.repeats = RepeatTerm(shape.items - shape.kinds)
         self.transitions = TransitionTerm(shape)
+        self.acts = None
         self.reads_age = shape.ages > 0
         if self.reads_age:
             self.register_buffer("age_biases", torch.zeros(1 + 2 * shape.ages, shape.items))
@@ -72,7 +75,8 @@ class Experts(nn.Module):
         seen = inputs.taste.seen.index_select(0, inputs.owner)
         cold: Tensor = self.cold(inputs)
         warm: Tensor = self.warm(_of_warm(inputs)) + self.repeats(inputs)
-        return torch.where(seen > 0, a * cold + b * warm + self.transitions(inputs), cold)
+        told = self.transitions(inputs) if self.acts is None else self.transitions(inputs) + self.acts(inputs)
+        return torch.where(seen > 0, a * cold + b * warm + told, cold)
 
     def auxiliary_loss(self, inputs: RankingInputs) -> Tensor | None:
         """The auxiliary loss of the warm expert; None where it has none."""

@@ -1,5 +1,6 @@
 """What a generation asks new users about, and what it makes of the answers."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +19,12 @@ from models.generations.load import restore
 from models.generations.manifest import read_manifest
 from models.generations.parity import attribute_tensor, probes, ranking_tensors
 from models.runtime import layout
+from models.runtime.acts import FEW
 from models.runtime.answers import AskedItems
 from models.runtime.local import LocalTowers
+from models.towers.ranking.acts import ActTerm
 from models.training.cotrain import cotrain
+from models.training.item_kinds import as_served
 from models.training.questions import KnownItems, asked_items, with_questions
 from models.training.trained import Trained
 from tests.questions_factory import ITEMS, answers, asking, is_even, questions_of, trained_on, two_tastes
@@ -88,9 +92,54 @@ def test_the_candidates_follow_the_answers(towers: LocalTowers) -> None:
         assert np.mean([is_even(item) == likes_even for item in found]) > 0.7
 
 
-def test_who_answers_nothing_is_ranked_as_before(asked: AskedItems) -> None:
+def acted(items: Sequence[str], asked: AskedItems) -> FloatArray:
+    """What acts on `items` add to the log-odds of every item, beside what the towers make of them alone."""
+    trained = asking()[0]
+    behaviour = Behaviour(items, [trained.encoding.actions[0]] * len(items), range(len(items)))
+    request = RankingInput(CITY, {}, behaviour, np.zeros((3, 8), np.float32), EVERY)
+    served, alone = (with_questions(replace(trained, asked=each)) for each in (asked, replace(asked, acts=None)))
+    found: FloatArray = np.subtract(
+        *(each.ranking.logits(*ranking_tensors(each.encoding, [request])).detach().numpy() for each in (served, alone))
+    )
+    return found
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_first_acts_move_the_taste(asked: AskedItems, count: int) -> None:
+    even = np.array([is_even(item) for item in EVERY])
+    for likes_even in (True, False):
+        own = [item for item in EVERY if is_even(item) == likes_even]
+        added = acted(own[:count], asked)
+        assert added[even == likes_even].mean() > added[even != likes_even].mean()
+
+
+def test_of_many_acts_the_towers_know_enough(asked: AskedItems) -> None:
+    assert acted(EVERY[:1] * (FEW - 1), asked).any()
+    assert not acted(EVERY[:1] * FEW, asked).any()
+
+
+def test_an_act_moves_the_candidates(towers: LocalTowers, asked: AskedItems) -> None:
+    assert asked.acts is not None
+    columns, index = asked.posterior.columns, towers.retrieval
+    for acts in (0, 1, 3):
+        items = towers.encoding.encode_items(EVERY[:acts])
+        found = index.query(items, np.zeros((3, 8), np.float32))[columns]
+        np.testing.assert_allclose(found, asked.acts.steps[acts] @ asked.keys[items].sum(axis=0), rtol=1e-4)
+        assert bool(found.any()) == bool(acts)
+
+
+def test_an_act_on_a_new_item_is_one_on_its_kind(asked: AskedItems) -> None:
     trained, _, _ = asking()
-    after = with_questions(trained, asked)
+    served = as_served(trained, {"new": {}})
+    term = served.model.ranking.acts
+    assert isinstance(term, ActTerm)
+    assert len(term.keys) == served.encoding.item_count == len(asked.keys) + len(served.encoding.kinds)
+    np.testing.assert_array_equal(term.keys[: len(asked.keys)], asked.keys)
+
+
+def test_who_neither_answers_nor_acts_is_ranked_as_before(asked: AskedItems) -> None:
+    trained, _, _ = asking()
+    after = with_questions(replace(trained, asked=replace(asked, acts=None)))
     tried = probes(trained, 40, np.random.default_rng(0))
     virtual = trained.zero_shot(attribute_tensor(trained.encoding, tried)).detach().numpy()
     columns = asked.posterior.columns
@@ -118,7 +167,7 @@ def test_a_tower_with_a_perceptron_leaves_numbers_free_too(tmp_path: Path) -> No
 
 def test_the_towers_share_the_tables_that_do_not_change(asked: AskedItems) -> None:
     trained, _, _ = asking()
-    after = with_questions(trained, asked)
+    after = with_questions(trained)
     assert after.model.embeddings.items.weight is trained.model.embeddings.items.weight
 
 
@@ -146,7 +195,7 @@ def test_of_few_users_what_was_asked_before_is_asked(asked: AskedItems, tmp_path
     assert found.posterior is asked.posterior
     np.testing.assert_array_equal(found.keys[:-3], fewer.keys)
     assert not found.keys[-3:].any()
-    taken = with_questions(trained, found)
+    taken = with_questions(replace(trained, asked=found))
     assert asked_items(taken, data, asked) is None, "attributes have come to need these numbers"
 
 
@@ -155,6 +204,15 @@ def test_a_restored_generation_tells_what_it_asks(asked: AskedItems) -> None:
     assert restored is not None
     assert restored.posterior.items == asked.posterior.items
     np.testing.assert_array_equal(restored.keys, asked.keys)
+    assert restored.acts is not None
+    assert asked.acts is not None
+    for found, expected in zip(restored.acts, asked.acts, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_generation_of_an_earlier_version_reads_acts_as_it_did(asked: AskedItems, tmp_path: Path) -> None:
+    replace(asked, acts=None).write(tmp_path / "questions.npz")
+    assert AskedItems.read(tmp_path / "questions.npz", asked.posterior).acts is None
 
 
 def _without_keys(trained: Trained) -> Trained:
@@ -168,7 +226,7 @@ def _with_codes_that_are_no_sums(trained: Trained) -> Trained:
 def _with_full_keys(trained: Trained) -> Trained:
     found = asked_items(*asking()[:2])
     assert found is not None
-    model = with_questions(trained, found).model
+    model = with_questions(replace(trained, asked=found)).model
     model.ranking.keys[:] = 1.0
     return replace(trained, model=model)
 
