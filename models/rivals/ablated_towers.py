@@ -4,20 +4,23 @@ MAIL's zero-shot tower is trained by L_a + L_v + L_d (eq. 7). "single" has L_a a
 (`models.rivals.towers`); here are L_a + L_d, L_v + L_d, and no loss at all. The default's cold expert is a sum of the
 effects of attributes and of biases by what was seen and by the account's age, beside a warm expert, which alone is
 "recency", and item-to-item transitions; here are the cold expert alone, its biases alone, and both experts without the
-effects of attributes, and without transitions. And the default with its effects trained by gradient: as sums of codes,
-with what values say together beside the sums, and with the paper's losses added to the sums.
+effects of attributes, without transitions, and without what first acts tell. And the default with its effects trained
+by gradient: as sums of codes, with what values say together beside the sums, and with the paper's losses added to the
+sums.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models.rivals.towers import TowerMethod, foretaste, papers_towers
+from models.rivals.methods import Material
+from models.rivals.towers import TowerMethod, TowerRanker, foretaste, papers_towers
 from models.towers.architecture import Architecture
 from models.towers.ranking.base import RankingInputs, TowerShape
+from models.towers.ranking.experts import Experts
 from models.towers.zero_shot.mail import MailAutoencoder
 from models.training.config import TrainingConfig
 
@@ -59,6 +62,18 @@ class NoWarmExpert(nn.Module):
         return torch.zeros(len(inputs.candidates), device=inputs.candidates.device)
 
 
+@dataclass(frozen=True)
+class WithoutActs(TowerMethod):
+    """A co-training whose towers are served without what first acts tell of taste."""
+
+    def fit(self, material: Material) -> TowerRanker:
+        ranker = super().fit(material)
+        ranking = ranker.trained.model.ranking
+        if isinstance(ranking, Experts):
+            ranking.acts = None
+        return ranker
+
+
 def mail_without_losses() -> TowerMethod:
     return papers_towers("users", zero_shot=_path(WithoutLosses))
 
@@ -92,6 +107,11 @@ def without_transitions() -> TowerMethod:
     return _with_effects(foretaste(), transitions=False)
 
 
+def without_acts() -> TowerMethod:
+    """The default without what first acts tell."""
+    return WithoutActs(foretaste().config)
+
+
 def by_gradient() -> TowerMethod:
     """The default, whose effects are fitted by gradient."""
     return _with_effects(foretaste(), solver="gradient")
@@ -120,7 +140,7 @@ def _with_descent(**changes: Any) -> TowerMethod:
 
 def _with_effects(method: TowerMethod, **changes: Any) -> TowerMethod:
     config = method.config
-    return TowerMethod(replace(config, effects=replace(config.effects, **changes)))
+    return replace(method, config=replace(config, effects=replace(config.effects, **changes)))
 
 
 def _without(name: str, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -88,6 +88,7 @@ FACTORIES: dict[str, str] = {
     "seen-biases": "models.rivals.ablated_towers:seen_biases",
     "foretaste-no-effects": "models.rivals.ablated_towers:without_effects",
     "foretaste-no-transitions": "models.rivals.ablated_towers:without_transitions",
+    "foretaste-no-acts": "models.rivals.ablated_towers:without_acts",
     "foretaste-gradient": "models.rivals.ablated_towers:by_gradient",
     "foretaste-combined": "models.rivals.ablated_towers:combined",
     "foretaste-reconstruction": "models.rivals.ablated_towers:with_reconstruction",

@@ -96,13 +96,14 @@ class TowerMethod:
         Of effects, one is with more of what users do first: it is worth most there, and costs where it is not.
         """
         longer = lengthened(self.config)
-        slower = TowerMethod(slowed(longer.with_dropout(MILDEST)))
+        slower = replace(self, config=slowed(longer.with_dropout(MILDEST)))
+        dropping = [replace(self, config=longer.with_dropout(share)) for share in (MILDER, MILDEST, 0.0)]
         if self.config.architecture.zero_shot in FITTED:
             precision = self.config.effects.first_precision * FIRST_SHARE
             effects = replace(self.config.effects, first_precision=precision)
-            first = TowerMethod(replace(longer.with_dropout(MILDEST), effects=effects))
-            return self, *(TowerMethod(longer.with_dropout(share)) for share in (MILDER, MILDEST)), first, slower
-        return self, *(TowerMethod(longer.with_dropout(share)) for share in (MILDER, MILDEST, 0.0)), slower
+            first = replace(self, config=replace(longer.with_dropout(MILDEST), effects=effects))
+            return self, *dropping[:2], first, slower
+        return self, *dropping, slower
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ class Alike:
         if not isinstance(method, TowerMethod):
             return method
         config = replace(method.config, batch=self.batch, ranking_rate=self.rate)
-        return TowerMethod(config.with_epochs(self.epochs).with_dropout(self.dropout))
+        return replace(method, config=config.with_epochs(self.epochs).with_dropout(self.dropout))
 
 
 def lengthened(config: TrainingConfig) -> TrainingConfig:

@@ -1,29 +1,34 @@
 """Parts that are left out of MAIL and of the default: what remains is trained, and what is gone says nothing."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from models.rivals import ablated_towers
-from models.rivals.methods import by_name
+from models.rivals.methods import Material, by_name
 from models.rivals.towers import TowerMethod
+from models.runtime.acts import FEW
+from models.study.fold import Fold
 from models.study.protocols import questions
+from tests.questions_factory import two_tastes
 from tests.study_parts import fold
 from tests.towers_factory import SMALL, config
 
 
-def _fitted(name: str) -> Any:
+def _fitted(name: str, material: Material | None = None) -> Any:
     """A registered ablation, with small towers and few steps."""
     method = by_name(name)
     assert isinstance(method, TowerMethod)
     shape = method.config.architecture
-    small = replace(SMALL, ranking=shape.ranking, zero_shot=shape.zero_shot)
-    settings = config(rows=2000, epochs=1, architecture=small, masked=method.config.masked)
+    towers = replace(SMALL, ranking=shape.ranking, zero_shot=shape.zero_shot)
+    settings = config(rows=2000, epochs=1, architecture=towers, masked=method.config.masked)
     effects = method.config.effects
     effects = replace(effects, descent=replace(effects.descent, least_steps=20, batch=64))
-    return TowerMethod(replace(settings, effects=effects)).fit(fold().material("hidden", seed=0))
+    small = replace(method, config=replace(settings, effects=effects))
+    return small.fit(material or fold().material("hidden", seed=0))
 
 
 @pytest.mark.parametrize(
@@ -63,6 +68,18 @@ def test_without_transitions_nothing_follows_anything() -> None:
     warm = batch.seen[batch.owner] > 0
     assert not np.allclose(whole.scores(batch)[warm], without.scores(batch)[warm])
     np.testing.assert_allclose(whole.scores(batch)[~warm], without.scores(batch)[~warm], rtol=1e-4, atol=1e-4)
+
+
+def test_without_acts_users_of_some_behaviour_are_ranked_by_the_towers_alone(tmp_path: Path) -> None:
+    """The same training for both: users of many behaviours, and those of none, are ranked alike."""
+    own = Fold.of(two_tastes(tmp_path / "data", acts=30))
+    whole, without = (_fitted(name, own.material("first_steps", 0)) for name in ("foretaste", "foretaste-no-acts"))
+    asked = questions(own, ("first_steps",))["first_steps"]
+    _, batch = next(iter(asked.batches(4000)))
+    seen = batch.seen[batch.owner]
+    told = whole.scores(batch) != without.scores(batch)
+    assert told[(seen > 0) & (seen < FEW)].mean() > 0.9
+    assert not told[(seen == 0) | (seen >= FEW)].any()
 
 
 def test_what_is_left_out_is_named_by_an_import_path() -> None:
