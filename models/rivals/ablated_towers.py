@@ -88,7 +88,7 @@ def mail_without_attribute_loss() -> TowerMethod:
 
 def cold_expert() -> TowerMethod:
     """The default's cold expert alone: effects of attributes, and biases by what was seen and by the account's age."""
-    return _with_effects(foretaste(_path(NoWarmExpert)), transitions=False)
+    return _with_effects(WithoutActs(foretaste(_path(NoWarmExpert)).config), transitions=False)
 
 
 def seen_biases() -> TowerMethod:
