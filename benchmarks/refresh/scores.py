@@ -16,6 +16,7 @@ from models.log.window import LogWindow
 from models.rivals.towers import TowerRanker
 from models.runtime.encoding import IndexArray
 from models.study.protocols import BATCH_ROWS, NEW, SEEN, STEPS, WARM
+from models.training.questions import with_questions
 from models.training.trained import Trained
 
 Scores: TypeAlias = npt.NDArray[np.float32]
@@ -78,7 +79,7 @@ def score_week(
         seen = examples.histories.seen(examples.users.astype(np.int64), examples.times_ms)
         own = new[examples.users]
         moments: dict[Protocol, Flags] = {"hidden": own, "first_steps": own & (seen <= STEPS), "as_served": ~own}
-        ranker = TowerRanker(trained, torch.device("cpu"), ())
+        ranker = TowerRanker(with_questions(trained), torch.device("cpu"), ())
         for protocol, flags in moments.items():
             scores[protocol][kind] = scores_of(ranker, examples, np.flatnonzero(flags), hidden=protocol == "hidden")
             rows, sizes = np.repeat(flags, examples.sizes), examples.sizes[flags]
