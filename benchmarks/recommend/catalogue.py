@@ -66,7 +66,8 @@ def enlarged(trained: Trained, items: int, rng: np.random.Generator) -> Trained:
     model.load_state_dict(state)
     popularity = trained.popularity[rows] * rng.random(len(rows))
     popularity[:FIRST_KNOWN] = 0
-    return replace(trained, model=model.eval(), encoding=larger, popularity=popularity / popularity.sum(), counts=None)
+    shares = popularity / popularity.sum()
+    return replace(trained, model=model.eval(), encoding=larger, popularity=shares, counts=None, asked=None)
 
 
 def _copied(table: Tensor, rows: Any, rng: np.random.Generator, axis: int) -> Tensor:

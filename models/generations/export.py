@@ -63,7 +63,7 @@ def export(  # noqa: PLR0913  # flat, each an option of the artifact
     Its number is 1 + the highest there, and at least `lowest`; never in the slot of generation `unlike`, the active
     one. Of two exports that end at once, one takes the number and the other the next. `base` is the generation whose
     weights the training started from, `profile` the JSON that tells drift, `counted` whose interactions are in its
-    counts. Raises `ParityError` when the exported towers, fed raw values, answer differently from the trained ones, and
+    counts. Raises `ParityError` when the exported towers, fed raw values, answer differently from those in torch, and
     `Unavailable` when the disk is full.
     """
     sweep(generations, clock)
@@ -111,7 +111,7 @@ def _write(
 
 
 def _fill(trained: Trained, dataset: Dataset, folder: Path, extras: _Extras) -> float:
-    """Write all files but the manifest; the greatest difference of the exported towers from the trained ones."""
+    """Write all files but the manifest; the greatest difference of the exported towers from those in torch."""
     asking = with_questions(trained)
     served = with_kinds(asking)
     (folder / layout.ENCODING).write_text(served.encoding.to_json(), encoding="utf-8")

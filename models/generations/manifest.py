@@ -6,7 +6,8 @@ zero_shot.onnx       the zero-shot tower's serving form
 ranking.onnx         the ranking tower's
 weights.safetensors  all parameters, for a later training run to start from
 popularity.json      each item's share of the training interactions
-probes.json          raw requests with the answers of the towers as trained, to be asked again wherever they are served
+probes.json          raw requests with the answers of the served towers in torch, to be asked again elsewhere
+questions.npz        what acts and answers tell of taste, where new users are asked
 retrieval.npz        the index over its items
 counts.npz           what was counted of the log, for a later run to add to
 counted.npz          who is in the counts, by digest; first_counts.npz: what the first training counted
@@ -60,7 +61,7 @@ class Manifest(BaseModel):
     base: int | None = None
     """The generation whose weights training started from."""
     parity: float
-    """Greatest difference between the towers as trained and as exported."""
+    """Greatest difference between the served towers in torch and as exported."""
     files: dict[str, str]
     """sha256 of every other file."""
 

@@ -1,6 +1,6 @@
-"""Whether towers answer as they did in training: probes that travel with a generation, compared wherever it is served.
+"""Whether towers answer as they did in torch: probes that travel with a generation, compared wherever it is served.
 
-A probe is a raw request and what the towers answered to it as they were trained. No torch is needed to ask it again.
+A probe is a raw request and what the towers as served answered to it in torch. No torch is needed to ask it again.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ class ParityError(ForetasteError):
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """A raw request with the answers of the towers as trained: `virtual` (M, D) of eq. 8, `scores` (K,) of eq. 12.
+    """A raw request with the answers of the served towers in torch: `virtual` (M, D) of eq. 8, `scores` (K,) of eq. 12.
 
     The scores are for the virtual behaviour in the request, not for `virtual`.
     """

@@ -96,18 +96,19 @@ def _without_age(encoding: Encoding) -> list[str]:
 def refreshed(
     prepared: Prepared, progress: Callable[[Step], None] = lambda _: None, execution: Execution | None = None
 ) -> Trained:
-    """The towers after the window, and what to ask new users. Raises what `learn` raises."""
+    """The towers after the window; in the first process, with what to ask new users. Raises what `learn` raises."""
     base = prepared.base
     start = None if base is None else WarmStart.of(base, prepared.data.encoding)
-    trained = learn(prepared.data, prepared.config, progress, start, execution or Execution())
-    asked = asked_items(trained, prepared.dataset, None if base is None else base.asked)
-    trained = replace(trained, asked=asked)
-    if base is None or not base.popularity.any():
+    execution = execution or Execution()
+    trained = learn(prepared.data, prepared.config, progress, start, execution)
+    if base is not None and base.popularity.any():
+        # of what the window does not show, the base knows how popular it was
+        earlier = np.zeros(len(trained.popularity))
+        earlier[: len(base.popularity)] = base.popularity
+        trained = replace(trained, popularity=(earlier + trained.popularity) / 2)
+    if execution.processes.rank > 0:
         return trained
-    # of what the window does not show, the base knows how popular it was
-    earlier = np.zeros(len(trained.popularity))
-    earlier[: len(base.popularity)] = base.popularity
-    return replace(trained, popularity=(earlier + trained.popularity) / 2)
+    return replace(trained, asked=asked_items(trained, prepared.dataset, None if base is None else base.asked))
 
 
 def _warm(config: TrainingConfig, rows: int) -> TrainingConfig:

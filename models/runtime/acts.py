@@ -1,9 +1,9 @@
-"""What a user's first acts tell of taste beside what the towers have learned: from the prior to the posterior, in one
-step.
+"""What a user's first acts tell of taste, beside what the towers have learned.
 
 In the directions in which answers to questions are read (`models.training.questions`), with keys k that are centred
 over p(i), the share of item i in what everybody acts on, a user of taste u ~ N(0, I) acts on i with probability
-p(i) exp(k(i) · u) / Z(u). One Newton step from the prior over n acts j₁ … jₙ gives, with Σ = Σ_i p(i) k(i) k(i)ᵀ,
+p(i) exp(k(i) · u) / Z(u). One Newton step from the prior over n acts j₁ … jₙ on known items gives, with
+Σ = Σ_i p(i) k(i) k(i)ᵀ,
 
     û = (I + n Σ)⁻¹ Σ_d k(j_d),    log Z(û) ≈ ½ ûᵀ Σ û.
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from foretaste.kernel.values import FloatArray, IndexArray
 
-FEW = 20
+ENOUGH = 20
 """Acts from which on this tells nothing that the towers do not know."""
 WEIGHT = 0.5
 TEMPER = 4.0
@@ -29,7 +29,7 @@ class ActPosterior(NamedTuple):
     """How acts move taste in T directions."""
 
     steps: FloatArray
-    """(1 + `FEW`, T, T): from the sum of the keys of so many acts to û; the last, of `FEW` and more, is zero."""
+    """(1 + `ENOUGH`, T, T): from the sum of the keys of so many acts to û; the last, of `ENOUGH` and more, is zero."""
     spread: FloatArray
     """(T, T): Σ."""
 
@@ -37,7 +37,7 @@ class ActPosterior(NamedTuple):
     def of(cls, spread: FloatArray) -> "ActPosterior":
         """For keys of these second moments Σ (T, T)."""
         second = spread.astype(np.float64)
-        found = [WEIGHT * np.linalg.inv(np.eye(len(second)) + TEMPER * acts * second) for acts in range(FEW)]
+        found = [WEIGHT * np.linalg.inv(np.eye(len(second)) + TEMPER * acts * second) for acts in range(ENOUGH)]
         steps = np.stack([*found, np.zeros_like(second)])
         return cls(steps.astype(np.float32), spread.astype(np.float32))
 
@@ -58,6 +58,7 @@ class StoredActs:
         """Out of the file of an index; None where acts tell nothing, or an earlier version wrote it."""
         return cls(stored["act_steps"], stored["act_columns"]) if "act_steps" in stored else None
 
-    def taste(self, keys: FloatArray) -> FloatArray:
-        """û (T,) of n acts, by the keys (n, T) of their items."""
-        return np.asarray(self.steps[min(len(keys), FEW)] @ keys.sum(axis=0), dtype=np.float32)
+    def taste(self, vectors: FloatArray) -> FloatArray:
+        """û (T,) of n acts, by the vectors (n, H) of their items, which are known."""
+        step = self.steps[min(len(vectors), ENOUGH)]
+        return np.asarray(step @ vectors[:, self.columns].sum(axis=0), dtype=np.float32)

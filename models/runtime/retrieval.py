@@ -177,8 +177,9 @@ class ServedRetrieval:
         of_age = self._of_age(min(seen, self._most), age)
         biases = bins + len(of_age)
         of_virtual = virtual.ravel()[: self._effects] * np.float32(seen < self._warm_after)
+        vectors = self._items.rows(items)
         if self._acts is not None:
-            of_virtual[self._acts.columns] += self._acts.taste(self._items.rows(items)[:, self._acts.columns])
+            of_virtual[self._acts.columns] += self._acts.taste(vectors[items >= FIRST_ITEM])
         of_seen = (np.arange(bins) == self._seen_bins[min(seen, len(self._seen_bins) - 1)]).astype(np.float32)
         first, end, following = self._effects + biases, self._width, np.zeros(0, dtype=np.float32)
         if self._transitions is not None:  # what lies behind the targets is padding
@@ -189,7 +190,7 @@ class ServedRetrieval:
             taste = np.zeros(end - first, dtype=np.float32)
         else:
             weights = self._decay ** np.arange(seen - 1, -1, -1, dtype=np.float32)
-            taste = self._gain * (weights / weights.sum()) @ self._items.rows(items)[:, first:end]
+            taste = self._gain * (weights / weights.sum()) @ vectors[:, first:end]
         return np.concatenate([of_virtual, of_seen, of_age, taste, following]).astype(np.float32)
 
     def _of_age(self, seen: int, age: int) -> FloatArray:

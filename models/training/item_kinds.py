@@ -28,9 +28,8 @@ def with_kinds(trained: Trained) -> Trained:
         features = torch.from_numpy(encoding.features_by_index)
         model = build_towers(Sizes.of(encoding), features, trained.config.architecture)
     model.load_state_dict(_grown(trained.model, model, rows))
-    ranking = trained.model.ranking
-    if isinstance(ranking, Experts) and ranking.acts is not None:
-        model.ranking.acts = ranking.acts.with_rows(rows.of_table(ranking.acts.keys))
+    if isinstance(model.ranking, Experts) and isinstance(trained.model.ranking, Experts):
+        model.ranking.acts = trained.model.ranking.acts
     popularity = np.concatenate([trained.popularity, np.zeros(len(encoding.kinds))])
     return replace(trained, model=model.eval(), encoding=encoding, popularity=popularity)
 

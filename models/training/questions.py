@@ -7,7 +7,8 @@ Who acted on an item stands for who would say yes to it. How much likelier a use
 where x_ui says whether user u acted on i, n_u counts these items, and E is what popularity alone would give. If taste
 is u ~ N(0, I) and log-odds are k · u, lifts are k(q) · k(i): the greatest eigenvalues of the asked items' lifts among
 themselves give their k, and each other item's k is the one that fits its lifts to all of them (Nyström). How much of
-it counts is what tells other users' first acts best; where that is surely nothing, a generation asks nothing.
+it counts is what tells other users' first acts best; where that is surely nothing, a generation asks nothing. In these
+directions first acts are read too (`models.runtime.acts`).
 """
 
 import copy
@@ -95,17 +96,18 @@ class KnownItems(NamedTuple):
 def with_questions(trained: Trained) -> Trained:
     """The towers as they are served: what answers put into virtual behaviour has its keys, and first acts count.
 
-    Nothing else changes, and training goes on from the towers without. The other tables are those of `trained`.
+    Nothing else changes, and training goes on from the towers without. The other tables are those of `trained`. Towers
+    that are served so already stay as they are.
     """
     asked = trained.asked
-    if asked is None:
+    if asked is None or trained.encoding.questions.items:
         return trained
     keys = trained.model.ranking.get_buffer("keys")
     others = [each for each in (*trained.model.parameters(), *trained.model.buffers()) if each is not keys]
     model = copy.deepcopy(trained.model, {id(each): each for each in others})
     model.ranking.get_buffer("keys")[:, torch.from_numpy(asked.posterior.columns)] = torch.from_numpy(asked.keys)
     if asked.acts is not None:
-        model.ranking.acts = ActTerm(asked.keys, asked.acts)
+        model.ranking.acts = ActTerm(asked.posterior.columns, asked.acts)
     return replace(trained, model=model, encoding=trained.encoding.with_questions(asked.posterior))
 
 

@@ -30,7 +30,8 @@ class Trained:
     counts: SavedCounts | None = None
     """What the fit of a later run's effects goes on from."""
     asked: AskedItems | None = None
-    """What new users are asked, and how acts and answers move taste; None: nothing. `model` is without it."""
+    """What new users are asked, and how acts and answers move taste; None: nothing. `model` is without it until
+    `with_questions`."""
     losses: Sequence[Mapping[str, float]] = ()
     """Of every step, those before a resumption among them."""
 

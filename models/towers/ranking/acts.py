@@ -1,41 +1,37 @@
 """What a user's first acts tell of taste, beside what the towers have learned; training never sees it."""
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from foretaste.kernel.values import FloatArray
-from models.runtime.acts import FEW, ActPosterior
+from foretaste.kernel.values import IndexArray
+from models.runtime.acts import ENOUGH, ActPosterior
+from models.runtime.encoding import FIRST_KNOWN
 from models.towers.ranking.base import RankingInputs
 
 
 class ActTerm(nn.Module):
     """Log-odds û · k(candidate) - ½ ûᵀ Σ û, with the posterior taste û of a user's acts; see `models.runtime.acts`.
 
-    Nothing for a user without behaviour, and for one of `FEW` behaviours and more. `keys` (items, T).
+    Nothing for a user of whom no act is on a known item, and for one of `ENOUGH` such acts and more. The keys k lie in
+    the `columns` (T,) of the cold expert's.
     """
 
-    keys: Tensor
+    columns: Tensor
     steps: Tensor
     spread: Tensor
 
-    def __init__(self, keys: FloatArray, posterior: ActPosterior) -> None:
+    def __init__(self, columns: IndexArray, posterior: ActPosterior) -> None:
         super().__init__()
-        self.posterior = posterior
-        for name, values in (("keys", keys), *posterior._asdict().items()):
+        for name, values in (("columns", columns), *posterior._asdict().items()):
             self.register_buffer(name, torch.from_numpy(values), persistent=False)
 
-    def with_rows(self, keys: npt.ArrayLike) -> "ActTerm":
-        """With more items behind the others, of these `keys` (K, T)."""
-        return ActTerm(np.concatenate([self.keys.numpy(), np.asarray(keys, dtype=np.float32)]), self.posterior)
-
-    def forward(self, inputs: RankingInputs) -> Tensor:
-        """(R,)."""
-        evidence = self.keys[inputs.taste.items].sum(dim=1)  # padding has no key
-        step = self.steps.index_select(0, inputs.taste.seen.clamp(max=FEW))
-        taste = (step @ evidence.unsqueeze(2)).squeeze(2)
+    def forward(self, inputs: RankingInputs, keys: Tensor) -> Tensor:
+        """(R,), by the cold expert's `keys` (items, H)."""
+        items = inputs.taste.items
+        told = keys[items].sum(dim=1).index_select(1, self.columns)  # padding and unknown items have no key
+        acts = (items >= FIRST_KNOWN).sum(dim=1).clamp(max=ENOUGH)
+        taste = (self.steps.index_select(0, acts) @ told.unsqueeze(2)).squeeze(2)
         normaliser = 0.5 * ((taste @ self.spread) * taste).sum(dim=1)
-        moved = (taste.index_select(0, inputs.owner) * self.keys.index_select(0, inputs.candidates)).sum(dim=1)
-        found: Tensor = moved - normaliser.index_select(0, inputs.owner)
-        return found
+        of_candidates = keys.index_select(0, inputs.candidates).index_select(1, self.columns)
+        found: Tensor = (taste.index_select(0, inputs.owner) * of_candidates).sum(dim=1)
+        return found - normaliser.index_select(0, inputs.owner)

@@ -23,7 +23,7 @@ class Experts(nn.Module):
     The cold expert reads the stored vector alone: v̂ · key(i) + the bias of the item at so many behaviours seen and at
     the account's age, where v̂ counts until `warm_after` behaviours are seen. The warm expert is any ranking tower, and
     reads real behaviour. a and b are learned for each number of behaviours seen, with a difference for each bin of the
-    account's age; of a user without any behaviour, only the cold one answers. `acts` is there in served towers alone.
+    account's age; of a user without any behaviour, only the cold one answers.
     """
 
     keys: Tensor
@@ -34,11 +34,12 @@ class Experts(nn.Module):
     """(1 + L,): the bin of each number seen."""
     mix: Tensor
     """(1 + L, 2): a and b of each number seen; of who has seen none they do not count."""
+    acts: ActTerm | None
+    """In served towers alone."""
     age_biases: Tensor
     """(1 + 2 A, items): added to `biases`. This and the next two are there where the account's age is read."""
     age_stages: Tensor
     """(1 + L, 1 + A): the row of `age_biases` for each number seen and each bin of age."""
-    acts: ActTerm | None
     age_mix: Tensor
     """(1 + A, 2): added to a and b by the bin of age, times `AGE_MIX_SHARE`."""
 
@@ -75,7 +76,9 @@ class Experts(nn.Module):
         seen = inputs.taste.seen.index_select(0, inputs.owner)
         cold: Tensor = self.cold(inputs)
         warm: Tensor = self.warm(_of_warm(inputs)) + self.repeats(inputs)
-        told = self.transitions(inputs) if self.acts is None else self.transitions(inputs) + self.acts(inputs)
+        told = self.transitions(inputs)
+        if self.acts is not None:
+            told = told + self.acts(inputs, self.keys)
         return torch.where(seen > 0, a * cold + b * warm + told, cold)
 
     def auxiliary_loss(self, inputs: RankingInputs) -> Tensor | None:

@@ -56,6 +56,7 @@ def test_a_version_runs_without_the_rest_of_the_project(tmp_path: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, '.')\n"
         "from pathlib import Path; from models.runtime.towers import ServedZeroShot\n"
+        "import models.runtime.retrieval\n"
         "import numpy; assert ServedZeroShot(Path('.')).run(numpy.zeros((1, 3), int)).shape == (1, 3, 8)\n"
         "strangers = {'torch', 'pydantic', 'pandas'} & set(sys.modules)\n"
         "assert not strangers, strangers\n"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from foretaste.kernel.values import FloatArray
-from models.runtime.acts import FEW, TEMPER, WEIGHT, ActPosterior, StoredActs
+from models.runtime.acts import ENOUGH, TEMPER, WEIGHT, ActPosterior, StoredActs
 
 ITEMS, DIRECTIONS = 200, 3
 
@@ -24,7 +24,7 @@ def taste(posterior: ActPosterior, keys: FloatArray) -> FloatArray:
     return StoredActs(posterior.steps, np.arange(DIRECTIONS)).taste(keys)
 
 
-@pytest.mark.parametrize("acts", [1, 2, 7, FEW - 1])
+@pytest.mark.parametrize("acts", [1, 2, 7, ENOUGH - 1])
 def test_it_is_one_newton_step_from_the_prior(keys: FloatArray, acts: int) -> None:
     """The gradient at u = 0 of the log posterior, tempered, is the sum of centred keys; the Hessian -(I + n Σ)."""
     spread = spread_of(keys)
@@ -37,7 +37,7 @@ def test_it_is_one_newton_step_from_the_prior(keys: FloatArray, acts: int) -> No
 
 def test_nothing_is_told_by_no_act_and_by_many(keys: FloatArray) -> None:
     posterior = ActPosterior.of(spread_of(keys))
-    for acts in (0, FEW, FEW + 5):
+    for acts in (0, ENOUGH, ENOUGH + 5):
         assert not taste(posterior, keys[:acts]).any()
 
 

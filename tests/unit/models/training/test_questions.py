@@ -19,10 +19,9 @@ from models.generations.load import restore
 from models.generations.manifest import read_manifest
 from models.generations.parity import attribute_tensor, probes, ranking_tensors
 from models.runtime import layout
-from models.runtime.acts import FEW
+from models.runtime.acts import ENOUGH
 from models.runtime.answers import AskedItems
 from models.runtime.local import LocalTowers
-from models.towers.ranking.acts import ActTerm
 from models.training.cotrain import cotrain
 from models.training.item_kinds import as_served
 from models.training.questions import KnownItems, asked_items, with_questions
@@ -114,8 +113,8 @@ def test_the_first_acts_move_the_taste(asked: AskedItems, count: int) -> None:
 
 
 def test_of_many_acts_the_towers_know_enough(asked: AskedItems) -> None:
-    assert acted(EVERY[:1] * (FEW - 1), asked).any()
-    assert not acted(EVERY[:1] * FEW, asked).any()
+    assert acted(EVERY[:1] * (ENOUGH - 1), asked).any()
+    assert not acted(EVERY[:1] * ENOUGH, asked).any()
 
 
 def test_an_act_moves_the_candidates(towers: LocalTowers, asked: AskedItems) -> None:
@@ -129,18 +128,29 @@ def test_an_act_moves_the_candidates(towers: LocalTowers, asked: AskedItems) -> 
 
 
 def test_an_act_on_a_new_item_is_one_on_its_kind(asked: AskedItems) -> None:
-    trained, _, _ = asking()
-    served = as_served(trained, {"new": {}})
-    term = served.model.ranking.acts
-    assert isinstance(term, ActTerm)
-    assert len(term.keys) == served.encoding.item_count == len(asked.keys) + len(served.encoding.kinds)
-    np.testing.assert_array_equal(term.keys[: len(asked.keys)], asked.keys)
+    """The keys of kinds are foretold from those of items; an item that is neither known nor new tells nothing."""
+    served = as_served(asking()[0], {"new": {}})
+    columns, behaviour = asked.posterior.columns, [served.encoding.actions[0]]
+    keys = served.model.ranking.keys[served.encoding.encode_items(["new"])][:, columns]
+    assert keys.any()
+    index = LocalTowers.of(asking()[2])
+    index.encoding.add_items({"new": {}})
+    for item, told in (("new", True), ("strange", False)):
+        request = RankingInput(CITY, {}, Behaviour([item], behaviour, [0]), np.zeros((3, 8), np.float32), EVERY)
+        inputs = served.ranking.inputs(*ranking_tensors(served.encoding, [request]))
+        assert bool(served.model.ranking.acts(inputs, served.model.ranking.keys).any()) == told
+        query = index.retrieval.query(index.encoding.encode_items([item]), np.zeros((3, 8), np.float32))
+        assert bool(query[columns].any()) == told
+
+
+def test_an_unknown_item_is_no_act(asked: AskedItems) -> None:
+    np.testing.assert_allclose(acted([EVERY[0], "strange", "stranger"], asked), acted(EVERY[:1], asked), atol=1e-5)
 
 
 def test_who_neither_answers_nor_acts_is_ranked_as_before(asked: AskedItems) -> None:
     trained, _, _ = asking()
-    after = with_questions(replace(trained, asked=replace(asked, acts=None)))
-    tried = probes(trained, 40, np.random.default_rng(0))
+    after = with_questions(trained)
+    tried = [replace(each, behaviour=Behaviour()) for each in probes(trained, 40, np.random.default_rng(0))]
     virtual = trained.zero_shot(attribute_tensor(trained.encoding, tried)).detach().numpy()
     columns = asked.posterior.columns
     assert not virtual.reshape(len(virtual), -1)[:, columns].any(), "attributes leave these numbers free"
