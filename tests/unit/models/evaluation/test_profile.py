@@ -16,17 +16,21 @@ from foretaste.kernel.events import UserRanked
 from foretaste.kernel.profile import Profile, Shares, read_profile
 from foretaste.kernel.ranking import Source
 from foretaste.testing import InMemoryGenerations, InMemoryOnlineStore
+from models.data.dataset import Dataset
 from models.data.examples import Examples
 from models.data.histories import Histories
 from models.data.sampling import NegativeSampler
+from models.data.split import split_by_time
 from models.data.vocabulary import item_counts
 from models.evaluation.profile import MOST_BYTES, ProfileConfig, _fewer, _within, profile_of
 from models.generations.export import export
 from models.generations.manifest import generation_record
 from models.runtime.encoding import FIRST_KNOWN
 from models.runtime.fields import CategoricalEncoder
+from models.training.trained import Trained
 from streams.watch.drift import Drift
 from streams.watch.monitor import Monitor
+from tests.questions_factory import asking
 from tests.stream_parts import NOW, ChosenTowers, message
 from tests.towers_factory import METRICS, dataset, trained
 
@@ -40,8 +44,12 @@ def examples(*, hidden: bool = False) -> Examples:
 
 
 def sampler(seed: int = 0) -> NegativeSampler:
-    data, split = dataset()
-    past, encoding = replace(data, interactions=split.train), trained().encoding
+    return sampler_of(dataset()[0], trained(), seed)
+
+
+def sampler_of(data: Dataset, towers: Trained, seed: int = 0) -> NegativeSampler:
+    split = split_by_time(data)
+    past, encoding = replace(data, interactions=split.train), towers.encoding
     counts = item_counts(data, encoding, split.instant_ms)
     return NegativeSampler(past, encoding, counts, np.random.default_rng(seed))
 
@@ -123,6 +131,18 @@ def test_calibration_is_by_group_and_near_what_was_observed() -> None:
         assert each.observed == pytest.approx(0.2, abs=0.02), "four negatives were sampled for each"
         assert each.predicted == pytest.approx(each.observed, abs=0.1)
     assert profile_of(trained(), examples(), np.random.default_rng(0)).calibration == {}, "one class"
+
+
+def test_calibration_is_that_of_the_towers_as_served() -> None:
+    """With what first acts tell; of users without any it is the same."""
+    towers, data, _ = asking()
+    of_moments = Examples.of(data, split_by_time(data).train, towers.encoding, Histories.of(data, towers.encoding))
+    served, alone = (
+        profile_of(each, of_moments, np.random.default_rng(0), sampler=sampler_of(data, towers)).calibration
+        for each in (towers, replace(towers, asked=None))
+    )
+    assert served["warming"].predicted != alone["warming"].predicted
+    assert served["cold"] == alone["cold"]
 
 
 def test_a_few_moments_are_drawn_where_there_are_many() -> None:

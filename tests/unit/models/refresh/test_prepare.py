@@ -6,15 +6,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmarks.refresh.week_log import log_of, weeks_of
+from benchmarks.refresh.week_log import Week, log_of, weeks_of
 from foretaste.kernel.running.registered_items import RegisteredItem
 from models.log.join import joined
 from models.log.schema import with_registered
 from models.log.window import LogWindow
-from models.refresh.prepare import MOST_PASSES, WARM_STEPS, Prepared, RefreshPlan, held_out, prepare
+from models.refresh.prepare import MOST_PASSES, WARM_STEPS, Prepared, RefreshPlan, held_out, prepare, refreshed
 from models.runtime.account_age import BOUNDS_MS
 from models.training.config import TrainingConfig
 from models.training.trained import Trained
+from tests.questions_factory import asking
 from tests.towers_factory import dataset, trained
 
 
@@ -59,6 +60,23 @@ def test_what_the_active_generation_learned_from_does_not_judge(window: LogWindo
 def test_what_was_learned_long_ago_changes_nothing(window: LogWindow) -> None:
     before, judging = held_out(window, 0.5)
     assert [len(each) for each in held_out(window, 0.5, int(window.times_ms[0]))] == [len(before), len(judging)]
+
+
+def test_a_refresh_finds_what_to_ask_and_of_a_few_users_asks_what_its_base_did() -> None:
+    base, data, _ = asking()
+    assert base.asked is not None
+    times_ms = data.interactions["time_ms"].to_numpy()
+    week = Week(1, int(times_ms[len(times_ms) // 10]), int(times_ms[-1]) + 1)
+    window = joined(log_of(data, week, 4, seed=1), 1, week.until_ms)
+    plan = RefreshPlan(epochs=1)
+    anew = refreshed(prepare(window, base, plan)).asked
+    assert anew is not None
+    assert anew.posterior is not base.asked.posterior
+    few = window.before(int(window.times_ms[len(window) // 5]))
+    same = refreshed(prepare(few, base, plan)).asked
+    assert same is not None
+    assert same.posterior is base.asked.posterior
+    assert same.acts is base.asked.acts
 
 
 def test_a_generation_that_read_no_age_goes_on_without_and_that_is_said(window: LogWindow) -> None:
