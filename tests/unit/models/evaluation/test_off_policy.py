@@ -15,7 +15,7 @@ from models.runtime.encoding import IndexArray
 from serving.rankings.exploring import Exploration, probabilities
 from serving.requests import RankResponse, ScoredItem
 
-SHOWN, RANKINGS, SHARE = 5, 100_000, 0.5
+SHOWN, RANKINGS, SHARE = 5, 250_000, 0.5
 
 
 def answered(items: Iterable[tuple[str, float]]) -> RankResponse:
@@ -70,17 +70,17 @@ def world() -> World:
     return World()
 
 
-@pytest.mark.parametrize(("name", "within"), [("served", 0.02), ("better", 0.02), ("other", 0.04)])
-def test_both_estimates_are_near_to_the_truth_of_a_simulated_log(world: World, name: str, within: float) -> None:
-    """Within 2 %; 4 % of an order that has little to do with the one that was served: the log has less of it."""
+@pytest.mark.parametrize("name", ["served", "better", "other"])
+def test_both_estimates_are_near_to_the_truth_of_a_simulated_log(world: World, name: str) -> None:
+    """Within 2 %, also of an order that has little to do with the one that was served."""
     scores = getattr(world, name)
     resamples = Resamples.drawn(world.drawn.persons, 200, 0)
     found = off_policy(world.drawn, world.as_shown(scores), world.as_shown(world.served), resamples)
     truth = world.truth(scores)
-    assert found.doubly_robust.value == pytest.approx(truth, rel=within)
+    assert found.doubly_robust.value == pytest.approx(truth, rel=0.02)
     low, high = found.doubly_robust.interval
     assert low < truth < high
-    assert found.inverse_propensity.value == pytest.approx(truth, rel=within)
+    assert found.inverse_propensity.value == pytest.approx(truth, rel=0.02)
 
 
 def test_the_mean_of_what_was_served_is_no_estimate_of_another_order(world: World) -> None:
