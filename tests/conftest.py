@@ -189,7 +189,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 50, 100)  # an export of towers makes millions of objects, and none of them is garbage
+    gc.set_threshold(100_000, 50, 100)  # an export of towers makes many objects, few of which are garbage
     gc.enable()
 
 
