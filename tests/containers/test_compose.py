@@ -160,7 +160,8 @@ def test_a_hundred_users_sign_up_and_are_found_again_after_a_stop(serving: Syste
     system.compose("start", "kafka", "redis", timeout=120)
 
     system.until("the same answer", lambda: _ranks_for(system, "first-7") == before)
-    assert _served_by(system, "first") == {"virtual"}
+    # of a hundred rankings one may be late, and fall back, while Kafka is still starting
+    system.until("all users again", lambda: _served_by(system, "first") == {"virtual"})
     _sign_up(system, "second")
     system.until("100 more enriched users", lambda: _served_by(system, "second") == {"virtual"})
 
@@ -173,7 +174,8 @@ def test_a_refresh_learns_from_what_was_served_and_swaps(serving: System) -> Non
     for number in range(3):
         _ranks_for(serving, f"third-{number}")
         serving.compose("exec", "-T", "worker", "foretaste", "behave", f"third-{number}", "item-1")
-    assert _served_by(serving, "third") <= {"virtual", "blended"}  # newer ones, which are put aside for the gate
+    # newer ones, which are put aside for the gate
+    serving.until("rankings for all users", lambda: _served_by(serving, "third") <= {"virtual", "blended"})
     hurried = [word for name, value in HURRIED.items() for word in ("-e", f"{name}={value}")]
 
     def refreshed() -> dict[str, Any] | None:
