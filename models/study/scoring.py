@@ -27,7 +27,7 @@ from models.study.probes import probes
 from models.study.protocols import NEGATIVES, STEPS, Questions, questions
 from models.study.vectors import Vectors, vectors
 
-VERSION = 8
+VERSION = 9
 """Of the scores in the cache: to be raised when the code of a method or of a protocol changes what they are."""
 DRAWS_SEED = 7
 ALL = "all"

@@ -27,6 +27,7 @@ from foretaste.kernel.values import MAX_BEHAVIOUR
 from models.data.dataset import Dataset
 from models.data.examples import Batch, encode_users
 from models.data.indices import item_indices
+from models.effects.codes import FREE
 from models.runtime.account_age import age_bins
 from models.runtime.acts import ActPosterior
 from models.runtime.answers import ACTIVITY, AnswerPosterior, AskedItems
@@ -41,8 +42,6 @@ Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
 QUESTIONS = 64
 """Q, at most: the items that most users acted on, which a new one may know."""
-DIRECTIONS = 8
-"""T, at most."""
 SHRINKAGE = 0.3
 """κ, users of one item that are added to what is counted and to what is expected."""
 LEAST_USERS = 200
@@ -121,7 +120,7 @@ def asked_items(trained: Trained, dataset: Dataset, before: AskedItems | None = 
     if not isinstance(tower, Experts) or trained.config.architecture.zero_shot not in FITTED:
         return None
     free = np.flatnonzero(~tower.keys.any(dim=0).numpy())
-    columns = free[:DIRECTIONS]
+    columns = free[-FREE:]  # the last, which every generation leaves free
     acts = KnownItems.before(trained, dataset)
     users, numbers = np.unique(acts.users, return_counts=True)
     users = users[numbers > 1]
@@ -180,7 +179,7 @@ def _keys(acted: sparse.csr_array, by_user: Doubles, share: Doubles, asked: Inde
     whole = np.concatenate(every, axis=1)
     whole[np.arange(len(asked)), asked] = 0.0  # an item's lift to itself is no taste
     values, vectors = np.linalg.eigh(whole[:, asked])
-    greatest = np.argsort(-values)[:DIRECTIONS]
+    greatest = np.argsort(-values)[:FREE]
     greatest = greatest[values[greatest] > 0]
     keys: Doubles = whole.T @ (vectors[:, greatest] / np.sqrt(values[greatest]))
     keys -= share @ keys / share.sum()

@@ -90,6 +90,15 @@ def test_a_key_is_of_size_one_an_entry(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(np.square(keys[counting.items]).mean(axis=0), 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("width", "free"), [(8, 0), (16, 1), (128, 8)])
+def test_the_last_numbers_are_left_free(rng: np.random.Generator, width: int, free: int) -> None:
+    """A refresh finds other directions, more or fewer: those of answers and first acts stay theirs."""
+    *_, codes, keys, _ = _factors(rng, width)
+    assert not codes[..., width - free :].any()
+    assert not keys[:, width - free :].any()
+    assert keys[:, min(width - free, 7) - 1].any(), "the others are used, as far as there are directions"
+
+
 def test_too_few_ranks_lose_no_more_than_they_must(rng: np.random.Generator) -> None:
     made, effects, *_ = _factors(rng, width=4)
     stacked = effects.reshape(-1, effects.shape[2])
