@@ -63,8 +63,7 @@ class Onboarding:
         asked = await self._towers.questions(generation.number)  # 2
         (stored,) = await self._store.read([request.user_id], generation.number)
         behaviour = stored.behaviour
-        given = zip(behaviour.items, behaviour.actions, strict=True)
-        answered = {item for item, action in given if action in ANSWERS}
+        answered = {item for item, action, _ in behaviour.rows if action in ANSWERS}
         answered |= set(said)
         known = answered | request.answers.keys() | set(behaviour.items)
         is_warm = generation.stage(len(behaviour.acts)) is Stage.WARM

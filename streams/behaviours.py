@@ -20,7 +20,7 @@ from foretaste.kernel.events import (
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.running.durability import OneStepStore
 from foretaste.kernel.users import BehavedUser, Behaviour, LaterBehaviour, UserFeatures
-from foretaste.kernel.values import MAX_BEHAVIOUR, Partition
+from foretaste.kernel.values import FIRST_ACTS, MAX_BEHAVIOUR, MAX_PASSED_OVER, PASSED_OVER, Partition
 from streams.decoding import decode_behaved
 from streams.parts import SignUpParts
 from streams.rules import to_ms
@@ -59,6 +59,24 @@ def append(behaviour: Behaviour, item: str, action: str, at_ms: int, *, named: b
     return Behaviour(items[-MAX_BEHAVIOUR:], actions[-MAX_BEHAVIOUR:], times[-MAX_BEHAVIOUR:])
 
 
+def with_passed_over(behaviour: Behaviour, items: Sequence[str], at_ms: int) -> Behaviour:
+    """`behaviour`, and that these items were shown at that time and not chosen, beside all acts and answers.
+
+    Of what was passed over the newest `MAX_PASSED_OVER` are kept, fewer where the behaviour is full, and none once
+    there are `FIRST_ACTS` acts.
+    """
+    others = [row for row in behaviour.rows if row[1] != PASSED_OVER]
+    room = min(MAX_PASSED_OVER, MAX_BEHAVIOUR - len(others)) if len(behaviour.acts) < FIRST_ACTS else 0
+    known = [row for row in behaviour.rows if row[1] == PASSED_OVER]
+    every = dict.fromkeys([*known, *((item, PASSED_OVER, at_ms) for item in items)])
+    newest = sorted(every, key=_time)[-room:] if room else []
+    return Behaviour.of(sorted([*others, *newest], key=_time))
+
+
+def _time(row: tuple[str, str, int]) -> int:
+    return row[2]
+
+
 @dataclass(frozen=True, slots=True)
 class Act:
     """A decoded behaviour and the message that it came in."""
@@ -85,13 +103,14 @@ class Behaviours:
        does not know, if `unknown_items` says so; by default it is kept, since the next generation will learn the item
        and the towers read it as an unknown one until then.
     2. A large batch goes on in shares, each user in one. Where the store can (`OneStepStore`), behaviours that rise in
-       time are put behind what is stored, unread, in one step, which says of whom it left out; 3 to 5 are for those.
+       time and name nothing that was passed over are put behind what is stored, unread, in one step, which says of whom
+       it left out; 3 to 5 are for those.
     3. One read of the users' stored behaviour, its version, and what was applied to it last.
     4. Each user's behaviours are appended, in the order of the batch, but for those that were applied before: by their
        `event_id`, else by their item, their action and the time that their sender claims. The last
        `REMEMBERED_BEHAVIOURS` of a user are remembered; beyond them the item, the action and the time tell, and
        whatever is older than the oldest of a full behaviour stays out. Of a user who was erased, what was done until
-       then is dropped, and all until the user registers anew.
+       then is dropped, and all until the user registers anew. What was passed over is kept beside the first acts.
     5. What changed is written whole, in one write, in place of what was read, with what is remembered by then. The
        store compares the version in the same step, and refuses a user whom another worker wrote for since: 3 to 5 are
        done again for those refused. Where the parts say so, the store's disk is waited for, once a batch.
@@ -226,10 +245,12 @@ class Behaviours:
 
 
 def _later(user_id: str, acts: Sequence[Act]) -> LaterBehaviour | None:
-    """The behaviours as they can stand behind others unread; None where they do not rise, or one comes twice."""
+    """The behaviours as they can stand behind others unread; None where they do not rise, one comes twice, or one says
+    what was passed over, which depends on what is stored."""
     times, digests = [act.at_ms for act in acts], [act.digest for act in acts]
     rises = times[0] > 0 and all(before < at_ms for before, at_ms in pairwise(times))
-    if not rises or len(acts) > MAX_BEHAVIOUR or len(set(digests)) < len(digests):
+    passed_over = any(act.event.passed_over for act in acts)
+    if passed_over or not rises or len(acts) > MAX_BEHAVIOUR or len(set(digests)) < len(digests):
         return None
     items, actions = [act.event.item_id for act in acts], [act.event.action for act in acts]
     return LaterBehaviour(user_id, Behaviour(items, actions, times), b"".join(digests), _read_from(acts))
@@ -256,7 +277,8 @@ def _appended(user: UserFeatures, acts: Sequence[Act]) -> tuple[BehavedUser | No
             continue
         longer = append(behaviour, event.item_id, event.action, act.at_ms, named=event.event_id is not None)
         if longer is not behaviour:
-            behaviour, applied = longer, applied.with_applied(digest)
+            behaviour = with_passed_over(longer, event.passed_over, act.at_ms) if event.passed_over else longer
+            applied = applied.with_applied(digest)
         else:
             dropped.append(TOO_OLD if act.at_ms < behaviour.times[0] else REPEATED)
     if behaviour is user.behaviour:

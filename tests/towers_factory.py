@@ -130,5 +130,5 @@ def expected_virtual(towers: Trained, wanted: list[RankingInput]) -> FloatArray:
 def expected_scores(towers: Trained, wanted: list[RankingInput]) -> list[FloatArray]:
     """(K,) of each request by the towers as trained."""
     with torch.inference_mode():
-        scores: FloatArray = towers.ranking(*ranking_tensors(towers.encoding, wanted)).numpy()
+        scores: FloatArray = towers.ranking(**ranking_tensors(towers.encoding, wanted)).numpy()
     return np.split(scores, np.cumsum([len(request.items) for request in wanted])[:-1])

@@ -43,9 +43,18 @@ RANKINGS = pa.schema(
 )
 """One row a `UserRanked`, its fields as columns; `context` and `attributes` are JSON texts."""
 BEHAVIOURS = pa.schema(
-    {"user_id": TEXT, "item_id": TEXT, "at": TIME, "action": TEXT, "ranking_id": TEXT, "event_id": TEXT}
+    {
+        "user_id": TEXT,
+        "item_id": TEXT,
+        "at": TIME,
+        "action": TEXT,
+        "ranking_id": TEXT,
+        "event_id": TEXT,
+        "passed_over": TEXTS,
+    }
 )
-"""One row a `UserBehaved`, its fields as columns; `event_id` is its `event_name`, null in rows of earlier versions."""
+"""One row a `UserBehaved`, its fields as columns; `event_id` is its `event_name`. It and `passed_over` are null in
+rows of earlier versions."""
 
 EVENT_TIME = "event_timestamp"
 """What `at` is called in the log: Feast's usual name for it."""

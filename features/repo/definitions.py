@@ -138,5 +138,6 @@ behaviours = _log(
         Field(name="action", dtype=String),
         Field(name="ranking_id", dtype=String, description="the ranking that it answers, where that is known"),
         Field(name="event_id", dtype=String, description="its sender's name of it, else its place in Kafka"),
+        Field(name="passed_over", dtype=Array(String), description="items that were shown beside it and not chosen"),
     ],
 )

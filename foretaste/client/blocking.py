@@ -97,12 +97,15 @@ class Foretaste:
         at: datetime | None = None,
         ranking_id: str | None = None,
         event_id: str | None = None,
+        passed_over: Sequence[str] = (),
         wait: float = 0.0,
     ) -> EventsAccepted:
-        """Tell what a user did, now where `at` is None; `ranking_id` is of the ranking that it answers.
+        """Tell what a user did, now where `at` is None; `ranking_id` is of the ranking that it answers, and
+        `passed_over` are items that were shown and not chosen, the one that was looked at last at the end.
 
         Called again with the same `event_id` it is applied once, though `at` may be another time by then."""
-        return self.behave_many([calls.act(user_id, item_id, action, at, ranking_id, event_id)], wait=wait)
+        named = {"action": action, "ranking_id": ranking_id, "event_id": event_id, "passed_over": passed_over}
+        return self.behave_many([calls.act(user_id, item_id, at, **named)], wait=wait)
 
     def behave_many(self, events: Sequence[UserBehaved], *, wait: float = 0.0) -> EventsAccepted:
         """Up to 1000 behaviours at once."""

@@ -1,11 +1,19 @@
 """What the online store holds of a user, and the stage that this puts the user in."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from foretaste.kernel.values import ANSWERS, Attributes, FloatArray, Partition, grown
+from foretaste.kernel.values import (
+    MAX_PASSED_OVER,
+    NO_ACTS,
+    PASSED_OVER,
+    Attributes,
+    FloatArray,
+    Partition,
+    grown,
+)
 
 DIGEST_BYTES = 8
 """Of an event's digest. Two events of a user have equal ones by chance once in 2^64."""
@@ -51,12 +59,31 @@ class Behaviour:
 
     @property
     def acts(self) -> "Behaviour":
-        """Without answers to questions: what makes a user warm, and what towers read as behaviour."""
-        if ANSWERS.keys().isdisjoint(self.actions):
+        """Without answers to questions and what was passed over: what makes a user warm, and what towers read as
+        behaviour."""
+        if NO_ACTS.isdisjoint(self.actions):
             return self
-        rows = zip(self.items, self.actions, self.times, strict=True)
-        kept = [row for row in rows if row[1] not in ANSWERS]
-        return Behaviour(*zip(*kept, strict=True)) if kept else Behaviour()
+        return Behaviour.of(row for row in self.rows if row[1] not in NO_ACTS)
+
+    @property
+    def passed_over(self) -> Sequence[str]:
+        """Items that were shown and not chosen, nor acted on at any time: the newest `MAX_PASSED_OVER`, newest last."""
+        if PASSED_OVER not in self.actions:
+            return ()
+        acted = {item for item, action, _ in self.rows if action not in NO_ACTS}
+        found = [item for item, action, _ in self.rows if action == PASSED_OVER and item not in acted]
+        return found[-MAX_PASSED_OVER:]
+
+    @property
+    def rows(self) -> Iterator[tuple[str, str, int]]:
+        """Item, action and time of each."""
+        return zip(self.items, self.actions, self.times, strict=True)
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[str, str, int]]) -> "Behaviour":
+        """What `rows` gave, or some of it."""
+        columns = tuple(zip(*rows, strict=True))
+        return cls(*columns) if columns else cls()
 
     def then(self, item: str, action: str, at_ms: int) -> "Behaviour":
         """With one more, no older than any; the newest `MAX_BEHAVIOUR` of them."""
@@ -170,9 +197,7 @@ class Erasure:
 
     def since(self, behaviour: Behaviour) -> Behaviour:
         """What of a behaviour happened later."""
-        acts = zip(behaviour.items, behaviour.actions, behaviour.times, strict=True)
-        kept = [act for act in acts if act[2] > self.at_ms]
-        return Behaviour(*zip(*kept, strict=True)) if kept else Behaviour()
+        return Behaviour.of(row for row in behaviour.rows if row[2] > self.at_ms)
 
 
 @dataclass(frozen=True, slots=True)

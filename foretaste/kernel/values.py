@@ -19,6 +19,22 @@ ANSWERS = {"answered_no": False, "answered_yes": True}
 """Actions of behaviours that are answers to questions about items, and whether they say yes. An answer is no act."""
 
 
+PASSED_OVER = "passed_over"
+"""Action of a behaviour that says that the item was shown, and that the user chose another one. It is no act."""
+
+
+MAX_PASSED_OVER = 20
+"""Items that are kept of those that a user passed over, at most: the newest."""
+
+
+NO_ACTS = frozenset({*ANSWERS, PASSED_OVER})
+"""Actions of behaviours that are no acts."""
+
+
+FIRST_ACTS = 20
+"""Acts from which on neither the first of them nor what was passed over tells what the towers do not know."""
+
+
 MISSING_ACTION = "acted"
 """The action where data or an event name none."""
 

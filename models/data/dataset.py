@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.values import ANSWERS, MISSING_ACTION
+from foretaste.kernel.values import MISSING_ACTION, NO_ACTS
 from models.data import tables
 from models.data.columns import Actions, Column, Ids, Labels, Numbers, Times, field_column
 from models.data.description_file import DESCRIPTION, read_description
@@ -133,20 +133,20 @@ def read_dataset(folder: Path) -> Dataset:
     own: dict[str, Column] = {name: field_column(name, kind) for name, kind in says.context.items()}
     if says.label is not None:
         own["label"] = Labels(says.label)
-    interactions = _without_answers(_by_time(files["interactions"], known.columns(says) | own))
+    interactions = _acts_alone(_by_time(files["interactions"], known.columns(says) | own))
     strange_context = [column.not_numbers for column in own.values() if isinstance(column, Numbers)]
     behaviours = None
     if description.behaviours is not None:
-        behaviours = _without_answers(_by_time(files["behaviours"], known.columns(description.behaviours)))
+        behaviours = _acts_alone(_by_time(files["behaviours"], known.columns(description.behaviours)))
     not_numbers = [each for each in (*strange, *strange_items, *strange_context) if each is not None and each.count]
     fingerprint = _fingerprint(folder, files.values())
     return Dataset(description, users, items, interactions, fingerprint, behaviours, tuple(not_numbers), registered_ms)
 
 
-def _without_answers(acts: pd.DataFrame) -> pd.DataFrame:
-    """Without what users answered to questions, which is no act: data may be made of behaviours as they were stored."""
-    is_answer = acts["action"].isin(ANSWERS)
-    return acts[~is_answer].reset_index(drop=True) if is_answer.any() else acts
+def _acts_alone(acts: pd.DataFrame) -> pd.DataFrame:
+    """Without answers to questions and what was passed over: data may be made of behaviours as they were stored."""
+    is_none = acts["action"].isin(NO_ACTS)
+    return acts[~is_none].reset_index(drop=True) if is_none.any() else acts
 
 
 def read_entities(

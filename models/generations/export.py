@@ -150,20 +150,18 @@ def export_towers(trained: Trained, folder: Path) -> None:
         "virtual_behaviour",
         folder / layout.ZERO_SHOT,
     )
-    names = ("attributes", "context", "items", "actions", "virtual", "candidates", "owner", "age")
-    inputs = dict(zip(names, parity.ranking_tensors(trained.encoding, tried), strict=False))  # no age: the last is left
-    _to_onnx(trained.ranking, inputs, "scores", folder / layout.RANKING)
+    _to_onnx(trained.ranking, parity.ranking_tensors(trained.encoding, tried), "scores", folder / layout.RANKING)
 
 
 def _to_onnx(form: nn.Module, inputs: Mapping[str, Tensor], output: str, path: Path) -> None:
     with _quiet():
         program = torch.onnx.export(
             form,
-            tuple(inputs.values()),
+            kwargs=dict(inputs),
             dynamo=True,
             input_names=list(inputs),
             output_names=[output],
-            dynamic_shapes=[{0: torch.export.Dim.DYNAMIC}] * len(inputs),
+            dynamic_shapes={name: {0: torch.export.Dim.DYNAMIC} for name in inputs},
             verbose=False,
         )
     if program is None:

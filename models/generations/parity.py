@@ -10,9 +10,9 @@ from torch import Tensor
 
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.users import Behaviour
-from foretaste.kernel.values import ANSWERS, MAX_BEHAVIOUR, FloatArray, Value
+from foretaste.kernel.values import ANSWERS, MAX_BEHAVIOUR, PASSED_OVER, FloatArray, Value
 from models.generations.probes import Probe, difference
-from models.runtime.encoding import Encoding, FieldEncoder
+from models.runtime.encoding import Encoding, FieldEncoder, IndexArray
 from models.runtime.local import LocalTowers
 from models.training.trained import Trained
 
@@ -29,7 +29,7 @@ def answered(trained: Trained, seed: int = 0) -> list[Probe]:
     """Raw requests of every kind with what the trained towers answer to them."""
     tried = probes(trained, PROBES, np.random.default_rng(seed))
     with torch.inference_mode():
-        scores: FloatArray = trained.ranking(*ranking_tensors(trained.encoding, tried)).numpy()
+        scores: FloatArray = trained.ranking(**ranking_tensors(trained.encoding, tried)).numpy()
         virtual: FloatArray = trained.zero_shot(attribute_tensor(trained.encoding, tried)).numpy()
     of_each = np.split(scores, np.cumsum([len(request.items) for request in tried])[:-1])
     return [Probe(*answer) for answer in zip(tried, virtual, of_each, strict=True)]
@@ -61,7 +61,7 @@ def compare_kinds(served: Trained, folder: Path) -> float:
         replace(each, items=[*items, *each.items]) for each in probes(served, len(LENGTHS), np.random.default_rng(0))
     ]
     with torch.inference_mode():
-        expected: FloatArray = served.ranking(*ranking_tensors(served.encoding, tried)).numpy()
+        expected: FloatArray = served.ranking(**ranking_tensors(served.encoding, tried)).numpy()
     return difference("exported", "ranking", np.concatenate(towers.score(tried)), expected)
 
 
@@ -73,6 +73,8 @@ def probes(trained: Trained, count: int, rng: np.random.Generator) -> list[Ranki
     items, actions = [*encoding.items, STRANGE], [*encoding.actions, STRANGE]
     if encoding.questions.items:
         actions += ANSWERS
+    if encoding.reads_passed_over:
+        actions.append(PASSED_OVER)
 
     def draw(values: Sequence[str], size: int) -> list[str]:
         return [values[index] for index in rng.integers(0, len(values), size)]
@@ -95,22 +97,25 @@ def attribute_tensor(encoding: Encoding, requests: Sequence[RankingInput]) -> Te
     return torch.from_numpy(encoding.encode_attributes([request.attributes for request in requests]))
 
 
-def ranking_tensors(encoding: Encoding, requests: Sequence[RankingInput]) -> tuple[Tensor, ...]:
-    """What `RankingForm` reads, in its order."""
+def ranking_tensors(encoding: Encoding, requests: Sequence[RankingInput]) -> dict[str, Tensor]:
+    """What `RankingForm` reads, in its order and by its names; what the towers do not read is left out."""
     acts = [request.behaviour.acts for request in requests]
     behaviour = [encoding.encode_behaviour(each.items, each.actions) for each in acts]
     counts = [len(request.items) for request in requests]
-    ages = [encoding.encode_ages([request.age_ms for request in requests])] if encoding.age_bounds else []
-    return (
-        attribute_tensor(encoding, requests),
-        torch.from_numpy(encoding.encode_context([request.context for request in requests])),
-        torch.from_numpy(np.stack([items for items, _ in behaviour])),
-        torch.from_numpy(np.stack([actions for _, actions in behaviour])),
-        torch.from_numpy(encoding.virtual_of(requests)),
-        torch.from_numpy(encoding.encode_items([item for request in requests for item in request.items])),
-        torch.from_numpy(np.repeat(np.arange(len(requests)), counts)),
-        *map(torch.from_numpy, ages),
-    )
+    arrays: dict[str, IndexArray | FloatArray] = {
+        "attributes": encoding.encode_attributes([request.attributes for request in requests]),
+        "context": encoding.encode_context([request.context for request in requests]),
+        "items": np.stack([items for items, _ in behaviour]),
+        "actions": np.stack([actions for _, actions in behaviour]),
+        "virtual": encoding.virtual_of(requests),
+        "candidates": encoding.encode_items([item for request in requests for item in request.items]),
+        "owner": np.repeat(np.arange(len(requests)), counts),
+    }
+    if encoding.age_bounds:
+        arrays["age"] = encoding.encode_ages([request.age_ms for request in requests])
+    if encoding.reads_passed_over:
+        arrays["passed_over"] = encoding.encode_passed_over([request.behaviour for request in requests])
+    return {name: torch.from_numpy(values) for name, values in arrays.items()}
 
 
 def _age(encoding: Encoding, position: int) -> int | None:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from foretaste.kernel.errors import InvalidInput
 from foretaste.kernel.ports import Logged
-from foretaste.kernel.values import ANSWERS
+from foretaste.kernel.values import NO_ACTS
 from models.data.indices import Indices
 from models.log import columns as log_columns
 from models.log.columns import Fields, Lists, Vocabulary
@@ -127,8 +127,8 @@ def _of_real_users(logged: Logged, until_ms: int) -> Any:
 
 def _acts(logged: Logged, users: Vocabulary, items: Vocabulary, actions: Vocabulary, until_ms: int) -> Acts:
     table = logged.behaviours
-    is_answer = pc.is_in(table["action"].cast(pa.large_string()), value_set=pa.array(ANSWERS, pa.large_string()))
-    table = table.filter(pc.invert(is_answer))
+    is_no_act = pc.is_in(table["action"].cast(pa.large_string()), value_set=pa.array(NO_ACTS, pa.large_string()))
+    table = table.filter(pc.invert(is_no_act))
     times_ms = log_columns.times_ms(table["at"])
     known = int(np.searchsorted(times_ms, until_ms))
     table = table.slice(0, known)

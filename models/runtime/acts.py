@@ -7,6 +7,9 @@ p(i) exp(k(i) · u) / Z(u). One Newton step from the prior over n acts j₁ … 
 
     û = (I + n Σ)⁻¹ Σ_d k(j_d),    log Z(û) ≈ ½ ûᵀ Σ û.
 
+Of p known items i₁ … i_p that were shown and not chosen, the sum of keys is less by n / (n + p) Σ_d k(i_d): acts are
+then told from the mean of n draws from everybody's taste, which is 0, and of what was passed over.
+
 The towers know a part of that already: û counts `WEIGHT`, and n in the matrix `TEMPER` times. Copied into Triton's
 environment: standard library and numpy alone.
 """
@@ -17,10 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from foretaste.kernel.values import FloatArray, IndexArray
+from foretaste.kernel.values import FIRST_ACTS, FloatArray, IndexArray
 
-ENOUGH = 20
-"""Acts from which on this tells nothing that the towers do not know."""
 WEIGHT = 0.5
 TEMPER = 4.0
 
@@ -29,7 +30,7 @@ class ActPosterior(NamedTuple):
     """How acts move taste in T directions."""
 
     steps: FloatArray
-    """(1 + `ENOUGH`, T, T): from the sum of the keys of so many acts to û; the last, of `ENOUGH` and more, is zero."""
+    """(1 + `FIRST_ACTS`, T, T): from the sum of the keys of so many acts to û; the last is zero, and for all beyond."""
     spread: FloatArray
     """(T, T): Σ."""
 
@@ -37,13 +38,14 @@ class ActPosterior(NamedTuple):
     def of(cls, spread: FloatArray) -> "ActPosterior":
         """For keys of these second moments Σ (T, T)."""
         second = spread.astype(np.float64)
-        found = [WEIGHT * np.linalg.inv(np.eye(len(second)) + TEMPER * acts * second) for acts in range(ENOUGH)]
+        found = [WEIGHT * np.linalg.inv(np.eye(len(second)) + TEMPER * acts * second) for acts in range(FIRST_ACTS)]
         steps = np.stack([*found, np.zeros_like(second)])
         return cls(steps.astype(np.float32), spread.astype(np.float32))
 
     def of_keys_times(self, weight: float) -> "ActPosterior":
-        """The same û · k for keys `weight` times as long."""
-        return ActPosterior(self.steps / np.float32(weight**2), self.spread * np.float32(weight**2))
+        """For keys `weight` times as long the same û · k, but less where they are shorter: in their proportion."""
+        square = np.float32(weight**2)
+        return ActPosterior(min(weight, 1.0) / square * self.steps, self.spread * square)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -58,7 +60,11 @@ class StoredActs:
         """Out of the file of an index; None where acts tell nothing, or an earlier version wrote it."""
         return cls(stored["act_steps"], stored["act_columns"]) if "act_steps" in stored else None
 
-    def taste(self, vectors: FloatArray) -> FloatArray:
-        """û (T,) of n acts, by the vectors (n, H) of their items, which are known."""
-        step = self.steps[min(len(vectors), ENOUGH)]
-        return np.asarray(step @ vectors[:, self.columns].sum(axis=0), dtype=np.float32)
+    def taste(self, acted: FloatArray, passed_over: FloatArray) -> FloatArray:
+        """û (T,), by the vectors (n, H) and (p, H) of what was acted on and of what was passed over, all known."""
+        acts = len(acted)
+        if not acts:
+            return np.zeros(len(self.columns), dtype=np.float32)
+        share = acts / (acts + len(passed_over))
+        told = acted[:, self.columns].sum(axis=0) - share * passed_over[:, self.columns].sum(axis=0)
+        return np.asarray(self.steps[min(acts, FIRST_ACTS)] @ told, dtype=np.float32)

@@ -99,7 +99,7 @@ class AskedItems:
     acts: ActPosterior | None
 
     def weighted(self, weight: float) -> "AskedItems":
-        """With answers that count so much; acts count as before."""
+        """With answers that count so much; acts count as before, or less where answers count less than 1."""
         acts = None if self.acts is None else self.acts.of_keys_times(weight)
         return AskedItems(self.posterior, weight * self.keys, acts)
 

@@ -37,7 +37,7 @@ def encode_requests(encoding: Encoding, requests: Sequence[CandidateRequest]) ->
     behaviour = [encoding.encode_behaviour(each.items, each.actions)[0] for each in acts]
     ages = [encoding.encode_ages([each.age_ms for each in requests])[:, None]] if encoding.age_bounds else []
     return EncodedRequests(
-        np.hstack([np.stack(behaviour), *ages]),
+        np.hstack([np.stack(behaviour), *ages, encoding.encode_passed_over([each.behaviour for each in requests])]),
         encoding.virtual_of(requests),
         np.array([(each.nearest, each.popular, each.exploratory, each.seed) for each in requests], dtype=np.int64),
         np.array([_NOBODY, *_filters(encoding, requests)], dtype=np.int64),

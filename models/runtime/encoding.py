@@ -12,8 +12,10 @@ import numpy as np
 
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.retrieval import CandidateRequest
+from foretaste.kernel.users import Behaviour
 from foretaste.kernel.values import (
     MAX_BEHAVIOUR,
+    MAX_PASSED_OVER,
     MISSING_ACTION,
     Attributes,
     FloatArray,
@@ -59,6 +61,8 @@ class Encoding:
     """Items that were registered since, which `add_items` takes in."""
     questions: AnswerPosterior = dataclasses.field(default_factory=lambda: AnswerPosterior.from_dict(None))
     """What new users are asked (`models.training.questions`); nothing while training."""
+    reads_passed_over: bool = False
+    """Whether towers and index read what a user was shown and did not choose; never while training."""
 
     @property
     def item_count(self) -> int:
@@ -79,9 +83,9 @@ class Encoding:
         """With these kinds of items (K, F), and no new item yet; none of them is as training has it."""
         return replace(self, kinds=kinds, new_items=NewItems())
 
-    def with_questions(self, questions: AnswerPosterior) -> "Encoding":
+    def with_questions(self, questions: AnswerPosterior, *, reads_passed_over: bool = False) -> "Encoding":
         """With these questions to new users."""
-        return replace(self, questions=questions)
+        return replace(self, questions=questions, reads_passed_over=reads_passed_over)
 
     def as_training_has_it(self) -> "Encoding":
         """Without kinds of items and without questions, which a generation gets when it is exported."""
@@ -178,12 +182,14 @@ class Encoding:
         """What the ranking tower reads of U users beside their virtual behaviour: (U, W).
 
         The columns are those of `encode_attributes` (N), of `encode_context` (C), of both halves of `encode_behaviour`
-        (L each) of the acts, and the bin of the account's age where the towers read it.
+        (L each) of the acts, the bin of the account's age where the towers read it, and `encode_passed_over` (P).
         """
         of_attributes, of_context = _width(self._attribute_columns), _width(self._context_columns)
         start = of_attributes + of_context
         end = start + 2 * MAX_BEHAVIOUR
-        users = np.full((len(requests), end + bool(self.age_bounds)), PADDING, dtype=np.int64)
+        passed_over = self.encode_passed_over([request.behaviour for request in requests])
+        width = end + bool(self.age_bounds) + passed_over.shape[1]
+        users = np.full((len(requests), width), PADDING, dtype=np.int64)
         if self.age_bounds:
             users[:, end] = self.encode_ages([request.age_ms for request in requests])
         users[:, :of_attributes] = self.encode_attributes([request.attributes for request in requests])
@@ -194,7 +200,17 @@ class Encoding:
                 row[start : start + MAX_BEHAVIOUR], row[start + MAX_BEHAVIOUR : end] = self.encode_behaviour(
                     behaviour.items, behaviour.actions
                 )
+        users[:, width - passed_over.shape[1] :] = passed_over
         return users
+
+    def encode_passed_over(self, behaviours: Sequence[Behaviour]) -> IndexArray:
+        """(U, P) what each user passed over, then `PADDING`; P is 0 where that is not read, else `MAX_PASSED_OVER`."""
+        found = np.full((len(behaviours), MAX_PASSED_OVER * self.reads_passed_over), PADDING, dtype=np.int64)
+        if self.reads_passed_over:
+            for row, behaviour in zip(found, behaviours, strict=True):
+                if own := behaviour.passed_over:
+                    row[: len(own)] = self.encode_items(own)
+        return found
 
     def encode_ages(self, ages_ms: Sequence[int | None]) -> IndexArray:
         """(U,) the bins of account ages in milliseconds, None for one that is not known."""
@@ -213,6 +229,7 @@ class Encoding:
                 **({"age_bounds": list(self.age_bounds)} if self.age_bounds else {}),
                 **({"kinds": self.kinds.tolist()} if len(self.kinds) else {}),
                 **({"questions": self.questions.to_dict()} if self.questions.items else {}),
+                **({"reads_passed_over": True} if self.reads_passed_over else {}),
             }
         )
 
@@ -232,6 +249,7 @@ class Encoding:
             age_bounds=tuple(raw.get("age_bounds", ())),
             kinds=encoded_kinds(raw, shape[1]),
             questions=AnswerPosterior.from_dict(raw.get("questions")),
+            reads_passed_over=raw.get("reads_passed_over", False),
         )
 
 

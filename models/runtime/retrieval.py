@@ -42,6 +42,7 @@ FEW = 20_000
 """Items that may be candidates, up to which each is compared: no index is asked."""
 KEPT = 256
 """Filters on one attribute's value that are held ready, a bit an item each."""
+NOTHING: IndexArray = np.zeros(0, dtype=np.int64)
 Bits = npt.NDArray[np.uint8]
 
 
@@ -122,9 +123,12 @@ class ServedRetrieval:
     def check(self, behaviour: IndexArray, virtual: FloatArray, wanted: IndexArray, filters: IndexArray) -> None:
         """Raises `BadRequest`, naming the tensor, for a shape or a value that no request has."""
         items, users = len(self._features), len(behaviour)
-        if behaviour.ndim != 2 or not _within(behaviour[:, : self._most], 0, items):  # noqa: PLR2004  # (U, L)
+        if behaviour.ndim != 2:  # noqa: PLR2004  # (U, L)
+            raise BadRequest(f"behaviour: expected (users, behaviours), got {behaviour.shape}")
+        acted, ages, passed_over = self._columns(behaviour)
+        if not (_within(acted, 0, items) and _within(passed_over, 0, items)):
             raise BadRequest(f"behaviour: expected (users, behaviours), each below {items}, got {behaviour.shape}")
-        if self._age_stages is not None and not _within(behaviour[:, self._most :], 0, self._age_stages.shape[1]):
+        if self._age_stages is not None and not _within(ages, 0, self._age_stages.shape[1]):
             raise BadRequest(f"behaviour: expected ages below {self._age_stages.shape[1]} behind {self._most} items")
         if virtual.shape[:1] != (users,) or (self._effects and virtual[0].size != self._effects):
             raise BadRequest(f"virtual_behaviour: expected {self._effects} numbers a user, got {virtual.shape}")
@@ -140,8 +144,9 @@ class ServedRetrieval:
     def run(self, behaviour: IndexArray, virtual: FloatArray, wanted: IndexArray, filters: IndexArray) -> IndexArray:
         """Candidates (U, C) of U users, each row filled up with `PADDING`.
 
-        `behaviour` (U, L) are items, oldest first, then `PADDING`, and (U, L + 1) with the bin of the account's age,
-        which a caller of an earlier version does not send; `virtual` (U, M, D); `wanted` (U, 4) is `Wanted`;
+        `behaviour` (U, L) are items, oldest first, then `PADDING`; behind them the bin of the account's age, where that
+        is read, and P items that were passed over, neither of which a caller of an earlier version needs to send;
+        `virtual` (U, M, D); `wanted` (U, 4) is `Wanted`;
         `filters` (P, 3) are the user's row (-1: nobody's), the first column of an item attribute or `KIND`, `DENY` or
         `ALLOW`, and a value (see `OF_COLUMN`), a kind or an item. A kind of item is a candidate by behaviour alone.
         """
@@ -156,9 +161,9 @@ class ServedRetrieval:
 
     def _find(self, behaviour: IndexArray, virtual: FloatArray, wanted: Wanted, filters: IndexArray) -> IndexArray:
         allowed, some = self._allowed(filters)
-        items = behaviour[: self._most]
-        age = int(behaviour[self._most]) if len(behaviour) > self._most else UNKNOWN_AGE
-        query = self.query(items[items != PADDING], virtual, age)
+        items, ages, passed_over = self._columns(behaviour)
+        age = int(ages[0]) if len(ages) else UNKNOWN_AGE
+        query = self.query(items[items != PADDING], virtual, age, passed_over)
         count = min(wanted.nearest, some)
         found = self._items.nearest(query, allowed, some, count) if count else np.zeros(0, dtype=np.int64)
         _take(allowed, found)
@@ -171,15 +176,25 @@ class ServedRetrieval:
         drawn = self._drawn(allowed, min(wanted.exploratory, left), left, wanted.seed)
         return np.concatenate([found, popular, drawn])
 
-    def query(self, items: IndexArray, virtual: FloatArray, age: int = UNKNOWN_AGE) -> FloatArray:
-        """The vector (H,) of a user who acted on these items, oldest first; `virtual` (M, D); `age` is a bin."""
+    def _columns(self, behaviour: IndexArray) -> tuple[IndexArray, IndexArray, IndexArray]:
+        """Items acted on (…, L), the age (…, 1) and items passed over (…, P); none of what is not read or not sent."""
+        ends = [self._most, self._most + (self._age_stages is not None)]
+        acted, ages, passed_over = np.split(behaviour, ends, axis=-1)
+        return acted, ages, passed_over
+
+    def query(
+        self, items: IndexArray, virtual: FloatArray, age: int = UNKNOWN_AGE, passed_over: IndexArray = NOTHING
+    ) -> FloatArray:
+        """The vector (H,) of a user who acted on these items, oldest first, and passed others over; `virtual` (M, D);
+        `age` is a bin."""
         seen, bins = len(items), int(self._seen_bins[-1]) + 1
         of_age = self._of_age(min(seen, self._most), age)
         biases = bins + len(of_age)
         of_virtual = virtual.ravel()[: self._effects] * np.float32(seen < self._warm_after)
         vectors = self._items.rows(items)
         if self._acts is not None:
-            of_virtual[self._acts.columns] += self._acts.taste(vectors[items >= FIRST_ITEM])
+            others = self._items.rows(passed_over[passed_over >= FIRST_ITEM])
+            of_virtual[self._acts.columns] += self._acts.taste(vectors[items >= FIRST_ITEM], others)
         of_seen = (np.arange(bins) == self._seen_bins[min(seen, len(self._seen_bins) - 1)]).astype(np.float32)
         first, end, following = self._effects + biases, self._width, np.zeros(0, dtype=np.float32)
         if self._transitions is not None:  # what lies behind the targets is padding

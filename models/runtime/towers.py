@@ -16,8 +16,9 @@ from foretaste.kernel.values import FloatArray, IndexArray
 from models.runtime import layout
 from models.runtime.refusals import BadRequest
 
-UNKNOWN_AGE = 0
-"""See `models.runtime.account_age`."""
+COLUMNS = ("attributes", "context", "items", "actions", "age", "passed_over")
+"""Of the rows of users, in this order: those that the tower reads. A caller of an earlier version may not send the last
+two, of which 0 is the unknown age and no item."""
 T = TypeVar("T")
 A = TypeVar("A")
 Provider: TypeAlias = str | tuple[str, dict[str, Any]]
@@ -70,22 +71,23 @@ class ServedRanking:
     def __init__(self, folder: Path, *, providers: Sequence[Provider] = CPU, threads: int = 1) -> None:
         self._session = _session(folder / layout.RANKING, providers, threads)
         shapes = {graph_input.name: graph_input.shape for graph_input in self._session.get_inputs()}
-        self._columns: dict[str, slice] = {}
-        self._width = 0
-        for name in ("attributes", "context", "items", "actions"):
-            start, self._width = self._width, self._width + int(shapes[name][1])
-            self._columns[name] = slice(start, self._width)
-        self._reads_age = "age" in shapes
-        self._width += self._reads_age
+        self._columns: dict[str, slice | int] = {}
+        self._widths = [0]
+        for name in (each for each in COLUMNS if each in shapes):
+            start, (_, *inner) = self._widths[-1], shapes[name]
+            self._widths.append(start + (int(inner[0]) if inner else 1))
+            self._columns[name] = slice(start, self._widths[-1]) if inner else start
+        self._width = self._widths[-1]
+        self._earlier = self._widths[COLUMNS.index("age") : -1]
         self._virtual_shape: tuple[int, int] = tuple(shapes["virtual"][1:])
 
     def checked(self, users: IndexArray, virtual: FloatArray) -> IndexArray:
-        """The rows of users (U, W), their age unknown where a caller of an earlier version sends none.
+        """The rows of users (U, W), filled up where a caller of an earlier version does not send all.
 
         Raises `BadRequest` for rows or virtual behaviour of another shape than the generation's.
         """
-        if self._reads_age and users.ndim == 2 and users.shape[1] == self._width - 1:  # noqa: PLR2004  # (U, W)
-            users = np.pad(users, ((0, 0), (0, 1)), constant_values=UNKNOWN_AGE)
+        if users.ndim == 2 and users.shape[1] in self._earlier:  # noqa: PLR2004  # (U, W)
+            users = np.pad(users, ((0, 0), (0, self._width - users.shape[1])))
         if users.ndim != 2 or users.shape[1] != self._width:  # noqa: PLR2004  # (U, W)
             raise BadRequest(f"users: expected the shape (users, {self._width}), got {users.shape}")
         if virtual.shape[1:] != self._virtual_shape:
@@ -101,8 +103,6 @@ class ServedRanking:
             return np.zeros(0, dtype=np.float32)
         feed: dict[str, IndexArray | FloatArray] = {name: users[:, columns] for name, columns in self._columns.items()}
         feed |= {"virtual": virtual, "candidates": candidates, "owner": owner}
-        if self._reads_age:
-            feed["age"] = users[:, -1]
         (scores,) = self._session.run(None, feed)
         return scores  # type: ignore[no-any-return]  # onnxruntime ships no types
 

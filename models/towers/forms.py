@@ -32,11 +32,11 @@ class RankingForm(nn.Module):
         self.tower = tower
         self.warm_after = warm_after
 
-    def logits(self, *arguments: Tensor) -> Tensor:
+    def logits(self, *arguments: Tensor, **named: Tensor) -> Tensor:
         """Logits (R,), one a candidate; the arguments are those of `inputs`."""
-        return self.tower(self.inputs(*arguments))
+        return self.tower(self.inputs(*arguments, **named))
 
-    def inputs(
+    def inputs(  # noqa: PLR0913, PLR0917  # a tensor each, as the graph has them
         self,
         attributes: Tensor,
         context: Tensor,
@@ -46,11 +46,12 @@ class RankingForm(nn.Module):
         candidates: Tensor,
         owner: Tensor,
         age: Tensor | None = None,
+        passed_over: Tensor | None = None,
     ) -> RankingInputs:
         """What the tower reads of `candidates` (R,), each for the user in row `owner` (R,).
 
         Of U users: indices of `attributes` (U, N), `context` (U, C), behaviour `items` and `actions` (U, L), `virtual`
-        (U, M, D), and the bin of each account's `age` (U,), where towers read it.
+        (U, M, D), and where towers read them, the bin of each account's `age` (U,) and the items `passed_over` (U, P).
         """
         return RankingInputs(
             attributes=self.embeddings.attributes(attributes),
@@ -60,9 +61,10 @@ class RankingForm(nn.Module):
             candidates=candidates,
             owner=owner,
             age=age,
+            passed_over=passed_over,
         )
 
-    def forward(
+    def forward(  # noqa: PLR0913, PLR0917
         self,
         attributes: Tensor,
         context: Tensor,
@@ -72,9 +74,10 @@ class RankingForm(nn.Module):
         candidates: Tensor,
         owner: Tensor,
         age: Tensor | None = None,
+        passed_over: Tensor | None = None,
     ) -> Tensor:
         """Probabilities (R,), eq. 12."""
-        inputs = self.inputs(attributes, context, items, actions, virtual, candidates, owner, age)
+        inputs = self.inputs(attributes, context, items, actions, virtual, candidates, owner, age, passed_over)
         return self.tower(inputs).sigmoid()
 
 

@@ -75,8 +75,16 @@ class KnownItems(NamedTuple):
         return cls.of(trained, dataset, [each[each["time_ms"] < trained.split_ms] for each in frames])
 
     @classmethod
+    def not_chosen(cls, trained: Trained, dataset: Dataset) -> "KnownItems | None":
+        """What users were shown before the split and did not act on; None where the data do not tell."""
+        if not dataset.has_labels:
+            return None
+        passed = dataset.interactions[dataset.interactions["label"] == 0]
+        return cls.of(trained, dataset, [passed[passed["time_ms"] < trained.split_ms]])
+
+    @classmethod
     def of(cls, trained: Trained, dataset: Dataset, frames: Sequence[pd.DataFrame]) -> "KnownItems":
-        """Of tables whose every row is an act."""
+        """Of tables whose rows are of one kind."""
         users = np.concatenate([dataset.user_rows(each["user_id"]) for each in frames]).astype(np.int64)
         items = np.concatenate([item_indices(dataset, trained.encoding, each["item_id"]) for each in frames])
         times = np.concatenate([each["time_ms"].to_numpy(dtype=np.int64) for each in frames])
@@ -85,6 +93,11 @@ class KnownItems(NamedTuple):
         _, first = np.unique(users * trained.encoding.item_count + items, return_index=True)
         kept = np.sort(first[(items[first] >= FIRST_KNOWN) & (users[first] >= 0)])
         return cls(users[kept], items[kept])
+
+    def of_each(self, users: IndexArray) -> list[IndexArray]:
+        """The items of each of `users`, in order of time."""
+        starts, ends = (np.searchsorted(self.users, users, side=side).tolist() for side in ("left", "right"))
+        return [self.items[start:end] for start, end in zip(starts, ends, strict=True)]
 
     def only(self, users: IndexArray) -> "KnownItems":
         """Those of `users`."""
@@ -107,7 +120,8 @@ def with_questions(trained: Trained) -> Trained:
     model.ranking.get_buffer("keys")[:, torch.from_numpy(asked.posterior.columns)] = torch.from_numpy(asked.keys)
     if asked.acts is not None:
         model.ranking.acts = ActTerm(asked.posterior.columns, asked.acts)
-    return replace(trained, model=model, encoding=trained.encoding.with_questions(asked.posterior))
+    encoding = trained.encoding.with_questions(asked.posterior, reads_passed_over=asked.acts is not None)
+    return replace(trained, model=model, encoding=encoding)
 
 
 def asked_items(trained: Trained, dataset: Dataset, before: AskedItems | None = None) -> AskedItems | None:
@@ -135,7 +149,8 @@ def asked_items(trained: Trained, dataset: Dataset, before: AskedItems | None = 
     half = len(users) // 2
     tried = _fitted(acts.only(shuffled[:half]), trained, columns)
     first_asked = trained.encoding.encode_items(tried.posterior.items[:ASKED])
-    first = FirstActs.of(acts, shuffled[half:][:JUDGED], first_asked, trained.popularity, rng)
+    not_chosen = KnownItems.not_chosen(trained, dataset)
+    first = FirstActs.of(acts, shuffled[half:][:JUDGED], first_asked, trained.popularity, rng, not_chosen)
     weight = _weight(trained, dataset, tried, first)
     if not weight:
         return None
@@ -219,23 +234,33 @@ class FirstActs(NamedTuple):
     owner: IndexArray
     """(R,) the place of the user of each act."""
     candidates: IndexArray
-    """(R, 1 + `OTHERS`): the item acted on, and others, drawn by popularity; `PADDING` for one that the user met."""
+    """(R, 1 + `OTHERS`): the item acted on, and others that the user was shown, or where the data do not tell of such,
+    drawn by popularity; `PADDING` for one that the user acted on, and where there is none."""
 
     @classmethod
-    def of(cls, acts: KnownItems, users: IndexArray, asked: IndexArray, popularity: Doubles, rng: Generator) -> Self:
+    def of(
+        cls,
+        acts: KnownItems,
+        users: IndexArray,
+        asked: IndexArray,
+        popularity: Doubles,
+        rng: Generator,
+        not_chosen: KnownItems | None = None,
+    ) -> Self:
         """Of `users` who acted on something that is not asked about."""
-        starts = np.searchsorted(acts.users, users).tolist()
-        ends = np.searchsorted(acts.users, users, side="right").tolist()
-        every = [acts.items[start:end] for start, end in zip(starts, ends, strict=True)]
+        every = acts.of_each(users)
         firsts = [own[~np.isin(own, asked)][:ACTS] for own in every]
         kept = np.flatnonzero([len(each) > 0 for each in firsts])
         owner = np.repeat(np.arange(len(kept)), [len(firsts[place]) for place in kept])
         acted = np.concatenate([np.zeros(0, dtype=np.int64), *(firsts[place] for place in kept)])
         others = rng.choice(len(popularity), (len(owner), OTHERS), p=popularity / popularity.sum())
         answers = np.zeros((len(kept), len(asked)), dtype=np.bool_)
+        shown = None if not_chosen is None else not_chosen.of_each(users[kept])
         for user, place in enumerate(kept):
             answers[user] = np.isin(asked, every[place])
             own = others[owner == user]
+            if shown is not None:
+                own = rng.choice(shown[user], own.shape) if len(shown[user]) else np.full_like(own, PADDING)
             own[np.isin(own, every[place]) | np.isin(own, asked)] = PADDING
             others[owner == user] = own
         return cls(users[kept], answers, owner, np.concatenate([acted[:, None], others], axis=1))

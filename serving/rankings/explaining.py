@@ -10,14 +10,14 @@ from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Towers
 from foretaste.kernel.ranking import RankingInput, Source
 from foretaste.kernel.users import Behaviour, Stage
-from foretaste.kernel.values import FloatArray
+from foretaste.kernel.values import PASSED_OVER, FloatArray
 from serving.rankings.tastes import UserTaste
 from serving.requests import ExplainedItem, Influence, RankResponse
 
 ITEMS = 10
 """Items that are explained, from the best on."""
 BEHAVIOURS = 10
-"""Behaviours that are left out one by one, from the newest on."""
+"""Behaviours that are left out one by one, from the newest on; none that says what was passed over."""
 INFLUENCES = 5
 """Of an item, at most."""
 _LEAST = 1e-7
@@ -80,13 +80,13 @@ def _without_behaviours(known: RankingInput, generation: Generation) -> list[_Wi
     behaviour = known.behaviour
     if generation.stage(len(behaviour.acts)) is Stage.WARM:
         behaviour = behaviour.acts  # answers to questions move nothing any more
-    newest = range(len(behaviour))[-BEHAVIOURS:]
+    places = [place for place, action in enumerate(behaviour.actions) if action != PASSED_OVER]
     return [
         _Without(
             Influence(behaviour=behaviour.items[place], value=behaviour.actions[place], effect=0.0),
             replace(known, behaviour=_left_out(behaviour, place)),
         )
-        for place in newest
+        for place in places[-BEHAVIOURS:]
     ]
 
 

@@ -11,7 +11,7 @@ from foretaste.kernel.ports import Clock
 from foretaste.kernel.ranking import Cause, account_age_ms
 from foretaste.kernel.retrieval import CandidateRequest, Retrieval
 from foretaste.kernel.users import Behaviour, UserFeatures
-from foretaste.kernel.values import ANSWERS
+from foretaste.kernel.values import ANSWERS, PASSED_OVER
 from serving.rankings.breaker import PartBreaker
 from serving.rankings.impressions import ImpressionPolicy
 from serving.rankings.ranking import Ranking
@@ -183,7 +183,7 @@ def seed_of(ranking_id: str) -> int:
 
 def _seen(behaviour: Behaviour) -> list[str]:
     """What the user acted on, or does not like by the own answer."""
-    return [item for item, action in zip(behaviour.items, behaviour.actions, strict=True) if not ANSWERS.get(action)]
+    return [item for item, action, _ in behaviour.rows if action != PASSED_OVER and not ANSWERS.get(action)]
 
 
 def _response(request: RecommendRequest, response: RankResponse, why: FallbackReason | None) -> RecommendResponse:

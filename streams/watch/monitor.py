@@ -20,7 +20,7 @@ from foretaste.kernel.events import DeadLetter, Message, UserBehaved, UserErased
 from foretaste.kernel.generations import Generation, Move
 from foretaste.kernel.ports import Clock, Generations, OnlineStore, Towers
 from foretaste.kernel.profile import Profile, read_profile
-from foretaste.kernel.values import ANSWERS
+from foretaste.kernel.values import NO_ACTS
 from streams.decoding import readable
 from streams.topics import TopicNames
 from streams.watch.replay import answered_by, blamed
@@ -133,7 +133,7 @@ class Monitor:
         now = self._now()
         self._unreadable += len(messages) - len(events)  # 3
         if self._window is not None:
-            for event in (each for each in events if each.action not in ANSWERS):
+            for event in (each for each in events if each.action not in NO_ACTS):
                 self._window.acted(event, min(event.at.timestamp(), now))
 
     async def erasures(self, messages: Sequence[Message]) -> None:

@@ -61,7 +61,7 @@ async def test_new_items_are_scored_as_the_trained_towers_score_their_kind(tower
     served.encoding.add_items(NEW)
     wanted = [replace(each, items=[*NEW, *each.items]) for each in requests(8)]
     with torch.inference_mode():
-        expected = served.ranking(*ranking_tensors(served.encoding, wanted)).numpy()
+        expected = served.ranking(**ranking_tensors(served.encoding, wanted)).numpy()
     scores = np.concatenate(await towers.score(wanted, 1))
     np.testing.assert_allclose(scores, expected, atol=TOLERANCE)
     assert len(set(scores[: len(GENRES)].tolist())) == len(GENRES)

@@ -71,9 +71,28 @@ async def test_users_with_and_without_answers_share_a_call(towers: TowersForm, f
     assert even[1] - odd[1] > nobody[1] - odd[1] > 0
 
 
-async def test_a_generation_that_asks_nothing_passes_answers_over(towers: TowersForm) -> None:
+async def test_what_was_passed_over_is_read_beside_what_was_chosen(towers: TowersForm, folder: Path) -> None:
+    probed = [each.request.behaviour.passed_over for each in read_probes(folder)]
+    assert sum(len(each) > 1 for each in probed) > len(probed) / 4
+    (virtual,) = await towers.virtual_behaviour([{"city": "north"}], ASKING)
+    chosen = Behaviour(["i2"], ["acted"], [2])
+    passed = Behaviour(["i3", "i5", "i2"], ["passed_over", "passed_over", "acted"], [1, 1, 2])
+    users = [RankingInput({"city": "north"}, {}, each, virtual, ["i7", "i8"]) for each in (chosen, passed)]
+    found = await towers.score(users, ASKING)
+    for own, expected in zip(found, LocalTowers.of(folder).score(users), strict=True):
+        np.testing.assert_allclose(own, expected, atol=TOLERANCE)
+    alone, against = found
+    assert against[1] - against[0] > alone[1] - alone[0] > 0
+    asked = [CandidateRequest(each, virtual, nearest=20, popular=0, exploratory=0, seed=0) for each in (chosen, passed)]
+    candidates = await towers.candidates(asked, ASKING)
+    assert candidates == LocalTowers.of(folder).candidates(asked)
+    assert candidates[0] != candidates[1]
+
+
+@pytest.mark.parametrize("action", ["answered_yes", "passed_over"])
+async def test_a_generation_that_asks_nothing_reads_acts_alone(towers: TowersForm, action: str) -> None:
     known = requests(1)[0]
-    users = [replace(known, behaviour=each) for each in (Behaviour(), Behaviour(["i1"], ["answered_yes"], [1]))]
+    users = [replace(known, behaviour=each) for each in (Behaviour(), Behaviour(["i1"], [action], [1]))]
     without, answered = await towers.score(users, 1)
     np.testing.assert_array_equal(without, answered)
 

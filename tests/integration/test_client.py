@@ -103,12 +103,15 @@ async def test_questions(ask: Ask, parts: HttpParts) -> None:
 
 async def test_behaviours(ask: Ask, parts: HttpParts) -> None:
     parts.now = datetime.now(UTC).timestamp() - AT / 1000
-    await ask("behave", "anna", "i1", action="liked", ranking_id="r1", event_id="e1")
+    await ask("behave", "anna", "i1", action="liked", ranking_id="r1", event_id="e1", passed_over=["i3", "i4"])
     at = datetime(2025, 1, 1, tzinfo=UTC)
     await ask("behave_many", [UserBehaved(user_id="anna", item_id="i2", at=at)])
     first, second = (UserBehaved.model_validate_json(each.value or b"") for each in parts.events.of(NAMES.behaved))
     assert (first.item_id, first.action, first.ranking_id, first.event_id) == ("i1", "liked", "r1", "e1")
+    assert first.passed_over == ("i3", "i4")
     assert second.event_id is None
+    with pytest.raises(InvalidInput, match="passed_over"):
+        await ask("behave", "anna", "i1", passed_over=["i1"])
     assert abs((datetime.now(UTC) - first.at).total_seconds()) < 60
     assert (second.item_id, second.at) == ("i2", at)
 

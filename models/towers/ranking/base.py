@@ -70,6 +70,8 @@ class RankingInputs(NamedTuple):
     """(R,): in training, the transitions to each candidate as known at its moment; served, they are in the tower."""
     age: Tensor | None = None
     """(U,): the bin of each account's age, 0 for unknown; None where no age is read."""
+    passed_over: Tensor | None = None
+    """(U, P): items that were shown and not chosen; served towers alone read them."""
 
 
 class RankingTower(Protocol):

@@ -5,7 +5,7 @@ import pytest
 
 from foretaste.kernel.generations import Serving
 from foretaste.kernel.users import Behaviour, Stage, UserFeatures, VirtualBehaviour, stage_of
-from foretaste.kernel.values import Attributes
+from foretaste.kernel.values import MAX_PASSED_OVER, Attributes
 from tests.stream_parts import SHAPE, generation
 
 
@@ -55,6 +55,18 @@ def test_virtual_behaviour_is_current_or_lacking(features: UserFeatures, current
     made = generation(1, warm_after=3)
     assert (made.virtual_of(features) is not None) is current
     assert made.lacks(features) is lacking
+
+
+def test_what_was_passed_over_is_no_act_and_the_newest_of_it_is_read() -> None:
+    behaviour = Behaviour(["a", "b", "c"], ["passed_over", "clicked", "passed_over"], [1, 1, 2])
+    assert behaviour.acts == Behaviour(("b",), ("clicked",), (1,))
+    assert list(behaviour.passed_over) == ["a", "c"]
+    assert list(behaviour.then("c", "clicked", 3).passed_over) == ["a"], "it was chosen after all"
+    three = Behaviour(list("xyz"), ["passed_over"] * 3, range(3))
+    assert list(three.then("y", "answered_no", 9).passed_over) == ["x", "y", "z"]
+    many = [str(number) for number in range(MAX_PASSED_OVER + 5)]
+    assert list(Behaviour(many, ["passed_over"] * len(many), range(len(many))).passed_over) == many[5:]
+    assert not Behaviour(["a"], ["clicked"], [1]).passed_over
 
 
 def test_an_answer_to_a_question_is_no_act() -> None:

@@ -18,9 +18,9 @@ from foretaste.kernel.users import (
     EnrichedUser,
     LaterBehaviour,
 )
-from foretaste.kernel.values import MAX_BEHAVIOUR, Partition
+from foretaste.kernel.values import FIRST_ACTS, MAX_BEHAVIOUR, MAX_PASSED_OVER, Partition
 from foretaste.testing import InMemoryOnlineStore
-from streams.behaviours import ROUNDS, Behaviours, UnknownItems, append
+from streams.behaviours import ROUNDS, Behaviours, UnknownItems, append, with_passed_over
 from streams.worker.dead_letters import read_dead_letter
 from tests.stream_parts import NOW, NOW_MS, ChosenDisk, ChosenStore, World, message
 
@@ -465,3 +465,55 @@ async def test_what_another_worker_applied_meanwhile_is_counted_once() -> None:
     world = World(store=store)
     await way(world)([act("u1", "a", START_MS + 1000), act("u1", "a", START_MS + 1000, offset=1)])
     assert world.counted("foretaste_events_dropped_total", way="behaviour", reason="repeated") == 1
+
+
+def listed(item_id: str, at_ms: int, passed_over: Sequence[str], offset: int = 0) -> Message:
+    at = (START_MS + at_ms) / 1000
+    value = {"user_id": "u1", "item_id": item_id, "at": at, "action": "rated", "passed_over": list(passed_over)}
+    return message(value, topic="user-behaved", offset=offset)
+
+
+async def test_what_was_passed_over_stands_beside_the_act_and_once() -> None:
+    first, second = listed("a", 1000, ["x", "y", "x"]), listed("b", 2000, ["y"], 1)
+    expected = [
+        ("a", "rated", 1000),
+        ("x", "passed_over", 1000),
+        ("y", "passed_over", 1000),
+        ("b", "rated", 2000),
+        ("y", "passed_over", 2000),
+    ]
+    for batches in ([first, second],), ([first], [second]), ([second], [first]), ([first, second], [first, second]):
+        assert sorted(await applied(batches)) == sorted(expected)
+
+
+async def test_of_what_was_passed_over_the_newest_is_kept_and_no_act_is_lost_for_it() -> None:
+    batch = [listed(f"i{act}", act, [f"p{act}.{number}" for number in range(8)], act) for act in range(FIRST_ACTS - 1)]
+    found = await applied([batch])
+    passed = [item for item, action, _ in found if action == "passed_over"]
+    assert sum(action == "rated" for _, action, _ in found) == FIRST_ACTS - 1
+    assert len(passed) == MAX_PASSED_OVER
+    assert passed[-1] == f"p{FIRST_ACTS - 2}.7"
+    assert [at for _, _, at in found] == sorted(at for _, _, at in found)
+    (long,) = {len(await applied([[listed("a", 1, [f"p{number}" for number in range(100)])]]))}
+    assert long == 1 + MAX_PASSED_OVER
+
+
+async def test_from_many_acts_on_nothing_that_was_passed_over_is_kept() -> None:
+    batch = [listed(f"i{act}", act, [f"p{act}"], act) for act in range(MAX_BEHAVIOUR)]
+    assert [action for _, action, _ in await applied([batch])] == ["rated"] * MAX_BEHAVIOUR
+
+
+def test_in_a_full_behaviour_what_was_passed_over_has_the_room_that_is_left() -> None:
+    answers = Behaviour([f"q{number}" for number in range(95)], ["answered_no"] * 95, range(95))
+    found = with_passed_over(answers.then("a", "rated", 95), ["v", "w", "x", "y", "z"], 95)
+    assert list(found.passed_over) == ["w", "x", "y", "z"]
+    assert len(found) == MAX_BEHAVIOUR
+    assert len(found.acts) == 1
+
+
+async def test_one_who_names_what_was_passed_over_is_read_and_written_whole() -> None:
+    store = NotingStore()
+    world = World(store=store)
+    await way(world)([listed("a", 1000, ["x"])])
+    assert len(store.noted) == 1, "no append that is left out"
+    assert list((await world.features("u1")).behaviour.passed_over) == ["x"]

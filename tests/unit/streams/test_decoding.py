@@ -135,6 +135,12 @@ def test_what_is_wrong_in_a_sign_up_is_named(changed: dict[str, Any], said: str)
         ),
         ({"at": 1000}, "at: must not be before 1980 (got '1970-01-01T00:16:40+00:00')"),
         ({"action": "a" * 257}, "action: String should have at most 256 characters"),
+        ({"action": "passed_over"}, "action: Value error, is no act"),
+        ({"passed_over": ["i2", "i1"]}, "passed_over: Value error, must not hold item_id, which was chosen"),
+        ({"passed_over": ["i2"] * 101}, "passed_over: Tuple should have at most 100 items"),
+        ({"passed_over": ["i2", ""]}, "passed_over.1: String should have at least 1 character (got '')"),
+        ({"passed_over": ["i2", None]}, "passed_over.1: Input should be a valid string (got None)"),
+        ({"passed_over": "i2"}, "passed_over: Input should be a valid array (got 'i2')"),
     ],
 )
 def test_what_is_wrong_in_a_behaviour_is_named(changed: dict[str, Any], said: str) -> None:

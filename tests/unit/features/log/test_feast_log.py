@@ -137,6 +137,7 @@ def test_feasts_pull_gives_the_window_asked_for(config: RepoConfig) -> None:
             "action": ["liked", "liked"],
             "ranking_id": pa.nulls(2, pa.string()),
             "event_id": ["e1", "e2"],
+            "passed_over": pa.array([["i3"], []], pa.list_(pa.string())),
         }
     )
     get_provider(config).ingest_df_to_offline_store(view, rows)

@@ -79,11 +79,12 @@ def test_rows_are_sorted_by_time_and_those_of_one_time_keep_their_order(tmp_path
     assert rows["action"].tolist() == ["clicked", "acted", "bought"]
 
 
-def test_what_users_answered_is_no_act(tmp_path: Path) -> None:
+def test_what_users_answered_or_passed_over_is_no_act(tmp_path: Path) -> None:
     """Data may be made of behaviours as they were stored."""
     folder = write_dataset(tmp_path, fmt="csv")
     acts = pd.read_csv(folder / "interactions.csv")
-    acts.loc[:9, "did"] = "answered_no"
+    acts.loc[:4, "did"] = "answered_no"
+    acts.loc[5:9, "did"] = "passed_over"
     acts.to_csv(folder / "interactions.csv", index=False)
     found = read_dataset(folder).interactions
     assert len(found) == len(acts) - 10

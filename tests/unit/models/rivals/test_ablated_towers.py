@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from foretaste.kernel.values import FIRST_ACTS
 from models.rivals import ablated_towers
 from models.rivals.methods import Material, by_name
 from models.rivals.towers import TowerMethod
-from models.runtime.acts import ENOUGH
 from models.study.fold import Fold
 from models.study.protocols import questions
 from tests.questions_factory import two_tastes
@@ -78,8 +78,8 @@ def test_without_acts_users_of_some_behaviour_are_ranked_by_the_towers_alone(tmp
     _, batch = next(iter(asked.batches(4000)))
     seen = batch.seen[batch.owner]
     told = whole.scores(batch) != without.scores(batch)
-    assert told[(seen > 0) & (seen < ENOUGH)].mean() > 0.9
-    assert not told[(seen == 0) | (seen >= ENOUGH)].any()
+    assert told[(seen > 0) & (seen < FIRST_ACTS)].mean() > 0.9
+    assert not told[(seen == 0) | (seen >= FIRST_ACTS)].any()
 
 
 def test_what_is_left_out_is_named_by_an_import_path() -> None:

@@ -21,7 +21,7 @@ from tests.towers_factory import SMALL, config, dataset, requests, trained
 
 def scores(towers: Trained, asked: Sequence[RankingInput]) -> FloatArray:
     with torch.inference_mode():
-        found: FloatArray = towers.ranking(*ranking_tensors(towers.encoding, asked)).numpy()
+        found: FloatArray = towers.ranking(**ranking_tensors(towers.encoding, asked)).numpy()
     return found
 
 

@@ -11,7 +11,7 @@ import torch
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.retrieval import CandidateRequest
 from foretaste.kernel.users import Behaviour
-from foretaste.kernel.values import FloatArray
+from foretaste.kernel.values import FIRST_ACTS, FloatArray
 from models.data.split import split_by_time
 from models.effects.by_gradient.factors import DescentConfig
 from models.effects.fit import EffectsConfig
@@ -19,9 +19,10 @@ from models.generations.load import restore
 from models.generations.manifest import read_manifest
 from models.generations.parity import attribute_tensor, probes, ranking_tensors
 from models.runtime import layout
-from models.runtime.acts import ENOUGH
 from models.runtime.answers import AskedItems
 from models.runtime.local import LocalTowers
+from models.runtime.refusals import BadRequest
+from models.runtime.towers import ServedRanking
 from models.training.cotrain import cotrain
 from models.training.item_kinds import as_served
 from models.training.questions import KnownItems, asked_items, with_questions
@@ -91,14 +92,15 @@ def test_the_candidates_follow_the_answers(towers: LocalTowers) -> None:
         assert np.mean([is_even(item) == likes_even for item in found]) > 0.7
 
 
-def acted(items: Sequence[str], asked: AskedItems) -> FloatArray:
+def acted(items: Sequence[str], asked: AskedItems, passed_over: Sequence[str] = ()) -> FloatArray:
     """What acts on `items` add to the log-odds of every item, beside what the towers make of them alone."""
     trained = asking()[0]
-    behaviour = Behaviour(items, [trained.encoding.actions[0]] * len(items), range(len(items)))
+    actions = [*["passed_over"] * len(passed_over), *[trained.encoding.actions[0]] * len(items)]
+    behaviour = Behaviour([*passed_over, *items], actions, range(len(actions)))
     request = RankingInput(CITY, {}, behaviour, np.zeros((3, 8), np.float32), EVERY)
     served, alone = (with_questions(replace(trained, asked=each)) for each in (asked, replace(asked, acts=None)))
     found: FloatArray = np.subtract(
-        *(each.ranking.logits(*ranking_tensors(each.encoding, [request])).detach().numpy() for each in (served, alone))
+        *(each.ranking.logits(**ranking_tensors(each.encoding, [request])).detach().numpy() for each in (served, alone))
     )
     return found
 
@@ -112,9 +114,42 @@ def test_the_first_acts_move_the_taste(asked: AskedItems, count: int) -> None:
         assert added[even == likes_even].mean() > added[even != likes_even].mean()
 
 
+def test_what_was_passed_over_moves_the_taste_away(asked: AskedItems, towers: LocalTowers) -> None:
+    even, others = np.array([is_even(item) for item in EVERY]), ["i3", "i5", "i7"]
+    alone, against = acted(["i2"], asked), acted(["i2"], asked, others)
+    assert (against - alone)[even].mean() > 0 > (against - alone)[~even].mean()
+    unknown = acted(["i2"], asked, ["strange", *others])
+    np.testing.assert_allclose(unknown, against, atol=1e-5)
+    assert not acted([], asked, others).any(), "who chose nothing yet"
+    columns, index = asked.posterior.columns, towers.retrieval
+    own, shown = (towers.encoding.encode_items(each) for each in (["i2"], [*others, "strange"]))
+    found = index.query(own, np.zeros((3, 8), np.float32), passed_over=shown)[columns]
+    assert asked.acts is not None
+    expected = asked.acts.steps[1] @ (asked.keys[own].sum(axis=0) - asked.keys[shown].sum(axis=0) / 4)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_a_caller_of_an_earlier_version_sends_nothing_that_was_passed_over(towers: LocalTowers) -> None:
+    encoding, virtual = towers.encoding, np.zeros((1, 3, 8), np.float32)
+    request = RankingInput(CITY, {}, Behaviour(["i2"], [encoding.actions[0]], [1]), virtual[0], EVERY)
+    (expected,) = towers.score([request])
+    today = encoding.encode_users([request])
+    assert today.shape[1] == replace(encoding, reads_passed_over=False).encode_users([request]).shape[1] + 20
+    tower = ServedRanking(asking()[2])
+    for sent in (today, today[:, :-20], today[:, :-21]):
+        rows = tower.checked(sent, virtual)
+        assert rows.shape == today.shape
+    items, owner = encoding.encode_items(EVERY), np.zeros(ITEMS, dtype=np.int64)
+    for sent in (today, today[:, :-20]):
+        np.testing.assert_array_equal(tower.run(tower.checked(sent, virtual), virtual, items, owner), expected)
+    for sent in (today[:, :-19], np.pad(today, ((0, 0), (0, 1)))):
+        with pytest.raises(BadRequest, match="users"):
+            tower.checked(sent, virtual)
+
+
 def test_of_many_acts_the_towers_know_enough(asked: AskedItems) -> None:
-    assert acted(EVERY[:1] * (ENOUGH - 1), asked).any()
-    assert not acted(EVERY[:1] * ENOUGH, asked).any()
+    assert acted(EVERY[:1] * (FIRST_ACTS - 1), asked).any()
+    assert not acted(EVERY[:1] * FIRST_ACTS, asked).any()
 
 
 def test_an_act_moves_the_candidates(towers: LocalTowers, asked: AskedItems) -> None:
@@ -137,7 +172,7 @@ def test_an_act_on_a_new_item_is_one_on_its_kind(asked: AskedItems) -> None:
     index.encoding.add_items({"new": {}})
     for item, told in (("new", True), ("strange", False)):
         request = RankingInput(CITY, {}, Behaviour([item], behaviour, [0]), np.zeros((3, 8), np.float32), EVERY)
-        inputs = served.ranking.inputs(*ranking_tensors(served.encoding, [request]))
+        inputs = served.ranking.inputs(**ranking_tensors(served.encoding, [request]))
         assert bool(served.model.ranking.acts(inputs, served.model.ranking.keys).any()) == told
         query = index.retrieval.query(index.encoding.encode_items([item]), np.zeros((3, 8), np.float32))
         assert bool(query[columns].any()) == told
@@ -157,7 +192,7 @@ def test_who_neither_answers_nor_acts_is_ranked_as_before(asked: AskedItems) -> 
     users = ranking_tensors(
         trained.encoding, [replace(each, virtual=own) for each, own in zip(tried, virtual, strict=True)]
     )
-    assert torch.equal(after.ranking(*users), trained.ranking(*users))
+    assert torch.equal(after.ranking(**users), trained.ranking(**users))
     assert not trained.model.ranking.keys[:, columns].any(), "training goes on from these"
     assert after.model.ranking.keys[:, columns].any()
 
@@ -192,6 +227,24 @@ def test_training_goes_on_from_towers_without_questions() -> None:
 def test_where_answers_tell_nothing_nothing_is_asked(tmp_path: Path) -> None:
     data = two_tastes(tmp_path / "data", liked=0.5)
     assert asked_items(trained_on(data), data) is None
+
+
+def test_where_data_have_labels_answers_must_tell_what_is_chosen_of_what_is_shown(tmp_path: Path) -> None:
+    """Who is shown items of one's own taste alone, and acts on any of them, is told nothing by answers."""
+    rng, data = np.random.default_rng(0), two_tastes(tmp_path / "data")
+    trained, shown = trained_on(data), data.interactions
+    even = shown["item_id"].astype(str).map(is_even)
+    likes_even = even.groupby(shown["user_id"].astype(str)).transform("mean") > 0.5
+    for of_taste, asks in ((True, False), (False, True)):
+        kept = shown[(even == likes_even) | (not of_taste)]
+        chosen = rng.random(len(kept)) < 0.5 if of_taste else (even == likes_even).to_numpy()
+        labelled = replace(data, interactions=kept.assign(label=chosen.astype("int8")).reset_index(drop=True))
+        says = data.description.model_copy(
+            update={"interactions": data.description.interactions.model_copy(update={"label": "label"})}
+        )
+        labelled = replace(labelled, description=says)
+        assert labelled.has_labels
+        assert (asked_items(trained, labelled) is not None) == asks
 
 
 def test_of_few_users_what_was_asked_before_is_asked(asked: AskedItems, tmp_path: Path) -> None:

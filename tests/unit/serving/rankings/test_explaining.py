@@ -94,6 +94,16 @@ async def test_of_a_warm_user_acts_are_told_and_no_answers(parts: Parts) -> None
     assert {each.behaviour for each in only.influences} == {"a", "b", "c"}
 
 
+async def test_what_was_passed_over_takes_no_acts_place(parts: Parts) -> None:
+    behaviour = Behaviour(["a", "b"], ["liked"] * 2, [AT] * 2)
+    for number in range(12):
+        behaviour = behaviour.then(f"p{number}", "passed_over", AT)
+    await parts.store.write_behaviour([BehavedUser("u1", behaviour)])
+    _, explained = await explanation(parts, "i2")
+    (only,) = explained
+    assert {each.behaviour for each in only.influences} == {"a", "b"}
+
+
 async def test_the_first_items_and_the_strongest_influences_alone_are_told(parts: Parts) -> None:
     await parts.register({"age": 25})
     await parts.behave(*(f"b{number}" for number in range(30)))

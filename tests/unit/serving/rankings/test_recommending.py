@@ -89,6 +89,12 @@ async def test_of_items_that_a_user_answered_about_those_not_liked_are_left_out(
     assert {"i0", "i39"} & set(items(await recommended(parts, k=20, filter={"allow": ["i0", "i39"]}))) == {"i0"}
 
 
+async def test_what_was_passed_over_may_be_recommended_again(parts: Parts) -> None:
+    behaviour = Behaviour(["i0", "i39"], ["passed_over", "liked"], [AT, AT])
+    await parts.store.write_behaviour([BehavedUser("u1", behaviour)])
+    assert {"i0", "i39"} & set(items(await recommended(parts, k=20, filter={"allow": ["i0", "i39"]}))) == {"i0"}
+
+
 async def test_filters_go_to_the_index_and_hold(parts: Parts) -> None:
     only = {"allow": ["i1", "i2", "i3", "i5"], "deny": ["i3"], "attributes": {"genre": ["odd"]}}
     assert set(items(await recommended(parts, filter=only))) == {"i1", "i5"}
