@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from foretaste.kernel.event_order import AttributesVersion
 from foretaste.kernel.events import DeadLetter, Message, UserErased, event_digest, event_time_ms
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.running.erasing import ErasedUser, ErasingStore
-from foretaste.kernel.users import AttributesVersion
 from streams.decoding import decode_erased
 from streams.rules import to_ms
 

@@ -26,7 +26,7 @@ from foretaste.kernel.events import (
 )
 from foretaste.kernel.running.registered_items import ItemRegistered
 from streams.codec import EVENTS, EventT, Undecodable
-from streams.rules import wrong_time
+from streams.rules import wrong_act, wrong_time
 
 
 def decode_registered(message: Message, *, now_ms: int, max_bytes: int) -> UserRegistered | DeadLetter:
@@ -66,9 +66,7 @@ def decode_behaved(message: Message, *, now_ms: int, max_bytes: int) -> UserBeha
         message,
         UserBehaved,
         max_bytes,
-        lambda event: (
-            _wrong_key(message, event.user_id, optional=False) or _letter(message, wrong_time("at", event.at, now_ms))
-        ),
+        lambda event: _wrong_key(message, event.user_id, optional=False) or _letter(message, wrong_act(event, now_ms)),
     )
 
 

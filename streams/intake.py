@@ -9,7 +9,7 @@ from foretaste.kernel.events import UserBehaved, UserErased, UserRegistered, ove
 from foretaste.kernel.ports import Clock, Events
 from foretaste.kernel.running.registered_items import ItemRegistered
 from streams.codec import EVENTS, EventT
-from streams.rules import wrong_time
+from streams.rules import wrong_act, wrong_time
 from streams.topics import TopicNames
 
 RegisteredT = TypeVar("RegisteredT", UserRegistered, ItemRegistered)
@@ -42,7 +42,7 @@ class TopicIntake:
         now_ms = round(self._now() * 1000)
 
         def broken(event: UserBehaved) -> InvalidInput | None:
-            return wrong_time("at", event.at, now_ms)
+            return wrong_act(event, now_ms)
 
         keyed = [(each.user_id.encode(), self._checked(place, each, broken)) for place, each in enumerate(events)]
         await self._events.send_all(self._topics.behaved, keyed)

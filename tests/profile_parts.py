@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
+from foretaste.kernel.event_order import AttributesVersion, Place
 from foretaste.kernel.events import Message, Origin
-from foretaste.kernel.users import AttributesVersion, Place
 from foretaste.testing import Sent
 from streams.profiles.profile import profile_record
 from streams.profiles.rebuild_parts import Positions

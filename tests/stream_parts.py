@@ -9,18 +9,12 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from foretaste.kernel.errors import ForetasteError
+from foretaste.kernel.event_order import AttributesVersion
 from foretaste.kernel.events import Message, Origin
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ranking import RankingInput
 from foretaste.kernel.running.durability import SyncedStore
-from foretaste.kernel.users import (
-    AttributesVersion,
-    BehavedUser,
-    EnrichedUser,
-    LaterBehaviour,
-    ReenrichedUser,
-    UserFeatures,
-)
+from foretaste.kernel.users import BehavedUser, EnrichedUser, LaterBehaviour, ReenrichedUser, UserFeatures
 from foretaste.kernel.values import Attributes, FloatArray
 from foretaste.testing import (
     InMemoryEvents,

@@ -24,8 +24,8 @@ from benchmarks.trained_stack import Broker
 from foretaste import compose
 from foretaste.console import errors
 from foretaste.kernel.errors import ForetasteError
+from foretaste.kernel.event_order import AttributesVersion, Place
 from foretaste.kernel.events import UserBehaved
-from foretaste.kernel.users import AttributesVersion, Place
 from foretaste.kernel.values import Attributes
 from foretaste.settings import Settings
 from serving.metrics import RankingMetrics

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from features.online.feast_client import USER_KEY, FeastSteps
 from features.online.layout import Column, Raw, readable_nanos, texts_of, version_stored
-from foretaste.kernel.users import AppliedEvents, BehavedUser
+from foretaste.kernel.event_order import AppliedEvents
+from foretaste.kernel.users import BehavedUser
 
 VIEW = "user_applied_behaviours"
 COLUMNS: tuple[Column, ...] = ((VIEW, "digests"), (VIEW, "fresh"), (VIEW, "version"), (VIEW, None))

@@ -28,15 +28,9 @@ from features.online.layout import (
     virtual_values,
 )
 from features.redis.commands import Command
+from foretaste.kernel.event_order import REMEMBERED_REGISTRATIONS
 from foretaste.kernel.generations import SLOTS
-from foretaste.kernel.users import (
-    REMEMBERED_REGISTRATIONS,
-    BehavedUser,
-    EnrichedUser,
-    LaterBehaviour,
-    ReenrichedUser,
-    UserFeatures,
-)
+from foretaste.kernel.users import BehavedUser, EnrichedUser, LaterBehaviour, ReenrichedUser, UserFeatures
 
 _VERSION = (BEHAVIOUR[-1], stamp_of(BEHAVIOUR_VIEW))
 _ATTRIBUTES_TIME = stamp_of(ATTRIBUTES_VIEW)

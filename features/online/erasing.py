@@ -8,8 +8,9 @@ from features.online.event_marks import DIGEST_TEXT, ERASED, FIRST_REGISTRATION,
 from features.online.layout import ATTRIBUTES, ATTRIBUTES_VIEW, BEHAVIOUR_VIEW, Raw, stamp_of
 from features.redis.address import Client
 from features.redis.commands import Command, LuaScript, run_each, wrong_type
+from foretaste.kernel.event_order import REMEMBERED_REGISTRATIONS
 from foretaste.kernel.running.erasing import ErasedUser
-from foretaste.kernel.users import REMEMBERED_REGISTRATIONS, BehavedUser, Erasure, UserFeatures
+from foretaste.kernel.users import BehavedUser, Erasure, UserFeatures
 
 ERASE = LuaScript(__package__, "event_time.lua", "place.lua", "erase.lua")
 DONE, KNOWN, UNKNOWN = 1, 2, 3

@@ -16,8 +16,9 @@ from features.online.view_rows import (
     has_text,
     stored_first_of,
 )
+from foretaste.kernel.event_order import AttributesVersion
 from foretaste.kernel.running.erasing import ErasedUser
-from foretaste.kernel.users import AttributesVersion, BehavedUser, Behaviour, Erasure, UserFeatures
+from foretaste.kernel.users import BehavedUser, Behaviour, Erasure, UserFeatures
 
 
 class StoredErasure(NamedTuple):

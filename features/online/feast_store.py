@@ -42,19 +42,11 @@ from features.online.view_rows import (
     has_text,
     stored_first_of,
 )
+from foretaste.kernel.event_order import AppliedEvents, AttributesVersion
 from foretaste.kernel.generations import SLOTS, slot
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.running.erasing import ErasedUser
-from foretaste.kernel.users import (
-    AppliedEvents,
-    AttributesVersion,
-    BehavedUser,
-    EnrichedUser,
-    Erasure,
-    ReenrichedUser,
-    UserFeatures,
-    VirtualBehaviour,
-)
+from foretaste.kernel.users import BehavedUser, EnrichedUser, Erasure, ReenrichedUser, UserFeatures, VirtualBehaviour
 
 _TEXT: tuple[Column, ...] = ((ATTRIBUTES_VIEW, "attributes"),)
 

@@ -14,8 +14,8 @@ from features.online.layout import (
     stamp_of,
 )
 from features.redis.commands import LuaScript
+from foretaste.kernel.event_order import DIGEST_BYTES, REMEMBERED_BEHAVIOURS
 from foretaste.kernel.generations import SLOTS
-from foretaste.kernel.users import DIGEST_BYTES, REMEMBERED_BEHAVIOURS
 from foretaste.kernel.values import MAX_BEHAVIOUR
 
 _COLUMNS = dict(zip(("ITEMS", "ACTIONS", "TIMES", "VERSION"), BEHAVIOUR, strict=True))

@@ -7,10 +7,12 @@
 
 `dataclass` is that of `pydantic.dataclasses`, so `dataclasses.replace`, `fields` and `asdict` work on them.
 
-And addresses as settings give them: whether they have the right form, and what of them may be shown.
+And addresses and names as settings give them: whether they have the right form and what of them may be shown, and which
+object a name stands for: an entry of a table, or an import path of one's own, "package.module:name".
 """
 
-from collections.abc import Callable
+import pkgutil
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Annotated, Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
@@ -86,3 +88,21 @@ def without_secrets(address: str) -> str:
     """Without a user's name, a password and a query, whether or not it can be parsed."""
     scheme, mark, rest = address.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}" if mark else address
+
+
+def resolve(field: str, name: str, known: Mapping[str, str]) -> Any:
+    """The object at the import path that `known` gives for a name, or that the name itself is.
+
+    Nothing is imported before it is asked for. Raises `InvalidInput` naming `field` where the name is neither, or where
+    the path leads nowhere.
+    """
+    path = known.get(name, name)
+    expected = f'expected one of {", ".join(known)}, or an import path of your own, "package.module:name"'
+    if not path.partition(":")[2]:  # to pkgutil a module alone is a path too
+        raise InvalidInput(field, name, expected)
+    try:
+        return pkgutil.resolve_name(path)
+    except ValueError as error:
+        raise InvalidInput(field, name, expected) from error
+    except (ImportError, AttributeError) as error:
+        raise InvalidInput(field, name, f"cannot be imported: {error}") from error

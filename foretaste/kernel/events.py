@@ -7,7 +7,6 @@ from hashlib import blake2b
 from typing import Annotated, TypeAlias
 
 from pydantic import (
-    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -16,24 +15,13 @@ from pydantic import (
     StrictBool,
     StrictFloat,
     StrictInt,
-    ValidationInfo,
     WithJsonSchema,
-    field_validator,
 )
 
 from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.event_order import DIGEST_BYTES, Place
 from foretaste.kernel.ranking import Cause, Fallback, Source
-from foretaste.kernel.users import DIGEST_BYTES, Place
-from foretaste.kernel.values import (
-    DATES,
-    EARLIEST_MS,
-    MAX_BEHAVIOUR,
-    MISSING_ACTION,
-    MOST_ELEMENTS,
-    PASSED_OVER,
-    Attributes,
-    is_several,
-)
+from foretaste.kernel.values import DATES, EARLIEST_MS, MISSING_ACTION, MOST_ELEMENTS, Attributes, is_several
 
 MAX_ID = 256
 """Characters in a user or item id, at most."""
@@ -129,33 +117,20 @@ class UserRegistered(Event):
     """The sender's own name of this sign-up."""
 
 
-def _act(action: str) -> str:
-    if action == PASSED_OVER:
-        raise ValueError("is no act: `passed_over` of the act on the chosen item names such items")
-    return action
-
-
 class UserBehaved(Event):
     """`user-behaved`: a user acted on an item."""
 
     user_id: Id
     item_id: Id
     at: EventTime
-    action: Annotated[str, Field(max_length=MAX_ID), AfterValidator(_act)] = MISSING_ACTION
+    action: Annotated[str, Field(max_length=MAX_ID)] = MISSING_ACTION
     ranking_id: Id | None = None
     """The ranking that it answers, where the sender knows; without it, any that showed the item shortly before."""
     event_id: EventId = None
     """The sender's own name of this act."""
-    passed_over: Annotated[tuple[Id, ...], Field(max_length=MAX_BEHAVIOUR)] = ()
+    passed_over: Annotated[tuple[Id, ...], Field(max_length=MOST_ELEMENTS)] = ()
     """Items that the user was shown and did not choose, those that were looked at last behind the others: in a list,
     say, what stood above `item_id`. The last 20 count."""
-
-    @field_validator("passed_over")
-    @classmethod
-    def _without_the_chosen(cls, items: tuple[str, ...], known: ValidationInfo) -> tuple[str, ...]:
-        if known.data.get("item_id") in items:
-            raise ValueError("must not hold item_id, which was chosen")
-        return items
 
 
 class UserErased(Event):

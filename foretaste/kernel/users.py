@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
 
+from foretaste.kernel.event_order import NONE_APPLIED, AppliedEvents, AttributesVersion, Place
 from foretaste.kernel.values import (
     MAX_PASSED_OVER,
     NO_ACTS,
@@ -14,12 +14,6 @@ from foretaste.kernel.values import (
     Partition,
     grown,
 )
-
-DIGEST_BYTES = 8
-"""Of an event's digest. Two events of a user have equal ones by chance once in 2^64."""
-REMEMBERED_BEHAVIOURS = 128
-"""Of a user, the last applied, whose digests are kept: one that comes again within them is refused."""
-REMEMBERED_REGISTRATIONS = 8  # likewise
 
 
 class Stage(StrEnum):
@@ -45,7 +39,7 @@ def stage_of(seen: int, warm_after: int) -> Stage:
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """The items a user acted on, newest last, at most `MAX_BEHAVIOUR`: three columns of one length.
+    """What a user acted on, answered about and passed over, newest last, `MAX_BEHAVIOUR` at most: three columns.
 
     `times` are milliseconds since the epoch, never falling. Empty means cold (eq. 9).
     """
@@ -88,90 +82,6 @@ class Behaviour:
     def then(self, item: str, action: str, at_ms: int) -> "Behaviour":
         """With one more, no older than any; the newest `MAX_BEHAVIOUR` of them."""
         return Behaviour(grown(self.items, item), grown(self.actions, action), grown(self.times, at_ms))
-
-
-class Place(NamedTuple):
-    """Where an event stands in Kafka."""
-
-    partition: str
-    """The topic and the partition's number, "user-registered-3"."""
-    offset: int
-    timestamp_ms: int
-    """Kafka's, milliseconds since the epoch."""
-
-    def is_later(self, other: "Place | None") -> bool:
-        """Of two events of one time, whether this one is the later: by offset within a partition, which is their order
-        in the topic; between partitions, which have none, by Kafka's timestamp. Any place is later than none."""
-        if other is None:
-            return True
-        if self.partition == other.partition:
-            return self.offset > other.offset
-        return (self.timestamp_ms, self.partition) > (other.timestamp_ms, other.partition)
-
-
-@dataclass(frozen=True, slots=True)
-class AppliedEvents:
-    """Digests of the events that were applied to a user's behaviour last (`event_digest`), one behind the other."""
-
-    digests: bytes = b""
-
-    def __contains__(self, digest: bytes) -> bool:
-        place = self.digests.find(digest)
-        while place > 0 and place % DIGEST_BYTES:  # a match across two digests is none
-            place = self.digests.find(digest, place + 1)
-        return place >= 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        """The digests, oldest first."""
-        return (self.digests[start : start + DIGEST_BYTES] for start in range(0, len(self.digests), DIGEST_BYTES))
-
-    def with_applied(self, digest: bytes) -> "AppliedEvents":
-        """With one more, the newest; of more than `REMEMBERED_BEHAVIOURS` the oldest is forgotten."""
-        return AppliedEvents((self.digests + digest)[-REMEMBERED_BEHAVIOURS * DIGEST_BYTES :])
-
-
-@dataclass(frozen=True, slots=True)
-class AttributesVersion:
-    """Which registration a user's attributes are from: what decides whether another one takes its place."""
-
-    at_ms: int = 0
-    """When it happened (`event_time_ms`); 0 where nothing was ever registered."""
-    place: Place | None = None
-    """Where it stands in Kafka; None where that is not known."""
-    digests: tuple[bytes, ...] = ()
-    """Of this registration, the last, and of others that came, before it or outdone by it: at most
-    `REMEMBERED_REGISTRATIONS`."""
-
-    def replaces(self, stored: "AttributesVersion") -> bool:
-        """Whether a registration takes the place of the stored one: the later does, by time and then by place. One that
-        was applied before does not, wherever its time puts it now."""
-        if stored.remembers(self):
-            return False
-        if self.at_ms != stored.at_ms:
-            return self.at_ms > stored.at_ms
-        return self.place is not None and self.place.is_later(stored.place)
-
-    def after(self, stored: "AttributesVersion") -> "AttributesVersion":
-        """As it is stored in the place of `stored`, whose digests are remembered too."""
-        others = (digest for digest in stored.digests if digest not in self.digests)
-        return AttributesVersion(self.at_ms, self.place, (*others, *self.digests)[-REMEMBERED_REGISTRATIONS:])
-
-    def outdoing(self, other: "AttributesVersion") -> "AttributesVersion":
-        """As it is stored once `other` came, which does not replace it: whoever sends that again, with whatever time,
-        finds it remembered. Of one that is remembered nothing new is told, nor of those that it was chosen before."""
-        if not other.digests or self.remembers(other):
-            return self
-        more = (digest for digest in other.digests if digest not in self.digests)
-        digests = (*self.digests[:-1], *more, *self.digests[-1:])
-        return AttributesVersion(self.at_ms, self.place, digests[-REMEMBERED_REGISTRATIONS:])
-
-    def remembers(self, other: "AttributesVersion") -> bool:
-        """Whether `other` came before, by its digest; of one without any that is not known."""
-        return bool(other.digests) and other.digests[-1] in self.digests
-
-    def is_same(self, other: "AttributesVersion") -> bool:
-        """Whether both are of one registration."""
-        return (self.at_ms, self.place) == (other.at_ms, other.place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +135,7 @@ class UserFeatures:
     """When the user registered first, epoch milliseconds, where that was before `attributes_ms`; else 0."""
     registrations: tuple[bytes, ...] = ()
     """Digests of the registrations that came last; see `AttributesVersion`."""
-    applied: AppliedEvents = AppliedEvents()
+    applied: AppliedEvents = NONE_APPLIED
     """Behaviours that were applied last. `OnlineStore.read_behaviour` alone reads them."""
     erasure: Erasure | None = None
     """The last one that is known. `OnlineStore.read_behaviour` alone tells of it."""
@@ -307,7 +217,7 @@ class BehavedUser:
     behaviour: Behaviour
     read_version: int = 0
     read_us: int = 0
-    applied: AppliedEvents = AppliedEvents()
+    applied: AppliedEvents = NONE_APPLIED
     """Written in the same step: what is applied and what is remembered of it never differ."""
     read_from: tuple[Partition, ...] = ()
     """Partitions of what is appended; see `OffsetStore`."""

@@ -5,12 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from foretaste.kernel.event_order import AppliedEvents, AttributesVersion
 from foretaste.kernel.events import first_registration
 from foretaste.kernel.generations import SLOTS, slot
 from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import (
-    AppliedEvents,
-    AttributesVersion,
     BehavedUser,
     EnrichedUser,
     Erasure,

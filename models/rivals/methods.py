@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from foretaste.kernel.registry import resolve
+from foretaste.kernel.configuration import resolve
 from models.data.dataset import Dataset
 from models.data.examples import Batch
 from models.data.histories import Histories

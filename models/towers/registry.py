@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from foretaste.kernel.configuration import resolve
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.registry import resolve
 
 RANKING: Mapping[str, str] = {
     "recency": "models.towers.ranking.recency:RecencyDNN",

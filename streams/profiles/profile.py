@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.event_order import AttributesVersion
 from foretaste.kernel.events import Message, UserProfile, first_registration
-from foretaste.kernel.users import AttributesVersion, UserFeatures
+from foretaste.kernel.users import UserFeatures
 from foretaste.kernel.values import Attributes, utc_time
 from streams.codec import EVENTS, Undecodable
 from streams.rules import to_ms

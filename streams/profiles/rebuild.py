@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from prometheus_client import CollectorRegistry
 
+from foretaste.kernel.event_order import AttributesVersion
 from foretaste.kernel.events import DeadLetter, Message
 from foretaste.kernel.ports import Clock, Report, no_report
 from foretaste.kernel.running.erasing import ErasedUser
-from foretaste.kernel.users import AttributesVersion, Behaviour
+from foretaste.kernel.users import Behaviour
 from foretaste.kernel.values import DAY_MS
 from streams.behaviours import Behaviours
 from streams.decoded_erasures import decoded, erasures_in_turns

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
 
+from foretaste.kernel.event_order import Place
 from foretaste.kernel.ports import Report, no_report
-from foretaste.kernel.users import Place, UserFeatures
+from foretaste.kernel.users import UserFeatures
 from streams.parts import SignUpParts
 from streams.profiles.profile import profile_record
 from streams.profiles.user_writer import ANY_SLOT

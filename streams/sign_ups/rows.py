@@ -5,16 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from foretaste.kernel.event_order import AttributesVersion
 from foretaste.kernel.events import Message, UserRegistered, event_digest, first_registration
 from foretaste.kernel.generations import Generation
-from foretaste.kernel.users import (
-    AttributesVersion,
-    EnrichedUser,
-    ReenrichedUser,
-    Stage,
-    UserFeatures,
-    VirtualBehaviour,
-)
+from foretaste.kernel.users import EnrichedUser, ReenrichedUser, Stage, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes
 from streams.profiles.profile import checked_record, profile_record
 from streams.rules import to_ms

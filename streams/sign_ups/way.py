@@ -8,11 +8,12 @@ from functools import partial
 from typing import NamedTuple
 
 from foretaste.kernel.errors import ForetasteError, InvalidInput, Unavailable
+from foretaste.kernel.event_order import AttributesVersion
 from foretaste.kernel.events import DeadLetter, Message, Reason, UserEnriched, event_time_ms
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Clock
 from foretaste.kernel.running.durability import OneStepStore
-from foretaste.kernel.users import AttributesVersion, Stage, UserFeatures, VirtualBehaviour
+from foretaste.kernel.users import Stage, UserFeatures, VirtualBehaviour
 from streams.codec import EVENTS
 from streams.decoding import decode_registered
 from streams.parts import SignUpParts

@@ -17,9 +17,9 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from aiokafka import TopicPartition
 
+from foretaste.kernel.configuration import resolve
 from foretaste.kernel.errors import ForetasteError
 from foretaste.kernel.events import Origin
-from foretaste.kernel.registry import resolve
 from streams.worker.collector import Collector
 from streams.worker.connection import KafkaConnection
 from streams.worker.dead_letters import message_of

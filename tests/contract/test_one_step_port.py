@@ -15,18 +15,20 @@ from features.online.layout import BEHAVIOUR, stamp_of
 from features.online.redis_store import RedisStore
 from features.redis.address import RedisAddress
 from features.repo_config import apply_features, repo_config
-from foretaste.kernel.running.durability import OneStepStore
-from foretaste.kernel.running.erasing import ErasedUser
-from foretaste.kernel.users import (
+from foretaste.kernel.event_order import (
     REMEMBERED_BEHAVIOURS,
     REMEMBERED_REGISTRATIONS,
     AppliedEvents,
     AttributesVersion,
+    Place,
+)
+from foretaste.kernel.running.durability import OneStepStore
+from foretaste.kernel.running.erasing import ErasedUser
+from foretaste.kernel.users import (
     BehavedUser,
     Behaviour,
     EnrichedUser,
     LaterBehaviour,
-    Place,
     ReenrichedUser,
     VirtualBehaviour,
 )

@@ -7,15 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from foretaste.kernel.event_order import AppliedEvents, AttributesVersion, Place
 from foretaste.kernel.running.erasing import ErasedUser, ErasingStore
 from foretaste.kernel.users import (
-    AppliedEvents,
-    AttributesVersion,
     BehavedUser,
     Behaviour,
     EnrichedUser,
     Erasure,
-    Place,
     ReenrichedUser,
     UserFeatures,
     VirtualBehaviour,

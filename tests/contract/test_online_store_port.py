@@ -16,21 +16,11 @@ import pytest
 from features.feast_api import FeatureStore
 from features.online.redis_store import RedisStore
 from features.repo_config import close_connections
+from foretaste.kernel.event_order import REMEMBERED_BEHAVIOURS, REMEMBERED_REGISTRATIONS, AppliedEvents, Place
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import OnlineStore
 from foretaste.kernel.retrying import until_it_succeeds
-from foretaste.kernel.users import (
-    REMEMBERED_BEHAVIOURS,
-    REMEMBERED_REGISTRATIONS,
-    AppliedEvents,
-    BehavedUser,
-    Behaviour,
-    EnrichedUser,
-    Place,
-    ReenrichedUser,
-    UserFeatures,
-    VirtualBehaviour,
-)
+from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes
 from tests.store_forms import PROMISES, form_config, open_configured, open_form
 

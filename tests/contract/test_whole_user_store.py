@@ -13,17 +13,15 @@ from features.feast_api import FeatureStore
 from features.online.redis_store import RedisStore
 from features.redis.address import RedisAddress
 from features.repo_config import apply_features, repo_config
+from foretaste.kernel.event_order import AppliedEvents, AttributesVersion, Place
 from foretaste.kernel.ports import OnlineStore
 from foretaste.kernel.running.durability import OneStepStore, WholeUserStore
 from foretaste.kernel.running.erasing import ErasedUser, ErasingStore
 from foretaste.kernel.users import (
-    AppliedEvents,
-    AttributesVersion,
     BehavedUser,
     Behaviour,
     EnrichedUser,
     LaterBehaviour,
-    Place,
     ReenrichedUser,
     UserFeatures,
     VirtualBehaviour,

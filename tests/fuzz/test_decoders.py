@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 from features.online.event_marks import applied_of, registration_of
 from features.online.layout import features_of, read_columns
 from foretaste.kernel.errors import InvalidInput
+from foretaste.kernel.event_order import DIGEST_BYTES
 from foretaste.kernel.events import DeadLetter, Event, Message, Origin, Reason, event_digest, event_time_ms
-from foretaste.kernel.users import DIGEST_BYTES
 from serving.requests import RankRequest, RecommendRequest
 from streams.codec import EVENTS
 from streams.decoding import decode_behaved, decode_item, decode_page, decode_ranked, decode_registered

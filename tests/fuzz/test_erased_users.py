@@ -17,16 +17,15 @@ from hypothesis import strategies as st
 
 from features.online.feast_store import FeastStore
 from features.online.redis_store import RedisStore
+from foretaste.kernel.event_order import AttributesVersion, Place
 from foretaste.kernel.running.durability import OneStepStore
 from foretaste.kernel.running.erasing import ErasedUser, ErasingStore
 from foretaste.kernel.users import (
-    AttributesVersion,
     BehavedUser,
     Behaviour,
     EnrichedUser,
     Erasure,
     LaterBehaviour,
-    Place,
     ReenrichedUser,
     UserFeatures,
     VirtualBehaviour,

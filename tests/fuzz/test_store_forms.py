@@ -15,15 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.online.redis_store import RedisStore
+from foretaste.kernel.event_order import AppliedEvents, AttributesVersion, Place
 from foretaste.kernel.running.erasing import ErasedUser, ErasingStore
 from foretaste.kernel.users import (
-    AppliedEvents,
-    AttributesVersion,
     BehavedUser,
     Behaviour,
     EnrichedUser,
     LaterBehaviour,
-    Place,
     ReenrichedUser,
     UserFeatures,
     VirtualBehaviour,

@@ -9,18 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.event_order import AttributesVersion, Place
 from foretaste.kernel.events import Message
 from foretaste.kernel.generations import Generation
-from foretaste.kernel.users import (
-    AttributesVersion,
-    BehavedUser,
-    Behaviour,
-    EnrichedUser,
-    Place,
-    ReenrichedUser,
-    UserFeatures,
-    VirtualBehaviour,
-)
+from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import MAX_BEHAVIOUR
 from foretaste.testing import InMemoryOffsets, InMemoryOnlineStore
 from streams.behaviours import Behaviours, append

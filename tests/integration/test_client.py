@@ -110,7 +110,7 @@ async def test_behaviours(ask: Ask, parts: HttpParts) -> None:
     assert (first.item_id, first.action, first.ranking_id, first.event_id) == ("i1", "liked", "r1", "e1")
     assert first.passed_over == ("i3", "i4")
     assert second.event_id is None
-    with pytest.raises(InvalidInput, match="passed_over"):
+    with pytest.raises(RequestRefused, match="passed_over"):
         await ask("behave", "anna", "i1", passed_over=["i1"])
     assert abs((datetime.now(UTC) - first.at).total_seconds()) < 60
     assert (second.item_id, second.at) == ("i2", at)

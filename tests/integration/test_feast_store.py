@@ -21,17 +21,10 @@ from features.online.keys import Keys
 from features.online.layout import BEHAVIOUR, Column, Raw, stamp_of
 from features.repo_config import apply_features
 from foretaste.kernel.errors import InvalidInput, Unavailable
+from foretaste.kernel.event_order import AppliedEvents, AttributesVersion
 from foretaste.kernel.ports import OnlineStore
 from foretaste.kernel.running.erasing import ErasedUser
-from foretaste.kernel.users import (
-    AppliedEvents,
-    AttributesVersion,
-    BehavedUser,
-    Behaviour,
-    EnrichedUser,
-    ReenrichedUser,
-    VirtualBehaviour,
-)
+from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, VirtualBehaviour
 from tests.integration import postgres_server
 from tests.store_forms import feast_config, postgres_store
 

@@ -13,17 +13,10 @@ import pytest
 from features.online.redis_store import RedisStore
 from features.redis.address import RedisAddress
 from features.repo_config import apply_features, repo_config
+from foretaste.kernel.event_order import AttributesVersion, Place
 from foretaste.kernel.events import Message, Origin
 from foretaste.kernel.running.erasing import ErasedUser
-from foretaste.kernel.users import (
-    AttributesVersion,
-    BehavedUser,
-    EnrichedUser,
-    LaterBehaviour,
-    Place,
-    ReenrichedUser,
-    UserFeatures,
-)
+from foretaste.kernel.users import BehavedUser, EnrichedUser, LaterBehaviour, ReenrichedUser, UserFeatures
 from streams.behaviours import Behaviours
 from streams.sign_ups import SignUps
 from tests.stream_parts import NOW, NOW_MS, World, generation, message, sign_up, virtual_of

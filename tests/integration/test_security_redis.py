@@ -15,12 +15,13 @@ from features.redis.last_erasure import RedisLastErasure
 from foretaste import compose
 from foretaste.compose.ports import idempotency_keys, item_registry
 from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.event_order import AttributesVersion
 from foretaste.kernel.ports import Generations
 from foretaste.kernel.running.durability import OffsetStore, WholeUserStore
 from foretaste.kernel.running.erasing import ErasedUser, ErasingStore
 from foretaste.kernel.running.registered_items import RegisteredItem
 from foretaste.kernel.service_ports import KeptRequest
-from foretaste.kernel.users import AttributesVersion, ReenrichedUser, VirtualBehaviour
+from foretaste.kernel.users import ReenrichedUser, VirtualBehaviour
 from foretaste.settings import Settings
 from foretaste.stack import health
 from tests.integration.certificates import make_certificates

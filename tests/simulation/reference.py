@@ -5,7 +5,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from foretaste.kernel.users import REMEMBERED_REGISTRATIONS, AttributesVersion, Place, UserFeatures
+from foretaste.kernel.event_order import REMEMBERED_REGISTRATIONS, AttributesVersion, Place
+from foretaste.kernel.users import UserFeatures
 from foretaste.kernel.values import Attributes
 from tests.simulation.parts.broker import Record
 

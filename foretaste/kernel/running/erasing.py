@@ -11,9 +11,9 @@ from typing import Protocol
 
 from pydantic import AwareDatetime
 
+from foretaste.kernel.event_order import DIGEST_BYTES, AttributesVersion
 from foretaste.kernel.events import Event
 from foretaste.kernel.ports import OnlineStore, TrainingLog
-from foretaste.kernel.users import DIGEST_BYTES, AttributesVersion
 
 ERASED = bytes(DIGEST_BYTES)
 """Stands as the last digest of a user who was erased, in the place of a registration's; no event has it."""

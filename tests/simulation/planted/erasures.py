@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from features.log import erasures as erased_from_log
+from foretaste.kernel.event_order import AttributesVersion
 from foretaste.kernel.generations import SLOTS
 from foretaste.kernel.running.erasing import ErasedUser
-from foretaste.kernel.users import AttributesVersion, Erasure, LaterBehaviour
+from foretaste.kernel.users import Erasure, LaterBehaviour
 from foretaste.testing import InMemoryOneStepStore, InMemoryOnlineStore
 from streams import decoded_erasures
 from streams.erasures import user_erasures

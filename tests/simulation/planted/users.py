@@ -7,18 +7,10 @@ from hashlib import blake2b
 from typing import Any
 
 from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.event_order import DIGEST_BYTES, AppliedEvents, AttributesVersion, Place
 from foretaste.kernel.events import Message, event_digest
 from foretaste.kernel.ports import Coverage
-from foretaste.kernel.users import (
-    DIGEST_BYTES,
-    AppliedEvents,
-    AttributesVersion,
-    Behaviour,
-    Place,
-    ReenrichedUser,
-    UserFeatures,
-    VirtualBehaviour,
-)
+from foretaste.kernel.users import Behaviour, ReenrichedUser, UserFeatures, VirtualBehaviour
 from streams import behaviours
 from streams.behaviours import Act, Behaviours, append
 from streams.reenrich_worker import Pages

@@ -15,9 +15,9 @@ from foretaste.kernel.configuration import (
     ShareBelowOne,
     UnitShare,
     raises_invalid_input,
+    resolve,
 )
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.registry import resolve
 
 
 @raises_invalid_input

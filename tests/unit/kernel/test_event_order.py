@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foretaste.kernel.events import Message, Origin, event_digest, event_time_ms
-from foretaste.kernel.users import (
+from foretaste.kernel.event_order import (
     DIGEST_BYTES,
     REMEMBERED_BEHAVIOURS,
     REMEMBERED_REGISTRATIONS,
@@ -15,6 +14,7 @@ from foretaste.kernel.users import (
     AttributesVersion,
     Place,
 )
+from foretaste.kernel.events import Message, Origin, event_digest, event_time_ms
 
 NOW_MS = 1_700_000_000_000
 HOUR_MS = 3_600_000

@@ -8,16 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.event_order import REMEMBERED_BEHAVIOURS, AttributesVersion
 from foretaste.kernel.events import Message, Reason
 from foretaste.kernel.running.erasing import ErasedUser
-from foretaste.kernel.users import (
-    REMEMBERED_BEHAVIOURS,
-    AttributesVersion,
-    BehavedUser,
-    Behaviour,
-    EnrichedUser,
-    LaterBehaviour,
-)
+from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, LaterBehaviour
 from foretaste.kernel.values import FIRST_ACTS, MAX_BEHAVIOUR, MAX_PASSED_OVER, Partition
 from foretaste.testing import InMemoryOnlineStore
 from streams.behaviours import ROUNDS, Behaviours, UnknownItems, append, with_passed_over

@@ -72,3 +72,9 @@ def test_a_cause_that_is_none_costs_no_ranking(cause: bytes) -> None:
     odd = EVENTS.encode(event).replace(b'"cause":"ranking_away"', b'"cause":' + cause)
     assert odd != EVENTS.encode(event)
     assert EVENTS.decode(odd, UserRanked) == event.model_copy(update={"cause": None})
+
+
+def test_a_list_of_ten_thousand_that_were_passed_over_is_no_behaviour() -> None:
+    value = b'{"user_id": "u", "item_id": "i", "at": 1700000000, "passed_over": ["x"' + b', "x"' * 9_999 + b"]}"
+    with pytest.raises(Undecodable, match="passed_over: Tuple should have at most 4096 items"):
+        EVENTS.decode(value, UserBehaved)

@@ -6,9 +6,10 @@ from functools import partial
 
 import pytest
 
+from foretaste.kernel.event_order import AttributesVersion, Place
 from foretaste.kernel.events import Message, UserProfile
 from foretaste.kernel.running.erasing import ErasedUser
-from foretaste.kernel.users import AttributesVersion, EnrichedUser, Place
+from foretaste.kernel.users import EnrichedUser
 from streams.profiles.profile import registered_user
 from tests.stream_parts import NOW_MS, ChosenOneStepStore, ChosenStore, PlacelessStore, World
 from tests.unit.streams.test_sign_ups import enriched, made_from, profiles, registered_at, way

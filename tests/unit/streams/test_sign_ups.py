@@ -8,17 +8,10 @@ import numpy as np
 import pytest
 
 from foretaste.kernel.errors import BadTowerOutput, Unavailable
+from foretaste.kernel.event_order import AttributesVersion, Place
 from foretaste.kernel.events import Message, Origin, Reason, UserEnriched, UserProfile
 from foretaste.kernel.running.erasing import ErasedUser
-from foretaste.kernel.users import (
-    AttributesVersion,
-    BehavedUser,
-    Behaviour,
-    EnrichedUser,
-    Place,
-    ReenrichedUser,
-    VirtualBehaviour,
-)
+from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, ReenrichedUser, VirtualBehaviour
 from foretaste.kernel.values import DAY_MS
 from streams.profiles.profile import registered_user
 from streams.sign_ups import SignUps

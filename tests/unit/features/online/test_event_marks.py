@@ -9,7 +9,8 @@ from features.online.applied_view import AppliedRow
 from features.online.columns import time_of
 from features.online.event_marks import applied_of, behaved, digests_text, place_text, registered, registration_of
 from features.online.layout import behaviour_row
-from foretaste.kernel.users import AppliedEvents, BehavedUser, Behaviour, Place, UserFeatures
+from foretaste.kernel.event_order import AppliedEvents, Place
+from foretaste.kernel.users import BehavedUser, Behaviour, UserFeatures
 
 OTHER_KIND = Value(int64_list_val=Int64List(val=[1])).SerializeToString()
 PLACE = Place("prefix.user-registered-3", 17, 1_700_000_000_000)

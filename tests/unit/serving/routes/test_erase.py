@@ -7,16 +7,10 @@ import numpy as np
 import pytest
 
 from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.event_order import AttributesVersion
 from foretaste.kernel.events import UserErased
 from foretaste.kernel.running.erasing import ErasedUser
-from foretaste.kernel.users import (
-    AttributesVersion,
-    BehavedUser,
-    Behaviour,
-    EnrichedUser,
-    UserFeatures,
-    VirtualBehaviour,
-)
+from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, UserFeatures, VirtualBehaviour
 from serving.access.access_control import AccessPolicy
 from serving.access.tokens import Scope, find_token, new_token
 from serving.api import ServiceConfig

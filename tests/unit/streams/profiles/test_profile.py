@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foretaste.kernel.event_order import DIGEST_BYTES, AttributesVersion, Place
 from foretaste.kernel.events import Message, Origin
-from foretaste.kernel.users import DIGEST_BYTES, AttributesVersion, Place
 from streams.profiles.profile import ReadProfiles, profile_record
 from tests.profile_parts import profile
 from tests.stream_parts import NOW_MS

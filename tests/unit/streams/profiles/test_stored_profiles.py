@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from foretaste.kernel.event_order import AttributesVersion, Place
 from foretaste.kernel.running.erasing import ErasedUser
-from foretaste.kernel.users import AttributesVersion, BehavedUser, Behaviour, EnrichedUser, Place, UserFeatures
+from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, UserFeatures
 from foretaste.testing import InMemoryOnlineStore
 from streams.profiles.profile import ReadProfiles
 from streams.profiles.stored_profiles import PAGE, record_stored

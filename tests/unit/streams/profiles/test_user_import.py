@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.event_order import AttributesVersion
 from foretaste.kernel.running.erasing import ErasedUser
-from foretaste.kernel.users import AttributesVersion, Behaviour, EnrichedUser, UserFeatures
+from foretaste.kernel.users import Behaviour, EnrichedUser, UserFeatures
 from foretaste.testing import InMemoryCheckpoint, InMemoryOnlineStore, InMemoryWholeUserStore
 from streams.profiles.profile import ReadProfiles
 from streams.profiles.user_import import BLOCK, ImportedUsers, UserImport

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from foretaste.kernel.errors import Unavailable
+from foretaste.kernel.event_order import Place
 from foretaste.kernel.generations import Generation
-from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, Place, UserFeatures
+from foretaste.kernel.users import BehavedUser, Behaviour, EnrichedUser, UserFeatures
 from foretaste.testing import InMemoryOnlineStore, InMemoryWholeUserStore
 from streams.parts import SignUpParts
 from streams.profiles.user_writer import UserWriter, WrittenUsers, append_all
