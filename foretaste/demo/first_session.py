@@ -111,7 +111,7 @@ async def first_sessions(context: DemoContext, sessions: Mapping[str, PlannedSes
     """Play the sessions of users who have signed up, `AT_ONCE` at a time. No ranking is logged for training.
 
     1. The service ranks what the user acts on next among the others.
-    2. The user clicks on it: an event on Kafka.
+    2. The user clicks on it, and passes over what stands above it: an event on Kafka.
     3. The service is asked until its ranking has read the click: that is the next one of 1.
     Raises `Unavailable` (in an exception group) when a part is away.
     """
@@ -131,7 +131,7 @@ async def first_sessions(context: DemoContext, sessions: Mapping[str, PlannedSes
                     found.shown.append(SessionStep(clicked, order[:SHOWN], item, order.index(item) + 1))
                 began = time.monotonic()
                 if clicks < CLICKS:
-                    await _click(context, user_id, item, plan.actions[item])  # 2
+                    await _click(context, user_id, item, plan.actions[item], order[: order.index(item)])  # 2
             context.report("first session", len(found.places[CLICKS]), len(sessions))
 
     async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as users:
@@ -156,6 +156,6 @@ async def _ranking_after(
     return answer
 
 
-async def _click(context: DemoContext, user_id: str, item: str, action: str) -> None:
-    event = UserBehaved(user_id=user_id, item_id=item, action=action, at=datetime.now(UTC))
+async def _click(context: DemoContext, user_id: str, item: str, action: str, above: Sequence[str]) -> None:
+    event = UserBehaved(user_id=user_id, item_id=item, action=action, at=datetime.now(UTC), passed_over=tuple(above))
     await context.parts.events.send_all(context.topic(Topic.BEHAVED), [(user_id.encode(), EVENTS.encode(event))])
