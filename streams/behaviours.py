@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -59,18 +59,18 @@ def append(behaviour: Behaviour, item: str, action: str, at_ms: int, *, named: b
     return Behaviour(items[-MAX_BEHAVIOUR:], actions[-MAX_BEHAVIOUR:], times[-MAX_BEHAVIOUR:])
 
 
-def with_passed_over(behaviour: Behaviour, items: Sequence[str], at_ms: int) -> Behaviour:
-    """`behaviour`, and that these items were shown at that time and not chosen, beside all acts and answers.
+def with_passed_over(behaviour: Behaviour, passed_over: Iterable[tuple[str, int]]) -> Behaviour:
+    """`behaviour`, and which items were shown and not chosen, each with its time, beside all acts and answers.
 
     Of what was passed over the newest `MAX_PASSED_OVER` are kept, fewer where the behaviour is full, and none once
-    there are `FIRST_ACTS` acts.
+    there are `FIRST_ACTS` acts. The same object where nothing changes.
     """
     others = [row for row in behaviour.rows if row[1] != PASSED_OVER]
     room = min(MAX_PASSED_OVER, MAX_BEHAVIOUR - len(others)) if len(behaviour.acts) < FIRST_ACTS else 0
     known = [row for row in behaviour.rows if row[1] == PASSED_OVER]
-    every = dict.fromkeys([*known, *((item, PASSED_OVER, at_ms) for item in items)])
+    every = dict.fromkeys([*known, *((item, PASSED_OVER, at_ms) for item, at_ms in passed_over)])
     newest = sorted(every, key=_time)[-room:] if room else []
-    return Behaviour.of(sorted([*others, *newest], key=_time))
+    return behaviour if newest == known else Behaviour.of(sorted([*others, *newest], key=_time))
 
 
 def _time(row: tuple[str, str, int]) -> int:
@@ -277,7 +277,8 @@ def _appended(user: UserFeatures, acts: Sequence[Act]) -> tuple[BehavedUser | No
             continue
         longer = append(behaviour, event.item_id, event.action, act.at_ms, named=event.event_id is not None)
         if longer is not behaviour:
-            behaviour = with_passed_over(longer, event.passed_over, act.at_ms) if event.passed_over else longer
+            passed_over = [(item, act.at_ms) for item in event.passed_over]
+            behaviour = with_passed_over(longer, passed_over) if passed_over else longer
             applied = applied.with_applied(digest)
         else:
             dropped.append(TOO_OLD if act.at_ms < behaviour.times[0] else REPEATED)

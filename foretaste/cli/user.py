@@ -122,10 +122,16 @@ def _asked(item: str) -> bool | None:
 
 
 def behave(
-    user: str, item: str, action: Annotated[str, typer.Option(help="What the user did.")] = MISSING_ACTION
+    user: str,
+    item: str,
+    action: Annotated[str, typer.Option(help="What the user did.")] = MISSING_ACTION,
+    passed_over: Annotated[
+        list[str] | None, typer.Option(help="An item that was shown and not chosen; may be given again.")
+    ] = None,
 ) -> None:
     """Send one behaviour."""
-    event = UserBehaved(user_id=user, item_id=item, action=action, at=datetime.now(UTC))
+    now = datetime.now(UTC)
+    event = UserBehaved(user_id=user, item_id=item, action=action, at=now, passed_over=tuple(passed_over or ()))
     settings = Settings()
     if settings.url is not None:
         with service_of(settings, settings.url) as service:

@@ -15,7 +15,7 @@ from foretaste.kernel.events import DeadLetter, Message
 from foretaste.kernel.ports import Clock, Report, no_report
 from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import Behaviour
-from foretaste.kernel.values import DAY_MS
+from foretaste.kernel.values import DAY_MS, PASSED_OVER
 from streams.behaviours import Behaviours
 from streams.decoded_erasures import decoded, erasures_in_turns
 from streams.items import Items
@@ -220,14 +220,13 @@ class Rebuild:
             report("log", days - (state.day - state.first_day), days)
 
     async def _restore_logged(self, table: "pa.Table") -> None:
-        rows: dict[str, tuple[list[str], list[str], list[int]]] = {}
-        columns: list[list[Any]] = [table[name].to_pylist() for name in ("user_id", "item_id", "action")]
-        for user_id, item, action, at_ms in zip(*columns, _milliseconds(table), strict=True):
-            items, actions, times = rows.setdefault(user_id, ([], [], []))
-            items.append(item)
-            actions.append(action)
-            times.append(at_ms)
-        of_user = {user_id: Behaviour(*each) for user_id, each in rows.items()}
+        rows: dict[str, list[tuple[str, str, int]]] = {}
+        columns: list[list[Any]] = [table[name].to_pylist() for name in ("user_id", "item_id", "action", "passed_over")]
+        for user_id, item, action, passed_over, at_ms in zip(*columns, _milliseconds(table), strict=True):
+            own = rows.setdefault(user_id, [])
+            own.append((item, action, at_ms))
+            own += [(each, PASSED_OVER, at_ms) for each in passed_over or ()]
+        of_user = {user_id: Behaviour.of(each) for user_id, each in rows.items()}
         store = self._parts.users.store
 
         async def write(users: Sequence[str]) -> int:

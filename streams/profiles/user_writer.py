@@ -17,8 +17,8 @@ from foretaste.kernel.users import (
     UserFeatures,
     VirtualBehaviour,
 )
-from foretaste.kernel.values import MAX_BEHAVIOUR, Attributes
-from streams.behaviours import ROUNDS, append
+from foretaste.kernel.values import MAX_BEHAVIOUR, PASSED_OVER, Attributes
+from streams.behaviours import ROUNDS, append, with_passed_over
 from streams.parts import SignUpParts
 from streams.zero_shot import finite, virtual_behaviour
 
@@ -174,12 +174,14 @@ def _appended(user: UserFeatures, more: Behaviour) -> BehavedUser | None:
     the erasure of the user."""
     if user.erasure is not None:
         more = user.erasure.since(more) if user.erasure.is_over else Behaviour()
-    acts = list(zip(more.items, more.actions, more.times, strict=True))
-    if not len(user.behaviour) and len(set(acts)) == len(acts) <= MAX_BEHAVIOUR:
+    acts = [row for row in more.rows if row[1] != PASSED_OVER]
+    if not len(user.behaviour) and len(set(acts)) == len(acts) == len(more) <= MAX_BEHAVIOUR:
         return BehavedUser.after(user, more) if acts else None
     behaviour = user.behaviour
     for item, action, at_ms in acts:
         behaviour = append(behaviour, item, action, at_ms)
+    passed_over = [(item, at_ms) for item, action, at_ms in more.rows if action == PASSED_OVER]
+    behaviour = with_passed_over(behaviour, passed_over) if passed_over else behaviour
     return None if behaviour is user.behaviour else BehavedUser.after(user, behaviour)
 
 

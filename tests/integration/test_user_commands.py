@@ -44,10 +44,12 @@ async def command(*arguments: str, given: str | None = None) -> Any:
 @pytest.mark.usefixtures("service")
 async def test_a_user_signs_up_and_behaves(parts: HttpParts) -> None:
     assert (await command("register", "ben", "--attributes", '{"age": 41}')).exit_code == 0
-    assert (await command("behave", "ben", "i1", "--action", "liked")).exit_code == 0
+    shown = ("--passed-over", "i3", "--passed-over", "i4")
+    assert (await command("behave", "ben", "i1", "--action", "liked", *shown)).exit_code == 0
     (registered,), (behaved,) = parts.events.of(NAMES.registered), parts.events.of(NAMES.behaved)
     assert json.loads(registered.value or b"")["attributes"] == {"age": 41}
-    assert json.loads(behaved.value or b"")["action"] == "liked"
+    sent = json.loads(behaved.value or b"")
+    assert (sent["action"], sent["passed_over"]) == ("liked", ["i3", "i4"])
 
 
 @pytest.mark.usefixtures("service")

@@ -499,7 +499,7 @@ async def test_from_many_acts_on_nothing_that_was_passed_over_is_kept() -> None:
 
 def test_in_a_full_behaviour_what_was_passed_over_has_the_room_that_is_left() -> None:
     answers = Behaviour([f"q{number}" for number in range(95)], ["answered_no"] * 95, range(95))
-    found = with_passed_over(answers.then("a", "rated", 95), ["v", "w", "x", "y", "z"], 95)
+    found = with_passed_over(answers.then("a", "rated", 95), [(item, 95) for item in "vwxyz"])
     assert list(found.passed_over) == ["w", "x", "y", "z"]
     assert len(found) == MAX_BEHAVIOUR
     assert len(found.acts) == 1

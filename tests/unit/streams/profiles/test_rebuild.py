@@ -353,14 +353,16 @@ async def test_the_log_tells_what_the_topic_has_lost() -> None:
     events = [json.loads(each.value or b"") for each in emptied.behaviours.partitions[0][:-1]]
     emptied.log = [UserBehaved.model_validate(each) for each in events]
     old = NOW_MS - 2 * DAY_MS
-    emptied.log.append(UserBehaved(user_id="u59", item_id="old", at=datetime.fromtimestamp(old / 1000, UTC)))
+    at = datetime.fromtimestamp(old / 1000, UTC)
+    emptied.log.append(UserBehaved(user_id="u59", item_id="old", at=at, passed_over=("x", "y")))
     too_old = datetime.fromtimestamp((NOW_MS - 4 * DAY_MS) / 1000, UTC)
     emptied.log.append(UserBehaved(user_id="u59", item_id="older", at=too_old))
     emptied.behaviours.lost = 30
     found = await emptied.run()
     after = await emptied.read()
     assert [list(each.behaviour.items) for each in after[:-1]] == [list(each.behaviour.items) for each in before[:-1]]
-    assert (list(after[-1].behaviour.items), list(after[-1].behaviour.times)) == (["old"], [old])
+    assert (list(after[-1].behaviour.items), list(after[-1].behaviour.times)) == (["old", "x", "y"], [old] * 3)
+    assert list(after[-1].behaviour.passed_over) == ["x", "y"]
     assert found.logged == 91
 
 
