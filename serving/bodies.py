@@ -76,7 +76,7 @@ class OnboardRequest(HttpBody):
     attributes: Mapping[Text, WireValue] | None = None
     """Of a user who signs up with this; None: nobody signs up."""
     answers: Annotated[Mapping[Id, StrictBool | None], Field(max_length=MOST_QUESTIONS)] = Field(default_factory=dict)
-    """By item, whether the user likes it; null for one that is passed over, which this answer does not ask again."""
+    """By item, whether the user likes it; null for one that is skipped, which this answer does not ask again."""
     questions: Annotated[int, Field(ge=0, le=MOST_QUESTIONS, strict=True), BeforeValidator(whole_number)] = 5
     """How many more are wanted, at most."""
 

@@ -50,7 +50,7 @@ class Onboarding:
         """What a request says, and what is asked next.
 
         1. An answer about an item that the active generation does not know is refused.
-        2. What the user answered, passed over just now, or acted on is not asked again, and a warm user nothing.
+        2. What the user answered, skipped just now, or acted on is not asked again, and a warm user nothing.
         3. Answers become behaviours of this moment, attributes a sign-up. `event_id` names each, by its place.
 
         Raises `InvalidInput` that names the unknown items, and `Unavailable`.
@@ -65,7 +65,7 @@ class Onboarding:
         behaviour = stored.behaviour
         answered = {item for item, action, _ in behaviour.rows if action in ANSWERS}
         answered |= set(said)
-        known = answered | request.answers.keys() | set(behaviour.items)
+        known = answered | request.answers.keys() | set(behaviour.acts.items)
         is_warm = generation.stage(len(behaviour.acts)) is Stage.WARM
         response = OnboardResponse(
             user_id=request.user_id,

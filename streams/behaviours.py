@@ -43,8 +43,11 @@ def append(behaviour: Behaviour, item: str, action: str, at_ms: int, *, named: b
 
     The same item, action and time again is the same behaviour, and changes nothing (the same object is returned),
     unless the event is `named`: then its id alone tells it from others. Nor does one that is older than the oldest of
-    a full behaviour: at most `MAX_BEHAVIOUR` newest are kept.
+    a full behaviour: at most `MAX_BEHAVIOUR` newest are kept. What was passed over makes room first.
     """
+    if len(behaviour) >= MAX_BEHAVIOUR and PASSED_OVER in behaviour.actions:
+        longer = append(_without_oldest_passed_over(behaviour), item, action, at_ms, named=named)
+        return longer if len(longer) == len(behaviour) else behaviour
     if not behaviour.times or at_ms > behaviour.times[-1]:  # newer than all, so none of them
         return behaviour.then(item, action, at_ms)
     if len(behaviour) >= MAX_BEHAVIOUR and at_ms < behaviour.times[0]:
@@ -62,15 +65,25 @@ def append(behaviour: Behaviour, item: str, action: str, at_ms: int, *, named: b
 def with_passed_over(behaviour: Behaviour, passed_over: Iterable[tuple[str, int]]) -> Behaviour:
     """`behaviour`, and which items were shown and not chosen, each with its time, beside all acts and answers.
 
-    Of what was passed over the newest `MAX_PASSED_OVER` are kept, fewer where the behaviour is full, and none once
-    there are `FIRST_ACTS` acts. The same object where nothing changes.
+    Of items that were passed over the newest `MAX_PASSED_OVER` are kept, each as of the last time, fewer where the
+    behaviour is full, and none once there are `FIRST_ACTS` acts. The same object where nothing changes.
     """
     others = [row for row in behaviour.rows if row[1] != PASSED_OVER]
-    room = min(MAX_PASSED_OVER, MAX_BEHAVIOUR - len(others)) if len(behaviour.acts) < FIRST_ACTS else 0
     known = [row for row in behaviour.rows if row[1] == PASSED_OVER]
-    every = dict.fromkeys([*known, *((item, PASSED_OVER, at_ms) for item, at_ms in passed_over)])
-    newest = sorted(every, key=_time)[-room:] if room else []
+    room = min(MAX_PASSED_OVER, MAX_BEHAVIOUR - len(others)) if len(behaviour.acts) < FIRST_ACTS else 0
+    newest_of: dict[str, int] = {}
+    for item, at_ms in [*((item, at_ms) for item, _, at_ms in known), *passed_over]:
+        newest_of[item] = max(at_ms, newest_of.pop(item, at_ms))
+    newest = (
+        sorted(((item, PASSED_OVER, at_ms) for item, at_ms in newest_of.items()), key=_time)[-room:] if room else []
+    )
     return behaviour if newest == known else Behaviour.of(sorted([*others, *newest], key=_time))
+
+
+def _without_oldest_passed_over(behaviour: Behaviour) -> Behaviour:
+    rows = list(behaviour.rows)
+    del rows[behaviour.actions.index(PASSED_OVER)]
+    return Behaviour.of(rows)
 
 
 def _time(row: tuple[str, str, int]) -> int:

@@ -82,6 +82,7 @@ end
 
 local dropped = count + ARGV[1] - MOST
 if dropped > 0 then
+  if string.find(actions, PASSED_OVER, 1, true) then return 0 end  -- of a full row that goes first: for a reader
   items_at, actions_at = without(items, items_at, dropped, true), without(actions, actions_at, dropped, true)
   times_at = without(times, times_at, dropped)
   if not (items_at and actions_at and times_at) then return 0 end

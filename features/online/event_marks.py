@@ -17,8 +17,13 @@ that such a client wrote keeps the mark that stood there; its event time tells t
 from collections.abc import Sequence
 
 from features.online.layout import ATTRIBUTES_VIEW, BEHAVIOUR_VIEW, Raw, StoredRow, features_of, readable_nanos
-from foretaste.kernel.event_order import DIGEST_BYTES, REMEMBERED_REGISTRATIONS, AppliedEvents, Place
-from foretaste.kernel.events import first_registration
+from foretaste.kernel.event_order import (
+    DIGEST_BYTES,
+    REMEMBERED_REGISTRATIONS,
+    AppliedEvents,
+    Place,
+    first_registration,
+)
 from foretaste.kernel.users import BehavedUser, Erasure, UserFeatures
 
 REGISTRATION = f"_registration:{ATTRIBUTES_VIEW}".encode()

@@ -16,7 +16,7 @@ from features.online.layout import (
 from features.redis.commands import LuaScript
 from foretaste.kernel.event_order import DIGEST_BYTES, REMEMBERED_BEHAVIOURS
 from foretaste.kernel.generations import SLOTS
-from foretaste.kernel.values import MAX_BEHAVIOUR
+from foretaste.kernel.values import MAX_BEHAVIOUR, PASSED_OVER
 
 _COLUMNS = dict(zip(("ITEMS", "ACTIONS", "TIMES", "VERSION"), BEHAVIOUR, strict=True))
 
@@ -35,6 +35,7 @@ APPEND_BEHAVIOUR = LuaScript(
     DIGEST_BYTES=DIGEST_BYTES,
     REMEMBERED=REMEMBERED_BEHAVIOURS * DIGEST_BYTES,
     MOST=MAX_BEHAVIOUR,
+    PASSED_OVER=PASSED_OVER.encode(),
 )
 WRITE_ENRICHED = LuaScript(__package__, "event_time.lua", "place.lua", "write_enriched.lua", ERASED=ERASED)
 

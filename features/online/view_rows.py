@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from features.feast_api import Value
 from features.online.layout import ATTRIBUTES_VIEW, Column, Raw, columns_of, version_stored
-from foretaste.kernel.events import first_registration
+from foretaste.kernel.event_order import first_registration
 from foretaste.kernel.generations import SLOTS
 from foretaste.kernel.users import BehavedUser
 

@@ -116,8 +116,8 @@ def onboard(
 
 
 def _asked(item: str) -> bool | None:
-    """Whether the person at the terminal likes the item; None where that is passed over."""
-    said = typer.prompt(f"{item}: do you like it? (y, n; Enter passes it over)", default="", show_default=False)
+    """Whether the person at the terminal likes the item; None where that is skipped."""
+    said = typer.prompt(f"{item}: do you like it? (y, n; Enter skips it)", default="", show_default=False)
     return {"y": True, "n": False}.get(said.strip().lower()[:1])
 
 

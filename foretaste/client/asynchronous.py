@@ -84,7 +84,7 @@ class AsyncForetaste:
         questions: int = 5,
         wait: float = 0.0,
     ) -> OnboardResponse:
-        """Tell what a new user answered about items (None passes one over), and get up to so many to ask about next.
+        """Tell what a new user answered about items (None skips one), and get up to so many to ask about next.
 
         `attributes` sign the user up with it. With `wait` (seconds), until a ranking can read it, as in `register`."""
         return await self._answer(calls.onboard_call(calls.onboarding(user_id, answers, attributes, questions), wait))
@@ -105,8 +105,8 @@ class AsyncForetaste:
         `passed_over` are items that were shown and not chosen, the one that was looked at last at the end.
 
         Called again with the same `event_id` it is applied once, though `at` may be another time by then."""
-        named = {"action": action, "ranking_id": ranking_id, "event_id": event_id, "passed_over": passed_over}
-        return await self.behave_many([calls.act(user_id, item_id, at, **named)], wait=wait)
+        act = calls.act(user_id, item_id, action, at, ranking_id=ranking_id, event_id=event_id, passed_over=passed_over)
+        return await self.behave_many([act], wait=wait)
 
     async def behave_many(self, events: Sequence[UserBehaved], *, wait: float = 0.0) -> EventsAccepted:
         """Up to 1000 behaviours at once."""

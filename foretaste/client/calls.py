@@ -177,10 +177,27 @@ def item(item_id: str, attributes: Attributes, registered_at: datetime | None) -
         raise invalid_input(error) from error
 
 
-def act(user_id: str, item_id: str, at: datetime | None, **named: Any) -> UserBehaved:
-    """Now, where `at` is None; `named` are other fields. Raises `InvalidInput` for what the service would refuse."""
+def act(
+    user_id: str,
+    item_id: str,
+    action: str,
+    at: datetime | None,
+    *,
+    ranking_id: str | None,
+    event_id: str | None,
+    passed_over: Sequence[str],
+) -> UserBehaved:
+    """Now, where `at` is None. Raises `InvalidInput` for what the service would refuse."""
     try:
-        return UserBehaved(user_id=user_id, item_id=item_id, at=at or datetime.now(UTC), **named)
+        return UserBehaved(
+            user_id=user_id,
+            item_id=item_id,
+            action=action,
+            at=at or datetime.now(UTC),
+            ranking_id=ranking_id,
+            event_id=event_id,
+            passed_over=tuple(passed_over),
+        )
     except ValidationError as error:
         raise invalid_input(error) from error
 

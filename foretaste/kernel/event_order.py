@@ -96,3 +96,13 @@ class AttributesVersion:
     def is_same(self, other: "AttributesVersion") -> bool:
         """Whether both are of one registration."""
         return (self.at_ms, self.place) == (other.at_ms, other.place)
+
+
+def first_registration(at_ms: int, *others_ms: int | None) -> int:
+    """`first_ms` of a user whose newest registration is at `at_ms`: the earliest of the others, where it is before
+    that; else 0. None and 0 are no registration."""
+    earliest = at_ms
+    for each in others_ms:
+        if each and each < earliest:
+            earliest = each
+    return 0 if earliest == at_ms else earliest

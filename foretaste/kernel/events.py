@@ -117,6 +117,13 @@ class UserRegistered(Event):
     """The sender's own name of this sign-up."""
 
 
+Ids: TypeAlias = Annotated[tuple[Id, ...], Field(max_length=MOST_ELEMENTS)]
+
+
+def _or_none(value: object) -> object:
+    return () if value is None else value  # as some serialisers write an empty list
+
+
 class UserBehaved(Event):
     """`user-behaved`: a user acted on an item."""
 
@@ -128,7 +135,7 @@ class UserBehaved(Event):
     """The ranking that it answers, where the sender knows; without it, any that showed the item shortly before."""
     event_id: EventId = None
     """The sender's own name of this act."""
-    passed_over: Annotated[tuple[Id, ...], Field(max_length=MOST_ELEMENTS)] = ()
+    passed_over: Annotated[Ids, BeforeValidator(_or_none, json_schema_input_type=Ids | None)] = ()
     """Items that the user was shown and did not choose, those that were looked at last behind the others: in a list,
     say, what stood above `item_id`. The last 20 count."""
 
@@ -307,13 +314,3 @@ class UserRanked(Event):
     versions."""
     probabilities: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
     """Of each item that it stands at its position, given those above it, where their order was drawn; else empty."""
-
-
-def first_registration(at_ms: int, *others_ms: int | None) -> int:
-    """`first_ms` of a user whose newest registration is at `at_ms`: the earliest of the others, where it is before
-    that; else 0. None and 0 are no registration."""
-    earliest = at_ms
-    for each in others_ms:
-        if each and each < earliest:
-            earliest = each
-    return 0 if earliest == at_ms else earliest

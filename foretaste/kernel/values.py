@@ -32,7 +32,7 @@ NO_ACTS = frozenset({*ANSWERS, PASSED_OVER})
 
 
 FIRST_ACTS = 20
-"""Acts from which on neither the first of them nor what was passed over tells what the towers do not know."""
+"""Acts from which on the posterior of first acts (`models.runtime.acts`) adds nothing to what the towers know."""
 
 
 MISSING_ACTION = "acted"

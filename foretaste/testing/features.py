@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from foretaste.kernel.event_order import AppliedEvents, AttributesVersion
-from foretaste.kernel.events import first_registration
+from foretaste.kernel.event_order import AppliedEvents, AttributesVersion, first_registration
 from foretaste.kernel.generations import SLOTS, slot
 from foretaste.kernel.running.erasing import ErasedUser
 from foretaste.kernel.users import (
@@ -18,7 +17,7 @@ from foretaste.kernel.users import (
     UserFeatures,
     VirtualBehaviour,
 )
-from foretaste.kernel.values import Attributes
+from foretaste.kernel.values import MAX_BEHAVIOUR, PASSED_OVER, Attributes
 
 
 class InMemoryOnlineStore:
@@ -210,7 +209,8 @@ class InMemoryOneStepStore(InMemoryOnlineStore):
         newest = held.behaviour.times[-1] if held.behaviour.times else 0
         if later.times[0] <= newest or 1000 * later.times[-1] <= held.behaviour_us:
             return False
-        if any(digest in held.applied for digest in digests):
+        is_full = len(held.behaviour) + len(later) > MAX_BEHAVIOUR
+        if any(digest in held.applied for digest in digests) or (is_full and PASSED_OVER in held.behaviour.actions):
             return False
         behaviour, applied = held.behaviour, held.applied
         for item, action, at_ms, digest in zip(later.items, later.actions, later.times, digests, strict=True):

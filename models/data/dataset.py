@@ -145,8 +145,8 @@ def read_dataset(folder: Path) -> Dataset:
 
 def _acts_alone(acts: pd.DataFrame) -> pd.DataFrame:
     """Without answers to questions and what was passed over: data may be made of behaviours as they were stored."""
-    is_none = acts["action"].isin(NO_ACTS)
-    return acts[~is_none].reset_index(drop=True) if is_none.any() else acts
+    is_no_act = acts["action"].isin(NO_ACTS)
+    return acts[~is_no_act].reset_index(drop=True) if is_no_act.any() else acts
 
 
 def read_entities(

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.events import first_registration, oversized_integer
+from foretaste.kernel.event_order import first_registration
+from foretaste.kernel.events import oversized_integer
 from foretaste.kernel.users import Behaviour, UserFeatures
 from foretaste.kernel.values import MAX_BEHAVIOUR, Scalar, Value, is_several
 from models.data.dataset import Dataset

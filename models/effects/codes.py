@@ -16,9 +16,9 @@ from models.runtime.encoding import IndexArray
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
-FREE = 8
-"""Numbers of a code of 128 and more that attributes leave at zero, of a shorter one a sixteenth: what answers and first
-acts tell of a user stands there (`models.training.questions`), in every generation."""
+RESERVED = 8
+"""Numbers at the end of a code that attributes leave at zero, a third of it at most: what answers and first acts tell
+stands there (`models.training.questions`), in every generation."""
 _ITEMS = 1 << 16
 """Turned at once."""
 _LEAST_SQUARE = 1e-12
@@ -49,13 +49,18 @@ class Combinations:
         return found
 
 
+def reserved(width: int) -> int:
+    """How many of the numbers of a code of that width attributes leave at zero."""
+    return min(RESERVED, width // 3)
+
+
 def codes_and_keys(
     found: Fits, counting: Counting, tables: TableSizes, width: int
 ) -> tuple[Floats, Floats, Combinations | None]:
     """Codes (fits, ΣA, H) and keys (items, H) with code · key = W, as nearly as H allows, and the perceptrons of codes.
 
     The fits are turned to common keys by the singular value decomposition of all their W, one below the other. A key's
-    entries are of size 1, so that a code is of the size of an effect; the last of both, `FREE` at most, stay zero.
+    entries are of size 1, so that a code is of the size of an effect; the last of both (`reserved`) are zero.
     """
     fits = found.fits
     codes = np.zeros((len(fits), sum(tables.attributes), width), dtype=np.float32)
@@ -67,7 +72,7 @@ def codes_and_keys(
     rights = [fit.right.numpy() for fit in fits]
     basis, lengths = _basis(rights)
     _, strength, right = np.linalg.svd((small @ basis) * lengths, full_matrices=False)
-    rank, scale = min(width - min(FREE, width // 16), len(strength)), np.sqrt(len(counting.items))
+    rank, scale = min(width - reserved(width), len(strength)), np.sqrt(len(counting.items))
     widths = np.cumsum([part.shape[1] for part in rights])[:-1]
     parts = np.split(basis / lengths @ right[:rank].T * scale, widths)
     for at in range(0, len(counting.items), _ITEMS):

@@ -43,7 +43,7 @@ class ActPosterior(NamedTuple):
         return cls(steps.astype(np.float32), spread.astype(np.float32))
 
     def of_keys_times(self, weight: float) -> "ActPosterior":
-        """For keys `weight` times as long the same û · k, but less where they are shorter: in their proportion."""
+        """For keys `weight` times as long; û · k stays as it is, and below a weight of 1 it is that share of it."""
         square = np.float32(weight**2)
         return ActPosterior(min(weight, 1.0) / square * self.steps, self.spread * square)
 
@@ -66,5 +66,5 @@ class StoredActs:
         if not acts:
             return np.zeros(len(self.columns), dtype=np.float32)
         share = acts / (acts + len(passed_over))
-        told = acted[:, self.columns].sum(axis=0) - share * passed_over[:, self.columns].sum(axis=0)
-        return np.asarray(self.steps[min(acts, FIRST_ACTS)] @ told, dtype=np.float32)
+        evidence = acted[:, self.columns].sum(axis=0) - share * passed_over[:, self.columns].sum(axis=0)
+        return np.asarray(self.steps[min(acts, FIRST_ACTS)] @ evidence, dtype=np.float32)

@@ -103,9 +103,11 @@ class AskedItems:
         acts = None if self.acts is None else self.acts.of_keys_times(weight)
         return AskedItems(self.posterior, weight * self.keys, acts)
 
-    def grown(self, item_count: int) -> "AskedItems":
-        """For so many items: of those that came since, nothing is known."""
-        return replace(self, keys=np.pad(self.keys, ((0, item_count - len(self.keys)), (0, 0))))
+    def grown(self, item_count: int, columns: IndexArray) -> "AskedItems":
+        """For so many items, of those that came since nothing being known, and for virtual behaviour with other places
+        for û, the first of `columns`."""
+        posterior = replace(self.posterior, columns=columns[: self.keys.shape[1]])
+        return replace(self, posterior=posterior, keys=np.pad(self.keys, ((0, item_count - len(self.keys)), (0, 0))))
 
     def write(self, path: Path) -> None:
         """All but the questions, which are in the encoding."""

@@ -88,7 +88,7 @@ class Encoding:
         return replace(self, questions=questions, reads_passed_over=reads_passed_over)
 
     def as_training_has_it(self) -> "Encoding":
-        """Without kinds of items and without questions, which a generation gets when it is exported."""
+        """Without what a generation gets when it is exported: kinds of items, questions, and what was passed over."""
         return self.with_kinds(NO_KINDS).with_questions(AnswerPosterior.from_dict(None))
 
     def virtual_of(self, requests: Sequence[RankingInput | CandidateRequest]) -> FloatArray:

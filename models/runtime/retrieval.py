@@ -42,7 +42,7 @@ FEW = 20_000
 """Items that may be candidates, up to which each is compared: no index is asked."""
 KEPT = 256
 """Filters on one attribute's value that are held ready, a bit an item each."""
-NOTHING: IndexArray = np.zeros(0, dtype=np.int64)
+NO_ITEMS: IndexArray = np.zeros(0, dtype=np.int64)
 Bits = npt.NDArray[np.uint8]
 
 
@@ -183,7 +183,7 @@ class ServedRetrieval:
         return acted, ages, passed_over
 
     def query(
-        self, items: IndexArray, virtual: FloatArray, age: int = UNKNOWN_AGE, passed_over: IndexArray = NOTHING
+        self, items: IndexArray, virtual: FloatArray, age: int = UNKNOWN_AGE, passed_over: IndexArray = NO_ITEMS
     ) -> FloatArray:
         """The vector (H,) of a user who acted on these items, oldest first, and passed others over; `virtual` (M, D);
         `age` is a bin."""

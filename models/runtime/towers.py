@@ -16,9 +16,9 @@ from foretaste.kernel.values import FloatArray, IndexArray
 from models.runtime import layout
 from models.runtime.refusals import BadRequest
 
-COLUMNS = ("attributes", "context", "items", "actions", "age", "passed_over")
-"""Of the rows of users, in this order: those that the tower reads. A caller of an earlier version may not send the last
-two, of which 0 is the unknown age and no item."""
+REQUIRED, OPTIONAL = ("attributes", "context", "items", "actions"), ("age", "passed_over")
+"""Columns of the rows of users, in this order; of the optional ones those that the tower reads. A caller of an earlier
+version may not send these, of which 0 is the unknown age and no item."""
 T = TypeVar("T")
 A = TypeVar("A")
 Provider: TypeAlias = str | tuple[str, dict[str, Any]]
@@ -72,13 +72,13 @@ class ServedRanking:
         self._session = _session(folder / layout.RANKING, providers, threads)
         shapes = {graph_input.name: graph_input.shape for graph_input in self._session.get_inputs()}
         self._columns: dict[str, slice | int] = {}
-        self._widths = [0]
-        for name in (each for each in COLUMNS if each in shapes):
-            start, (_, *inner) = self._widths[-1], shapes[name]
-            self._widths.append(start + (int(inner[0]) if inner else 1))
-            self._columns[name] = slice(start, self._widths[-1]) if inner else start
-        self._width = self._widths[-1]
-        self._earlier = self._widths[COLUMNS.index("age") : -1]
+        widths = [0]
+        for name in (*REQUIRED, *(each for each in OPTIONAL if each in shapes)):
+            start, (_, *inner) = widths[-1], shapes[name]
+            widths.append(start + (int(inner[0]) if inner else 1))
+            self._columns[name] = slice(start, widths[-1]) if inner else start
+        self._width = widths[-1]
+        self._of_earlier_callers = widths[len(REQUIRED) : -1]
         self._virtual_shape: tuple[int, int] = tuple(shapes["virtual"][1:])
 
     def checked(self, users: IndexArray, virtual: FloatArray) -> IndexArray:
@@ -86,7 +86,7 @@ class ServedRanking:
 
         Raises `BadRequest` for rows or virtual behaviour of another shape than the generation's.
         """
-        if users.ndim == 2 and users.shape[1] in self._earlier:  # noqa: PLR2004  # (U, W)
+        if users.ndim == 2 and users.shape[1] in self._of_earlier_callers:  # noqa: PLR2004  # (U, W)
             users = np.pad(users, ((0, 0), (0, self._width - users.shape[1])))
         if users.ndim != 2 or users.shape[1] != self._width:  # noqa: PLR2004  # (U, W)
             raise BadRequest(f"users: expected the shape (users, {self._width}), got {users.shape}")

@@ -64,7 +64,7 @@ class RankingForm(nn.Module):
             passed_over=passed_over,
         )
 
-    def forward(  # noqa: PLR0913, PLR0917
+    def forward(  # noqa: PLR0913, PLR0917  # likewise
         self,
         attributes: Tensor,
         context: Tensor,

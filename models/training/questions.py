@@ -27,7 +27,7 @@ from foretaste.kernel.values import MAX_BEHAVIOUR
 from models.data.dataset import Dataset
 from models.data.examples import Batch, encode_users
 from models.data.indices import item_indices
-from models.effects.codes import FREE
+from models.effects.codes import reserved
 from models.runtime.account_age import age_bins
 from models.runtime.acts import ActPosterior
 from models.runtime.answers import ACTIVITY, AnswerPosterior, AskedItems
@@ -133,17 +133,17 @@ def asked_items(trained: Trained, dataset: Dataset, before: AskedItems | None = 
     tower = trained.model.ranking
     if not isinstance(tower, Experts) or trained.config.architecture.zero_shot not in FITTED:
         return None
-    free = np.flatnonzero(~tower.keys.any(dim=0).numpy())
-    columns = free[-FREE:]  # the last, which every generation leaves free
+    width = tower.keys.shape[1]
+    columns = np.arange(width - reserved(width), width)
     acts = KnownItems.before(trained, dataset)
     users, numbers = np.unique(acts.users, return_counts=True)
     users = users[numbers > 1]
-    if not len(columns):
+    if not len(columns) or tower.keys[:, torch.from_numpy(columns)].any():
         return None
     if len(users) < LEAST_USERS:
-        if before is None or not np.isin(before.posterior.columns, free).all():
+        if before is None or before.keys.shape[1] > len(columns):
             return None
-        return before.grown(trained.encoding.item_count)
+        return before.grown(trained.encoding.item_count, columns)
     rng = np.random.default_rng(trained.config.seed)
     shuffled = rng.permutation(users)
     half = len(users) // 2
@@ -152,9 +152,7 @@ def asked_items(trained: Trained, dataset: Dataset, before: AskedItems | None = 
     not_chosen = KnownItems.not_chosen(trained, dataset)
     first = FirstActs.of(acts, shuffled[half:][:JUDGED], first_asked, trained.popularity, rng, not_chosen)
     weight = _weight(trained, dataset, tried, first)
-    if not weight:
-        return None
-    return _fitted(acts, trained, columns).weighted(weight)
+    return _fitted(acts, trained, columns).weighted(weight) if weight else None
 
 
 def _fitted(acts: KnownItems, trained: Trained, columns: IndexArray) -> AskedItems:
@@ -166,7 +164,7 @@ def _fitted(acts: KnownItems, trained: Trained, columns: IndexArray) -> AskedIte
     asked = np.argsort(-by_item, kind="stable")[:QUESTIONS]
     asked = asked[by_item[asked] > 0]
     share = acted.T @ (1 - 1 / by_user)
-    keys = _keys(acted, by_user, share, asked)[:, : len(columns)]
+    keys = _keys(acted, by_user, share, asked, len(columns))
     rates = np.clip(by_item[asked] / len(users), 1e-3, 1 - 1e-3)
     spread = keys.T @ (share[:, None] / share.sum() * keys)
     order = _best_first(keys[asked], rates, spread)
@@ -177,8 +175,8 @@ def _fitted(acts: KnownItems, trained: Trained, columns: IndexArray) -> AskedIte
     return AskedItems(posterior, keys, ActPosterior.of(spread))
 
 
-def _keys(acted: sparse.csr_array, by_user: Doubles, share: Doubles, asked: IndexArray) -> Floats:
-    """(items, T): k of each item, centred over what everybody acts on."""
+def _keys(acted: sparse.csr_array, by_user: Doubles, share: Doubles, asked: IndexArray, most: int) -> Floats:
+    """(items, T): k of each item, centred over what everybody acts on, in `most` directions at most."""
     of_asked = sparse.csc_array(acted[:, asked]).multiply(1 / by_user[:, None]).T.tocsr()
     expected = share[asked] / share.sum()
 
@@ -194,7 +192,7 @@ def _keys(acted: sparse.csr_array, by_user: Doubles, share: Doubles, asked: Inde
     whole = np.concatenate(every, axis=1)
     whole[np.arange(len(asked)), asked] = 0.0  # an item's lift to itself is no taste
     values, vectors = np.linalg.eigh(whole[:, asked])
-    greatest = np.argsort(-values)[:FREE]
+    greatest = np.argsort(-values)[:most]
     greatest = greatest[values[greatest] > 0]
     keys: Doubles = whole.T @ (vectors[:, greatest] / np.sqrt(values[greatest]))
     keys -= share @ keys / share.sum()
@@ -253,14 +251,16 @@ class FirstActs(NamedTuple):
         kept = np.flatnonzero([len(each) > 0 for each in firsts])
         owner = np.repeat(np.arange(len(kept)), [len(firsts[place]) for place in kept])
         acted = np.concatenate([np.zeros(0, dtype=np.int64), *(firsts[place] for place in kept)])
-        others = rng.choice(len(popularity), (len(owner), OTHERS), p=popularity / popularity.sum())
+        others = np.full((len(owner), OTHERS), PADDING, dtype=np.int64)
+        if not_chosen is None:
+            others[:] = rng.choice(len(popularity), others.shape, p=popularity / popularity.sum())
+        shown = [acts.items[:0]] * len(kept) if not_chosen is None else not_chosen.of_each(users[kept])
         answers = np.zeros((len(kept), len(asked)), dtype=np.bool_)
-        shown = None if not_chosen is None else not_chosen.of_each(users[kept])
         for user, place in enumerate(kept):
             answers[user] = np.isin(asked, every[place])
             own = others[owner == user]
-            if shown is not None:
-                own = rng.choice(shown[user], own.shape) if len(shown[user]) else np.full_like(own, PADDING)
+            if len(shown[user]):
+                own[:] = rng.choice(shown[user], own.shape)
             own[np.isin(own, every[place]) | np.isin(own, asked)] = PADDING
             others[owner == user] = own
         return cls(users[kept], answers, owner, np.concatenate([acted[:, None], others], axis=1))

@@ -10,7 +10,7 @@ from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import Towers
 from foretaste.kernel.ranking import RankingInput, Source
 from foretaste.kernel.users import Behaviour, Stage
-from foretaste.kernel.values import PASSED_OVER, FloatArray
+from foretaste.kernel.values import NO_ACTS, PASSED_OVER, FloatArray
 from serving.rankings.tastes import UserTaste
 from serving.requests import ExplainedItem, Influence, RankResponse
 
@@ -78,9 +78,9 @@ async def _without_attributes(
 
 def _without_behaviours(known: RankingInput, generation: Generation) -> list[_Without]:
     behaviour = known.behaviour
-    if generation.stage(len(behaviour.acts)) is Stage.WARM:
-        behaviour = behaviour.acts  # answers to questions move nothing any more
-    places = [place for place, action in enumerate(behaviour.actions) if action != PASSED_OVER]
+    is_warm = generation.stage(len(behaviour.acts)) is Stage.WARM  # answers to questions move nothing any more
+    untold = NO_ACTS if is_warm else {PASSED_OVER}
+    places = [place for place, action in enumerate(behaviour.actions) if action not in untold]
     return [
         _Without(
             Influence(behaviour=behaviour.items[place], value=behaviour.actions[place], effect=0.0),
@@ -91,9 +91,10 @@ def _without_behaviours(known: RankingInput, generation: Generation) -> list[_Wi
 
 
 def _left_out(behaviour: Behaviour, place: int) -> Behaviour:
-    columns = (behaviour.items, behaviour.actions, behaviour.times)
-    items, actions, times = ([*column[:place], *column[place + 1 :]] for column in columns)
-    return Behaviour(items, actions, times)
+    """Without the one at a place; that its item was passed over at another time tells nothing then either."""
+    item = behaviour.items[place]
+    rows = enumerate(behaviour.rows)
+    return Behaviour.of(row for at, row in rows if at != place and row[:2] != (item, PASSED_OVER))
 
 
 def log_odds(probabilities: FloatArray) -> npt.NDArray[np.float64]:

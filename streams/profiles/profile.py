@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from foretaste.kernel.errors import InvalidInput
-from foretaste.kernel.event_order import AttributesVersion
-from foretaste.kernel.events import Message, UserProfile, first_registration
+from foretaste.kernel.event_order import AttributesVersion, first_registration
+from foretaste.kernel.events import Message, UserProfile
 from foretaste.kernel.users import UserFeatures
 from foretaste.kernel.values import Attributes, utc_time
 from streams.codec import EVENTS, Undecodable

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from foretaste.kernel.errors import Unavailable
-from foretaste.kernel.events import first_registration
+from foretaste.kernel.event_order import first_registration
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.ports import OnlineStore
 from foretaste.kernel.running.durability import WholeUserStore

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from foretaste.kernel.event_order import AttributesVersion
-from foretaste.kernel.events import Message, UserRegistered, event_digest, first_registration
+from foretaste.kernel.event_order import AttributesVersion, first_registration
+from foretaste.kernel.events import Message, UserRegistered, event_digest
 from foretaste.kernel.generations import Generation
 from foretaste.kernel.users import EnrichedUser, ReenrichedUser, Stage, UserFeatures, VirtualBehaviour
 from foretaste.kernel.values import Attributes

@@ -124,6 +124,15 @@ async def test_what_is_not_later_or_was_applied_leaves_everything_as_it_was(stor
     assert (await state(store, "u2"))[0] == ["z"]
 
 
+async def test_of_a_full_row_what_was_passed_over_goes_first_so_it_is_to_be_read(store: Store) -> None:
+    columns = [f"i{each}" for each in range(99)], ["passed_over", *["liked"] * 98], range(AT, AT + 99)
+    assert await store.write_behaviour([BehavedUser("u1", Behaviour(*columns))]) == []
+    assert await store.append_behaviour([later(("a", 1000))]) == []
+    before = await state(store)
+    assert await store.append_behaviour([later(("b", 2000), first=1)]) == ["u1"]
+    assert await state(store) == before
+
+
 async def test_what_was_applied_is_remembered_to_its_bound(store: Store) -> None:
     for each in range(1, REMEMBERED_BEHAVIOURS + 20):
         assert await store.append_behaviour([later((f"i{each}", each), first=each)]) == []

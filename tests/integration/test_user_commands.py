@@ -72,7 +72,7 @@ async def test_a_user_is_asked_and_answers(parts: HttpParts) -> None:
 @pytest.mark.usefixtures("service")
 async def test_questions_are_asked_in_the_terminal(parts: HttpParts) -> None:
     made = await command("onboard", "ben", "--attributes", '{"age": 41}', "--ask", given="y\n\nno\n")
-    assert "i1: do you like it? (y, n; Enter passes it over)" in made.stdout
+    assert "i1: do you like it? (y, n; Enter skips it)" in made.stdout
     assert made.stdout.endswith("2 answers sent\n")
     (signed_up,) = parts.events.of(NAMES.registered)
     assert json.loads(signed_up.value or b"")["attributes"] == {"age": 41}

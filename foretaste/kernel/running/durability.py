@@ -90,8 +90,8 @@ class OneStepStore(Protocol):
         """Behaviours of B users behind what is stored of each, who stands there once; the ids of those left out.
 
         Left out is whoever has a stored behaviour that is as late, whom one was applied to before, who was erased at
-        any time, or whose stored row was left by another writer: they are to be read. Else it is as `write_behaviour`
-        writes it.
+        any time, whose full row says what was passed over, which goes first, or whose stored row was left by another
+        writer: they are to be read. Else it is as `write_behaviour` writes it.
         """
         ...
 

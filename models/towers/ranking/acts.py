@@ -28,14 +28,14 @@ class ActTerm(nn.Module):
     def forward(self, inputs: RankingInputs, keys: Tensor) -> Tensor:
         """(R,), by the cold expert's `keys` (items, H)."""
         items = inputs.taste.items
-        told = keys[items].sum(dim=1).index_select(1, self.columns)  # padding and unknown items have no key
+        evidence = keys[items].sum(dim=1).index_select(1, self.columns)  # padding and unknown items have no key
         acts = (items >= FIRST_KNOWN).sum(dim=1)
         if inputs.passed_over is not None:
             passed_over = (inputs.passed_over >= FIRST_KNOWN).sum(dim=1)
             share = acts / (acts + passed_over).clamp(min=1)
             against = keys[inputs.passed_over].sum(dim=1).index_select(1, self.columns)
-            told = told - share.unsqueeze(1) * against
-        taste = (self.steps.index_select(0, acts.clamp(max=FIRST_ACTS)) @ told.unsqueeze(2)).squeeze(2)
+            evidence = evidence - share.unsqueeze(1) * against
+        taste = (self.steps.index_select(0, acts.clamp(max=FIRST_ACTS)) @ evidence.unsqueeze(2)).squeeze(2)
         normaliser = 0.5 * ((taste @ self.spread) * taste).sum(dim=1)
         of_candidates = keys.index_select(0, inputs.candidates).index_select(1, self.columns)
         found: Tensor = (taste.index_select(0, inputs.owner) * of_candidates).sum(dim=1)

@@ -85,9 +85,9 @@ function shown(value) {
   return value.length > MOST_SHOWN ? `${value.slice(0, MOST_SHOWN).join(", ")}, … (${value.length})` : value.join(", ") || "none";
 }
 
-// An answer to a question is no act: it warms nobody.
+// An answer to a question is no act, nor is what was passed over: they warm nobody.
 function acts(user) {
-  return user.behaviour.filter(({ action }) => !["answered_yes", "answered_no"].includes(action)).length;
+  return user.behaviour.filter(({ action }) => !["answered_yes", "answered_no", "passed_over"].includes(action)).length;
 }
 
 function stored({ user, known }) {

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from foretaste.kernel import leasing
-from foretaste.kernel.events import first_registration
+from foretaste.kernel.event_order import first_registration
 from foretaste.kernel.generations import SLOTS, Serving, slot
 from foretaste.kernel.users import BehavedUser, EnrichedUser, ReenrichedUser
 from foretaste.testing import InMemoryGenerations, InMemoryLease, InMemoryOnlineStore, LeaseBoard, generations

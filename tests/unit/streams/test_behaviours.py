@@ -472,12 +472,13 @@ async def test_what_was_passed_over_stands_beside_the_act_and_once() -> None:
     expected = [
         ("a", "rated", 1000),
         ("x", "passed_over", 1000),
-        ("y", "passed_over", 1000),
         ("b", "rated", 2000),
-        ("y", "passed_over", 2000),
+        ("y", "passed_over", 2000),  # as of the last time
     ]
     for batches in ([first, second],), ([first], [second]), ([second], [first]), ([first, second], [first, second]):
-        assert sorted(await applied(batches)) == sorted(expected)
+        found = await applied(batches)
+        assert [at for _, _, at in found] == [1000, 1000, 2000, 2000]
+        assert sorted(found) == sorted(expected)
 
 
 async def test_of_what_was_passed_over_the_newest_is_kept_and_no_act_is_lost_for_it() -> None:
@@ -495,6 +496,22 @@ async def test_of_what_was_passed_over_the_newest_is_kept_and_no_act_is_lost_for
 async def test_from_many_acts_on_nothing_that_was_passed_over_is_kept() -> None:
     batch = [listed(f"i{act}", act, [f"p{act}"], act) for act in range(MAX_BEHAVIOUR)]
     assert [action for _, action, _ in await applied([batch])] == ["rated"] * MAX_BEHAVIOUR
+
+
+async def test_what_was_passed_over_makes_room_for_acts() -> None:
+    shown = [listed(f"i{act}", act, [f"p{act}"], act) for act in range(FIRST_ACTS - 1)]
+    plain = [
+        message(
+            {"user_id": "u1", "item_id": f"i{act}", "at": (START_MS + act) / 1000}, topic="user-behaved", offset=act
+        )
+        for act in range(FIRST_ACTS - 1, MAX_BEHAVIOUR - 5)
+    ]
+    found = await applied([shown, plain[:40], plain[40:]])
+    assert [item for item, action, _ in found if action != "passed_over"] == [f"i{act}" for act in range(95)]
+    assert [item for item, action, _ in found if action == "passed_over"] == [f"p{act}" for act in range(14, 19)]
+    assert await applied([shown, plain, [*shown, *plain]]) == found
+    last = listed("i95", 95, ["late"], 95)
+    assert [action != "passed_over" for _, action, _ in await applied([shown, plain, [last]])] == [True] * 96
 
 
 def test_in_a_full_behaviour_what_was_passed_over_has_the_room_that_is_left() -> None:

@@ -152,6 +152,12 @@ def test_what_is_wrong_in_a_behaviour_is_named(changed: dict[str, Any], said: st
     assert said in detail
 
 
+def test_what_was_passed_over_may_be_null_as_other_fields() -> None:
+    event = behaved({"user_id": "u1", "item_id": "i1", "at": "2023-01-01T00:00:00Z", "passed_over": None})
+    assert isinstance(event, UserBehaved)
+    assert event.passed_over == ()
+
+
 def test_the_longest_id_and_the_furthest_times_are_taken() -> None:
     user_id = "ü" * 256
     value = {"user_id": user_id, "attributes": {"n": 2**63 - 1}, "registered_at": (NOW_MS + DAY_MS) / 1000}

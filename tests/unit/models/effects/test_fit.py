@@ -32,7 +32,7 @@ from models.towers.zero_shot.effects import TrainedEffects
 from tests.effects_factory import ITEMS, TABLES, attributes_of, examples_of, impressions, liked, rows_of, sampled
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-WIDTH = 16
+WIDTH = 24
 """More than the effects of `TABLES` have ranks within a fold."""
 
 
@@ -87,22 +87,22 @@ def test_code_times_key_is_the_effect(rng: np.random.Generator) -> None:
 
 def test_a_key_is_of_size_one_an_entry(rng: np.random.Generator) -> None:
     _, _, _, keys, counting = _factors(rng, width=4)
-    np.testing.assert_allclose(np.square(keys[counting.items]).mean(axis=0), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.square(keys[counting.items, :3]).mean(axis=0), 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("width", "free"), [(8, 0), (16, 1), (128, 8)])
+@pytest.mark.parametrize(("width", "free"), [(8, 2), (16, 5), (128, 8)])
 def test_the_last_numbers_are_left_free(rng: np.random.Generator, width: int, free: int) -> None:
     """A refresh finds other directions, more or fewer: those of answers and first acts stay theirs."""
     *_, codes, keys, _ = _factors(rng, width)
     assert not codes[..., width - free :].any()
     assert not keys[:, width - free :].any()
-    assert keys[:, min(width - free, 7) - 1].any(), "the others are used, as far as there are directions"
+    assert keys[:, min(width - free, 6) - 1].any(), "the others are used, as far as there are directions"
 
 
 def test_too_few_ranks_lose_no_more_than_they_must(rng: np.random.Generator) -> None:
     made, effects, *_ = _factors(rng, width=4)
     stacked = effects.reshape(-1, effects.shape[2])
-    least = np.sqrt(np.square(np.linalg.svd(stacked, compute_uv=False)[4:]).sum())
+    least = np.sqrt(np.square(np.linalg.svd(stacked, compute_uv=False)[3:]).sum())
     assert np.linalg.norm(made - effects) == pytest.approx(least, rel=0.02)
 
 

@@ -27,7 +27,7 @@ from tests.effects_factory import (
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-WIDTH = 16
+WIDTH = 24
 USERS = 300
 
 

@@ -33,6 +33,7 @@ from tests.towers_factory import trained as knows_few
 
 EVERY = [f"i{item}" for item in range(ITEMS)]
 CITY = {"city": "north"}
+NO_FILTER = np.array([[-1, -2, 0]])
 
 
 def scores(towers: LocalTowers, behaviour: Behaviour) -> FloatArray:
@@ -139,6 +140,16 @@ def test_a_caller_of_an_earlier_version_sends_nothing_that_was_passed_over(tower
     for sent in (today, today[:, :-20], today[:, :-21]):
         rows = tower.checked(sent, virtual)
         assert rows.shape == today.shape
+    index, wanted = towers.retrieval, np.array([[ITEMS, 0, 0, 0]])
+    (acted, _) = encoding.encode_behaviour(["i2"], encoding.actions[:1])
+    sent_earlier, sent = acted[None], np.pad(acted[None], ((0, 0), (0, 21)))
+    for behaviour in (sent_earlier, sent[:, :-20], sent):
+        index.check(behaviour, virtual, wanted, NO_FILTER)
+        found = index.run(behaviour, virtual, wanted, NO_FILTER)
+        np.testing.assert_array_equal(found, index.run(sent, virtual, wanted, NO_FILTER))
+    sent[0, -1] = encoding.item_count
+    with pytest.raises(BadRequest, match="behaviour"):
+        index.check(sent, virtual, wanted, NO_FILTER)
     items, owner = encoding.encode_items(EVERY), np.zeros(ITEMS, dtype=np.int64)
     for sent in (today, today[:, :-20]):
         np.testing.assert_array_equal(tower.run(tower.checked(sent, virtual), virtual, items, owner), expected)
@@ -255,11 +266,18 @@ def test_of_few_users_what_was_asked_before_is_asked(asked: AskedItems, tmp_path
     fewer = replace(asked, keys=asked.keys[:-3])
     found = asked_items(trained, data, fewer)
     assert found is not None
-    assert found.posterior is asked.posterior
+    assert found.posterior.items == asked.posterior.items
+    np.testing.assert_array_equal(found.posterior.columns, asked.posterior.columns)
     np.testing.assert_array_equal(found.keys[:-3], fewer.keys)
     assert not found.keys[-3:].any()
+    moved = replace(fewer, posterior=replace(fewer.posterior, columns=np.arange(3)))
+    again = asked_items(trained, data, moved)
+    assert again is not None
+    np.testing.assert_array_equal(again.posterior.columns, asked.posterior.columns), "of an earlier version"
     taken = with_questions(replace(trained, asked=found))
-    assert asked_items(taken, data, asked) is None, "attributes have come to need these numbers"
+    assert asked_items(taken, data, asked) is None, "attributes need these numbers"
+    wider = replace(asked, keys=np.pad(asked.keys, ((0, 0), (0, 9))))
+    assert asked_items(trained, data, wider) is None
 
 
 def test_a_restored_generation_tells_what_it_asks(asked: AskedItems) -> None:

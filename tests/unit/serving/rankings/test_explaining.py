@@ -94,14 +94,17 @@ async def test_of_a_warm_user_acts_are_told_and_no_answers(parts: Parts) -> None
     assert {each.behaviour for each in only.influences} == {"a", "b", "c"}
 
 
-async def test_what_was_passed_over_takes_no_acts_place(parts: Parts) -> None:
-    behaviour = Behaviour(["a", "b"], ["liked"] * 2, [AT] * 2)
+@pytest.mark.parametrize("acts", ["ab", "abc"])
+async def test_what_was_passed_over_takes_no_acts_place(parts: Parts, acts: str) -> None:
+    """Nor does an act's effect hold that of what was passed over, of a warm user either, but for its own item."""
+    behaviour = Behaviour(list(acts), ["liked"] * len(acts), [AT] * len(acts))
     for number in range(12):
-        behaviour = behaviour.then(f"p{number}", "passed_over", AT)
+        behaviour = behaviour.then("a" if number == 0 else f"p{number}", "passed_over", AT)
     await parts.store.write_behaviour([BehavedUser("u1", behaviour)])
     _, explained = await explanation(parts, "i2")
     (only,) = explained
-    assert {each.behaviour for each in only.influences} == {"a", "b"}
+    effects = {each.behaviour: each.effect for each in only.influences}
+    assert effects == pytest.approx({"a": 4 * LIKED} | dict.fromkeys(acts[1:], 2 * LIKED), abs=1e-4)
 
 
 async def test_the_first_items_and_the_strongest_influences_alone_are_told(parts: Parts) -> None:

@@ -62,7 +62,12 @@ async def test_what_was_answered_or_acted_on_is_not_asked(parts: HttpParts) -> N
     assert (body["items"], body["answered"]) == (["i3"], 1)
 
 
-async def test_a_question_that_is_passed_over_is_not_asked_again_at_once(parts: HttpParts) -> None:
+async def test_what_was_passed_over_in_a_list_is_asked(parts: HttpParts) -> None:
+    await parts.store.write_behaviour([BehavedUser("anna", Behaviour(["i1", "x"], ["passed_over", "liked"], [AT, AT]))])
+    assert (await onboard(parts)).json()["items"] == ["i1", "i2", "i3"]
+
+
+async def test_a_question_that_is_skipped_is_not_asked_again_at_once(parts: HttpParts) -> None:
     body = (await onboard(parts, answers={"i1": None})).json()
     assert (body["items"], body["answered"], sent(parts)) == (["i2", "i3"], 0, [])
 
@@ -72,7 +77,7 @@ async def test_a_warm_user_is_asked_nothing(parts: HttpParts) -> None:
     assert (await onboard(parts)).json()["items"] == []
 
 
-async def test_what_is_passed_over_may_be_an_item_that_nobody_knows_any_more(parts: HttpParts) -> None:
+async def test_what_is_skipped_may_be_an_item_that_nobody_knows_any_more(parts: HttpParts) -> None:
     assert (await onboard(parts, answers={"Heat (1995)": None, "i1": True})).json()["answered"] == 1
 
 
