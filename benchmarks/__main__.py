@@ -23,6 +23,7 @@ COMMANDS = {
     "behave": "benchmarks.behave:behave",
     "new-items": "benchmarks.recommend.new_items:new_items",
     "onboarding": "benchmarks.zero_shot.onboarding:onboarding",
+    "passed-over": "benchmarks.zero_shot.passed_over:passed_over",
     "durability": "benchmarks.durability:durability",
     "online-store": "benchmarks.online_store:online_store",
     "cotrain-once": "benchmarks.cotrain_once:cotrain_once",
