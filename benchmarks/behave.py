@@ -43,6 +43,7 @@ def behave(  # a command's options
     rounds: Annotated[int, typer.Option(min=1, help="After one that warms up.")] = 5,
     behaviours: Annotated[int, typer.Option(min=1000, help="Of each round.")] = 60000,
     users: Annotated[int, typer.Option(min=1, help="Whose they are, in turn.")] = 5000,
+    passed_over: Annotated[int, typer.Option(min=0, max=ITEMS - 1, help="Items that each of them names.")] = 0,
     data: Annotated[str, typer.Option(help="ml-100k, ml-1m, or a dataset folder.")] = "ml-100k",
     home: Annotated[Path | None, typer.Option(help="Folder of the stack; a temporary one where absent.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -53,7 +54,7 @@ def behave(  # a command's options
         settings = own_settings(Settings().model_copy(update={"home": home or Path(folder)}))
         with trained_stack(settings, data, broker) as stack:
             own = stack.settings.model_copy(update={"metrics_port": _free_port()})
-            measured = [_round(own, number, behaviours, users) for number in range(rounds + 1)][1:]
+            measured = [_round(own, number, behaviours, users, passed_over) for number in range(rounds + 1)][1:]
     per_second = spread([each for each, _ in measured])
     used = {name: spread([each[name] for _, each in measured])["median"] for name in measured[0][1]}
     found = {
@@ -62,16 +63,17 @@ def behave(  # a command's options
         "per_second": round(per_second["median"]),
         "behaviours": behaviours,
         "users": users,
+        "passed_over": passed_over,
         "rounds": per_second,
         "processor_us": used,
     }
     typer.echo(json.dumps({"machine": facts, **found}) if as_json else text_of(found))
 
 
-def _round(settings: Settings, number: int, count: int, users: int) -> tuple[float, dict[str, float]]:
+def _round(settings: Settings, number: int, count: int, users: int, passed_over: int) -> tuple[float, dict[str, float]]:
     """Behaviours a second, and microseconds of a processor for each of them by process."""
     errors.print(f"round {number}")
-    asyncio.run(_send(settings, number, count, users))
+    asyncio.run(_send(settings, number, count, users, passed_over))
     with running(worker, settings) as pid:
 
         def used() -> dict[str, float]:
@@ -84,7 +86,7 @@ def _round(settings: Settings, number: int, count: int, users: int) -> tuple[flo
     return counted / (last_at - first_at), each
 
 
-async def _send(settings: Settings, number: int, count: int, users: int) -> None:
+async def _send(settings: Settings, number: int, count: int, users: int, passed_over: int) -> None:
     """Each round's are later than those of the round before: a user's behaviour is what a user does after another."""
     events, topic = compose.events(settings), TopicNames(settings.topic_prefix).behaved
     start = datetime.now(UTC) - timedelta(days=1) + timedelta(hours=number)
@@ -95,6 +97,7 @@ async def _send(settings: Settings, number: int, count: int, users: int) -> None
                 item_id=f"item-{each % ITEMS}",
                 at=start + timedelta(milliseconds=each),
                 action="clicked",
+                passed_over=tuple(f"item-{(each + above) % ITEMS}" for above in range(1, passed_over + 1)),
             )
             for each in range(first, min(first + CHUNK, count))
         ]
