@@ -9,6 +9,7 @@ import pytest
 
 from features.log.feast_log import FeastTrainingLog
 from features.log.rows import BEHAVIOURS, RANKINGS
+from foretaste.kernel.events import UserBehaved
 from foretaste.kernel.ports import Logged, LogUpkeep, TrainingLog
 from foretaste.kernel.ranking import Cause, Fallback, Source
 from foretaste.kernel.running.erasing import LogErasure, user_digest
@@ -95,11 +96,16 @@ async def test_what_was_not_known_is_null(log: Log) -> None:
 
 
 async def test_a_behaviour_is_read_back_field_by_field(log: Log) -> None:
-    events = [behaved("i1", at(ms=1)), behaved("i2", at(ms=2), ranking_id="r1", event_id="e2")]
+    named = behaved("i2", at(ms=2), ranking_id="r1", event_id="e2")
+    events = [behaved("i1", at(ms=1)), named.model_copy(update={"passed_over": ("i3", "i4")})]
     await log.write_behaviours(events)
     table = (await everything(log)).behaviours
     assert table.schema == BEHAVIOURS
-    assert table.to_pylist() == [event.model_dump() for event in events]
+    assert table.to_pylist() == [as_row(event) for event in events]
+
+
+def as_row(event: UserBehaved) -> dict[str, Any]:
+    return event.model_dump() | {"passed_over": list(event.passed_over)}
 
 
 async def test_rows_come_in_the_order_of_time(log: Log) -> None:
@@ -134,7 +140,7 @@ async def test_behaviours_differ_by_user_item_action_and_time(log: Log) -> None:
     await log.write_behaviours([behaved("i1"), same, *others])
     rows = (await everything(log)).behaviours.to_pylist()
     assert len(rows) == 5
-    assert same.model_dump() in rows, "of the same behaviour, the one that names its ranking is kept"
+    assert as_row(same) in rows, "of the same behaviour, the one that names its ranking is kept"
 
 
 async def test_behaviours_with_an_identity_differ_by_it_alone(log: Log) -> None:
