@@ -68,9 +68,12 @@ def with_passed_over(behaviour: Behaviour, passed_over: Iterable[tuple[str, int]
     Of items that were passed over the newest `MAX_PASSED_OVER` are kept, each as of the last time, fewer where the
     behaviour is full, and none once there are `FIRST_ACTS` acts. The same object where nothing changes.
     """
+    is_read = len(behaviour.acts) < FIRST_ACTS
+    if not is_read and PASSED_OVER not in behaviour.actions:
+        return behaviour
     others = [row for row in behaviour.rows if row[1] != PASSED_OVER]
     known = [row for row in behaviour.rows if row[1] == PASSED_OVER]
-    room = min(MAX_PASSED_OVER, MAX_BEHAVIOUR - len(others)) if len(behaviour.acts) < FIRST_ACTS else 0
+    room = min(MAX_PASSED_OVER, MAX_BEHAVIOUR - len(others)) if is_read else 0
     newest_of: dict[str, int] = {}
     for item, at_ms in [*((item, at_ms) for item, _, at_ms in known), *passed_over]:
         newest_of[item] = max(at_ms, newest_of.pop(item, at_ms))
