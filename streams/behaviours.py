@@ -77,9 +77,8 @@ def with_passed_over(behaviour: Behaviour, passed_over: Iterable[tuple[str, int]
     newest_of: dict[str, int] = {}
     for item, at_ms in [*((item, at_ms) for item, _, at_ms in known), *passed_over]:
         newest_of[item] = max(at_ms, newest_of.pop(item, at_ms))
-    newest = (
-        sorted(((item, PASSED_OVER, at_ms) for item, at_ms in newest_of.items()), key=_time)[-room:] if room else []
-    )
+    every = sorted(((item, PASSED_OVER, at_ms) for item, at_ms in newest_of.items()), key=_time)
+    newest = every[max(len(every) - room, 0) :]
     return behaviour if newest == known else Behaviour.of(sorted([*others, *newest], key=_time))
 
 

@@ -50,11 +50,7 @@ def onboarding(
 ) -> None:
     """Rank new users' first events by attributes alone, and with five answers."""
     facts = machine()
-    folder = Path(data) if Path(data).is_dir() else fetch(data, Settings().home / "data")
-    protocol = PROTOCOL.get(data, "hidden")
-    fold = Fold.of(read_dataset(folder)).under(protocol)
-    if validation:
-        fold = fold.validation.under(protocol)
+    fold, protocol = opened(data, validation=validation)
     trials = [_trial(fold, protocol, seed) for seed in range(1, seeds + 1)]
     found: dict[str, Any] = {"data": data, "seeds": seeds, "validation": validation, "orders": {}}
     for order in ORDERS:
@@ -67,6 +63,14 @@ def onboarding(
             "gain": [round(each, 4) for each in (gain.value, *gain.interval)],
         }
     typer.echo(json.dumps({"machine": facts, **found}) if as_json else text_of(found))
+
+
+def opened(data: str, *, validation: bool) -> tuple[Fold, ProtocolName]:
+    """The fold with new users that a data set is judged on, or the one inside its training part; and the protocol."""
+    folder = Path(data) if Path(data).is_dir() else fetch(data, Settings().home / "data")
+    protocol = PROTOCOL.get(data, "hidden")
+    fold = Fold.of(read_dataset(folder)).under(protocol)
+    return (fold.validation.under(protocol) if validation else fold), protocol
 
 
 def _trial(fold: Fold, protocol: ProtocolName, seed: int) -> Mapping[str, Answered]:

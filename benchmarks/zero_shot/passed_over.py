@@ -11,7 +11,6 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -20,14 +19,11 @@ import torch
 import typer
 
 from benchmarks.machine import machine
-from benchmarks.zero_shot.onboarding import PROTOCOL, RESAMPLES
+from benchmarks.zero_shot.onboarding import RESAMPLES, opened
 from foretaste.kernel.values import MAX_PASSED_OVER, IndexArray
-from foretaste.settings import Settings
-from models.data.dataset import read_dataset
 from models.data.examples import Batch, Examples
 from models.data.histories import Histories
 from models.data.sampling import NegativeSampler
-from models.data.sources.public import fetch
 from models.data.vocabulary import item_counts
 from models.evaluation.bootstrap import Estimate, Resamples, mean
 from models.rivals.towers import TowerMethod
@@ -62,11 +58,7 @@ def passed_over(
 ) -> None:
     """Rank new users' first lists without first acts, with them, and with what was passed over."""
     facts = machine()
-    folder = Path(data) if Path(data).is_dir() else fetch(data, Settings().home / "data")
-    protocol = PROTOCOL.get(data, "hidden")
-    fold = Fold.of(read_dataset(folder)).under(protocol)
-    if validation:
-        fold = fold.validation.under(protocol)
+    fold, protocol = opened(data, validation=validation)
     trials = [_trial(fold, protocol, seed) for seed in range(1, seeds + 1)]
     found: dict[str, Any] = {"data": data, "seeds": seeds, "validation": validation, "seen": {}}
     for group, (fewest, most) in SEEN.items():

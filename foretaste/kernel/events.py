@@ -120,7 +120,7 @@ class UserRegistered(Event):
 Ids: TypeAlias = Annotated[tuple[Id, ...], Field(max_length=MOST_ELEMENTS)]
 
 
-def _or_none(value: object) -> object:
+def _none_as_empty(value: object) -> object:
     return () if value is None else value  # as some serialisers write an empty list
 
 
@@ -135,7 +135,7 @@ class UserBehaved(Event):
     """The ranking that it answers, where the sender knows; without it, any that showed the item shortly before."""
     event_id: EventId = None
     """The sender's own name of this act."""
-    passed_over: Annotated[Ids, BeforeValidator(_or_none, json_schema_input_type=Ids | None)] = ()
+    passed_over: Annotated[Ids, BeforeValidator(_none_as_empty, json_schema_input_type=Ids | None)] = ()
     """Items that the user was shown and did not choose, those that were looked at last behind the others: in a list,
     say, what stood above `item_id`. The last 20 count."""
 

@@ -273,7 +273,7 @@ def test_of_few_users_what_was_asked_before_is_asked(asked: AskedItems, tmp_path
     moved = replace(fewer, posterior=replace(fewer.posterior, columns=np.arange(3)))
     again = asked_items(trained, data, moved)
     assert again is not None
-    np.testing.assert_array_equal(again.posterior.columns, asked.posterior.columns), "of an earlier version"
+    np.testing.assert_array_equal(again.posterior.columns, asked.posterior.columns)
     taken = with_questions(replace(trained, asked=found))
     assert asked_items(taken, data, asked) is None, "attributes need these numbers"
     wider = replace(asked, keys=np.pad(asked.keys, ((0, 0), (0, 9))))
